@@ -1,0 +1,42 @@
+PREFIX      ?= /usr/local
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+export MIGRATE_BIN := $(CURDIR)/bin/migrate
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build demo test lint test-unit test-node bench install clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what building, testing and running need (Debian 12, 13; root)
+	@scripts/setup
+
+build: ## build the static binary bin/migrate
+	CGO_ENABLED=0 go build -trimpath -o bin/migrate ./cmd/migrate
+
+demo: setup build ## move a running job between two nodes on this machine (root)
+	bin/migrate demo
+
+test: setup build lint test-unit test-node ## everything that continuous integration runs (root)
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w" $$unformatted; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+test-unit: ## unit tests, no root
+	go test -race -count=1 $$(go list ./... | grep -v /e2e/)
+
+test-node: setup build ## real CRIU, two nodes as network namespaces on this machine (root)
+	go test -race -count=1 -timeout 20m ./e2e/node/...
+
+bench: setup build ## measure moves against podman and plain CRIU (root)
+	go run ./e2e/bench
+
+install: build ## copy the binary to PREFIX/bin
+	install -D -m 755 bin/migrate $(DESTDIR)$(PREFIX)/bin/migrate
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,197 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// DefaultSocket is where an agent listens for local callers.
+const DefaultSocket = "/run/migrate/agent.sock"
+
+// maxReply bounds a reply that is read whole, in bytes.
+const maxReply = 64 << 20
+
+// Client talks to an agent. Its errors are *Error, unless ctx ended.
+type Client struct {
+	http   *http.Client
+	dial   func(ctx context.Context) (net.Conn, error)
+	socket string
+}
+
+// New is the client of the agent behind a unix socket.
+func New(socket string) *Client {
+	dial := func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+	return &Client{http: &http.Client{Transport: t}, dial: dial, socket: socket}
+}
+
+// Run starts a job.
+func (c *Client) Run(ctx context.Context, req RunRequest) (j Job, err error) {
+	return j, c.call(ctx, "POST", "/v1/jobs", req, &j)
+}
+
+// Jobs lists the caller's jobs, or all of them for root.
+func (c *Client) Jobs(ctx context.Context) (js []Job, err error) {
+	return js, c.call(ctx, "GET", "/v1/jobs", nil, &js)
+}
+
+// Inspect tells all about one job, wherever it is now.
+func (c *Client) Inspect(ctx context.Context, ref string) (j Job, err error) {
+	return j, c.call(ctx, "GET", jobPath(ref, ""), nil, &j)
+}
+
+// Wait returns when the job has ended, has moved on, or after a while; ask again
+// unless its state is Exited.
+func (c *Client) Wait(ctx context.Context, ref string) (j Job, err error) {
+	return j, c.call(ctx, "GET", jobPath(ref, "/wait"), nil, &j)
+}
+
+// Signal sends a signal to the job.
+func (c *Client) Signal(ctx context.Context, ref string, sig syscall.Signal) error {
+	return c.call(ctx, "POST", jobPath(ref, "/signal"), SignalRequest{int(sig)}, nil)
+}
+
+// Remove forgets an ended job; force ends it first.
+func (c *Client) Remove(ctx context.Context, ref string, force bool) error {
+	return c.call(ctx, "DELETE", jobPath(ref, "")+"?force="+strconv.FormatBool(force), nil, nil)
+}
+
+// Node tells about the agent itself.
+func (c *Client) Node(ctx context.Context) (n Node, err error) {
+	return n, c.call(ctx, "GET", "/v1/node", nil, &n)
+}
+
+// Logs copies the job's output from an offset on. With follow it ends when the
+// job ends or moves; the number of bytes copied tells where to go on.
+func (c *Client) Logs(ctx context.Context, ref, stream string, offset int64, follow bool, w io.Writer) (int64, error) {
+	q := url.Values{"stream": {stream}, "offset": {strconv.FormatInt(offset, 10)}, "follow": {strconv.FormatBool(follow)}}
+	resp, err := c.send(ctx, "GET", jobPath(ref, "/logs")+"?"+q.Encode(), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	return io.Copy(w, resp.Body)
+}
+
+// Move moves a job and tells of every event; it returns the last one's result or
+// error.
+func (c *Client) Move(ctx context.Context, ref string, req MoveRequest, tell func(Event)) (*Result, error) {
+	return c.events(ctx, jobPath(ref, "/move"), req, tell)
+}
+
+// Checkpoint saves a job into a directory.
+func (c *Client) Checkpoint(ctx context.Context, ref string, req CheckpointRequest, tell func(Event)) (*Result, error) {
+	return c.events(ctx, jobPath(ref, "/checkpoint"), req, tell)
+}
+
+// Restore starts a job from a directory.
+func (c *Client) Restore(ctx context.Context, req RestoreRequest, tell func(Event)) (*Result, error) {
+	return c.events(ctx, "/v1/restore", req, tell)
+}
+
+func jobPath(ref, rest string) string { return "/v1/jobs/" + url.PathEscape(ref) + rest }
+
+func (c *Client) events(ctx context.Context, path string, req any, tell func(Event)) (*Result, error) {
+	resp, err := c.send(ctx, "POST", path, req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return nil, fmt.Errorf("the agent's reply: %w", err)
+		}
+		tell(e)
+		if e.Error != nil {
+			return nil, e.Error
+		}
+		if e.Done != nil {
+			return e.Done, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return nil, &Error{Code: InDoubt, Message: "the agent's reply was cut off before it said how it ended",
+		Hint: "the agent finishes or undoes by itself; `migrate ps` tells where the job is"}
+}
+
+func (c *Client) call(ctx context.Context, method, path string, req, reply any) error {
+	resp, err := c.send(ctx, method, path, req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if reply == nil {
+		_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxReply))
+		return err
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(reply); err != nil {
+		return fmt.Errorf("the agent's reply: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string, req any) (*http.Response, error) {
+	var body io.Reader
+	if req != nil {
+		data, err := json.Marshal(req)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(data)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	if resp.StatusCode >= 300 {
+		return nil, readError(resp)
+	}
+	return resp, nil
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	e := &Error{Code: Unreachable, Message: fmt.Sprintf("no answer from the agent at %s: %v", c.socket, err)}
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		e.Message = fmt.Sprintf("no agent runs behind %s", c.socket)
+		e.Hint = "start one as root with `migrate agent`, or name another socket with --socket or $MIGRATE_SOCKET; running jobs are not affected"
+	case errors.Is(err, os.ErrPermission):
+		e.Hint = "ask the operator for access to the socket"
+	}
+	return e
+}
+
+func readError(resp *http.Response) error {
+	defer resp.Body.Close()
+	var e Error
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&e); err != nil || e.Message == "" {
+		return &Error{Code: Failed, Message: "the agent answers " + resp.Status}
+	}
+	return &e
+}

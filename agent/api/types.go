@@ -1,0 +1,144 @@
+package api
+
+import (
+	"time"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/pidmap"
+)
+
+// RunRequest starts a job.
+type RunRequest struct {
+	Spec job.Spec `json:"spec"`
+	// Foreground puts the job beneath the caller's own cgroup, which the
+	// caller's scheduler accounts, limits and kills.
+	Foreground bool `json:"foreground,omitempty"`
+}
+
+// State of a job as its users see it. It is computed, never stored.
+type State string
+
+// The states of a job.
+const (
+	Running  State = "running"
+	Frozen   State = "frozen" // stands still, on its way to another node
+	Arriving State = "arriving"
+	Moved    State = "moved"
+	Exited   State = "exited"
+	Lost     State = "lost" // the node restarted, or its shim was killed, under the job
+)
+
+// Job is what an agent says about a job.
+type Job struct {
+	job.Record
+	Node  string `json:"node"` // the agent that answers
+	State State  `json:"state"`
+
+	// What the kernel says; only of a job that is here, in GET /v1/jobs/JOB.
+	Init       int               `json:"init,omitempty"` // pid of PID 1 on the node
+	Shim       int               `json:"shim,omitempty"`
+	Pids       []pidmap.Entry    `json:"pids,omitempty"`
+	Namespaces map[string]string `json:"namespaces,omitempty"`
+	Clocks     *Clocks           `json:"clocks,omitempty"`
+	CgroupDir  string            `json:"cgroup_dir,omitempty"`
+	CPU        time.Duration     `json:"cpu,omitempty"`    // over all nodes so far
+	Memory     int64             `json:"memory,omitempty"` // resident, bytes
+	// Filled is below Total while memory of a restored job is still being put in
+	// place, in bytes.
+	Filled int64 `json:"filled,omitempty"`
+	Total  int64 `json:"total,omitempty"`
+}
+
+// Clocks are readings inside the job, in nanoseconds, and the offsets of its
+// time namespace to the node's clocks.
+type Clocks struct {
+	Monotonic       time.Duration `json:"monotonic"`
+	Boottime        time.Duration `json:"boottime"`
+	MonotonicOffset time.Duration `json:"monotonic_offset"`
+	BoottimeOffset  time.Duration `json:"boottime_offset"`
+}
+
+// SignalRequest sends a signal to the job's PID 1, by number.
+type SignalRequest struct {
+	Signal int `json:"signal"`
+}
+
+// MoveRequest moves a job. Node is a node's name; Addr, host:port, is needed
+// only if the agent does not know it.
+type MoveRequest struct {
+	Node string `json:"node"`
+	Addr string `json:"addr,omitempty"`
+	// Connections for data; 0 lets the agent choose.
+	Connections int `json:"connections,omitempty"`
+}
+
+// CheckpointRequest saves a job into a directory of the agent's node.
+type CheckpointRequest struct {
+	Dir          string `json:"dir"`
+	LeaveRunning bool   `json:"leave_running,omitempty"`
+}
+
+// RestoreRequest starts a job from such a directory.
+type RestoreRequest struct {
+	Dir        string `json:"dir"`
+	Foreground bool   `json:"foreground,omitempty"`
+	Clock      string `json:"clock,omitempty"` // continuous (default) or elapsed
+}
+
+// Phase of a move or checkpoint, in the words of the project.
+type Phase string
+
+// The phases, in order.
+const (
+	Preflight Phase = "preflight"
+	Warmup    Phase = "warm-up"
+	Freeze    Phase = "freeze"
+	Dump      Phase = "dump"
+	Residue   Phase = "residue"
+	Park      Phase = "park"
+	Commit    Phase = "commit"
+	Resume    Phase = "resume"
+	Release   Phase = "release"
+	Abort     Phase = "abort"
+)
+
+// Event tells how a move, checkpoint or restore gets on. Sizes are bytes.
+type Event struct {
+	At    time.Time `json:"at"`
+	Move  string    `json:"move,omitempty"`
+	Job   job.ID    `json:"job,omitempty"`
+	Phase Phase     `json:"phase,omitempty"`
+	Read  int64     `json:"read,omitempty"` // of memory so far
+	Total int64     `json:"total,omitempty"`
+	Sent  int64     `json:"sent,omitempty"` // on the wire so far
+	Note  string    `json:"note,omitempty"`
+
+	Done  *Result `json:"done,omitempty"`
+	Error *Error  `json:"error,omitempty"`
+}
+
+// Result is how a move, checkpoint or restore went.
+type Result struct {
+	Job   job.ID `json:"job"`
+	Move  string `json:"move,omitempty"`
+	Node  string `json:"node"`          // where the job runs now
+	Dir   string `json:"dir,omitempty"` // of a checkpoint
+	Epoch int64  `json:"epoch"`
+
+	StoodStill time.Duration           `json:"stood_still"` // freeze to resume, as the source saw it
+	Took       time.Duration           `json:"took"`
+	Phases     map[Phase]time.Duration `json:"phases"`
+	Read       int64                   `json:"read"` // bytes of memory
+	Sent       int64                   `json:"sent"` // bytes on the wire, or in the directory
+	// CleanupLeft says what could not be cleaned up; the job is not affected.
+	CleanupLeft string `json:"cleanup_left,omitempty"`
+}
+
+// Node is what an agent says about itself.
+type Node struct {
+	Node    string `json:"node"`
+	Version string `json:"version"`
+	CRIU    string `json:"criu"`
+	Kernel  string `json:"kernel"`
+	Listen  string `json:"listen"`
+}

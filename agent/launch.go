@@ -1,0 +1,208 @@
+package agent
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+const interfaceName = "eth0"
+
+// linkName is the node's end of a job's interface.
+func linkName(rec job.Record) string {
+	if !rec.Spec.Network.Bridged() {
+		return ""
+	}
+	return "mg" + string(rec.ID[1:])
+}
+
+// settle fills in what the user left open and only this node can decide.
+func (a *Agent) settle(rec *job.Record) error {
+	s := &rec.Spec
+	if s.Hostname == "" {
+		s.Hostname = string(rec.ID)
+	}
+	if s.WorkDir == "" {
+		s.WorkDir = "/"
+	}
+	if s.Network.Bridged() && s.Network.MAC == "" {
+		s.Network.MAC = newMAC()
+	}
+	if s.UserNS && s.UIDBase == 0 {
+		base, err := a.freeRange(rec.ID)
+		if err != nil {
+			return err
+		}
+		s.UIDBase = base
+	}
+	if s.Init {
+		if err := prependInit(s); err != nil {
+			return err
+		}
+	}
+	if s.Root != "" {
+		return nil
+	}
+	mounts, err := namespaces.NodeMounts(a.cfg.RunDir)
+	for _, m := range mounts {
+		rec.Mounts = append(rec.Mounts, job.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+	}
+	return err
+}
+
+// prependInit puts a small init before the command. It becomes part of the
+// arguments, so that it is what the record says that runs.
+func prependInit(s *job.Spec) error {
+	path, err := exec.LookPath("catatonit")
+	if err == nil {
+		_, err = os.Stat(filepath.Join("/", s.Root, path))
+	}
+	if err != nil {
+		return fmt.Errorf("--init needs catatonit in the job's root: %w; install the package catatonit there, or start without --init", err)
+	}
+	s.Args = append([]string{path, "--"}, s.Args...)
+	return nil
+}
+
+func newMAC() string {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac)
+	mac[0] = mac[0]&^1 | 2 // unicast, locally administered
+	return mac.String()
+}
+
+// The ids that jobs in user namespaces are mapped to, outside: ranges of 65536
+// above those that distributions give to people and to containers.
+const (
+	rangeSize  = 1 << 16
+	firstRange = 1 << 14
+	ranges     = 1 << 14
+)
+
+// freeRange picks the job's range of ids by its name, which nearly always keeps
+// ranges of a whole cluster apart, and steps on where this node has it in use.
+func (a *Agent) freeRange(id job.ID) (uint32, error) {
+	used, err := a.usedRanges()
+	if err != nil {
+		return 0, err
+	}
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	for i := range uint32(ranges) {
+		base := (firstRange + (h.Sum32()+i)%ranges) * rangeSize
+		if !used[base] {
+			return base, nil
+		}
+	}
+	return 0, errors.New("every range of user ids is taken by a job")
+}
+
+func (a *Agent) usedRanges() (map[uint32]bool, error) {
+	recs, err := a.jobs.List()
+	used := map[uint32]bool{}
+	for _, r := range recs {
+		if r.Here() && r.Spec.UserNS {
+			used[r.Spec.UIDBase] = true
+		}
+	}
+	return used, err
+}
+
+// namespaceConfig translates a job's specification into what package namespaces
+// starts. ioDir holds the output files.
+func namespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, error) {
+	s := rec.Spec
+	cfg := namespaces.Config{
+		Hostname: s.Hostname, RootDir: rootDir, Root: s.Root, IODir: ioDir,
+		Args: s.Args, Env: s.Env, WorkDir: s.WorkDir,
+		Stdin: orElse(s.Stdin, "/dev/null"), Stdout: orElse(s.Stdout, namespaces.IOMount+"/stdout"), Stderr: orElse(s.Stderr, namespaces.IOMount+"/stderr"),
+		UID: s.UID, GID: s.GID, Groups: s.Groups,
+		Mounts: nodeMounts(rec),
+	}
+	if s.UserNS {
+		cfg.User = true
+		cfg.UIDs, cfg.GIDs = namespaces.PrivateMap(s.UIDBase, s.UID), namespaces.PrivateMap(s.UIDBase, s.GID)
+		cfg.Groups = nil // they are not mapped
+	}
+	for _, l := range s.Rlimits {
+		n, ok := rlimits[l.Name]
+		if !ok {
+			return cfg, fmt.Errorf("resource limit %q is not known", l.Name)
+		}
+		cfg.Rlimits = append(cfg.Rlimits, namespaces.Rlimit{Resource: n, Soft: l.Soft, Hard: l.Hard})
+	}
+	return cfg, nil
+}
+
+var rlimits = map[string]int{
+	"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA, "fsize": unix.RLIMIT_FSIZE,
+	"locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK, "msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE,
+	"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+// nodeMounts are all mounts that come from the node by path.
+func nodeMounts(rec job.Record) []namespaces.Mount {
+	var mounts []namespaces.Mount
+	for _, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
+		for _, b := range list {
+			mounts = append(mounts, namespaces.Mount{Source: b.Source, Target: b.Target, ReadOnly: b.ReadOnly})
+		}
+	}
+	return mounts
+}
+
+// externalMounts tells CRIU which mounts are not the job's own: path in the job
+// → path on this node. The path in the job is also the key that source and
+// target know the mount by.
+func externalMounts(rec job.Record, ioDir string) map[string]string {
+	ext := map[string]string{namespaces.IOMount: ioDir}
+	for _, m := range nodeMounts(rec) {
+		ext[m.Target] = m.Source
+	}
+	if rec.Spec.UserNS {
+		for _, d := range namespaces.Devices() {
+			ext[d] = d
+		}
+	}
+	return ext
+}
+
+// makeIODir makes the directory of a job's own output files, which its user may
+// write to.
+func makeIODir(dir string, s job.Spec) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	uid, gid := s.UID, s.GID
+	if s.UserNS {
+		uid, _ = namespaces.Outside(namespaces.PrivateMap(s.UIDBase, s.UID), uid)
+		gid, _ = namespaces.Outside(namespaces.PrivateMap(s.UIDBase, s.GID), gid)
+	}
+	return os.Chown(dir, int(uid), int(gid))
+}
+
+func jobInterface(rec job.Record) *namespaces.Interface {
+	n := rec.Spec.Network
+	if !n.Bridged() {
+		return nil
+	}
+	return &namespaces.Interface{Name: interfaceName, Host: linkName(rec), Bridge: n.Mode, Address: n.Address, Gateway: n.Gateway, MAC: n.MAC}
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

@@ -1,0 +1,38 @@
+package image
+
+// A checkpoint crosses the wire, or goes into a directory, on one or more
+// lanes. A lane is a sequence of streams that one goroutine writes and one
+// reads; lanes are independent of each other, and the last stream of each is an
+// empty one of kind KindEnd. The kind of a stream says what its payload is.
+const (
+	// KindImages is CRIU's image directory as Pack writes it.
+	KindImages uint16 = 1
+	// KindFile is a piece of one of the job's output files: the first frame is a
+	// FileRange, the rest its bytes.
+	KindFile uint16 = 2
+	// KindPages is memory: every frame a batch of runs, see AppendRun.
+	KindPages uint16 = 3
+	// KindEnd says that nothing follows on this lane.
+	KindEnd uint16 = 4
+)
+
+// FileRange heads a stream of kind KindFile. The bytes belong at Offset of the
+// output file Name; what the file holds beyond them is cut off.
+type FileRange struct {
+	Name   string `json:"name"`
+	Offset int64  `json:"offset"`
+	Mode   uint32 `json:"mode"`
+	UID    uint32 `json:"uid"`
+	GID    uint32 `json:"gid"`
+}
+
+// Check refuses a range that a stranger might have made up to reach other files.
+func (r FileRange) Check() error {
+	if err := checkName(r.Name); err != nil {
+		return err
+	}
+	if r.Offset < 0 {
+		return ErrFormat
+	}
+	return nil
+}

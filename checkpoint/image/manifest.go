@@ -1,0 +1,114 @@
+package image
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// ManifestVersion is the version that Seal writes and the only one that Open
+// takes.
+const ManifestVersion = 1
+
+const (
+	manifestName  = "manifest.json"
+	signatureName = "manifest.sig"
+
+	// maxManifest allows for maxFiles entries of the longest sensible names.
+	maxManifest  = 64 << 20
+	maxSignature = 64 << 10
+	digestSize   = 32
+)
+
+// Clock holds the job's clocks at the freeze. Mono and Boot are the job's own
+// readings, inside its time namespace; Real is the wall clock of the node. All
+// are counted from the clock's zero, in nanoseconds in the file.
+type Clock struct {
+	Mono time.Duration `json:"mono_ns"`
+	Boot time.Duration `json:"boot_ns"`
+	Real time.Duration `json:"real_ns"`
+}
+
+// File is one file of a sealed directory.
+type File struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`   // bytes
+	SHA256 string `json:"sha256"` // lower-case hexadecimal
+}
+
+// Manifest says what a sealed directory holds and where it comes from. Version
+// and Files are filled in by Seal.
+type Manifest struct {
+	Version int             `json:"version"`
+	Job     json.RawMessage `json:"job"`    // the job's record, not read here
+	Node    string          `json:"node"`   // the node that made and signed it
+	Kernel  string          `json:"kernel"` // its kernel release
+	CRIU    string          `json:"criu"`   // the version of CRIU that dumped
+	Epoch   int64           `json:"epoch"`
+	Created time.Time       `json:"created"`
+	Clock   Clock           `json:"clock"`
+	Extra   json.RawMessage `json:"extra,omitempty"` // for the caller, not read here
+	Files   []File          `json:"files"`           // sorted by name
+}
+
+// seal is the content of the signature file. Go's JSON puts byte slices in
+// base64.
+type seal struct {
+	Signature   []byte `json:"signature"`
+	Certificate []byte `json:"certificate"` // PEM
+}
+
+// parseManifest decodes a manifest whose signature was found valid. A version
+// that is not known is told before anything else is looked at.
+func parseManifest(data []byte) (Manifest, error) {
+	var version struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	if version.Version != ManifestVersion {
+		return Manifest{}, fmt.Errorf("%w: it has %d, this migrate reads %d", ErrVersion, version.Version, ManifestVersion)
+	}
+	var m Manifest
+	if err := decodeStrict(data, &m); err != nil {
+		return Manifest{}, err
+	}
+	return m, checkFiles(m.Files)
+}
+
+// decodeStrict decodes exactly one JSON value without unknown fields.
+func decodeStrict(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("%w: data behind the end", ErrFormat)
+	}
+	return nil
+}
+
+func checkFiles(files []File) error {
+	if len(files) > maxFiles {
+		return fmt.Errorf("%w: %d files, at most %d", ErrFormat, len(files), maxFiles)
+	}
+	for i, f := range files {
+		if err := checkName(f.Name); err != nil {
+			return err
+		}
+		if _, err := hex.DecodeString(f.SHA256); err != nil || len(f.SHA256) != 2*digestSize || f.Size < 0 {
+			return fmt.Errorf("%w: entry of %s", ErrFormat, f.Name)
+		}
+		if isSeal(f.Name) || i > 0 && f.Name <= files[i-1].Name {
+			return fmt.Errorf("%w: %s is listed out of order or must not be listed", ErrFormat, f.Name)
+		}
+	}
+	return nil
+}
+
+func isSeal(name string) bool { return name == manifestName || name == signatureName }

@@ -1,0 +1,160 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Bits of pagemap_entry.flags (CRIU, criu/include/pagemap.h).
+const (
+	flagParent  = 1 << 0
+	flagLazy    = 1 << 1
+	flagPresent = 1 << 2
+)
+
+// Region is one entry of a pagemap: consecutive pages that share a fate.
+type Region struct {
+	Addr    uint64 // in bytes, a multiple of PageSize
+	Pages   int64
+	Lazy    bool // may be brought after the restore, by the fault server
+	Present bool // the data is in the pages image of the same directory
+	Parent  bool // the data is in an earlier image
+}
+
+// End is the address behind the region's last page.
+func (r Region) End() uint64 { return r.Addr + uint64(r.Pages)*PageSize }
+
+// Pagemaps reads the pagemap of every process in an image directory. Pagemaps
+// of shared memory are no part of it: that memory is never lazy. The regions of
+// a process are sorted by address and do not overlap. A directory without any
+// pagemap is an error that wraps ErrMissing.
+func Pagemaps(dir string) (map[VPID][]Region, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "pagemap-*.img"))
+	if err != nil {
+		return nil, fmt.Errorf("list pagemaps in %s: %w", dir, err)
+	}
+	all := make(map[VPID][]Region)
+	for _, name := range names {
+		vpid, ok := pagemapVPID(filepath.Base(name))
+		if !ok {
+			continue
+		}
+		if all[vpid], err = readPagemap(name); err != nil {
+			return nil, err
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("pagemaps in %s: %w", dir, ErrMissing)
+	}
+	return all, nil
+}
+
+// pagemapVPID takes "pagemap-17.img" apart and refuses "pagemap-shmem-17.img".
+func pagemapVPID(base string) (VPID, bool) {
+	id := strings.TrimSuffix(strings.TrimPrefix(base, "pagemap-"), ".img")
+	n, err := strconv.ParseInt(id, 10, 32)
+	return VPID(n), err == nil && n > 0 && strconv.FormatInt(n, 10) == id
+}
+
+func readPagemap(name string) ([]Region, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read pagemap: %w", err)
+	}
+	regions, err := decodePagemap(data)
+	if err != nil {
+		return nil, fmt.Errorf("read pagemap %s: %w", name, err)
+	}
+	return regions, nil
+}
+
+// decodePagemap decodes a pagemap image: a head record, then one per region.
+func decodePagemap(data []byte) ([]Region, error) {
+	rest, err := cutMagic(data, magicPagemap)
+	if err != nil {
+		return nil, err
+	}
+	if _, rest, err = cutRecord(rest); err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	var regions []Region
+	for len(rest) > 0 {
+		var record []byte
+		if record, rest, err = cutRecord(rest); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", len(regions), err)
+		}
+		r, err := decodeRegion(record)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", len(regions), err)
+		}
+		if n := len(regions); n > 0 && r.Addr < regions[n-1].End() {
+			return nil, fmt.Errorf("%w: entry %d at %#x overlaps the one before", ErrFormat, n, r.Addr)
+		}
+		regions = append(regions, r)
+	}
+	return slices.Clip(regions), nil
+}
+
+// decodeRegion decodes one pagemap_entry. Its rules for what older versions of
+// CRIU left out are those of init_compat_pagemap_entry (criu/pagemap.c): the
+// count is in field 5 (from 4.2 on) or else in field 2, and an entry without
+// flags is in the parent if field 3 says so and present otherwise.
+func decodeRegion(record []byte) (Region, error) {
+	var f [6]uint64
+	var has [6]bool
+	if err := eachVarint(record, func(num protowire.Number, v uint64) {
+		if num < 6 {
+			f[num], has[num] = v, true
+		}
+	}); err != nil {
+		return Region{}, err
+	}
+	flags, pages := f[4], f[2]
+	if has[5] {
+		pages = f[5]
+	}
+	switch {
+	case f[3] != 0:
+		flags |= flagParent
+	case !has[4]:
+		flags = flagPresent
+	}
+	if !has[1] || pages == 0 {
+		return Region{}, fmt.Errorf("%w: no address or no pages", ErrFormat)
+	}
+	if err := checkRange(ErrFormat, f[1], pages); err != nil {
+		return Region{}, err
+	}
+	return Region{Addr: f[1], Pages: int64(pages), Lazy: flags&flagLazy != 0,
+		Present: flags&flagPresent != 0, Parent: flags&flagParent != 0}, nil
+}
+
+// eachVarint calls fn for every varint field of a message and skips the others.
+func eachVarint(msg []byte, fn func(protowire.Number, uint64)) error {
+	for len(msg) > 0 {
+		num, typ, n := protowire.ConsumeTag(msg)
+		if n < 0 {
+			return errors.Join(ErrFormat, protowire.ParseError(n))
+		}
+		msg = msg[n:]
+		if typ == protowire.VarintType {
+			v, n := protowire.ConsumeVarint(msg)
+			if n < 0 {
+				return errors.Join(ErrFormat, protowire.ParseError(n))
+			}
+			fn(num, v)
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, msg); n < 0 {
+			return errors.Join(ErrFormat, protowire.ParseError(n))
+		}
+		msg = msg[n:]
+	}
+	return nil
+}

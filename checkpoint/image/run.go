@@ -1,0 +1,132 @@
+package image
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// VPID is a process id as the job sees it, in its own pid namespace. CRIU names
+// its per-process images by it.
+type VPID int32
+
+const (
+	// PageSize is the size of a page in bytes. Both ends of a move have the
+	// same architecture, and those that are supported use pages of 4 KiB.
+	PageSize = 4096
+	// RunHeaderSize is the size in bytes of what precedes a run's data.
+	RunHeaderSize = 24
+	// MaxRunPages is the number of pages that fit behind one run header in a
+	// frame of 1 MiB.
+	MaxRunPages = (1<<20 - RunHeaderSize) / PageSize
+
+	runZero = 1 << 0
+	// maxAddress ends user space on x86-64 with five-level page tables, the
+	// largest of those supported.
+	maxAddress = 1 << 56
+)
+
+// ErrRun is wrapped by every error about a malformed page batch.
+var ErrRun = errors.New("malformed page run")
+
+// Run is one run of consecutive pages of one process.
+type Run struct {
+	VPID  VPID
+	Addr  uint64 // in bytes, a multiple of PageSize
+	Pages int64
+	Zero  bool   // every page is zero, Data is nil
+	Data  []byte // Pages × PageSize bytes, a part of the frame it came in
+}
+
+// AppendRun appends the pages in data, found at addr of process vpid, to the
+// batch b. It panics if data is no positive whole number of pages.
+func AppendRun(b []byte, vpid VPID, addr uint64, data []byte) []byte {
+	if len(data) == 0 || len(data)%PageSize != 0 {
+		panic(fmt.Sprintf("image: run of %d bytes is no whole number of pages", len(data)))
+	}
+	b = AppendHeader(b, vpid, addr, int64(len(data)/PageSize))
+	return append(b, data...)
+}
+
+// AppendZero appends a run of zero pages to the batch b.
+func AppendZero(b []byte, vpid VPID, addr uint64, pages int64) []byte {
+	return appendHeader(b, vpid, runZero, addr, pages)
+}
+
+// AppendHeader appends the header of a run whose data, pages × PageSize bytes,
+// the caller puts right behind it. This saves a copy where the data is read
+// straight into the frame.
+func AppendHeader(b []byte, vpid VPID, addr uint64, pages int64) []byte {
+	return appendHeader(b, vpid, 0, addr, pages)
+}
+
+func appendHeader(b []byte, vpid VPID, flags uint32, addr uint64, pages int64) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(vpid))
+	b = binary.LittleEndian.AppendUint32(b, flags)
+	b = binary.LittleEndian.AppendUint64(b, addr)
+	b = binary.LittleEndian.AppendUint32(b, uint32(pages))
+	return binary.LittleEndian.AppendUint32(b, 0)
+}
+
+// EachRun calls fn for every run in the frame, in order, and stops at the first
+// error. A malformed run is reported (ErrRun) when it is reached, after fn has
+// seen those before it. Data is valid as long as the frame is.
+func EachRun(frame []byte, fn func(Run) error) error {
+	for off := 0; off < len(frame); {
+		r, size, err := parseRun(frame[off:])
+		if err != nil {
+			return fmt.Errorf("page run at byte %d of %d: %w", off, len(frame), err)
+		}
+		if err := fn(r); err != nil {
+			return err
+		}
+		off += size
+	}
+	return nil
+}
+
+// parseRun decodes the run at the start of b and returns it with its size.
+func parseRun(b []byte) (Run, int, error) {
+	if len(b) < RunHeaderSize {
+		return Run{}, 0, fmt.Errorf("%w: %d bytes left, a header has %d", ErrRun, len(b), RunHeaderSize)
+	}
+	vpid, flags := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
+	addr := binary.LittleEndian.Uint64(b[8:])
+	pages, reserved := binary.LittleEndian.Uint32(b[16:]), binary.LittleEndian.Uint32(b[20:])
+	if err := checkRun(vpid, flags, addr, pages, reserved); err != nil {
+		return Run{}, 0, err
+	}
+	r := Run{VPID: VPID(vpid), Addr: addr, Pages: int64(pages), Zero: flags&runZero != 0}
+	if r.Zero {
+		return r, RunHeaderSize, nil
+	}
+	size := RunHeaderSize + r.Pages*PageSize
+	if size > int64(len(b)) {
+		return Run{}, 0, fmt.Errorf("%w: %d pages named, %d bytes left", ErrRun, pages, len(b)-RunHeaderSize)
+	}
+	r.Data = b[RunHeaderSize:size:size]
+	return r, int(size), nil
+}
+
+func checkRun(vpid, flags uint32, addr uint64, pages, reserved uint32) error {
+	switch {
+	case vpid == 0 || vpid > 1<<31-1:
+		return fmt.Errorf("%w: vpid %d", ErrRun, vpid)
+	case flags&^runZero != 0 || reserved != 0:
+		return fmt.Errorf("%w: unknown flags %#x, reserved %#x", ErrRun, flags, reserved)
+	case pages == 0:
+		return fmt.Errorf("%w: no pages", ErrRun)
+	}
+	return checkRange(ErrRun, addr, uint64(pages))
+}
+
+// checkRange refuses what cannot be a range of pages in user space.
+func checkRange(kind error, addr, pages uint64) error {
+	switch {
+	case addr%PageSize != 0:
+		return fmt.Errorf("%w: address %#x is not at a page", kind, addr)
+	case addr >= maxAddress || pages > (maxAddress-addr)/PageSize:
+		return fmt.Errorf("%w: %d pages at %#x reach beyond user space", kind, pages, addr)
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package checkpoint
+
+import (
+	"os"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v7/rpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/migrate-hpc/migrate/checkpoint/criu"
+)
+
+type dumpRun struct {
+	criu.Run
+	dirs []*os.File
+}
+
+func (r dumpRun) close() {
+	for _, d := range r.dirs {
+		_ = d.Close() // opened for reading only
+	}
+}
+
+// request is the one way in which jobs are dumped; see facts in package
+// namespaces for why each option is there.
+func (s *Source) request() (*rpc.CriuReq, dumpRun, error) {
+	images, err := os.Open(s.Images())
+	if err != nil {
+		return nil, dumpRun{}, err
+	}
+	work, err := os.Open(s.Dir)
+	if err != nil {
+		_ = images.Close()
+		return nil, dumpRun{}, err
+	}
+	run := dumpRun{criu.Run{LogFile: s.DumpLog(), Files: []*os.File{images, work}}, []*os.File{images, work}}
+	opts := &rpc.CriuOpts{
+		ImagesDirFd:       proto.Int32(criu.FD(0)),
+		WorkDirFd:         proto.Int32(criu.FD(1)),
+		Pid:               proto.Int32(int32(s.Init)),
+		LogFile:           proto.String("dump.log"),
+		LogLevel:          proto.Int32(2),
+		FreezeCgroup:      proto.String(s.Cgroup.FreezerDir()),
+		ManageCgroupsMode: rpc.CriuCgMode_IGNORE.Enum(),
+		FileLocks:         proto.Bool(true),
+		LinkRemap:         proto.Bool(true),
+		GhostLimit:        proto.Uint32(criu.GhostLimit),
+		TcpEstablished:    proto.Bool(s.TCP),
+		External:          s.external(),
+	}
+	return &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum(), Opts: opts}, run, nil
+}
+
+func (s *Source) external() []string {
+	var ext []string
+	for path, key := range s.External {
+		ext = append(ext, "mnt["+path+"]:"+key)
+	}
+	slices.Sort(ext)
+	return ext
+}

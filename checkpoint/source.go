@@ -1,0 +1,112 @@
+package checkpoint
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/timens"
+)
+
+// Source is a running job that is about to be checkpointed.
+type Source struct {
+	Init   int // its PID 1, in our pid namespace
+	Cgroup *namespaces.Cgroup
+	CRIU   *criu.Client
+	// External names the job's external mounts: path in the job → key.
+	External map[string]string
+	Dir      string // on a tmpfs; holds CRIU's images and log while they are needed
+	IODir    string // the job's output files
+	Link     string // the node's end of its network interface, "" for none
+	TCP      bool   // save established connections
+	Log      *slog.Logger
+	// Count is told of memory as it is read and sent, in bytes. May be nil.
+	Count func(read int64)
+
+	sizes map[string]int64 // how much of each output file has been sent
+	clock image.Clock
+}
+
+// Freeze makes the job stand still and reads its clocks. Freezing a frozen job
+// changes nothing but the reading.
+func (s *Source) Freeze(ctx context.Context) error {
+	if s.Link != "" {
+		if err := namespaces.SetLink(s.Link, false); err != nil {
+			return err
+		}
+	}
+	if err := s.Cgroup.Freeze(ctx); err != nil {
+		return fmt.Errorf("freeze: %w", err)
+	}
+	mono, boot, err := timens.Offsets(s.Init)
+	if err != nil {
+		return err
+	}
+	now, err := timens.Host()
+	if err != nil {
+		return err
+	}
+	r := now.In(mono, boot)
+	s.clock = image.Clock{Mono: r.Monotonic, Boot: r.Boottime, Real: r.Realtime}
+	return nil
+}
+
+// Clock is the reading of the job's clocks at the freeze.
+func (s *Source) Clock() image.Clock { return s.clock }
+
+// StillFrozen asks the kernel whether the job stands still.
+func (s *Source) StillFrozen(context.Context) error {
+	frozen, err := s.Cgroup.Frozen()
+	if err != nil {
+		return err
+	}
+	if !frozen {
+		return fmt.Errorf("the job runs, although it was frozen: somebody thawed %s", s.Cgroup.FreezerDir())
+	}
+	return nil
+}
+
+// Thaw lets the job run again where it is. A job that runs keeps running.
+func (s *Source) Thaw(ctx context.Context) error {
+	if err := s.Cgroup.Thaw(ctx); err != nil {
+		return err
+	}
+	if s.Link != "" {
+		return namespaces.SetLink(s.Link, true)
+	}
+	return nil
+}
+
+// Images is the directory that Dump fills.
+func (s *Source) Images() string { return filepath.Join(s.Dir, "images") }
+
+// DumpLog is where CRIU explains itself.
+func (s *Source) DumpLog() string { return filepath.Join(s.Dir, "dump.log") }
+
+// Dump has CRIU save everything but the job's lazy memory and sets the clocks in
+// the images to the reading of the freeze, so that the time which the dump takes
+// does not pass for the job. The job stays frozen, unless it fails.
+func (s *Source) Dump(ctx context.Context) (time.Duration, error) {
+	if err := os.RemoveAll(s.Images()); err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll(s.Images(), 0o700); err != nil {
+		return 0, err
+	}
+	req, run, err := s.request()
+	if err != nil {
+		return 0, err
+	}
+	defer run.close()
+	res, err := s.CRIU.DumpLazy(ctx, req, run.Run)
+	if err != nil {
+		return res.Took, err
+	}
+	return res.Took, image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
+}

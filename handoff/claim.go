@@ -1,0 +1,54 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// ErrRunning says that this agent is working on the move already.
+var ErrRunning = errors.New("the agent is working on this move")
+
+var errResolved = errors.New("an operator decides this move")
+
+// run is one engine at work on the source's side of a move.
+type run struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+// claim makes sure that one engine at a time works on a move; release ends it.
+func (j *Journal) claim(ctx context.Context, m MoveID) (_ context.Context, release func(), err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, ok := j.runs[m]; ok {
+		return nil, nil, fmt.Errorf("move %s: %w", m, ErrRunning)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	r := &run{cancel: cancel, done: make(chan struct{})}
+	j.runs[m] = r
+	return ctx, func() {
+		cancel(nil)
+		j.mu.Lock()
+		delete(j.runs, m)
+		j.mu.Unlock()
+		close(r.done)
+	}, nil
+}
+
+// interrupt ends the engine that works on a move, if any, and waits for it.
+func (j *Journal) interrupt(ctx context.Context, m MoveID) error {
+	j.mu.Lock()
+	r := j.runs[m]
+	j.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	r.cancel(errResolved)
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

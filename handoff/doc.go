@@ -1,0 +1,75 @@
+// Package handoff decides which of two nodes owns a job while it moves. It knows nothing of CRIU,
+// memory or sockets: it declares the three things it needs (Source, Target, Peer), keeps a journal,
+// and calls them in the order that loses no job and runs none twice.
+//
+//	         SOURCE                                 TARGET
+//	         new                                    new
+//	          │ start                                │ begin: the fence admits the epoch
+//	          │                                      ▼
+//	          │ J frozen                            receiving ── cut, fail, abort, restart ──┐
+//	          ▼                                      │                                       │
+//	┌───── frozen    Freeze, Transfer                │                                       │
+//	│ fail    │      Prepare ────────────────►       │ Prepare (park), J prepared            │
+//	│         │      ◄─────────────── prepared       ▼                                       │
+//	│         │      StillFrozen                    prepared ── abort, parked copy gone ─────┤
+//	│         │ J committed: the commit point        │   cut or restart: stays, and asks     │
+//	│         ▼                                      │                                       │
+//	│      committed  Commit ────────────────►       │ StillParked, J committed              │
+//	│  peer │ │                                      ▼                                       │
+//	│ dropped │                                     committed  Resume ─ it never ran ────────┤
+//	▼       │ │                                      │ J done                                ▼
+//	aborting┘ │      ◄─────────────────── runs       ▼                                    dropped
+//	│ Thaw    │ Release, J released                 done                                  (Drop, J)
+//	▼         ▼
+//	aborted  released
+//
+// J is a journal record, on the disk before the next thing happens. The table behind the picture
+// is in step.go. It is pure; the engine (RunSource, TargetHalf) performs the actions that it names,
+// and the model test performs them in every order that a lossy network and crashing nodes can make.
+//
+// # Invariants
+//
+//  1. At every instant at most one copy can run. The source's job is frozen from before the first
+//     byte of state leaves it, the target's copy is parked until it has its own committed record, and
+//     once either has run the other never does.
+//  2. At every instant one copy can be recovered. The source keeps the frozen job until the target
+//     says that the job runs; a parked copy is not dropped while the source may have committed.
+//  3. The source's committed record is the only commit point. The target never decides by itself:
+//     it commits or drops on the source's word, and asks for it as long as it takes.
+//  4. Every action is idempotent. Whoever does not know whether it happened does it again.
+//  5. A node refuses an epoch that it has seen (Fence), so nothing of an attempt that is over counts.
+//
+// # What a node does with an unfinished record when its agent starts
+//
+//	source  frozen     thaw, aborted              after a reboot: the frozen job is gone, so ask the
+//	                                              target: parked there → commit; else it is lost
+//	source  aborting   thaw, aborted              after a reboot: aborted
+//	source  committed  commit again until the target runs it, then release; aborted only if the
+//	                   target proves that it dropped the job and never ran it
+//	target  receiving  drop
+//	target  prepared   ask the source: committed → commit, aborted → drop; unreachable → ask again
+//	                                              after a reboot: the parked copy is gone, drop
+//	target  committed  resume, done               after a reboot: in doubt, the job may have run here
+//
+// "Aborting" is a record of its own because a thawed job runs on: a parked copy that is older must
+// never be taken for the job afterwards, not even when the source dies with the rest of its abort
+// undone. When that record cannot be written (a disk that is full or failing), the job is thawed
+// nevertheless, unless a committed record may be on the disk: then it stays frozen, in doubt.
+//
+// A broken connection decides nothing, and neither does an error: after the commit point only the
+// peer's own record does. What nobody can decide, because a node is gone for good or went down in
+// the moment between its committed record and the resume, waits for an operator (Resolve).
+//
+// # Journal, format 1
+//
+// One file per move, DIR/MOVE.journal, one line per record:
+//
+//	{"crc32c":"9ae0daaf","record":{"move":"m…","job":"j…","role":"source",…}}
+//
+// crc32c is the Castagnoli CRC of the bytes of the record's value, 8 lower-case hex digits. The last
+// line is the state of the move. A line is on the disk (fsync) before anything follows from it. A
+// last line without a newline was cut short by a crash: it is taken if its CRC is right, and else
+// ignored, because nothing can have followed from it. Any other damage is an error, and the move is
+// left alone: a journal that has lost a committed record would start a second copy.
+// testdata/journal-1 holds an example.
+package handoff

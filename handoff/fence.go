@@ -1,0 +1,118 @@
+package handoff
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"sync"
+
+	"github.com/migrate-hpc/migrate/job/durable"
+)
+
+// ErrStaleEpoch says that a node has seen this epoch of the job, or a later one.
+var ErrStaleEpoch = errors.New("this attempt to move the job is over: a node has seen its epoch or a later one")
+
+const (
+	fenceFormat = 1
+	maxFence    = 64 << 20 // bytes of the file
+)
+
+// Fence remembers the highest epoch of each job that this node has admitted, so that an attempt
+// admits no second one: a delayed or repeated begin is refused.
+//
+// Its file is {"format":1,"epochs":{"JOB":EPOCH}}, written whole each time.
+type Fence struct {
+	path string
+
+	mu     sync.Mutex
+	epochs map[string]int64
+}
+
+type fenceFile struct {
+	Format int              `json:"format"`
+	Epochs map[string]int64 `json:"epochs"`
+}
+
+// OpenFence reads the file at path; a missing one is empty, a damaged one is an error.
+func OpenFence(path string) (*Fence, error) {
+	f := &Fence{path: path, epochs: map[string]int64{}}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open fence: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxFence+1))
+	if err != nil {
+		return nil, fmt.Errorf("open fence: %w", err)
+	}
+	if f.epochs, err = decodeFence(data); err != nil {
+		return nil, fmt.Errorf("open fence %s: %w; it may be removed when no move is under way in the cluster", path, err)
+	}
+	return f, nil
+}
+
+func decodeFence(data []byte) (map[string]int64, error) {
+	var content fenceFile
+	if len(data) > maxFence {
+		return nil, fmt.Errorf("above %d bytes", maxFence)
+	}
+	if err := json.Unmarshal(data, &content); err != nil {
+		return nil, err
+	}
+	if content.Format != fenceFormat {
+		return nil, fmt.Errorf("format %d, and this migrate reads %d", content.Format, fenceFormat)
+	}
+	if content.Epochs == nil {
+		return nil, errors.New("it holds no epochs")
+	}
+	return content.Epochs, nil
+}
+
+// Admit raises the epoch of a job, durably. It fails with ErrStaleEpoch unless epoch is above all
+// that were admitted before.
+func (f *Fence) Admit(job string, epoch int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if seen := f.epochs[job]; epoch <= seen {
+		return fmt.Errorf("job %.80q, epoch %d, seen %d: %w", job, epoch, seen, ErrStaleEpoch)
+	}
+	return f.change(func(m map[string]int64) { m[job] = epoch })
+}
+
+// Highest returns the highest epoch of a job that was admitted, 0 if none was.
+func (f *Fence) Highest(job string) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.epochs[job]
+}
+
+// Forget removes a job that is over.
+func (f *Fence) Forget(job string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.epochs[job]; !ok {
+		return nil
+	}
+	return f.change(func(m map[string]int64) { delete(m, job) })
+}
+
+func (f *Fence) change(edit func(map[string]int64)) error {
+	next := maps.Clone(f.epochs)
+	edit(next)
+	data, err := json.Marshal(fenceFile{Format: fenceFormat, Epochs: next})
+	if err != nil {
+		return fmt.Errorf("write fence: %w", err)
+	}
+	if err := durable.WriteFile(f.path, append(data, '\n'), journalMode); err != nil {
+		return err
+	}
+	f.epochs = next
+	return nil
+}

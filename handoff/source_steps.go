@@ -1,0 +1,190 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+func (r *sourceRun) append(next State) error {
+	rec := r.rec
+	rec.State = next
+	if err := r.j.Append(rec); err != nil {
+		return err
+	}
+	r.rec = rec
+	if r.observe != nil {
+		r.observe(next)
+	}
+	return nil
+}
+
+// journal writes the new state, and says what follows when it cannot be written.
+func (r *sourceRun) journal(ctx context.Context, next State) (Event, error) {
+	if next == StateAborting {
+		return "", r.journalAborting(ctx)
+	}
+	err := r.append(next)
+	switch {
+	case err == nil:
+		return "", nil
+	case next == StateFrozen && r.rec.State == StateNew:
+		return "", &stop{r.unbegun(ctx, err), err}
+	case next == StateCommitted:
+		return r.uncommitted(err)
+	case next == StateReleased:
+		return "", &stop{OutcomeUnclean, err}
+	}
+	r.blame(err) // aborted: it is carried out, and the records before it lead recovery here again
+	return "", nil
+}
+
+// unbegun is a move that failed at its first record: the job has not been touched.
+func (r *sourceRun) unbegun(ctx context.Context, err error) Outcome {
+	if errors.Is(err, ErrUnsure) {
+		r.rec.note(err)
+		if err := r.append(StateAborted); err != nil {
+			r.cause = errors.Join(r.cause, err)
+		}
+	}
+	r.sendAbort(ctx)
+	if errors.Is(err, ErrBusy) {
+		return OutcomeRefused
+	}
+	return OutcomeAborted
+}
+
+// uncommitted is a move whose commit record could not be written. It fails like any other step; if
+// the record may be on the disk nevertheless, journalAborting keeps the job frozen until it is
+// proven to be overruled.
+func (r *sourceRun) uncommitted(err error) (Event, error) {
+	r.unsure = errors.Is(err, ErrUnsure)
+	if r.rebooted { // nothing to go back to; the target keeps its parked copy
+		return "", &stop{OutcomeInDoubt, err}
+	}
+	r.blame(err)
+	return EventFail, nil
+}
+
+// journalAborting writes the decision to thaw. Where a committed record is or may be on the disk the
+// job must not run before the decision is there too; otherwise the job comes first.
+func (r *sourceRun) journalAborting(ctx context.Context) error {
+	var pause backoff
+	for {
+		err := r.append(StateAborting)
+		if err == nil {
+			return nil
+		}
+		if r.rec.State != StateCommitted && !r.unsure {
+			r.blame(err)
+			r.rec.State = StateAborting
+			return nil
+		}
+		if !pause.wait(ctx, nil) {
+			return &stop{OutcomeInDoubt, fmt.Errorf("the job stays frozen: %w", err)}
+		}
+	}
+}
+
+// deliver tells the peer to commit until it is known what became of that.
+func (r *sourceRun) deliver(ctx context.Context) (Event, error) {
+	var pause backoff
+	once := context.WithoutCancel(ctx)
+	for {
+		err := within(once, callTimeout, r.peer.Commit)
+		if err == nil {
+			return EventPeerRuns, nil
+		}
+		if event := r.verdict(once); event != "" {
+			return event, nil
+		}
+		if !pause.wait(ctx, nil) {
+			return "", &stop{OutcomeInDoubt, errors.Join(context.Cause(ctx), err)}
+		}
+		once = ctx
+	}
+}
+
+// verdict asks for the peer's record after a commit without an answer.
+func (r *sourceRun) verdict(ctx context.Context) Event {
+	state, err := r.outcome(ctx)
+	switch {
+	case err != nil:
+		return ""
+	case state == StateDone:
+		return EventPeerRuns
+	case state != StateDropped:
+		return ""
+	}
+	r.blame(fmt.Errorf("%s: %w", r.rec.Peer, ErrDropped))
+	if r.rebooted {
+		return EventLost
+	}
+	return EventPeerDropped
+}
+
+func (r *sourceRun) outcome(ctx context.Context) (state State, err error) {
+	err = within(ctx, callTimeout, func(ctx context.Context) error {
+		state, err = r.peer.Outcome(ctx)
+		return err
+	})
+	return state, err
+}
+
+// ask finds out, after a reboot before the commit point, whether the peer's copy is the last one.
+func (r *sourceRun) ask(ctx context.Context) (Event, error) {
+	var pause backoff
+	for {
+		state, err := r.outcome(ctx)
+		if err == nil {
+			switch state {
+			case StatePrepared, StateCommitted, StateDone:
+				return EventRescue, nil
+			case StateNew, StateReceiving, StateDropped:
+				r.blame(fmt.Errorf("this node went down while the job was frozen, and the copy on %s is %s", r.rec.Peer, state))
+				return EventLost, nil
+			}
+			err = fmt.Errorf("%s answers %.40q", r.rec.Peer, state)
+		}
+		if errors.Is(err, ErrUnknownMove) {
+			r.blame(fmt.Errorf("this node went down while the job was frozen, and %s knows no copy", r.rec.Peer))
+			return EventLost, nil
+		}
+		if !pause.wait(ctx, nil) {
+			return "", &stop{OutcomeInDoubt, errors.Join(context.Cause(ctx), err)}
+		}
+	}
+}
+
+func (r *sourceRun) thaw(ctx context.Context) (Event, error) {
+	if err := insist(ctx, r.source.Thaw); err != nil {
+		return "", &stop{OutcomeInDoubt, fmt.Errorf("the move is aborted, but the job is still frozen: thaw: %w", err)}
+	}
+	return EventThawed, nil
+}
+
+// sendAbort is a courtesy: a target that does not hear it asks.
+func (r *sourceRun) sendAbort(ctx context.Context) {
+	if err := within(context.WithoutCancel(ctx), callTimeout, r.peer.Abort); err != nil {
+		r.cause = errors.Join(r.cause, fmt.Errorf("%s: %w", ActionSendAbort, err))
+	}
+}
+
+// release may take as long as the target pulls pages. Once ctx has ended there is one short try.
+func (r *sourceRun) release(ctx context.Context) (Event, error) {
+	var pause backoff
+	for range cleanupTries {
+		err := r.source.Release(ctx)
+		if err == nil {
+			return "", nil
+		}
+		r.cause = errors.Join(r.cause, fmt.Errorf("%s: %w", ActionRelease, err))
+		if !pause.wait(ctx, nil) {
+			break
+		}
+	}
+	if err := within(context.WithoutCancel(ctx), cleanupTimeout, r.source.Release); err != nil {
+		return "", &stop{OutcomeUnclean, err}
+	}
+	return "", nil
+}

@@ -1,0 +1,163 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// TargetHalf is the target's side of one move. Its methods are called by whoever holds a connection
+// to the source and may be called at any time, more than once, by several connections; one runs at
+// a time. The caller makes sure that they come from the record's peer.
+type TargetHalf struct {
+	j       *Journal
+	fence   *Fence
+	target  Target
+	observe func(State)
+	turn    chan struct{} // holds one token; taken for the length of a method
+
+	mu      sync.Mutex
+	rec     Record
+	preempt context.CancelCauseFunc // ends a Prepare that runs
+	settled chan struct{}           // closed when the state is no longer prepared, nor before it
+}
+
+// NewTarget is the half of a move that has no record yet. rec names the move, the job, the peer,
+// the epoch and the running boot. observe, which may be nil, is told each state once it is on the
+// disk.
+func NewTarget(j *Journal, fence *Fence, rec Record, t Target, observe func(State)) *TargetHalf {
+	rec.Role, rec.State = RoleTarget, StateNew
+	return newTarget(j, fence, rec, t, observe)
+}
+
+// OpenTarget is the half of a move that the journal has a record of, for Recover and Resolve.
+func OpenTarget(j *Journal, fence *Fence, rec Record, t Target, observe func(State)) *TargetHalf {
+	return newTarget(j, fence, rec, t, observe)
+}
+
+func newTarget(j *Journal, fence *Fence, rec Record, t Target, observe func(State)) *TargetHalf {
+	h := &TargetHalf{j: j, fence: fence, target: t, observe: observe, rec: rec, turn: make(chan struct{}, 1), settled: make(chan struct{})}
+	h.turn <- struct{}{}
+	if !undecided(rec.State) {
+		close(h.settled)
+	}
+	return h
+}
+
+func undecided(s State) bool {
+	return s == StateNew || s == StateReceiving || s == StatePrepared
+}
+
+// State is what is on the disk, and the answer to the source's question for the outcome.
+func (h *TargetHalf) State() State { return h.Record().State }
+
+// Record is the newest record on the disk.
+func (h *TargetHalf) Record() Record {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rec
+}
+
+// Begin admits the move: its epoch, and that no other move of the job is unfinished here. It fails
+// with ErrStaleEpoch or ErrBusy.
+func (h *TargetHalf) Begin(ctx context.Context) error { return h.handle(ctx, EventBegin) }
+
+// Prepare restores and parks the copy. When it fails, the copy is dropped and the move is over here.
+func (h *TargetHalf) Prepare(ctx context.Context) error { return h.handle(ctx, EventPrepare) }
+
+// Commit lets the copy run; nil means that it does. It fails with ErrDropped if the copy is gone and
+// never ran; any other error decides nothing, and Commit is to be called again.
+func (h *TargetHalf) Commit(ctx context.Context) error { return h.handle(ctx, EventCommit) }
+
+// Abort drops the copy on the source's word, and ends a Prepare that runs. It fails with
+// ErrCommitted once the source has said commit.
+func (h *TargetHalf) Abort(ctx context.Context) error {
+	h.preemptPrepare(EventAbort)
+	return h.handle(ctx, EventAbort)
+}
+
+// Cut says that the connection to the source broke. Before the copy is prepared it is dropped. A
+// prepared one stays, and Cut asks the source until it knows the outcome and has carried it out,
+// whether the answer comes to it or to another method; it fails when ctx ends first.
+func (h *TargetHalf) Cut(ctx context.Context, source Asker) error {
+	h.preemptPrepare(EventCut)
+	if err := h.handle(ctx, EventCut); err != nil {
+		return err
+	}
+	return h.ask(ctx, source)
+}
+
+// Recover goes on with an unfinished move when the agent starts; boot is the running boot. It fails
+// with ErrInDoubt when the node went down between its committed record and the end of the resume:
+// whether the job ran here cannot be known. It asks like Cut.
+func (h *TargetHalf) Recover(ctx context.Context, boot string, source Asker) error {
+	err := h.handle(ctx, startEvent(h.Record(), boot))
+	if errors.Is(err, ErrCommitted) && h.State() == StateCommitted {
+		return errors.Join(ErrInDoubt, fmt.Errorf("move %s: this node went down while it resumed job %s, which may have run here for a moment; "+
+			"type `migrate resolve %s --take` on %s to let it run there again", h.rec.Move, h.rec.Job, h.rec.Move, h.rec.Peer))
+	}
+	if err != nil {
+		return err
+	}
+	return h.ask(ctx, source)
+}
+
+// Resolve carries out an operator's decision about a move whose source is gone for good: take lets
+// the copy run here, otherwise it is killed and dropped. The operator vouches that the source does
+// not run the job, nor will (take).
+func (h *TargetHalf) Resolve(ctx context.Context, take bool) error {
+	if take {
+		return h.handle(ctx, EventTake)
+	}
+	return h.handle(ctx, EventDrop)
+}
+
+// handle performs an event and all that follows from it, alone.
+func (h *TargetHalf) handle(ctx context.Context, event Event) error {
+	select {
+	case <-h.turn:
+	case <-ctx.Done():
+		return fmt.Errorf("move %s, %s: %w", h.rec.Move, event, context.Cause(ctx))
+	}
+	defer func() { h.turn <- struct{}{} }()
+	err := h.follow(ctx, event)
+	if err != nil {
+		return fmt.Errorf("move %s of job %s: %w", h.rec.Move, h.rec.Job, err)
+	}
+	return nil
+}
+
+// follow performs events until none is left. The first error is returned, but what follows from it
+// is done.
+func (h *TargetHalf) follow(ctx context.Context, event Event) (first error) {
+	for event != "" {
+		next, actions, err := Step(RoleTarget, h.State(), event)
+		if err == nil {
+			event, err = h.perform(ctx, next, actions)
+		} else {
+			event = ""
+		}
+		if first == nil {
+			first = err
+		} else if err != nil {
+			first = errors.Join(first, err)
+		}
+	}
+	return first
+}
+
+// perform does the actions of one rule. An error comes with the event that follows from it, if any.
+func (h *TargetHalf) perform(ctx context.Context, next State, actions []Action) (Event, error) {
+	var event Event
+	for _, a := range actions {
+		var err error
+		if event, err = h.do(ctx, a, next); err != nil {
+			return event, fmt.Errorf("%s: %w", a, err)
+		}
+	}
+	if len(actions) == 0 {
+		h.become(next)
+	}
+	return event, nil
+}

@@ -1,0 +1,210 @@
+package job
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/job/durable"
+)
+
+// Errors of Store to branch on.
+var (
+	ErrNotFound = errors.New("no such job on this node")
+	ErrExists   = errors.New("the job is already on this node")
+)
+
+const (
+	recordName = "record.json"
+	recordMode = 0o600
+	dirMode    = 0o700
+)
+
+// Store keeps the records of one node's jobs. Several processes may use one directory at a time.
+type Store struct{ dir string }
+
+// OpenStore opens the store in dir, which is made (mode 0700) if it is missing.
+func OpenStore(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return nil, fmt.Errorf("open job store: %w", err)
+	}
+	if err := durable.SyncDir(filepath.Dir(filepath.Clean(dir))); err != nil {
+		return nil, fmt.Errorf("open job store: %w", err)
+	}
+	return &Store{dir: dir}, nil
+}
+
+// Dir is the directory of a job's files; it exists from Create to Remove.
+func (s *Store) Dir(id ID) string { return filepath.Join(s.dir, string(id)) }
+
+// Create adds a job with a valid specification. It fails with ErrExists when the store has one of this id.
+func (s *Store) Create(r Record) error {
+	if err := r.Spec.Validate(); err != nil {
+		return fmt.Errorf("create job %s: %w", r.ID, err)
+	}
+	data, err := encode(r)
+	if err != nil {
+		return err
+	}
+	fresh, err := os.MkdirTemp(s.dir, ".new-*") // whole or absent: the job's directory appears with its record
+	if err != nil {
+		return fmt.Errorf("create job %s: %w", r.ID, err)
+	}
+	if err := s.publish(fresh, r.ID, data); err != nil {
+		return fmt.Errorf("create job %s: %w", r.ID, errors.Join(err, os.RemoveAll(fresh)))
+	}
+	return nil
+}
+
+func (s *Store) publish(fresh string, id ID, data []byte) error {
+	if err := durable.WriteFile(filepath.Join(fresh, recordName), data, recordMode); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, s.Dir(id)); err != nil {
+		if errors.Is(err, fs.ErrExist) { // ENOTEMPTY and EEXIST both
+			return ErrExists
+		}
+		return err
+	}
+	return durable.SyncDir(s.dir)
+}
+
+// Get returns the record of a job. It fails with ErrNotFound when the store has none.
+func (s *Store) Get(id ID) (Record, error) {
+	if _, err := ParseID(string(id)); err != nil {
+		return Record{}, errors.Join(ErrNotFound, err)
+	}
+	data, err := readBounded(filepath.Join(s.Dir(id), recordName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record{}, s.absent(id)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("read job %s: %w", id, err)
+	}
+	r, err := decode(data)
+	if err != nil {
+		return Record{}, fmt.Errorf("read job %s: %s: %w", id, filepath.Join(s.Dir(id), recordName), err)
+	}
+	if r.ID != id {
+		return Record{}, fmt.Errorf("read job %s: its record names job %s", id, r.ID)
+	}
+	return r, nil
+}
+
+// absent tells a job that is not here from one that has lost its record.
+func (s *Store) absent(id ID) error {
+	if _, err := os.Stat(s.Dir(id)); err == nil {
+		return fmt.Errorf("read job %s: %s has no %s", id, s.Dir(id), recordName)
+	}
+	return fmt.Errorf("job %s: %w", id, ErrNotFound)
+}
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, MaxRecord+1))
+}
+
+// Update changes a record by change, which sees the newest one and may refuse with an error; then
+// nothing is written. No other Update of the job, in whatever process, happens in between. Update
+// returns the record as it is afterwards. change must not call Update for the same job.
+func (s *Store) Update(id ID, change func(*Record) error) (Record, error) {
+	if _, err := ParseID(string(id)); err != nil {
+		return Record{}, errors.Join(ErrNotFound, err)
+	}
+	unlock, err := lock(s.Dir(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record{}, fmt.Errorf("job %s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("lock job %s: %w", id, err)
+	}
+	defer unlock()
+	r, err := s.Get(id)
+	if err != nil {
+		return Record{}, err
+	}
+	if err := change(&r); err != nil {
+		return Record{}, err
+	}
+	if r.ID != id {
+		return Record{}, fmt.Errorf("update job %s: a job keeps its id", id)
+	}
+	data, err := encode(r)
+	if err != nil {
+		return Record{}, err
+	}
+	return r, durable.WriteFile(filepath.Join(s.Dir(id), recordName), data, recordMode)
+}
+
+func encode(r Record) ([]byte, error) {
+	r.Format = Format
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode job %s: %w", r.ID, err)
+	}
+	data = append(data, '\n')
+	if _, err := decode(data); err != nil { // what cannot be read again must not be written
+		return nil, err
+	}
+	return data, nil
+}
+
+// List returns the records of all jobs, oldest first, and an error that joins one per record that
+// could not be read. Both may be there.
+func (s *Store) List() ([]Record, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list jobs: %w", err)
+	}
+	var records []Record
+	var errs []error
+	for _, e := range entries {
+		id, err := ParseID(e.Name())
+		if err != nil || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		r, err := s.Get(id)
+		if errors.Is(err, ErrNotFound) { // removed meanwhile
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		records = append(records, r)
+	}
+	slices.SortFunc(records, func(a, b Record) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return records, errors.Join(errs...)
+}
+
+// Remove forgets a job and deletes its directory with all that is in it. Removing a job that is
+// not there is no error.
+func (s *Store) Remove(id ID) error {
+	if _, err := ParseID(string(id)); err != nil {
+		return err
+	}
+	gone := filepath.Join(s.dir, ".gone-"+string(id))
+	if err := os.RemoveAll(gone); err != nil {
+		return fmt.Errorf("remove job %s: %w", id, err)
+	}
+	if err := os.Rename(s.Dir(id), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove job %s: %w", id, err)
+	}
+	if err := errors.Join(durable.SyncDir(s.dir), os.RemoveAll(gone)); err != nil {
+		return fmt.Errorf("remove job %s: %w", id, err)
+	}
+	return nil
+}

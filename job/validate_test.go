@@ -1,0 +1,106 @@
+package job
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func valid() Spec {
+	return Spec{
+		Name: "md-run.3", Hostname: "node-a.cluster", WorkDir: "/home/ada", Args: []string{"./solve", "-n", "8"},
+		Env: []string{"PATH=/bin", "EMPTY="}, UID: 1000, GID: 1000, Groups: []uint32{4, 27}, Root: "/images/el9",
+		Binds:   []Bind{{Source: "/scratch", Target: "/scratch"}, {Source: "/data", Target: "/mnt/data", ReadOnly: true}},
+		Stdout:  "/home/ada/out",
+		Rlimits: []Rlimit{{"nofile", 1024, 4096}, {"core", 0, Unlimited}},
+		Limits:  Limits{MemoryBytes: 1 << 30, CPUMilli: 1500, Pids: 64},
+		Network: Network{Mode: "br0", Address: "10.0.0.7/24", Gateway: "10.0.0.1", MAC: "02:00:00:00:00:07"},
+		UserNS:  true, UIDBase: 100000, Init: true,
+	}
+}
+
+func TestValidSpecsPass(t *testing.T) {
+	for name, s := range map[string]Spec{
+		"everything": valid(),
+		"least":      {Args: []string{"true"}},
+		"net none":   {Args: []string{"true"}, Network: Network{Mode: NetworkNone}},
+		"ipv6":       {Args: []string{"true"}, Network: Network{Mode: "br0", Address: "fd00::7/64", Gateway: "fd00::1"}},
+	} {
+		if err := s.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestEveryFaultOfASpecIsNamedWithItsFieldAndARemedy(t *testing.T) {
+	for _, c := range []struct {
+		name, field string
+		spoil       func(*Spec)
+	}{
+		{"name with slash", "name", func(s *Spec) { s.Name = "a/b" }},
+		{"long name", "name", func(s *Spec) { s.Name = strings.Repeat("a", 65) }},
+		{"hostname with space", "hostname", func(s *Spec) { s.Hostname = "a b" }},
+		{"hostname with hyphen first", "hostname", func(s *Spec) { s.Hostname = "-a" }},
+		{"hostname with empty label", "hostname", func(s *Spec) { s.Hostname = "a..b" }},
+		{"no command", "args", func(s *Spec) { s.Args = nil }},
+		{"empty command", "args", func(s *Spec) { s.Args = []string{""} }},
+		{"argument with NUL", "args", func(s *Spec) { s.Args = []string{"a", "b\x00"} }},
+		{"argument not UTF-8", "args", func(s *Spec) { s.Args = []string{"a", "\xff"} }},
+		{"too large", "args", func(s *Spec) { s.Env = []string{"A=" + strings.Repeat("a", MaxCommandBytes)} }},
+		{"too many", "args", func(s *Spec) { s.Args = make([]string, MaxEntries+1); s.Args[0] = "a" }},
+		{"env without =", "env", func(s *Spec) { s.Env = []string{"A"} }},
+		{"env without key", "env", func(s *Spec) { s.Env = []string{"=a"} }},
+		{"uid -1", "uid", func(s *Spec) { s.UID = noID }},
+		{"group -1", "uid", func(s *Spec) { s.Groups = []uint32{noID} }},
+		{"many groups", "groups", func(s *Spec) { s.Groups = make([]uint32, MaxGroups+1) }},
+		{"range without namespace", "uid_base", func(s *Spec) { s.UserNS = false }},
+		{"relative directory", "work_dir", func(s *Spec) { s.WorkDir = "home" }},
+		{"directory with ..", "work_dir", func(s *Spec) { s.WorkDir = "/home/../etc" }},
+		{"relative root", "root", func(s *Spec) { s.Root = "." }},
+		{"relative output", "stdout", func(s *Spec) { s.Stdout = "out" }},
+		{"NUL in path", "stderr", func(s *Spec) { s.Stderr = "/a\x00" }},
+		{"bind onto /proc", "binds", func(s *Spec) { s.Binds[0].Target = "/proc/1" }},
+		{"bind onto /dev", "binds", func(s *Spec) { s.Binds[0].Target = "/dev" }},
+		{"bind onto /", "binds", func(s *Spec) { s.Binds[0].Target = "/" }},
+		{"bind without source", "binds", func(s *Spec) { s.Binds[0].Source = "" }},
+		{"two binds onto one target", "binds", func(s *Spec) { s.Binds[1].Target = "/scratch/" }},
+		{"many binds", "binds", func(s *Spec) { s.Binds = make([]Bind, MaxBinds+1) }},
+		{"unknown rlimit", "rlimits", func(s *Spec) { s.Rlimits[0].Name = "RLIMIT_NOFILE" }},
+		{"soft above hard", "rlimits", func(s *Spec) { s.Rlimits[0].Soft = Unlimited }},
+		{"rlimit twice", "rlimits", func(s *Spec) { s.Rlimits[1].Name = "nofile" }},
+		{"negative memory", "limits.memory_bytes", func(s *Spec) { s.Limits.MemoryBytes = -1 }},
+		{"negative cpu", "limits.cpu_milli", func(s *Spec) { s.Limits.CPUMilli = -1 }},
+		{"negative pids", "limits.pids", func(s *Spec) { s.Limits.Pids = -1 }},
+		{"address without link", "network", func(s *Spec) { s.Network.Mode = NetworkNone }},
+		{"bridge with slash", "network.mode", func(s *Spec) { s.Network.Mode = "a/b" }},
+		{"bridge name too long", "network.mode", func(s *Spec) { s.Network.Mode = "abcdefghijklmnop" }},
+		{"address without prefix", "network.address", func(s *Spec) { s.Network.Address = "10.0.0.7" }},
+		{"multicast address", "network.address", func(s *Spec) { s.Network.Address = "224.0.0.1/24" }},
+		{"gateway elsewhere", "network.gateway", func(s *Spec) { s.Network.Gateway = "10.1.0.1" }},
+		{"gateway is the job", "network.gateway", func(s *Spec) { s.Network.Gateway = "10.0.0.7" }},
+		{"multicast mac", "network.mac", func(s *Spec) { s.Network.MAC = "01:00:00:00:00:07" }},
+		{"long mac", "network.mac", func(s *Spec) { s.Network.MAC = "02:00:00:00:00:00:00:07" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := valid()
+			c.spoil(&s)
+			var wrong *SpecError
+			if err := s.Validate(); !errors.As(err, &wrong) {
+				t.Fatalf("passed, or no SpecError: %v", err)
+			}
+			if wrong.Field != c.field || wrong.Problem == "" || wrong.Remedy == "" {
+				t.Errorf("first error is %+v, want one of field %s with problem and remedy", wrong, c.field)
+			}
+		})
+	}
+}
+
+func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
+	s := Spec{WorkDir: "x", Stdin: "y"}
+	err := s.Validate()
+	for _, field := range []string{"args", "work_dir", "stdin"} {
+		if !strings.Contains(err.Error(), field+":") {
+			t.Errorf("%s is missing in %v", field, err)
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package namespaces
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Cgroup is a job's own control group: one directory in each hierarchy that
+// holds, limits or freezes tasks here. On version 1 those are several, on a pure
+// version 2 node one.
+type Cgroup struct {
+	// Dirs maps a hierarchy's name to the directory: "freezer", "memory", … for
+	// version 1 controllers, Unified for version 2.
+	Dirs map[string]string
+}
+
+// Unified names the version 2 hierarchy in Cgroup.Dirs.
+const Unified = "unified"
+
+// controllers of version 1 that a job gets a directory in.
+var controllers = []string{"freezer", "memory", "cpu", "cpuacct", "pids"}
+
+// Limits of a cgroup; zero is none.
+type Limits struct {
+	MemoryBytes int64
+	CPUMilli    int64 // thousandths of one core
+	Pids        int64
+}
+
+// NewCgroup makes a cgroup of the given name beneath the one that parentPid is
+// in, in every hierarchy that matters.
+func NewCgroup(parentPid int, name string) (*Cgroup, error) {
+	parents, err := cgroupDirs(parentPid)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cgroup{Dirs: map[string]string{}}
+	for h, dir := range parents {
+		if h != Unified && !slices.Contains(controllers, h) {
+			continue
+		}
+		if h == Unified && parents["freezer"] != "" {
+			continue // hybrid: the version 1 controllers do the work
+		}
+		d := filepath.Join(dir, name)
+		if err := os.Mkdir(d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, errors.Join(fmt.Errorf("make cgroup: %w", err), c.Remove())
+		}
+		c.Dirs[h] = d
+	}
+	if len(c.Dirs) == 0 {
+		return nil, errors.New("this node has neither a version 1 freezer nor a version 2 cgroup tree mounted")
+	}
+	return c, nil
+}
+
+// cgroupDirs returns the directory of pid's cgroup in each mounted hierarchy.
+func cgroupDirs(pid int) (map[string]string, error) {
+	mounts, err := cgroupMounts()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return nil, fmt.Errorf("cgroup of process %d: %w", pid, err)
+	}
+	dirs := map[string]string{}
+	for line := range strings.Lines(string(data)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		names := strings.Split(f[1], ",")
+		if f[1] == "" {
+			names = []string{Unified}
+		}
+		for _, h := range names {
+			if m, ok := mounts[h]; ok {
+				dirs[h] = filepath.Join(m.dir, strings.TrimPrefix(f[2], m.root))
+			}
+		}
+	}
+	return dirs, nil
+}
+
+type cgroupMount struct{ dir, root string }
+
+// cgroupMounts finds where each hierarchy is mounted.
+func cgroupMounts() (map[string]cgroupMount, error) {
+	mounts, err := MountTable(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]cgroupMount{}
+	for _, m := range mounts {
+		at := cgroupMount{dir: m.Target, root: strings.TrimSuffix(m.Root, "/")}
+		switch m.Type {
+		case "cgroup2":
+			found[Unified] = at
+		case "cgroup":
+			for _, o := range strings.Split(m.SuperOptions, ",") {
+				found[o] = at
+			}
+		}
+	}
+	return found, nil
+}
+
+// Enter moves a process into the cgroup, in each of its hierarchies.
+func (c *Cgroup) Enter(pid int) error {
+	return enterAll(c.Dirs, pid)
+}
+
+// Join moves pid to where other is, in every hierarchy of the node, so that
+// what accounts for other, limits it or kills it, reaches pid as well.
+func Join(pid, other int) error {
+	dirs, err := cgroupDirs(other)
+	if err != nil {
+		return err
+	}
+	return enterAll(dirs, pid)
+}
+
+func enterAll(dirs map[string]string, pid int) error {
+	for _, dir := range dirs {
+		p := filepath.Join(dir, "cgroup.procs")
+		if err := os.WriteFile(p, []byte(strconv.Itoa(pid)), 0); err != nil {
+			return fmt.Errorf("enter cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+// Limit sets the limits. On version 2 the parent must be able to hand the
+// controllers down, which it cannot while tasks live in it.
+func (c *Cgroup) Limit(l Limits) error {
+	if l == (Limits{}) {
+		return nil
+	}
+	if c.isUnified() {
+		return c.limitUnified(l)
+	}
+	return errors.Join(
+		c.setV1("memory", "memory.limit_in_bytes", l.MemoryBytes),
+		c.setV1("cpu", "cpu.cfs_quota_us", l.CPUMilli*cpuPeriod/1000),
+		c.setV1("pids", "pids.max", l.Pids))
+}
+
+const cpuPeriod = 100_000 // µs, the kernel's default
+
+func (c *Cgroup) setV1(controller, file string, value int64) error {
+	if value == 0 {
+		return nil
+	}
+	dir, ok := c.Dirs[controller]
+	if !ok {
+		return fmt.Errorf("this node has no %s controller to set a limit with", controller)
+	}
+	return writeValue(filepath.Join(dir, file), strconv.FormatInt(value, 10))
+}
+
+func (c *Cgroup) limitUnified(l Limits) error {
+	dir := c.Dirs[Unified]
+	err := writeValue(filepath.Join(filepath.Dir(dir), "cgroup.subtree_control"), "+memory +cpu +pids")
+	if errors.Is(err, unix.EBUSY) {
+		return errors.New("the caller's cgroup holds processes itself, so cgroup v2 cannot limit a child of it; start the job with --detach or without limits")
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if l.MemoryBytes > 0 {
+		errs = append(errs, writeValue(filepath.Join(dir, "memory.max"), strconv.FormatInt(l.MemoryBytes, 10)))
+	}
+	if l.CPUMilli > 0 {
+		errs = append(errs, writeValue(filepath.Join(dir, "cpu.max"), fmt.Sprintf("%d %d", l.CPUMilli*cpuPeriod/1000, cpuPeriod)))
+	}
+	if l.Pids > 0 {
+		errs = append(errs, writeValue(filepath.Join(dir, "pids.max"), strconv.FormatInt(l.Pids, 10)))
+	}
+	return errors.Join(errs...)
+}
+
+func writeValue(path, value string) error {
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		return fmt.Errorf("set cgroup limit: %w", err)
+	}
+	return nil
+}
+
+func (c *Cgroup) isUnified() bool { return c.Dirs[Unified] != "" }
+
+// FreezerDir is the directory whose freezer holds the job; CRIU is given it.
+func (c *Cgroup) FreezerDir() string {
+	if c.isUnified() {
+		return c.Dirs[Unified]
+	}
+	return c.Dirs["freezer"]
+}
+
+// Pids lists the processes in the cgroup as they are now. A cgroup that is gone
+// holds none.
+func (c *Cgroup) Pids() ([]int, error) {
+	data, err := os.ReadFile(filepath.Join(c.FreezerDir(), "cgroup.procs"))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(data)) {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, n)
+	}
+	return pids, nil
+}
+
+// Remove takes the cgroup away; it must be empty. What is gone already is fine.
+func (c *Cgroup) Remove() error {
+	var errs []error
+	for _, dir := range c.Dirs {
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CPUTime is the processor time that all tasks of the cgroup have used, in
+// nanoseconds. The kernel counts it from the cgroup's making.
+func (c *Cgroup) CPUTime() (int64, error) {
+	if dir := c.Dirs["cpuacct"]; dir != "" {
+		data, err := os.ReadFile(filepath.Join(dir, "cpuacct.usage"))
+		if err != nil {
+			return 0, err
+		}
+		return strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	}
+	data, err := os.ReadFile(filepath.Join(c.FreezerDir(), "cpu.stat"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if v, ok := strings.CutPrefix(line, "usage_usec "); ok {
+			us, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			return us * 1000, err
+		}
+	}
+	return 0, errors.New("cpu.stat without usage_usec")
+}

@@ -1,0 +1,56 @@
+package namespaces
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const chamberName = "migrate:chamber"
+
+// Chamber is where CRIU works when it brings a job back: inside the job's
+// cgroup, whose tasks then are born there, in a cgroup namespace that the job
+// inherits, and in a mount namespace of its own with the root of the job bound
+// at RootDir.
+type Chamber struct {
+	Cgroup  *Cgroup `json:"cgroup"`
+	Root    string  `json:"root"`
+	RootDir string  `json:"root_dir"`
+}
+
+// Wrap returns the command line that enters the chamber and then executes argv
+// in the same process.
+func (c Chamber) Wrap(argv []string) ([]string, error) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	return append([]string{"/proc/self/exe", chamberName, string(data)}, argv...), nil
+}
+
+// chamber prepares the surroundings that its arguments describe and becomes the
+// command that follows them.
+func chamber() error {
+	runtime.LockOSThread()
+	var c Chamber
+	if err := json.Unmarshal([]byte(os.Args[2]), &c); err != nil {
+		return err
+	}
+	if err := c.Cgroup.Enter(os.Getpid()); err != nil {
+		return err
+	}
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("make namespaces for CRIU: %w", err)
+	}
+	if err := mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	if err := BindRoot(c.Root, c.RootDir); err != nil {
+		return err
+	}
+	return syscall.Exec(os.Args[3], os.Args[3:], os.Environ())
+}

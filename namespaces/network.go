@@ -1,0 +1,131 @@
+package namespaces
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// Interface is a job's own network interface: one end of a veth pair whose
+// other end hangs on a bridge of the node. Address and MAC belong to the job.
+type Interface struct {
+	Name    string // inside the job
+	Host    string // the other end's name on the node, at most 15 bytes
+	Bridge  string
+	Address string // CIDR
+	Gateway string // "" for none
+	MAC     string
+}
+
+// setUpLoopback runs inside the job's network namespace. Multipath TCP is
+// switched off there, because CRIU cannot save its sockets and Go programs
+// listen with it by default.
+func setUpLoopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find the loopback: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("bring the loopback up: %w", err)
+	}
+	err = os.WriteFile("/proc/sys/net/mptcp/enabled", []byte("0\n"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("switch multipath TCP off: %w", err)
+	}
+	return nil
+}
+
+// Attach makes the veth pair, gives one end to the network namespace of pid and
+// hangs the other on the bridge.
+func (i Interface) Attach(pid int) error {
+	bridge, err := netlink.LinkByName(i.Bridge)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", i.Bridge, err)
+	}
+	mac, err := net.ParseMAC(i.MAC)
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = i.Host
+	attrs.MasterIndex = bridge.Attrs().Index
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: i.Name, PeerHardwareAddr: mac, PeerNamespace: netlink.NsPid(pid)}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("make interface %s: %w", i.Host, err)
+	}
+	if err := netlink.LinkSetUp(veth); err != nil {
+		return fmt.Errorf("bring %s up: %w", i.Host, err)
+	}
+	return i.configureInside(pid)
+}
+
+func (i Interface) configureInside(pid int) error {
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	link, err := h.LinkByName(i.Name)
+	if err != nil {
+		return err
+	}
+	addr, err := netlink.ParseAddr(i.Address)
+	if err != nil {
+		return fmt.Errorf("address %q: %w", i.Address, err)
+	}
+	if err := h.AddrAdd(link, addr); err != nil {
+		return fmt.Errorf("set address %s: %w", i.Address, err)
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return err
+	}
+	if i.Gateway == "" {
+		return nil
+	}
+	return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(i.Gateway)})
+}
+
+// SetLink brings the node's end of a job's interface up or down. An interface
+// that is gone is down already.
+func SetLink(host string, up bool) error {
+	link, err := netlink.LinkByName(host)
+	if errors.As(err, &netlink.LinkNotFoundError{}) && !up {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", host, err)
+	}
+	if up {
+		return netlink.LinkSetUp(link)
+	}
+	return netlink.LinkSetDown(link)
+}
+
+// BridgeExists reports whether the node has a bridge of that name.
+func BridgeExists(name string) bool {
+	link, err := netlink.LinkByName(name)
+	return err == nil && strings.EqualFold(link.Type(), "bridge")
+}
+
+// RemoveLink takes a job's interface away from the node. The other end goes with
+// it. An interface that is gone is fine.
+func RemoveLink(host string) error {
+	link, err := netlink.LinkByName(host)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", host, err)
+	}
+	return netlink.LinkDel(link)
+}

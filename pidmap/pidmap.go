@@ -1,0 +1,209 @@
+package pidmap
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrOutside is wrapped by the error for a task that is not in the job's pid namespace.
+var ErrOutside = errors.New("task is outside of the pid namespace")
+
+// Entry is one process.
+type Entry struct {
+	Host    int      // pid in the caller's pid namespace
+	Job     int      // pid in the job's pid namespace
+	PPid    int      // the parent, in the caller's pid namespace; 0 if it cannot be seen from there
+	Comm    string   // the name of the main thread
+	State   byte     // as in /proc/PID/stat: 'R', 'S', 'D', 'T', 'Z', …
+	Threads []Thread // every thread, the main one included, by ascending Host
+}
+
+// Zombie says that the process has ended and waits for its parent to collect it. It has
+// no memory. A process whose main thread has ended while others run is none.
+func (e Entry) Zombie() bool { return e.State == 'Z' && len(e.Threads) == 1 }
+
+// Thread is one thread, with its ids as in [Entry].
+type Thread struct{ Host, Job int }
+
+// Namespace returns the inode number of pid's pid namespace, which tells it from every
+// other that lives at the same time.
+func Namespace(pid int) (uint64, error) {
+	f, err := os.Open(nsPath(pid))
+	if err != nil {
+		return 0, fmt.Errorf("pid namespace of %d: %w", pid, err)
+	}
+	defer f.Close()
+	return inode(int(f.Fd()))
+}
+
+// Of describes the given processes, named by their pids here, in the pid namespace with
+// the inode number pidns. Processes that end while it looks are left out. For each that
+// is not in pidns nor in a namespace below it the error wraps [ErrOutside]; the others
+// are returned all the same.
+func Of(pids []int, pidns uint64) ([]Entry, error) {
+	var entries []Entry
+	var failed []error
+	for _, pid := range pids {
+		entry, err := describe(pid, pidns, 1)
+		switch {
+		case err == nil:
+			entries = append(entries, entry)
+		case !gone(err):
+			failed = append(failed, fmt.Errorf("pid %d: %w", pid, err))
+		}
+	}
+	return entries, errors.Join(failed...)
+}
+
+// InNamespace describes all processes in the pid namespace of initPID and in those below
+// it, by ascending Host. It looks at every process of the node, at about 10 µs each. One
+// whose namespaces this process may not look at is left out: it has capabilities that the
+// caller lacks, so the caller did not start it.
+func InNamespace(initPID int) ([]Entry, error) {
+	pidns, err := Namespace(initPID)
+	if err != nil {
+		return nil, err
+	}
+	init, err := readStatus(filepath.Join(procDir(initPID), "status"))
+	if err != nil {
+		return nil, fmt.Errorf("pid namespace of %d: %w", initPID, err)
+	}
+	pids, err := numbers("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var entries []Entry
+	for _, pid := range pids {
+		entry, err := describe(pid, pidns, len(init.nspid))
+		switch {
+		case err == nil:
+			entries = append(entries, entry)
+		case !gone(err) && !errors.Is(err, ErrOutside) && !errors.Is(err, fs.ErrPermission):
+			return nil, fmt.Errorf("pid %d: %w", pid, err)
+		}
+	}
+	return entries, nil
+}
+
+// describe looks at one process. One with fewer pids than levels is outside for sure.
+func describe(pid int, pidns uint64, levels int) (Entry, error) {
+	st, err := readStatus(filepath.Join(procDir(pid), "status"))
+	if err != nil {
+		return Entry{}, err
+	}
+	if len(st.nspid) < levels {
+		return Entry{}, ErrOutside
+	}
+	depth, err := below(pid, pidns)
+	if err != nil {
+		return Entry{}, err
+	}
+	job, err := st.inside(depth)
+	if err != nil {
+		return Entry{}, err
+	}
+	threads, err := threadsOf(pid, depth)
+	if err != nil {
+		return Entry{}, err
+	}
+	return Entry{Host: pid, Job: job, PPid: st.ppid, Comm: st.name, State: st.state, Threads: threads}, nil
+}
+
+func threadsOf(pid, depth int) ([]Thread, error) {
+	dir := filepath.Join(procDir(pid), "task")
+	tids, err := numbers(dir)
+	if err != nil {
+		return nil, err
+	}
+	var threads []Thread
+	for _, tid := range tids {
+		st, err := readStatus(filepath.Join(dir, strconv.Itoa(tid), "status"))
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		job, err := st.inside(depth)
+		if err != nil {
+			return nil, fmt.Errorf("thread %d: %w", tid, err)
+		}
+		threads = append(threads, Thread{Host: tid, Job: job})
+	}
+	if len(threads) == 0 {
+		return nil, unix.ESRCH
+	}
+	return threads, nil
+}
+
+// below returns how many levels pid's own pid namespace lies below pidns: 0 if it is
+// pidns itself. All threads of a process share one.
+func below(pid int, pidns uint64) (int, error) {
+	f, err := os.Open(nsPath(pid))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return climb(int(f.Fd()), pidns)
+}
+
+// climb follows the parents of the pid namespace at fd up to pidns. The kernel nests pid
+// namespaces at most 32 deep.
+func climb(fd int, pidns uint64) (int, error) {
+	ino, err := inode(fd)
+	if err != nil {
+		return 0, err
+	}
+	if ino == pidns {
+		return 0, nil
+	}
+	parent, err := parentOf(fd)
+	if errors.Is(err, unix.EPERM) { // the caller's own namespace has no visible parent
+		return 0, ErrOutside
+	}
+	if err != nil {
+		return 0, fmt.Errorf("parent of pid namespace %d: %w", ino, err)
+	}
+	depth, err := climb(parent, pidns)
+	if closeErr := unix.Close(parent); closeErr != nil && err == nil {
+		err = closeErr
+	}
+	return depth + 1, err
+}
+
+func parentOf(fd int) (int, error) {
+	for {
+		parent, err := unix.IoctlRetInt(fd, unix.NS_GET_PARENT)
+		if err != unix.EINTR {
+			return parent, err
+		}
+	}
+}
+
+func inode(fd int) (uint64, error) {
+	var st unix.Stat_t
+	for {
+		err := unix.Fstat(fd, &st)
+		if err == nil {
+			return st.Ino, nil
+		}
+		if err != unix.EINTR {
+			return 0, fmt.Errorf("stat namespace: %w", err)
+		}
+	}
+}
+
+// gone recognises a task that ended while it was looked at.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}
+
+func procDir(pid int) string { return filepath.Join("/proc", strconv.Itoa(pid)) }
+
+func nsPath(pid int) string { return filepath.Join(procDir(pid), "ns", "pid") }

@@ -1,0 +1,112 @@
+package pages
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+// chunkSize is what a background copy brings at once. A fault waits for the
+// copies under way in its address space, so it bounds the delay of a fault.
+const chunkSize = 64 * pageSize
+
+// fillSpaces brings pages in the background until all are there.
+func (s *Server) fillSpaces(worker int) {
+	for {
+		sp := s.pick(worker)
+		if sp == nil {
+			return
+		}
+		if err := s.fillChunk(sp); err != nil {
+			s.fail(fmt.Errorf("fill task %d: %w", sp.vpid, err))
+			return
+		}
+		// A thread that came back with a fault waits for a turn in Go's
+		// scheduler; on few cores only this gives it one at once.
+		runtime.Gosched()
+	}
+}
+
+// fillChunk brings the next pages of sp, or closes it if there are none.
+func (s *Server) fillChunk(sp *space) error {
+	chunk, more, err := s.copyNext(sp)
+	switch {
+	case errors.Is(err, errChanging):
+		return s.attend(sp)
+	case errors.Is(err, errGone):
+		return s.lose(sp)
+	case errors.Is(err, errUnregistered):
+		return s.insist(sp, chunk)
+	case err != nil || more:
+		return err
+	}
+	return s.retire(sp)
+}
+
+// copyNext copies one chunk with gate held for reading. more is false if the
+// table was empty. With errUnregistered it returns the chunk.
+func (s *Server) copyNext(sp *space) (chunk span, more bool, err error) {
+	sp.gate.RLock()
+	defer sp.gate.RUnlock()
+	if sp.closed {
+		return span{}, true, nil
+	}
+	chunk, more = sp.claim(chunkSize)
+	if !more {
+		return span{}, false, nil
+	}
+	return chunk, true, s.land(sp, chunk)
+}
+
+// lose ends an address space that the kernel says is gone.
+func (s *Server) lose(sp *space) error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed {
+		return nil
+	}
+	return s.end(sp)
+}
+
+// insist looks closer at pages that have no mapping, after every event that may
+// explain it has been followed. A page that stays expected and is nowhere to be
+// put would be lost to the job.
+func (s *Server) insist(sp *space, chunk span) error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed {
+		return nil
+	}
+	if err := s.settle(sp); err != nil || sp.closed {
+		return err
+	}
+	for _, page := range sp.table.within(chunk.start, chunk.end) {
+		page = page.clip(page.start, page.start+pageSize)
+		err := s.bring(sp, page)
+		switch {
+		case err == nil || errors.Is(err, errChanging):
+			return nil
+		case errors.Is(err, errGone):
+			return s.end(sp)
+		case errors.Is(err, errUnregistered) && page.weak:
+			return s.drop(sp.table.cut(page.start, page.end))
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// retire closes an address space that lacks nothing. settle makes sure that no
+// fork is under way whose child lacks something.
+func (s *Server) retire(sp *space) error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed {
+		return nil
+	}
+	if err := s.settle(sp); err != nil || sp.closed || !sp.table.empty() {
+		return err
+	}
+	return s.end(sp)
+}

@@ -1,0 +1,385 @@
+package pages
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// errStopped ends what still runs when another part has failed.
+var errStopped = errors.New("fault server stops")
+
+// maxReaders bounds the threads that wait for faults.
+const maxReaders = 4
+
+// Stats is what a Server did. Sizes are in bytes.
+type Stats struct {
+	Tasks, Zombies, Forks int64
+	Faults, ZeroFaults    int64 // faults served from the store, with the zero page
+	Changes               int64 // messages read, faults included
+	Filled                int64 // brought to address spaces, by faults or in the background
+	Duration              time.Duration
+}
+
+// Server is the fault server of one restore. Use: Listen, then start CRIU, then
+// Serve, at last Close.
+type Server struct {
+	listener *net.UnixListener
+	done     chan struct{}
+	filled   atomic.Int64
+	total    atomic.Int64
+
+	store  *Store
+	memory []byte // the store's data file
+	epoll  int
+	wakeup int // eventfd that ends the readers
+
+	mu       sync.Mutex
+	changed  sync.Cond // with mu: something that pick looks at
+	spaces   []*space
+	lastID   int32
+	filling  bool
+	finished bool // CRIU has let the tasks go
+	err      error
+	stats    Stats
+}
+
+// Listen makes the socket that CRIU connects to, in the directory that it gets
+// as its work directory. Nobody but our own user is let in.
+func Listen(workDir string) (*Server, error) {
+	l, err := listen(workDir)
+	if err != nil {
+		return nil, fmt.Errorf("listen for CRIU in %s: %w", workDir, err)
+	}
+	s := &Server{listener: l, done: make(chan struct{}), epoll: -1, wakeup: -1}
+	s.changed.L = &s.mu
+	return s, nil
+}
+
+// Serve brings the pages in store to the tasks that CRIU restores: at once where
+// a task touches one, the others in the background by the given number of
+// workers, once Fill was called or CRIU has let the tasks go. regions are CRIU's
+// pagemaps: the store must hold all of their lazy pages (ErrMissing), and what it
+// holds beyond them is forgotten. Serve may be called once.
+//
+// It returns nil when no living task lacks a page. After an error pages may be
+// missing: the tasks hang when they touch one, and must be killed before Close,
+// which would let them read zeros instead.
+func (s *Server) Serve(ctx context.Context, store *Store, regions map[image.VPID][]image.Region, workers int) (Stats, error) {
+	began := time.Now()
+	defer close(s.done)
+	err := s.prepare(store, regions)
+	if err == nil {
+		err = s.run(ctx, max(workers, 1))
+	}
+	err = errors.Join(err, s.unmap())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Filled, s.stats.Duration = s.filled.Load(), time.Since(began)
+	if err != nil {
+		return s.stats, fmt.Errorf("serve pages: %w", err)
+	}
+	return s.stats, nil
+}
+
+// Fill starts to bring pages in the background. Before, CRIU must have mapped
+// all memory: its post-restore notification tells. Without Fill the background
+// starts when the tasks are let go.
+func (s *Server) Fill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.filling = true
+	s.changed.Broadcast()
+}
+
+// Done is closed when Serve has returned.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Progress returns how many bytes have been brought and how many there are to
+// bring, these included. The total grows when a task forks and shrinks when one
+// discards memory or ends.
+func (s *Server) Progress() (filled, total int64) {
+	filled = s.filled.Load()
+	return filled, max(filled, s.total.Load())
+}
+
+// Close ends all address spaces, also those that lack pages: after an error of
+// Serve the tasks must be dead by now. It must not be called while Serve runs.
+func (s *Server) Close() error {
+	err := s.listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sp := range s.spaces {
+		err = errors.Join(err, unix.Close(sp.fd))
+	}
+	s.spaces = nil
+	for _, fd := range []*int{&s.epoll, &s.wakeup} {
+		if *fd >= 0 {
+			err = errors.Join(err, unix.Close(*fd))
+			*fd = -1
+		}
+	}
+	return err
+}
+
+// prepare checks and maps the store.
+func (s *Server) prepare(store *Store, regions map[image.VPID][]image.Region) (err error) {
+	if vpid, addr, pages, missing := store.Missing(regions); missing {
+		return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, pages, addr, ErrMissing)
+	}
+	if err := store.Trim(regions); err != nil {
+		return err
+	}
+	s.store = store
+	s.total.Store(store.Bytes())
+	if s.memory, err = store.mmap(); err != nil {
+		return err
+	}
+	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("make an epoll instance: %w", err)
+	}
+	if s.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return fmt.Errorf("make an eventfd: %w", err)
+	}
+	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.wakeup, &unix.EpollEvent{Events: unix.EPOLLIN})
+}
+
+func (s *Server) unmap() error {
+	if s.memory == nil {
+		return nil
+	}
+	return unix.Munmap(s.memory)
+}
+
+// run starts the readers and workers, receives tasks, and waits for the end.
+func (s *Server) run(ctx context.Context, workers int) error {
+	stop := context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
+	defer stop()
+	conn, err := accept(ctx, s.listener)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var wg sync.WaitGroup
+	for range min(workers, maxReaders) {
+		wg.Go(s.readFaults)
+	}
+	for i := range workers {
+		wg.Go(func() { s.fillSpaces(i) })
+	}
+	unblock := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer unblock()
+	if err := s.receive(conn); err != nil {
+		s.fail(err)
+	}
+	wg.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// receive takes the tasks over from CRIU until it has let them go.
+func (s *Server) receive(conn criuConn) error {
+	seen := make(map[image.VPID]bool)
+	for {
+		h, err := conn.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return errors.New("CRIU closed the connection before the restore was finished")
+		case err != nil:
+			return fmt.Errorf("hear from CRIU: %w", err)
+		case h.finished:
+			return s.finish()
+		case h.zombie:
+			s.count(func(st *Stats) { st.Zombies++ })
+			continue
+		}
+		sp := &space{vpid: h.vpid, pid: h.pid, fd: h.fd, table: s.store.take(h.vpid)}
+		s.count(func(st *Stats) { st.Tasks++ })
+		if err := s.add(sp); err != nil {
+			return err
+		}
+		if seen[h.vpid] {
+			return fmt.Errorf("CRIU restores task %d twice", h.vpid)
+		}
+		seen[h.vpid] = true
+	}
+}
+
+// finish notes that CRIU has let the tasks go.
+func (s *Server) finish() error {
+	if n := s.store.Bytes(); n > 0 {
+		return fmt.Errorf("CRIU has finished, but %d bytes belong to tasks that it did not restore", n)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished, s.filling = true, true
+	s.wakeIfOver()
+	return nil
+}
+
+// add takes an address space in and waits for its messages.
+func (s *Server) add(sp *space) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastID++
+	sp.id = s.lastID
+	s.spaces = append(s.spaces, sp)
+	s.changed.Broadcast()
+	if err := unix.SetNonblock(sp.fd, true); err != nil {
+		return fmt.Errorf("take over task %d: %w", sp.vpid, err)
+	}
+	if err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, sp.fd, interest(sp)); err != nil {
+		return fmt.Errorf("take over task %d: %w", sp.vpid, err)
+	}
+	return nil
+}
+
+// interest is for one message: one reader at a time attends an address space.
+func interest(sp *space) *unix.EpollEvent {
+	return &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: sp.id}
+}
+
+func (s *Server) remove(gone *space) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, sp := range s.spaces {
+		if sp == gone {
+			s.spaces = append(s.spaces[:i:i], s.spaces[i+1:]...)
+			break
+		}
+	}
+	s.wakeIfOver()
+}
+
+// readFaults attends to address spaces as they report. It waits in the kernel
+// and not in Go's poller, which nobody looks at while all cores are copying.
+func (s *Server) readFaults() {
+	ready := make([]unix.EpollEvent, 1)
+	for {
+		n, err := unix.EpollWait(s.epoll, ready, -1)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			s.fail(fmt.Errorf("wait for faults: %w", err))
+			return
+		}
+		if s.stopped() {
+			return
+		}
+		sp := s.byID(ready[0].Fd)
+		if n == 0 || sp == nil {
+			continue
+		}
+		if err := s.attendAndRearm(sp); err != nil {
+			s.fail(err)
+			return
+		}
+	}
+}
+
+func (s *Server) attendAndRearm(sp *space) error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed {
+		return nil
+	}
+	if err := s.settle(sp); err != nil || sp.closed {
+		return err
+	}
+	if err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_MOD, sp.fd, interest(sp)); err != nil {
+		return fmt.Errorf("wait for faults of task %d: %w", sp.vpid, err)
+	}
+	return nil
+}
+
+func (s *Server) byID(id int32) *space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sp := range s.spaces {
+		if sp.id == id {
+			return sp
+		}
+	}
+	return nil
+}
+
+// pick waits for an address space to fill; nil means that there will be none.
+// Forked children come last: many end soon, and what is copied to one was shared
+// before.
+func (s *Server) pick(worker int) *space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.over() {
+			return nil
+		}
+		if s.filling && len(s.spaces) > 0 {
+			return choose(s.spaces, worker)
+		}
+		s.changed.Wait()
+	}
+}
+
+func choose(spaces []*space, worker int) *space {
+	restored := 0
+	for restored < len(spaces) && !spaces[restored].forked {
+		restored++
+	}
+	if restored == 0 {
+		restored = len(spaces)
+	}
+	return spaces[worker%restored]
+}
+
+// over tells whether there is nothing left to do. The caller holds mu.
+func (s *Server) over() bool {
+	return s.err != nil || s.finished && len(s.spaces) == 0
+}
+
+func (s *Server) stopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over()
+}
+
+// fail ends Serve with err. The address spaces stay as they are.
+func (s *Server) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.wakeIfOver()
+}
+
+func (s *Server) wakeIfOver() {
+	s.changed.Broadcast()
+	if !s.over() || s.wakeup < 0 {
+		return
+	}
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	if _, err := unix.Write(s.wakeup, one); err != nil && s.err == nil {
+		s.err = fmt.Errorf("wake the readers: %w", err)
+	}
+}
+
+func (s *Server) count(change func(*Stats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.stats)
+}

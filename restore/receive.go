@@ -1,0 +1,164 @@
+package restore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// MaxImages bounds CRIU's images of one job, in bytes. They hold no lazy
+// memory, but shared memory and the content of private tmpfs mounts.
+const MaxImages = 64 << 30
+
+// Incoming is a checkpoint that is being received.
+type Incoming struct {
+	Images string       // existing empty directory on a tmpfs
+	Store  *pages.Store // for the lazy memory
+	IODir  string       // existing empty directory for output files
+	// Received counts bytes of memory and images as they arrive.
+	Received atomic.Int64
+}
+
+// Receive reads all lanes to their ends and then checks that nothing is
+// missing: every lazy page that CRIU's pagemaps name must be in the store.
+func (in *Incoming) Receive(ctx context.Context, lanes []io.Reader) error {
+	group, _ := errgroup.WithContext(ctx)
+	for i, lane := range lanes {
+		group.Go(func() error {
+			if err := in.lane(lane); err != nil {
+				return fmt.Errorf("lane %d: %w", i, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	return in.complete()
+}
+
+func (in *Incoming) complete() error {
+	regions, err := image.Pagemaps(in.Images)
+	if err != nil {
+		return err
+	}
+	vpid, addr, missing, bad := in.Store.Missing(regions)
+	if bad {
+		return fmt.Errorf("%d pages of process %d from %#x on never arrived", missing, vpid, addr)
+	}
+	return nil
+}
+
+func (in *Incoming) lane(r io.Reader) error {
+	for {
+		s, err := transport.NewStreamReader(r)
+		if err != nil {
+			return err
+		}
+		switch s.Kind() {
+		case image.KindEnd:
+			_, err := s.ReadFrame()
+			if err == io.EOF {
+				return nil
+			}
+			return errors.Join(err, errors.New("the stream that ends a lane is not empty"))
+		case image.KindImages:
+			err = image.Unpack(&counting{s, &in.Received}, in.Images, MaxImages)
+		case image.KindFile:
+			err = in.file(s)
+		case image.KindPages:
+			err = in.memory(s)
+		default:
+			err = fmt.Errorf("stream of unknown kind %d", s.Kind())
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (in *Incoming) memory(s *transport.StreamReader) error {
+	for {
+		frame, err := s.ReadFrame()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = image.EachRun(frame, func(r image.Run) error {
+			in.Received.Add(r.Pages * image.PageSize)
+			if r.Zero {
+				return in.Store.PutZero(r.VPID, r.Addr, r.Pages)
+			}
+			return in.Store.Put(r.VPID, r.Addr, r.Data)
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// file puts a piece of an output file where it belongs.
+func (in *Incoming) file(s *transport.StreamReader) error {
+	head, err := s.ReadFrame()
+	if err != nil {
+		return fmt.Errorf("output file: %w", err)
+	}
+	var r image.FileRange
+	if err := json.Unmarshal(head, &r); err != nil {
+		return fmt.Errorf("output file: %w", err)
+	}
+	if err := r.Check(); err != nil {
+		return fmt.Errorf("output file: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(in.IODir, r.Name), os.O_WRONLY|os.O_CREATE, os.FileMode(r.Mode).Perm())
+	if err != nil {
+		return err
+	}
+	if err := fillFile(f, r, s); err != nil {
+		return errors.Join(fmt.Errorf("output file %s: %w", r.Name, err), f.Close())
+	}
+	return f.Close()
+}
+
+func fillFile(f *os.File, r image.FileRange, s io.Reader) error {
+	if err := f.Truncate(r.Offset); err != nil {
+		return err
+	}
+	if _, err := f.Seek(r.Offset, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, s); err != nil {
+		return err
+	}
+	if err := f.Chmod(os.FileMode(r.Mode).Perm()); err != nil {
+		return err
+	}
+	if err := f.Chown(int(r.UID), int(r.GID)); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+type counting struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}

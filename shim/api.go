@@ -1,0 +1,44 @@
+package shim
+
+import "github.com/migrate-hpc/migrate/restore"
+
+// State is what a shim is doing with its job.
+type State string
+
+// The states of a shim; see the package's picture.
+const (
+	Starting State = "starting"
+	Waiting  State = "waiting"
+	Parked   State = "parked"
+	Running  State = "running"
+	Exited   State = "exited"
+	Dropped  State = "dropped"
+	Released State = "released"
+)
+
+// Status is a shim's answer to who it is.
+type Status struct {
+	State State `json:"state"`
+	Shim  int   `json:"shim"` // pid of the shim
+	Init  int   `json:"init"` // pid of the job's PID 1 on the node, 0 if there is none
+	// Filled and Total count restored memory in bytes; equal once the shim no
+	// longer serves faults.
+	Filled int64 `json:"filled"`
+	Total  int64 `json:"total"`
+}
+
+// ParkRequest asks a waiting shim to restore and park its job.
+type ParkRequest struct {
+	Plan restore.Plan `json:"plan"`
+	// IODir is the directory of output files, already bound by the plan.
+	IODir string `json:"io_dir"`
+}
+
+type signalRequest struct {
+	Signal int `json:"signal"`
+}
+
+// failure is how the shim tells an error.
+type failure struct {
+	Error string `json:"error"`
+}

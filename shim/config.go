@@ -1,0 +1,67 @@
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// Config tells a shim what it is for. It lies in the shim's run directory, so
+// that whoever finds the directory can see what the process is about.
+type Config struct {
+	Job      job.ID            `json:"job"`
+	Records  string            `json:"records"` // the directory of the job store
+	RunDir   string            `json:"run_dir"` // volatile files: socket, mount point of the root
+	Cgroup   namespaces.Cgroup `json:"cgroup"`  // the job's own; exists already
+	CRIU     string            `json:"criu"`
+	KdatDir  string            `json:"kdat_dir,omitempty"`
+	JoinPid  int               `json:"join_pid,omitempty"` // whose cgroups the shim enters; 0 = stays in the agent's
+	Launch   *Launch           `json:"launch,omitempty"`   // nil: wait to be told to restore
+	LinkName string            `json:"link_name,omitempty"`
+}
+
+// Launch is a job that is started anew.
+type Launch struct {
+	Namespaces namespaces.Config     `json:"namespaces"`
+	Interface  *namespaces.Interface `json:"interface,omitempty"`
+}
+
+const (
+	configName = "shim.json"
+	socketName = "shim.sock"
+	logName    = "shim.log"
+	pidName    = "shim.pid"
+)
+
+// RootDir is where the root of the job is bound while it is built.
+func (c Config) RootDir() string { return filepath.Join(c.RunDir, "root") }
+
+func (c Config) write() error {
+	for _, dir := range []string{c.RunDir, c.RootDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(c.RunDir, configName), data, 0o600)
+}
+
+func readConfig(runDir string) (Config, error) {
+	var c Config
+	data, err := os.ReadFile(filepath.Join(runDir, configName))
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", configName, err)
+	}
+	return c, nil
+}

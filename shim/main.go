@@ -1,0 +1,206 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/restore"
+)
+
+const processName = "migrate:shim"
+
+// reportFD is a pipe on which the shim says "ok" or why it could not start.
+const reportFD = 3
+
+// Main runs a shim if the process was started as one, and does not return then.
+func Main() {
+	if os.Args[0] != processName || len(os.Args) != 2 {
+		return
+	}
+	report := os.NewFile(reportFD, "report")
+	unix.CloseOnExec(reportFD)
+	s, err := prepare(os.Args[1])
+	if err == nil {
+		err = s.begin()
+	}
+	if err != nil {
+		_, _ = io.WriteString(report, err.Error())
+		os.Exit(1)
+	}
+	_, _ = io.WriteString(report, "ok")
+	_ = report.Close()
+	s.live()
+	os.Exit(0)
+}
+
+// shim is the process's state. Everything that outlives it is on disk or in the
+// kernel.
+type shim struct {
+	cfg    Config
+	store  *job.Store
+	log    *slog.Logger
+	server *http.Server
+	listen net.Listener
+	done   chan struct{} // closed when nothing is left to do
+
+	turn sync.Mutex // one change of state at a time; held while it takes place
+
+	mu     sync.Mutex // the fields below
+	state  State
+	init   int
+	initFD int // pidfd: a number could be somebody else's by now
+	parked *restore.Parked
+}
+
+func prepare(runDir string) (*shim, error) {
+	cfg, err := readConfig(runDir)
+	if err != nil {
+		return nil, err
+	}
+	// The terminal or session of whoever started the agent is not ours to die with.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	if cfg.JoinPid != 0 {
+		if err := namespaces.Join(os.Getpid(), cfg.JoinPid); err != nil {
+			return nil, err
+		}
+	}
+	store, err := job.OpenStore(cfg.Records)
+	if err != nil {
+		return nil, err
+	}
+	s := &shim{cfg: cfg, store: store, done: make(chan struct{}), state: Starting}
+	s.log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("job", cfg.Job)
+	if s.listen, err = listenSocket(filepath.Join(runDir, socketName)); err != nil {
+		return nil, err
+	}
+	return s, os.WriteFile(filepath.Join(runDir, pidName), []byte(strconv.Itoa(os.Getpid())), 0o600)
+}
+
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	// The directory is root's alone, so the socket is too.
+	return net.Listen("unix", path)
+}
+
+// begin starts the job, or gets ready to be told to restore it.
+func (s *shim) begin() error {
+	s.server = &http.Server{Handler: s.routes()}
+	if s.cfg.Launch == nil {
+		s.set(Waiting)
+		return nil
+	}
+	around := namespaces.Surroundings{Cgroup: &s.cfg.Cgroup}
+	if i := s.cfg.Launch.Interface; i != nil {
+		around.Network = i.Attach
+	}
+	p, err := namespaces.Start(context.Background(), s.cfg.Launch.Namespaces, around)
+	if err != nil {
+		return errors.Join(err, s.listen.Close())
+	}
+	s.log.Info("job started", "pid", p.Pid)
+	return s.adopt(p.Pid)
+}
+
+// adopt takes charge of a job that runs from now on.
+func (s *shim) adopt(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("hold on to PID 1 (%d): %w", pid, err)
+	}
+	s.mu.Lock()
+	s.state, s.init, s.initFD = Running, pid, fd
+	s.mu.Unlock()
+	go s.reap(pid)
+	return nil
+}
+
+// live serves the agent until the job is over here.
+func (s *shim) live() {
+	served := make(chan error, 1)
+	go func() { served <- s.server.Serve(s.listen) }()
+	select {
+	case <-s.done:
+	case err := <-served:
+		s.log.Error("lost the socket", "err", err)
+		<-s.done
+	}
+	// Whoever asked for the end gets an answer before the process is gone.
+	_ = s.server.Shutdown(context.Background())
+}
+
+func (s *shim) set(state State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = state
+}
+
+func (s *shim) is() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+func (s *shim) status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{State: s.state, Shim: os.Getpid(), Init: s.init}
+	if s.parked != nil {
+		st.Filled, st.Total = s.parked.Progress()
+	}
+	return st
+}
+
+// reap waits for the job's PID 1 and with it for the job: the kernel ends every
+// other task of a pid namespace before its PID 1 can be reaped.
+func (s *shim) reap(pid int) {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &ws, 0, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if s.is() != Released {
+		if err := s.record(ws); err != nil {
+			s.log.Error("the job's end could not be written down", "err", err)
+		}
+		s.set(Exited)
+		s.log.Info("job ended", "code", ws.ExitStatus(), "signaled", ws.Signaled())
+	}
+	if err := s.cleanUp(); err != nil {
+		s.log.Error("clean-up", "err", err)
+	}
+	close(s.done)
+}
+
+// cleanUp frees what the job had on the node. What is gone already is fine.
+func (s *shim) cleanUp() error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+	defer cancel()
+	err := s.cfg.Cgroup.Kill(ctx) // tasks that CRIU left behind, if any
+	err = errors.Join(err, s.cfg.Cgroup.Remove())
+	if s.cfg.LinkName != "" {
+		err = errors.Join(err, namespaces.RemoveLink(s.cfg.LinkName))
+	}
+	if rmErr := os.RemoveAll(s.cfg.RunDir); rmErr != nil {
+		err = errors.Join(err, fmt.Errorf("run directory: %w", rmErr))
+	}
+	return err
+}

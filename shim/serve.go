@@ -1,0 +1,161 @@
+package shim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/restore"
+)
+
+const maxRequest = 1 << 20
+
+func (s *shim) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", s.answer(func(*http.Request) error { return nil }))
+	mux.HandleFunc("POST /signal", s.answer(s.signal))
+	mux.HandleFunc("POST /park", s.answer(s.park))
+	mux.HandleFunc("POST /resume", s.answer(s.resume))
+	mux.HandleFunc("POST /drop", s.answer(s.drop))
+	mux.HandleFunc("POST /release", s.answer(s.release))
+	return mux
+}
+
+// answer runs one request and replies with the status after it.
+func (s *shim) answer(do func(*http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		err := do(r)
+		w.Header().Set("Content-Type", "application/json")
+		var reply any = s.status()
+		if err != nil {
+			w.WriteHeader(http.StatusConflict)
+			reply = failure{err.Error()}
+		}
+		_ = json.NewEncoder(w).Encode(reply)
+	}
+}
+
+func (s *shim) signal(r *http.Request) error {
+	var req signalRequest
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != Running {
+		return fmt.Errorf("the job is %s", s.state)
+	}
+	return unix.PidfdSendSignal(s.initFD, unix.Signal(req.Signal), nil, 0)
+}
+
+func (s *shim) park(r *http.Request) error {
+	var req ParkRequest
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		return err
+	}
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if now := s.is(); now != Waiting {
+		return fmt.Errorf("cannot park: the shim is %s", now)
+	}
+	client := criu.New(s.cfg.CRIU, s.cfg.KdatDir, s.log)
+	p, err := restore.Park(r.Context(), client, req.Plan, s.log)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.parked, s.state = p, Parked
+	s.mu.Unlock()
+	return nil
+}
+
+// resume lets a parked job run. Asking twice is asking once.
+func (s *shim) resume(*http.Request) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	switch now := s.is(); now {
+	case Running, Exited:
+		return nil
+	case Parked:
+	default:
+		return fmt.Errorf("cannot resume: the shim is %s", now)
+	}
+	pid, err := s.parked.Resume()
+	if err != nil {
+		return err
+	}
+	s.log.Info("job resumed", "pid", pid)
+	go s.guardMemory(s.parked)
+	return s.adopt(pid)
+}
+
+// guardMemory waits until all memory is in place. A job whose memory cannot be
+// completed is ended: a wrong result would be worse.
+func (s *shim) guardMemory(p *restore.Parked) {
+	err := <-p.Filled()
+	if err == nil {
+		s.log.Info("memory in place")
+		return
+	}
+	s.log.Error("the job's memory cannot be completed; it is ended", "err", err)
+	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+	defer cancel()
+	if err := s.cfg.Cgroup.Kill(ctx); err != nil {
+		s.log.Error("end the job", "err", err)
+	}
+}
+
+// drop gives up a job that has not run here.
+func (s *shim) drop(*http.Request) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	switch now := s.is(); now {
+	case Dropped:
+		return nil
+	case Parked:
+		s.parked.Drop()
+	case Waiting:
+	default:
+		return fmt.Errorf("cannot drop: the job is %s", now)
+	}
+	s.set(Dropped)
+	go s.leave()
+	return nil
+}
+
+func (s *shim) leave() {
+	if err := s.cleanUp(); err != nil {
+		s.log.Error("clean-up", "err", err)
+	}
+	close(s.done)
+}
+
+// release ends the frozen tree of a job that lives on elsewhere. No exit is
+// written down: it has not exited.
+func (s *shim) release(r *http.Request) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	switch now := s.is(); now {
+	case Released:
+		return nil
+	case Running:
+	default:
+		return fmt.Errorf("cannot release: the job is %s", now)
+	}
+	frozen, err := s.cfg.Cgroup.Frozen()
+	if err != nil {
+		return err
+	}
+	if !frozen {
+		return errors.New("refused to release a job that is not frozen")
+	}
+	s.set(Released)
+	s.log.Info("job released")
+	return s.cfg.Cgroup.Kill(context.WithoutCancel(r.Context()))
+}

@@ -1,0 +1,56 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// The two protocols on the one port, told apart by TLS (ALPN, RFC 7301).
+const (
+	alpnMove = "migrate/1"
+	alpnHTTP = "http/1.1"
+)
+
+// Limits of a listener and of Dial.
+const (
+	setUpTimeout   = 10 * time.Second // from TCP connection to complete session
+	maxHandshaking = 256              // connections that have not proved a name yet
+	maxHalfOpen    = 64               // sessions that wait for their data connections
+)
+
+// Option changes how a Listener or Dial works.
+type Option func(*options)
+
+type options struct {
+	features []string
+	timeout  time.Duration
+	dial     func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// WithFeatures adds what this side announces in its hello.
+func WithFeatures(features ...string) Option {
+	return func(o *options) { o.features = append(o.features, features...) }
+}
+
+// WithDialer replaces the TCP dialler, to leave from another network namespace for instance.
+func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) Option {
+	return func(o *options) { o.dial = dial }
+}
+
+// withTimeout replaces setUpTimeout.
+func withTimeout(d time.Duration) Option {
+	return func(o *options) { o.timeout = d }
+}
+
+func newOptions(set []Option) options {
+	o := options{features: []string{S2.String(), Zstd.String()}, timeout: setUpTimeout, dial: dialTCP}
+	for _, f := range set {
+		f(&o)
+	}
+	return o
+}
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+}
