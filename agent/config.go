@@ -34,12 +34,12 @@ type paths struct {
 	state, run, memory string
 }
 
-func (p paths) jobs() string            { return filepath.Join(p.state, "jobs") }
-func (p paths) moves() string           { return filepath.Join(p.state, "moves") }
-func (p paths) fence() string           { return filepath.Join(p.state, "epochs.json") }
+func (p paths) jobs() string             { return filepath.Join(p.state, "jobs") }
+func (p paths) moves() string            { return filepath.Join(p.state, "moves") }
+func (p paths) fence() string            { return filepath.Join(p.state, "epochs.json") }
 func (p paths) incoming(m string) string { return filepath.Join(p.state, "incoming", m) }
-func (p paths) jobRun(id job.ID) string { return filepath.Join(p.run, "jobs", string(id)) }
-func (p paths) kdat() string            { return filepath.Join(p.memory, "kdat") }
+func (p paths) jobRun(id job.ID) string  { return filepath.Join(p.run, "jobs", string(id)) }
+func (p paths) kdat() string             { return filepath.Join(p.memory, "kdat") }
 
 // move is the directory of a move's images and pages, on a tmpfs.
 func (p paths) move(m string) string { return filepath.Join(p.memory, "moves", m) }

@@ -33,10 +33,11 @@ func (s *Source) request() (*rpc.CriuReq, dumpRun, error) {
 		_ = images.Close()
 		return nil, dumpRun{}, err
 	}
-	run := dumpRun{criu.Run{LogFile: s.DumpLog(), Files: []*os.File{images, work}}, []*os.File{images, work}}
+	// Started: see Thaw.
+	run := dumpRun{criu.Run{LogFile: s.DumpLog(), Started: s.notePid}, []*os.File{images, work}}
 	opts := &rpc.CriuOpts{
-		ImagesDirFd:       proto.Int32(criu.FD(0)),
-		WorkDirFd:         proto.Int32(criu.FD(1)),
+		ImagesDirFd:       proto.Int32(int32(images.Fd())), // CRIU finds them in our /proc/PID/fd
+		WorkDirFd:         proto.Int32(int32(work.Fd())),
 		Pid:               proto.Int32(int32(s.Init)),
 		LogFile:           proto.String("dump.log"),
 		LogLevel:          proto.Int32(2),

@@ -72,8 +72,13 @@ func (s *Source) StillFrozen(context.Context) error {
 	return nil
 }
 
-// Thaw lets the job run again where it is. A job that runs keeps running.
+// Thaw lets the job run again where it is. A job that runs keeps running. A dump
+// that an earlier agent began is waited for: CRIU ends by itself once it finds
+// its client gone, and leaves the cgroup as it found it, which is frozen.
 func (s *Source) Thaw(ctx context.Context) error {
+	if err := s.awaitDump(ctx); err != nil {
+		return err
+	}
 	if err := s.Cgroup.Thaw(ctx); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ const (
 	OutcomeMoved   Outcome = iota // the job runs on the target, nothing is left here
 	OutcomeUnclean                // the job runs on the target, but the source could not clean up
 	OutcomeAborted                // the job runs on the source, as if nothing had been tried
-	OutcomeInDoubt                // not decided, or not carried out: the job stands still and is safe
+	OutcomeInDoubt                // not known or not carried out yet: every copy stays, the source's frozen
 	OutcomeLost                   // the source's node went down with the job, and the target had no copy
 	OutcomeRefused                // nothing was done
 )
@@ -27,7 +27,7 @@ func (o Outcome) String() string {
 var (
 	ErrUnclean = errors.New("the job runs on the target; the source could not release its copy, and recovery will")
 	ErrAborted = errors.New("the move was aborted; the job runs on the source")
-	ErrInDoubt = errors.New("the move is in doubt; the job stands still, nothing is lost, and recovery goes on as soon as both nodes can be reached")
+	ErrInDoubt = errors.New("the move is in doubt; no copy of the job is given up, and recovery goes on as soon as both nodes can be reached")
 	ErrLost    = errors.New("the source's node went down with the job before the target had all of it")
 )
 

@@ -13,7 +13,8 @@ import (
 // Until the committed record, any error and the end of ctx abort the move: the job runs here again,
 // the outcome is OutcomeAborted and the error wraps ErrAborted and the cause. After it, the peer is
 // told to commit until it says that the job runs, at least once even if ctx has ended; if ctx ends
-// first, the outcome is OutcomeInDoubt and Recover goes on from there. An aborted epoch is used up.
+// first, the outcome is OutcomeInDoubt. After that and after OutcomeUnclean the agent calls
+// RecoverSource, now or later, until the move is finished. An aborted epoch is used up.
 func RunSource(ctx context.Context, j *Journal, rec Record, s Source, p Peer, observe func(State)) (Outcome, error) {
 	rec.Role, rec.State = RoleSource, StateNew
 	return runSource(ctx, j, rec, s, p, observe, EventStart)

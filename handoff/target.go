@@ -16,11 +16,12 @@ type TargetHalf struct {
 	target  Target
 	observe func(State)
 	turn    chan struct{} // holds one token; taken for the length of a method
+	gone    bool          // the node went down since the copy was made, and the copy with it
 
 	mu      sync.Mutex
 	rec     Record
 	preempt context.CancelCauseFunc // ends a Prepare that runs
-	settled chan struct{}           // closed when the state is no longer prepared, nor before it
+	settled chan struct{}           // closed when the move is finished here
 }
 
 // NewTarget is the half of a move that has no record yet. rec names the move, the job, the peer,
@@ -31,22 +32,21 @@ func NewTarget(j *Journal, fence *Fence, rec Record, t Target, observe func(Stat
 	return newTarget(j, fence, rec, t, observe)
 }
 
-// OpenTarget is the half of a move that the journal has a record of, for Recover and Resolve.
-func OpenTarget(j *Journal, fence *Fence, rec Record, t Target, observe func(State)) *TargetHalf {
-	return newTarget(j, fence, rec, t, observe)
+// OpenTarget is the half of a move that the journal has a record of; boot is the running boot. The
+// caller goes on with Recover or Resolve.
+func OpenTarget(j *Journal, fence *Fence, rec Record, boot string, t Target, observe func(State)) *TargetHalf {
+	h := newTarget(j, fence, rec, t, observe)
+	h.gone = rec.BootID != boot
+	return h
 }
 
 func newTarget(j *Journal, fence *Fence, rec Record, t Target, observe func(State)) *TargetHalf {
 	h := &TargetHalf{j: j, fence: fence, target: t, observe: observe, rec: rec, turn: make(chan struct{}, 1), settled: make(chan struct{})}
 	h.turn <- struct{}{}
-	if !undecided(rec.State) {
+	if rec.State.Finished() {
 		close(h.settled)
 	}
 	return h
-}
-
-func undecided(s State) bool {
-	return s == StateNew || s == StateReceiving || s == StatePrepared
 }
 
 // State is what is on the disk, and the answer to the source's question for the outcome.
@@ -79,28 +79,36 @@ func (h *TargetHalf) Abort(ctx context.Context) error {
 
 // Cut says that the connection to the source broke. Before the copy is prepared it is dropped. A
 // prepared one stays, and Cut asks the source until it knows the outcome and has carried it out,
-// whether the answer comes to it or to another method; it fails when ctx ends first.
+// whether the answer comes to it or to another method; it fails with ErrInDoubt when ctx ends first.
 func (h *TargetHalf) Cut(ctx context.Context, source Asker) error {
 	h.preemptPrepare(EventCut)
 	if err := h.handle(ctx, EventCut); err != nil {
 		return err
 	}
-	return h.ask(ctx, source)
+	return h.settle(ctx, source)
 }
 
-// Recover goes on with an unfinished move when the agent starts; boot is the running boot. It fails
-// with ErrInDoubt when the node went down between its committed record and the end of the resume:
-// whether the job ran here cannot be known. It asks like Cut.
-func (h *TargetHalf) Recover(ctx context.Context, boot string, source Asker) error {
-	err := h.handle(ctx, startEvent(h.Record(), boot))
-	if errors.Is(err, ErrCommitted) && h.State() == StateCommitted {
-		return errors.Join(ErrInDoubt, fmt.Errorf("move %s: this node went down while it resumed job %s, which may have run here for a moment; "+
-			"type `migrate resolve %s --take` on %s to let it run there again", h.rec.Move, h.rec.Job, h.rec.Move, h.rec.Peer))
+// Recover goes on with an unfinished move when the agent starts, and asks like Cut. It fails with
+// ErrInDoubt when the node went down between its committed record and the end of the resume:
+// whether the job ran here cannot be known.
+func (h *TargetHalf) Recover(ctx context.Context, source Asker) error {
+	event := EventRestart
+	if h.gone {
+		event = EventReboot
 	}
-	if err != nil {
+	err := h.handle(ctx, event)
+	if h.gone && h.State() == StateCommitted {
+		return h.unknown()
+	}
+	if err != nil && h.State() != StateCommitted {
 		return err
 	}
-	return h.ask(ctx, source)
+	return h.settle(ctx, source)
+}
+
+func (h *TargetHalf) unknown() error {
+	return errors.Join(ErrInDoubt, fmt.Errorf("move %s: this node went down while it resumed job %s, which may have run here for a moment; "+
+		"type `migrate resolve %s --drop` here to let it go on on %s", h.rec.Move, h.rec.Job, h.rec.Move, h.rec.Peer))
 }
 
 // Resolve carries out an operator's decision about a move whose source is gone for good: take lets
@@ -115,17 +123,25 @@ func (h *TargetHalf) Resolve(ctx context.Context, take bool) error {
 
 // handle performs an event and all that follows from it, alone.
 func (h *TargetHalf) handle(ctx context.Context, event Event) error {
-	select {
-	case <-h.turn:
-	case <-ctx.Done():
-		return fmt.Errorf("move %s, %s: %w", h.rec.Move, event, context.Cause(ctx))
-	}
-	defer func() { h.turn <- struct{}{} }()
-	err := h.follow(ctx, event)
+	release, err := h.take(ctx)
 	if err != nil {
+		return err
+	}
+	defer release()
+	if err := h.follow(ctx, event); err != nil {
 		return fmt.Errorf("move %s of job %s: %w", h.rec.Move, h.rec.Job, err)
 	}
 	return nil
+}
+
+// take waits for this caller's turn.
+func (h *TargetHalf) take(ctx context.Context) (release func(), err error) {
+	select {
+	case <-h.turn:
+		return func() { h.turn <- struct{}{} }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("move %s: %w", h.rec.Move, context.Cause(ctx))
+	}
 }
 
 // follow performs events until none is left. The first error is returned, but what follows from it

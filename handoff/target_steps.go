@@ -15,22 +15,37 @@ func (h *TargetHalf) do(ctx context.Context, a Action, next State) (Event, error
 	case ActionPark:
 		return h.park(ctx)
 	case ActionCheckParked:
-		return gone(h.target.StillParked(ctx))
+		return h.checkParked(ctx)
 	case ActionResume:
-		if event, err := gone(h.target.Resume(ctx)); err != nil {
-			return event, err
-		}
-		return EventResumed, nil
+		return h.resume(ctx)
 	case ActionDrop:
 		return "", insist(ctx, h.target.Drop)
-	case ActionAskOutcome: // by ask, between the events, so that a commit or an abort can come in
+	case ActionAskOutcome: // by settle, between the events, so that a commit or an abort can come in
 		return "", nil
 	}
 	return "", fmt.Errorf("the target has no action %q", a)
 }
 
-// gone turns the proof that the copy is gone into the event, and into the answer for the source.
-func gone(err error) (Event, error) {
+func (h *TargetHalf) checkParked(ctx context.Context) (Event, error) {
+	if h.gone {
+		return proven(fmt.Errorf("this node went down since: %w", ErrGone))
+	}
+	return proven(h.target.StillParked(ctx))
+}
+
+// resume is past the commit point: the end of ctx does not hold it up.
+func (h *TargetHalf) resume(ctx context.Context) (Event, error) {
+	if h.gone {
+		return "", h.unknown()
+	}
+	if err := within(context.WithoutCancel(ctx), cleanupTimeout, h.target.Resume); err != nil {
+		return proven(err)
+	}
+	return EventResumed, nil
+}
+
+// proven turns the proof that the copy is gone into the event, and into the answer for the source.
+func proven(err error) (Event, error) {
 	if errors.Is(err, ErrGone) {
 		return EventGone, fmt.Errorf("%w: %w", ErrDropped, err)
 	}
@@ -50,10 +65,15 @@ func (h *TargetHalf) park(ctx context.Context) (Event, error) {
 	if err == nil {
 		return "", nil
 	}
-	h.mu.Lock()
-	h.rec.note(err)
-	h.mu.Unlock()
+	h.blame(err)
 	return EventGone, err
+}
+
+// blame keeps the reason for the next record.
+func (h *TargetHalf) blame(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rec.note(err)
 }
 
 func (h *TargetHalf) setPreempt(cancel context.CancelCauseFunc) {
@@ -87,58 +107,8 @@ func (h *TargetHalf) journal(next State) error {
 func (h *TargetHalf) become(next State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if undecided(h.rec.State) && !undecided(next) {
+	if !h.rec.State.Finished() && next.Finished() {
 		close(h.settled)
 	}
 	h.rec.State = next
-}
-
-// ask asks the source while the copy is parked, and carries out the answer. It also notices a parked
-// copy that has died.
-func (h *TargetHalf) ask(ctx context.Context, source Asker) error {
-	var pause backoff
-	for h.State() == StatePrepared {
-		event, err := h.question(ctx, source)
-		if event != "" {
-			err = h.handle(ctx, event)
-		}
-		if h.State() != StatePrepared {
-			return settledBy(err)
-		}
-		if !pause.wait(ctx, h.settled) && ctx.Err() != nil {
-			return errors.Join(ErrInDoubt, fmt.Errorf("move %s: the copy of job %s stays parked: %w", h.rec.Move, h.rec.Job,
-				errors.Join(context.Cause(ctx), err)))
-		}
-	}
-	return nil
-}
-
-// settledBy drops the error that only says how the question was settled.
-func settledBy(err error) error {
-	if errors.Is(err, ErrGone) || errors.Is(err, ErrCommitted) || errors.Is(err, ErrDropped) {
-		return nil
-	}
-	return err
-}
-
-// question finds out what to do about a parked copy, "" if nobody knows yet.
-func (h *TargetHalf) question(ctx context.Context, source Asker) (Event, error) {
-	if err := h.target.StillParked(ctx); errors.Is(err, ErrGone) {
-		return EventGone, nil
-	}
-	var state State
-	err := within(ctx, callTimeout, func(ctx context.Context) (err error) {
-		state, err = source.Outcome(ctx)
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("ask %s for the outcome: %w", h.rec.Peer, err)
-	}
-	switch state {
-	case StateCommitted, StateReleased:
-		return EventCommit, nil
-	case StateAborting, StateAborted:
-		return EventAbort, nil
-	}
-	return "", fmt.Errorf("%s has not decided: %.40q", h.rec.Peer, state)
 }

@@ -27,6 +27,7 @@ type Record struct {
 
 	MovedTo  *Moved `json:"moved_to,omitempty"`  // the job has left this node
 	Exit     *Exit  `json:"exit,omitempty"`      // the job is over
+	SavedIn  string `json:"saved_in,omitempty"`  // the directory that the job rests in; it does not run
 	FromMove string `json:"from_move,omitempty"` // the move that brought it here
 
 	CPUBefore time.Duration `json:"cpu_before,omitempty"` // used on earlier nodes
@@ -58,7 +59,7 @@ type Stay struct {
 }
 
 // Here tells whether the job is on this node and not over.
-func (r Record) Here() bool { return r.MovedTo == nil && r.Exit == nil }
+func (r Record) Here() bool { return r.MovedTo == nil && r.Exit == nil && r.SavedIn == "" }
 
 // MaxRecord bounds the size of a record in JSON, in bytes.
 const MaxRecord = 8 << 20

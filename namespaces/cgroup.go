@@ -50,8 +50,8 @@ func NewCgroup(parentPid int, name string) (*Cgroup, error) {
 			continue // hybrid: the version 1 controllers do the work
 		}
 		d := filepath.Join(dir, name)
-		if err := os.Mkdir(d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, errors.Join(fmt.Errorf("make cgroup: %w", err), c.Remove())
+		if err := makeCgroup(d); err != nil {
+			return nil, errors.Join(err, c.Remove())
 		}
 		c.Dirs[h] = d
 	}
@@ -59,6 +59,22 @@ func NewCgroup(parentPid int, name string) (*Cgroup, error) {
 		return nil, errors.New("this node has neither a version 1 freezer nor a version 2 cgroup tree mounted")
 	}
 	return c, nil
+}
+
+// makeCgroup makes one directory anew. An empty one that somebody left is taken
+// away first; one that holds tasks is not ours.
+func makeCgroup(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		if err := unix.Rmdir(dir); err != nil {
+			return fmt.Errorf("cgroup %s is in use: %w", dir, err)
+		}
+		err = os.Mkdir(dir, 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("make cgroup: %w", err)
+	}
+	return nil
 }
 
 // cgroupDirs returns the directory of pid's cgroup in each mounted hierarchy.

@@ -22,14 +22,14 @@ type Chamber struct {
 	RootDir string  `json:"root_dir"`
 }
 
-// Wrap returns the command line that enters the chamber and then executes argv
-// in the same process.
-func (c Chamber) Wrap(argv []string) ([]string, error) {
+// Wrap is the beginning of a command line that enters the chamber and then
+// becomes the command that follows.
+func (c Chamber) Wrap() ([]string, error) {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	return append([]string{"/proc/self/exe", chamberName, string(data)}, argv...), nil
+	return []string{"/proc/self/exe", chamberName, string(data)}, nil
 }
 
 // chamber prepares the surroundings that its arguments describe and becomes the

@@ -18,8 +18,11 @@ func (c *Cgroup) Freeze(ctx context.Context) error {
 	return c.hold(ctx, true)
 }
 
-// Thaw lets the tasks run again.
+// Thaw lets the tasks run again. In a cgroup that is gone nothing is frozen.
 func (c *Cgroup) Thaw(ctx context.Context) error {
+	if _, err := os.Stat(c.FreezerDir()); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	return c.hold(ctx, false)
 }
 

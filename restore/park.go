@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore/pages"
 )
@@ -35,12 +36,12 @@ const fillers = 2
 
 // Parked is a job that exists and does not run.
 type Parked struct {
-	pid      int
-	verdict  chan error // the answer to CRIU's callback; nil lets the job run
-	ended    chan error // how CRIU's restore ended
-	filled   chan error // how the fault server ended
-	progress func() (filled, total int64)
-	stop     context.CancelFunc
+	server  *pages.Server
+	verdict chan error // the answer to CRIU's callback; nil lets the job run
+	ended   chan error // how CRIU's restore ended
+	filled  chan error // how the fault server ended
+	stop    context.CancelFunc
+	pid     int
 }
 
 var errDropped = errors.New("dropped before it ran")
@@ -48,6 +49,10 @@ var errDropped = errors.New("dropped before it ran")
 // Park restores the job up to the point before its first instruction. The
 // caller becomes its parent. On an error nothing of the job is left.
 func Park(ctx context.Context, client *criu.Client, plan Plan, log *slog.Logger) (*Parked, error) {
+	regions, err := image.Pagemaps(plan.Images)
+	if err != nil {
+		return nil, err
+	}
 	store, err := pages.Open(plan.Store)
 	if err != nil {
 		return nil, err
@@ -57,34 +62,35 @@ func Park(ctx context.Context, client *criu.Client, plan Plan, log *slog.Logger)
 		return nil, errors.Join(err, store.Close())
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	p := &Parked{verdict: make(chan error), ended: make(chan error, 1), filled: make(chan error, 1), progress: server.Progress, stop: stop}
+	p := &Parked{server: server, verdict: make(chan error), ended: make(chan error, 1), filled: make(chan error, 1), stop: stop}
 	go func() {
-		_, err := server.Serve(life, store, fillers)
+		_, err := server.Serve(life, store, regions, fillers)
 		p.filled <- errors.Join(err, store.Close())
 	}()
 	arrived := make(chan int, 1)
 	go func() { p.ended <- p.restore(life, client, plan, arrived) }()
 	select {
 	case p.pid = <-arrived:
+		server.Fill()
 		log.Info("job parked", "pid", p.pid)
 		return p, nil
 	case err := <-p.ended:
-		p.stop()
-		<-p.filled
-		return nil, fmt.Errorf("restore: %w", cmpErr(err))
+		if err == nil {
+			err = errors.New("CRIU finished without ever parking the job")
+		}
+		return nil, errors.Join(fmt.Errorf("restore: %w", err), p.discard())
 	case <-ctx.Done():
 		p.stop()
 		<-p.ended
-		<-p.filled
-		return nil, context.Cause(ctx)
+		return nil, errors.Join(context.Cause(ctx), p.discard())
 	}
 }
 
-func cmpErr(err error) error {
-	if err == nil {
-		return errors.New("CRIU finished without ever parking the job")
-	}
-	return err
+// discard ends the fault server of a job that is gone.
+func (p *Parked) discard() error {
+	p.stop()
+	<-p.filled
+	return p.server.Close()
 }
 
 // restore runs CRIU to its end, which is after the verdict.
@@ -94,7 +100,7 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 		return err
 	}
 	defer func() {
-		for _, f := range run.Files {
+		for _, f := range run.dirs {
 			_ = f.Close() // opened for reading only
 		}
 	}()
@@ -110,7 +116,7 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 			return context.Cause(ctx)
 		}
 	}
-	_, err = client.Do(ctx, req, run)
+	_, err = client.Do(ctx, req, run.Run)
 	return err
 }
 
@@ -119,40 +125,53 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 func (p *Parked) Resume() (pid int, err error) {
 	p.verdict <- nil
 	if err := <-p.ended; err != nil {
-		p.stop()
-		return 0, fmt.Errorf("resume: %w", err)
+		return 0, errors.Join(fmt.Errorf("resume: %w", err), p.discard())
 	}
 	return p.pid, nil
 }
 
 // Drop undoes the restore. Nothing of the job has run.
-func (p *Parked) Drop() {
+func (p *Parked) Drop() error {
 	p.verdict <- errDropped
-	<-p.ended
-	p.stop()
-	<-p.filled
+	<-p.ended // with the error that we gave it
+	return p.discard()
 }
 
-// Filled delivers how the fault server ended, once: nil when all memory is in
-// place. After any error the job's memory is not whole and it must be killed.
-func (p *Parked) Filled() <-chan error { return p.filled }
+// Filled waits until all memory of the resumed job is in place. After an error it
+// is not whole: the job must be killed before Close.
+func (p *Parked) Filled() error { return <-p.filled }
+
+// Close ends the fault server. Until then no task of the job reads memory that
+// has not arrived.
+func (p *Parked) Close() error { return p.server.Close() }
 
 // Progress is how much memory is in place, in bytes.
-func (p *Parked) Progress() (filled, total int64) { return p.progress() }
+func (p *Parked) Progress() (filled, total int64) { return p.server.Progress() }
 
-func (plan Plan) request() (*rpc.CriuReq, criu.Run, error) {
+// parkRun is a run of CRIU with the directories that it finds in our /proc/PID/fd
+// and that must stay open as long.
+type parkRun struct {
+	criu.Run
+	dirs []*os.File
+}
+
+func (plan Plan) request() (*rpc.CriuReq, parkRun, error) {
+	wrap, err := plan.Chamber.Wrap()
+	if err != nil {
+		return nil, parkRun{}, err
+	}
 	images, err := os.Open(plan.Images)
 	if err != nil {
-		return nil, criu.Run{}, err
+		return nil, parkRun{}, err
 	}
 	work, err := os.Open(plan.Work)
 	if err != nil {
-		return nil, criu.Run{}, errors.Join(err, images.Close())
+		return nil, parkRun{}, errors.Join(err, images.Close())
 	}
-	run := criu.Run{Files: []*os.File{images, work}, LogFile: filepath.Join(plan.Work, "restore.log"), Wrap: plan.Chamber.Wrap}
+	run := parkRun{criu.Run{LogFile: filepath.Join(plan.Work, "restore.log"), Wrap: wrap}, []*os.File{images, work}}
 	opts := &rpc.CriuOpts{
-		ImagesDirFd:       proto.Int32(criu.FD(0)),
-		WorkDirFd:         proto.Int32(criu.FD(1)),
+		ImagesDirFd:       proto.Int32(int32(images.Fd())),
+		WorkDirFd:         proto.Int32(int32(work.Fd())),
 		LogFile:           proto.String("restore.log"),
 		LogLevel:          proto.Int32(2),
 		Root:              proto.String(plan.Chamber.RootDir),

@@ -30,8 +30,9 @@ type Status struct {
 // ParkRequest asks a waiting shim to restore and park its job.
 type ParkRequest struct {
 	Plan restore.Plan `json:"plan"`
-	// IODir is the directory of output files, already bound by the plan.
-	IODir string `json:"io_dir"`
+	// Volatile is the directory of images and pages; the shim removes it when the
+	// job's memory is in place.
+	Volatile string `json:"volatile"`
 }
 
 type signalRequest struct {

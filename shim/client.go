@@ -74,6 +74,13 @@ func Find(runDir string) *Client {
 	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, runDir: runDir}
 }
 
+// Resumed tells whether the job was ever let run by a shim with this run
+// directory, which is gone once a shim has ended in good order.
+func (c *Client) Resumed() bool {
+	_, err := os.Stat(filepath.Join(c.runDir, resumedName))
+	return err == nil
+}
+
 // Status asks what the shim is doing.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return c.call(ctx, "GET", "/status", nil)

@@ -32,10 +32,10 @@ type Launch struct {
 }
 
 const (
-	configName = "shim.json"
-	socketName = "shim.sock"
-	logName    = "shim.log"
-	pidName    = "shim.pid"
+	configName  = "shim.json"
+	socketName  = "shim.sock"
+	logName     = "shim.log"
+	resumedName = "resumed"
 )
 
 // RootDir is where the root of the job is bound while it is built.

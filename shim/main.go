@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 
@@ -60,11 +59,12 @@ type shim struct {
 
 	turn sync.Mutex // one change of state at a time; held while it takes place
 
-	mu     sync.Mutex // the fields below
-	state  State
-	init   int
-	initFD int // pidfd: a number could be somebody else's by now
-	parked *restore.Parked
+	mu       sync.Mutex // the fields below
+	state    State
+	init     int
+	initFD   int // pidfd: a number could be somebody else's by now
+	parked   *restore.Parked
+	volatile string
 }
 
 func prepare(runDir string) (*shim, error) {
@@ -88,7 +88,7 @@ func prepare(runDir string) (*shim, error) {
 	if s.listen, err = listenSocket(filepath.Join(runDir, socketName)); err != nil {
 		return nil, err
 	}
-	return s, os.WriteFile(filepath.Join(runDir, pidName), []byte(strconv.Itoa(os.Getpid())), 0o600)
+	return s, nil
 }
 
 func listenSocket(path string) (net.Listener, error) {

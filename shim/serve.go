@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -70,7 +72,7 @@ func (s *shim) park(r *http.Request) error {
 		return err
 	}
 	s.mu.Lock()
-	s.parked, s.state = p, Parked
+	s.parked, s.state, s.volatile = p, Parked, req.Volatile
 	s.mu.Unlock()
 	return nil
 }
@@ -86,28 +88,33 @@ func (s *shim) resume(*http.Request) error {
 	default:
 		return fmt.Errorf("cannot resume: the shim is %s", now)
 	}
+	// From here on nobody can be told that the job never ran here.
+	if err := os.WriteFile(filepath.Join(s.cfg.RunDir, resumedName), nil, 0o600); err != nil {
+		return err
+	}
 	pid, err := s.parked.Resume()
 	if err != nil {
 		return err
 	}
 	s.log.Info("job resumed", "pid", pid)
-	go s.guardMemory(s.parked)
+	go s.guardMemory(s.parked, s.volatile)
 	return s.adopt(pid)
 }
 
 // guardMemory waits until all memory is in place. A job whose memory cannot be
 // completed is ended: a wrong result would be worse.
-func (s *shim) guardMemory(p *restore.Parked) {
-	err := <-p.Filled()
-	if err == nil {
+func (s *shim) guardMemory(p *restore.Parked, volatile string) {
+	err := p.Filled()
+	if err != nil {
+		s.log.Error("the job's memory cannot be completed; it is ended", "err", err)
+		ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+		defer cancel()
+		err = s.cfg.Cgroup.Kill(ctx)
+	} else {
 		s.log.Info("memory in place")
-		return
 	}
-	s.log.Error("the job's memory cannot be completed; it is ended", "err", err)
-	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
-	defer cancel()
-	if err := s.cfg.Cgroup.Kill(ctx); err != nil {
-		s.log.Error("end the job", "err", err)
+	if err := errors.Join(err, p.Close(), os.RemoveAll(volatile)); err != nil {
+		s.log.Error("end of the restore", "err", err)
 	}
 }
 
@@ -119,7 +126,9 @@ func (s *shim) drop(*http.Request) error {
 	case Dropped:
 		return nil
 	case Parked:
-		s.parked.Drop()
+		if err := s.parked.Drop(); err != nil {
+			s.log.Warn("drop", "err", err)
+		}
 	case Waiting:
 	default:
 		return fmt.Errorf("cannot drop: the job is %s", now)

@@ -15,11 +15,14 @@ import (
 //
 // The ratio of s2 is that of a sample of the very frame; zstd's is guessed from it.
 // Everything else is measured on the frames before. A link at full speed makes wire
-// large and so favours packing; busy cores make pack large and favour leaving it.
+// large and so favours packing; busy cores make pack large and favour leaving it. The
+// sample's time counts as well, and what was learned of zstd wears off, so that no codec
+// is written off for good after a bad moment.
 type chooser struct {
 	wire cost
 	pack [Zstd + 1]cost
 	gain float64 // zstd's ratio over that of s2's sample, a moving average
+	seen int     // frames
 }
 
 // Where a chooser begins, in nanoseconds per byte: a link of 1 Gbit/s, and one core of a
@@ -31,6 +34,13 @@ const (
 	firstGain = 0.75
 )
 
+// zstdOverS2 is about how many times as long zstd takes; true while it is not in use.
+const zstdOverS2 = firstZstd / firstS2
+
+// margin is the part of the time without packing that packing must stay below: it
+// takes cores from the job and the receiver, and a sample is too short to notice that they are busy.
+const margin = 0.8
+
 // worthwhile is the ratio above which a sample counts as one that does not shrink.
 const worthwhile = 0.95
 
@@ -40,10 +50,25 @@ func newChooser() chooser {
 	return c
 }
 
+// worthSampling is false while not even a frame that shrinks to a quarter would be packed;
+// every sixteenth is sampled all the same, to notice when that changes.
+func (c *chooser) worthSampling() bool {
+	c.seen++
+	wire := c.wire.perByte()
+	return c.seen%16 == 0 || c.pack[S2].perByte()+wire/4 < wire*margin
+}
+
+// sampled reports the time that s2 took for a sample of n bytes.
+func (c *chooser) sampled(n int, took time.Duration) {
+	c.pack[S2].add(n, took)
+	c.pack[Zstd].add(n, zstdOverS2*took)
+	c.gain += (firstGain - c.gain) / 64
+}
+
 // choose takes the ratio (packed over raw) that s2 reached on a sample of the frame.
 func (c *chooser) choose(sample float64) Codec {
 	wire := c.wire.perByte()
-	best, least := None, wire
+	best, least := None, wire*margin
 	if t := c.pack[S2].perByte() + sample*wire; sample < worthwhile && t < least {
 		best, least = S2, t
 	}
@@ -85,13 +110,13 @@ const (
 
 // sampleRatio packs a sixteenth of a full frame, taken from four places of it because a
 // frame may hold memory of different regions. buf is scratch of s2.MaxEncodedLen(samplePiece).
-func sampleRatio(buf, frame []byte) float64 {
-	raw, packed := 0, 0
+func sampleRatio(buf, frame []byte) (ratio float64, raw int) {
+	packed := 0
 	step := max(len(frame)/samplePieces, samplePiece)
 	for at := 0; at < len(frame); at += step {
 		piece := frame[at:min(at+samplePiece, len(frame))]
 		raw += len(piece)
 		packed += len(s2.Encode(buf, piece))
 	}
-	return float64(packed) / float64(raw)
+	return float64(packed) / float64(raw), raw
 }

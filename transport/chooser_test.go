@@ -1,7 +1,9 @@
 package transport
 
 import (
+	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -66,13 +68,63 @@ func TestChooserSeesThroughASocketBuffer(t *testing.T) {
 func TestTheSampleTellsTextFromNoise(t *testing.T) {
 	frames := mixed(2)
 	buf := make([]byte, 32<<10)
-	if r := sampleRatio(buf, frames[0]); r < worthwhile {
+	if r, _ := sampleRatio(buf, frames[0]); r < worthwhile {
 		t.Errorf("noise: %.2f", r)
 	}
-	if r := sampleRatio(buf, frames[1]); r > 0.7 {
+	if r, _ := sampleRatio(buf, frames[1]); r > 0.7 {
 		t.Errorf("text: %.2f", r)
 	}
-	if r := sampleRatio(buf, []byte{1}); r < 1 {
+	if r, _ := sampleRatio(buf, []byte{1}); r < 1 {
 		t.Errorf("one byte: %.2f", r)
 	}
+}
+
+// slowLink takes its time for every byte.
+type slowLink struct {
+	io.Writer
+	perByte time.Duration
+}
+
+func (l slowLink) Write(p []byte) (int, error) {
+	time.Sleep(time.Duration(len(p)) * l.perByte)
+	return l.Writer.Write(p)
+}
+
+// framesOver counts how the frames of a text are packed on their way over w.
+func framesOver(t *testing.T, w io.Writer) [Zstd + 1]int64 {
+	t.Helper()
+	text := mixed(2)[1]
+	s := NewStreamWriter(w, 1)
+	for range 24 {
+		if err := s.WriteFrame(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s.Stats().Frames
+}
+
+func TestAStreamPacksForASlowLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if got := framesOver(t, slowLink{io.Discard, 80}); got[Zstd] < 16 {
+			t.Errorf("%v frames (none, s2, zstd), want most with zstd", got)
+		}
+	})
+}
+
+func TestAStreamDoesNotPackForAnInstantLink(t *testing.T) {
+	if got := framesOver(t, io.Discard); got[None] < 12 {
+		t.Errorf("%v frames (none, s2, zstd), want most with none", got)
+	}
+}
+
+func TestChooserForgivesABadMoment(t *testing.T) {
+	c := after(80, 2, 6)
+	c.packed(Zstd, 0.5, MaxFrame, MaxFrame, 5*time.Second)
+	for range 100 {
+		c.sampled(64<<10, 2*64<<10)
+		if c.choose(0.5) == Zstd {
+			return
+		}
+	}
+	t.Error("zstd is not tried again after 100 frames")
 }

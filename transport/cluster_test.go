@@ -60,7 +60,7 @@ func listen(t testing.TB, id *pki.Identity, set ...Option) *Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := NewListener(ln, id, slog.New(slog.DiscardHandler), set...)
+	l := NewListener(ln, id, discard(), set...)
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Error(err)
@@ -93,3 +93,5 @@ func pair(t testing.TB, data int, set ...Option) (dialled, accepted *Session) {
 	t.Cleanup(func() { accepted.Close() })
 	return dialled, accepted
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

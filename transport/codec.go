@@ -40,6 +40,14 @@ func alignedBuffer(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
+// atLeast returns b if it has n bytes (at most MaxFrame), or else a larger buffer. Short streams stay cheap.
+func atLeast(b []byte, n int) []byte {
+	if len(b) >= n {
+		return b
+	}
+	return alignedBuffer(min(max(n, 2*len(b)), MaxFrame))
+}
+
 // encoder packs frames into one buffer of its own, which the next call overwrites.
 type encoder struct {
 	buf  []byte
@@ -48,8 +56,8 @@ type encoder struct {
 
 // encode returns src packed with codec, or nil if that is not smaller than src.
 func (e *encoder) encode(codec Codec, src []byte) ([]byte, error) {
-	if e.buf == nil {
-		e.buf = make([]byte, s2.MaxEncodedLen(MaxFrame))
+	if need := s2.MaxEncodedLen(len(src)); len(e.buf) < need {
+		e.buf = make([]byte, need)
 	}
 	var out []byte
 	switch codec {
@@ -83,9 +91,7 @@ type decoder struct {
 
 // decode unpacks src to exactly raw bytes; raw must have been checked against MaxFrame.
 func (d *decoder) decode(codec Codec, src []byte, raw int) ([]byte, error) {
-	if d.buf == nil {
-		d.buf = alignedBuffer(MaxFrame)
-	}
+	d.buf = atLeast(d.buf, raw)
 	var out []byte
 	var err error
 	switch codec {

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
@@ -97,9 +96,7 @@ func (s *StreamReader) next() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.body == nil {
-		s.body = alignedBuffer(MaxFrame)
-	}
+	s.body = atLeast(s.body, int(h.length))
 	body := s.body[:h.length]
 	if err := s.full(body); err != nil {
 		return nil, err
@@ -125,11 +122,15 @@ func (s *StreamReader) checkEnd(end []byte) error {
 	return io.EOF
 }
 
-// full reads all of b; an end within the stream, at whatever byte, is ErrTruncated.
+// full reads all of b. Whatever ends the reading before, at whatever byte, is
+// ErrTruncated; a cause other than the end is wrapped as well.
 func (s *StreamReader) full(b []byte) error {
 	_, err := io.ReadFull(s.in, b)
-	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return ErrTruncated
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTruncated, err)
+	}
+	return nil
 }

@@ -6,15 +6,16 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"testing"
 )
 
 // payloads are three frames: one that shrinks, one that does not, one that is tiny.
 func payloads() [][]byte {
-	noise := make([]byte, 3000)
+	noise := make([]byte, 300)
 	rand.NewChaCha8([32]byte{7}).Read(noise)
-	return [][]byte{bytes.Repeat([]byte("page "), 2000), noise, {42}}
+	return [][]byte{bytes.Repeat([]byte("page "), 100), noise, {42}}
 }
 
 func write(t testing.TB, frames [][]byte, options ...StreamOption) []byte {
@@ -302,9 +303,19 @@ func TestAFailedWriteIsFinal(t *testing.T) {
 	}
 }
 
+// underRace: sync.Pool, which the packers use, then forgets things at random.
+func underRace() bool {
+	info, _ := debug.ReadBuildInfo()
+	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
 func TestNoAllocationPerFrame(t *testing.T) {
 	frames := mixed(2)
-	for _, codec := range []Codec{auto, None, S2, Zstd} {
+	codecs := []Codec{None, auto, S2, Zstd}
+	if underRace() {
+		codecs = codecs[:1]
+	}
+	for _, codec := range codecs {
 		var b bytes.Buffer
 		b.Grow(4 << 20)
 		s := NewStreamWriter(&b, 1, WithCodec(codec))

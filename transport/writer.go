@@ -157,26 +157,35 @@ func (s *StreamWriter) packed(p []byte) (Codec, []byte, error) {
 	defer func() { s.stats.Packing += time.Since(begin) }()
 	codec, ratio := s.codec, 1.0
 	if codec == auto {
-		if s.sample == nil {
-			s.sample = make([]byte, s2.MaxEncodedLen(samplePiece))
-		}
-		ratio = sampleRatio(s.sample, p)
-		codec = s.choose.choose(ratio)
+		codec, ratio = s.chosen(p)
 	}
 	if codec == None {
 		return None, p, nil
 	}
 	start := time.Now()
-	body, err := s.pack.encode(codec, p)
+	tried := codec
+	body, err := s.pack.encode(tried, p)
 	if err != nil {
 		return None, nil, err
 	}
 	if body == nil {
-		s.choose.packed(codec, ratio, len(p), len(p), time.Since(start))
-		return None, p, nil
+		codec, body = None, p
 	}
-	s.choose.packed(codec, ratio, len(p), len(body), time.Since(start))
+	s.choose.packed(tried, ratio, len(p), len(body), time.Since(start))
 	return codec, body, nil
+}
+
+func (s *StreamWriter) chosen(p []byte) (codec Codec, ratio float64) {
+	if !s.choose.worthSampling() {
+		return None, 1
+	}
+	if s.sample == nil {
+		s.sample = make([]byte, s2.MaxEncodedLen(samplePiece))
+	}
+	begin := time.Now()
+	ratio, n := sampleRatio(s.sample, p)
+	s.choose.sampled(n, time.Since(begin))
+	return s.choose.choose(ratio), ratio
 }
 
 func (s *StreamWriter) write(head, body []byte) {

@@ -76,7 +76,8 @@ func (c *Client) Node(ctx context.Context) (n Node, err error) {
 }
 
 // Logs copies the job's output from an offset on. With follow it ends when the
-// job ends or moves; the number of bytes copied tells where to go on.
+// job ends or moves; the number of bytes copied tells where to go on, after an
+// error too. An error of w is returned as it is.
 func (c *Client) Logs(ctx context.Context, ref, stream string, offset int64, follow bool, w io.Writer) (int64, error) {
 	q := url.Values{"stream": {stream}, "offset": {strconv.FormatInt(offset, 10)}, "follow": {strconv.FormatBool(follow)}}
 	resp, err := c.send(ctx, "GET", jobPath(ref, "/logs")+"?"+q.Encode(), nil)
@@ -84,7 +85,7 @@ func (c *Client) Logs(ctx context.Context, ref, stream string, offset int64, fol
 		return 0, err
 	}
 	defer resp.Body.Close()
-	return io.Copy(w, resp.Body)
+	return io.Copy(w, &reply{resp.Body, func(err error) error { return c.unreachable(ctx, err) }})
 }
 
 // Move moves a job and tells of every event; it returns the last one's result or
@@ -103,6 +104,8 @@ func (c *Client) Restore(ctx context.Context, req RestoreRequest, tell func(Even
 	return c.events(ctx, "/v1/restore", req, tell)
 }
 
+const inDoubtHint = "the agent finishes or undoes by itself; `migrate ps` tells where the job is"
+
 func jobPath(ref, rest string) string { return "/v1/jobs/" + url.PathEscape(ref) + rest }
 
 func (c *Client) events(ctx context.Context, path string, req any, tell func(Event)) (*Result, error) {
@@ -116,7 +119,7 @@ func (c *Client) events(ctx context.Context, path string, req any, tell func(Eve
 	for lines.Scan() {
 		var e Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("the agent's reply: %w", err)
+			return nil, &Error{Code: InDoubt, Message: fmt.Sprintf("the agent's reply: %v", err), Hint: inDoubtHint}
 		}
 		tell(e)
 		if e.Error != nil {
@@ -130,26 +133,37 @@ func (c *Client) events(ctx context.Context, path string, req any, tell func(Eve
 		return nil, context.Cause(ctx)
 	}
 	return nil, &Error{Code: InDoubt, Message: "the agent's reply was cut off before it said how it ended",
-		Hint: "the agent finishes or undoes by itself; `migrate ps` tells where the job is"}
+		Hint: inDoubtHint}
 }
 
-func (c *Client) call(ctx context.Context, method, path string, req, reply any) error {
+func (c *Client) call(ctx context.Context, method, path string, req, into any) error {
 	resp, err := c.send(ctx, method, path, req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if reply == nil {
-		_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxReply))
-		return err
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	if err != nil {
+		return c.unreachable(ctx, err)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(reply); err != nil {
-		return fmt.Errorf("the agent's reply: %w", err)
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return &Error{Code: Failed, Message: fmt.Sprintf("the agent's reply: %v", err)}
 	}
 	return nil
 }
 
 func (c *Client) send(ctx context.Context, method, path string, req any) (*http.Response, error) {
+	r, err := newRequest(ctx, method, path, req)
+	if err != nil {
+		return nil, err
+	}
+	return c.do(r)
+}
+
+func newRequest(ctx context.Context, method, path string, req any) (*http.Request, error) {
 	var body io.Reader
 	if req != nil {
 		data, err := json.Marshal(req)
@@ -158,18 +172,32 @@ func (c *Client) send(ctx context.Context, method, path string, req any) (*http.
 		}
 		body = bytes.NewReader(data)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
-	if err != nil {
-		return nil, err
-	}
+	return http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
+}
+
+func (c *Client) do(r *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return nil, c.unreachable(ctx, err)
+		return nil, c.unreachable(r.Context(), err)
 	}
 	if resp.StatusCode >= 300 {
 		return nil, readError(resp)
 	}
 	return resp, nil
+}
+
+// reply is a body whose errors say that the agent is gone.
+type reply struct {
+	body io.Reader
+	gone func(error) error
+}
+
+func (r *reply) Read(p []byte) (int, error) {
+	n, err := r.body.Read(p)
+	if err != nil && err != io.EOF {
+		err = r.gone(err)
+	}
+	return n, err
 }
 
 func (c *Client) unreachable(ctx context.Context, err error) error {
@@ -191,7 +219,17 @@ func readError(resp *http.Response) error {
 	defer resp.Body.Close()
 	var e Error
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&e); err != nil || e.Message == "" {
-		return &Error{Code: Failed, Message: "the agent answers " + resp.Status}
+		return &Error{Code: bareCode(resp.StatusCode), Message: "the agent answers " + resp.Status}
 	}
 	return &e
+}
+
+// bareCode is for an answer that is not the agent's own: a proxy on the way says
+// that it cannot reach the next one.
+func bareCode(status int) Code {
+	switch status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return Unreachable
+	}
+	return Failed
 }

@@ -41,8 +41,12 @@ type Job struct {
 	Namespaces map[string]string `json:"namespaces,omitempty"`
 	Clocks     *Clocks           `json:"clocks,omitempty"`
 	CgroupDir  string            `json:"cgroup_dir,omitempty"`
-	CPU        time.Duration     `json:"cpu,omitempty"`    // over all nodes so far
-	Memory     int64             `json:"memory,omitempty"` // resident, bytes
+	// Caught is the set of signals that PID 1 has a handler for, bit n-1 for
+	// signal n: SigCgt of proc_pid_status(5). The kernel drops every other signal
+	// but SIGKILL and SIGSTOP, since it protects the PID 1 of a namespace.
+	Caught *uint64       `json:"caught,omitempty"`
+	CPU    time.Duration `json:"cpu,omitempty"`    // over all nodes so far
+	Memory int64         `json:"memory,omitempty"` // resident, bytes
 	// Filled is below Total while memory of a restored job is still being put in
 	// place, in bytes.
 	Filled int64 `json:"filled,omitempty"`

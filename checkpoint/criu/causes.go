@@ -7,6 +7,7 @@ var harmlessLines = []string{
 	"Can't setup RLIMIT_NOFILE for self", // without CAP_SYS_RESOURCE; only limits how many files a job may hold
 	"Address already assigned",           // from ip(8), which restores an address that the kernel has set
 	"Unable to set TCP_CORK",             // DumpLazy's connection is no TCP connection
+	"RPC client reported script error",   // the refusal itself is quoted
 	"Dumping FAILED",                     // says nothing that the reply does not
 	"Restoring FAILED",
 }
@@ -26,6 +27,9 @@ var knownFailures = []struct {
 	{regexp.MustCompile(`Can't dump file \d+ of that type`),
 		"the job has a file open that is neither regular nor of a kind that can be saved, often a device such as a GPU or an InfiniBand card",
 		"close it before the move; /proc/PID/fd shows which it is"},
+	{regexp.MustCompile(`Can't handle non-regular mapping|Unsupported mapping found|Strange file mapped at`),
+		"the job has mapped a device or something else that is no regular file",
+		"run the program without that device"},
 	{regexp.MustCompile(`Unsupported proto 262`),
 		"the job has a Multipath TCP socket; Go programs make them when they listen",
 		"start the job with GODEBUG=multipathtcp=0, or set net.mptcp.enabled=0 in its network namespace"},
@@ -38,7 +42,7 @@ var knownFailures = []struct {
 	{regexp.MustCompile(`Connected TCP socket, consider using`),
 		"the job has an established TCP connection, and connections were not asked to move with it",
 		"give the job a network of its own (--net NAME), or close the connection"},
-	{regexp.MustCompile(`Can't dump half of stream unix connection|Can't dump name-less external socket|external socket is used`),
+	{regexp.MustCompile(`Can't dump half of stream unix connection|Can't dump name-less external socket|External socket is used`),
 		"the job is connected by a Unix socket to a process outside of it",
 		"close the connection before the move"},
 	{regexp.MustCompile(`Can't dump ghost file .* increase limit`),
@@ -77,7 +81,7 @@ var knownFailures = []struct {
 	{regexp.MustCompile(`File \S+ has bad (size|mode|build-ID)`),
 		"a file that the job has open differs on this node",
 		"bring the file to the state it has on the source: the same program, libraries and inputs must be on both nodes"},
-	{regexp.MustCompile(`Can't open file .* on restore|No such file or directory.*open|Can't open (exe|vma)`),
+	{regexp.MustCompile(`Can't open file .*: No such file or directory`),
 		"a file that the job has open, or its program, is missing on this node",
 		"make the same files reachable under the same paths on both nodes"},
 	{regexp.MustCompile(`Pid \d+ do not match expected|Can't fork for \d+: File exists`),
@@ -86,7 +90,7 @@ var knownFailures = []struct {
 	{regexp.MustCompile(`CPU (instruction )?capabilities do not match|FPU feature required by image|CPU xsave|CPU xfeatures`),
 		"this node's processor lacks features that the job may use",
 		"move the job to a node with the same or a newer processor of the same maker"},
-	{regexp.MustCompile(`Can't bind (inet )?socket|Can't bind at|Address already in use`),
+	{regexp.MustCompile(`Can't bind (inet socket|id 0x)|Address already in use`),
 		"an address or port that the job listens on is taken on this node",
 		"give the job a network of its own, or free the port"},
 	{regexp.MustCompile(`BUG at criu/mount\.c`),

@@ -47,16 +47,14 @@ func diagnose(r io.Reader) Failure {
 	lines := bufio.NewReaderSize(r, maxLine)
 	for {
 		line, err := readLine(lines)
-		if line != "" && !harmless(line) {
-			switch {
-			case isError(line):
-				f.add(warning, line)
-				warning = ""
-			case strings.Contains(line, "Warn  ("):
-				warning = line
-			default:
-				warning = ""
-			}
+		switch {
+		case isError(line) && !harmless(line):
+			f.add(warning, line)
+			warning = ""
+		case strings.Contains(line, "Warn  (") && !harmless(line):
+			warning = line
+		default:
+			warning = ""
 		}
 		if err != nil {
 			return f

@@ -21,14 +21,18 @@ type Run struct {
 	// Notify is called for every notification, with the pid of the job's
 	// first process as the node sees it where CRIU tells it (setup-namespaces
 	// and post-restore) and 0 elsewhere. An error refuses, and CRIU then fails
-	// by itself: it resumes the tasks of a dump and kills those of a restore.
+	// by itself: it lets go of the tasks of a dump (a cgroup that was frozen
+	// before stays so) and kills those of a restore.
 	// Nil accepts all.
 	Notify func(ctx context.Context, name string, pid int) error
 	// Files are inherited by CRIU; FD tells the numbers.
 	Files       []*os.File
 	SysProcAttr *syscall.SysProcAttr
-	Env         []string // nil: this process's
-	Dir         string
+	// Wrap is put before CRIU's command line: a program that prepares its own
+	// surroundings and then executes the rest. It keeps the process and its files.
+	Wrap []string
+	Env  []string // nil: this process's
+	Dir  string
 	// LogFile is the log that the request makes CRIU write, to be quoted when
 	// it fails; "" if there is none.
 	LogFile string

@@ -18,14 +18,6 @@ import (
 
 var errRefused = errors.New("refused by the test")
 
-// record notes the names of the notifications.
-func record(names *[]string) func(context.Context, string, int) error {
-	return func(_ context.Context, name string, _ int) error {
-		*names = append(*names, name)
-		return nil
-	}
-}
-
 // refuseAt refuses one notification.
 func refuseAt(stage string) func(context.Context, string, int) error {
 	return func(_ context.Context, name string, _ int) error {

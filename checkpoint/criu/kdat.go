@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
 	"golang.org/x/sys/unix"
@@ -40,7 +41,12 @@ func (c *Client) surround(ctx context.Context) surroundings {
 	if cache == "" {
 		return surroundings{}
 	}
-	return surroundings{before: func() error { return bindCache(cache) }}
+	return surroundings{before: func() error {
+		if err := bindCache(cache); err != nil {
+			c.log.Warn("cannot use the results of CRIU's probes", "error", err)
+		}
+		return nil
+	}}
 }
 
 // cache returns the file with the results of the probes and makes it if needed;
@@ -51,7 +57,7 @@ func (c *Client) cache(ctx context.Context) (string, error) {
 	if c.kdat == "" || c.kdatTried {
 		return c.kdatFile, nil
 	}
-	c.kdatTried = true
+	c.kdatTried = ctx.Err() == nil
 	var where unix.Statfs_t
 	if err := unix.Statfs(runDir, &where); err != nil {
 		return "", fmt.Errorf("look at %s: %w", runDir, err)
@@ -63,12 +69,11 @@ func (c *Client) cache(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+	_, err = os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		err = c.makeCache(ctx, name)
-		if err != nil {
-			return "", err
-		}
-	} else if err != nil {
+	}
+	if err != nil {
 		return "", err
 	}
 	c.kdatFile = name
@@ -86,8 +91,9 @@ func (c *Client) cacheName() (string, error) {
 		return "", fmt.Errorf("look at %s: %w", c.path, err)
 	}
 	h := fnv.New64a()
-	fmt.Fprintln(h, string(boot), c.path, st.Dev, st.Ino, st.Mtim.Sec, st.Mtim.Nsec)
-	return filepath.Join(c.kdat, fmt.Sprintf("%s%016x", kdatPrefix, h.Sum64())), nil
+	fmt.Fprintln(h, c.path, st.Dev, st.Ino, st.Mtim.Sec, st.Mtim.Nsec)
+	name := fmt.Sprintf("%s%s-%016x", kdatPrefix, strings.TrimSpace(string(boot)), h.Sum64())
+	return filepath.Join(c.kdat, name), nil
 }
 
 // makeCache lets CRIU probe the kernel with a tmpfs at /run, keeps what it
@@ -111,11 +117,19 @@ func (c *Client) makeCache(ctx context.Context, name string) error {
 	if _, err := c.serve(ctx, req, Run{}, s); err != nil {
 		return fmt.Errorf("probe the kernel: %w", err)
 	}
-	old, err := filepath.Glob(filepath.Join(c.kdat, kdatPrefix+"*"))
+	return errors.Join(removeOthers(name), durable.WriteFile(name, data, kdatPerm))
+}
+
+// removeOthers removes the caches of earlier boots.
+func removeOthers(name string) error {
+	boot := name[:strings.LastIndexByte(name, '-')]
+	old, err := filepath.Glob(filepath.Join(filepath.Dir(name), kdatPrefix+"*"))
 	for _, path := range old {
-		err = errors.Join(err, os.Remove(path))
+		if !strings.HasPrefix(path, boot) {
+			err = errors.Join(err, os.Remove(path))
+		}
 	}
-	return errors.Join(err, durable.WriteFile(name, data, kdatPerm))
+	return err
 }
 
 // bindCache puts the cache to where CRIU looks for it, for the calling thread

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
@@ -61,7 +62,8 @@ func (c *Client) startWorker(run Run, s surroundings) (*worker, error) {
 }
 
 func (c *Client) command(run Run, socket, output *os.File) *exec.Cmd {
-	cmd := exec.Command(c.path, "swrk", strconv.Itoa(socketFD))
+	argv := append(slices.Clone(run.Wrap), c.path, "swrk", strconv.Itoa(socketFD))
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.ExtraFiles = append([]*os.File{socket}, run.Files...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr, cmd.Env, cmd.Dir = run.SysProcAttr, run.Env, run.Dir

@@ -124,7 +124,7 @@ func pidsOf(children map[image.VPID]process) map[image.VPID]int {
 }
 
 func TestTwoHundredThousandPagesArriveOnceEach(t *testing.T) {
-	p := launch(t, "", 200_000)
+	p := launch(t, "plain", 200_000)
 	regions := map[image.VPID][]image.Region{7: {p.region()}}
 	stats := sendAll(t, map[image.VPID]process{7: p}, regions, 3)
 	if want := (p.pages + zeroEvery - 1) / zeroEvery; stats.ZeroPages != want {
@@ -136,7 +136,7 @@ func TestTwoHundredThousandPagesArriveOnceEach(t *testing.T) {
 }
 
 func TestScatteredPagesOfSeveralProcessesShareFrames(t *testing.T) {
-	children := map[image.VPID]process{1: launch(t, "", 3000), 9: launch(t, "", 2000)}
+	children := map[image.VPID]process{1: launch(t, "plain", 3000), 9: launch(t, "plain", 2000)}
 	regions := map[image.VPID][]image.Region{}
 	for vpid, p := range children {
 		for i := int64(0); i+3 <= p.pages; i += 3 {
@@ -151,7 +151,7 @@ func TestScatteredPagesOfSeveralProcessesShareFrames(t *testing.T) {
 }
 
 func TestOnlyLazyRegionsAreSent(t *testing.T) {
-	p := launch(t, "", 10)
+	p := launch(t, "plain", 10)
 	present := p.region()
 	present.Lazy, present.Present = false, true
 	stats := sendAll(t, map[image.VPID]process{1: p}, map[image.VPID][]image.Region{1: {present}, 2: {present}}, 1)
@@ -182,7 +182,7 @@ func TestAnUnmappedPageIsNamed(t *testing.T) {
 }
 
 func TestAProcessThatEndedIsAnError(t *testing.T) {
-	p := launch(t, "", 300)
+	p := launch(t, "plain", 300)
 	regions := map[image.VPID][]image.Region{1: {p.region()}}
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func (c *cutAfter) WriteFrame(p []byte) error {
 }
 
 func TestABrokenStreamStopsAllWorkers(t *testing.T) {
-	p := launch(t, "", 20_000)
+	p := launch(t, "plain", 20_000)
 	children := map[image.VPID]process{1: p}
 	c := newCollector(children)
 	broken := &cutAfter{Sink: c, err: errors.New("link is down")}
@@ -255,7 +255,7 @@ func TestABrokenStreamStopsAllWorkers(t *testing.T) {
 }
 
 func TestACancelledContextStopsTheSending(t *testing.T) {
-	p := launch(t, "", 20_000)
+	p := launch(t, "plain", 20_000)
 	children := map[image.VPID]process{1: p}
 	reason := errors.New("the operator gave up")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -281,7 +281,7 @@ type discard struct{}
 func (discard) WriteFrame([]byte) error { return nil }
 
 func BenchmarkSend(b *testing.B) {
-	p := launch(b, "", 50_000)
+	p := launch(b, "plain", 50_000)
 	regions := map[image.VPID][]image.Region{1: {p.region()}}
 	b.SetBytes(p.pages * image.PageSize)
 	for b.Loop() {

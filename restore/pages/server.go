@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,12 +37,14 @@ type Stats struct {
 // Serve, at last Close.
 type Server struct {
 	listener *net.UnixListener
+	socket   string // path of the socket
 	done     chan struct{}
 	filled   atomic.Int64
 	total    atomic.Int64
 
 	store  *Store
-	memory []byte // the store's data file
+	memory []byte                  // the store's data file
+	cancel context.CancelCauseFunc // ends receive
 	epoll  int
 	wakeup int // eventfd that ends the readers
 
@@ -61,7 +65,7 @@ func Listen(workDir string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for CRIU in %s: %w", workDir, err)
 	}
-	s := &Server{listener: l, done: make(chan struct{}), epoll: -1, wakeup: -1}
+	s := &Server{listener: l, socket: filepath.Join(workDir, socketName), done: make(chan struct{}), epoll: -1, wakeup: -1}
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -116,9 +120,11 @@ func (s *Server) Progress() (filled, total int64) {
 // Close ends all address spaces, also those that lack pages: after an error of
 // Serve the tasks must be dead by now. It must not be called while Serve runs.
 func (s *Server) Close() error {
-	err := s.listener.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
+	var err error
+	for _, e := range []error{s.listener.Close(), os.Remove(s.socket)} {
+		if !errors.Is(e, net.ErrClosed) && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,13 +172,19 @@ func (s *Server) unmap() error {
 
 // run starts the readers and workers, receives tasks, and waits for the end.
 func (s *Server) run(ctx context.Context, workers int) error {
-	stop := context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
-	defer stop()
 	conn, err := accept(ctx, s.listener)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.cancel = cancel
+	stop := context.AfterFunc(ctx, func() {
+		s.fail(context.Cause(ctx))
+		conn.SetDeadline(time.Unix(1, 0))
+	})
+	defer stop()
 	var wg sync.WaitGroup
 	for range min(workers, maxReaders) {
 		wg.Go(s.readFaults)
@@ -180,8 +192,6 @@ func (s *Server) run(ctx context.Context, workers int) error {
 	for i := range workers {
 		wg.Go(func() { s.fillSpaces(i) })
 	}
-	unblock := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer unblock()
 	if err := s.receive(conn); err != nil {
 		s.fail(err)
 	}
@@ -363,6 +373,7 @@ func (s *Server) fail(err error) {
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
+		s.cancel(err)
 	}
 	s.wakeIfOver()
 }

@@ -157,6 +157,9 @@ func (c criuConn) read(b []byte) (pid int, fds []int, err error) {
 		if err == nil && flags&unix.MSG_CTRUNC != 0 {
 			err = errors.New("descriptors were cut off")
 		}
+		if err == nil && len(fds) > 0 && got < len(b) {
+			err = errors.New("a descriptor inside a number")
+		}
 		if err != nil {
 			return pid, fds, err
 		}

@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// account tells how a move, checkpoint or restore gets on, and keeps the times
+// of its phases.
+type account struct {
+	mu     sync.Mutex
+	out    io.Writer // nil: nobody listens
+	began  time.Time
+	now    api.Event
+	since  time.Time
+	phases map[api.Phase]time.Duration
+	sizes  func(*api.Event)
+	stop   chan struct{}
+	done   sync.WaitGroup
+}
+
+// tellEvery is how often progress is told within a phase.
+const tellEvery = 100 * time.Millisecond
+
+// newAccount begins an account; sizes, which may be nil, fills in the counters.
+func newAccount(out io.Writer, id job.ID, move string, sizes func(*api.Event)) *account {
+	t := &account{out: out, began: time.Now(), phases: map[api.Phase]time.Duration{}, sizes: sizes, stop: make(chan struct{})}
+	t.now = api.Event{Job: id, Move: move}
+	t.done.Go(t.beat)
+	return t
+}
+
+func (t *account) beat() {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.stop:
+			return
+		case <-tick.C:
+			t.mu.Lock()
+			if t.now.Phase != "" {
+				t.write("")
+			}
+			t.mu.Unlock()
+		}
+	}
+}
+
+// enter says that a phase begins, and with it that the one before is over.
+func (t *account) enter(p api.Phase, note string) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.close()
+	t.now.Phase, t.since = p, time.Now()
+	t.write(note)
+}
+
+func (t *account) close() {
+	if t.now.Phase != "" {
+		t.phases[t.now.Phase] += time.Since(t.since)
+	}
+}
+
+func (t *account) write(note string) {
+	e := t.now
+	e.At, e.Note = time.Now(), note
+	if t.sizes != nil {
+		t.sizes(&e)
+	}
+	t.put(e)
+}
+
+func (t *account) put(e api.Event) {
+	if t.out != nil {
+		_ = json.NewEncoder(t.out).Encode(e) // a listener that left does not hold up the move
+	}
+}
+
+// end tells the last event: the result, or the error.
+func (t *account) end(res *api.Result, err error) {
+	close(t.stop)
+	t.done.Wait()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.close()
+	e := t.now
+	e.At = time.Now()
+	if t.sizes != nil {
+		t.sizes(&e)
+	}
+	if err != nil {
+		e.Error = asError(err)
+	} else {
+		res.Took, res.Phases = time.Since(t.began), maps.Clone(t.phases)
+		res.Read, res.Sent = e.Read, e.Sent
+		e.Done = res
+	}
+	t.put(e)
+}

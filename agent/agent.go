@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/shim"
+	"github.com/migrate-hpc/migrate/transport"
+	"github.com/migrate-hpc/migrate/transport/pki"
+)
+
+// Agent is a node's agent.
+type Agent struct {
+	cfg      Config
+	paths    paths
+	log      *slog.Logger
+	id       *pki.Identity
+	jobs     *job.Store
+	journal  *handoff.Journal
+	fence    *handoff.Fence
+	criuPath string
+	boot     string
+
+	mu       sync.Mutex
+	moves    map[job.ID]*activeMove // what leaves; a job moves once at a time
+	arrivals map[handoff.MoveID]*arrival
+
+	background sync.WaitGroup
+	life       context.Context // ends with Run
+}
+
+// Run is an agent's life: it recovers what an earlier one left, serves until ctx
+// ends, and leaves every job as it is.
+func Run(ctx context.Context, cfg Config) error {
+	a, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	defer a.journal.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	a.life = ctx
+	local, err := listenLocal(a.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	raw, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for peers: %w", err), local.Close())
+	}
+	peers := transport.NewListener(raw, a.id, a.log)
+	a.sweepVolatile(ctx)
+	a.recover(ctx)
+	a.log.Info("agent ready", "node", a.cfg.Node, "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
+
+	group.Go(func() error { return serve(ctx, local, a.localHandler(), localCaller) })
+	group.Go(func() error { return serve(ctx, peers.HTTP(), a.peerHandler(), nil) })
+	group.Go(func() error { return a.acceptMoves(ctx, peers) })
+	group.Go(func() error {
+		<-ctx.Done()
+		return peers.Close()
+	})
+	err = group.Wait()
+	a.background.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return err
+}
+
+func open(cfg Config) (*Agent, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("an agent must run as root: it makes namespaces and cgroups for everybody's jobs")
+	}
+	id, err := pki.Load(cfg.PKIDir)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Node == "" {
+		cfg.Node = id.Node
+	}
+	if cfg.Node != id.Node {
+		return nil, fmt.Errorf("the certificate in %s is for node %s, not %s: issue one with `migrate pki issue`", cfg.PKIDir, id.Node, cfg.Node)
+	}
+	if cfg.Socket == "" {
+		cfg.Socket = filepath.Join(cfg.RunDir, "agent.sock")
+	}
+	a := &Agent{cfg: cfg, id: id, log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{}}
+	if err := a.usableCRIU(cfg.CRIU); err != nil {
+		a.log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
+	}
+	if a.paths, err = makePaths(cfg); err != nil {
+		return nil, err
+	}
+	if a.boot, err = handoff.BootID(); err != nil {
+		return nil, err
+	}
+	if a.jobs, err = job.OpenStore(a.paths.jobs()); err != nil {
+		return nil, err
+	}
+	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
+		return nil, err
+	}
+	a.journal, err = handoff.OpenJournal(a.paths.moves())
+	return a, err
+}
+
+// listenLocal opens the socket for users. Everybody may connect; who they are
+// decides what they may do.
+func listenLocal(path string) (net.Listener, error) {
+	if c, err := net.Dial("unix", path); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("an agent is running behind %s already", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for users: %w", err)
+	}
+	return l, os.Chmod(path, 0o666)
+}
+
+// serve answers HTTP on l until ctx ends, then lets requests under way end.
+func serve(ctx context.Context, l net.Listener, h http.Handler, who func(context.Context, net.Conn) context.Context) error {
+	srv := &http.Server{
+		Handler: h, ConnContext: who, ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(end); err != nil {
+		_ = srv.Close() // somebody follows logs; they reconnect to the next agent
+	}
+	<-done
+	return nil
+}
+
+// shimOf is the shim of a job on this node, whether it lives or not.
+func (a *Agent) shimOf(id job.ID) *shim.Client { return shim.Find(a.paths.jobRun(id)) }
+
+func (a *Agent) ioDir(id job.ID) string { return filepath.Join(a.jobs.Dir(id), "io") }
+
+func (a *Agent) criuClient() *criu.Client { return criu.New(a.criuPath, a.paths.kdat(), a.log) }

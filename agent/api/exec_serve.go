@@ -1,0 +1,195 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// execLinger is how long the agent waits for a caller to close the connection
+// after the last frame. Closing it first could destroy that frame on its way.
+const execLinger = 5 * time.Second
+
+// errCallerGone is the cause of the end of the context that a command runs in.
+var errCallerGone = errors.New("the caller closed the connection")
+
+// ServeExec answers a request for ExecProtocol: it calls run once and sends what
+// becomes of it. run's ctx ends when the caller is gone or breaks the protocol;
+// stdin then reads as ended. run returns the exit status, or an error, an *Error
+// if possible, when there was no command to have one. stdin is one end of a pipe,
+// so that an exec.Cmd hands it on as it is and does not wait for its end.
+//
+// An error is an *Error and still to be answered with; run was not called then.
+func ServeExec(w http.ResponseWriter, r *http.Request,
+	run func(ctx context.Context, req ExecRequest, stdin io.Reader, stdout, stderr io.Writer) (int, error)) error {
+	req, conn, err := acceptExec(w, r)
+	if err != nil {
+		return err
+	}
+	// Beyond this point a caller that is gone is the only one who could be told.
+	if _, err := io.WriteString(conn, switching); err != nil {
+		_ = conn.Close()
+		return nil
+	}
+	_ = serveExec(r.Context(), conn, func(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+		return run(ctx, req, stdin, stdout, stderr)
+	})
+	return nil
+}
+
+type execCommand func(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) (int, error)
+
+// serveExec serves a connection and closes it. An error says that the caller may
+// not have learnt how the command ended.
+func serveExec(ctx context.Context, conn io.ReadWriteCloser, run execCommand) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	frames := newExecFrames(conn)
+	stdin := newStdinBuffer(frames)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		cancel(stdin.fill())
+	}()
+	code, err := runPiped(ctx, stdin, frames, run)
+	if err != nil {
+		err = frames.send(frameError, encodeError(err))
+	} else {
+		err = frames.sendNumber(frameExit, uint32(int32(code)))
+	}
+	if err == nil {
+		waitFor(gone, execLinger)
+	}
+	closeErr := conn.Close()
+	<-gone
+	if err = errors.Join(err, closeErr); err != nil {
+		return fmt.Errorf("tell the caller how the command ended: %w", err)
+	}
+	return nil
+}
+
+// runPiped calls run with stdin behind a pipe.
+func runPiped(ctx context.Context, stdin *stdinBuffer, frames *execFrames, run execCommand) (int, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(w, stdin) // it fails when nobody reads any more, which is fine
+		_ = w.Close()
+	}()
+	code, err := run(ctx, r, frameWriter{frames, frameStdout}, frameWriter{frames, frameStderr})
+	stdin.end()
+	_, _ = r.Close(), w.Close() // a write that waits ends too
+	<-copied
+	return code, err
+}
+
+func waitFor(done <-chan struct{}, most time.Duration) {
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
+// stdinBuffer holds the stdin that has arrived and was not read yet; it never
+// holds more than stdinWindow.
+type stdinBuffer struct {
+	frames *execFrames
+
+	mu     sync.Mutex
+	change *sync.Cond
+	data   bytes.Buffer
+	ended  bool // no more will come
+	untold int  // bytes read that the caller does not know of
+}
+
+func newStdinBuffer(frames *execFrames) *stdinBuffer {
+	s := &stdinBuffer{frames: frames}
+	s.change = sync.NewCond(&s.mu)
+	return s
+}
+
+// fill takes in what the caller sends until the connection ends, and says why
+// it did.
+func (s *stdinBuffer) fill() error {
+	defer s.end()
+	for {
+		kind, p, err := s.frames.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return errCallerGone
+		case err != nil:
+			return fmt.Errorf("%w: %w", errCallerGone, err)
+		case kind == frameStdin:
+			err = s.put(p)
+		case kind == frameStdinEOF:
+			s.end()
+		default:
+			err = fmt.Errorf("%w: kind %d from a caller", errExecFrame, kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *stdinBuffer) put(p []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended { // the command has
+		return nil
+	}
+	if s.data.Len()+len(p) > stdinWindow {
+		return fmt.Errorf("%w: more than %d bytes of stdin ahead", errExecFrame, stdinWindow)
+	}
+	s.data.Write(p)
+	s.change.Signal()
+	return nil
+}
+
+func (s *stdinBuffer) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	s.change.Broadcast()
+}
+
+// Read implements io.Reader for the command.
+func (s *stdinBuffer) Read(p []byte) (int, error) {
+	n, tell := s.take(p)
+	if n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
+	if tell > 0 {
+		// A caller that is gone ends the context; what it sent before still counts.
+		_ = s.frames.sendNumber(frameTaken, uint32(tell))
+	}
+	return n, nil
+}
+
+// take moves data into p; tell is what the caller should now know to be taken.
+// It hears of it in large steps, as it can send on long before it must.
+func (s *stdinBuffer) take(p []byte) (n, tell int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.data.Len() == 0 && !s.ended && len(p) > 0 {
+		s.change.Wait()
+	}
+	n, _ = s.data.Read(p)
+	if s.untold += n; s.untold < stdinWindow/4 || s.ended {
+		return n, 0
+	}
+	tell, s.untold = s.untold, 0
+	return n, tell
+}

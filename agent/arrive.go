@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// arrival is a move whose target is this node.
+type arrival struct {
+	half    *handoff.TargetHalf
+	landing *landing
+}
+
+// acceptMoves talks to every peer that opens a session.
+func (a *Agent) acceptMoves(ctx context.Context, l *transport.Listener) error {
+	for {
+		s, err := l.Accept(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		a.background.Go(func() {
+			defer s.Close()
+			stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+			defer stop()
+			a.converse(ctx, s)
+		})
+	}
+}
+
+// converse answers a peer until it hangs up. If it does so in the middle of a
+// move, that decides nothing; the move's half sorts it out.
+func (a *Agent) converse(ctx context.Context, s *transport.Session) {
+	var current *arrival
+	for {
+		m, err := s.RecvContext(ctx)
+		if err != nil {
+			break
+		}
+		var answer transport.Message
+		if m.Type == sayOffer && current == nil {
+			current, answer, err = a.consider(ctx, s, m)
+		} else {
+			answer, err = a.answer(ctx, s, m)
+		}
+		if err != nil {
+			a.log.Warn("a peer's request failed", "peer", s.Peer(), "request", m.Type, "err", err)
+			err = s.SendError(toTell(err))
+		} else {
+			err = s.Send(answer)
+		}
+		if err != nil {
+			break
+		}
+	}
+	if current != nil {
+		a.background.Go(func() { a.onCut(ctx, current) })
+	}
+}
+
+// toTell gives an error of ours the form in which it crosses to the peer.
+func toTell(err error) error {
+	e := asError(err)
+	if e.Code == api.Failed {
+		e = withDiagnosis(&api.Error{Code: api.Failed, Message: err.Error(), Hint: e.Hint}, err)
+	}
+	return &transport.Error{Code: string(e.Code), Message: e.Message, Hint: e.Hint}
+}
+
+// onCut is for a session that ended while its move was not finished.
+func (a *Agent) onCut(ctx context.Context, arr *arrival) {
+	if arr.half.State().Finished() {
+		return
+	}
+	if err := arr.half.Cut(ctx, a.remoteOf(arr.half.Record())); err != nil && ctx.Err() == nil {
+		a.log.Error("a move waits", "move", arr.half.Record().Move, "err", err)
+	}
+}
+
+func (a *Agent) remoteOf(rec handoff.Record) *remote {
+	return &remote{a: a, node: rec.Peer, addr: rec.PeerAddr, move: rec.Move}
+}
+
+// consider decides about an offer. What it refuses has touched nothing.
+func (a *Agent) consider(ctx context.Context, s *transport.Session, m transport.Message) (*arrival, transport.Message, error) {
+	var o offer
+	if err := m.Decode(&o); err != nil {
+		return nil, transport.Message{}, err
+	}
+	if err := checkOffer(o); err != nil {
+		return nil, transport.Message{}, err
+	}
+	findings, err := a.examine(ctx, o.Needs, o.Record)
+	if err != nil {
+		return nil, transport.Message{}, err
+	}
+	if len(findings) > 0 {
+		answer, err := transport.NewMessage(sayRefuse, refusal{asFindings(findings)})
+		return nil, answer, err
+	}
+	arr, err := a.begin(ctx, s, o)
+	if err != nil {
+		return nil, transport.Message{}, err
+	}
+	answer, err := transport.NewMessage(sayAccept, nil)
+	return arr, answer, err
+}
+
+func checkOffer(o offer) error {
+	if _, err := handoff.ParseMoveID(string(o.Move)); err != nil {
+		return err
+	}
+	if _, err := job.ParseID(string(o.Record.ID)); err != nil {
+		return err
+	}
+	if o.Port < 1 || o.Port > 65535 {
+		return fmt.Errorf("port %d", o.Port)
+	}
+	return o.Record.Spec.Validate()
+}
+
+func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Record) ([]preflight.Finding, error) {
+	recs, err := a.jobs.List()
+	if err != nil {
+		a.log.Warn("some job records cannot be read", "err", err)
+	}
+	return preflight.OfNode(ctx, needs, rec, preflight.Node{CRIU: a.criuClient(), Jobs: recs, MemoryDir: a.paths.memory})
+}
+
+// begin admits the move and starts to receive.
+func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arrival, error) {
+	l := newLanding(a, string(o.Move), o.Record.ID)
+	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot}
+	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec))}
+	if err := arr.half.Begin(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.open(); err != nil {
+		return nil, errors.Join(err, arr.half.Abort(ctx))
+	}
+	var lanes []io.Reader
+	for _, c := range s.Data() {
+		lanes = append(lanes, c)
+	}
+	l.receive(ctx, lanes)
+	a.mu.Lock()
+	a.arrivals[o.Move] = arr
+	a.mu.Unlock()
+	return arr, nil
+}
+
+func (a *Agent) observer(rec handoff.Record) func(handoff.State) {
+	return func(s handoff.State) {
+		a.log.Info("move", "job", rec.Job, "move", rec.Move, "peer", rec.Peer, "role", handoff.RoleTarget, "epoch", rec.Epoch, "state", s)
+		if s.Finished() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			delete(a.arrivals, rec.Move)
+		}
+	}
+}
+
+// answer carries out a word about a move that is known here.
+func (a *Agent) answer(ctx context.Context, s *transport.Session, m transport.Message) (transport.Message, error) {
+	var ref moveRef
+	if err := m.Decode(&ref); err != nil {
+		return transport.Message{}, err
+	}
+	state, err := a.journal.Answer(ref.Move, s.Peer())
+	if err != nil {
+		return transport.Message{}, err
+	}
+	if m.Type == sayOutcome {
+		return transport.NewMessage(sayState, stateReply{state})
+	}
+	arr := a.arrivalOf(ref.Move)
+	if arr == nil {
+		return a.answerFinished(m.Type, state)
+	}
+	switch m.Type {
+	case sayPrepare:
+		var p prepareRequest
+		if err := m.Decode(&p); err != nil {
+			return transport.Message{}, err
+		}
+		if err := arr.landing.expect(p.Record); err != nil {
+			return transport.Message{}, err
+		}
+		return said(sayPrepared, arr.half.Prepare(ctx))
+	case sayCommit:
+		return said(sayRunning, arr.half.Commit(ctx))
+	case sayAbort:
+		return said(sayAborted, arr.half.Abort(ctx))
+	}
+	return transport.Message{}, fmt.Errorf("%q is nothing that this agent understands", m.Type)
+}
+
+// answerFinished answers for a move that is over here: words may come twice.
+func (a *Agent) answerFinished(kind string, state handoff.State) (transport.Message, error) {
+	switch {
+	case kind == sayCommit && state == handoff.StateDone:
+		return said(sayRunning, nil)
+	case kind == sayAbort && state == handoff.StateDropped:
+		return said(sayAborted, nil)
+	}
+	return transport.Message{}, fmt.Errorf("%q comes too late: the move is %s here", kind, state)
+}
+
+func said(kind string, err error) (transport.Message, error) {
+	if err != nil {
+		return transport.Message{}, err
+	}
+	return transport.NewMessage(kind, nil)
+}
+
+func (a *Agent) arrivalOf(m handoff.MoveID) *arrival {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.arrivals[m]
+}

@@ -1,0 +1,208 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
+)
+
+// cargo is what a sealed directory says about the job in it.
+type cargo struct {
+	Record job.Record      `json:"record"`
+	Needs  preflight.Needs `json:"needs"`
+}
+
+// errLeftRunning ends a checkpoint whose job goes on: for the handoff that is a
+// move given up at the last moment, and the way back is the same.
+var errLeftRunning = errors.New("saved; the job goes on")
+
+func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
+	var req api.CheckpointRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	if c.peer != "" {
+		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("job %s runs on %s, and a checkpoint is written where the job runs", rec.ID, a.cfg.Node),
+			Where: "on " + a.cfg.Node, Hint: "type the command there, or move the job here first"}
+	}
+	if !filepath.IsAbs(req.Dir) {
+		return &api.Error{Code: api.Usage, Message: "the directory must be an absolute path"}
+	}
+	move := handoff.NewMoveID()
+	release, err := a.claim(rec.ID, move)
+	if err != nil {
+		return err
+	}
+	defer release()
+	dir, err := newDirectory(req.Dir, c)
+	if err != nil {
+		return &api.Error{Code: api.Failed, Message: err.Error(), Where: "on " + a.cfg.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to"}
+	}
+	defer dir.discard()
+	s := &saving{a: a, rec: rec, req: req, id: move, dir: dir}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	s.tell = newAccount(&flusher{w, http.NewResponseController(w)}, rec.ID, string(move), s.sizes)
+	res, err := s.run(r.Context())
+	s.tell.end(res, err)
+	return nil
+}
+
+// saving is one checkpoint of a job into a directory. It is a move whose peer is
+// the directory.
+type saving struct {
+	a     *Agent
+	rec   job.Record
+	req   api.CheckpointRequest
+	id    handoff.MoveID
+	dir   *directory
+	tell  *account
+	dep   *departure
+	needs preflight.Needs
+}
+
+// savingExtra is what recovery must know of a checkpoint that was cut short.
+type savingExtra struct {
+	Dir          string `json:"dir"`
+	LeaveRunning bool   `json:"leave_running,omitempty"`
+}
+
+func (s *saving) sizes(e *api.Event) {
+	if s.dep != nil {
+		e.Read, e.Total = s.dep.read.Load(), s.dep.total
+	}
+	e.Sent = s.dir.written()
+}
+
+func (s *saving) run(ctx context.Context) (*api.Result, error) {
+	s.tell.enter(api.Preflight, "")
+	if err := s.prepare(ctx); err != nil {
+		return nil, s.explain(err)
+	}
+	extra, err := json.Marshal(savingExtra{s.req.Dir, s.req.LeaveRunning})
+	if err != nil {
+		return nil, err
+	}
+	rec := handoff.Record{Move: s.id, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra}
+	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, s.dep, s, s.a.observer(rec))
+	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.cfg.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
+	switch {
+	case errors.Is(err, errLeftRunning) && outcome == handoff.OutcomeAborted:
+		res.StoodStill = s.dep.stood()
+		return res, nil
+	case outcome == handoff.OutcomeMoved:
+		return res, s.a.recordSaved(s.rec.ID, s.req.Dir)
+	}
+	return nil, s.explain(err)
+}
+
+func (s *saving) prepare(ctx context.Context) error {
+	var err error
+	if s.dep, err = s.a.departureOf(ctx, s.rec, string(s.id), s.tell); err != nil {
+		return err
+	}
+	if s.dep.src.Init == 0 {
+		return notRunning(s.rec)
+	}
+	var findings []preflight.Finding
+	s.needs, findings, err = preflight.OfJob(ctx, s.rec, s.dep.src.Init, s.dep.src.Cgroup, s.dep.src.CRIU)
+	if err != nil {
+		return err
+	}
+	if len(findings) > 0 {
+		return refused(asFindings(findings))
+	}
+	s.rec, err = s.a.nextEpoch(s.rec.ID)
+	s.dep.rec = s.rec
+	s.dep.out = s.dir.lanes()
+	return err
+}
+
+// Prepare completes the directory: it is whole, or it is not there.
+func (s *saving) Prepare(context.Context) error {
+	body, err := json.Marshal(cargo{s.dep.traveller(), s.needs})
+	if err != nil {
+		return err
+	}
+	m := image.Manifest{Job: body, Node: s.a.cfg.Node, Epoch: s.rec.Epoch, Clock: s.dep.src.Clock()}
+	if m.Kernel, err = kernelRelease(); err != nil {
+		return err
+	}
+	m.CRIU = s.needs.CRIU
+	if err := s.dir.seal(m, s.a.id.Sign); err != nil {
+		return err
+	}
+	if s.req.LeaveRunning {
+		return errLeftRunning
+	}
+	return nil
+}
+
+// Commit has nothing to do: the directory is on the disk.
+func (s *saving) Commit(context.Context) error { return nil }
+
+// Abort takes back a directory that the job has not left for.
+func (s *saving) Abort(context.Context) error {
+	if s.req.LeaveRunning {
+		return nil
+	}
+	return s.dir.remove()
+}
+
+// Outcome is never asked for: a directory decides nothing.
+func (s *saving) Outcome(context.Context) (handoff.State, error) {
+	return "", errors.New("a directory has no journal")
+}
+
+func (s *saving) explain(err error) error {
+	var told *api.Error
+	here := "on " + s.a.cfg.Node + ", running"
+	if errors.As(err, &told) {
+		if told.Where == "" {
+			told.Where = here
+		}
+		told.Message = strings.Replace(told.Message, "refused the move", "refused the checkpoint", 1)
+		return told
+	}
+	if errors.Is(err, context.Canceled) {
+		return &api.Error{Code: api.Cancelled, Message: "cancelled; nothing was saved", Where: here}
+	}
+	return withDiagnosis(&api.Error{Code: api.Aborted, Message: err.Error(), Where: here, Hint: "nothing was lost; remove the cause and try again"}, err)
+}
+
+// recordSaved marks a job that rests in a directory.
+func (a *Agent) recordSaved(id job.ID, dir string) error {
+	_, err := a.jobs.Update(id, func(r *job.Record) error {
+		r.SavedIn = dir
+		return nil
+	})
+	return err
+}
+
+// nextEpoch uses up an epoch of the job, so that this attempt is told from all
+// others.
+func (a *Agent) nextEpoch(id job.ID) (job.Record, error) {
+	return a.jobs.Update(id, func(r *job.Record) error {
+		r.Epoch++
+		return nil
+	})
+}
+
+// savedLanes are the lanes of a sealed directory, checked as they are read: what
+// the manifest says must hold for the bytes that are used, not only for those
+// that were there when the directory was opened.
+type savedLanes struct {
+	readers []io.Reader
+	check   func() error
+	close   func() error
+}

@@ -1,0 +1,160 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+// departure is the job on the node that it leaves: handoff.Source. It can be
+// made anew from the job's record at any time, which is what recovery does.
+type departure struct {
+	a    *Agent
+	rec  job.Record
+	src  *checkpoint.Source
+	dir  string      // on the tmpfs
+	to   *job.Moved  // nil for a checkpoint
+	out  []io.Writer // lanes; nil in recovery
+	tell *account
+
+	total  int64 // of memory, bytes, as far as known
+	read   atomic.Int64
+	frozen time.Time
+	thawed time.Time
+}
+
+// departureOf finds the job behind a record. One whose shim is gone can still be
+// released.
+func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, tell *account) (*departure, error) {
+	st, err := a.shimOf(rec.ID).Status(ctx)
+	if err != nil && !errors.Is(err, shim.ErrGone) {
+		return nil, err
+	}
+	d := &departure{a: a, rec: rec, dir: a.paths.move(move), tell: tell}
+	cg := &namespaces.Cgroup{Dirs: rec.Cgroup}
+	d.total = residentMemory(cg)
+	d.src = &checkpoint.Source{
+		Init: st.Init, Cgroup: cg, CRIU: a.criuClient(),
+		External: externalKeys(rec), Dir: d.dir, IODir: a.ioDir(rec.ID), Link: linkName(rec), TCP: true, Log: a.log,
+		Count: func(n int64) { d.read.Add(n) },
+	}
+	return d, os.MkdirAll(d.dir, 0o700)
+}
+
+// externalKeys are the external mounts as a dump wants them: path in the job →
+// key. The key is the path.
+func externalKeys(rec job.Record) map[string]string {
+	keys := map[string]string{}
+	for path := range externalMounts(rec, "") {
+		keys[path] = path
+	}
+	return keys
+}
+
+func (d *departure) Freeze(ctx context.Context) error {
+	d.tell.enter(api.Freeze, "")
+	d.frozen = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, freezeTime)
+	defer cancel()
+	return d.src.Freeze(ctx)
+}
+
+const freezeTime = 20 * time.Second
+
+func (d *departure) Transfer(ctx context.Context) error {
+	d.tell.enter(api.Dump, "")
+	if _, err := d.src.Dump(ctx); err != nil {
+		return fmt.Errorf("save the job: %w", err)
+	}
+	d.tell.enter(api.Residue, "")
+	if _, err := d.src.Send(ctx, d.out); err != nil {
+		return err
+	}
+	d.tell.enter(api.Park, "")
+	return nil
+}
+
+func (d *departure) StillFrozen(ctx context.Context) error {
+	d.tell.enter(api.Commit, "")
+	return d.src.StillFrozen(ctx)
+}
+
+func (d *departure) Thaw(ctx context.Context) error {
+	d.tell.enter(api.Abort, "")
+	err := d.src.Thaw(ctx)
+	d.thawed = time.Now()
+	return errors.Join(err, os.RemoveAll(d.dir))
+}
+
+// Release ends the job's copy here. The record says where the job is before the
+// frozen tree is gone, so that nobody can be told that it was lost.
+func (d *departure) Release(ctx context.Context) error {
+	d.tell.enter(api.Release, "")
+	if d.to != nil {
+		if err := d.recordLeft(); err != nil {
+			return err
+		}
+	}
+	err := d.a.shimOf(d.rec.ID).Release(ctx)
+	if err != nil && !errors.Is(err, shim.ErrGone) {
+		return err
+	}
+	if err := d.a.awaitShimGone(ctx, d.rec.ID); err != nil {
+		return err
+	}
+	return os.RemoveAll(d.dir)
+}
+
+func (d *departure) recordLeft() error {
+	_, err := d.a.jobs.Update(d.rec.ID, func(r *job.Record) error {
+		r.MovedTo = d.to
+		if n := len(r.Stays); n > 0 && r.Stays[n-1].To.IsZero() {
+			r.Stays[n-1].To = d.to.At
+		}
+		return nil
+	})
+	return err
+}
+
+// awaitShimGone waits until the shim has cleaned up and ended, so that the job
+// may come back.
+func (a *Agent) awaitShimGone(ctx context.Context, id job.ID) error {
+	for {
+		st, err := a.shimOf(id).Status(ctx)
+		if errors.Is(err, shim.ErrGone) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err == nil {
+			awaitProcess(ctx, st.Shim, time.Second)
+		}
+	}
+}
+
+// traveller is the record that goes with the frozen job: what it has used here
+// has become a part of its past.
+func (d *departure) traveller() job.Record {
+	rec := d.rec
+	if used, err := d.src.Cgroup.CPUTime(); err == nil {
+		rec.CPUBefore += time.Duration(used)
+	}
+	now := time.Now()
+	if n := len(rec.Stays); n > 0 && rec.Stays[n-1].To.IsZero() {
+		stays := append([]job.Stay(nil), rec.Stays...)
+		stays[n-1].To = now
+		rec.Stays = stays
+	}
+	return rec
+}

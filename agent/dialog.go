@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// What two agents say to each other about a move, on the control connection of a
+// session. The source asks, the target answers; the last one goes both ways.
+//
+//	offer    → accept | refuse     before anything is touched
+//	prepare  → prepared            everything has been sent; restore and park
+//	commit   → running
+//	abort    → aborted
+//	outcome  → state               what does your journal say?
+const (
+	sayOffer    = "offer"
+	sayAccept   = "accept"
+	sayRefuse   = "refuse"
+	sayPrepare  = "prepare"
+	sayPrepared = "prepared"
+	sayCommit   = "commit"
+	sayRunning  = "running"
+	sayAbort    = "abort"
+	sayAborted  = "aborted"
+	sayOutcome  = "outcome"
+	sayState    = "state"
+)
+
+// offer is what a target must know to say yes or no.
+type offer struct {
+	Move   handoff.MoveID  `json:"move"`
+	Epoch  int64           `json:"epoch"`
+	Record job.Record      `json:"record"`
+	Port   int             `json:"port"` // of the source's agent, to be asked at
+	Needs  preflight.Needs `json:"needs"`
+}
+
+type refusal struct {
+	Findings []api.Finding `json:"findings"`
+}
+
+type prepareRequest struct {
+	Move   handoff.MoveID `json:"move"`
+	Record job.Record     `json:"record"` // as it is at the freeze
+}
+
+type moveRef struct {
+	Move handoff.MoveID `json:"move"`
+}
+
+type stateReply struct {
+	State handoff.State `json:"state"`
+}
+
+// ask sends one message and waits for the one that answers it.
+func ask(ctx context.Context, s *transport.Session, kind string, body any, want string, into any) error {
+	m, err := transport.NewMessage(kind, body)
+	if err != nil {
+		return err
+	}
+	if err := s.Send(m); err != nil {
+		return err
+	}
+	answer, err := s.RecvContext(ctx)
+	if err != nil {
+		return err
+	}
+	if answer.Type == sayRefuse {
+		var r refusal
+		if err := answer.Decode(&r); err != nil {
+			return err
+		}
+		return refused(r.Findings)
+	}
+	if answer.Type != want {
+		return fmt.Errorf("%s answers %q to %q", s.Peer(), answer.Type, kind)
+	}
+	if into == nil {
+		return nil
+	}
+	return answer.Decode(into)
+}
+
+func refused(findings []api.Finding) error {
+	return &api.Error{Code: api.Refused, Message: "preflight refused the move", Findings: findings,
+		Hint: "see what stands in the way above; nothing was touched"}
+}
+
+// remote is the other node's half of a move. It uses the session that the move
+// began with as long as that lasts, and a new one for each word after that.
+type remote struct {
+	a       *Agent
+	node    string
+	addr    string
+	move    handoff.MoveID
+	session *transport.Session // nil: none, or broken
+	prepare func() prepareRequest
+	ran     func() // told when the target says that the job runs; may be nil
+}
+
+func (r *remote) Prepare(ctx context.Context) error {
+	if r.session == nil {
+		return errors.New("the connection to the target is gone")
+	}
+	return ask(ctx, r.session, sayPrepare, r.prepare(), sayPrepared, nil)
+}
+
+func (r *remote) Commit(ctx context.Context) error {
+	err := r.say(ctx, sayCommit, sayRunning, nil)
+	if err == nil && r.ran != nil {
+		r.ran()
+	}
+	return err
+}
+
+func (r *remote) Abort(ctx context.Context) error {
+	return r.say(ctx, sayAbort, sayAborted, nil)
+}
+
+func (r *remote) Outcome(ctx context.Context) (handoff.State, error) {
+	var st stateReply
+	err := r.say(ctx, sayOutcome, sayState, &st)
+	return st.State, err
+}
+
+func (r *remote) say(ctx context.Context, kind, want string, into any) error {
+	ref := moveRef{r.move}
+	if r.session != nil {
+		err := ask(ctx, r.session, kind, ref, want, into)
+		if err == nil || isAnswer(err) {
+			return err
+		}
+		_ = r.session.Close() // broken: whatever it still had to say decides nothing
+		r.session = nil
+	}
+	s, err := transport.Dial(ctx, r.addr, r.node, r.a.id, 0)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return ask(ctx, s, kind, ref, want, into)
+}
+
+// isAnswer tells an error that the peer told us from one of the connection.
+func isAnswer(err error) bool {
+	var told *transport.Error
+	return errors.As(err, &told)
+}
+
+// peerAddr finds where a node's agent listens.
+func (a *Agent) peerAddr(node, explicit string) string {
+	if explicit != "" {
+		return explicit
+	}
+	if addr, ok := a.cfg.Peers[node]; ok {
+		return addr
+	}
+	return net.JoinHostPort(node, strconv.Itoa(DefaultPort))
+}
+
+// DefaultPort is where agents listen for each other.
+const DefaultPort = 7707
+
+// listenPort is the port of this agent, for peers to call back at.
+func (a *Agent) listenPort() int {
+	_, port, err := net.SplitHostPort(a.cfg.Listen)
+	if err != nil {
+		return DefaultPort
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return DefaultPort
+	}
+	return n
+}
+
+// backAddr is where the node at the other end of a session can be called.
+func backAddr(s *transport.Session, port int) string {
+	host, _, err := net.SplitHostPort(s.RemoteAddr().String())
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}

@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/restore"
+	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+// landing is the copy of a job on the node that it comes to: handoff.Target.
+// What it needs after the agent has restarted is in its directory.
+type landing struct {
+	a    *Agent
+	move string
+	job  job.ID
+
+	in       *restore.Incoming
+	received chan error // one value: how receiving ended
+	stop     context.CancelFunc
+}
+
+func newLanding(a *Agent, move string, id job.ID) *landing {
+	return &landing{a: a, move: move, job: id, received: make(chan error, 1), stop: func() {}}
+}
+
+// The durable part of a landing: what is to become the job's directory.
+func (l *landing) dir() string        { return l.a.paths.incoming(l.move) }
+func (l *landing) ioDir() string      { return filepath.Join(l.dir(), "io") }
+func (l *landing) recordPath() string { return filepath.Join(l.dir(), "record.json") }
+
+// The volatile part: images and pages.
+func (l *landing) memory() string { return l.a.paths.move(l.move) }
+func (l *landing) images() string { return filepath.Join(l.memory(), "images") }
+func (l *landing) pages() string  { return filepath.Join(l.memory(), "pages") }
+func (l *landing) work() string   { return filepath.Join(l.memory(), "work") }
+
+// open makes the directories.
+func (l *landing) open() error {
+	for _, d := range []string{l.dir(), l.ioDir(), l.images(), l.pages(), l.work()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("room for the job: %w", err)
+		}
+	}
+	store, err := pages.Create(l.pages())
+	if err != nil {
+		return err
+	}
+	l.in = &restore.Incoming{Images: l.images(), Store: store, IODir: l.ioDir()}
+	return nil
+}
+
+// receive reads the lanes in the background; Prepare waits for it.
+func (l *landing) receive(ctx context.Context, lanes []io.Reader) {
+	ctx, l.stop = context.WithCancel(ctx)
+	l.a.background.Go(func() { l.received <- l.in.Receive(ctx, lanes) })
+}
+
+// expect writes down the record that the job has at the freeze.
+func (l *landing) expect(rec job.Record) error {
+	if rec.ID != l.job {
+		return fmt.Errorf("the record is of job %s, the move of %s", rec.ID, l.job)
+	}
+	if err := rec.Spec.Validate(); err != nil {
+		return err
+	}
+	return l.save(rec)
+}
+
+func (l *landing) save(rec job.Record) error {
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(l.recordPath(), data, 0o600)
+}
+
+func (l *landing) record() (job.Record, error) {
+	var rec job.Record
+	data, err := os.ReadFile(l.recordPath())
+	if err != nil {
+		return rec, err
+	}
+	return rec, json.Unmarshal(data, &rec)
+}
+
+// Prepare restores the job, once all of it is here, and parks it.
+func (l *landing) Prepare(ctx context.Context) error {
+	select {
+	case err := <-l.received:
+		l.received <- nil // for a second call
+		if err != nil {
+			return fmt.Errorf("receive the job: %w", err)
+		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := l.in.Store.Close(); err != nil {
+		return err
+	}
+	rec, err := l.record()
+	if err != nil {
+		return err
+	}
+	return l.park(ctx, rec)
+}
+
+// park starts a shim in a cgroup of the job's own and has it restore.
+func (l *landing) park(ctx context.Context, rec job.Record) error {
+	if _, err := l.a.shimOf(l.job).Status(ctx); !errors.Is(err, shim.ErrGone) {
+		return fmt.Errorf("an earlier copy of job %s has not left this node yet", l.job)
+	}
+	cg, err := l.a.makeCgroup(rec, os.Getpid())
+	if err != nil {
+		return err
+	}
+	rec.Cgroup = cg.Dirs
+	if err := l.save(rec); err != nil {
+		return errors.Join(err, cg.Remove())
+	}
+	cfg := l.a.shimConfig(rec, 0)
+	cfg.Cgroup = *cg
+	client, err := shim.Start(cfg, l.dir())
+	if err != nil {
+		return errors.Join(err, cg.Remove(), os.RemoveAll(cfg.RunDir))
+	}
+	return client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg.RootDir()), Volatile: l.memory()})
+}
+
+func (l *landing) plan(rec job.Record, cg *namespaces.Cgroup, rootDir string) restore.Plan {
+	p := restore.Plan{
+		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true,
+		Chamber: namespaces.Chamber{Cgroup: cg, Root: rec.Spec.Root, RootDir: rootDir},
+		Mounts:  externalMounts(rec, l.ioDir()),
+	}
+	if rec.Spec.Network.Bridged() {
+		p.Veth = fmt.Sprintf("veth[%s]:%s@%s", interfaceName, linkName(rec), rec.Spec.Network.Mode)
+	}
+	return p
+}
+
+// StillParked asks the shim. That none answers proves that the copy is gone, and
+// that it never ran unless the shim says so.
+func (l *landing) StillParked(ctx context.Context) error {
+	st, err := l.a.shimOf(l.job).Status(ctx)
+	switch {
+	case errors.Is(err, shim.ErrGone) && !l.ran():
+		return fmt.Errorf("%w: %w", handoff.ErrGone, err)
+	case err != nil:
+		return err
+	case st.State != shim.Parked:
+		return fmt.Errorf("the copy is %s, not parked", st.State)
+	}
+	return nil
+}
+
+// Resume lets the copy run. Its record comes first: from its first instruction
+// on the job may end, and its shim then writes that down.
+func (l *landing) Resume(ctx context.Context) error {
+	if err := l.publish(); err != nil {
+		return err
+	}
+	_, err := l.a.shimOf(l.job).Resume(ctx)
+	if !errors.Is(err, shim.ErrGone) {
+		return err
+	}
+	if l.ran() {
+		return nil // and is over already
+	}
+	return fmt.Errorf("%w: %w", handoff.ErrGone, err)
+}
+
+// ran tells whether a copy whose shim is gone was ever let run.
+func (l *landing) ran() bool {
+	rec, err := l.a.jobs.Get(l.job)
+	if err == nil && rec.FromMove == l.move && rec.Exit != nil {
+		return true
+	}
+	return l.a.shimOf(l.job).Resumed()
+}
+
+// publish makes the job known as one of this node's. Doing it again changes
+// nothing.
+func (l *landing) publish() error {
+	if known, err := l.a.jobs.Get(l.job); err == nil && known.FromMove == l.move {
+		return l.settleFiles()
+	}
+	rec, err := l.record()
+	if err != nil {
+		return err
+	}
+	rec.FromMove, rec.MovedTo, rec.Exit, rec.SavedIn = l.move, nil, nil, ""
+	rec.Stays = append(rec.Stays, job.Stay{Node: l.a.cfg.Node, From: time.Now(), Epoch: rec.Epoch})
+	err = l.a.jobs.Create(rec)
+	if errors.Is(err, job.ErrExists) { // it was here before
+		_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
+			*r = rec
+			return nil
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return l.settleFiles()
+}
+
+// settleFiles moves output and log to the job's directory. The directory that
+// the job has mounted stays the same one under its new name.
+func (l *landing) settleFiles() error {
+	if _, err := os.Stat(l.ioDir()); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	to := l.a.ioDir(l.job)
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	if err := os.Rename(l.ioDir(), to); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	return os.RemoveAll(l.dir())
+}
+
+// Drop ends a copy that has not run and frees what was received.
+func (l *landing) Drop(ctx context.Context) error {
+	l.stop()
+	if rec, err := l.a.jobs.Get(l.job); err == nil && rec.Here() {
+		return nil // the job that lives here is not this copy
+	}
+	if err := l.a.shimOf(l.job).Drop(ctx); err != nil {
+		return err
+	}
+	if err := l.a.awaitShimGone(ctx, l.job); err != nil {
+		return err
+	}
+	if l.in != nil {
+		_ = l.in.Store.Close() // its files go next
+	}
+	return errors.Join(os.RemoveAll(l.memory()), os.RemoveAll(l.dir()))
+}

@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// activeMove is a move that this agent works on as its source.
+type activeMove struct{ id handoff.MoveID }
+
+// claim makes sure that a job leaves by one way at a time.
+func (a *Agent) claim(id job.ID, m handoff.MoveID) (release func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if other, ok := a.moves[id]; ok {
+		return nil, &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is being moved already, by %s", id, other.id), Where: "on " + a.cfg.Node, Hint: "wait for its end"}
+	}
+	a.moves[id] = &activeMove{m}
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.moves, id)
+	}, nil
+}
+
+func (a *Agent) moving(id job.ID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.moves[id]
+	return ok
+}
+
+func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
+	var req api.MoveRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	if req.Node == "" || req.Node == a.cfg.Node {
+		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.cfg.Node), Where: "on " + a.cfg.Node, Hint: "name another node"}
+	}
+	move := handoff.NewMoveID()
+	release, err := a.claim(rec.ID, move)
+	if err != nil {
+		return err
+	}
+	defer release()
+	m := &movement{a: a, rec: rec, req: req, id: move, addr: a.peerAddr(req.Node, req.Addr)}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	m.tell = newAccount(&flusher{w, http.NewResponseController(w)}, rec.ID, string(move), m.sizes)
+	res, err := m.run(r.Context())
+	m.tell.end(res, err)
+	return nil
+}
+
+// movement is one attempt to move a job away from here.
+type movement struct {
+	a    *Agent
+	rec  job.Record
+	req  api.MoveRequest
+	id   handoff.MoveID
+	addr string
+	tell *account
+	dep  *departure
+	sess *transport.Session
+}
+
+func (m *movement) sizes(e *api.Event) {
+	if m.dep != nil {
+		e.Read, e.Total = m.dep.read.Load(), m.dep.total
+	}
+	if m.sess != nil {
+		e.Sent = m.sess.Sent()
+	}
+}
+
+func (m *movement) run(ctx context.Context) (*api.Result, error) {
+	m.tell.enter(api.Preflight, "")
+	if err := m.prepare(ctx); err != nil {
+		return nil, m.explain(err)
+	}
+	defer m.sess.Close()
+	m.tell.enter(api.Warmup, "")
+	if _, err := m.dep.src.Output(ctx, m.dep.out); err != nil {
+		return nil, m.explain(err)
+	}
+	return m.handOver(ctx)
+}
+
+// prepare looks at both sides and asks the target, before anything is touched.
+func (m *movement) prepare(ctx context.Context) error {
+	var err error
+	if m.dep, err = m.a.departureOf(ctx, m.rec, string(m.id), m.tell); err != nil {
+		return err
+	}
+	if m.dep.src.Init == 0 {
+		return notRunning(m.rec)
+	}
+	needs, findings, err := preflight.OfJob(ctx, m.rec, m.dep.src.Init, m.dep.src.Cgroup, m.dep.src.CRIU)
+	if err != nil {
+		return err
+	}
+	if len(findings) > 0 {
+		return refused(asFindings(findings))
+	}
+	conns := m.req.Connections
+	if conns == 0 {
+		conns = min(runtime.NumCPU(), 4)
+	}
+	if m.sess, err = transport.Dial(ctx, m.addr, m.req.Node, m.a.id, conns); err != nil {
+		return &api.Error{Code: api.Unreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
+			Hint: "is its agent running, and is this its address? name it with NODE=HOST:PORT, or give the agent here --peer"}
+	}
+	for _, c := range m.sess.Data() {
+		m.dep.out = append(m.dep.out, io.Writer(c))
+	}
+	if f := preflight.Skew(m.sess.Skew()); f != nil {
+		return refused(asFindings([]preflight.Finding{*f}))
+	}
+	if m.rec, err = m.a.nextEpoch(m.rec.ID); err != nil {
+		return err
+	}
+	m.dep.rec = m.rec
+	o := offer{Move: m.id, Epoch: m.rec.Epoch, Record: m.rec, Port: m.a.listenPort(), Needs: needs}
+	return ask(ctx, m.sess, sayOffer, o, sayAccept, nil)
+}
+
+// afterCommit is how long a user waits for a target that does not confirm. The
+// agent goes on alone after that.
+const afterCommit = time.Minute
+
+// handOver is everything from the freeze on. Until the commit the end of ctx,
+// the user's, aborts it.
+func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
+	to := &job.Moved{Node: m.req.Node, Addr: m.addr, Epoch: m.rec.Epoch, At: time.Now()}
+	m.dep.to = to
+	peer := &remote{a: m.a, node: m.req.Node, addr: m.addr, move: m.id, session: m.sess,
+		prepare: func() prepareRequest { return prepareRequest{m.id, m.dep.traveller()} }}
+	rec := handoff.Record{Move: m.id, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot}
+
+	own, cancel := context.WithCancelCause(m.a.life)
+	defer cancel(nil)
+	follow := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	defer follow()
+	stood := m.watch(peer)
+	outcome, err := handoff.RunSource(own, m.a.journal, rec, m.dep, peer, func(s handoff.State) {
+		m.a.log.Info("move", "job", m.rec.ID, "move", m.id, "peer", m.req.Node, "epoch", m.rec.Epoch, "state", s)
+		if s == handoff.StateCommitted {
+			follow()
+			time.AfterFunc(afterCommit, func() { cancel(errors.New("the target did not confirm in time")) })
+		}
+	})
+	return m.conclude(outcome, err, stood())
+}
+
+// watch measures the stand-still, from the freeze to the target's word that the
+// job runs.
+func (m *movement) watch(peer *remote) func() time.Duration {
+	var ran time.Time
+	peer.ran = func() {
+		ran = time.Now()
+		m.tell.enter(api.Resume, "")
+	}
+	return func() time.Duration {
+		if ran.IsZero() || m.dep.frozen.IsZero() {
+			return 0
+		}
+		return ran.Sub(m.dep.frozen)
+	}
+}
+
+func (m *movement) conclude(outcome handoff.Outcome, err error, stood time.Duration) (*api.Result, error) {
+	res := &api.Result{Job: m.rec.ID, Move: string(m.id), Node: m.req.Node, Epoch: m.rec.Epoch, StoodStill: stood}
+	switch outcome {
+	case handoff.OutcomeMoved:
+		return res, nil
+	case handoff.OutcomeUnclean:
+		m.a.pursueLater(m.id)
+		res.CleanupLeft = err.Error()
+		return res, nil
+	case handoff.OutcomeInDoubt:
+		m.a.pursueLater(m.id)
+	}
+	return nil, m.explain(err)
+}
+
+// explain says what an error of a move means for the job.
+func (m *movement) explain(err error) error {
+	here := "on " + m.a.cfg.Node + ", running"
+	var told *api.Error
+	switch {
+	case errors.Is(err, handoff.ErrInDoubt):
+		return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "frozen on " + m.a.cfg.Node + ", or running on " + m.req.Node,
+			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate ps` tells how it ended"}
+	case errors.Is(err, context.Canceled):
+		return &api.Error{Code: api.Cancelled, Message: "cancelled; the job was not moved", Where: here}
+	case errors.As(err, &told):
+		if told.Where == "" && told.Code != api.Failed {
+			told.Where = here
+		}
+		return told
+	}
+	e := &api.Error{Code: api.Aborted, Message: err.Error(), Where: here, Hint: "nothing was lost; remove the cause and move it again"}
+	return withDiagnosis(e, err)
+}

@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+// recover goes on with what an earlier agent left undone. It runs beside
+// everything else, because the peers that must be asked may be away.
+func (a *Agent) recover(ctx context.Context) {
+	a.background.Go(func() {
+		err := handoff.Recover(ctx, a.journal, a.boot, a, func(rec handoff.Record, err error) {
+			a.log.Info("recovered", "job", rec.Job, "move", rec.Move, "role", rec.Role, "state", rec.State, "err", err)
+		})
+		if err != nil && ctx.Err() == nil {
+			a.log.Error("some moves could not be recovered", "err", err)
+		}
+	})
+}
+
+// pursueLater goes on with a committed move whose user was answered already.
+func (a *Agent) pursueLater(m handoff.MoveID) {
+	a.background.Go(func() {
+		rec, err := a.journal.Get(m)
+		if err != nil {
+			a.log.Error("a move cannot be finished", "move", m, "err", err)
+			return
+		}
+		s, p, err := a.OpenSource(a.life, rec)
+		if err == nil {
+			_, err = handoff.RecoverSource(a.life, a.journal, rec, a.boot, s, p, a.observer(rec))
+		}
+		if err != nil && a.life.Err() == nil {
+			a.log.Error("a move cannot be finished", "move", m, "err", err)
+		}
+	})
+}
+
+// OpenSource makes the source's half of a move anew; see handoff.Opener.
+func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Source, handoff.Peer, error) {
+	record, err := a.jobs.Get(job.ID(rec.Job))
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := a.departureOf(ctx, record, string(rec.Move), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if rec.Extra != nil {
+		var x savingExtra
+		if err := json.Unmarshal(rec.Extra, &x); err != nil {
+			return nil, nil, err
+		}
+		dir := &directory{path: x.Dir, temp: x.Dir}
+		return d, &saving{a: a, rec: record, dir: dir, req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
+	}
+	d.to = &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: rec.At}
+	return d, a.remoteOf(rec), nil
+}
+
+// OpenTarget makes the target's half of a move anew; see handoff.Opener.
+func (a *Agent) OpenTarget(_ context.Context, rec handoff.Record) (*handoff.TargetHalf, handoff.Asker, error) {
+	l := newLanding(a, string(rec.Move), job.ID(rec.Job))
+	half := handoff.OpenTarget(a.journal, a.fence, rec, a.boot, l, a.observer(rec))
+	a.mu.Lock()
+	a.arrivals[rec.Move] = &arrival{half, l}
+	a.mu.Unlock()
+	if rec.Extra != nil {
+		return half, givenUp{}, nil
+	}
+	return half, a.remoteOf(rec), nil
+}
+
+// givenUp is the source of a restore from a directory whose agent is gone: the
+// directory is still there, so the restore is undone.
+type givenUp struct{}
+
+func (givenUp) Outcome(context.Context) (handoff.State, error) { return handoff.StateAborted, nil }
+
+// sweepVolatile removes the images and pages of moves that no journal knows any
+// more. Those of jobs whose memory is still being filled belong to their shims.
+func (a *Agent) sweepVolatile(ctx context.Context) {
+	dirs, err := os.ReadDir(filepath.Join(a.paths.memory, "moves"))
+	if err != nil {
+		return
+	}
+	for _, d := range dirs {
+		rec, err := a.journal.Get(handoff.MoveID(d.Name()))
+		if err == nil && !rec.State.Finished() {
+			continue
+		}
+		if err == nil && rec.Role == handoff.RoleTarget {
+			if _, err := a.shimOf(job.ID(rec.Job)).Status(ctx); !errors.Is(err, shim.ErrGone) {
+				continue
+			}
+		}
+		if err := os.RemoveAll(a.paths.move(d.Name())); err != nil {
+			a.log.Warn("old images", "dir", d.Name(), "err", err)
+		}
+	}
+}

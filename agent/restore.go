@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/timens"
+)
+
+func (a *Agent) handleRestore(w http.ResponseWriter, r *http.Request, c caller) error {
+	var req api.RestoreRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	if c.peer != "" || !filepath.IsAbs(req.Dir) {
+		return &api.Error{Code: api.Usage, Message: "a restore takes the absolute path of a directory on its own node"}
+	}
+	mode, err := timens.ParseMode(orElse(req.Clock, timens.Continuous.String()))
+	if err != nil {
+		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "--clock continuous or --clock elapsed"}
+	}
+	if err := asCaller(c, func() error { return reachAs([]string{req.Dir}) }); err != nil {
+		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "name a directory that `migrate checkpoint` wrote"}
+	}
+	b := &bringing{a: a, req: req, mode: mode, id: handoff.NewMoveID()}
+	if err := b.open(c); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	b.tell = newAccount(&flusher{w, http.NewResponseController(w)}, b.rec.ID, string(b.id), b.sizes)
+	res, err := b.run(r.Context())
+	b.tell.end(res, err)
+	return nil
+}
+
+// bringing is one restore of a job from a directory.
+type bringing struct {
+	a        *Agent
+	req      api.RestoreRequest
+	mode     timens.Mode
+	id       handoff.MoveID
+	tell     *account
+	manifest image.Manifest
+	cargo    cargo
+	rec      job.Record
+	landing  *landing
+}
+
+func (b *bringing) sizes(e *api.Event) {
+	if b.landing != nil && b.landing.in != nil {
+		e.Read = b.landing.in.Received.Load()
+	}
+}
+
+// open checks the directory completely before anything of it is believed.
+func (b *bringing) open(c caller) error {
+	m, err := image.Open(b.req.Dir, b.a.id.Verify)
+	if err != nil {
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.req.Dir, err),
+			Hint: "only an unchanged directory that a node of this cluster has written can be restored"}
+	}
+	if err := json.Unmarshal(m.Job, &b.cargo); err != nil {
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
+	}
+	b.manifest, b.rec = m, b.cargo.Record
+	if !c.may(b.rec) {
+		return forbidden()
+	}
+	return b.notAlive()
+}
+
+// notAlive refuses to bring back a job that has not ended.
+func (b *bringing) notAlive() error {
+	known, err := b.a.jobs.Get(b.rec.ID)
+	switch {
+	case errors.Is(err, job.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case known.MovedTo != nil:
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s moved to %s and may run there", known.ID, known.MovedTo.Node), Where: "on " + known.MovedTo.Node,
+			Hint: fmt.Sprintf("end and remove it there first, with `migrate rm -f %s`", known.ID)}
+	case known.Here() && known.SavedIn == "":
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive", known.ID), Where: "on " + b.a.cfg.Node,
+			Hint: fmt.Sprintf("end it first, with `migrate kill %s`", known.ID)}
+	}
+	return nil
+}
+
+func (b *bringing) run(ctx context.Context) (*api.Result, error) {
+	b.tell.enter(api.Preflight, "")
+	findings, err := b.a.examine(ctx, b.cargo.Needs, b.rec)
+	if err != nil {
+		return nil, b.explain(err)
+	}
+	if len(findings) > 0 {
+		return nil, refused(asFindings(findings))
+	}
+	if err := b.restore(ctx); err != nil {
+		return nil, b.explain(err)
+	}
+	return &api.Result{Job: b.rec.ID, Move: string(b.id), Node: b.a.cfg.Node, Dir: b.req.Dir, Epoch: b.rec.Epoch}, nil
+}
+
+// restore runs the target's half of a move whose source is the directory.
+func (b *bringing) restore(ctx context.Context) error {
+	b.rec.Epoch = max(b.rec.Epoch, b.a.fence.Highest(string(b.rec.ID))) + 1
+	b.landing = newLanding(b.a, string(b.id), b.rec.ID)
+	extra, err := json.Marshal(savingExtra{Dir: b.req.Dir})
+	if err != nil {
+		return err
+	}
+	rec := handoff.Record{Move: b.id, Job: string(b.rec.ID), Peer: b.a.cfg.Node, Epoch: b.rec.Epoch, BootID: b.a.boot, Extra: extra}
+	half := handoff.NewTarget(b.a.journal, b.a.fence, rec, b.landing, b.a.observer(rec))
+	if err := half.Begin(ctx); err != nil {
+		return err
+	}
+	if err := b.fetch(ctx); err != nil {
+		return errors.Join(err, half.Abort(context.WithoutCancel(ctx)))
+	}
+	b.tell.enter(api.Park, "")
+	if err := half.Prepare(ctx); err != nil {
+		return err
+	}
+	b.tell.enter(api.Resume, "")
+	return half.Commit(context.WithoutCancel(ctx))
+}
+
+// fetch reads the directory and sets the clocks.
+func (b *bringing) fetch(ctx context.Context) error {
+	b.tell.enter(api.Residue, "")
+	if err := b.landing.open(); err != nil {
+		return err
+	}
+	if err := b.landing.expect(b.rec); err != nil {
+		return err
+	}
+	lanes, err := openLanes(b.req.Dir, b.manifest)
+	if err != nil {
+		return err
+	}
+	err = b.landing.in.Receive(ctx, lanes.readers)
+	if err == nil {
+		err = lanes.check()
+	}
+	if err = errors.Join(err, lanes.close()); err != nil {
+		return err
+	}
+	b.landing.received <- nil
+	return b.setClocks()
+}
+
+func (b *bringing) setClocks() error {
+	now, err := timens.Host()
+	if err != nil {
+		return err
+	}
+	c := b.manifest.Clock
+	frozen := timens.Reading{Monotonic: c.Mono, Boottime: c.Boot, Realtime: c.Real}
+	mono, boot := timens.Continue(frozen, b.mode, now, 0)
+	return image.SetClocks(b.landing.images(), mono, boot)
+}
+
+func (b *bringing) explain(err error) error {
+	where := "in " + b.req.Dir + ", saved"
+	var told *api.Error
+	if errors.As(err, &told) {
+		told.Where = orElse(told.Where, where)
+		return told
+	}
+	if errors.Is(err, context.Canceled) {
+		return &api.Error{Code: api.Cancelled, Message: "cancelled; the checkpoint is as it was", Where: where}
+	}
+	return withDiagnosis(&api.Error{Code: api.Failed, Message: err.Error(), Where: where, Hint: "the checkpoint is as it was; remove the cause and try again"}, err)
+}
+
+// stood is how long the job has stood still by now.
+func (d *departure) stood() time.Duration {
+	if d.frozen.IsZero() {
+		return 0
+	}
+	if !d.thawed.IsZero() {
+		return d.thawed.Sub(d.frozen)
+	}
+	return time.Since(d.frozen)
+}

@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) error {
+	var req api.RunRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	if c.peer != "" {
+		return &api.Error{Code: api.Forbidden, Message: "a job is started on its own node"}
+	}
+	req.Spec.UID, req.Spec.GID, req.Spec.Groups = c.uid, c.gid, c.groups
+	if err := req.Spec.Validate(); err != nil {
+		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "see `migrate run --help`"}
+	}
+	if err := reachable(c, req.Spec); err != nil {
+		return &api.Error{Code: api.Usage, Message: err.Error()}
+	}
+	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
+	if err := a.settle(&rec); err != nil {
+		return &api.Error{Code: api.Failed, Message: err.Error()}
+	}
+	if err := a.launch(rec, c); err != nil {
+		return &api.Error{Code: api.Failed, Message: err.Error(), Hint: "nothing was started"}
+	}
+	return a.replyJob(r.Context(), w, rec.ID)
+}
+
+// launch starts a job that nobody knows yet. When it fails nothing is left.
+func (a *Agent) launch(rec job.Record, c caller) (err error) {
+	rec.Stays = []job.Stay{{Node: a.cfg.Node, From: rec.Created}}
+	if err := a.jobs.Create(rec); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.jobs.Remove(rec.ID))
+		}
+	}()
+	if err := makeIODir(a.ioDir(rec.ID), rec.Spec); err != nil {
+		return err
+	}
+	cfg := a.shimConfig(rec, 0)
+	ns, err := namespaceConfig(rec, cfg.RootDir(), a.ioDir(rec.ID))
+	if err != nil {
+		return err
+	}
+	cfg.Launch = &shim.Launch{Namespaces: ns, Interface: jobInterface(rec)}
+	parent := os.Getpid()
+	if rec.Foreground {
+		parent = c.pid
+		cfg.JoinPid = c.pid
+	}
+	return a.startShim(rec, cfg, parent)
+}
+
+func (a *Agent) shimConfig(rec job.Record, join int) shim.Config {
+	return shim.Config{
+		Job: rec.ID, Records: a.paths.jobs(), RunDir: a.paths.jobRun(rec.ID),
+		CRIU: a.criuPath, KdatDir: a.paths.kdat(), JoinPid: join, LinkName: linkName(rec),
+	}
+}
+
+// startShim makes the job's cgroup beneath that of parent and starts the shim.
+func (a *Agent) startShim(rec job.Record, cfg shim.Config, parent int) error {
+	cg, err := a.makeCgroup(rec, parent)
+	if err != nil {
+		return err
+	}
+	cfg.Cgroup = *cg
+	_, err = a.jobs.Update(rec.ID, func(r *job.Record) error {
+		r.Cgroup = cg.Dirs
+		return nil
+	})
+	if err == nil {
+		_, err = shim.Start(cfg, a.jobs.Dir(rec.ID))
+	}
+	if err != nil {
+		return errors.Join(err, cg.Remove(), os.RemoveAll(cfg.RunDir))
+	}
+	return nil
+}
+
+// makeCgroup makes a job's own cgroup, with its limits, beneath that of parent.
+func (a *Agent) makeCgroup(rec job.Record, parent int) (*namespaces.Cgroup, error) {
+	// The node's name is in it for the sake of nodes that share a machine.
+	cg, err := namespaces.NewCgroup(parent, "migrate-"+a.cfg.Node+"-"+string(rec.ID))
+	if err != nil {
+		return nil, err
+	}
+	l := rec.Spec.Limits
+	if err := cg.Limit(namespaces.Limits{MemoryBytes: l.MemoryBytes, CPUMilli: l.CPUMilli, Pids: l.Pids}); err != nil {
+		return nil, errors.Join(err, cg.Remove())
+	}
+	return cg, nil
+}
+
+func (a *Agent) replyJob(ctx context.Context, w http.ResponseWriter, id job.ID) error {
+	rec, err := a.jobs.Get(id)
+	if err != nil {
+		return err
+	}
+	return reply(w, a.view(ctx, rec))
+}
+
+func (a *Agent) handleNode(w http.ResponseWriter, r *http.Request, _ caller) error {
+	n := api.Node{Node: a.cfg.Node, Version: a.cfg.Version, CRIU: a.criuPath, Listen: a.cfg.Listen}
+	var err error
+	if n.Kernel, err = kernelRelease(); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	return reply(w, n)
+}

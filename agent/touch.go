@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
+	var req api.SignalRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	if req.Signal < 1 || req.Signal > 64 {
+		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("there is no signal %d", req.Signal)}
+	}
+	err := a.shimOf(rec.ID).Signal(r.Context(), syscall.Signal(req.Signal))
+	if errors.Is(err, shim.ErrGone) {
+		return notRunning(rec)
+	}
+	return err
+}
+
+func notRunning(rec job.Record) error {
+	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run any more", rec.ID), Where: "over", Hint: "`migrate inspect " + string(rec.ID) + "` tells how it ended"}
+}
+
+// handleExec runs a command inside the job for its owner.
+func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
+	v := a.view(r.Context(), rec)
+	if v.State != api.Running || v.Init == 0 {
+		return notRunning(rec)
+	}
+	return api.ServeExec(w, r, func(ctx context.Context, req api.ExecRequest, in io.Reader, out, errOut io.Writer) (int, error) {
+		if len(req.Args) == 0 {
+			return 0, errors.New("no command was named")
+		}
+		env := req.Env
+		if len(env) == 0 {
+			env = rec.Spec.Env
+		}
+		groups := rec.Spec.Groups
+		if rec.Spec.UserNS {
+			groups = nil
+		}
+		return namespaces.Enter(ctx, namespaces.Visit{
+			Target: v.Init, Args: req.Args, Env: env, WorkDir: orElse(req.WorkDir, rec.Spec.WorkDir),
+			UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: groups, Cgroup: rec.Cgroup,
+			Stdin: in, Stdout: out, Stderr: errOut,
+		})
+	})
+}
+
+// handleRemove forgets a job that is over, and everything that it left here.
+func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
+	force := r.URL.Query().Get("force") == "true"
+	v := a.view(r.Context(), rec)
+	if v.State != api.Exited && v.State != api.Lost {
+		if !force {
+			return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is %s", rec.ID, v.State), Where: "on " + a.cfg.Node,
+				Hint: fmt.Sprintf("end it with `migrate kill %s`, or do both with `migrate rm -f %s`", rec.ID, rec.ID)}
+		}
+		if err := a.end(r.Context(), rec); err != nil {
+			return err
+		}
+	}
+	if v.State == api.Lost {
+		if err := a.sweep(r.Context(), rec); err != nil {
+			return err
+		}
+	}
+	if err := a.jobs.Remove(rec.ID); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// end kills a job and waits until its shim has written that down.
+func (a *Agent) end(ctx context.Context, rec job.Record) error {
+	if a.moving(rec.ID) {
+		return &api.Error{Code: api.Failed, Message: "the job is being moved", Where: "on " + a.cfg.Node + ", until the move is committed", Hint: "cancel the move or wait for its end"}
+	}
+	err := a.shimOf(rec.ID).Signal(ctx, syscall.SIGKILL)
+	if err != nil && !errors.Is(err, shim.ErrGone) {
+		return err
+	}
+	return a.untilOver(ctx, rec.ID, 30*time.Second)
+}
+
+// sweep frees what a job whose shim is gone has left on the node.
+func (a *Agent) sweep(ctx context.Context, rec job.Record) error {
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	var err error
+	if cg.FreezerDir() != "" {
+		err = errors.Join(cg.Kill(ctx), cg.Remove())
+	}
+	if link := linkName(rec); link != "" {
+		err = errors.Join(err, namespaces.RemoveLink(link))
+	}
+	return errors.Join(err, os.RemoveAll(a.paths.jobRun(rec.ID)))
+}

@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/shim"
+	"github.com/migrate-hpc/migrate/timens"
+)
+
+// view is a job as the kernel and its shim see it now.
+func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
+	v := api.Job{Record: rec, Node: a.cfg.Node, State: api.Running, CPU: rec.CPUBefore}
+	switch {
+	case rec.Exit != nil:
+		v.State = api.Exited
+		v.CPU = rec.Exit.CPU
+		return v
+	case rec.MovedTo != nil:
+		v.State = api.Moved
+		return v
+	}
+	st, err := a.shimOf(rec.ID).Status(ctx)
+	if errors.Is(err, shim.ErrGone) {
+		return a.vanished(v)
+	}
+	if err != nil {
+		return v // it is busy; the job is not the worse for it
+	}
+	v.Init, v.Shim, v.Filled, v.Total = st.Init, st.Shim, st.Filled, st.Total
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	v.CgroupDir = cg.FreezerDir()
+	switch frozen, err := cg.Frozen(); {
+	case st.State == shim.Parked || st.State == shim.Waiting:
+		v.State = api.Arriving
+	case err == nil && frozen:
+		v.State = api.Frozen
+	}
+	if used, err := cg.CPUTime(); err == nil {
+		v.CPU += time.Duration(used)
+	}
+	v.Memory = residentMemory(&cg)
+	return v
+}
+
+// vanished looks again before it calls a job lost: the shim writes down the end
+// before it goes.
+func (a *Agent) vanished(v api.Job) api.Job {
+	rec, err := a.jobs.Get(v.ID)
+	if err == nil && rec.Exit != nil {
+		v.Record, v.State, v.CPU = rec, api.Exited, rec.Exit.CPU
+		return v
+	}
+	if err == nil && rec.MovedTo != nil {
+		v.Record, v.State = rec, api.Moved
+		return v
+	}
+	v.State = api.Lost
+	return v
+}
+
+func residentMemory(cg *namespaces.Cgroup) int64 {
+	pids, err := cg.Pids()
+	if err != nil {
+		return 0
+	}
+	var pages int64
+	for _, pid := range pids {
+		data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "statm"))
+		if f := strings.Fields(string(data)); err == nil && len(f) > 1 {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			pages += n
+		}
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+func (a *Agent) handleList(w http.ResponseWriter, r *http.Request, c caller) error {
+	recs, err := a.jobs.List()
+	if err != nil {
+		a.log.Error("some job records cannot be read", "err", err)
+	}
+	views := []api.Job{}
+	for _, rec := range recs {
+		if c.may(rec) {
+			views = append(views, a.view(r.Context(), rec))
+		}
+	}
+	return reply(w, views)
+}
+
+func (a *Agent) handleInspect(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
+	v := a.view(r.Context(), rec)
+	if v.Init == 0 {
+		return reply(w, v)
+	}
+	// What the kernel does not tell, because the job ends just now, stays empty.
+	v.Namespaces, _ = namespaces.Of(v.Init)
+	v.Pids, _ = pidmap.InNamespace(v.Init)
+	v.Clocks = clocksOf(v.Init)
+	return reply(w, v)
+}
+
+func clocksOf(pid int) *api.Clocks {
+	mono, boot, err := timens.Offsets(pid)
+	if err != nil {
+		return nil
+	}
+	now, err := timens.Host()
+	if err != nil {
+		return nil
+	}
+	in := now.In(mono, boot)
+	return &api.Clocks{Monotonic: in.Monotonic, Boottime: in.Boottime, MonotonicOffset: mono, BoottimeOffset: boot}
+}
+
+// handleWait answers when the job has ended or left, or after a while, so that a
+// broken connection does not go unnoticed for long.
+func (a *Agent) handleWait(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
+	if err := a.untilOver(r.Context(), rec.ID, 20*time.Second); err != nil {
+		return err
+	}
+	return a.replyJob(r.Context(), w, rec.ID)
+}
+
+// untilOver returns when the job is no longer here, ctx ends or the time is up.
+func (a *Agent) untilOver(ctx context.Context, id job.ID, most time.Duration) error {
+	end := time.Now().Add(most)
+	for ctx.Err() == nil && time.Now().Before(end) {
+		rec, err := a.jobs.Get(id)
+		if err != nil || !rec.Here() {
+			return err
+		}
+		if st, err := a.shimOf(id).Status(ctx); errors.Is(err, shim.ErrGone) {
+			return nil
+		} else if err == nil && st.Shim > 0 {
+			awaitProcess(ctx, st.Shim, time.Until(end))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,206 @@
+package image
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+)
+
+const sealedDir = "testdata/format-1/sealed"
+
+var errForged = errors.New("forged")
+
+// testKey is a fixed key, so that the golden files can be made again.
+func testKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
+}
+
+func signAs(cert string) Signer {
+	return func(data []byte) (sig, der []byte, err error) {
+		return ed25519.Sign(testKey(), data), []byte(cert), nil
+	}
+}
+
+// verifyAs accepts testKey's signatures and says that node made them.
+func verifyAs(node string) Verifier {
+	return func(data, sig, _ []byte) (string, error) {
+		if !ed25519.Verify(testKey().Public().(ed25519.PublicKey), data, sig) {
+			return "", errForged
+		}
+		return node, nil
+	}
+}
+
+func sampleManifest() Manifest {
+	return Manifest{
+		Job: json.RawMessage(`{"id":"j1"}`), Node: "n1", Kernel: "6.12.57", CRIU: "4.2.1", Epoch: 3,
+		Created: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
+		Clock:   Clock{Mono: 1, Boot: 2, Real: 3 * time.Second},
+	}
+}
+
+// sealed returns a sealed directory with three files.
+func sealed(t testing.TB) string {
+	t.Helper()
+	dir := fill(t, map[string]string{"a.img": "first", "b.img": "second", "empty.img": ""})
+	if err := Seal(dir, sampleManifest(), signAs("certificate")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestASealedDirectoryOpensWithItsManifest(t *testing.T) {
+	m, err := Open(sealed(t), verifyAs("n1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sampleManifest()
+	want.Version = ManifestVersion
+	if len(m.Files) != 3 || m.Files[0].Name != "a.img" || m.Files[1].Size != 6 {
+		t.Errorf("files %+v", m.Files)
+	}
+	var job bytes.Buffer
+	if err := json.Compact(&job, m.Job); err != nil {
+		t.Fatal(err)
+	}
+	m.Files, m.Job = nil, job.Bytes()
+	if !reflect.DeepEqual(m, want) {
+		t.Errorf("got %+v, want %+v", m, want)
+	}
+}
+
+// A directory that version 1 sealed must open for as long as that is read.
+func TestTheGoldenSealedDirectoryOpens(t *testing.T) {
+	m, err := Open(sealedDir, verifyAs("n1"))
+	if err != nil || m.Epoch != 3 || len(m.Files) != 2 {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
+func TestSealingAgainReplacesTheSeal(t *testing.T) {
+	dir := sealed(t)
+	change(t, dir, "c.img", "new")
+	if err := Seal(dir, sampleManifest(), signAs("")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := Open(dir, verifyAs("n1")); err != nil || len(m.Files) != 4 {
+		t.Errorf("got %+v, %v", m.Files, err)
+	}
+}
+
+func change(t testing.TB, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t testing.TB, dir, name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatWasDoneToASealedDirectoryIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm func(dir string)
+		want error
+	}{
+		"byte changed":        {func(d string) { change(t, d, "a.img", "First") }, ErrDigest},
+		"file longer":         {func(d string) { change(t, d, "a.img", "first!") }, ErrSize},
+		"file shorter":        {func(d string) { change(t, d, "a.img", "") }, ErrSize},
+		"file gone":           {func(d string) { remove(t, d, "b.img") }, ErrMissing},
+		"file added":          {func(d string) { change(t, d, "c.img", "") }, ErrExtra},
+		"manifest gone":       {func(d string) { remove(t, d, manifestName) }, ErrMissing},
+		"signature gone":      {func(d string) { remove(t, d, signatureName) }, ErrMissing},
+		"signature no JSON":   {func(d string) { change(t, d, signatureName, "x") }, ErrSignature},
+		"signature of others": {func(d string) { change(t, d, signatureName, `{"signature":"AAAA","certificate":""}`) }, ErrSignature},
+		"manifest changed":    {func(d string) { change(t, d, manifestName, contents(t, d)[manifestName]+" ") }, ErrSignature},
+		"file is a link": {func(d string) {
+			remove(t, d, "a.img")
+			if err := os.Symlink("b.img", filepath.Join(d, "a.img")); err != nil {
+				t.Fatal(err)
+			}
+		}, ErrExtra},
+	} {
+		dir := sealed(t)
+		c.harm(dir)
+		if _, err := Open(dir, verifyAs("n1")); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestTheSignerMustBeTheNodeThatTheManifestNames(t *testing.T) {
+	if _, err := Open(sealed(t), verifyAs("n2")); !errors.Is(err, ErrSignature) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// resealed puts a manifest into a directory and signs it as it is.
+func resealed(t testing.TB, manifest string) string {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := json.Marshal(seal{Signature: ed25519.Sign(testKey(), []byte(manifest))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(t, dir, signatureName, string(s))
+	change(t, dir, manifestName, manifest)
+	return dir
+}
+
+func TestASignedManifestThatIsNotUnderstoodIsRefused(t *testing.T) {
+	const digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	for name, c := range map[string]struct {
+		manifest string
+		want     error
+	}{
+		"later version":  {`{"version":2,"new":1}`, ErrVersion},
+		"no version":     {`{}`, ErrVersion},
+		"no JSON":        {`{`, ErrFormat},
+		"unknown field":  {`{"version":1,"new":1}`, ErrFormat},
+		"data behind":    {`{"version":1} {}`, ErrFormat},
+		"path as name":   {`{"version":1,"files":[{"name":"../x","size":0,"sha256":"` + digest + `"}]}`, ErrArchive},
+		"short digest":   {`{"version":1,"files":[{"name":"x","size":0,"sha256":"00"}]}`, ErrFormat},
+		"negative size":  {`{"version":1,"files":[{"name":"x","size":-1,"sha256":"` + digest + `"}]}`, ErrFormat},
+		"lists the seal": {`{"version":1,"files":[{"name":"manifest.sig","size":0,"sha256":"` + digest + `"}]}`, ErrFormat},
+		"listed twice": {`{"version":1,"files":[{"name":"x","size":0,"sha256":"` + digest + `"},` +
+			`{"name":"x","size":0,"sha256":"` + digest + `"}]}`, ErrFormat},
+	} {
+		if _, err := Open(resealed(t, c.manifest), verifyAs("")); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", name, err, c.want)
+		} else if err == nil {
+			t.Errorf("%s: it was taken", name)
+		}
+	}
+}
+
+func TestAFailingSignerLeavesNoManifest(t *testing.T) {
+	dir := fill(t, map[string]string{"a.img": ""})
+	err := Seal(dir, sampleManifest(), func([]byte) ([]byte, []byte, error) { return nil, nil, errForged })
+	if !errors.Is(err, errForged) || len(contents(t, dir)) != 1 {
+		t.Errorf("got %v, files %v", err, contents(t, dir))
+	}
+}
+
+func FuzzManifest(f *testing.F) {
+	data, err := os.ReadFile(filepath.Join(sealedDir, manifestName))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := parseManifest(data)
+		if err == nil && (m.Version != ManifestVersion || checkFiles(m.Files) != nil) {
+			t.Errorf("taken: %+v", m)
+		}
+	})
+}

@@ -1,0 +1,1 @@
+{"signature":"jnO6cUmdf+mGLHWqXy7wBVLi74540cXhlaaJm+AMDDg6IIvuKgAzUCWzFE/fhUdocy60vSj2KfEGJrl10C7hAA==","certificate":"Y2VydGlmaWNhdGU="}

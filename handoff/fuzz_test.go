@@ -1,0 +1,39 @@
+package handoff
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func FuzzDecodeFile(f *testing.F) {
+	data, err := os.ReadFile(filepath.Join("testdata", "journal-1"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add(data[:len(data)-1])
+	f.Add(data[:len(data)/2])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		records, lines, torn, err := decodeFile(goldenMove, data)
+		if len(records) != len(lines) {
+			t.Fatalf("%d records of %d lines", len(records), len(lines))
+		}
+		if err != nil || torn {
+			return
+		}
+		if !bytes.Equal(content(lines), data) {
+			t.Error("the lines are not the file")
+		}
+	})
+}
+
+func FuzzDecodeFence(f *testing.F) {
+	f.Add([]byte(`{"format":1,"epochs":{"a":3}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if epochs, err := decodeFence(data); err == nil && epochs == nil {
+			t.Error("neither epochs nor an error")
+		}
+	})
+}

@@ -1,0 +1,373 @@
+package handoff
+
+import (
+	"maps"
+	"slices"
+)
+
+// The model is two nodes that do what the rules say, one action at a time, and a network that keeps
+// every message for ever and delivers it in any order, any number of times, or never. Between any
+// two actions an agent may crash and start again, a node may go down and lose its copy of the job,
+// an action may fail, or the parked copy may die. All orders are tried.
+
+type copyState uint8
+
+const (
+	none copyState = iota
+	running
+	frozen // the source's
+	parked // the target's
+	dead
+)
+
+type message uint16
+
+const (
+	msgPrepare message = 1 << iota
+	msgPrepared
+	msgCommit
+	msgRuns
+	msgAbort
+	msgSourceAsks
+	msgTargetAsks
+	msgSourceCommitted
+	msgSourceAborted
+	msgTargetHasCopy
+	msgTargetHasNone
+	msgTargetDropped
+)
+
+// node is one side. rule and at say which action is next; rule is -1 when there is none.
+type node struct {
+	state    State
+	job      copyState
+	rule, at int8
+	waits    Action // the action whose answer is awaited
+	reboot   bool   // its copy is gone with an earlier boot
+	ran      bool   // its copy has run since the freeze, or at all for the target
+	down     bool   // the agent is not running
+}
+
+type world struct {
+	src, tgt node
+	sent     message
+	// what may still happen
+	failures, crashes, reboots, deaths int8
+	excused                            bool // the job could not have been saved
+}
+
+type model struct {
+	rules []namedRule
+	index map[situation]int8
+}
+
+type namedRule struct {
+	situation
+	rule
+}
+
+func newModel(table map[situation]rule) *model {
+	m := &model{index: map[situation]int8{}}
+	keys := slices.SortedFunc(maps.Keys(table), func(a, b situation) int {
+		return slices.Compare([]string{string(a.role), string(a.state), string(a.event)}, []string{string(b.role), string(b.state), string(b.event)})
+	})
+	for i, k := range keys {
+		m.index[k] = int8(i)
+		m.rules = append(m.rules, namedRule{k, table[k]})
+	}
+	return m
+}
+
+func start(failures, crashes, reboots, deaths int8) world {
+	return world{
+		src:      node{state: StateNew, job: running, rule: -1},
+		tgt:      node{state: StateNew, rule: -1},
+		failures: failures, crashes: crashes, reboots: reboots, deaths: deaths,
+	}
+}
+
+// fire lets a node begin with an event; it reports whether there is a rule for it.
+func (m *model) fire(n *node, role Role, e Event) bool {
+	i, ok := m.index[situation{role, n.state, e}]
+	if !ok {
+		return false
+	}
+	n.waits = ""
+	n.rule, n.at = i, 0
+	if len(m.rules[i].actions) == 0 {
+		n.state, n.rule = m.rules[i].next, -1
+	}
+	return true
+}
+
+func (m *model) event(w world, role Role, e Event, out []world) []world {
+	n := w.node(role)
+	if m.fire(n, role, e) {
+		out = append(out, w)
+	}
+	return out
+}
+
+func (w *world) node(r Role) *node {
+	if r == RoleSource {
+		return &w.src
+	}
+	return &w.tgt
+}
+
+// successors are all worlds that can come next.
+func (m *model) successors(w world) []world {
+	var out []world
+	for _, role := range []Role{RoleSource, RoleTarget} {
+		n := *w.node(role)
+		switch {
+		case n.down:
+			out = m.restart(w, role, out)
+		case n.rule >= 0:
+			out = m.action(w, role, out)
+		case role == RoleSource:
+			out = m.sourceHears(w, out)
+		default:
+			out = m.targetHears(w, out)
+		}
+		out = m.disaster(w, role, out)
+	}
+	return m.answers(w, out)
+}
+
+func (m *model) restart(w world, role Role, out []world) []world {
+	n := w.node(role)
+	n.down = false
+	if n.state == StateNew { // nothing is known of the move; the job was never touched
+		n.rule = -1
+		return append(out, w)
+	}
+	e := EventRestart
+	if n.reboot {
+		e = EventReboot
+	}
+	m.fire(n, role, e)
+	return append(out, w)
+}
+
+func (m *model) disaster(w world, role Role, out []world) []world {
+	crash := func(w world) world {
+		n := w.node(role)
+		n.down, n.rule, n.waits = true, -1, ""
+		return w
+	}
+	if w.crashes > 0 && !w.node(role).down {
+		c := w
+		c.crashes--
+		out = append(out, crash(c))
+	}
+	if w.reboots > 0 {
+		c := w
+		c.reboots--
+		c.excused = c.excused || !savable(c, role)
+		n := c.node(role)
+		if n.job != none {
+			n.job = dead
+		}
+		n.reboot = n.reboot || n.state != StateNew
+		out = append(out, crash(c))
+	}
+	if role == RoleTarget && w.deaths > 0 && w.tgt.job == parked {
+		c := w
+		c.deaths--
+		c.tgt.job = dead
+		c.excused = c.excused || w.src.job == dead
+		out = append(out, c)
+	}
+	return out
+}
+
+// savable tells whether the job must survive when a node goes down now.
+func savable(w world, role Role) bool {
+	if role == RoleTarget {
+		return w.src.job != dead && w.tgt.state != StateCommitted && w.tgt.state != StateDone
+	}
+	here := w.tgt.job == parked || w.tgt.job == running
+	return here && slices.Contains([]State{StatePrepared, StateCommitted, StateDone}, w.tgt.state) &&
+		slices.Contains([]State{StateFrozen, StateCommitted, StateReleased}, w.src.state) && !w.src.ran
+}
+
+func (m *model) sourceHears(w world, out []world) []world {
+	has := func(x message) bool { return w.sent&x != 0 }
+	on := func(ok bool, e Event) {
+		if ok {
+			out = m.event(w, RoleSource, e, out)
+		}
+	}
+	on(w.src.state == StateNew, EventStart)
+	lost := EventPeerDropped
+	if w.src.reboot {
+		lost = EventLost
+	}
+	switch w.src.waits {
+	case "":
+		again := EventRestart
+		if w.src.reboot {
+			again = EventReboot
+		}
+		on(w.src.state != StateNew && !w.src.state.Finished(), again)
+	case ActionAskPrepare:
+		on(has(msgPrepared), EventPeerPrepared)
+		on(true, EventFail)
+	case ActionSendCommit:
+		on(has(msgRuns), EventPeerRuns)
+		on(has(msgTargetDropped), lost)
+		if !has(msgSourceAsks) {
+			w.sent |= msgSourceAsks
+			out = append(out, w)
+		}
+	case ActionAskOutcome:
+		on(has(msgTargetHasCopy), EventRescue)
+		on(has(msgTargetHasNone|msgTargetDropped), EventLost)
+	}
+	return out
+}
+
+func (m *model) targetHears(w world, out []world) []world {
+	has := func(x message) bool { return w.sent&x != 0 }
+	on := func(ok bool, e Event) {
+		if ok {
+			out = m.event(w, RoleTarget, e, out)
+		}
+	}
+	on(w.tgt.state == StateNew, EventBegin)
+	on(w.tgt.state == StateReceiving && has(msgPrepare), EventPrepare)
+	// after a reboot in the resume only an operator decides
+	on(has(msgCommit|msgSourceCommitted) && !(w.tgt.state == StateCommitted && w.tgt.reboot), EventCommit)
+	on(has(msgAbort|msgSourceAborted), EventAbort)
+	on(true, EventCut)
+	on(w.tgt.state == StatePrepared && w.tgt.job == dead, EventGone)
+	return out
+}
+
+// answers are given from the journals of agents that run.
+func (m *model) answers(w world, out []world) []world {
+	say := func(x message) {
+		if w.sent&x == 0 {
+			c := w
+			c.sent |= x
+			out = append(out, c)
+		}
+	}
+	if w.sent&msgTargetAsks != 0 && !w.src.down {
+		switch w.src.state {
+		case StateCommitted, StateReleased:
+			say(msgSourceCommitted)
+		case StateAborting, StateAborted:
+			say(msgSourceAborted)
+		}
+	}
+	if !w.tgt.down {
+		switch w.tgt.state {
+		case StatePrepared:
+			say(msgPrepared)
+		case StateDone:
+			say(msgRuns)
+		}
+	}
+	if w.sent&msgSourceAsks != 0 && !w.tgt.down {
+		switch w.tgt.state {
+		case StateDropped:
+			say(msgTargetDropped)
+		case StateNew, StateReceiving:
+			say(msgTargetHasNone)
+		case StateDone:
+			say(msgTargetHasCopy)
+			say(msgRuns)
+		default:
+			say(msgTargetHasCopy)
+		}
+	}
+	return out
+}
+
+func (m *model) action(w world, role Role, out []world) []world {
+	r := m.rules[w.node(role).rule]
+	a := r.actions[w.node(role).at]
+	ok, event := m.perform(&w, role, a, r.next)
+	if ok && event == "" {
+		out = append(out, m.next(w, role, r, a))
+	} else {
+		n := w.node(role)
+		n.rule = -1
+		if event == "" || !m.fire(n, role, event) {
+			n.waits = ""
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// next goes on after an action that succeeded, and may also let it fail in another world.
+func (m *model) next(w world, role Role, r namedRule, a Action) world {
+	n := w.node(role)
+	n.at++
+	if int(n.at) < len(r.actions) {
+		return w
+	}
+	n.rule = -1
+	switch a {
+	case ActionThaw:
+		m.fire(n, role, EventThawed)
+	case ActionResume:
+		m.fire(n, role, EventResumed)
+	case ActionAskPrepare, ActionSendCommit, ActionAskOutcome:
+		n.waits = a
+	}
+	return w
+}
+
+// perform has the effect of an action on the world; ok false with an event says what it leads to.
+func (m *model) perform(w *world, role Role, a Action, next State) (ok bool, event Event) {
+	switch a {
+	case ActionJournal:
+		w.node(role).state = next
+	case ActionFreeze:
+		w.src.job = frozen
+	case ActionAskPrepare:
+		w.sent |= msgPrepare
+	case ActionCheckFrozen:
+		if w.src.job != frozen {
+			return false, EventFail
+		}
+	case ActionSendCommit:
+		w.sent |= msgCommit
+	case ActionSendAbort:
+		w.sent |= msgAbort
+	case ActionThaw:
+		if w.src.job == frozen {
+			w.src.job, w.src.ran = running, true
+		}
+	case ActionRelease:
+		w.src.job = dead
+	case ActionAskOutcome:
+		if role == RoleSource {
+			w.sent |= msgSourceAsks
+		} else {
+			w.sent |= msgTargetAsks
+		}
+	case ActionPark:
+		w.tgt.job = parked
+	case ActionCheckParked:
+		if w.tgt.job != parked {
+			return false, EventGone
+		}
+	case ActionResume:
+		switch {
+		case w.tgt.job == parked:
+			w.tgt.job, w.tgt.ran = running, true
+		case w.tgt.job == dead && !w.tgt.ran && !w.tgt.reboot:
+			return false, EventGone
+		case w.tgt.job == dead:
+			return false, ""
+		}
+	case ActionDrop:
+		w.tgt.job = dead
+	}
+	return true, ""
+}

@@ -1,0 +1,86 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// settle brings the move to its end without a connection to the source: while the copy is parked it
+// asks, and once the move is committed it resumes. Other methods may come in between.
+func (h *TargetHalf) settle(ctx context.Context, source Asker) error {
+	var pause backoff
+	for {
+		err := h.advance(ctx, source)
+		if h.State().Finished() || h.State() == StateReceiving {
+			return err
+		}
+		if pause.wait(ctx, h.settled) || ctx.Err() == nil {
+			continue
+		}
+		return errors.Join(ErrInDoubt, fmt.Errorf("move %s: the copy of job %s stays as it is: %w", h.rec.Move, h.rec.Job,
+			errors.Join(context.Cause(ctx), err)))
+	}
+}
+
+// advance does what can be done now. An error says why that was not all.
+func (h *TargetHalf) advance(ctx context.Context, source Asker) error {
+	var event Event
+	switch h.State() {
+	case StateCommitted:
+		event = EventCommit
+	case StatePrepared:
+		var err error
+		if event, err = h.question(ctx, source); err != nil {
+			return err
+		}
+	}
+	if event == "" {
+		return nil
+	}
+	err := h.handle(ctx, event)
+	if errors.Is(err, ErrDropped) || errors.Is(err, ErrCommitted) {
+		return nil // that is how the question was settled
+	}
+	return err
+}
+
+// question finds out what to do about a parked copy.
+func (h *TargetHalf) question(ctx context.Context, source Asker) (Event, error) {
+	if err := h.noticeDeath(ctx); err != nil || h.State() != StatePrepared {
+		return "", err
+	}
+	var state State
+	err := within(ctx, callTimeout, func(ctx context.Context) (err error) {
+		state, err = source.Outcome(ctx)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("ask %s for the outcome: %w", h.rec.Peer, err)
+	}
+	switch state {
+	case StateCommitted, StateReleased:
+		return EventCommit, nil
+	case StateAborting, StateAborted:
+		return EventAbort, nil
+	}
+	return "", fmt.Errorf("%s has not decided: %.40q", h.rec.Peer, state)
+}
+
+// noticeDeath drops a parked copy that is proven to be gone. It takes its turn, so that no commit
+// lets the copy run in between.
+func (h *TargetHalf) noticeDeath(ctx context.Context) error {
+	release, err := h.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if h.State() != StatePrepared {
+		return nil
+	}
+	if event, err := h.checkParked(ctx); event == EventGone {
+		h.blame(err)
+		return h.follow(ctx, event)
+	}
+	return nil
+}

@@ -1,0 +1,3 @@
+package preflight
+
+const ClockBehind Code = "clock-behind"

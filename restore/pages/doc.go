@@ -1,0 +1,64 @@
+// Package pages keeps the memory of a job that is on its way (Store) and brings
+// it to the tasks that CRIU restores without it (Server).
+//
+//	data streams ──► Store ───────────────► Server ◄── lazy-pages.socket ── CRIU
+//	                 pages.data (tmpfs)      │  ▲       vpid + userfaultfd
+//	                 pages.log  (index)      │  │ faults, fork, remap, discard
+//	                                         ▼  │
+//	                                     tasks of the job
+//
+// A job runs as soon as CRIU has rebuilt everything but its memory. What it
+// touches comes at once, the rest in the background, so the time that it stands
+// still does not grow with its size. CRIU has a fault server of its own; this
+// one copies in parallel, straight from the store, and gives memory back as
+// pages land, so that a job never needs twice its size.
+//
+// # Store
+//
+// One data file, written from its start to its end, and a log that says which
+// pages lie where (log.go). The agent puts, another process, the shim, opens and
+// serves. A page that is sent again overwrites its earlier version, so rounds of
+// a warm-up take no more memory than one. CRIU's pagemaps are the authority: a
+// page that they do not name as lazy is never served, though a warm-up may have
+// sent it (Trim), and one that they name and the store lacks stops the restore
+// before it begins (Missing).
+//
+// # Server
+//
+// A page has to arrive once, and in the version of the freeze, and nothing may
+// bring it back after the job has discarded it. Four rules hold that:
+//
+//  1. The table of an address space lists the pages still to come. A page is
+//     taken out before it is copied and put back if the copy fails.
+//  2. Messages of the kernel are read only while no copy is under way in that
+//     address space (space.gate). A thread that discards, unmaps, moves or forks
+//     is held by the kernel until its message has been read, and the kernel
+//     refuses copies (EAGAIN) from when it begins. So every copy falls wholly
+//     before or wholly after the change.
+//  3. Messages are taken in batches that end when no change is under way,
+//     because the kernel may queue those of two threads in the wrong order
+//     (events.go).
+//  4. A userfaultfd is closed only when its table is empty and no change, which
+//     could be a fork, is under way. Closing it earlier would make the kernel
+//     serve zeros. After any error they stay open: tasks then hang, and the caller
+//     kills them.
+//
+// A page that is not in the table and is touched is zero: the job never had it,
+// or gave it up. A page in the table that has no mapping, with no event to say
+// why, is an error and not a shrug: it would be lost.
+//
+// A fault brings the 64 KiB around it. The background works in chunks of 256
+// KiB, which bounds what a fault waits for. It starts when CRIU has let the
+// tasks go, or on Fill, when they are still parked; not before, because CRIU
+// hands the userfaultfd over before it registers the memory, and then the two
+// reasons for "nothing is mapped there" could not be told apart.
+//
+// Forked children are filled last: most of them end or exec soon, and memory
+// that was shared with the parent is not shared any more once it was copied.
+//
+// The kernel's side is in fs/userfaultfd.c and mm/userfaultfd.c. From Linux 4.14
+// on all that is needed is there; the order of events was read in 6.18. Not
+// reported by any kernel, and therefore not followed: shmat with SHM_REMAP over
+// memory that has not arrived (ends as an error), and a guard (MADV_GUARD_INSTALL)
+// set on and lifted from such memory before it has arrived.
+package pages

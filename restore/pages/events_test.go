@@ -1,0 +1,101 @@
+package pages
+
+import (
+	"maps"
+	"testing"
+)
+
+// play applies events to a table with pages A (10…) and X (20…), whose data is
+// at offsets 10… and 20….
+func play(t *testing.T, events ...event) (flat, error) {
+	t.Helper()
+	var table spanSet
+	table.insert(span{start: 10 * pageSize, end: 14 * pageSize, off: 10 * pageSize})
+	table.insert(span{start: 20 * pageSize, end: 24 * pageSize, off: 20 * pageSize})
+	b := batch{events: events, number: 1}
+	err := b.apply(&table, func([]span) error { return nil }, func(int) error { return nil })
+	return flatten(table.all()), err
+}
+
+func remap(from, to uint64) event {
+	return event{kind: msgRemap, start: from * pageSize, end: (from + 4) * pageSize, to: to * pageSize}
+}
+
+func unmap(from uint64) event {
+	return event{kind: msgUnmap, start: from * pageSize, end: (from + 4) * pageSize}
+}
+
+func at(page, data uint64) flat {
+	return flatten([]span{{start: page * pageSize, end: (page + 4) * pageSize, off: int64(data) * pageSize}})
+}
+
+func both(a, b flat) flat {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+func TestEventsOutOfOrderLoseNoPage(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		events []event
+		want   flat
+	}{
+		{"A unmapped, X moves there", []event{unmap(10), remap(20, 10)}, at(10, 20)},
+		{"swapped in the queue", []event{remap(20, 10), unmap(10)}, at(10, 20)},
+		{"A moves, X moves there", []event{remap(10, 30), unmap(10), remap(20, 10), unmap(20)}, both(at(30, 10), at(10, 20))},
+		{"X's event between A's", []event{remap(10, 30), remap(20, 10), unmap(10), unmap(20)}, both(at(30, 10), at(10, 20))},
+		{"X's event before A's", []event{remap(20, 10), remap(10, 30), unmap(10), unmap(20)}, both(at(30, 10), at(10, 20))},
+		{"all of X's before A's", []event{remap(20, 10), unmap(20), remap(10, 30), unmap(10)}, both(at(30, 10), at(10, 20))},
+		{"discarded after the move", []event{remap(20, 30), {kind: msgRemove, start: 30 * pageSize, end: 34 * pageSize}}, at(10, 10)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := play(t, c.events...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !maps.Equal(got, c.want) {
+				t.Fatalf("table %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestOrderThatCannotBeToldIsAnError(t *testing.T) {
+	if _, err := play(t, remap(20, 10), remap(10, 30), unmap(10), unmap(10)); err == nil {
+		t.Fatal("no error")
+	}
+}
+
+func TestUnmapInTheBatchOfTheArrivalLeavesTheLastWordToTheKernel(t *testing.T) {
+	var table spanSet
+	table.insert(span{start: 0, end: 4 * pageSize, off: 0})
+	drop := func([]span) error { return nil }
+	fork := func(int) error { return nil }
+	first := batch{number: 1, events: []event{{kind: msgRemap, start: 0, end: 4 * pageSize, to: 10 * pageSize}, unmap(10)}}
+	if err := first.apply(&table, drop, fork); err != nil {
+		t.Fatal(err)
+	}
+	if all := table.all(); len(all) != 1 || !all[0].weak {
+		t.Fatalf("spans %+v, want one that is weak", all)
+	}
+	second := batch{number: 2, events: []event{unmap(10)}}
+	if err := second.apply(&table, drop, fork); err != nil {
+		t.Fatal(err)
+	}
+	if !table.empty() {
+		t.Fatalf("spans %+v, want none", table.all())
+	}
+}
+
+func FuzzDecodeEvent(f *testing.F) {
+	f.Add(make([]byte, msgSize))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) != msgSize {
+			return
+		}
+		if ev, err := decodeEvent(b); err == nil && ev.kind == msgPagefault && ev.start%pageSize != 0 {
+			t.Fatal(ev)
+		}
+	})
+}
