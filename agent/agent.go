@@ -33,6 +33,7 @@ type Agent struct {
 	fence    *handoff.Fence
 	criuPath string
 	boot     string
+	faults   *faultAccess
 
 	mu       sync.Mutex
 	moves    map[job.ID]*activeMove // what leaves; a job moves once at a time
@@ -102,6 +103,10 @@ func open(cfg Config) (*Agent, error) {
 		a.log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
 	}
 	if a.paths, err = makePaths(cfg); err != nil {
+		return nil, err
+	}
+	a.faults = newFaultAccess(a.paths.run)
+	if err := a.faults.turnOff(); err != nil {
 		return nil, err
 	}
 	if a.boot, err = handoff.BootID(); err != nil {

@@ -48,13 +48,12 @@ func (p paths) move(m string) string { return filepath.Join(p.memory, "moves", m
 // directory where it is one, else a directory of this agent's in /dev/shm.
 func makePaths(cfg Config) (paths, error) {
 	p := paths{state: cfg.StateDir, run: cfg.RunDir, memory: cfg.RunDir}
-	for _, dir := range []string{p.state, p.run, filepath.Join(p.run, "jobs"), filepath.Join(p.state, "incoming")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+	// Nobody may list them, but the root of a user namespace, who is nobody
+	// outside, must get through to what belongs to its job.
+	for _, dir := range []string{p.state, p.run, p.jobs(), filepath.Join(p.run, "jobs"), filepath.Join(p.state, "incoming")} {
+		if err := errors.Join(os.MkdirAll(dir, 0o711), os.Chmod(dir, 0o711)); err != nil {
 			return p, fmt.Errorf("prepare directories: %w", err)
 		}
-	}
-	if err := os.Chmod(p.run, 0o711); err != nil { // the socket in it is for everybody
-		return p, err
 	}
 	onTmpfs, err := isTmpfs(p.run)
 	if err != nil {
@@ -67,8 +66,8 @@ func makePaths(cfg Config) (paths, error) {
 			return p, errors.Join(err, fmt.Errorf("neither %s nor /dev/shm is a tmpfs: mount one at %s", p.run, p.run))
 		}
 	}
-	for _, dir := range []string{p.memory, p.kdat(), filepath.Join(p.memory, "moves")} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
+	for _, dir := range []string{filepath.Join(p.memory, "moves"), p.kdat()} { // the jobs' memory is in there
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
 			return p, fmt.Errorf("prepare directories: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -74,6 +75,9 @@ const freezeTime = 20 * time.Second
 func (d *departure) Transfer(ctx context.Context) error {
 	d.tell.enter(api.Dump, "")
 	if _, err := d.src.Dump(ctx); err != nil {
+		if kept := d.a.keepLog(d.src.DumpLog(), filepath.Base(d.dir)+"-dump.log"); kept != "" {
+			return fmt.Errorf("save the job: %w (all of CRIU's log: %s)", err, kept)
+		}
 		return fmt.Errorf("save the job: %w", err)
 	}
 	d.tell.enter(api.Residue, "")
@@ -123,6 +127,9 @@ func (d *departure) recordLeft() error {
 		}
 		return nil
 	})
+	if errors.Is(err, job.ErrNotFound) {
+		return nil // forgotten by its user meanwhile
+	}
 	return err
 }
 

@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -43,6 +46,29 @@ func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job
 	}
 	proxy.ServeHTTP(w, r)
 	return nil
+}
+
+// askAbout asks the node that a job moved to how it is now.
+func (a *Agent) askAbout(ctx context.Context, rec job.Record, c caller) (j api.Job, err error) {
+	t := transport.HTTPTransport(rec.MovedTo.Addr, rec.MovedTo.Node, a.id)
+	defer t.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, "GET", "https://"+rec.MovedTo.Node+"/v1/jobs/"+string(rec.ID), nil)
+	if err != nil {
+		return j, err
+	}
+	c.speakFor(req.Header)
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return j, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound { // forgotten there, which only an ended job can be
+		return api.Job{State: api.Exited, Node: rec.MovedTo.Node}, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		return j, fmt.Errorf("%s answers %s", rec.MovedTo.Node, resp.Status)
+	}
+	return j, json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&j)
 }
 
 // jobPathById names the job by its id, whatever the caller called it: names are

@@ -49,7 +49,7 @@ func (l *landing) work() string   { return filepath.Join(l.memory(), "work") }
 // open makes the directories.
 func (l *landing) open() error {
 	for _, d := range []string{l.dir(), l.ioDir(), l.images(), l.pages(), l.work()} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+		if err := os.MkdirAll(d, 0o711); err != nil {
 			return fmt.Errorf("room for the job: %w", err)
 		}
 	}
@@ -135,7 +135,25 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 	if err != nil {
 		return errors.Join(err, cg.Remove(), os.RemoveAll(cfg.RunDir))
 	}
-	return client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg.RootDir()), Volatile: l.memory()})
+	if rec.Spec.UserNS {
+		done, err := l.a.faults.open()
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := done(); err != nil {
+				l.a.log.Error("userfaultfd", "err", err)
+			}
+		}()
+	}
+	err = client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg.RootDir()), Volatile: l.memory()})
+	if err == nil {
+		return nil
+	}
+	if kept := l.a.keepLog(filepath.Join(l.work(), "restore.log"), l.move+"-restore.log"); kept != "" {
+		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, l.a.cfg.Node)
+	}
+	return err
 }
 
 func (l *landing) plan(rec job.Record, cg *namespaces.Cgroup, rootDir string) restore.Plan {

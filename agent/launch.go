@@ -38,6 +38,11 @@ func (a *Agent) settle(rec *job.Record) error {
 	if s.Network.Bridged() && s.Network.MAC == "" {
 		s.Network.MAC = newMAC()
 	}
+	if s.UserNS {
+		if err := passable(a.cfg.RunDir, a.cfg.StateDir); err != nil {
+			return err
+		}
+	}
 	if s.UserNS && s.UIDBase == 0 {
 		base, err := a.freeRange(rec.ID)
 		if err != nil {
@@ -58,6 +63,23 @@ func (a *Agent) settle(rec *job.Record) error {
 		rec.Mounts = append(rec.Mounts, job.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
 	return err
+}
+
+// passable checks that the root of a user namespace, who is nobody outside, gets
+// through to these directories.
+func passable(dirs ...string) error {
+	for _, dir := range dirs {
+		for d := filepath.Clean(dir); d != "/"; d = filepath.Dir(d) {
+			st, err := os.Stat(d)
+			if err != nil {
+				return err
+			}
+			if st.Mode()&0o001 == 0 {
+				return fmt.Errorf("a job in a user namespace cannot get through %s to the agent's directories: `chmod o+x %s`, or give the agent others with --state and --run", d, d)
+			}
+		}
+	}
+	return nil
 }
 
 // prependInit puts a small init before the command. It becomes part of the

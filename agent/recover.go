@@ -47,6 +47,9 @@ func (a *Agent) pursueLater(m handoff.MoveID) {
 // OpenSource makes the source's half of a move anew; see handoff.Opener.
 func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Source, handoff.Peer, error) {
 	record, err := a.jobs.Get(job.ID(rec.Job))
+	if errors.Is(err, job.ErrNotFound) { // removed since: nothing is frozen, nothing to free
+		record, err = job.Record{ID: job.ID(rec.Job)}, nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}

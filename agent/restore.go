@@ -32,7 +32,7 @@ func (a *Agent) handleRestore(w http.ResponseWriter, r *http.Request, c caller) 
 		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "name a directory that `migrate checkpoint` wrote"}
 	}
 	b := &bringing{a: a, req: req, mode: mode, id: handoff.NewMoveID()}
-	if err := b.open(c); err != nil {
+	if err := b.open(r.Context(), c); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
@@ -62,7 +62,7 @@ func (b *bringing) sizes(e *api.Event) {
 }
 
 // open checks the directory completely before anything of it is believed.
-func (b *bringing) open(c caller) error {
+func (b *bringing) open(ctx context.Context, c caller) error {
 	m, err := image.Open(b.req.Dir, b.a.id.Verify)
 	if err != nil {
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.req.Dir, err),
@@ -75,25 +75,31 @@ func (b *bringing) open(c caller) error {
 	if !c.may(b.rec) {
 		return forbidden()
 	}
-	return b.notAlive()
+	return b.notAlive(ctx, c)
 }
 
 // notAlive refuses to bring back a job that has not ended.
-func (b *bringing) notAlive() error {
+func (b *bringing) notAlive(ctx context.Context, c caller) error {
 	known, err := b.a.jobs.Get(b.rec.ID)
-	switch {
-	case errors.Is(err, job.ErrNotFound):
+	if errors.Is(err, job.ErrNotFound) {
 		return nil
-	case err != nil:
-		return err
-	case known.MovedTo != nil:
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s moved to %s and may run there", known.ID, known.MovedTo.Node), Where: "on " + known.MovedTo.Node,
-			Hint: fmt.Sprintf("end and remove it there first, with `migrate rm -f %s`", known.ID)}
-	case known.Here() && known.SavedIn == "":
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive", known.ID), Where: "on " + b.a.cfg.Node,
-			Hint: fmt.Sprintf("end it first, with `migrate kill %s`", known.ID)}
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	now := b.a.view(ctx, known)
+	if known.MovedTo != nil {
+		if now, err = b.a.askAbout(ctx, known, c); err != nil {
+			return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s moved to %s, and nobody can say whether it runs there: %v", known.ID, known.MovedTo.Node, err),
+				Hint: fmt.Sprintf("see that %s answers; if it is gone for good, `migrate rm %s` here makes this node forget that", known.MovedTo.Node, known.ID)}
+		}
+	}
+	switch now.State {
+	case api.Exited, api.Saved, api.Lost:
+		return nil
+	}
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive (%s)", known.ID, now.State), Where: "on " + now.Node,
+		Hint: fmt.Sprintf("end it first, with `migrate kill -s KILL %s`", known.ID)}
 }
 
 func (b *bringing) run(ctx context.Context) (*api.Result, error) {

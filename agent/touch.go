@@ -65,7 +65,7 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
 	force := r.URL.Query().Get("force") == "true"
 	v := a.view(r.Context(), rec)
-	if v.State != api.Exited && v.State != api.Lost {
+	if v.State == api.Running || v.State == api.Frozen || v.State == api.Arriving {
 		if !force {
 			return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is %s", rec.ID, v.State), Where: "on " + a.cfg.Node,
 				Hint: fmt.Sprintf("end it with `migrate kill %s`, or do both with `migrate rm -f %s`", rec.ID, rec.ID)}

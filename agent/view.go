@@ -29,6 +29,9 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 	case rec.MovedTo != nil:
 		v.State = api.Moved
 		return v
+	case rec.SavedIn != "":
+		v.State = api.Saved
+		return v
 	}
 	st, err := a.shimOf(rec.ID).Status(ctx)
 	if errors.Is(err, shim.ErrGone) {
@@ -61,8 +64,12 @@ func (a *Agent) vanished(v api.Job) api.Job {
 		v.Record, v.State, v.CPU = rec, api.Exited, rec.Exit.CPU
 		return v
 	}
-	if err == nil && rec.MovedTo != nil {
+	switch {
+	case err == nil && rec.MovedTo != nil:
 		v.Record, v.State = rec, api.Moved
+		return v
+	case err == nil && rec.SavedIn != "":
+		v.Record, v.State = rec, api.Saved
 		return v
 	}
 	v.State = api.Lost

@@ -24,13 +24,13 @@ var (
 const (
 	recordName = "record.json"
 	recordMode = 0o600
-	dirMode    = 0o700
+	dirMode    = 0o711 // the job's own user passes through to its output
 )
 
 // Store keeps the records of one node's jobs. Several processes may use one directory at a time.
 type Store struct{ dir string }
 
-// OpenStore opens the store in dir, which is made (mode 0700) if it is missing.
+// OpenStore opens the store in dir, which is made (mode 0711) if it is missing.
 func OpenStore(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("open job store: %w", err)
@@ -54,6 +54,9 @@ func (s *Store) Create(r Record) error {
 		return err
 	}
 	fresh, err := os.MkdirTemp(s.dir, ".new-*") // whole or absent: the job's directory appears with its record
+	if err == nil {
+		err = os.Chmod(fresh, dirMode)
+	}
 	if err != nil {
 		return fmt.Errorf("create job %s: %w", r.ID, err)
 	}

@@ -1,3 +1,68 @@
 package preflight
 
-const ClockBehind Code = "clock-behind"
+// Code names a kind of finding. It is stable: scripts may branch on it.
+type Code string
+
+// About the source and its CRIU; the first three about the target, too.
+const (
+	CRIUMissing   Code = "criu-missing"     // no CRIU, or it does not start
+	CRIUTooOld    Code = "criu-too-old"     // below what is known to work on this kernel
+	CRIUOlder     Code = "criu-older"       // the target's is older than the source's
+	RlimitsHidden Code = "rlimits-withheld" // another user's job, no user namespace, no CAP_SYS_RESOURCE
+)
+
+// About what a task holds.
+const (
+	DeviceOpen       Code = "device-open"          // a device that no other node has the state of
+	GPU              Code = "gpu"                  // open or mapped
+	RDMA             Code = "rdma"                 // open or mapped
+	IOUring          Code = "io-uring"             // a ring
+	PerfEvent        Code = "perf-event"           // a performance counter
+	BPF              Code = "bpf"                  // a BPF program, map or link
+	Userfaultfd      Code = "userfaultfd"          // handles page faults itself
+	KernelObject     Code = "kernel-object"        // another anonymous inode that CRIU cannot save
+	PidfdOutside     Code = "pidfd-outside"        // refers to a process that stays behind
+	NamespaceOpen    Code = "namespace-open"       // a namespace that is not the job's
+	SocketKind       Code = "socket-unsupported"   // a family or protocol that CRIU cannot save
+	SocketOutside    Code = "socket-outside"       // a Unix socket connected to a process that stays behind
+	FileOutside      Code = "file-outside"         // opened outside of the job's mounts
+	DeletedTooBig    Code = "deleted-file-too-big" // above criu.GhostLimit
+	NameGone         Code = "file-name-gone"       // unlinked, other names remain, not on a shared file system
+	NameReused       Code = "file-name-reused"     // its name leads to another file now
+	DeviceMapped     Code = "device-mapped"        // memory of a device
+	HugePages        Code = "hugetlb"              // mapped or open
+	SecretMemory     Code = "secret-memory"        // memfd_secret(2)
+	Uprobes          Code = "uprobes"              // somebody traces the program's functions
+	MountUnsupported Code = "mount-unsupported"    // mounted inside the job, of a type that CRIU cannot make again
+)
+
+// About the tasks themselves.
+const (
+	Traced           Code = "ptraced"
+	NestedNamespace  Code = "nested-namespace"  // not in the namespaces of the job's PID 1
+	VisitorInside    Code = "visitor-inside"    // `migrate exec` still runs
+	OutsideNamespace Code = "outside-namespace" // in the job's cgroup, not in its pid namespace
+	OutsideCgroup    Code = "outside-cgroup"    // in the job's pid namespace, not in its cgroup
+	LeaderGone       Code = "main-thread-gone"  // other threads go on
+)
+
+// About the target.
+const (
+	ArchDiffers        Code = "arch-differs"
+	CPUFlagsMissing    Code = "cpu-flags-missing"
+	FileMissing        Code = "file-missing"
+	FileSize           Code = "file-size-differs"
+	FileMode           Code = "file-mode-differs"
+	FileDenied         Code = "file-denied" // root may not reach it
+	MountMissing       Code = "mount-missing"
+	RootMissing        Code = "root-missing"
+	WorkDirMissing     Code = "work-dir-missing"
+	BridgeMissing      Code = "bridge-missing"
+	UIDRangeTaken      Code = "uid-range-taken"
+	JobHere            Code = "job-here"
+	MemoryShort        Code = "memory-short"
+	AddressTaken       Code = "address-taken"
+	NamespacesDisabled Code = "namespaces-disabled"
+	UserfaultfdMissing Code = "userfaultfd-missing" // the kernel cannot bring memory in lazily
+	ClockBehind        Code = "clock-behind"
+)

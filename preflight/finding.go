@@ -2,11 +2,9 @@ package preflight
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
-
-// Code names a kind of finding. It is stable: scripts may branch on it.
-type Code string
 
 // Finding is one reason why a move would fail.
 type Finding struct {
@@ -28,4 +26,43 @@ func Skew(d time.Duration) *Finding {
 	return &Finding{ClockBehind,
 		fmt.Sprintf("the target's clock is %v behind this node's, and the job would see the time of day step back", (-d).Round(time.Millisecond)),
 		"set the clocks of both nodes by one source: `timedatectl set-ntp true` or `chronyc makestep` on the target"}
+}
+
+// perCode is how many findings of one code are spelt out. A job of a thousand
+// tasks that all have the same GPU open needs to be told once, or a few times.
+const perCode = 5
+
+// report collects findings.
+type report struct {
+	list   []Finding
+	counts map[Code]int
+}
+
+func (r *report) add(code Code, remedy, cause string, args ...any) {
+	f := Finding{code, fmt.Sprintf(cause, args...), remedy}
+	if slices.Contains(r.list, f) {
+		return
+	}
+	if r.counts == nil {
+		r.counts = map[Code]int{}
+	}
+	r.counts[code]++
+	if r.counts[code] <= perCode {
+		r.list = append(r.list, f)
+	}
+}
+
+// findings ends the report: the last one of each code that was cut short tells
+// how many more there are.
+func (r *report) findings() []Finding {
+	last := map[Code]int{}
+	for i, f := range r.list {
+		last[f.Code] = i
+	}
+	for code, n := range r.counts {
+		if n > perCode {
+			r.list[last[code]].Cause += fmt.Sprintf("; and %d more of this kind", n-perCode)
+		}
+	}
+	return r.list
 }

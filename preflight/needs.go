@@ -1,41 +1,82 @@
 package preflight
 
-import "github.com/migrate-hpc/migrate/job"
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/job"
+)
 
 // Needs is all that a job asks of the node that it comes to. It crosses to the
-// target in one control message.
+// target in one control message, together with the job's record.
 type Needs struct {
 	Arch   string   `json:"arch"`                // as GOARCH
 	Kernel string   `json:"kernel"`              // release of the source
-	CRIU   string   `json:"criu"`                // version of the source, "4.2.1"
-	CPU    []string `json:"cpu_flags,omitempty"` // of the source's processor, sorted
+	CRIU   string   `json:"criu"`                // version on the source, "4.2.1"; "" = not known
+	CPU    []string `json:"cpu_flags,omitempty"` // that programs can make use of, sorted
 
-	// Memory is the sum of the resident sets, in bytes: what is shared by copy-on-write
-	// here comes back as separate copies.
+	// Memory is what the job's memory takes on the target, in bytes: private pages of
+	// every task, resident or swapped out, though copy-on-write shares them here; shared
+	// memory and private tmpfs, once.
 	Memory int64 `json:"memory"`
 
-	Files []File `json:"files,omitempty"`
-	// FilesLeftOut counts the files beyond what one message can carry.
-	FilesLeftOut int `json:"files_left_out,omitempty"`
+	Files        []File `json:"files,omitempty"`
+	FilesLeftOut int    `json:"files_left_out,omitempty"` // beyond MaxFiles or the size of a message
 
-	Root    string     `json:"root,omitempty"` // directory of the node; "" = its own tree
-	WorkDir string     `json:"work_dir,omitempty"`
-	Mounts  []job.Bind `json:"mounts,omitempty"` // the node's mounts and the binds of the job
-	Bridge  string     `json:"bridge,omitempty"` // "" = none
+	Root    string  `json:"root,omitempty"`     // directory of the node; "" = its own tree
+	WorkDir string  `json:"work_dir,omitempty"` // on the node; "" = on a mount of the job's own
+	Mounts  []Mount `json:"mounts,omitempty"`   // the node's mounts and the job's binds
+	Bridge  string  `json:"bridge,omitempty"`   // "" = none
 
 	UserNS  bool   `json:"user_ns,omitempty"`
 	UIDBase uint32 `json:"uid_base,omitempty"`
 }
 
-// File is a regular file of the node that the job has open or mapped.
+// File is a file or directory of the node that the job has open or mapped.
 type File struct {
-	Path string `json:"path"` // on the node
-	Size int64  `json:"size"` // bytes
-	Mode uint32 `json:"mode"` // permission bits, with set-uid, set-gid and sticky
+	Path    string `json:"path"` // on the node
+	Size    int64  `json:"size"` // bytes; -1 = does not matter
+	Mode    uint32 `json:"mode"` // st_mode, type and permissions
+	Inode   uint64 `json:"inode"`
+	Written bool   `json:"written,omitempty"` // the job writes it: the size will have changed
 }
 
-// Bounds of Needs.Files: a target must be able to refuse a peer that names more.
+// Mount is a directory or file of the node that is bound into the job.
+type Mount struct {
+	Path string `json:"path"` // on the node
+	Type string `json:"type"` // of the file system on the source, "nfs4"
+	Dir  bool   `json:"dir"`
+}
+
+// Bounds of Needs.Files.
 const (
-	MaxFiles     = 20000
-	MaxFileBytes = 700 << 10 // of JSON; a control message holds 1 MiB
+	MaxFiles = 20000
+	// maxOffer is the JSON of Needs and the job's record together, in bytes: a control
+	// message holds 1 MiB.
+	maxOffer = 900 << 10
 )
+
+// bound leaves out files that a message with the record would not hold.
+func (n *Needs) bound(rec job.Record) {
+	slices.SortFunc(n.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	all := n.Files
+	n.Files = nil
+	room := maxOffer - jsonSize(rec) - jsonSize(n)
+	for _, f := range all {
+		room -= jsonSize(f) + 1
+		if room < 0 || len(n.Files) == MaxFiles {
+			break
+		}
+		n.Files = append(n.Files, f)
+	}
+	n.FilesLeftOut = len(all) - len(n.Files)
+}
+
+func jsonSize(v any) int {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return maxOffer // cannot be sent in any case
+	}
+	return len(data)
+}

@@ -173,7 +173,7 @@ func (plan Plan) request() (*rpc.CriuReq, parkRun, error) {
 		ImagesDirFd:       proto.Int32(int32(images.Fd())),
 		WorkDirFd:         proto.Int32(int32(work.Fd())),
 		LogFile:           proto.String("restore.log"),
-		LogLevel:          proto.Int32(2),
+		LogLevel:          proto.Int32(4),
 		Root:              proto.String(plan.Chamber.RootDir),
 		RstSibling:        proto.Bool(true),
 		LazyPages:         proto.Bool(true),

@@ -43,7 +43,7 @@ func (c Config) RootDir() string { return filepath.Join(c.RunDir, "root") }
 
 func (c Config) write() error {
 	for _, dir := range []string{c.RunDir, c.RootDir()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return err
 		}
 	}

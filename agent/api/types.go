@@ -25,6 +25,7 @@ const (
 	Arriving State = "arriving"
 	Moved    State = "moved"
 	Exited   State = "exited"
+	Saved    State = "saved" // rests in a directory
 	Lost     State = "lost" // the node restarted, or its shim was killed, under the job
 )
 
@@ -41,9 +42,9 @@ type Job struct {
 	Namespaces map[string]string `json:"namespaces,omitempty"`
 	Clocks     *Clocks           `json:"clocks,omitempty"`
 	CgroupDir  string            `json:"cgroup_dir,omitempty"`
-	// Caught is the set of signals that PID 1 has a handler for, bit n-1 for
-	// signal n: SigCgt of proc_pid_status(5). The kernel drops every other signal
-	// but SIGKILL and SIGSTOP, since it protects the PID 1 of a namespace.
+	// Caught is the set of signals that PID 1 handles or blocks, bit n-1 for signal
+	// n: SigCgt and SigBlk of proc_pid_status(5). The kernel drops all others but
+	// SIGKILL and SIGSTOP, since it protects the PID 1 of a namespace.
 	Caught *uint64       `json:"caught,omitempty"`
 	CPU    time.Duration `json:"cpu,omitempty"`    // over all nodes so far
 	Memory int64         `json:"memory,omitempty"` // resident, bytes

@@ -20,7 +20,10 @@ const (
 
 	tarBlock  = 512
 	copyChunk = 1 << 20
-	filePerm  = 0o600
+	// filePerm lets the root of the job's user namespace, who is nobody outside,
+	// read what CRIU has it read. Who else gets to the files is up to the
+	// directories above.
+	filePerm = 0o644
 )
 
 // ErrArchive is wrapped by every error about an archive that Pack would not

@@ -56,9 +56,9 @@
 // Forked children are filled last: most of them end or exec soon, and memory
 // that was shared with the parent is not shared any more once it was copied.
 //
-// The kernel's side is in fs/userfaultfd.c and mm/userfaultfd.c. From Linux 4.14
-// on all that is needed is there; the order of events was read in 6.18. Not
-// reported by any kernel, and therefore not followed: shmat with SHM_REMAP over
-// memory that has not arrived (ends as an error), and a guard (MADV_GUARD_INSTALL)
-// set on and lifted from such memory before it has arrived.
+// The kernel's side is in fs/userfaultfd.c and mm/userfaultfd.c. Rules 2 to 4
+// rest on its mmap_changing being a count of changes under way (it was a flag in
+// early kernels); tested with 6.18. Not reported, and therefore not followed, are
+// shmat with SHM_REMAP over memory that has not arrived (ends as an error), and a
+// guard (MADV_GUARD_INSTALL) set on and lifted from such memory.
 package pages

@@ -3,7 +3,6 @@ package pages
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -14,73 +13,6 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
-
-func (s *scene) serve(workers int) {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
-	go func() {
-		st, err := s.server.Serve(ctx, s.store, s.regions, workers)
-		s.stats = st
-		s.result <- err
-	}()
-	s.t.Cleanup(func() {
-		cancel()
-		<-s.server.Done()
-		s.server.Close()
-	})
-}
-
-func (s *scene) say(n int32) {
-	s.t.Helper()
-	if _, err := s.conn.Write(binary.NativeEndian.AppendUint32(nil, uint32(n))); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// reach waits until so many bytes were brought.
-func (s *scene) reach(bytes int64) {
-	s.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
-		filled, total := s.server.Progress()
-		if filled >= min(bytes, total) && total > 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("%d of %d bytes", filled, total)
-		}
-	}
-}
-
-func (s *scene) finish() { s.say(restoreFinished) }
-
-// wait returns how Serve ended.
-func (s *scene) wait() error {
-	s.t.Helper()
-	select {
-	case err := <-s.result:
-		return err
-	case <-time.After(60 * time.Second):
-		filled, total := s.server.Progress()
-		s.t.Fatalf("Serve does not end: %d of %d bytes", filled, total)
-		return nil
-	}
-}
-
-func (s *scene) wantDone() {
-	s.t.Helper()
-	if err := s.wait(); err != nil {
-		s.t.Fatal(err)
-	}
-	if filled, total := s.server.Progress(); filled != total {
-		s.t.Fatalf("Progress() = %d of %d", filled, total)
-	}
-	if n := onDisk(s.t, s.store); n > blockSize {
-		s.t.Fatalf("the store still takes %d bytes", n)
-	}
-	if err := s.server.Close(); err != nil {
-		s.t.Fatal(err)
-	}
-}
 
 // running starts one registered task that CRIU has let go.
 func running(t *testing.T, pages int) (*scene, *remote) {

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+func newExecCommand(s *shell) *cobra.Command {
+	var workDir string
+	var env []string
+	cmd := &cobra.Command{
+		Use:   "exec [flags] JOB CMD [ARG...]",
+		Short: "Run a command inside of a job",
+		Long: `Runs CMD in the namespaces of a job, wherever that is, with the job's user and
+environment, and returns its exit status. stdin, stdout and stderr are passed
+through; there is no terminal. CMD ends when this command does, and does not move
+with the job.`,
+		Example: `  migrate exec sim ps -ef
+  migrate exec sim sh -c 'cat > input' < input`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usage(cmd, fmt.Errorf("exec takes a job and the command to run in it"))
+			}
+			return nil
+		},
+		RunE: interruptible(func(ctx context.Context, args []string) error {
+			return s.exec(ctx, args[0], api.ExecRequest{Args: args[1:], Env: env, WorkDir: workDir})
+		}),
+	}
+	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().StringVarP(&workDir, "workdir", "w", "", "working `DIR` in the job (default: the job's own)")
+	cmd.Flags().StringArrayVar(&env, "env", nil, "set `KEY=VALUE` over the job's environment")
+	return cmd
+}
+
+func (s *shell) exec(ctx context.Context, ref string, req api.ExecRequest) error {
+	c := s.client()
+	if len(req.Env) > 0 {
+		j, err := c.Inspect(ctx, ref)
+		if err != nil {
+			return err
+		}
+		if req.Env, err = mergeEnv(s.environ, j.Spec.Env, req.Env); err != nil {
+			return &api.Error{Code: api.Usage, Message: "--env: " + err.Error(), Hint: "migrate exec --help"}
+		}
+	}
+	code, err := c.Exec(ctx, ref, req, s.in, s.out, s.err)
+	if err == nil && code != 0 {
+		return exitStatus(code)
+	}
+	return err
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// exitStatus is a job's own exit status, passed on without a word.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	cmd *cobra.Command
+	err error
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usage(cmd *cobra.Command, err error) error { return &usageError{cmd, err} }
+
+// exitCode is the one place that turns an error into an exit status.
+func exitCode(err error) int {
+	var status exitStatus
+	var wrong *usageError
+	var told *api.Error
+	switch {
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &wrong):
+		return api.ExitUsage
+	case errors.As(err, &told):
+		return api.Exit(err)
+	case errors.Is(err, context.Canceled):
+		return api.ExitCancelled
+	}
+	return api.Exit(err)
+}
+
+// printFailure says what happened and why, where the job is, and what to do.
+func printFailure(w io.Writer, err error) {
+	var status exitStatus
+	var wrong *usageError
+	var told *api.Error
+	switch {
+	case err == nil, errors.As(err, &status):
+	case errors.As(err, &wrong):
+		fmt.Fprintf(w, "migrate: %v\nusage: %s\ntry: %s --help\n", err, wrong.cmd.UseLine(), wrong.cmd.CommandPath())
+	case errors.As(err, &told):
+		printTold(w, told)
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(w, "migrate: interrupted")
+	default:
+		fmt.Fprintf(w, "migrate: %v\n", err)
+	}
+}
+
+func printTold(w io.Writer, e *api.Error) {
+	fmt.Fprintf(w, "migrate: %s\n", e.Message)
+	if e.Where != "" {
+		fmt.Fprintf(w, "the job: %s\n", e.Where)
+	}
+	for _, f := range e.Findings {
+		fmt.Fprintf(w, "  %s: %s\n", f.Code, f.Cause)
+		if f.Remedy != "" {
+			fmt.Fprintf(w, "      %s\n", f.Remedy)
+		}
+	}
+	if e.Hint != "" {
+		fmt.Fprintf(w, "try: %s\n", e.Hint)
+	}
+}
+
+// invalid lists everything that is wrong with a specification.
+func invalid(err error) error {
+	return &api.Error{
+		Code: api.Usage, Message: "the job cannot be started as asked",
+		Findings: specFindings(err), Hint: "migrate run --help",
+	}
+}
+
+func specFindings(err error) []api.Finding {
+	switch e := err.(type) {
+	case *job.SpecError:
+		return []api.Finding{{Code: e.Field, Cause: e.Problem, Remedy: e.Remedy}}
+	case interface{ Unwrap() []error }:
+		var all []api.Finding
+		for _, each := range e.Unwrap() {
+			all = append(all, specFindings(each)...)
+		}
+		return all
+	}
+	return []api.Finding{{Code: "spec", Cause: err.Error()}}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+// size shows bytes in powers of 1024.
+func size(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, i := float64(n)/1024, 0
+	for v >= 1023.95 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[i])
+}
+
+// span shows how long something took: 212 ms, 3.1 s, 4m10s.
+func span(d time.Duration) string {
+	switch {
+	case d < 9500*time.Microsecond:
+		return fmt.Sprintf("%.1f ms", float64(d)/1e6)
+	case d < 999500*time.Microsecond:
+		return fmt.Sprintf("%.0f ms", float64(d)/1e6)
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}
+
+// age shows the time since t by its largest unit.
+func age(now, t time.Time) string {
+	d := now.Sub(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, d/time.Second))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+// label is what a person calls a job.
+func label(j api.Job) string {
+	if j.Spec.Name != "" {
+		return j.Spec.Name
+	}
+	return string(j.ID)
+}
+
+// commandLine shows arguments on one line; what a shell or a terminal would take
+// amiss is quoted.
+func commandLine(args []string) string {
+	shown := make([]string, len(args))
+	for i, a := range args {
+		shown[i] = a
+		special := func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune(" \"'\\$`*?&|;<>(){}[]#~!", r) }
+		if a == "" || strings.ContainsFunc(a, special) {
+			shown[i] = strconv.Quote(a)
+		}
+	}
+	return strings.Join(shown, " ")
+}
+
+// clip shortens s to at most n characters.
+func clip(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+// state is a job's state in a word or two.
+func state(j api.Job) string {
+	if j.State != api.Exited || j.Exit == nil {
+		return string(j.State)
+	}
+	if j.Exit.Signal != 0 {
+		return fmt.Sprintf("exited (%s)", signalName(j.Exit.Signal))
+	}
+	return fmt.Sprintf("exited (%d)", j.Exit.Code)
+}
+
+func signalName(n int) string {
+	if name := unix.SignalName(unix.Signal(n)); name != "" {
+		return name
+	}
+	return "signal " + strconv.Itoa(n)
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/pidmap"
+)
+
+func newInspectCommand(s *shell) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "inspect [flags] JOB",
+		Short: "Show all about one job",
+		Long: `Shows all that is known about a job, named by its id or name, wherever it is: its
+processes with their pids on the node and in the job, its namespaces, its clocks,
+and the nodes that it has been on.`,
+		Example: `  migrate inspect sim
+  migrate inspect --json sim`,
+		Args: takes("JOB"),
+		RunE: interruptible(func(ctx context.Context, args []string) error {
+			j, err := s.client().Inspect(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(s.out, j)
+			}
+			return printJob(s.out, j)
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// printJob writes a table per subject.
+func printJob(w io.Writer, j api.Job) error {
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	printFacts(t, j)
+	printProcesses(t, j.Pids)
+	if len(j.Namespaces) > 0 {
+		fmt.Fprint(t, "\nNamespaces\n")
+	}
+	for _, kind := range slices.Sorted(maps.Keys(j.Namespaces)) {
+		fmt.Fprintf(t, "  %s\t%s\n", kind, j.Namespaces[kind])
+	}
+	if c := j.Clocks; c != nil {
+		fmt.Fprint(t, "\nClocks\n  CLOCK\tIN THE JOB\tOFFSET TO THE NODE\n")
+		fmt.Fprintf(t, "  monotonic\t%s\t%s\n", c.Monotonic, signed(c.MonotonicOffset))
+		fmt.Fprintf(t, "  boottime\t%s\t%s\n", c.Boottime, signed(c.BoottimeOffset))
+	}
+	printStays(t, j.Stays)
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := b.WriteTo(w)
+	return err
+}
+
+func printFacts(w io.Writer, j api.Job) {
+	fact := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%s\t%s\n", name, value)
+		}
+	}
+	s := j.Spec
+	fact("Job", string(j.ID))
+	fact("Name", s.Name)
+	fact("State", fmt.Sprintf("%s on %s, epoch %d", state(j), place(j), j.Epoch))
+	fact("Command", commandLine(s.Args))
+	fact("User", fmt.Sprintf("%d:%d", s.UID, s.GID))
+	fact("Started", instant(j.Created))
+	if j.Exit != nil {
+		fact("Ended", instant(j.Exit.At))
+	}
+	fact("Root", s.Root)
+	fact("Directory", cmp.Or(s.WorkDir, "/"))
+	fact("Stdout", cmp.Or(s.Stdout, "the job's log"))
+	fact("Stderr", cmp.Or(s.Stderr, "the job's log"))
+	if s.Network.Bridged() {
+		fact("Network", s.Network.Mode+" "+s.Network.Address)
+	}
+	fact("Limits", limits(s.Limits))
+	fact("CPU time", span(j.CPU)+" over all nodes")
+	if j.Memory > 0 {
+		fact("Memory", size(j.Memory))
+	}
+	if j.Filled < j.Total {
+		fact("Arriving", fmt.Sprintf("%s of %s of memory in place", size(j.Filled), size(j.Total)))
+	}
+	fact("Cgroup", j.CgroupDir)
+	if j.Shim != 0 {
+		fact("Shim", fmt.Sprintf("pid %d", j.Shim))
+	}
+}
+
+func limits(l job.Limits) string {
+	var b bytes.Buffer
+	for _, each := range []struct {
+		value int64
+		text  string
+	}{
+		{l.MemoryBytes, size(l.MemoryBytes) + " of memory"},
+		{l.CPUMilli, fmt.Sprintf("%g CPUs", float64(l.CPUMilli)/1000)},
+		{l.Pids, fmt.Sprintf("%d processes", l.Pids)},
+	} {
+		if each.value > 0 && b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		if each.value > 0 {
+			b.WriteString(each.text)
+		}
+	}
+	return b.String()
+}
+
+func printProcesses(w io.Writer, pids []pidmap.Entry) {
+	if len(pids) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nProcesses\n  ON THE NODE\tIN THE JOB\tSTATE\tNAME\n")
+	for _, p := range pids {
+		fmt.Fprintf(w, "  %d\t%d\t%c\t%s\n", p.Host, p.Job, p.State, commandLine([]string{p.Comm}))
+		for _, t := range p.Threads {
+			if t.Host != p.Host {
+				fmt.Fprintf(w, "  %d\t%d\t\t└ thread\n", t.Host, t.Job)
+			}
+		}
+	}
+}
+
+func printStays(w io.Writer, stays []job.Stay) {
+	if len(stays) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nStays\n  NODE\tFROM\tTO\tEPOCH\n")
+	for _, s := range stays {
+		to := "now"
+		if !s.To.IsZero() {
+			to = instant(s.To)
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%d\n", s.Node, instant(s.From), to, s.Epoch)
+	}
+}
+
+func instant(t time.Time) string { return t.Format("2006-01-02 15:04:05.000 -07:00") }
+
+func signed(d time.Duration) string {
+	if d < 0 {
+		return d.String()
+	}
+	return "+" + d.String()
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+func newPsCommand(s *shell) *cobra.Command {
+	var all, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "ps [flags]",
+		Short: "List jobs",
+		Long: `Lists your jobs that this node knows, all users' for root: those that run here, and
+those that have moved on, with the node that they moved to.`,
+		Example: `  migrate ps
+  migrate ps -a --json`,
+		Args: takes(),
+		RunE: interruptible(func(ctx context.Context, _ []string) error { return s.ps(ctx, all, asJSON) }),
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "list jobs that are over, too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
+	return cmd
+}
+
+func (s *shell) ps(ctx context.Context, all, asJSON bool) error {
+	jobs, err := s.client().Jobs(ctx)
+	if err != nil {
+		return err
+	}
+	if !all {
+		jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.State == api.Exited || j.State == api.Lost })
+	}
+	if asJSON {
+		return printJSON(s.out, jobs)
+	}
+	return printJobs(s.out, jobs, s.now())
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// maxCommand bounds the last column, in characters.
+const maxCommand = 50
+
+func printJobs(w io.Writer, jobs []api.Job, now time.Time) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "JOB\tNAME\tSTATE\tNODE\tAGE\tCOMMAND")
+	for _, j := range jobs {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, cmp.Or(j.Spec.Name, "-"), state(j), place(j),
+			age(now, j.Created), clip(commandLine(j.Spec.Args), maxCommand))
+	}
+	return t.Flush()
+}

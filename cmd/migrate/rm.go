@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
+
+func newRmCommand(s *shell) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "rm [flags] JOB...",
+		Short: "Forget jobs that are over",
+		Long: `Forgets jobs that are over, with their logs. With --force it ends those that run
+first, with SIGKILL. It goes on after a job that cannot be removed, and then fails.`,
+		Example: `  migrate rm sim
+  migrate rm -f sim`,
+		Args: takes("JOB..."),
+		RunE: interruptible(func(ctx context.Context, args []string) error {
+			var failed error
+			for _, ref := range args {
+				err := s.client().Remove(ctx, ref, force)
+				if err == nil {
+					continue
+				}
+				printFailure(s.err, failed)
+				if failed = err; ctx.Err() != nil {
+					break
+				}
+			}
+			return failed
+		}),
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "end jobs that run first")
+	return cmd
+}

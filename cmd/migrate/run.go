@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// runOptions are the flags of run as they were typed.
+type runOptions struct {
+	name, hostname, workDir string
+	input, output, errors   string
+	env, envFiles           []string
+	binds, ulimits          []string
+	root, memory, cpus      string
+	pids                    int64
+	network                 job.Network
+	userNS, init            bool
+	detach, quiet           bool
+}
+
+func newRunCommand(s *shell) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- CMD [ARG...]",
+		Short: "Start a job",
+		Long: `Starts CMD as a job in namespaces of its own, as the calling user, with the
+caller's environment and working directory.
+
+Without --detach, run stays with the job wherever it moves: it prints the job's
+output, passes INT, TERM, HUP, QUIT, USR1, USR2 and CONT on to it, and ends with its
+exit status, 128+N when signal N ended it. A second signal while an agent does not
+answer ends run, not the job. CMD is PID 1 of the job: the kernel drops signals that
+it has no handler for, as in any container; --init puts a small init before it.`,
+		Example: `  migrate run -- ./solve -n 8
+  migrate run --name sim --memory 2G --cpus 1.5 -o sim.out -- ./solve
+  migrate run -d --net br0 --address 10.0.0.7/24 -- ./server`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(cmd, fmt.Errorf("run takes the command to run"))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req, err := o.request(s, args)
+			if err != nil {
+				return usage(cmd, err)
+			}
+			if err := req.Spec.Validate(); err != nil {
+				return invalid(err)
+			}
+			if o.detach {
+				return interruptible(func(ctx context.Context, _ []string) error { return s.launch(ctx, req) })(cmd, args)
+			}
+			return s.launchAndFollow(cmd.Context(), req, o.quiet)
+		},
+	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (o *runOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.SetInterspersed(false) // what follows CMD is CMD's
+	f.SortFlags = false
+	f.StringVar(&o.name, "name", "", "a `NAME` to call the job by")
+	f.BoolVarP(&o.detach, "detach", "d", false, "print the job's id and do not stay with it")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not tell of moves and outages")
+	f.StringVarP(&o.input, "input", "i", "", "read stdin from `FILE` (default /dev/null)")
+	f.StringVarP(&o.output, "output", "o", "", "append stdout, and stderr without -e, to `FILE`")
+	f.StringVarP(&o.errors, "error", "e", "", "append stderr to `FILE`")
+	f.StringVarP(&o.workDir, "workdir", "w", "", "working `DIR` in the job (default: the current one, or / with --root)")
+	f.StringArrayVar(&o.env, "env", nil, "set `KEY=VALUE`; may be given more than once")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "set what `FILE` says, one KEY=VALUE per line")
+	f.StringVar(&o.root, "root", "", "use the tree in `DIR` as root (default: the node's own)")
+	f.StringArrayVar(&o.binds, "bind", nil, "show `SRC[:DST[:ro]]` of the node in the job")
+	f.StringVar(&o.memory, "memory", "", "memory limit, such as `2G`")
+	f.StringVar(&o.cpus, "cpus", "", "CPU limit, such as `1.5`")
+	f.Int64Var(&o.pids, "pids-limit", 0, "limit of processes and threads, `N`")
+	f.StringArrayVar(&o.ulimits, "ulimit", nil, "resource limit `NAME=SOFT[:HARD]`, such as nofile=4096")
+	f.StringVar(&o.network.Mode, "net", job.NetworkNone, "`none` for loopback only, or a bridge of the node")
+	f.StringVar(&o.network.Address, "address", "", "address of the job on the bridge, such as `10.0.0.7/24`")
+	f.StringVar(&o.network.Gateway, "gateway", "", "`IP` of the default gateway")
+	f.StringVar(&o.network.MAC, "mac", "", "hardware `ADDRESS` (default: made up)")
+	f.StringVar(&o.hostname, "hostname", "", "host `NAME` in the job (default: the job's id)")
+	f.BoolVar(&o.userNS, "user-ns", false, "give the job a user namespace")
+	f.BoolVar(&o.init, "init", false, "make PID 1 a small init that passes signals on and reaps")
+}
+
+// request is what the flags ask for; paths are made absolute here, as the agent
+// is elsewhere.
+func (o *runOptions) request(s *shell, args []string) (req api.RunRequest, err error) {
+	cwd, err := s.getwd()
+	if err != nil {
+		return req, err
+	}
+	spec := job.Spec{
+		Name: o.name, Hostname: o.hostname, Args: args, Root: absolute(cwd, o.root),
+		Stdin: absolute(cwd, o.input), Stdout: absolute(cwd, o.output), Stderr: absolute(cwd, o.errors),
+		WorkDir: absolute(cwd, o.workDir), Network: o.network, UserNS: o.userNS, Init: o.init,
+	}
+	if spec.WorkDir == "" && spec.Root == "" {
+		spec.WorkDir = cwd
+	}
+	if spec.Stderr == "" { // as srun does
+		spec.Stderr = spec.Stdout
+	}
+	if spec.Env, err = environment(s.environ, o.envFiles, o.env); err != nil {
+		return req, err
+	}
+	if err := o.limits(cwd, &spec); err != nil {
+		return req, err
+	}
+	return api.RunRequest{Spec: spec, Foreground: !o.detach}, nil
+}
+
+func (o *runOptions) limits(cwd string, spec *job.Spec) (err error) {
+	spec.Limits.Pids = o.pids
+	if spec.Limits.MemoryBytes, err = parseSize(o.memory); err != nil {
+		return fmt.Errorf("--memory: %w", err)
+	}
+	if spec.Limits.CPUMilli, err = parseCPUs(o.cpus); err != nil {
+		return fmt.Errorf("--cpus: %w", err)
+	}
+	for _, u := range o.ulimits {
+		l, err := parseUlimit(u)
+		if err != nil {
+			return err
+		}
+		spec.Rlimits = append(spec.Rlimits, l)
+	}
+	for _, b := range o.binds {
+		bind, err := parseBind(cwd, b)
+		if err != nil {
+			return err
+		}
+		spec.Binds = append(spec.Binds, bind)
+	}
+	return nil
+}
+
+func (s *shell) launch(ctx context.Context, req api.RunRequest) error {
+	j, err := s.client().Run(ctx, req)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(s.out, j.ID)
+	return err
+}
+
+// launchAndFollow catches signals before there is a job, so that one that comes
+// in between still reaches it.
+func (s *shell) launchAndFollow(ctx context.Context, req api.RunRequest, quiet bool) error {
+	signals, release := catchSignals()
+	defer release()
+	j, err := s.client().Run(ctx, req)
+	if err != nil {
+		return err
+	}
+	return s.attend(ctx, j, signals, quiet)
+}
+
+// outputs are the streams of a job that do not go to files of the user's.
+func (s *shell) outputs(spec job.Spec) map[string]io.Writer {
+	out := map[string]io.Writer{}
+	if spec.Stdout == "" {
+		out["stdout"] = s.out
+	}
+	if spec.Stderr == "" {
+		out["stderr"] = s.err
+	}
+	return out
+}

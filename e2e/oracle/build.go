@@ -1,0 +1,79 @@
+package oracle
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+//go:embed oracle.c
+var source []byte
+
+// ErrNoCompiler is wrapped by Build's error where gcc is not installed.
+var ErrNoCompiler = errors.New("gcc is not installed: apt-get install gcc libc6-dev")
+
+// compile is the command that makes the program from standard input.
+var compile = []string{"gcc", "-static", "-O2", "-pthread", "-Wall", "-x", "c", "-", "-o"}
+
+// Build returns the path of the static program, made of oracle.c if no earlier call
+// has: os.UserCacheDir()/migrate/oracle-HASH. Several processes may build at once.
+func Build(ctx context.Context) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("build oracle: %w", err)
+	}
+	dir := filepath.Join(cache, "migrate")
+	key := sha256.Sum256(fmt.Appendf(nil, "%q%s", compile, source))
+	path := filepath.Join(dir, fmt.Sprintf("oracle-%x", key[:8]))
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("build oracle: %w", err)
+	}
+	if err := build(ctx, dir, path); err != nil {
+		return "", fmt.Errorf("build oracle: %w", err)
+	}
+	return path, nil
+}
+
+func build(ctx context.Context, dir, path string) error {
+	gcc, err := exec.LookPath(compile[0])
+	if err != nil {
+		return errors.Join(ErrNoCompiler, err)
+	}
+	work, err := os.MkdirTemp(dir, "build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	out := filepath.Join(work, "oracle")
+	cmd := exec.CommandContext(ctx, gcc, append(compile[1:len(compile):len(compile)], out)...)
+	cmd.Stdin = bytes.NewReader(source)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, text)
+	}
+	return os.Rename(out, path)
+}
+
+// Need is Build for a test: without a compiler the test is skipped, or fails if the
+// environment has CI=true.
+func Need(t testing.TB) string {
+	t.Helper()
+	path, err := Build(t.Context())
+	if errors.Is(err, ErrNoCompiler) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

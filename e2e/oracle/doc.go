@@ -1,0 +1,41 @@
+// Package oracle is the job that the tests and the demonstration move about. It keeps
+// state of every kind that a move has to carry, checks all of it again and again, and
+// ends with a message as soon as something is not what it should be. So a test needs to
+// know only two things: the job is still there, and [Judge] finds nothing in its output.
+//
+// The job is one C program without dependencies, oracle.c; [Build] compiles it once per
+// content into the user's cache. Flags may be combined:
+//
+//	--count            print a tick every 10 ms
+//	--mem MIB          private memory: half random, a quarter text, a quarter zero; and 64
+//	                   pages that may not be read between two checks
+//	--check MIB        verify this much of it per second (256)
+//	--dirty PCT        rewrite this percentage of its pages per second, at random
+//	--tree N           N child processes, two threads each, with tokens going round in
+//	                   pipes; copy-on-write and shared memory, a process-shared mutex, a
+//	                   zombie, short-lived children, pending blocked signals, an interval
+//	                   timer, a timerfd, sleeps
+//	--sysv             System V shared memory, semaphores, messages (--key N)
+//	--mqueue           a POSIX message queue with messages in it (--mq-name NAME)
+//	--locks            flock and fcntl locks, looked at by another process (--dir DIR)
+//	--deleted          an open file without a name (--dir DIR)
+//	--tcp-listen PORT  echo server; 0 picks a port
+//	--seed N           another content of the memory
+//	--seconds N        end after N seconds of CLOCK_MONOTONIC
+//	--exit CODE        with this code; without --seconds after the first tick
+//
+// Standard output, one write(2) per line:
+//
+//	tick COUNTER MONOTONIC BOOTTIME REALTIME PID PPID HOSTNAME    (clocks in ns)
+//	sysv key=N shm=N sem=N msg=N
+//	tcp port=N
+//	ready                                      everything is set up
+//	ok count=N mem=N … failures=N              upon SIGUSR1: checks made, per kind
+//	bye                                        the end, by SIGTERM (code 0) or --seconds
+//
+// A failed check prints "ORACLE FAIL kind details" to standard error. Exit codes: 2 could
+// not be set up, 31 the counter is damaged, 32 a clock went back, 33 any other check.
+//
+// No check measures how long anything took, because a move may hold the job at any
+// instruction. How long it stood still is for Judge to tell, from the ticks.
+package oracle

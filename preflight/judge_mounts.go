@@ -1,0 +1,26 @@
+package preflight
+
+// remade are the types of file systems that CRIU mounts anew, with their content
+// where they have any (criu/filesystems.c).
+var remade = map[string]bool{
+	"proc": true, "sysfs": true, "devtmpfs": true, "tmpfs": true, "devpts": true, "mqueue": true, "binfmt_misc": true,
+	"pstore": true, "securityfs": true, "fusectl": true, "debugfs": true, "tracefs": true, "cgroup": true, "cgroup2": true,
+}
+
+// judgeMounts is for what has been mounted inside the job since its start.
+func (j *jobFacts) judgeMounts(r *report) {
+	devices := map[string]bool{} // of the mounts that a move names by path
+	for _, m := range j.view.mounts {
+		if j.view.byMove(m, j.UserNS) {
+			devices[m.Device] = true
+		}
+	}
+	for _, m := range j.view.mounts {
+		// A part of what is there anyway, bound to another place, is bound again.
+		if remade[m.Type] || devices[m.Device] {
+			continue
+		}
+		r.add(MountUnsupported, "unmount it before the move: `umount "+m.Target+"` inside the job; to keep it, mount it on the nodes and start the job with --bind",
+			"the job has mounted a file system of type %s at %s, which cannot be mounted anew on another node", m.Type, m.Target)
+	}
+}

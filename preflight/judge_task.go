@@ -1,0 +1,93 @@
+package preflight
+
+import (
+	"slices"
+	"strings"
+)
+
+// process is one that is not of the job, or only half.
+type process struct {
+	Pid  int // in our pid namespace
+	Job  int // in the job's; 0 for none
+	PPid int // in our pid namespace
+	Comm string
+}
+
+func (j *jobFacts) judgeTasks(r *report) {
+	for _, t := range j.Tasks {
+		j.judgeTask(r, t)
+		for _, d := range t.Opened {
+			j.judgeOpened(r, t, d)
+		}
+		for _, m := range t.Mapped {
+			j.judgeMapped(r, t, m)
+		}
+	}
+	j.judgeMembers(r)
+	j.judgePeers(r)
+}
+
+func (j *jobFacts) judgeTask(r *report, t task) {
+	if t.State == 'Z' && !t.Zombie() {
+		r.add(LeaderGone, "restart the program in a way that its main thread stays",
+			"the main thread of %s has ended while %d others go on; such a process cannot be saved", t, len(t.Threads)-1)
+		return
+	}
+	if len(t.Tracers) > 0 {
+		r.add(Traced, "detach the debugger or tracer: `kill "+itoa(t.Tracers[0])+"` ends it", // ptrace detaches when the tracer ends
+			"process %d of this node traces %s (a debugger, strace), and only one can trace at a time", t.Tracers[0], t)
+	}
+	for _, s := range t.Spaces {
+		kind := strings.TrimSuffix(s.Kind, "_for_children")
+		if own := j.Spaces[kind]; own != "" && own != s.Name {
+			r.add(NestedNamespace, "run the program without its sandbox or container (browsers, bubblewrap, Apptainer, unshare)",
+				"%s has made a %s namespace of its own inside the job's, which cannot be saved", t, kind)
+		}
+	}
+	j.judgeRlimits(r, t)
+}
+
+// judgeRlimits foresees the kernel's answer to CRIU's prlimit(2), see
+// check_prlimit_permission in kernel/sys.c: the tasks of other users are for those
+// with CAP_SYS_RESOURCE over them, which the maker of their user namespace has.
+func (j *jobFacts) judgeRlimits(r *report, t task) {
+	if t.Zombie() || j.Source.CapSysResource || t.space("user") != j.Source.UserSpace {
+		return
+	}
+	same := func(ids [4]uint32, own uint32) bool { return ids[0] == own && ids[1] == own && ids[2] == own }
+	if same(t.UIDs, j.Source.UID) && same(t.GIDs, j.Source.GID) {
+		return
+	}
+	r.add(RlimitsHidden, "let the agent have CAP_SYS_RESOURCE (a container: `--cap-add SYS_RESOURCE`), or start jobs here with --user-ns",
+		"this node withholds CAP_SYS_RESOURCE, without which nobody may read the resource limits of a process of user %d", t.UIDs[0])
+}
+
+// judgeMembers compares the two ways to find the tasks of a job. The freezer
+// knows them by the cgroup, CRIU by the tree of PID 1.
+func (j *jobFacts) judgeMembers(r *report) {
+	hosts := map[int]bool{}
+	for _, t := range j.Tasks {
+		hosts[t.Host] = true
+	}
+	var visited []int
+	for _, t := range j.Tasks {
+		if t.Job == 1 || hosts[t.PPid] {
+			continue
+		}
+		visited = append(visited, t.PPid)
+		r.add(VisitorInside, "wait for its end, or end it: `kill "+itoa(t.Host)+"`",
+			"%s was brought into the job by process %d from outside; a `migrate exec` still runs, and it cannot move with the job", t, t.PPid)
+	}
+	for _, p := range j.OutsideNamespace {
+		if !slices.Contains(visited, p.Pid) {
+			r.add(OutsideNamespace, "end it, or wait if it is a `migrate exec` that is just starting: `ps -o pid,args "+itoa(p.Pid)+"`",
+				"process %d (%s) of this node is in the job's cgroup but not in the job, and would be frozen with it", p.Pid, p.Comm)
+		}
+	}
+	for _, p := range j.OutsideCgroup {
+		if !slices.Contains(visited, p.PPid) {
+			r.add(OutsideCgroup, "put it back: `echo "+itoa(p.Pid)+" > "+j.FreezerDir+"/cgroup.procs`",
+				"%s is in the job but not in the job's cgroup, so that it would run on while the others are frozen", processName(p.Job, p.Comm))
+		}
+	}
+}

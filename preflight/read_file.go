@@ -1,0 +1,239 @@
+package preflight
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// holdings reads what one process holds.
+type holdings struct {
+	pid  int
+	init int // PID 1 of the job, whose root is the job's
+	view view
+}
+
+func (h holdings) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", h.pid, name) }
+
+// opened lists the descriptors, the working directory, the root and the program.
+func (h holdings) opened() ([]descriptor, error) {
+	dir, err := os.Open(h.proc("fd"))
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil && !gone(err) {
+		return nil, err
+	}
+	var list []descriptor
+	for _, name := range names {
+		n, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		d, err := h.descriptor(n)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+	}
+	for _, name := range []string{"cwd", "root", "exe"} {
+		f, err := h.file(h.proc(name))
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, descriptor{file: f, Number: -1})
+	}
+	return list, nil
+}
+
+func (h holdings) descriptor(n int) (descriptor, error) {
+	at := h.proc("fd/" + strconv.Itoa(n))
+	f, err := h.file(at)
+	if err != nil {
+		return descriptor{}, err
+	}
+	d := descriptor{file: f, Number: n}
+	info, err := statusOf(h.proc("fdinfo/" + strconv.Itoa(n)))
+	if err != nil {
+		return d, err
+	}
+	if flags, err := strconv.ParseInt(info["flags"], 8, 64); err == nil {
+		d.Flags = int(flags)
+	}
+	if f.kind() == unix.S_IFSOCK {
+		d.Proto = protocol(at)
+	}
+	if pid, err := strconv.Atoi(info["Pid"]); err == nil {
+		d.Pid = pid
+	}
+	return d, nil
+}
+
+// protocol asks sockfs for the name of a socket's protocol ("TCP", "MPTCP", …;
+// net/socket.c, sockfs_xattr_get).
+func protocol(path string) string {
+	buf := make([]byte, 64)
+	for {
+		n, err := unix.Getxattr(path, "system.sockprotoname", buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return ""
+		}
+		return strings.TrimRight(string(buf[:n]), "\x00")
+	}
+}
+
+// file looks at what a magic link of /proc leads to.
+func (h holdings) file(at string) (file, error) {
+	link, err := os.Readlink(at)
+	if err != nil {
+		return file{}, err
+	}
+	ino, err := look(at, 0)
+	if err != nil {
+		return file{}, err
+	}
+	f := file{inode: ino, Link: link}
+	if !strings.HasPrefix(link, "/") {
+		return f, nil
+	}
+	if m, ok := h.view.byID(ino.Mount); ino.MountIsKnown && !ok {
+		f.Magic = magic(at)
+	} else if ok && m.Type != "proc" && m.Type != "devpts" {
+		f.Name = h.standing(f)
+	}
+	return f, nil
+}
+
+// standing asks where the file's name leads in the job now. The kernel gives
+// the name without symbolic links.
+func (h holdings) standing(f file) standing {
+	if f.Links == 0 {
+		return nameHolds // the judge looks at the number of links first
+	}
+	found, err := look(fmt.Sprintf("/proc/%d/root%s", h.init, f.Link), unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return nameGone
+	case err == nil && found.key() != f.key():
+		return nameReused
+	}
+	return nameHolds
+}
+
+// look asks the kernel for what it knows of a file, without asking a file server.
+func look(path string, flags int) (inode, error) {
+	var st unix.Statx_t
+	for {
+		err := unix.Statx(unix.AT_FDCWD, path, flags|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR {
+			return inode{}, &os.PathError{Op: "statx", Path: path, Err: err}
+		}
+	}
+	return inode{
+		Mode: uint32(st.Mode), DevMajor: st.Dev_major, DevMinor: st.Dev_minor, RdevMajor: st.Rdev_major, RdevMinor: st.Rdev_minor,
+		Ino: st.Ino, Links: st.Nlink, Size: int64(st.Size), Allocated: int64(st.Blocks) * 512,
+		Mount: st.Mnt_id, MountIsKnown: st.Mask&unix.STATX_MNT_ID != 0,
+	}, nil
+}
+
+func magic(path string) int64 {
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(path, &st)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0
+		}
+		return int64(st.Type)
+	}
+}
+
+// mapped lists the mapped files, each once, and the kernel's areas by name.
+func (h holdings) mapped() ([]mapping, error) {
+	maps, err := os.Open(h.proc("maps"))
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer maps.Close()
+	var list []mapping
+	seen := map[mapLine]bool{}
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
+		span, line, ok := parseMapLine(lines.Text())
+		if !ok || seen[line] {
+			continue
+		}
+		seen[line] = true
+		m := mapping{Shared: line.Shared, Writable: line.Writable, file: file{Link: line.Name}}
+		if line.Inode != "0" {
+			m.file, err = h.file(h.proc("map_files/" + span))
+		}
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	if err := lines.Err(); err != nil && !gone(err) {
+		return nil, err
+	}
+	return list, nil
+}
+
+// mapLine is what a line of /proc/PID/maps says beyond the addresses.
+type mapLine struct {
+	Shared, Writable    bool
+	Device, Inode, Name string
+}
+
+// parseMapLine reads a line of /proc/PID/maps, see proc_pid_maps(5). Lines of
+// plain anonymous memory are not wanted. span is the name in map_files.
+func parseMapLine(text string) (span string, line mapLine, ok bool) {
+	f := strings.SplitN(text, " ", 6)
+	if len(f) < 6 || len(f[1]) != 4 {
+		return "", line, false
+	}
+	line = mapLine{Shared: f[1][3] == 's', Writable: f[1][1] == 'w', Device: f[3], Inode: f[4], Name: strings.TrimLeft(f[5], " ")}
+	if line.Inode == "0" && line.Name == "" {
+		return "", line, false
+	}
+	from, to, ok := strings.Cut(f[0], "-")
+	return trimZeros(from) + "-" + trimZeros(to), line, ok
+}
+
+// trimZeros turns an address of maps, which is padded, into one of map_files.
+func trimZeros(hex string) string {
+	if s := strings.TrimLeft(hex, "0"); s != "" {
+		return s
+	}
+	return "0"
+}

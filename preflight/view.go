@@ -1,0 +1,106 @@
+package preflight
+
+import (
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// view is what a job sees of the node: its mounts, and which of them lead to
+// the node's own files.
+type view struct {
+	mounts   []namespaces.MountPoint
+	declared map[string]string // target in the job → path on the node; what moves name by path
+}
+
+func newView(rec job.Record, mounts []namespaces.MountPoint) view {
+	v := view{mounts: mounts, declared: map[string]string{"/": orRoot(rec.Spec.Root)}}
+	for _, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
+		for _, b := range list {
+			v.declared[path.Clean(b.Target)] = path.Clean(b.Source)
+		}
+	}
+	return v
+}
+
+func orRoot(dir string) string {
+	if dir == "" {
+		return "/"
+	}
+	return path.Clean(dir)
+}
+
+// nodePath translates a path of the job to the node's. It reports false for
+// what lies on a mount of the job's own.
+func (v view) nodePath(p string) (string, bool) {
+	m, ok := v.mountOf(p)
+	if !ok {
+		return "", false
+	}
+	source, ok := v.declared[m.Target]
+	if !ok {
+		return "", false
+	}
+	rest, err := filepath.Rel(m.Target, p)
+	if err != nil {
+		return "", false
+	}
+	return path.Join(source, rest), true
+}
+
+// mountOf finds the mount that a path lies on: the innermost, and among those
+// stacked at one place the topmost.
+func (v view) mountOf(p string) (namespaces.MountPoint, bool) {
+	var found namespaces.MountPoint
+	ok := false
+	for _, m := range v.mounts {
+		if within(p, m.Target) && (!ok || len(m.Target) >= len(found.Target)) {
+			found, ok = m, true
+		}
+	}
+	return found, ok
+}
+
+// byID finds a mount by its number in mountinfo.
+func (v view) byID(id uint64) (namespaces.MountPoint, bool) {
+	name := strconv.FormatUint(id, 10)
+	i := slices.IndexFunc(v.mounts, func(m namespaces.MountPoint) bool { return m.ID == name })
+	if i < 0 {
+		return namespaces.MountPoint{}, false
+	}
+	return v.mounts[i], true
+}
+
+// byMove tells whether a move names the mount by its path.
+func (v view) byMove(m namespaces.MountPoint, userNS bool) bool {
+	if _, ok := v.declared[m.Target]; ok || m.Target == namespaces.IOMount {
+		return true
+	}
+	return userNS && slices.Contains(namespaces.Devices(), m.Target)
+}
+
+func within(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+}
+
+// network are the types of file systems that show several nodes the same files.
+var network = map[string]bool{
+	"nfs": true, "nfs4": true, "lustre": true, "gpfs": true, "beegfs": true, "beegfs_nodev": true, "ceph": true, "cifs": true,
+	"smb3": true, "afs": true, "orangefs": true, "pvfs2": true, "panfs": true, "wekafs": true, "9p": true, "virtiofs": true,
+	"glusterfs": true, "gfs2": true, "ocfs2": true, "dvs": true, "quobyte": true,
+}
+
+func isNetwork(fsType string) bool {
+	kind, sub, _ := strings.Cut(fsType, ".")
+	return network[fsType] || kind == "fuse" && sub != "" && sub != "overlayfs" && sub != "fuse-overlayfs"
+}
+
+// sameFamily takes the versions of one kind of file system for the same.
+func sameFamily(a, b string) bool {
+	return a == b || strings.TrimRight(a, "0123456789") == strings.TrimRight(b, "0123456789")
+}
