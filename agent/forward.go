@@ -48,11 +48,11 @@ func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job
 	return nil
 }
 
-// askAbout asks the node that a job moved to how it is now.
-func (a *Agent) askAbout(ctx context.Context, rec job.Record, c caller) (j api.Job, err error) {
-	t := transport.HTTPTransport(rec.MovedTo.Addr, rec.MovedTo.Node, a.id)
+// askAbout asks another node how a job is that has been there.
+func (a *Agent) askAbout(ctx context.Context, id job.ID, at job.Moved, c caller) (j api.Job, err error) {
+	t := transport.HTTPTransport(a.peerAddr(at.Node, at.Addr), at.Node, a.id)
 	defer t.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, "GET", "https://"+rec.MovedTo.Node+"/v1/jobs/"+string(rec.ID), nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", "https://"+at.Node+"/v1/jobs/"+string(id), nil)
 	if err != nil {
 		return j, err
 	}
@@ -63,10 +63,10 @@ func (a *Agent) askAbout(ctx context.Context, rec job.Record, c caller) (j api.J
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotFound { // forgotten there, which only an ended job can be
-		return api.Job{State: api.Exited, Node: rec.MovedTo.Node}, nil
+		return api.Job{State: api.Exited, Node: at.Node}, nil
 	}
 	if resp.StatusCode != http.StatusOK {
-		return j, fmt.Errorf("%s answers %s", rec.MovedTo.Node, resp.Status)
+		return j, fmt.Errorf("%s answers %s", at.Node, resp.Status)
 	}
 	return j, json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&j)
 }

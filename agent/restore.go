@@ -44,15 +44,16 @@ func (a *Agent) handleRestore(w http.ResponseWriter, r *http.Request, c caller) 
 
 // bringing is one restore of a job from a directory.
 type bringing struct {
-	a        *Agent
-	req      api.RestoreRequest
-	mode     timens.Mode
-	id       handoff.MoveID
-	tell     *account
-	manifest image.Manifest
-	cargo    cargo
-	rec      job.Record
-	landing  *landing
+	a         *Agent
+	req       api.RestoreRequest
+	mode      timens.Mode
+	id        handoff.MoveID
+	tell      *account
+	manifest  image.Manifest
+	cargo     cargo
+	rec       job.Record
+	landing   *landing
+	lastClaim int64
 }
 
 func (b *bringing) sizes(e *api.Event) {
@@ -78,28 +79,47 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 	return b.notAlive(ctx, c)
 }
 
-// notAlive refuses to bring back a job that has not ended.
+// notAlive refuses to bring back a job that has not ended, as far as this node,
+// the node that it moved to, or the one that brought it back last can tell.
 func (b *bringing) notAlive(ctx context.Context, c caller) error {
-	known, err := b.a.jobs.Get(b.rec.ID)
-	if errors.Is(err, job.ErrNotFound) {
-		return nil
-	}
+	claim, claimed, err := image.Claims(b.req.Dir)
 	if err != nil {
-		return err
+		return &api.Error{Code: api.Refused, Message: err.Error(), Where: "in " + b.req.Dir + ", saved"}
 	}
-	now := b.a.view(ctx, known)
-	if known.MovedTo != nil {
-		if now, err = b.a.askAbout(ctx, known, c); err != nil {
-			return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s moved to %s, and nobody can say whether it runs there: %v", known.ID, known.MovedTo.Node, err),
-				Hint: fmt.Sprintf("see that %s answers; if it is gone for good, `migrate rm %s` here makes this node forget that", known.MovedTo.Node, known.ID)}
+	b.lastClaim = claim.Epoch
+	if claimed && claim.Node != b.a.cfg.Node {
+		if err := b.endedOn(ctx, job.Moved{Node: claim.Node, Addr: claim.Addr}, c); err != nil {
+			return err
 		}
 	}
+	known, err := b.a.jobs.Get(b.rec.ID)
+	switch {
+	case errors.Is(err, job.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case known.MovedTo != nil:
+		return b.endedOn(ctx, *known.MovedTo, c)
+	}
+	return b.ended(b.a.view(ctx, known))
+}
+
+func (b *bringing) endedOn(ctx context.Context, node job.Moved, c caller) error {
+	now, err := b.a.askAbout(ctx, b.rec.ID, node, c)
+	if err != nil {
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s was last on %s, and nobody can say whether it runs there: %v", b.rec.ID, node.Node, err),
+			Hint: fmt.Sprintf("see that the agent of %s answers at %s; if that node is gone for good, remove the newest restored-*.json in %s", node.Node, node.Addr, b.req.Dir)}
+	}
+	return b.ended(now)
+}
+
+func (b *bringing) ended(now api.Job) error {
 	switch now.State {
 	case api.Exited, api.Saved, api.Lost:
 		return nil
 	}
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive (%s)", known.ID, now.State), Where: "on " + now.Node,
-		Hint: fmt.Sprintf("end it first, with `migrate kill -s KILL %s`", known.ID)}
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive (%s)", b.rec.ID, now.State), Where: "on " + now.Node,
+		Hint: fmt.Sprintf("end it first, with `migrate kill -s KILL %s`", b.rec.ID)}
 }
 
 func (b *bringing) run(ctx context.Context) (*api.Result, error) {
@@ -119,7 +139,7 @@ func (b *bringing) run(ctx context.Context) (*api.Result, error) {
 
 // restore runs the target's half of a move whose source is the directory.
 func (b *bringing) restore(ctx context.Context) error {
-	b.rec.Epoch = max(b.rec.Epoch, b.a.fence.Highest(string(b.rec.ID))) + 1
+	b.rec.Epoch = max(b.rec.Epoch, b.lastClaim, b.a.fence.Highest(string(b.rec.ID))) + 1
 	b.landing = newLanding(b.a, string(b.id), b.rec.ID)
 	extra, err := json.Marshal(savingExtra{Dir: b.req.Dir})
 	if err != nil {
@@ -138,7 +158,15 @@ func (b *bringing) restore(ctx context.Context) error {
 		return err
 	}
 	b.tell.enter(api.Resume, "")
-	return half.Commit(context.WithoutCancel(ctx))
+	claim := image.Claim{Node: b.a.cfg.Node, Addr: b.a.cfg.Listen, Epoch: b.rec.Epoch, At: time.Now()}
+	if err := image.Stake(b.req.Dir, claim); err != nil {
+		return errors.Join(err, half.Abort(context.WithoutCancel(ctx)))
+	}
+	err = half.Commit(context.WithoutCancel(ctx))
+	if half.State() == handoff.StateDropped {
+		err = errors.Join(err, image.Unstake(b.req.Dir, b.rec.Epoch))
+	}
+	return err
 }
 
 // fetch reads the directory and sets the clocks.

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/timens"
 )
@@ -88,6 +90,19 @@ func (s *Source) Thaw(ctx context.Context) error {
 	return nil
 }
 
+// saveQueues puts what CRIU does not carry beside its images.
+func (s *Source) saveQueues() error {
+	queues, err := mqueue.Save(s.Init)
+	if err != nil || len(queues) == 0 {
+		return err
+	}
+	data, err := json.Marshal(queues)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.Images(), image.QueuesName), data, 0o600)
+}
+
 // Images is the directory that Dump fills.
 func (s *Source) Images() string { return filepath.Join(s.Dir, "images") }
 
@@ -102,6 +117,9 @@ func (s *Source) Dump(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if err := os.MkdirAll(s.Images(), 0o700); err != nil {
+		return 0, err
+	}
+	if err := s.saveQueues(); err != nil {
 		return 0, err
 	}
 	req, run, err := s.request()

@@ -2,6 +2,12 @@ package preflight
 
 import (
 	"context"
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/job"
@@ -11,7 +17,177 @@ import (
 // OfJob looks at a running job whose PID 1 is initPID here, and at this node,
 // which is the source. It returns what the job asks of a target, and why it
 // cannot leave. It touches nothing. An error means that the job could not be
-// looked at.
+// looked at, for one because it has ended. c may be nil: no CRIU was found.
 func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgroup, c *criu.Client) (Needs, []Finding, error) {
-	return Needs{}, nil, nil
+	fail := func(err error) (Needs, []Finding, error) {
+		return Needs{}, nil, fmt.Errorf("look at job %s: %w", rec.ID, err)
+	}
+	kernel, err := kernelRelease()
+	if err != nil {
+		return fail(err)
+	}
+	facts, err := readJob(ctx, rec, initPID, cg)
+	if err != nil {
+		return fail(err)
+	}
+	var r report
+	version, err := probeCRIU(ctx, &r, c, kernel)
+	if err != nil {
+		return fail(err)
+	}
+	facts.judgeMounts(&r)
+	facts.judgeTasks(&r)
+	needs, err := facts.needs(rec)
+	if err != nil {
+		return fail(err)
+	}
+	needs.Kernel, needs.CRIU = kernel, version
+	needs.bound(rec)
+	return needs, r.findings(), nil
+}
+
+// probeCRIU asks CRIU for its version, which shows that it starts, and judges
+// it. The version is "" if there is none.
+func probeCRIU(ctx context.Context, r *report, c *criu.Client, kernel string) (string, error) {
+	if c == nil || c.Path() == "" {
+		r.add(CRIUMissing, "run scripts/setup (`make setup`) on this node, then restart its agent", "this node has no CRIU, so that jobs can neither leave nor arrive")
+		return "", nil
+	}
+	v, err := c.Version(ctx)
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		r.add(CRIUMissing, "run scripts/setup (`make setup`) on this node; `"+c.Path()+" check` tells more", "CRIU does not start on this node: %v", err)
+		return "", nil
+	}
+	judgeFloor(r, v, kernel)
+	return v.String(), nil
+}
+
+func judgeFloor(r *report, v criu.Version, kernel string) {
+	if floor, reason := criu.Floor(kernel); !v.AtLeast(floor) {
+		r.add(CRIUTooOld, "run scripts/setup (`make setup`) on this node, which installs a newer CRIU, then restart its agent",
+			"CRIU %s is too old for kernel %s, which needs %s: %s", v, kernel, floor, reason)
+	}
+}
+
+func (j *jobFacts) needs(rec job.Record) (Needs, error) {
+	n := Needs{
+		Arch: runtime.GOARCH, Root: rec.Spec.Root, Memory: j.memory(), Files: j.files(),
+		UserNS: rec.Spec.UserNS, UIDBase: rec.Spec.UIDBase,
+	}
+	if rec.Spec.Network.Bridged() {
+		n.Bridge = rec.Spec.Network.Mode
+	}
+	if dir, ok := j.view.nodePath(path.Join("/", rec.Spec.WorkDir)); ok {
+		n.WorkDir = dir
+	}
+	var err error
+	if n.CPU, err = cpuFlags(); err != nil {
+		return n, err
+	}
+	own, err := namespaces.MountTable(unix.Getpid())
+	if err != nil {
+		return n, err
+	}
+	n.Mounts = boundHere(rec, view{mounts: own})
+	return n, nil
+}
+
+// boundHere describes what is bound into the job from this node.
+func boundHere(rec job.Record, node view) []Mount {
+	var mounts []Mount
+	seen := map[string]bool{}
+	for _, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
+		for _, b := range list {
+			p := path.Clean(b.Source)
+			if seen[p] {
+				continue
+			}
+			seen[p] = true
+			m, _ := node.mountOf(p)
+			i, err := look(p, 0)
+			mounts = append(mounts, Mount{Path: p, Type: m.Type, Dir: err != nil || i.kind() == unix.S_IFDIR})
+		}
+	}
+	return mounts
+}
+
+// memory adds up what the target must have room for. Files of the node are not
+// in it: they come from the node's page cache there as here.
+func (j *jobFacts) memory() int64 {
+	total := j.TmpfsUsed
+	seen := map[[3]uint64]bool{}
+	shared := func(f file) {
+		if internal(f) && !seen[f.key()] {
+			seen[f.key()] = true
+			total += f.Allocated
+		}
+	}
+	for _, t := range j.Tasks {
+		total += t.Private
+		for _, d := range t.Opened {
+			shared(d.file)
+		}
+		for _, m := range t.Mapped {
+			shared(m.file)
+		}
+	}
+	return total
+}
+
+// files lists the node's files that the job holds, each once.
+func (j *jobFacts) files() []File {
+	found := map[string]File{}
+	for _, t := range j.Tasks {
+		for _, d := range t.Opened {
+			access := d.Flags & unix.O_ACCMODE
+			// CRIU leaves the size of a log alone, see should_check_size in criu/files-reg.c.
+			log := access == unix.O_WRONLY && d.Flags&unix.O_APPEND != 0
+			j.addFile(found, d.file, access != unix.O_RDONLY && d.Number >= 0, !log)
+		}
+		for _, m := range t.Mapped {
+			j.addFile(found, m.file, m.Shared && m.Writable, true)
+		}
+	}
+	list := make([]File, 0, len(found))
+	for _, f := range found {
+		list = append(list, f)
+	}
+	return list
+}
+
+func (j *jobFacts) addFile(found map[string]File, f file, written, sized bool) {
+	switch f.kind() {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFIFO, unix.S_IFLNK:
+	default:
+		return
+	}
+	p, ok := j.onNode(f)
+	if !ok {
+		return
+	}
+	size := int64(-1)
+	if sized && f.kind() == unix.S_IFREG {
+		size = f.Size
+	}
+	if old, ok := found[p]; ok {
+		size, written = max(size, old.Size), written || old.Written
+	}
+	found[p] = File{Path: p, Size: size, Mode: f.Mode, Inode: f.Ino, Written: written}
+}
+
+// onNode is the path on the node of a file that the target must have under it.
+func (j *jobFacts) onNode(f file) (string, bool) {
+	if f.Links == 0 || f.Name != nameHolds || !strings.HasPrefix(f.Link, "/") {
+		return "", false // carried in the images, or refused
+	}
+	if strings.HasPrefix(path.Base(f.Link), ".nfs") {
+		return "", false // an NFS client keeps it for us until we close it
+	}
+	if _, ok := j.view.byID(f.Mount); !ok && f.MountIsKnown {
+		return "", false
+	}
+	return j.view.nodePath(f.Link)
 }

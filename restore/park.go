@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore/pages"
 )
@@ -104,17 +106,23 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 			_ = f.Close() // opened for reading only
 		}
 	}()
+	init := 0
 	run.Notify = func(ctx context.Context, name string, pid int) error {
-		if name != "post-restore" {
-			return nil
+		switch name {
+		case "setup-namespaces":
+			init = pid
+		case "post-setup-namespaces": // mounted, limits set, nothing opened yet
+			return plan.makeQueues(init)
+		case "post-restore":
+			arrived <- pid
+			select {
+			case err := <-p.verdict:
+				return err
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
-		arrived <- pid
-		select {
-		case err := <-p.verdict:
-			return err
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return nil
 	}
 	_, err = client.Do(ctx, req, run.Run)
 	return err
@@ -148,6 +156,22 @@ func (p *Parked) Close() error { return p.server.Close() }
 // Progress is how much memory is in place, in bytes.
 func (p *Parked) Progress() (filled, total int64) { return p.server.Progress() }
 
+// makeQueues brings the POSIX message queues back, which CRIU does not.
+func (plan Plan) makeQueues(pid int) error {
+	data, err := os.ReadFile(filepath.Join(plan.Images, image.QueuesName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var queues []mqueue.Queue
+	if err := json.Unmarshal(data, &queues); err != nil {
+		return fmt.Errorf("message queues: %w", err)
+	}
+	return mqueue.Make(pid, queues)
+}
+
 // parkRun is a run of CRIU with the directories that it finds in our /proc/PID/fd
 // and that must stay open as long.
 type parkRun struct {
@@ -173,7 +197,7 @@ func (plan Plan) request() (*rpc.CriuReq, parkRun, error) {
 		ImagesDirFd:       proto.Int32(int32(images.Fd())),
 		WorkDirFd:         proto.Int32(int32(work.Fd())),
 		LogFile:           proto.String("restore.log"),
-		LogLevel:          proto.Int32(4),
+		LogLevel:          proto.Int32(2),
 		Root:              proto.String(plan.Chamber.RootDir),
 		RstSibling:        proto.Bool(true),
 		LazyPages:         proto.Bool(true),

@@ -20,10 +20,11 @@ const (
 
 	tarBlock  = 512
 	copyChunk = 1 << 20
-	// filePerm lets the root of the job's user namespace, who is nobody outside,
+	filePerm  = 0o600
+	// imagePerm lets the root of the job's user namespace, who is nobody outside,
 	// read what CRIU has it read. Who else gets to the files is up to the
 	// directories above.
-	filePerm = 0o644
+	imagePerm = 0o644
 )
 
 // ErrArchive is wrapped by every error about an archive that Pack would not
@@ -128,7 +129,7 @@ func (u *unpacker) file(h *tar.Header, r io.Reader) (err error) {
 		return err
 	}
 	path := filepath.Join(u.dir, h.Name)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, imagePerm)
 	if err != nil {
 		return err
 	}

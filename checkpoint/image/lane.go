@@ -36,3 +36,7 @@ func (r FileRange) Check() error {
 	}
 	return nil
 }
+
+// QueuesName is the file among CRIU's images that holds the job's POSIX message
+// queues, as package mqueue has them, in JSON. CRIU does not look at it.
+const QueuesName = "migrate-mqueue.json"

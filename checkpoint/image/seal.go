@@ -115,7 +115,7 @@ func checkListing(dir string, files []File) error {
 		listed[f.Name] = true
 	}
 	for _, e := range entries {
-		if isSeal(e.Name()) {
+		if isSeal(e.Name()) || isClaim(e.Name()) {
 			continue
 		}
 		if !listed[e.Name()] || !e.Type().IsRegular() {
@@ -158,7 +158,7 @@ func digestFiles(dir string) ([]File, error) {
 	var files []File
 	buf := make([]byte, copyChunk)
 	for _, e := range entries {
-		if isSeal(e.Name()) {
+		if isSeal(e.Name()) || isClaim(e.Name()) {
 			continue
 		}
 		file, err := digestDurable(filepath.Join(dir, e.Name()), e.Name(), buf)

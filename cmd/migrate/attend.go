@@ -8,8 +8,6 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
@@ -114,12 +112,12 @@ func (f *forward) one(ctx context.Context, sig syscall.Signal) error {
 		case ctx.Err() != nil:
 			return nil
 		case !outage(err):
-			f.tell(fmt.Sprintf("%s was not passed on: %v", unix.SignalName(sig), err))
+			f.tell(fmt.Sprintf("%s was not passed on: %v", signalName(int(sig)), err))
 			return nil
 		}
 		select {
 		case <-f.signals:
-			return &api.Error{Code: api.Cancelled, Message: fmt.Sprintf("%s was not passed on: %v", unix.SignalName(sig), err),
+			return &api.Error{Code: api.Cancelled, Message: fmt.Sprintf("%s was not passed on: %v", signalName(int(sig)), err),
 				Where: "runs on", Hint: fmt.Sprintf("migrate logs -f %s, or migrate kill %s, once the agent answers", f.job.ID, f.job.ID)}
 		default:
 		}
@@ -146,5 +144,5 @@ func unheard(j api.Job, sig syscall.Signal) bool {
 
 func unheardNote(j api.Job, sig syscall.Signal) string {
 	return fmt.Sprintf("the kernel drops %s, as PID 1 of job %s has no handler for it; `migrate kill -s KILL %s` ends the job, and one started with --init hears it",
-		unix.SignalName(sig), label(j), j.ID)
+		signalName(int(sig)), label(j), j.ID)
 }

@@ -888,6 +888,7 @@ static void handle_signals(void)
 	struct sigaction act = { .sa_handler = on_signal };
 	sigaction(SIGTERM, &act, NULL);
 	sigaction(SIGUSR1, &act, NULL);
+	signal(SIGPIPE, SIG_IGN); /* a failed write is a finding */
 }
 
 static void set_up(void)

@@ -79,6 +79,8 @@ func (j *job) until(t *testing.T, what string, ok func(Report) bool) Report {
 
 func (j *job) exit(t *testing.T) int {
 	t.Helper()
+	late := time.AfterFunc(30*time.Second, func() { _ = j.cmd.Process.Kill() })
+	defer late.Stop()
 	err := j.cmd.Wait()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
@@ -165,10 +167,10 @@ func TestDamageIsNoticed(t *testing.T) {
 		flags  []string
 		damage func(*job) error
 	}{
-		{"mem", 33, []string{"--mem", "8", "--check", "1000"}, func(j *job) error { return flip(j.cmd.Process.Pid, 8<<20) }},
-		{"hidden", 33, []string{"--mem", "8", "--check", "1000"}, func(j *job) error { return flip(j.cmd.Process.Pid, 64*4096) }},
+		{"mem", 33, []string{"--mem", "9", "--check", "1000"}, func(j *job) error { return flip(j.cmd.Process.Pid, 9<<20) }},
+		{"hidden", 33, []string{"--mem", "9", "--check", "1000"}, func(j *job) error { return flip(j.cmd.Process.Pid, 64*4096) }},
 		{"cow", 33, []string{"--tree", "1"}, func(j *job) error { return flip(j.child(t), 256*4096) }},
-		{"tree", 33, []string{"--tree", "2"}, func(j *job) error { return unix.Kill(j.child(t), unix.SIGKILL) }},
+		{"ring", 33, []string{"--tree", "2"}, func(j *job) error { return unix.Kill(j.child(t), unix.SIGKILL) }},
 	} {
 		j := run(t, append(c.flags, "--count")...)
 		j.until(t, "ready", ready)
@@ -215,7 +217,7 @@ func flip(pid int, size int64) error {
 	return err
 }
 
-// area finds a private anonymous mapping by its size.
+// area finds a private anonymous mapping by its size (8 MiB are the stacks of threads).
 func area(pid int, size int64) (int64, error) {
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {

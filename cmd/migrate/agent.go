@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent"
+)
+
+func newAgentCommand(s *shell) *cobra.Command {
+	cfg := agent.Config{Version: version()}
+	var peers []string
+	cmd := &cobra.Command{
+		Use:   "agent [flags]",
+		Short: "Be the agent of this node",
+		Long: `Runs the agent of this node, as root, until SIGTERM or SIGINT. At its start it
+finishes or undoes what an earlier agent has left in the middle. Jobs do not notice
+when it stops or starts. It logs to stderr.`,
+		Example: `  migrate agent
+  migrate agent --peer node-b=10.0.0.2:7707 --listen 10.0.0.1:7707`,
+		Args: takes(),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if cfg.Peers, err = parsePeers(peers); err != nil {
+				return usage(cmd, err)
+			}
+			cfg.Log = slog.New(slog.NewTextHandler(s.err, nil))
+			return interruptible(func(ctx context.Context, _ []string) error { return agent.Run(ctx, cfg) })(cmd, args)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&cfg.Node, "node", "", "`NAME` of this node (default: the one in the certificate)")
+	f.StringVar(&cfg.Listen, "listen", ":7707", "`HOST:PORT` to listen on for other nodes")
+	f.StringArrayVar(&peers, "peer", nil, "where the agent of another node is, `NAME=HOST:PORT`; may be given more than once")
+	f.StringVar(&cfg.PKIDir, "pki", "/etc/migrate/pki", "`DIR` with ca.crt, node.crt and node.key")
+	f.StringVar(&cfg.StateDir, "state", "/var/lib/migrate", "`DIR` for what must survive a restart of the node")
+	f.StringVar(&cfg.RunDir, "run", "/run/migrate", "`DIR` for what must not")
+	f.StringVar(&cfg.Socket, "socket", "", "socket for local users, `PATH` (default: agent.sock in the --run directory)")
+	f.StringVar(&cfg.CRIU, "criu", "", "`PATH` of criu (default: $MIGRATE_CRIU, the one that setup installed, or the one in PATH)")
+	return cmd
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+func newCheckpointCommand(s *shell) *cobra.Command {
+	var req api.CheckpointRequest
+	var show display
+	cmd := &cobra.Command{
+		Use:   "checkpoint [flags] JOB DIR",
+		Short: "Save a running job into a directory",
+		Long: `Saves a job into DIR, a new directory on the node where the job runs, signed by that
+node, and ends it there; with --leave-running the job goes on. migrate restore
+starts it again, on any node of the cluster that can read DIR.`,
+		Example: `  migrate checkpoint sim /scratch/sim.1
+  migrate checkpoint --leave-running sim /scratch/sim.2`,
+		Args: takes("JOB", "DIR"),
+		RunE: interruptible(func(ctx context.Context, args []string) error {
+			cwd, err := s.getwd()
+			if err != nil {
+				return err
+			}
+			req.Dir = absolute(cwd, args[1])
+			return s.checkpoint(ctx, args[0], req, show)
+		}),
+	}
+	cmd.Flags().BoolVar(&req.LeaveRunning, "leave-running", false, "let the job go on")
+	show.flags(cmd)
+	return cmd
+}
+
+func (s *shell) checkpoint(ctx context.Context, ref string, req api.CheckpointRequest, show display) error {
+	r, err := s.watch(show, func(tell func(api.Event)) (*api.Result, error) { return s.client().Checkpoint(ctx, ref, req, tell) })
+	if err != nil {
+		return interrupted(ctx, err, ref, "the checkpoint", "runs on, unless the checkpoint was complete already")
+	}
+	if !show.json && !show.quiet {
+		fmt.Fprintf(s.out, "job %s saved in %s: stood still for %s, whole checkpoint %s, %s read, %s written\n",
+			r.Job, r.Dir, span(r.StoodStill), span(r.Took), size(r.Read), size(r.Sent))
+	}
+	return cleanUpLeft(r)
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+func newRestoreCommand(s *shell) *cobra.Command {
+	var req api.RestoreRequest
+	var show display
+	var detach bool
+	cmd := &cobra.Command{
+		Use:   "restore [flags] DIR",
+		Short: "Start a job from a directory that it was saved in",
+		Long: `Starts a job on this node from DIR, where migrate checkpoint has saved it. Only
+images that a node of this cluster has signed are accepted.
+
+Without --detach, restore stays with the job as run does, and prints its output from
+the beginning of the job on. The clocks of the job go on from where they were at the
+checkpoint (continuous), or from there plus the time that has passed (elapsed).`,
+		Example: `  migrate restore /scratch/sim.1
+  migrate restore -d --clock elapsed /scratch/sim.1`,
+		Args: takes("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkClock(req.Clock); err != nil {
+				return usage(cmd, err)
+			}
+			cwd, err := s.getwd()
+			if err != nil {
+				return err
+			}
+			req.Dir = absolute(cwd, args[0])
+			req.Foreground = !detach && !show.json
+			return s.restore(cmd.Context(), req, show)
+		},
+	}
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "print the job's id and do not stay with it")
+	cmd.Flags().StringVar(&req.Clock, "clock", "continuous", "how clocks go on: continuous or elapsed, `MODE`")
+	show.flags(cmd)
+	cmd.Flags().Lookup("json").Usage += "; implies --detach"
+	return cmd
+}
+
+func (s *shell) restore(ctx context.Context, req api.RestoreRequest, show display) error {
+	starting, release := signal.NotifyContext(ctx, unlessIgnored(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)...)
+	defer release()
+	r, err := s.watch(show, func(tell func(api.Event)) (*api.Result, error) { return s.client().Restore(starting, req, tell) })
+	if err != nil && starting.Err() != nil {
+		return &api.Error{Code: api.Cancelled, Message: "interrupted; the agent calls the restore off", Hint: "migrate ps"}
+	}
+	if err != nil {
+		return err
+	}
+	if !req.Foreground {
+		if !show.json {
+			fmt.Fprintln(s.out, r.Job)
+		}
+		return cleanUpLeft(r)
+	}
+	signals, stop := catchSignals()
+	defer stop()
+	release()
+	if r.CleanupLeft != "" {
+		s.say("left behind: " + r.CleanupLeft)
+	}
+	j, err := s.client().Inspect(ctx, string(r.Job))
+	if err != nil {
+		return err
+	}
+	return s.attend(ctx, j, signals, show.quiet)
+}

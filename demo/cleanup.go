@@ -1,0 +1,195 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+const cleanUpTime = 40 * time.Second
+
+// cleanUp takes everything away that the demo has made, in good order as far as
+// that works and by force where it does not, and returns what is left all the same.
+func (d *demo) cleanUp(ctx context.Context) (left []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	d.stopFollowing()
+	for _, n := range d.nodes {
+		note(&left, n.removeJobs(ctx))
+	}
+	for _, n := range d.nodes {
+		note(&left, n.stop(ctx))
+	}
+	var groups []namespaces.Cgroup
+	for _, n := range d.nodes {
+		groups = append(groups, n.cgroups()...)
+		note(&left, n.sweep(ctx))
+	}
+	if d.network != nil {
+		note(&left, d.network.close())
+	}
+	note(&left, d.dirs.remove())
+	return append(left, remains(groups, d.dirs)...)
+}
+
+func note(left *[]string, err error) {
+	if err != nil {
+		*left = append(*left, err.Error())
+	}
+}
+
+// removeJobs ends and forgets the jobs on the node, as `migrate rm -f` does. A
+// job that is just leaving is tried again until it stays or is gone.
+func (n *node) removeJobs(ctx context.Context) error {
+	if n.agent == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
+	for {
+		jobs, err := n.client.Jobs(ctx)
+		var e *api.Error
+		if errors.As(err, &e) && e.Code == api.Unreachable {
+			return nil // the agent is gone, and the sweep has to do
+		}
+		busy := false
+		for _, j := range jobs {
+			if j.Here() {
+				err = errors.Join(err, n.client.Remove(ctx, string(j.ID), true))
+				busy = true
+			}
+		}
+		if err == nil && !busy {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil // the sweep has to do
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+const removeTime = 10 * time.Second
+
+// cgroups are those of the node's jobs, by their records.
+func (n *node) cgroups() []namespaces.Cgroup {
+	var groups []namespaces.Cgroup
+	s, err := job.OpenStore(filepath.Join(n.state, "jobs"))
+	if err != nil {
+		return nil // no agent has been here
+	}
+	recs, _ := s.List() // a damaged record is of no use here
+	for _, r := range recs {
+		if len(r.Cgroup) > 0 {
+			groups = append(groups, namespaces.Cgroup{Dirs: r.Cgroup})
+		}
+	}
+	return groups
+}
+
+// sweep ends by force what the agent has not: the jobs in their cgroups, then
+// every process in the node's network namespace, which shims are and CRIU is.
+func (n *node) sweep(ctx context.Context) error {
+	groups := n.cgroups()
+	var errs []error
+	for _, g := range groups {
+		errs = append(errs, g.Kill(ctx))
+	}
+	errs = append(errs, n.killAll(ctx))
+	for _, g := range groups {
+		errs = append(errs, g.Remove())
+	}
+	return errors.Join(errs...)
+}
+
+// killAll gives the processes in the node's network namespace a moment to end by
+// themselves, as a shim does when its job has ended.
+func (n *node) killAll(ctx context.Context) error {
+	for patience := 200; ; patience-- {
+		pids, err := n.processes()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			if patience > 0 {
+				break
+			}
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("kill process %d on %s: %w", pid, n.name, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("processes %v of %s do not end", pids, n.name)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// processes lists those in the node's network namespace.
+func (n *node) processes() ([]int, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(n.ns), &st); err != nil {
+		return nil, err
+	}
+	want := fmt.Sprintf("net:[%d]", st.Ino)
+	entries, err := os.ReadDir("/proc")
+	var pids []int
+	for _, e := range entries {
+		pid, notPid := strconv.Atoi(e.Name())
+		if notPid != nil || pid == os.Getpid() {
+			continue
+		}
+		if ns, err := os.Readlink(filepath.Join("/proc", e.Name(), "ns/net")); err == nil && ns == want {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
+// remains looks for what should be gone.
+func remains(groups []namespaces.Cgroup, d dirs) (left []string) {
+	for _, g := range groups {
+		for _, dir := range g.Dirs {
+			if _, err := os.Stat(dir); err == nil {
+				left = append(left, "cgroup "+dir)
+			}
+		}
+	}
+	for _, dir := range d.list() {
+		if _, err := os.Stat(dir); err == nil {
+			left = append(left, "directory "+dir)
+		}
+	}
+	slices.Sort(left)
+	return slices.Compact(left)
+}
+
+// mountsBeneath lists mount points at or below dir, the last mounted first.
+func mountsBeneath(dir string) []string {
+	table, err := namespaces.MountTable(os.Getpid())
+	if err != nil {
+		return nil
+	}
+	var points []string
+	for _, m := range table {
+		if m.Target == dir || strings.HasPrefix(m.Target, dir+"/") {
+			points = append(points, m.Target)
+		}
+	}
+	slices.Reverse(points)
+	return points
+}

@@ -1,0 +1,52 @@
+package demo
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// dirs are the two directories that hold everything of the demo.
+type dirs struct{ durable, volatile string }
+
+const dirPattern = "migrate-demo-*"
+
+// newDirs makes them. What is volatile goes to memory, as /run is on most
+// machines.
+func newDirs() (d dirs, err error) {
+	if d.durable, err = os.MkdirTemp("", dirPattern); err != nil {
+		return d, err
+	}
+	if d.volatile, err = os.MkdirTemp("/dev/shm", dirPattern); err != nil {
+		return d, errors.Join(err, d.remove())
+	}
+	return d, nil
+}
+
+func (d dirs) list() []string {
+	var l []string
+	for _, dir := range []string{d.durable, d.volatile} {
+		if dir != "" {
+			l = append(l, dir)
+		}
+	}
+	return l
+}
+
+// remove takes the directories away, and what is still mounted in them first.
+func (d dirs) remove() error {
+	var errs []error
+	for _, dir := range d.list() {
+		for _, m := range mountsBeneath(dir) {
+			if err := unix.Unmount(m, unix.MNT_DETACH); err != nil {
+				errs = append(errs, fmt.Errorf("unmount %s: %w", m, err))
+			}
+		}
+		if len(mountsBeneath(dir)) == 0 { // never into somebody else's files
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	return errors.Join(errs...)
+}

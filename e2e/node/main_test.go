@@ -1,0 +1,123 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/migrate-hpc/migrate/e2e/oracle"
+)
+
+// tools are the programs that every test here needs. They are made once.
+type tools struct {
+	dir     string // on a disk, open to every user, outside /tmp, which jobs have their own of
+	migrate string
+	criu    string
+	oracle  string
+	helper  string // testdata/helper
+}
+
+var shared tools
+
+func TestMain(m *testing.M) {
+	if os.Getenv(fakeCRIU) != "" {
+		answerAsOldCRIU()
+		return
+	}
+	code := m.Run()
+	if shared.dir != "" && code == 0 {
+		if err := os.RemoveAll(shared.dir); err != nil {
+			fmt.Fprintln(os.Stderr, "clean-up:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+var makeTools = sync.OnceValue(func() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	var err error
+	if shared.dir, err = os.MkdirTemp("/var/tmp", "migrate-node-"); err != nil {
+		return err
+	}
+	if err := os.Chmod(shared.dir, 0o755); err != nil {
+		return err
+	}
+	shared.helper = filepath.Join(shared.dir, "helper")
+	if err := build(ctx, shared.helper, "./testdata/helper"); err != nil {
+		return err
+	}
+	if shared.migrate = os.Getenv("MIGRATE_BIN"); shared.migrate == "" {
+		shared.migrate = filepath.Join(shared.dir, "migrate")
+		if err := build(ctx, shared.migrate, "../../cmd/migrate"); err != nil {
+			return err
+		}
+	}
+	built, err := oracle.Build(ctx)
+	if err != nil {
+		return err
+	}
+	// Its cache may be closed to users that a job's ids are mapped to.
+	data, err := os.ReadFile(built)
+	if err != nil {
+		return err
+	}
+	shared.oracle = filepath.Join(shared.dir, "oracle")
+	return os.WriteFile(shared.oracle, data, 0o755)
+})
+
+func build(ctx context.Context, out, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, text)
+	}
+	return nil
+}
+
+// need skips the test if the machine lacks something, with the reason; where CI
+// is set that is a failure.
+func need(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("these tests move real jobs; run without -short")
+	}
+	missing := prerequisites()
+	if missing == nil {
+		if err := makeTools(); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+}
+
+func prerequisites() error {
+	if os.Geteuid() != 0 {
+		return errors.New("not root: making namespaces and cgroups needs it")
+	}
+	for _, p := range []struct{ program, from string }{
+		{"ip", "iproute2"}, {"nft", "nftables"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"gcc", "gcc"}, {"catatonit", "catatonit"},
+	} {
+		if _, err := exec.LookPath(p.program); err != nil {
+			return fmt.Errorf("%s is not installed: apt-get install %s", p.program, p.from)
+		}
+	}
+	for _, path := range []string{os.Getenv("MIGRATE_CRIU"), "/usr/local/lib/migrate/criu/criu", "criu"} {
+		if found, err := exec.LookPath(path); path != "" && err == nil {
+			shared.criu = found
+			return nil
+		}
+	}
+	return errors.New("CRIU is not installed: make setup")
+}

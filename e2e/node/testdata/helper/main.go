@@ -1,0 +1,106 @@
+// Command helper is a job that does what the oracle does not: it is a Go program,
+// and it holds what a move must carry or refuse.
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+func main() {
+	switch os.Args[1] {
+	case "loopback":
+		check(loopback())
+	case "io_uring":
+		check(ring())
+	case "open":
+		_, err := os.OpenFile(os.Args[2], os.O_RDWR, 0)
+		check(err)
+		count()
+	case "hog":
+		hog()
+	}
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "HELPER FAIL", err)
+		os.Exit(33)
+	}
+}
+
+// count prints a number every 10 ms, for ever.
+func count() {
+	for i := 0; ; i++ {
+		fmt.Println("n", i)
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// loopback sends numbers through an established connection to itself and prints
+// what comes out.
+func loopback() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	out, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return err
+	}
+	in, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	go func() {
+		var b [8]byte
+		for i := uint64(0); ; i++ {
+			binary.LittleEndian.PutUint64(b[:], i)
+			_, err := out.Write(b[:])
+			check(err)
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	var b [8]byte
+	for i := uint64(0); ; i++ {
+		if _, err := io.ReadFull(in, b[:]); err != nil {
+			return err
+		}
+		if got := binary.LittleEndian.Uint64(b[:]); got != i {
+			return fmt.Errorf("%d came through the connection, want %d", got, i)
+		}
+		if i%10 == 0 {
+			fmt.Println("n", i/10)
+		}
+	}
+}
+
+// ring holds an io_uring, which CRIU cannot save.
+func ring() error {
+	var params [120]byte
+	const setup = 425
+	if _, _, errno := syscall.Syscall(setup, 4, uintptr(unsafe.Pointer(&params)), 0); errno != 0 {
+		return fmt.Errorf("io_uring_setup: %w", errno)
+	}
+	count()
+	return nil
+}
+
+// hog asks for ever more memory.
+func hog() {
+	var held [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := range b {
+			b[i] = byte(i)
+		}
+		held = append(held, b)
+		fmt.Println("n", len(held)-1)
+	}
+}

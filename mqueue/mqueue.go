@@ -1,0 +1,171 @@
+package mqueue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Queue is a POSIX message queue with its content.
+type Queue struct {
+	Name        string    `json:"name"` // without the slash
+	Mode        uint32    `json:"mode"`
+	UID         uint32    `json:"uid"` // as the node sees it
+	GID         uint32    `json:"gid"`
+	MaxMessages int64     `json:"max_messages"`
+	MessageSize int64     `json:"message_size"` // the largest, bytes
+	Messages    []Message `json:"messages,omitempty"`
+}
+
+// Message is one message; those of a Queue are in the order of receiving.
+type Message struct {
+	Priority uint32 `json:"priority"`
+	Data     []byte `json:"data"`
+}
+
+// Bounds of what is believed about a queue; the kernel's own are lower
+// (include/linux/ipc_namespace.h, HARD_MSGMAX and HARD_MSGSIZEMAX).
+const (
+	maxQueues   = 4096
+	maxMessages = 65536
+	maxSize     = 16 << 20
+)
+
+// Save reads the queues of a frozen job, whose PID 1 is given.
+func Save(pid int) ([]Queue, error) {
+	dir := fmt.Sprintf("/proc/%d/root/dev/mqueue", pid)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("message queues: %w", err)
+	}
+	var queues []Queue
+	for _, e := range entries {
+		q, err := save(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("message queue %s: %w", e.Name(), err)
+		}
+		queues = append(queues, q)
+	}
+	return queues, nil
+}
+
+func save(path string) (q Queue, err error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return q, err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return q, err
+	}
+	attr, err := getattr(fd)
+	if err != nil {
+		return q, err
+	}
+	q = Queue{Name: filepath.Base(path), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MaxMessages: attr.maxMessages, MessageSize: attr.messageSize}
+	err = q.drain(fd)
+	// Whatever happened, what was taken out goes back.
+	return q, errors.Join(err, q.fill(fd))
+}
+
+func (q *Queue) drain(fd int) error {
+	buf := make([]byte, q.MessageSize)
+	for {
+		n, prio, err := receive(fd, buf)
+		if err == syscall.EAGAIN {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		q.Messages = append(q.Messages, Message{Priority: prio, Data: append([]byte(nil), buf[:n]...)})
+	}
+}
+
+func (q *Queue) fill(fd int) error {
+	for i, m := range q.Messages {
+		if err := send(fd, m.Data, m.Priority); err != nil {
+			return fmt.Errorf("send message %d of %d: %w", i+1, len(q.Messages), err)
+		}
+	}
+	return nil
+}
+
+// Make creates the queues in the ipc namespace of pid.
+func Make(pid int, queues []Queue) error {
+	if err := check(queues); err != nil || len(queues) == 0 {
+		return err
+	}
+	return inIPC(pid, func() error {
+		for _, q := range queues {
+			if err := q.make(); err != nil {
+				return fmt.Errorf("message queue %s: %w", q.Name, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (q Queue) make() (err error) {
+	fd, err := create(q.Name, q.MaxMessages, q.MessageSize)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	if err := q.fill(fd); err != nil {
+		return err
+	}
+	if err := unix.Fchown(fd, int(q.UID), int(q.GID)); err != nil {
+		return err
+	}
+	return unix.Fchmod(fd, q.Mode)
+}
+
+// check refuses what no Save would have written.
+func check(queues []Queue) error {
+	if len(queues) > maxQueues {
+		return fmt.Errorf("%d message queues", len(queues))
+	}
+	for _, q := range queues {
+		switch {
+		case q.Name == "" || q.Name == "." || q.Name == ".." || strings.ContainsAny(q.Name, "/\x00") || len(q.Name) > 255:
+			return fmt.Errorf("a message queue cannot be called %q", q.Name)
+		case q.MaxMessages < 1 || q.MaxMessages > maxMessages || q.MessageSize < 1 || q.MessageSize > maxSize || int64(len(q.Messages)) > q.MaxMessages:
+			return fmt.Errorf("message queue %s: sizes out of range", q.Name)
+		}
+	}
+	return nil
+}
+
+// Notified names a queue of the job for which a task has asked to be notified,
+// which does not survive a checkpoint; "" if there is none.
+func Notified(pid int) (string, error) {
+	dir := fmt.Sprintf("/proc/%d/root/dev/mqueue", pid)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			continue // gone meanwhile
+		}
+		_, who, found := strings.Cut(string(data), "NOTIFY_PID:")
+		if found && strings.TrimSpace(who) != "0" {
+			return e.Name(), nil
+		}
+	}
+	return "", nil
+}

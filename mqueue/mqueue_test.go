@@ -1,0 +1,102 @@
+package mqueue
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inNamespaces starts a process with ipc and mount namespaces of its own and an
+// mqueue file system in them.
+func inNamespaces(t *testing.T) int {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root to make an ipc namespace")
+	}
+	cmd := exec.Command("sh", "-c", "mount --make-rprivate / && mkdir -p /dev/mqueue && mount -t mqueue mqueue /dev/mqueue && echo ready && exec sleep 60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWIPC | unix.CLONE_NEWNS}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	var word string
+	if _, err := fmt.Fscan(out, &word); err != nil {
+		t.Fatalf("mount mqueue: %v", err)
+	}
+	return cmd.Process.Pid
+}
+
+var sample = []Queue{
+	{Name: "empty", Mode: 0o640, UID: 1000, GID: 100, MaxMessages: 3, MessageSize: 16},
+	{Name: "full", Mode: 0o600, MaxMessages: 4, MessageSize: 64, Messages: []Message{
+		{Priority: 9, Data: []byte("first")}, {Priority: 9, Data: []byte("second")}, {Priority: 1, Data: []byte{}}, {Priority: 0, Data: []byte("last")}}},
+}
+
+func TestQueuesComeBackAsTheyWere(t *testing.T) {
+	from, to := inNamespaces(t), inNamespaces(t)
+	if err := Make(from, sample); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // saving changes nothing
+		saved, err := Save(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, saved)
+	}
+	saved, err := Save(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Make(to, saved); err != nil {
+		t.Fatal(err)
+	}
+	if saved, err = Save(to); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, saved)
+}
+
+func compare(t *testing.T, got []Queue) {
+	t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(sample) {
+		t.Fatalf("got  %v\nwant %v", got, sample)
+	}
+}
+
+func TestAQueueThatNobodySavedIsRefused(t *testing.T) {
+	for _, q := range []Queue{
+		{Name: "../up", MaxMessages: 1, MessageSize: 1},
+		{Name: "", MaxMessages: 1, MessageSize: 1},
+		{Name: "big", MaxMessages: 1, MessageSize: maxSize + 1},
+		{Name: "many", MaxMessages: 1, MessageSize: 8, Messages: make([]Message, 2)},
+	} {
+		if err := Make(os.Getpid(), []Queue{q}); err == nil {
+			t.Errorf("%+v was accepted", q)
+		}
+	}
+}
+
+func TestAnOpenNotificationIsNoticed(t *testing.T) {
+	pid := inNamespaces(t)
+	if err := Make(pid, sample); err != nil {
+		t.Fatal(err)
+	}
+	if name, err := Notified(pid); name != "" || err != nil {
+		t.Fatal(name, err)
+	}
+}

@@ -1,0 +1,152 @@
+package preflight
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// judgeDirection compares two versions of CRIU. Its images go from old to new
+// only. "" is a version that is not known, which has been told of elsewhere.
+func judgeDirection(r *report, source, target string) {
+	if source == "" || target == "" {
+		return
+	}
+	if s, t := parseVersion(source), parseVersion(target); !t.AtLeast(s) {
+		r.add(CRIUOlder, fmt.Sprintf("run scripts/setup (`make setup`) on this node to install CRIU %s or newer, then restart its agent", s),
+			"this node has CRIU %s and the source has %s; an older CRIU need not understand the images of a newer one", t, s)
+	}
+}
+
+func parseVersion(s string) criu.Version {
+	var v criu.Version
+	_, _ = fmt.Sscanf(s, "%d.%d.%d", &v.Major, &v.Minor, &v.Sub) // what is left out is 0
+	return v
+}
+
+func (f nodeFacts) judge(r *report, n Needs) {
+	if f.Arch != n.Arch {
+		r.add(ArchDiffers, "move the job to a node with "+n.Arch+" processors", "this node's processor is %s and the job's program is running on %s", f.Arch, n.Arch)
+	} else {
+		f.judgeCPU(r, n.CPU)
+	}
+	f.judgeKernel(r, n)
+	f.judgeMemory(r, n)
+	if !f.Root {
+		r.add(RootMissing, "copy it here: `rsync -aHAXS SOURCE:"+n.Root+"/ "+n.Root+"/`, or have it on a shared file system",
+			"the job's root %s is no directory of this node", n.Root)
+	}
+	if f.Root && !f.WorkDir {
+		r.add(WorkDirMissing, "make it: `mkdir -p "+n.WorkDir+"`, or mount the file system that it is on",
+			"the job's work directory %s is no directory of this node", n.WorkDir)
+	}
+	if !f.Bridge {
+		r.add(BridgeMissing, fmt.Sprintf("make it: `ip link add %[1]s type bridge && ip link set %[1]s up`, and attach the link that leads to the job's network: `ip link set LINK master %[1]s`", n.Bridge),
+			"this node has no bridge %s, which the job's interface hangs on", n.Bridge)
+	}
+}
+
+func (f nodeFacts) judgeCPU(r *report, flags []string) {
+	missing := slices.DeleteFunc(slices.Clone(flags), func(s string) bool { return slices.Contains(f.CPU, s) })
+	if len(missing) > 0 {
+		r.add(CPUFlagsMissing, "move the job to a node with the same or a newer processor, or start such jobs on the oldest nodes",
+			"this node's processor lacks features of the source's, which programs and libraries may have found there and use: %.500s", strings.Join(missing, " "))
+	}
+}
+
+func (f nodeFacts) judgeKernel(r *report, n Needs) {
+	for kind, ok := range f.Namespaces {
+		if ok || kind == "user" && !n.UserNS {
+			continue
+		}
+		limit := map[string]string{"mnt": "mnt", "pid": "pid", "net": "net", "ipc": "ipc", "uts": "uts", "user": "user", "time": "time", "cgroup": "cgroup"}[kind]
+		r.add(NamespacesDisabled, fmt.Sprintf("allow them: `sysctl -w user.max_%s_namespaces=65536`; if there is no such setting, install a kernel of 5.6 or newer that has them", limit),
+			"this node makes no %s namespaces, which the job lives in", kind)
+	}
+	if !f.Userfaultfd {
+		r.add(UserfaultfdMissing, "install a kernel with CONFIG_USERFAULTFD; those of the distributions have it",
+			"the kernel of this node (%s) has no userfaultfd, by which the job's memory comes in", f.Kernel)
+	}
+}
+
+// judgeMemory asks for a tenth more than the job has: page tables, the
+// bookkeeping of the pages that arrive, and what the job writes meanwhile.
+func (f nodeFacts) judgeMemory(r *report, n Needs) {
+	want := n.Memory + n.Memory/10
+	if f.Available < want {
+		r.add(MemoryShort, "end or move other jobs here, or choose another node; `free -m` shows what is in use",
+			"the job needs %d MiB of memory and this node has %d MiB available", want>>20, f.Available>>20)
+	}
+	if f.Room < want {
+		r.add(MemoryShort, fmt.Sprintf("enlarge it: `mount -o remount,size=%dm %s`, or let the agent use another tmpfs", (want+want/4)>>20, f.MemoryDir),
+			"%s has %d MiB free, and the job's memory arrives there: %d MiB", f.MemoryDir, f.Room>>20, want>>20)
+	}
+}
+
+func judgeMount(r *report, m Mount, here seenMount) {
+	switch {
+	case !here.Exists:
+		make := "mkdir -p " + m.Path
+		if !m.Dir {
+			make = "touch " + m.Path
+		}
+		r.add(MountMissing, fmt.Sprintf("mount or copy it here as it is on the source (%s), or at least make it: `%s`", m.Type, make),
+			"%s, which the source binds into the job, does not exist on this node", m.Path)
+	case here.Dir != m.Dir:
+		r.add(MountMissing, "make it the same on both nodes", "%s, which the source binds into the job, is a directory on one node and a file on the other", m.Path)
+	case isNetwork(m.Type) && !sameFamily(m.Type, here.Type):
+		r.add(MountMissing, fmt.Sprintf("mount it: `mount %s` if /etc/fstab has it; `findmnt %s` on the source shows how", m.Path, m.Path),
+			"%s is on a shared file system (%s) on the source, and here on %s: the job would not find its files", m.Path, m.Type, orUnknown(here.Type))
+	}
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "another one"
+	}
+	return s
+}
+
+// idRange is how many ids a job in a user namespace has, see
+// namespaces.PrivateMap.
+const idRange = 1 << 16
+
+// judgeJobs compares the job with those that are here.
+func judgeJobs(r *report, n Needs, rec job.Record, here []job.Record) {
+	for _, other := range here {
+		if !other.Here() {
+			continue
+		}
+		if other.ID == rec.ID {
+			r.add(JobHere, fmt.Sprintf("see what it is: `migrate inspect %s` on this node; if it is a copy that must go: `migrate rm -f %s`", rec.ID, rec.ID),
+				"a job %s runs on this node already", rec.ID)
+			continue
+		}
+		if n.UserNS && other.Spec.UserNS && overlap(n.UIDBase, other.Spec.UIDBase) {
+			r.add(UIDRangeTaken, "wait for the end of job "+string(other.ID)+", or choose another node",
+				"the job's user ids are mapped to %d and up, which job %s has on this node: each could touch the other's processes", n.UIDBase, other.ID)
+		}
+		if sameAddress(rec.Spec.Network, other.Spec.Network) {
+			r.add(AddressTaken, "wait for the end of job "+string(other.ID)+", or choose another node",
+				"address %s is in use on bridge %s of this node, by job %s", rec.Spec.Network.Address, rec.Spec.Network.Mode, other.ID)
+		}
+	}
+}
+
+func overlap(a, b uint32) bool {
+	x, y := int64(a), int64(b)
+	return x < y+idRange && y < x+idRange
+}
+
+func sameAddress(a, b job.Network) bool {
+	if !a.Bridged() || a.Mode != b.Mode {
+		return false
+	}
+	x, err := netip.ParsePrefix(a.Address)
+	y, err2 := netip.ParsePrefix(b.Address)
+	return err == nil && err2 == nil && x.Addr() == y.Addr()
+}

@@ -1,0 +1,131 @@
+package preflight
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// nodeFacts is a target as it was seen once.
+type nodeFacts struct {
+	Arch, Kernel  string
+	CPU           []string
+	Available     int64 // bytes of memory that can be had without swapping
+	Room          int64 // bytes free where images and pages go
+	MemoryDir     string
+	Namespaces    map[string]bool // kind → there are any, and some may be made
+	Userfaultfd   bool
+	Bridge        bool // the one that the job asks for is there
+	Root, WorkDir bool // those are directories
+	Mounts        view
+}
+
+func readNode(n Needs, memoryDir string) (nodeFacts, error) {
+	f := nodeFacts{Arch: runtime.GOARCH, MemoryDir: memoryDir, Namespaces: namespaceKinds(), Userfaultfd: hasUserfaultfd()}
+	var err error
+	if f.Kernel, err = kernelRelease(); err != nil {
+		return f, err
+	}
+	if f.CPU, err = cpuFlags(); err != nil {
+		return f, err
+	}
+	if f.Available, err = availableMemory(); err != nil {
+		return f, err
+	}
+	if f.Room, err = roomIn(memoryDir); err != nil {
+		return f, err
+	}
+	f.Bridge = n.Bridge == "" || namespaces.BridgeExists(n.Bridge)
+	f.Root = n.Root == "" || isDir(n.Root)
+	f.WorkDir = n.WorkDir == "" || isDir(n.WorkDir)
+	for _, m := range n.Mounts {
+		_, _ = os.Stat(m.Path) // has an automounter mount it
+	}
+	mounts, err := namespaces.MountTable(os.Getpid())
+	f.Mounts = view{mounts: mounts}
+	return f, err
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
+
+func availableMemory() (int64, error) {
+	info, err := statusOf("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	text, ok := info["MemAvailable"]
+	if !ok {
+		return 0, errors.New("/proc/meminfo tells no MemAvailable")
+	}
+	return kilobytes(text), nil
+}
+
+func roomIn(dir string) (int64, error) {
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &st)
+		if err == nil {
+			return int64(st.Bavail) * int64(st.Bsize), nil
+		}
+		if err != unix.EINTR {
+			return 0, fmt.Errorf("room in %s: %w", dir, err)
+		}
+	}
+}
+
+// namespaceKinds tells which kinds of namespaces can be made here.
+func namespaceKinds() map[string]bool {
+	kinds := map[string]bool{}
+	for _, k := range namespaces.Kinds {
+		_, err := os.Lstat("/proc/self/ns/" + k)
+		kinds[k] = err == nil && limitOf(k) != 0
+	}
+	return kinds
+}
+
+// limitOf reads how many namespaces of a kind may be made, see namespaces(7).
+// Kernels without the limit have none.
+func limitOf(kind string) int64 {
+	data, err := os.ReadFile("/proc/sys/user/max_" + kind + "_namespaces")
+	if err != nil {
+		return -1
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+func hasUserfaultfd() bool {
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+	if errno == 0 {
+		_ = unix.Close(int(fd)) // nothing was written
+	}
+	return errno != unix.ENOSYS
+}
+
+// seenMount is what there is on the target where the source has a mount.
+type seenMount struct {
+	Exists, Dir bool
+	Type        string // of the file system there
+}
+
+func (f nodeFacts) mount(path string) seenMount {
+	st, err := os.Stat(path)
+	if err != nil {
+		return seenMount{}
+	}
+	m, _ := f.Mounts.mountOf(path)
+	return seenMount{Exists: true, Dir: st.IsDir(), Type: m.Type}
+}
