@@ -116,6 +116,10 @@ func (l *landing) Prepare(ctx context.Context) error {
 	return l.park(ctx, rec)
 }
 
+// parkTime bounds a restore, during which the job stands still. It does not grow
+// with the job's memory, which comes after it.
+const parkTime = 60 * time.Second
+
 // park starts a shim in a cgroup of the job's own and has it restore.
 func (l *landing) park(ctx context.Context, rec job.Record) error {
 	if _, err := l.a.shimOf(l.job).Status(ctx); !errors.Is(err, shim.ErrGone) {
@@ -146,6 +150,8 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 			}
 		}()
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, parkTime, fmt.Errorf("CRIU did not finish the restore within %v", parkTime))
+	defer cancel()
 	err = client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg.RootDir()), Volatile: l.memory()})
 	if err == nil {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -29,6 +30,9 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err := reachable(c, req.Spec); err != nil {
 		return &api.Error{Code: api.Usage, Message: err.Error()}
 	}
+	if err := workDirExists(req.Spec); err != nil {
+		return err
+	}
 	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
 	if err := a.settle(&rec); err != nil {
 		return &api.Error{Code: api.Failed, Message: err.Error()}
@@ -37,6 +41,21 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 		return &api.Error{Code: api.Failed, Message: err.Error(), Hint: "nothing was started"}
 	}
 	return a.replyJob(r.Context(), w, rec.ID)
+}
+
+// workDirExists catches what happens to everybody once: the job's /tmp is its own
+// and empty, so a directory in the node's is not there.
+func workDirExists(s job.Spec) error {
+	if !strings.HasPrefix(s.WorkDir, "/tmp/") {
+		return nil
+	}
+	for _, b := range s.Binds {
+		if s.WorkDir == b.Target || strings.HasPrefix(s.WorkDir, b.Target+"/") {
+			return nil
+		}
+	}
+	return &api.Error{Code: api.Usage, Message: fmt.Sprintf("the work directory %s does not exist in the job, whose /tmp is its own and empty", s.WorkDir),
+		Hint: fmt.Sprintf("name another directory with -w, or let the job see this one with --bind %s", s.WorkDir)}
 }
 
 // launch starts a job that nobody knows yet. When it fails nothing is left.

@@ -115,7 +115,30 @@ func (a *Agent) handleInspect(w http.ResponseWriter, r *http.Request, _ caller, 
 	v.Namespaces, _ = namespaces.Of(v.Init)
 	v.Pids, _ = pidmap.InNamespace(v.Init)
 	v.Clocks = clocksOf(v.Init)
+	v.Caught = caughtBy(v.Init)
 	return reply(w, v)
+}
+
+// caughtBy is the mask of signals that a process handles or blocks; PID 1 of a
+// pid namespace gets no others but SIGKILL and SIGSTOP.
+func caughtBy(pid int) *uint64 {
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		return nil
+	}
+	var mask uint64
+	for line := range strings.Lines(string(data)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "SigCgt" && name != "SigBlk" {
+			continue
+		}
+		bits, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err != nil {
+			return nil
+		}
+		mask |= bits
+	}
+	return &mask
 }
 
 func clocksOf(pid int) *api.Clocks {

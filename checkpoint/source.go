@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/timens"
 )
@@ -90,19 +88,6 @@ func (s *Source) Thaw(ctx context.Context) error {
 	return nil
 }
 
-// saveQueues puts what CRIU does not carry beside its images.
-func (s *Source) saveQueues() error {
-	queues, err := mqueue.Save(s.Init)
-	if err != nil || len(queues) == 0 {
-		return err
-	}
-	data, err := json.Marshal(queues)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(s.Images(), image.QueuesName), data, 0o600)
-}
-
 // Images is the directory that Dump fills.
 func (s *Source) Images() string { return filepath.Join(s.Dir, "images") }
 
@@ -122,13 +107,23 @@ func (s *Source) Dump(ctx context.Context) (time.Duration, error) {
 	if err := s.saveQueues(); err != nil {
 		return 0, err
 	}
+	queues, queueMount, err := s.openQueues()
+	if err != nil {
+		return 0, err
+	}
 	req, run, err := s.request()
 	if err != nil {
 		return 0, err
 	}
 	defer run.close()
+	for _, q := range queues {
+		req.Opts.External = append(req.Opts.External, q.key)
+	}
 	res, err := s.CRIU.DumpLazy(ctx, req, run.Run)
 	if err != nil {
+		return res.Took, err
+	}
+	if err := s.nameQueues(queues, queueMount); err != nil {
 		return res.Took, err
 	}
 	return res.Took, image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)

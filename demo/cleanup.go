@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -32,16 +29,15 @@ func (d *demo) cleanUp(ctx context.Context) (left []string) {
 	for _, n := range d.nodes {
 		note(&left, n.stop(ctx))
 	}
-	var groups []namespaces.Cgroup
+	names := cgroupNames(d.nodes)
 	for _, n := range d.nodes {
-		groups = append(groups, n.cgroups()...)
-		note(&left, n.sweep(ctx))
+		note(&left, n.sweep(ctx, findCgroups(names)))
 	}
 	if d.network != nil {
 		note(&left, d.network.close())
 	}
 	note(&left, d.dirs.remove())
-	return append(left, remains(groups, d.dirs)...)
+	return append(left, remains(names, d.dirs)...)
 }
 
 func note(left *[]string, err error) {
@@ -84,26 +80,9 @@ func (n *node) removeJobs(ctx context.Context) error {
 
 const removeTime = 10 * time.Second
 
-// cgroups are those of the node's jobs, by their records.
-func (n *node) cgroups() []namespaces.Cgroup {
-	var groups []namespaces.Cgroup
-	s, err := job.OpenStore(filepath.Join(n.state, "jobs"))
-	if err != nil {
-		return nil // no agent has been here
-	}
-	recs, _ := s.List() // a damaged record is of no use here
-	for _, r := range recs {
-		if len(r.Cgroup) > 0 {
-			groups = append(groups, namespaces.Cgroup{Dirs: r.Cgroup})
-		}
-	}
-	return groups
-}
-
 // sweep ends by force what the agent has not: the jobs in their cgroups, then
 // every process in the node's network namespace, which shims are and CRIU is.
-func (n *node) sweep(ctx context.Context) error {
-	groups := n.cgroups()
+func (n *node) sweep(ctx context.Context, groups []namespaces.Cgroup) error {
 	var errs []error
 	for _, g := range groups {
 		errs = append(errs, g.Kill(ctx))
@@ -158,38 +137,4 @@ func (n *node) processes() ([]int, error) {
 		}
 	}
 	return pids, err
-}
-
-// remains looks for what should be gone.
-func remains(groups []namespaces.Cgroup, d dirs) (left []string) {
-	for _, g := range groups {
-		for _, dir := range g.Dirs {
-			if _, err := os.Stat(dir); err == nil {
-				left = append(left, "cgroup "+dir)
-			}
-		}
-	}
-	for _, dir := range d.list() {
-		if _, err := os.Stat(dir); err == nil {
-			left = append(left, "directory "+dir)
-		}
-	}
-	slices.Sort(left)
-	return slices.Compact(left)
-}
-
-// mountsBeneath lists mount points at or below dir, the last mounted first.
-func mountsBeneath(dir string) []string {
-	table, err := namespaces.MountTable(os.Getpid())
-	if err != nil {
-		return nil
-	}
-	var points []string
-	for _, m := range table {
-		if m.Target == dir || strings.HasPrefix(m.Target, dir+"/") {
-			points = append(points, m.Target)
-		}
-	}
-	slices.Reverse(points)
-	return points
 }

@@ -11,15 +11,14 @@ import (
 // dirs are the two directories that hold everything of the demo.
 type dirs struct{ durable, volatile string }
 
-const dirPattern = "migrate-demo-*"
-
 // newDirs makes them. What is volatile goes to memory, as /run is on most
 // machines.
 func newDirs() (d dirs, err error) {
-	if d.durable, err = os.MkdirTemp("", dirPattern); err != nil {
+	pattern := fmt.Sprintf("migrate-demo-%d-*", os.Getpid())
+	if d.durable, err = os.MkdirTemp("", pattern); err != nil {
 		return d, err
 	}
-	if d.volatile, err = os.MkdirTemp("/dev/shm", dirPattern); err != nil {
+	if d.volatile, err = os.MkdirTemp("/dev/shm", pattern); err != nil {
 		return d, errors.Join(err, d.remove())
 	}
 	return d, nil

@@ -44,7 +44,7 @@ type Check struct {
 // Judge compares what was seen with what must be.
 func Judge(e Evidence) []Check {
 	if len(e.Lines) == 0 {
-		return []Check{{"counter", "no line", "the job has written nothing", false}}
+		return []Check{{"its counter", "no line", "it has written nothing", false}}
 	}
 	return []Check{e.counter(), e.output(), e.clock(), e.memory(), e.pid(), e.host(), e.places()}
 }
@@ -78,18 +78,18 @@ func (e Evidence) counter() Check {
 			gaps--
 		}
 	}
-	found := fmt.Sprintf("1 to %d: %d missing, %d twice", top, gaps, doubles)
+	found := fmt.Sprintf("1 to %d, %d missing, %d twice", top, gaps, doubles)
 	if back > 0 {
 		found += fmt.Sprintf(", %d back", back)
 	}
-	return Check{"counter", found, "no line was lost or repeated", gaps == 0 && doubles == 0 && back == 0}
+	return Check{"its counter", found, "no line lost or repeated", gaps == 0 && doubles == 0 && back == 0}
 }
 
 // output checks that what was followed live is what is in the file.
 func (e Evidence) output() Check {
-	c := Check{"output file", "same as followed live", "it travelled with the job", true}
+	c := Check{"its output", "file is what was seen live", "it travels with the job", true}
 	if !bytes.Equal(e.Live, e.File) {
-		c.Found, c.OK = fmt.Sprintf("%d bytes, %d followed live", len(e.File), len(e.Live)), false
+		c.Found, c.OK = fmt.Sprintf("file is not what was seen live, %d and %d bytes", len(e.File), len(e.Live)), false
 	}
 	return c
 }
@@ -104,7 +104,7 @@ func (e Evidence) clock() Check {
 			back++
 		}
 	}
-	return Check{"its own clock", fmt.Sprintf("%d times back, largest step %s", back, seconds(most)), "time went on where it stopped", back == 0}
+	return Check{"its clock", fmt.Sprintf("%d times back, steps to %s", back, seconds(most)), "it only goes forward", back == 0}
 }
 
 // memory checks that all of it was compared after the last move.
@@ -115,15 +115,19 @@ func (e Evidence) memory() Check {
 		compared = after[len(after)-1].Checked - after[0].Checked
 	}
 	ok := compared >= e.Memory
-	return Check{"memory", mebibytes(min(compared, e.Memory)) + " of " + mebibytes(e.Memory) + " compared", "every byte, after the last move", ok}
+	found := mebibytes(e.Memory) + " compared"
+	if !ok {
+		found = mebibytes(compared) + " of " + found
+	}
+	return Check{"its memory", found, "every byte, after moving", ok}
 }
 
 func (e Evidence) pid() Check {
-	return same("pid in the job", "it still is the same process", e.Lines, func(l Line) string { return fmt.Sprint(l.Pid) })
+	return same("its pid", "still the same process", e.Lines, func(l Line) string { return fmt.Sprint(l.Pid) })
 }
 
 func (e Evidence) host() Check {
-	return same("hostname in the job", "names belong to the job", e.Lines, func(l Line) string { return l.Host })
+	return same("its hostname", "names are the job's own", e.Lines, func(l Line) string { return l.Host })
 }
 
 func same(what, means string, lines []Line, of func(Line) string) Check {
@@ -139,16 +143,18 @@ func same(what, means string, lines []Line, of func(Line) string) Check {
 // places checks that the job has really been where it was sent, in a new process
 // of the node each time.
 func (e Evidence) places() Check {
-	var been, namespaces []string
+	var been []string
 	ok := len(e.Moves) == len(e.Plan)-1 && len(e.Stays) == len(e.Plan)
-	for i, s := range e.Stays {
-		been = append(been, s.Node)
-		ok = ok && s.Node == e.Plan[i] && s.PidInside == e.Lines[0].Pid
-		ok = ok && (i == 0 || s.PidNamespace != e.Stays[i-1].PidNamespace)
-		namespaces = append(namespaces, s.PidNamespace)
+	for i, st := range e.Stays {
+		been = append(been, st.Node)
+		ok = ok && i < len(e.Plan) && st.Node == e.Plan[i] && st.PidInside == e.Lines[0].Pid
+		ok = ok && (i == 0 || st.PidNamespace != e.Stays[i-1].PidNamespace)
 	}
-	_ = namespaces
-	return Check{"it has run on", strings.Join(been, ", "), "in new namespaces each time", ok}
+	found := strings.Join(been, ", ")
+	if ok && len(been) > 3 {
+		found = fmt.Sprintf("both nodes in turn, %d times", len(been))
+	}
+	return Check{"it ran on", found, "new namespaces each time", ok}
 }
 
 // after is the index of the first line written after a move, by its number.

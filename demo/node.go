@@ -48,7 +48,7 @@ func newNode(name, address string, ns netns.NsHandle, d dirs) *node {
 func certify(d dirs, nodes []*node) error {
 	const valid = time.Hour
 	ca := filepath.Join(d.durable, "pki")
-	if err := pki.Init(ca, "migrate demo", valid); err != nil {
+	if err := pki.Init(ca, "migrate demo", 2*valid); err != nil {
 		return err
 	}
 	for _, n := range nodes {

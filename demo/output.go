@@ -3,8 +3,10 @@ package demo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -89,6 +91,11 @@ func (o *output) await(ctx context.Context, enough func([]Line) bool) ([]Line, e
 // follow copies the job's output until ctx ends. It asks one agent all the time;
 // that the job moves is the agents' business.
 func (o *output) follow(ctx context.Context, c *api.Client, id job.ID) {
+	defer func() {
+		if p := recover(); p != nil { // whoever waits for lines cleans up
+			o.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
 	var offset int64
 	for ctx.Err() == nil {
 		n, err := c.Logs(ctx, string(id), "stdout", offset, true, o)
@@ -113,12 +120,16 @@ func stillRuns(ctx context.Context, c *api.Client, id job.ID) error {
 	if err != nil || j.State != api.Exited && j.State != api.Lost {
 		return err
 	}
+	how := fmt.Sprintf("the job is %s on %s", j.State, j.Node)
+	if j.Exit != nil {
+		how += fmt.Sprintf(" with status %d", j.Exit.Code)
+	}
 	var words bytes.Buffer
 	_, err = c.Logs(ctx, string(id), "stderr", 0, false, &limited{&words, 4 << 10})
-	if err != nil {
-		words.WriteString(err.Error())
+	if s := bytes.TrimSpace(words.Bytes()); len(s) > 0 {
+		how += fmt.Sprintf(", and says: %s", s)
 	}
-	return fmt.Errorf("the job is %s on %s, and its last words are: %s", j.State, j.Node, bytes.TrimSpace(words.Bytes()))
+	return errors.Join(errors.New(how), err)
 }
 
 // limited writes the first n bytes and takes the rest for written.

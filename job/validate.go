@@ -97,7 +97,7 @@ func (s Spec) checkCommand() error {
 		errs = append(errs, wrong("args", command, "there is no command to run"))
 	}
 	if len(s.Args) > MaxEntries || len(s.Env) > MaxEntries || size(s.Args)+size(s.Env) > MaxCommandBytes {
-		errs = append(errs, wrong("args", "put long lists into a file, or clean the environment with --clean-env",
+		errs = append(errs, wrong("args", "put long lists into a file, or trim the environment",
 			"arguments and environment hold %d bytes in %d entries, above %d bytes or %d entries each",
 			size(s.Args)+size(s.Env), len(s.Args)+len(s.Env), MaxCommandBytes, MaxEntries))
 	}
@@ -132,7 +132,7 @@ func (s Spec) checkUser() error {
 			"%d groups, and the kernel holds %d", len(s.Groups), MaxGroups))
 	}
 	if s.UIDBase != 0 && !s.UserNS {
-		errs = append(errs, wrong("uid_base", "add --user-ns, or leave --uid-base out",
+		errs = append(errs, wrong("uid_base", "add --user-ns, or leave the base of its ids out",
 			"an id range needs a user namespace to map it"))
 	}
 	return errors.Join(errs...)

@@ -40,7 +40,7 @@ func (s Spec) checkRlimits() error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, r := range s.Rlimits {
-		remedy := "use --rlimit NAME=SOFT:HARD, NAME one of " + strings.Join(rlimits, " ")
+		remedy := "use --ulimit NAME=SOFT:HARD, NAME one of " + strings.Join(rlimits, " ")
 		if !slices.Contains(rlimits, r.Name) {
 			errs = append(errs, wrong("rlimits", remedy, "the kernel has no limit %.40q", r.Name))
 		}
@@ -63,7 +63,7 @@ func (s Spec) checkLimits() error {
 	}{
 		{"limits.memory_bytes", "--memory", s.Limits.MemoryBytes},
 		{"limits.cpu_milli", "--cpus", s.Limits.CPUMilli},
-		{"limits.pids", "--pids", s.Limits.Pids},
+		{"limits.pids", "--pids-limit", s.Limits.Pids},
 	} {
 		if l.value < 0 {
 			errs = append(errs, wrong(l.field, "use "+l.flag+" with a positive number, or leave it out for no limit",

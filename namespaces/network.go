@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Interface is a job's own network interface: one end of a veth pair whose
@@ -95,8 +97,10 @@ func (i Interface) configureInside(pid int) error {
 	return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(i.Gateway)})
 }
 
-// SetLink brings the node's end of a job's interface up or down. An interface
-// that is gone is down already.
+// SetLink lets frames pass between the job's interface and the bridge, or stops
+// them, by the state of the bridge's port. The link itself stays up: routes over
+// one that is down carry a flag with which `ip route restore`, and so CRIU, does
+// not take them. An interface that is gone lets nothing pass.
 func SetLink(host string, up bool) error {
 	link, err := netlink.LinkByName(host)
 	if errors.As(err, &netlink.LinkNotFoundError{}) && !up {
@@ -105,10 +109,21 @@ func SetLink(host string, up bool) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", host, err)
 	}
+	state := byte(0) // BR_STATE_DISABLED, include/uapi/linux/if_bridge.h
 	if up {
-		return netlink.LinkSetUp(link)
+		state = 3 // BR_STATE_FORWARDING
 	}
-	return netlink.LinkSetDown(link)
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+	msg.Index = int32(link.Attrs().Index)
+	req.AddData(msg)
+	port := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+	port.AddRtAttr(nl.IFLA_BRPORT_STATE, []byte{state})
+	req.AddData(port)
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("set the bridge port %s: %w", host, err)
+	}
+	return nil
 }
 
 // BridgeExists reports whether the node has a bridge of that name.

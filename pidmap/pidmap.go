@@ -16,12 +16,12 @@ var ErrOutside = errors.New("task is outside of the pid namespace")
 
 // Entry is one process.
 type Entry struct {
-	Host    int      // pid in the caller's pid namespace
-	Job     int      // pid in the job's pid namespace
-	PPid    int      // the parent, in the caller's pid namespace; 0 if it cannot be seen from there
-	Comm    string   // the name of the main thread
-	State   byte     // as in /proc/PID/stat: 'R', 'S', 'D', 'T', 'Z', …
-	Threads []Thread // every thread, the main one included, by ascending Host
+	Host    int      `json:"host"`    // pid in the caller's pid namespace
+	Job     int      `json:"job"`     // pid in the job's pid namespace
+	PPid    int      `json:"ppid"`    // the parent, in the caller's pid namespace; 0 if it cannot be seen from there
+	Comm    string   `json:"comm"`    // the name of the main thread
+	State   byte     `json:"state"`   // as in /proc/PID/stat: 'R', 'S', 'D', 'T', 'Z', …
+	Threads []Thread `json:"threads"` // every thread, the main one included, by ascending Host
 }
 
 // Zombie says that the process has ended and waits for its parent to collect it. It has
@@ -29,7 +29,10 @@ type Entry struct {
 func (e Entry) Zombie() bool { return e.State == 'Z' && len(e.Threads) == 1 }
 
 // Thread is one thread, with its ids as in [Entry].
-type Thread struct{ Host, Job int }
+type Thread struct {
+	Host int `json:"host"`
+	Job  int `json:"job"`
+}
 
 // Namespace returns the inode number of pid's pid namespace, which tells it from every
 // other that lives at the same time.

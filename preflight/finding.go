@@ -3,6 +3,7 @@ package preflight
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -65,4 +66,12 @@ func (r *report) findings() []Finding {
 		}
 	}
 	return r.list
+}
+
+// quoted makes a path fit for a command line of a remedy.
+func quoted(path string) string {
+	if strings.Trim(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+@:,") == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

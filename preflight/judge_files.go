@@ -21,7 +21,7 @@ type seen struct {
 // named is how many files a finding names.
 const named = 10
 
-// difference is one way in which files differ, with the files that do.
+// mismatch is one way in which files differ, with the files that do.
 type mismatch struct {
 	code         Code
 	what, remedy string
@@ -48,22 +48,22 @@ func (m *mismatch) tell(r *report) {
 }
 
 // judgeFiles compares what the job has open and mapped with what the target has
-// under the same paths, which see looks up. It foresees validate_file and the
-// check of the mode in CRIU's criu/files-reg.c.
-func judgeFiles(ctx context.Context, r *report, n Needs, see func(string) seen) error {
+// under the same paths, which see looks up; sure has it ask a file server anew. It
+// foresees validate_file and the check of the mode in CRIU's criu/files-reg.c.
+func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure bool) seen) error {
 	missing := mismatch{code: FileMissing, what: "the job has files open or mapped that are missing on this node",
-		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; programs and libraries: install the same packages"}
+		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same packages"}
 	denied := mismatch{code: FileDenied, what: "root may not reach files of the job on this node",
 		remedy: "export the file system without root_squash to the nodes of the cluster, or let root search the directories: `chmod o+x DIRECTORY`"}
 	size := mismatch{code: FileSize, what: "files of the job have another size on this node",
-		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; programs and libraries: install the same versions on both nodes. A file that is shared and differs all the same is being written by somebody else: wait until that is over"}
+		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same versions. A file that is shared and differs all the same is being written by somebody else: wait until that is over"}
 	mode := mismatch{code: FileMode, what: "files of the job have another type or mode on this node",
 		remedy: "give them the mode that they have on the source: `chmod MODE PATH`"}
 	for _, f := range n.Files {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		here := see(f.Path)
+		here := see(f, false)
 		switch {
 		case errors.Is(here.Err, fs.ErrPermission):
 			denied.add(f.Path)
@@ -71,7 +71,7 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(string) seen) 
 			missing.add(f.Path)
 		case here.Mode != f.Mode:
 			mode.add(fmt.Sprintf("%s (%s here, %s there)", f.Path, modeName(here.Mode), modeName(f.Mode)))
-		case f.Size >= 0 && here.Size != f.Size && !growing(f, here) && !settled(f):
+		case f.Size >= 0 && here.Size != f.Size && !growing(f, here) && see(f, true).Size != f.Size:
 			size.add(fmt.Sprintf("%s (%d bytes here, %d there)", f.Path, here.Size, f.Size))
 		}
 	}
@@ -85,12 +85,6 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(string) seen) 
 // then its size now says nothing about its size at the freeze.
 func growing(f File, here seen) bool {
 	return f.Written && (here.Network || here.Ino == f.Inode)
-}
-
-// settled is true if the size was merely remembered wrongly by this node.
-func settled(f File) bool {
-	size, ok := refresh(f.Path)
-	return ok && size == f.Size
 }
 
 // modeName writes a mode as ls(1) does.

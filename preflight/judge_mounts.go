@@ -20,7 +20,7 @@ func (j *jobFacts) judgeMounts(r *report) {
 		if remade[m.Type] || devices[m.Device] {
 			continue
 		}
-		r.add(MountUnsupported, "unmount it before the move: `umount "+m.Target+"` inside the job; to keep it, mount it on the nodes and start the job with --bind",
+		r.add(MountUnsupported, "unmount it before the move: `umount "+quoted(m.Target)+"` inside the job; to keep it, mount it on the nodes and start the job with --bind",
 			"the job has mounted a file system of type %s at %s, which cannot be mounted anew on another node", m.Type, m.Target)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
 )
 
 // judgeDirection compares two versions of CRIU. Its images go from old to new
@@ -37,11 +38,11 @@ func (f nodeFacts) judge(r *report, n Needs) {
 	f.judgeKernel(r, n)
 	f.judgeMemory(r, n)
 	if !f.Root {
-		r.add(RootMissing, "copy it here: `rsync -aHAXS SOURCE:"+n.Root+"/ "+n.Root+"/`, or have it on a shared file system",
+		r.add(RootMissing, "copy it here: `rsync -aHAXS SOURCE:"+quoted(n.Root)+"/ "+quoted(n.Root)+"/`, or have it on a shared file system",
 			"the job's root %s is no directory of this node", n.Root)
 	}
 	if f.Root && !f.WorkDir {
-		r.add(WorkDirMissing, "make it: `mkdir -p "+n.WorkDir+"`, or mount the file system that it is on",
+		r.add(WorkDirMissing, "make it: `mkdir -p "+quoted(n.WorkDir)+"`, or mount the file system that it is on",
 			"the job's work directory %s is no directory of this node", n.WorkDir)
 	}
 	if !f.Bridge {
@@ -59,12 +60,11 @@ func (f nodeFacts) judgeCPU(r *report, flags []string) {
 }
 
 func (f nodeFacts) judgeKernel(r *report, n Needs) {
-	for kind, ok := range f.Namespaces {
-		if ok || kind == "user" && !n.UserNS {
+	for _, kind := range namespaces.Kinds {
+		if f.Namespaces[kind] || kind == "user" && !n.UserNS {
 			continue
 		}
-		limit := map[string]string{"mnt": "mnt", "pid": "pid", "net": "net", "ipc": "ipc", "uts": "uts", "user": "user", "time": "time", "cgroup": "cgroup"}[kind]
-		r.add(NamespacesDisabled, fmt.Sprintf("allow them: `sysctl -w user.max_%s_namespaces=65536`; if there is no such setting, install a kernel of 5.6 or newer that has them", limit),
+		r.add(NamespacesDisabled, fmt.Sprintf("allow them: `sysctl -w user.max_%s_namespaces=65536`; if there is no such setting, install a kernel of 5.6 or newer that has them", kind),
 			"this node makes no %s namespaces, which the job lives in", kind)
 	}
 	if !f.Userfaultfd {
@@ -82,7 +82,7 @@ func (f nodeFacts) judgeMemory(r *report, n Needs) {
 			"the job needs %d MiB of memory and this node has %d MiB available", want>>20, f.Available>>20)
 	}
 	if f.Room < want {
-		r.add(MemoryShort, fmt.Sprintf("enlarge it: `mount -o remount,size=%dm %s`, or let the agent use another tmpfs", (want+want/4)>>20, f.MemoryDir),
+		r.add(MemoryShort, fmt.Sprintf("enlarge it: `mount -o remount,size=%dm %s`, or let the agent use another tmpfs", (want+want/4)>>20, quoted(f.MemoryDir)),
 			"%s has %d MiB free, and the job's memory arrives there: %d MiB", f.MemoryDir, f.Room>>20, want>>20)
 	}
 }
@@ -90,16 +90,16 @@ func (f nodeFacts) judgeMemory(r *report, n Needs) {
 func judgeMount(r *report, m Mount, here seenMount) {
 	switch {
 	case !here.Exists:
-		make := "mkdir -p " + m.Path
+		make := "mkdir -p " + quoted(m.Path)
 		if !m.Dir {
-			make = "touch " + m.Path
+			make = "touch " + quoted(m.Path)
 		}
 		r.add(MountMissing, fmt.Sprintf("mount or copy it here as it is on the source (%s), or at least make it: `%s`", m.Type, make),
 			"%s, which the source binds into the job, does not exist on this node", m.Path)
 	case here.Dir != m.Dir:
 		r.add(MountMissing, "make it the same on both nodes", "%s, which the source binds into the job, is a directory on one node and a file on the other", m.Path)
 	case isNetwork(m.Type) && !sameFamily(m.Type, here.Type):
-		r.add(MountMissing, fmt.Sprintf("mount it: `mount %s` if /etc/fstab has it; `findmnt %s` on the source shows how", m.Path, m.Path),
+		r.add(MountMissing, fmt.Sprintf("mount it: `mount %s` if /etc/fstab has it; `findmnt %s` on the source shows how", quoted(m.Path), quoted(m.Path)),
 			"%s is on a shared file system (%s) on the source, and here on %s: the job would not find its files", m.Path, m.Type, orUnknown(here.Type))
 	}
 }

@@ -3,6 +3,8 @@ package preflight
 import (
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // protocols are the sockets that CRIU saves, as sockfs names them
@@ -39,29 +41,45 @@ func judgeSocket(r *report, t task, d descriptor) {
 }
 
 // unixSocket is a Unix socket of the job's network namespace. Peer is the inode
-// of the socket that it is connected to, 0 for none.
-type unixSocket struct {
-	Ino, Peer uint32
-	Name      string
+// of the socket that it is connected to, 0 for none, and none yet: a connection that
+// waits to be accepted. An accepted socket is in the namespace of who called.
+type unixSocket struct{ Ino, Peer uint32 }
+
+// link is a Unix socket of a task whose other end no task of the job has open.
+type link struct {
+	unixSocket
+	Who    string // the task
+	Number int    // of the descriptor
 }
 
-// judgePeers finds Unix sockets of the job whose other end is in a process
-// elsewhere on the node: a directory service, a desktop, a logger.
-func (j *jobFacts) judgePeers(r *report) {
-	inside := map[uint32]unixSocket{}
-	for _, s := range j.Unix {
-		inside[s.Ino] = s
+// links finds those whose other end is in a process elsewhere on the node: a
+// directory service, a desktop, a logger.
+func links(tasks []task, sockets []unixSocket) []link {
+	peers := map[uint32]uint32{}
+	for _, s := range sockets {
+		peers[s.Ino] = s.Peer
 	}
-	for _, t := range j.Tasks {
+	held := map[uint32]bool{}
+	for _, t := range tasks {
 		for _, d := range t.Opened {
-			s, ok := inside[uint32(d.Ino)]
-			if !ok || !strings.HasPrefix(d.Proto, "UNIX") || s.Peer == 0 {
-				continue
-			}
-			if _, ok := inside[s.Peer]; !ok {
-				r.add(SocketOutside, "close the connection before the move; `ss -xp` names the process at the other end",
-					"%s is connected by a Unix socket (descriptor %d) to a process of the node that is not of its job, and which stays behind", t, d.Number)
+			held[uint32(d.Ino)] = held[uint32(d.Ino)] || d.kind() == unix.S_IFSOCK
+		}
+	}
+	var found []link
+	for _, t := range tasks {
+		for _, d := range t.Opened {
+			s := unixSocket{uint32(d.Ino), peers[uint32(d.Ino)]}
+			if d.kind() == unix.S_IFSOCK && s.Peer != 0 && !held[s.Peer] {
+				found = append(found, link{s, t.String(), d.Number})
 			}
 		}
+	}
+	return found
+}
+
+func (j *jobFacts) judgeLinks(r *report) {
+	for _, l := range j.Links {
+		r.add(SocketOutside, "close the connection before the move; `ss -xpH | grep "+itoa(int(l.Peer))+"` on this node names the process at the other end",
+			"%s is connected by a Unix socket (descriptor %d) to a process of the node that is not of its job, and which stays behind", l.Who, l.Number)
 	}
 }

@@ -11,6 +11,9 @@ type process struct {
 	Job  int // in the job's; 0 for none
 	PPid int // in our pid namespace
 	Comm string
+	// Headless is one whose main thread has ended while others go on. Its namespaces
+	// cannot be seen any more.
+	Headless bool
 }
 
 func (j *jobFacts) judgeTasks(r *report) {
@@ -24,13 +27,12 @@ func (j *jobFacts) judgeTasks(r *report) {
 		}
 	}
 	j.judgeMembers(r)
-	j.judgePeers(r)
+	j.judgeLinks(r)
 }
 
 func (j *jobFacts) judgeTask(r *report, t task) {
 	if t.State == 'Z' && !t.Zombie() {
-		r.add(LeaderGone, "restart the program in a way that its main thread stays",
-			"the main thread of %s has ended while %d others go on; such a process cannot be saved", t, len(t.Threads)-1)
+		judgeHeadless(r, t.String())
 		return
 	}
 	if len(t.Tracers) > 0 {
@@ -45,6 +47,11 @@ func (j *jobFacts) judgeTask(r *report, t task) {
 		}
 	}
 	j.judgeRlimits(r, t)
+}
+
+func judgeHeadless(r *report, who string) {
+	r.add(LeaderGone, "restart the program in a way that its main thread stays",
+		"the main thread of %s has ended while others go on; such a process cannot be saved", who)
 }
 
 // judgeRlimits foresees the kernel's answer to CRIU's prlimit(2), see
@@ -79,7 +86,9 @@ func (j *jobFacts) judgeMembers(r *report) {
 			"%s was brought into the job by process %d from outside; a `migrate exec` still runs, and it cannot move with the job", t, t.PPid)
 	}
 	for _, p := range j.OutsideNamespace {
-		if !slices.Contains(visited, p.Pid) {
+		if p.Headless {
+			judgeHeadless(r, processName(p.Job, p.Comm))
+		} else if !slices.Contains(visited, p.Pid) {
 			r.add(OutsideNamespace, "end it, or wait if it is a `migrate exec` that is just starting: `ps -o pid,args "+itoa(p.Pid)+"`",
 				"process %d (%s) of this node is in the job's cgroup but not in the job, and would be frozen with it", p.Pid, p.Comm)
 		}

@@ -2,6 +2,9 @@ package preflight
 
 import (
 	"encoding/json"
+	"fmt"
+	"math"
+	"path"
 	"slices"
 	"strings"
 
@@ -79,4 +82,27 @@ func jsonSize(v any) int {
 		return maxOffer // cannot be sent in any case
 	}
 	return len(data)
+}
+
+// validate checks what a peer sent.
+func (n Needs) validate() error {
+	if len(n.Files) > MaxFiles {
+		return fmt.Errorf("the source names %d files, above %d", len(n.Files), MaxFiles)
+	}
+	if n.Memory < 0 || n.Memory > math.MaxInt64/2 {
+		return fmt.Errorf("the source names %d bytes of memory", n.Memory)
+	}
+	paths := []string{n.Root, n.WorkDir}
+	for _, f := range n.Files {
+		paths = append(paths, f.Path)
+	}
+	for _, m := range n.Mounts {
+		paths = append(paths, m.Path)
+	}
+	for _, p := range paths {
+		if p != "" && !path.IsAbs(p) {
+			return fmt.Errorf("the source names a relative path: %.80q", p)
+		}
+	}
+	return nil
 }

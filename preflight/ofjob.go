@@ -26,11 +26,15 @@ func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgro
 	if err != nil {
 		return fail(err)
 	}
+	var r report
 	facts, err := readJob(ctx, rec, initPID, cg)
+	if p, ok := outsider(initPID); gone(err) && ok && p.Headless {
+		judgeHeadless(&r, processName(p.Job, p.Comm)) // nothing else of it can be seen
+		return Needs{}, r.findings(), nil
+	}
 	if err != nil {
 		return fail(err)
 	}
-	var r report
 	version, err := probeCRIU(ctx, &r, c, kernel)
 	if err != nil {
 		return fail(err)
@@ -107,7 +111,7 @@ func boundHere(rec job.Record, node view) []Mount {
 			}
 			seen[p] = true
 			m, _ := node.mountOf(p)
-			i, err := look(p, 0)
+			i, err := look(p, unix.AT_STATX_DONT_SYNC)
 			mounts = append(mounts, Mount{Path: p, Type: m.Type, Dir: err != nil || i.kind() == unix.S_IFDIR})
 		}
 	}

@@ -23,8 +23,8 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	fail := func(err error) ([]Finding, error) {
 		return nil, fmt.Errorf("look at this node for job %s: %w", rec.ID, err)
 	}
-	if len(n.Files) > MaxFiles {
-		return fail(fmt.Errorf("the source names %d files, above %d", len(n.Files), MaxFiles))
+	if err := n.validate(); err != nil {
+		return fail(err)
 	}
 	facts, err := readNode(n, node.MemoryDir)
 	if err != nil {
@@ -41,38 +41,40 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	for _, m := range n.Mounts {
 		judgeMount(&r, m, facts.mount(m.Path))
 	}
-	if err := judgeFiles(ctx, &r, n, func(path string) seen { return seeFile(path, facts.Mounts) }); err != nil {
+	if err := judgeFiles(ctx, &r, n, func(f File, sure bool) seen { return seeFile(f, sure, facts.Mounts) }); err != nil {
 		return fail(err)
 	}
 	return r.findings(), nil
 }
 
-// seeFile looks at a file of this node, following links as CRIU's open does.
-func seeFile(path string, mounts view) seen {
-	i, err := look(path, 0)
+// seeFile looks at a file of this node, following links as CRIU's open does. The
+// path is the peer's word, so nothing but a regular file is opened.
+func seeFile(f File, sure bool, mounts view) seen {
+	flags := 0
+	if f.Mode&unix.S_IFMT == unix.S_IFLNK {
+		flags = unix.AT_SYMLINK_NOFOLLOW
+	}
+	i, err := look(f.Path, flags)
 	if err != nil {
 		return seen{Err: err}
 	}
-	m, _ := mounts.mountOf(path)
+	m, _ := mounts.mountOf(f.Path)
+	if sure && i.kind() == unix.S_IFREG {
+		if size, ok := freshSize(f.Path); ok {
+			i.Size = size
+		}
+	}
 	return seen{inode: i, Network: isNetwork(m.Type)}
 }
 
-// refresh asks a file server anew how large a file is: an open makes clients
-// look again.
-func refresh(path string) (size int64, ok bool) {
+// freshSize opens a file, which makes the client of a file server look again. That
+// root is refused there is no news: its size is then as good as it gets.
+func freshSize(path string) (size int64, ok bool) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, false
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	for {
-		err := unix.Fstat(fd, &st)
-		if err == nil {
-			return st.Size, true
-		}
-		if err != unix.EINTR {
-			return 0, false
-		}
-	}
+	i, err := look(fmt.Sprintf("/proc/self/fd/%d", fd), 0)
+	return i.Size, err == nil
 }

@@ -107,7 +107,7 @@ func (h holdings) file(at string) (file, error) {
 	if err != nil {
 		return file{}, err
 	}
-	ino, err := look(at, 0)
+	ino, err := look(at, unix.AT_STATX_DONT_SYNC)
 	if err != nil {
 		return file{}, err
 	}
@@ -129,7 +129,7 @@ func (h holdings) standing(f file) standing {
 	if f.Links == 0 {
 		return nameHolds // the judge looks at the number of links first
 	}
-	found, err := look(fmt.Sprintf("/proc/%d/root%s", h.init, f.Link), unix.AT_SYMLINK_NOFOLLOW)
+	found, err := look(fmt.Sprintf("/proc/%d/root%s", h.init, f.Link), unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return nameGone
@@ -139,11 +139,11 @@ func (h holdings) standing(f file) standing {
 	return nameHolds
 }
 
-// look asks the kernel for what it knows of a file, without asking a file server.
+// look is statx(2). With AT_STATX_DONT_SYNC no file server is asked.
 func look(path string, flags int) (inode, error) {
 	var st unix.Statx_t
 	for {
-		err := unix.Statx(unix.AT_FDCWD, path, flags|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
+		err := unix.Statx(unix.AT_FDCWD, path, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
 		if err == nil {
 			break
 		}

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/job"
@@ -25,7 +23,7 @@ type jobFacts struct {
 	Spaces           map[string]string // PID 1's namespaces: kind → name
 	OutsideNamespace []process         // in the cgroup only
 	OutsideCgroup    []process         // in the pid namespace only
-	Unix             []unixSocket      // of the job's network namespace
+	Links            []link            // Unix sockets that lead out of the job
 	FreezerDir       string
 	UserNS           bool
 	TmpfsUsed        int64 // bytes on the job's own tmpfs mounts
@@ -60,24 +58,30 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cg
 	}
 	j.view = newView(rec, mounts)
 	j.TmpfsUsed = tmpfsUsed(initPID, j.view)
-	if j.Unix, err = unixSockets(initPID); err != nil {
-		return nil, fmt.Errorf("unix sockets of the job: %w", err)
-	}
 	entries, err := j.readMembers(initPID, cg)
 	if err != nil {
 		return nil, err
 	}
+	if j.Tasks, err = readTasks(ctx, entries, j.view, initPID); err != nil {
+		return nil, err
+	}
+	j.Links, err = readLinks(ctx, j, initPID)
+	return j, err
+}
+
+func readTasks(ctx context.Context, entries []pidmap.Entry, v view, initPID int) ([]task, error) {
+	var tasks []task
 	for _, e := range entries {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		t, err := readTask(e, j.view, initPID)
+		t, err := readTask(e, v, initPID)
 		if err != nil {
 			return nil, err
 		}
-		j.Tasks = append(j.Tasks, t)
+		tasks = append(tasks, t)
 	}
-	return j, nil
+	return tasks, nil
 }
 
 // readMembers finds the tasks of the job in both ways. The lists are taken after
@@ -106,23 +110,44 @@ func (j *jobFacts) readMembers(initPID int, cg *namespaces.Cgroup) ([]pidmap.Ent
 }
 
 func difference(entries []pidmap.Entry, pids []int) (outsideNS, outsideCgroup []process) {
+	inCgroup, inNS := map[int]bool{}, map[int]bool{}
+	for _, pid := range pids {
+		inCgroup[pid] = true
+	}
 	for _, e := range entries {
-		if !e.Zombie() && !slices.Contains(pids, e.Host) {
+		inNS[e.Host] = true
+		if !e.Zombie() && !inCgroup[e.Host] {
 			outsideCgroup = append(outsideCgroup, process{Pid: e.Host, Job: e.Job, PPid: e.PPid, Comm: e.Comm})
 		}
 	}
 	for _, pid := range pids {
-		if slices.ContainsFunc(entries, func(e pidmap.Entry) bool { return e.Host == pid }) {
+		if inNS[pid] {
 			continue
 		}
-		status, err := statusOf(fmt.Sprintf("/proc/%d/status", pid))
-		if err != nil || strings.HasPrefix(status["State"], "Z") {
-			continue // has ended meanwhile
+		if p, ok := outsider(pid); ok {
+			outsideNS = append(outsideNS, p)
 		}
-		ppid, _ := strconv.Atoi(status["PPid"])
-		outsideNS = append(outsideNS, process{Pid: pid, PPid: ppid, Comm: status["Name"]})
 	}
 	return outsideNS, outsideCgroup
+}
+
+// outsider describes a process that does not seem to be in the job. One that has
+// ended meanwhile is none.
+func outsider(pid int) (process, bool) {
+	status, err := statusOf(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return process{}, false
+	}
+	p := process{Pid: pid, Comm: status["Name"]}
+	p.PPid, _ = strconv.Atoi(status["PPid"])
+	if nested := strings.Fields(status["NSpid"]); len(nested) > 0 {
+		p.Job, _ = strconv.Atoi(nested[len(nested)-1])
+	}
+	if strings.HasPrefix(status["State"], "Z") {
+		p.Headless = status["Threads"] != "1"
+		return p, p.Headless
+	}
+	return p, true
 }
 
 func both(a, b []process) []process {
@@ -166,36 +191,6 @@ func tmpfsUsed(initPID int, v view) int64 {
 		}
 	}
 	return total
-}
-
-// unixSockets lists those of the network namespace of pid, by sock_diag(7).
-func unixSockets(pid int) ([]unixSocket, error) {
-	ns, err := netns.GetFromPid(pid)
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
-	h, err := netlink.NewHandleAt(ns, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
-	found, err := h.UnixSocketDiagInfo()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, err
-	}
-	var list []unixSocket
-	for _, s := range found {
-		u := unixSocket{Ino: s.DiagMsg.INode}
-		if s.Peer != nil {
-			u.Peer = *s.Peer
-		}
-		if s.Name != nil {
-			u.Name = *s.Name
-		}
-		list = append(list, u)
-	}
-	return list, nil
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

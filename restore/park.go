@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
 	"google.golang.org/protobuf/proto"
@@ -80,12 +81,23 @@ func Park(ctx context.Context, client *criu.Client, plan Plan, log *slog.Logger)
 		if err == nil {
 			err = errors.New("CRIU finished without ever parking the job")
 		}
-		return nil, errors.Join(fmt.Errorf("restore: %w", err), p.discard())
+		return nil, errors.Join(fmt.Errorf("restore: %w", err), plan.sweep(), p.discard())
 	case <-ctx.Done():
 		p.stop()
-		<-p.ended
-		return nil, errors.Join(context.Cause(ctx), p.discard())
+		err := <-p.ended
+		return nil, errors.Join(context.Cause(ctx), err, plan.sweep(), p.discard())
 	}
+}
+
+// sweepTime is long enough for SIGKILL to end any task.
+const sweepTime = 10 * time.Second
+
+// sweep ends what a CRIU that had to be killed has left in the job's cgroup. It
+// comes before the fault server goes, so that none of it reads a wrong page.
+func (plan Plan) sweep() error {
+	ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
+	defer cancel()
+	return plan.Chamber.Cgroup.Kill(ctx)
 }
 
 // discard ends the fault server of a job that is gone.

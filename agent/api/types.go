@@ -26,7 +26,7 @@ const (
 	Moved    State = "moved"
 	Exited   State = "exited"
 	Saved    State = "saved" // rests in a directory
-	Lost     State = "lost" // the node restarted, or its shim was killed, under the job
+	Lost     State = "lost"  // the node restarted, or its shim was killed, under the job
 )
 
 // Job is what an agent says about a job.

@@ -53,6 +53,9 @@ func (s *shell) attend(ctx context.Context, j api.Job, signals <-chan os.Signal,
 // outcome is how a job ended as an error, nil for success.
 func outcome(j api.Job) error {
 	switch {
+	case j.State == api.Saved:
+		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run any more: it was saved", label(j)),
+			Where: "rests in " + j.SavedIn, Hint: "migrate restore " + j.SavedIn}
 	case j.State == api.Lost || j.Exit == nil:
 		return &api.Error{Code: api.Failed,
 			Message: fmt.Sprintf("job %s is lost: node %s restarted, or the job's shim was killed, under it", label(j), j.Node),

@@ -13,9 +13,9 @@ import (
 
 // followed is what a follower asks of an agent.
 type followed interface {
-	// Wait returns when the job is over, has moved, or after a while.
+	// Wait returns when the job is settled, has moved, or after a while.
 	Wait(ctx context.Context, ref string) (api.Job, error)
-	// Logs copies from offset until the job is over or has moved, and says how much.
+	// Logs copies from offset until the job is settled or has moved, and says how much.
 	Logs(ctx context.Context, ref, stream string, offset int64, follow bool, w io.Writer) (int64, error)
 }
 
@@ -25,7 +25,7 @@ const (
 	mostPause  = 2 * time.Second
 )
 
-// follower stays with a job until it is over, through moves and restarts of
+// follower stays with a job until it is settled, through moves and restarts of
 // agents.
 type follower struct {
 	agent   followed
@@ -34,7 +34,7 @@ type follower struct {
 	tell    func(string)         // news
 	pause   pause
 
-	over chan struct{} // closed once the job is known to be over
+	over chan struct{} // closed once the job is known to be settled
 }
 
 func newFollower(agent followed, j api.Job, outputs map[string]io.Writer, tell func(string)) *follower {
@@ -83,7 +83,7 @@ func (f *follower) wait(ctx context.Context) (api.Job, error) {
 				at = now
 				f.tell(fmt.Sprintf("job %s moved to %s", label(j), now))
 			}
-			if j.State == api.Exited || j.State == api.Lost {
+			if settled(j) {
 				return j, nil
 			}
 		}
@@ -119,6 +119,11 @@ func (f *follower) copy(ctx context.Context, stream string, w io.Writer) error {
 			return err
 		}
 	}
+}
+
+// settled tells whether a job runs nowhere and will not by itself.
+func settled(j api.Job) bool {
+	return j.State == api.Exited || j.State == api.Saved || j.State == api.Lost
 }
 
 // outage tells an agent that cannot be reached now from an answer.

@@ -85,6 +85,7 @@ func printFacts(w io.Writer, j api.Job) {
 	if j.Exit != nil {
 		fact("Ended", instant(j.Exit.At))
 	}
+	fact("Saved in", j.SavedIn)
 	fact("Root", s.Root)
 	fact("Directory", cmp.Or(s.WorkDir, "/"))
 	fact("Stdout", cmp.Or(s.Stdout, "the job's log"))

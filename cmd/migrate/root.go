@@ -57,11 +57,11 @@ left behind, 130 cancelled. run, exec and wait return the job's own status,
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(usage)
-	root.PersistentFlags().StringVar(&s.socket, "socket", s.defaultSocket(), "socket of the agent to talk to, also `$MIGRATE_SOCKET`")
+	root.PersistentFlags().StringVar(&s.socket, "socket", s.defaultSocket(), "`PATH` of the agent's socket, also $MIGRATE_SOCKET")
 	root.AddCommand(
 		newRunCommand(s), newPsCommand(s), newInspectCommand(s), newLogsCommand(s), newWaitCommand(s),
 		newKillCommand(s), newExecCommand(s), newRmCommand(s), newMoveCommand(s),
-		newCheckpointCommand(s), newRestoreCommand(s), newPKICommand(s), newAgentCommand(s), newVersionCommand(s),
+		newCheckpointCommand(s), newRestoreCommand(s), newPKICommand(s), newAgentCommand(s), newDemoCommand(s), newVersionCommand(s),
 	)
 	return root
 }
@@ -78,7 +78,7 @@ func (s *shell) defaultSocket() string {
 // group is a command that only has commands beneath it.
 func group(use, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short,
+		Use: use, Short: short, SuggestionsMinimumDistance: 2,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

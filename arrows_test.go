@@ -1,0 +1,108 @@
+package migrate
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/migrate-hpc/migrate/"
+
+// forbidden says which package may not depend on which, and why. A name stands for
+// the package and all below it.
+var forbidden = []struct{ from, to, why string }{
+	{"namespaces", "", "it is a leaf: launch knows nothing of jobs, agents or CRIU"},
+	{"timens", "", "it is a leaf: arithmetic and two kernel touches"},
+	{"pidmap", "", "it is a leaf: a reading of /proc"},
+	{"mqueue", "", "it is a leaf: one kernel interface"},
+	{"transport", "", "payloads are opaque to it"},
+	{"job/durable", "", "it is a leaf: everything that must last is written by it"},
+	{"handoff", "checkpoint", "it declares what it needs; who owns a job must not depend on how it travels"},
+	{"handoff", "restore", "it declares what it needs; who owns a job must not depend on how it travels"},
+	{"handoff", "transport", "a word's way to the peer is not its business"},
+	{"handoff", "namespaces", "it is pure but for its journal"},
+	{"checkpoint", "restore", "source and target share formats, never code"},
+	{"checkpoint", "handoff", "the roles are driven, they do not decide"},
+	{"checkpoint", "agent", "imports go downwards"},
+	{"restore", "checkpoint/pages", "source and target share formats, never code"},
+	{"restore", "handoff", "the roles are driven, they do not decide"},
+	{"restore", "agent", "imports go downwards"},
+	{"shim", "agent", "it outlives the agent"},
+	{"shim", "handoff", "it is told what to do and decides nothing"},
+	{"preflight", "agent", "imports go downwards"},
+	{"preflight", "handoff", "it looks, it does not move"},
+	{"agent/api", "agent", "callers must not link the agent"},
+	{"agent/api", "handoff", "callers must not link the agent"},
+	{"agent/api", "checkpoint", "callers must not link the agent"},
+	{"agent", "cmd", "imports go downwards"},
+	{"agent", "demo", "imports go downwards"},
+}
+
+func TestImportsGoDownwardsOnly(t *testing.T) {
+	deps := dependencies(t)
+	for _, rule := range forbidden {
+		seen := false
+		for pkg, uses := range deps {
+			if !within(pkg, rule.from) {
+				continue
+			}
+			seen = true
+			for _, used := range uses {
+				bad := within(used, rule.to) && !within(used, rule.from)
+				if rule.from == "agent/api" && rule.to == "agent" || rule.from == "agent" {
+					bad = within(used, rule.to) && !within(used, "agent/api") && !within(used, rule.from)
+				}
+				if bad {
+					t.Errorf("%s imports %s: %s", pkg, used, rule.why)
+				}
+			}
+		}
+		if !seen {
+			t.Errorf("no package %s: the rule %q guards nothing", rule.from, rule.why)
+		}
+	}
+}
+
+// onlyCRIU holds that CRIU is spoken to in one place.
+func TestOnlyOnePackageSpeaksToCRIU(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	may := map[string]bool{"checkpoint": true, "restore": true, "checkpoint/criu": true, "preflight": true, "checkpoint/image": true}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		pkg := strings.TrimPrefix(f[0], module)
+		for _, used := range f[1:] {
+			if strings.HasPrefix(used, "github.com/checkpoint-restore/go-criu") && !may[pkg] {
+				t.Errorf("%s imports %s", pkg, used)
+			}
+		}
+	}
+}
+
+// dependencies maps each package of ours to those of ours that it depends on.
+func dependencies(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Deps \" \"}}", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		pkg := strings.TrimPrefix(f[0], module)
+		deps[pkg] = nil
+		for _, used := range f[1:] {
+			if name, ours := strings.CutPrefix(used, module); ours {
+				deps[pkg] = append(deps[pkg], name)
+			}
+		}
+	}
+	return deps
+}
+
+// within tells whether pkg is dir or lies below it; everything lies below "".
+func within(pkg, dir string) bool {
+	return dir == "" || pkg == dir || strings.HasPrefix(pkg, dir+"/")
+}

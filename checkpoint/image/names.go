@@ -1,0 +1,59 @@
+package image
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/migrate-hpc/migrate/job/durable"
+)
+
+// magicFiles is FILES_MAGIC (criu/include/magic.h).
+const magicFiles = 0x56303138
+
+// NameFiles turns files that were saved as external ones, by their key in names,
+// into ordinary files with a path in the job, on the mount with the given id (as
+// in the job's mountinfo). CRIU then opens them by itself.
+func NameFiles(dir string, names map[string]string, mount int32) error {
+	path := filepath.Join(dir, "files.img")
+	data, err := readBounded(path, maxFilesImage)
+	if err != nil {
+		return err
+	}
+	rest, err := cutMagic(data, magicFiles)
+	if err != nil {
+		return fmt.Errorf("files.img: %w", err)
+	}
+	out := append([]byte(nil), data[:len(data)-len(rest)]...)
+	for len(rest) > 0 {
+		var record []byte
+		if record, rest, err = cutRecord(rest); err != nil {
+			return fmt.Errorf("files.img: %w", err)
+		}
+		if record, err = nameFile(record, names, mount); err != nil {
+			return fmt.Errorf("files.img: %w", err)
+		}
+		out = appendRecord(out, record)
+	}
+	return durable.WriteFile(path, out, imagePerm)
+}
+
+// maxFilesImage bounds files.img, in bytes.
+const maxFilesImage = 256 << 20
+
+func nameFile(record []byte, names map[string]string, mount int32) ([]byte, error) {
+	var e fdinfo.FileEntry
+	if err := proto.Unmarshal(record, &e); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	path, ok := names[e.GetReg().GetName()]
+	if !ok || !e.GetReg().GetExt() {
+		return record, nil
+	}
+	e.Reg.Name = proto.String(path)
+	e.Reg.Ext = nil
+	e.Reg.MntId = proto.Int32(mount)
+	return proto.Marshal(&e)
+}

@@ -1,0 +1,165 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/mqueue"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/pidmap"
+)
+
+// saveQueues puts what CRIU does not carry beside its images.
+func (s *Source) saveQueues() error {
+	queues, err := mqueue.Save(s.Init)
+	if err != nil || len(queues) == 0 {
+		return err
+	}
+	data, err := json.Marshal(queues)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.Images(), image.QueuesName), data, 0o600)
+}
+
+// queueFD is an open message queue descriptor as CRIU sees it: a file on a mount
+// that nobody can name, the kernel's own of the ipc namespace (ipc/mqueue.c).
+// CRIU saves it only as an external file, and would want an open one back at the
+// restore. So the image is told afterwards that it is a file of the job's
+// /dev/mqueue, whose queues are the same, and which CRIU opens by itself.
+type queueFD struct {
+	key  string // CRIU's name for it, file[MOUNT:INODE] in hexadecimal
+	path string // in the job
+}
+
+const queueDir = "/dev/mqueue"
+
+// mqueueMagic is MQUEUE_MAGIC (ipc/mqueue.c).
+const mqueueMagic = 0x19800202
+
+// openQueues finds the message queues that the job's tasks hold open.
+func (s *Source) openQueues() (queues []queueFD, mount string, err error) {
+	if mount, err = queueMount(s.Init); err != nil || mount == "" {
+		return nil, "", err
+	}
+	tasks, err := pidmap.InNamespace(s.Init)
+	if err != nil {
+		return nil, "", err
+	}
+	seen := map[string]bool{}
+	for _, t := range tasks {
+		found, err := queuesOf(t.Host, mount)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, q := range found {
+			if !seen[q.key] {
+				seen[q.key] = true
+				queues = append(queues, q)
+			}
+		}
+	}
+	return queues, mount, nil
+}
+
+// queueMount is the id of the mount at /dev/mqueue, "" if the job has none.
+func queueMount(init int) (string, error) {
+	table, err := namespaces.MountTable(init)
+	if err != nil {
+		return "", err
+	}
+	id := ""
+	for _, m := range table {
+		if m.Target == queueDir && m.Type == "mqueue" {
+			id = m.ID // the last one covers those before
+		}
+	}
+	return id, nil
+}
+
+// queuesOf lists the queues that a task has open on other mounts than the given.
+func queuesOf(pid int, mount string) ([]queueFD, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("descriptors of process %d: %w", pid, err)
+	}
+	var found []queueFD
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		var fs unix.Statfs_t
+		if err := unix.Statfs(path, &fs); err != nil || fs.Type != mqueueMagic {
+			continue // sockets and the like have no file system to ask
+		}
+		id, err := mountID(pid, e.Name())
+		if err != nil {
+			return nil, err
+		}
+		if id == mount {
+			continue
+		}
+		q, err := queueAt(path, id)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, q)
+	}
+	return found, nil
+}
+
+func queueAt(path, mount string) (q queueFD, err error) {
+	name, err := os.Readlink(path)
+	if err != nil {
+		return q, err
+	}
+	if strings.HasSuffix(name, " (deleted)") {
+		return q, fmt.Errorf("message queue %s was unlinked and is still open, which cannot be saved", strings.TrimSuffix(name, " (deleted)"))
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return q, err
+	}
+	n, err := strconv.ParseUint(mount, 10, 32)
+	if err != nil {
+		return q, err
+	}
+	return queueFD{key: fmt.Sprintf("file[%x:%x]", n, st.Ino), path: queueDir + name}, nil
+}
+
+func mountID(pid int, fd string) (string, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(data)) {
+		if v, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			return strings.TrimSpace(v), nil
+		}
+	}
+	return "", errors.New("fdinfo without mnt_id")
+}
+
+// nameQueues gives the saved descriptors the names under which a restore finds
+// them.
+func (s *Source) nameQueues(queues []queueFD, mount string) error {
+	if len(queues) == 0 {
+		return nil
+	}
+	id, err := strconv.Atoi(mount)
+	if err != nil {
+		return err
+	}
+	names := map[string]string{}
+	for _, q := range queues {
+		names[q.key] = q.path
+	}
+	return image.NameFiles(s.Images(), names, int32(id))
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/migrate-hpc/migrate/demo"
+)
+
+func newDemoCommand(s *shell) *cobra.Command {
+	var memory string
+	o := demo.Options{Out: s.out}
+	cmd := &cobra.Command{
+		Use:   "demo [flags]",
+		Short: "Show a running job move between two nodes on this machine",
+		Long: `Makes two nodes on this machine, as network namespaces with an agent each, starts a
+job, moves it there and back while it runs, and shows what that was to the job. Takes
+a few seconds, needs root, and removes everything again, also on Ctrl-C. Status 0
+means that everything it claims was verified.`,
+		Args: takes(),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err = demoOptions(&o, memory); err != nil {
+				return usage(cmd, err)
+			}
+			if f, ok := s.out.(*os.File); ok {
+				o.Terminal = term.IsTerminal(int(f.Fd()))
+			}
+			return demo.Run(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringVar(&memory, "memory", "256M", "memory that the job holds, `SIZE`")
+	cmd.Flags().IntVar(&o.Moves, "moves", 2, fmt.Sprintf("how often it moves, `N` up to %d", demo.MaxMoves))
+	cmd.AddCommand(newDemoJobCommand(s))
+	return cmd
+}
+
+func demoOptions(o *demo.Options, memory string) (err error) {
+	if o.Memory, err = parseSize(memory); err != nil {
+		return fmt.Errorf("--memory: %w", err)
+	}
+	if o.Memory < demo.MemoryStep || o.Memory%demo.MemoryStep != 0 {
+		return errors.New("--memory is a whole number of MiB, such as 256M")
+	}
+	if o.Moves < 1 || o.Moves > demo.MaxMoves {
+		return fmt.Errorf("--moves is 1 to %d", demo.MaxMoves)
+	}
+	o.Job = []string{"demo", "job", memory}
+	return nil
+}
+
+// newDemoJobCommand is what the demo runs inside of a job.
+func newDemoJobCommand(s *shell) *cobra.Command {
+	return &cobra.Command{
+		Use:    "job SIZE",
+		Short:  "Be the job of a demo",
+		Hidden: true,
+		Args:   takes("SIZE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			size, err := parseSize(args[0])
+			if err != nil {
+				return err
+			}
+			return demo.Job(s.out, size)
+		},
+	}
+}

@@ -1,0 +1,100 @@
+package demo
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// cgroupNames are the names that agents give to the cgroups of the demo's jobs.
+// A job may be on its way to a node that has no record of it yet, so each node's
+// jobs count for all.
+func cgroupNames(nodes []*node) []string {
+	var names []string
+	for _, n := range nodes {
+		jobs, _ := os.ReadDir(filepath.Join(n.state, "jobs")) // absent if no agent has been here
+		for _, j := range jobs {
+			for _, on := range nodes {
+				names = append(names, "migrate-"+on.name+"-"+j.Name())
+			}
+		}
+	}
+	return names
+}
+
+// findCgroups looks through every mounted hierarchy for cgroups by name.
+func findCgroups(names []string) []namespaces.Cgroup {
+	table, err := namespaces.MountTable(os.Getpid())
+	if err != nil || len(names) == 0 {
+		return nil
+	}
+	found := map[string]namespaces.Cgroup{}
+	for _, m := range table {
+		if m.Type != "cgroup" && m.Type != "cgroup2" {
+			continue
+		}
+		_ = filepath.WalkDir(m.Target, func(dir string, e fs.DirEntry, err error) error {
+			if err != nil || !e.IsDir() || !slices.Contains(names, e.Name()) {
+				return nil // what cannot be read has gone in this moment
+			}
+			g, known := found[e.Name()]
+			if !known {
+				g.Dirs = map[string]string{}
+				found[e.Name()] = g
+			}
+			for _, h := range hierarchies(m) {
+				g.Dirs[h] = dir
+			}
+			return filepath.SkipDir
+		})
+	}
+	var groups []namespaces.Cgroup
+	for _, g := range found {
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// hierarchies are the names by which package namespaces knows a mount.
+func hierarchies(m namespaces.MountPoint) []string {
+	if m.Type == "cgroup2" {
+		return []string{namespaces.Unified}
+	}
+	return strings.Split(m.SuperOptions, ",")
+}
+
+// remains looks for what should be gone.
+func remains(cgroups []string, d dirs) (left []string) {
+	for _, g := range findCgroups(cgroups) {
+		for _, dir := range g.Dirs {
+			left = append(left, "cgroup "+dir)
+		}
+	}
+	for _, dir := range d.list() {
+		if _, err := os.Stat(dir); err == nil {
+			left = append(left, "directory "+dir)
+		}
+	}
+	slices.Sort(left)
+	return slices.Compact(left)
+}
+
+// mountsBeneath lists mount points at or below dir, the last mounted first.
+func mountsBeneath(dir string) []string {
+	table, err := namespaces.MountTable(os.Getpid())
+	if err != nil {
+		return nil
+	}
+	var points []string
+	for _, m := range table {
+		if m.Target == dir || strings.HasPrefix(m.Target, dir+"/") {
+			points = append(points, m.Target)
+		}
+	}
+	slices.Reverse(points)
+	return points
+}

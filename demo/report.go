@@ -1,0 +1,60 @@
+package demo
+
+import (
+	"fmt"
+	"strings"
+)
+
+// report shows what was verified and what was measured.
+func (d *demo) report(e Evidence, checks []Check) {
+	s := d.screen
+	s.heading(fmt.Sprintf("%d. What happened", len(e.Moves)+3))
+	s.say("All of the job's output was held against what must be in it:")
+	s.line("")
+	s.table(checkRows(checks))
+	s.line("")
+	s.say("For the nodes it was another process each time; from inside its namespaces that cannot be seen:")
+	s.line("")
+	s.table(stayRows(e.Stays), 1, 2, 3, 4)
+	s.line("")
+	s.say("The offset is between the job's clock and the node's: the job's went on from where it stopped, the node's had not waited.")
+	s.line("")
+	s.table(moveRows(e.Moves), 1, 2, 3, 4)
+	s.line("")
+	s.say("It stood still from the freeze on one node until it ran on the other. What was sent is encrypted, and compressed where that pays.")
+}
+
+func (s *screen) table(rows [][]string, right ...int) {
+	for _, l := range grid(rows, right...) {
+		s.line(margin + "  " + l)
+	}
+}
+
+func checkRows(checks []Check) [][]string {
+	var rows [][]string
+	for _, c := range checks {
+		mark := "ok"
+		if !c.OK {
+			mark = "NO"
+		}
+		rows = append(rows, []string{mark, c.What, c.Found, c.Means})
+	}
+	return rows
+}
+
+func stayRows(stays []Stay) [][]string {
+	rows := [][]string{{"on", "pid outside", "pid inside", "pid namespace", "clock offset"}}
+	for _, s := range stays {
+		ns := strings.TrimSuffix(strings.TrimPrefix(s.PidNamespace, "pid:["), "]")
+		rows = append(rows, []string{s.Node, fmt.Sprint(s.PidOutside), fmt.Sprint(s.PidInside), ns, seconds(s.ClockOffset)})
+	}
+	return rows
+}
+
+func moveRows(moves []Move) [][]string {
+	rows := [][]string{{"move", "stood still", "whole move", "memory read", "sent"}}
+	for _, m := range moves {
+		rows = append(rows, []string{m.From + " > " + m.To, seconds(m.StoodStill), seconds(m.Took), mebibytes(m.Read), mebibytes(m.Sent)})
+	}
+	return rows
+}

@@ -1,0 +1,23 @@
+// Package migrate holds no code: the program is cmd/migrate. What is here is the
+// map of the packages, and a test that holds it.
+//
+//	cmd/migrate     cobra commands: flags → options → one run function; exit codes
+//	demo            what `migrate demo` shows
+//	agent           the API, peers, moves, recovery: everything that one node does
+//	agent/api       what an agent and its callers agree on
+//	shim            a job's parent: starts or restores it, reaps it, fills its memory
+//	preflight       what would make a move fail, found before anything is touched
+//	handoff         who owns a job: state machine, journal, recovery
+//	checkpoint      the source's half          restore        the target's half
+//	checkpoint/criu swrk client of CRIU: the only place that speaks to it
+//	checkpoint/image its images, manifests, page batches
+//	checkpoint/pages reading memory            restore/pages  page store, fault server
+//	mqueue          POSIX message queues, which CRIU does not carry
+//	transport       TLS sessions, frames, streams, compression; payloads opaque
+//	transport/pki   the cluster's certificates
+//	job             record, specification, store; job/durable: files that last
+//	namespaces      create, enter, inspect; mounts, network, cgroups
+//	timens, pidmap  clocks and pids across namespaces
+//
+// Imports go downwards only.
+package migrate

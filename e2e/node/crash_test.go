@@ -1,0 +1,169 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestAJobDoesNotNoticeThatItsAgentIsKilled(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.oracle("--mem", "16")
+	follower := spawn(t, 2*limit, nil, shared.migrate, "--socket", a.socket(), "logs", "-f", j.id)
+	front := a.foreground("--name", "front", "-w", "/tmp", "--", shared.oracle, "--count")
+	other := a.named("front")
+	before := j.judge(a)
+	for range 3 {
+		a.kill()
+		a.migrate("ps").want(t, 1).says(t, "no agent", a.socket(), "try:")
+		a.start()
+		after := j.ticks(a, 20)
+		if after.MaxRealtime > time.Second {
+			t.Errorf("the job stood still for %v while its agent was away", after.MaxRealtime)
+		}
+	}
+	if now := j.judge(a); now.Last.Counter < before.Last.Counter+60 {
+		t.Errorf("the counter went from %d to %d only", before.Last.Counter, now.Last.Counter)
+	}
+	a.migrate("exec", j.id, "true").want(t, 0)
+	j.state(a)
+	j.runsOn(a)
+	j.move(a, b)
+	other.move(a, b)
+	b.kill()
+	b.start()
+	j.ticks(b, 20)
+	j.move(b, a)
+	j.finish(a)
+	other.end(b)
+	for who, p := range map[string]*process{"logs -f": follower, "run in the foreground": front} {
+		if r := p.wait().want(t, 0); !strings.HasSuffix(r.out, "bye\n") {
+			t.Errorf("%s did not follow to the end: %v", who, r)
+		}
+	}
+}
+
+func TestAJobRunsExactlyOnceWhicheverAgentIsKilledInAMove(t *testing.T) {
+	c := newCluster(t, 2)
+	phases := []string{"freeze", "dump", "residue", "park", "commit", "resume", "release"}
+	j := c.nodes[0].oracle("--mem", "96", "--tree", "2", "--sysv")
+	on := c.nodes[0]
+	for _, victim := range []string{"source", "target", "both"} {
+		for _, phase := range phases {
+			c.run(victim+" in "+phase, func(t *testing.T) {
+				j.t = t
+				from, to := on, c.otherThan(on)
+				killed := map[string][]*node{"source": {from}, "target": {to}, "both": {from, to}}[victim]
+				r := j.moveKilling(from, to, phase, killed)
+				for _, n := range killed {
+					n.start()
+				}
+				on = j.settled(c)
+				wantOutcome(t, r, on, from)
+				j.ticks(on, 20)
+			})
+		}
+	}
+	j.t = t
+	j.state(on)
+	j.move(on, c.otherThan(on))
+	j.finish(c.otherThan(on))
+}
+
+func (c *cluster) otherThan(n *node) *node {
+	if n == c.nodes[0] {
+		return c.nodes[1]
+	}
+	return c.nodes[0]
+}
+
+// moveKilling moves the job and kills agents as soon as the phase is told.
+func (j *job) moveKilling(from, to *node, phase string, victims []*node) result {
+	j.t.Helper()
+	var once sync.Once
+	r := spawn(j.t, 2*limit, func(line string) {
+		var e event
+		if json.Unmarshal([]byte(line), &e) == nil && e.Phase == phase {
+			once.Do(func() {
+				for _, v := range victims {
+					_ = v.agent.cmd.Process.Kill() // waited for below
+				}
+			})
+		}
+	}, shared.migrate, "--socket", from.socket(), "move", j.id, to.name, "--json")
+	// A target that stays away keeps a committed move waiting: it comes back.
+	select {
+	case <-r.ended:
+	case <-time.After(3 * time.Second):
+		for _, v := range victims {
+			if v == to {
+				v.kill()
+				v.start()
+			}
+		}
+	}
+	out := r.wait()
+	for _, v := range victims {
+		v.kill()
+	}
+	return out
+}
+
+// settled waits until the job runs on one node, and all know where.
+func (j *job) settled(c *cluster) *node {
+	j.t.Helper()
+	var on *node
+	eventually(j.t, 45*time.Second, func() error {
+		var errs []string
+		for _, n := range c.nodes {
+			err := j.whereabouts(n)
+			if err == nil {
+				on = n
+				return j.oneCopy(c)
+			}
+			errs = append(errs, err.Error())
+		}
+		return fmt.Errorf("the job runs nowhere: %s", strings.Join(errs, "; "))
+	})
+	return on
+}
+
+// oneCopy counts what the kernel has, whatever agents say.
+func (j *job) oneCopy(c *cluster) error {
+	groups := map[string]bool{}
+	for _, n := range c.nodes {
+		for _, dir := range n.cgroups() {
+			if strings.HasSuffix(dir, j.id) {
+				groups[filepath.Base(dir)] = true
+			}
+		}
+	}
+	if len(groups) != 1 {
+		return fmt.Errorf("the job has %d cgroups: %v", len(groups), groups)
+	}
+	return nil
+}
+
+// wantOutcome compares what the user was told with where the job is.
+func wantOutcome(t *testing.T, r result, on, from *node) {
+	t.Helper()
+	switch r.code {
+	case 0, 6: // moved
+		if on == from {
+			t.Errorf("the user was told that the job moved, and it is where it was: %v", r)
+		}
+	case 1, 4: // failed, aborted
+		if on != from {
+			t.Errorf("the user was told that the job did not move, and it did: %v", r)
+		}
+	case 5: // in doubt
+		r.says(t, "try:")
+	default:
+		t.Errorf("unexpected: %v", r)
+	}
+}

@@ -1,0 +1,109 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestAJobOnABridgeKeepsItsAddressAndItsConnections(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	ip := strings.TrimSuffix(here.ip, ".1") + ".77"
+	const mac = "02:00:00:00:00:77"
+	j := here.oracleIn([]string{"--net", "br0", "--address", ip + "/24", "--gateway", here.ip, "--mac", mac}, "--tcp-listen", "9000")
+	old, err := here.dial(ip + ":9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	c.must(echo(old, "before"))
+	for round := range 3 {
+		j.move(here, there)
+		here, there = there, here
+		link := here.migrate("exec", j.id, "ip", "addr", "show", "eth0").want(t, 0).out
+		if !strings.Contains(link, ip+"/24") || !strings.Contains(link, mac) {
+			t.Errorf("the interface of the job on %s: %s", here.name, link)
+		}
+		if route := here.migrate("exec", j.id, "ip", "route").want(t, 0).out; !strings.Contains(route, "default via "+c.nodes[0].ip) {
+			t.Errorf("routes of the job on %s: %s", here.name, route)
+		}
+		if err := echo(old, fmt.Sprintf("through the connection of before, round %d", round)); err != nil {
+			t.Fatalf("the connection from before the move: %v", err)
+		}
+		for _, from := range c.nodes {
+			conn, err := from.dial(ip + ":9000")
+			if err != nil {
+				t.Fatalf("the job on %s does not answer %s: %v", here.name, from.name, err)
+			}
+			if err := errors.Join(echo(conn, "new"), conn.Close()); err != nil {
+				t.Errorf("from %s: %v", from.name, err)
+			}
+		}
+		j.ticks(here, 10)
+	}
+	j.finish(here)
+}
+
+// dial opens a connection from the node's own network.
+func (n *node) dial(addr string) (conn net.Conn, err error) {
+	done := make(chan struct{})
+	go func() { // on a thread that dies with it, for it stays in the node's network
+		defer close(done)
+		runtime.LockOSThread()
+		var ns *os.File
+		if ns, err = os.Open("/run/netns/" + n.netns); err != nil {
+			return
+		}
+		defer ns.Close()
+		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return
+		}
+		conn, err = dialHere(addr)
+	}()
+	<-done
+	return conn, err
+}
+
+// dialHere connects on the calling thread; net.Dial might use another.
+func dialHere(addr string) (net.Conn, error) {
+	to, err := net.ResolveTCPAddr("tcp4", addr)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), addr)
+	defer f.Close()
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 10}); err != nil {
+		return nil, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}); err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", addr, err)
+	}
+	return net.FileConn(f)
+}
+
+func echo(conn net.Conn, text string) error {
+	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, text); err != nil {
+		return err
+	}
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
+		return fmt.Errorf("echo of %q is %q: %w", text, got, err)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// everything makes the oracle keep all kinds of state that it knows.
+var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "3", "--sysv", "--locks", "--deleted", "--tcp-listen", "0"}
+
+func TestEverythingThatAJobHoldsSurvivesMovesThereAndBack(t *testing.T) {
+	c := newCluster(t, 2)
+	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
+		c.run(name, func(t *testing.T) {
+			here, there := c.two()
+			j := here.oracleIn(flags, everything...)
+			checked := j.state(here).Checks
+			for range 4 {
+				j.move(here, there)
+				here, there = there, here
+				j.ticks(here, 30)
+				now := j.state(here).Checks
+				for kind, n := range now {
+					if kind != "tcp" && n < checked[kind] {
+						t.Errorf("%s was checked %d times, and then %d times", kind, checked[kind], n)
+					}
+				}
+				checked = now
+			}
+			for _, kind := range []string{"mem", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep", "shm", "sem", "msg", "locks", "deleted"} {
+				if checked[kind] == 0 {
+					t.Errorf("%s was never checked", kind)
+				}
+			}
+			j.finish(here)
+		})
+	}
+}
+
+func TestPOSIXMessageQueuesSurviveMoves(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	j := here.oracle("--mqueue")
+	for range 2 {
+		j.move(here, there)
+		here, there = there, here
+		j.ticks(here, 20)
+	}
+	if s := j.state(here); s.Checks["mqueue"] == 0 {
+		t.Errorf("the queue was not checked: %+v", s)
+	}
+	j.finish(here)
+}
+
+func TestAnEstablishedConnectionInsideAJobSurvives(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.launch("--", shared.helper, "loopback")
+	j.numbers(a, 20)
+	j.move(a, b)
+	j.numbers(b, 50)
+	j.move(b, a)
+	j.numbers(a, 50)
+}
+
+// numbers waits until a helper has counted on by so many, and wants its output to
+// be exact.
+func (j *job) numbers(n *node, more int) {
+	j.t.Helper()
+	first := j.lastNumber(n)
+	eventually(j.t, limit, func() error {
+		if now := j.lastNumber(n); now < first+more {
+			return fmt.Errorf("the job has counted from %d to %d only; stderr: %s", first, now, j.stderr(n))
+		}
+		return nil
+	})
+}
+
+func (j *job) lastNumber(n *node) int {
+	j.t.Helper()
+	out := j.logs(n)
+	lines := strings.SplitAfter(out, "\n")
+	next := 0
+	for _, line := range lines {
+		if !strings.HasSuffix(line, "\n") {
+			break
+		}
+		if line != fmt.Sprintf("n %d\n", next) {
+			j.t.Fatalf("line %d of the output is %q; stderr: %s", next, line, j.stderr(n))
+		}
+		next++
+	}
+	return next
+}

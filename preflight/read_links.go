@@ -1,0 +1,70 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/pidmap"
+)
+
+// readLinks finds the Unix sockets that lead out of the job. Sockets come and go
+// while descriptors are read one after the other, so only a connection that leads
+// out twice counts.
+func readLinks(ctx context.Context, j *jobFacts, initPID int) ([]link, error) {
+	sockets, err := unixSockets(initPID)
+	if err != nil {
+		return nil, fmt.Errorf("unix sockets of the job: %w", err)
+	}
+	first := links(j.Tasks, sockets)
+	if len(first) == 0 {
+		return nil, nil
+	}
+	entries, err := pidmap.InNamespace(initPID)
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := readTasks(ctx, entries, j.view, initPID)
+	if err != nil {
+		return nil, err
+	}
+	if sockets, err = unixSockets(initPID); err != nil {
+		return nil, fmt.Errorf("unix sockets of the job: %w", err)
+	}
+	second := links(tasks, sockets)
+	return slices.DeleteFunc(first, func(l link) bool {
+		return !slices.ContainsFunc(second, func(m link) bool { return l.unixSocket == m.unixSocket })
+	}), nil
+}
+
+// unixSockets lists those of the network namespace of pid, by sock_diag(7).
+func unixSockets(pid int) ([]unixSocket, error) {
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	found, err := h.UnixSocketDiagInfo()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, err
+	}
+	var list []unixSocket
+	for _, s := range found {
+		u := unixSocket{Ino: s.DiagMsg.INode}
+		if s.Peer != nil {
+			u.Peer = *s.Peer
+		}
+		list = append(list, u)
+	}
+	return list, nil
+}

@@ -1,0 +1,5 @@
+package preflight
+
+import "unsafe"
+
+func address[T any](v *T) uintptr { return uintptr(unsafe.Pointer(v)) }
