@@ -49,14 +49,14 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 		External: externalKeys(rec), Dir: d.dir, IODir: a.ioDir(rec.ID), Link: linkName(rec), TCP: true, Log: a.log,
 		Count: func(n int64) { d.read.Add(n) },
 	}
-	return d, os.MkdirAll(d.dir, 0o700)
+	return d, nil
 }
 
 // externalKeys are the external mounts as a dump wants them: path in the job →
 // key. The key is the path.
 func externalKeys(rec job.Record) map[string]string {
 	keys := map[string]string{}
-	for path := range externalMounts(rec, "") {
+	for path := range externalMounts(rec, "", "") {
 		keys[path] = path
 	}
 	return keys

@@ -112,7 +112,18 @@ func (r *remote) Prepare(ctx context.Context) error {
 	if r.session == nil {
 		return errors.New("the connection to the target is gone")
 	}
-	return ask(ctx, r.session, sayPrepare, r.prepare(), sayPrepared, nil)
+	err := ask(ctx, r.session, sayPrepare, r.prepare(), sayPrepared, nil)
+	if err != nil && !isAnswer(err) {
+		r.hangUp()
+	}
+	return err
+}
+
+// hangUp gives a session up whose answer is still to come or never will: the next
+// word must not wait behind it.
+func (r *remote) hangUp() {
+	_ = r.session.Close()
+	r.session = nil
 }
 
 func (r *remote) Commit(ctx context.Context) error {
@@ -140,8 +151,7 @@ func (r *remote) say(ctx context.Context, kind, want string, into any) error {
 		if err == nil || isAnswer(err) {
 			return err
 		}
-		_ = r.session.Close() // broken: whatever it still had to say decides nothing
-		r.session = nil
+		r.hangUp()
 	}
 	s, err := transport.Dial(ctx, r.addr, r.node, r.a.id, 0)
 	if err != nil {

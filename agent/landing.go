@@ -152,7 +152,7 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, parkTime, fmt.Errorf("CRIU did not finish the restore within %v", parkTime))
 	defer cancel()
-	err = client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg.RootDir()), Volatile: l.memory()})
+	err = client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg), Volatile: l.memory()})
 	if err == nil {
 		return nil
 	}
@@ -162,11 +162,11 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 	return err
 }
 
-func (l *landing) plan(rec job.Record, cg *namespaces.Cgroup, rootDir string) restore.Plan {
+func (l *landing) plan(rec job.Record, cg *namespaces.Cgroup, cfg shim.Config) restore.Plan {
 	p := restore.Plan{
 		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true,
-		Chamber: namespaces.Chamber{Cgroup: cg, Root: rec.Spec.Root, RootDir: rootDir},
-		Mounts:  externalMounts(rec, l.ioDir()),
+		Chamber: namespaces.Chamber{Cgroup: cg, Root: rec.Spec.Root, RootDir: cfg.RootDir()},
+		Mounts:  externalMounts(rec, l.ioDir(), cfg.QueueDir()), QueueDir: cfg.QueueDir(),
 	}
 	if rec.Spec.Network.Bridged() {
 		p.Veth = fmt.Sprintf("veth[%s]:%s@%s", interfaceName, linkName(rec), rec.Spec.Network.Mode)

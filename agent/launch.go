@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -184,11 +185,11 @@ func nodeMounts(rec job.Record) []namespaces.Mount {
 	return mounts
 }
 
-// externalMounts tells CRIU which mounts are not the job's own: path in the job
-// → path on this node. The path in the job is also the key that source and
+// externalMounts tells CRIU which mounts it shall not make by itself: path in the
+// job → path on this node. The path in the job is also the key that source and
 // target know the mount by.
-func externalMounts(rec job.Record, ioDir string) map[string]string {
-	ext := map[string]string{namespaces.IOMount: ioDir}
+func externalMounts(rec job.Record, ioDir, queueDir string) map[string]string {
+	ext := map[string]string{namespaces.IOMount: ioDir, mqueue.Dir: queueDir}
 	for _, m := range nodeMounts(rec) {
 		ext[m.Target] = m.Source
 	}

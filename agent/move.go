@@ -86,10 +86,13 @@ func (m *movement) sizes(e *api.Event) {
 
 func (m *movement) run(ctx context.Context) (*api.Result, error) {
 	m.tell.enter(api.Preflight, "")
-	if err := m.prepare(ctx); err != nil {
+	err := m.prepare(ctx)
+	if m.sess != nil {
+		defer m.sess.Close()
+	}
+	if err != nil {
 		return nil, m.explain(err)
 	}
-	defer m.sess.Close()
 	m.tell.enter(api.Warmup, "")
 	if _, err := m.dep.src.Output(ctx, m.dep.out); err != nil {
 		return nil, m.explain(err)

@@ -40,11 +40,6 @@ type queueFD struct {
 	path string // in the job
 }
 
-const queueDir = "/dev/mqueue"
-
-// mqueueMagic is MQUEUE_MAGIC (ipc/mqueue.c).
-const mqueueMagic = 0x19800202
-
 // openQueues finds the message queues that the job's tasks hold open.
 func (s *Source) openQueues() (queues []queueFD, mount string, err error) {
 	if mount, err = queueMount(s.Init); err != nil || mount == "" {
@@ -78,7 +73,7 @@ func queueMount(init int) (string, error) {
 	}
 	id := ""
 	for _, m := range table {
-		if m.Target == queueDir && m.Type == "mqueue" {
+		if m.Target == mqueue.Dir && m.Type == "mqueue" {
 			id = m.ID // the last one covers those before
 		}
 	}
@@ -96,7 +91,7 @@ func queuesOf(pid int, mount string) ([]queueFD, error) {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		var fs unix.Statfs_t
-		if err := unix.Statfs(path, &fs); err != nil || fs.Type != mqueueMagic {
+		if err := unix.Statfs(path, &fs); err != nil || fs.Type != mqueue.Magic {
 			continue // sockets and the like have no file system to ask
 		}
 		id, err := mountID(pid, e.Name())
@@ -131,7 +126,7 @@ func queueAt(path, mount string) (q queueFD, err error) {
 	if err != nil {
 		return q, err
 	}
-	return queueFD{key: fmt.Sprintf("file[%x:%x]", n, st.Ino), path: queueDir + name}, nil
+	return queueFD{key: fmt.Sprintf("file[%x:%x]", n, st.Ino), path: mqueue.Dir + name}, nil
 }
 
 func mountID(pid int, fd string) (string, error) {

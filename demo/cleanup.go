@@ -23,13 +23,13 @@ func (d *demo) cleanUp(ctx context.Context) (left []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
 	d.stopFollowing()
+	names := cgroupNames(d.nodes) // while the jobs are known
 	for _, n := range d.nodes {
 		note(&left, n.removeJobs(ctx))
 	}
 	for _, n := range d.nodes {
 		note(&left, n.stop(ctx))
 	}
-	names := cgroupNames(d.nodes)
 	for _, n := range d.nodes {
 		note(&left, n.sweep(ctx, findCgroups(names)))
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -96,7 +97,7 @@ func (d *demo) tell(ctx context.Context) error {
 	checks := Judge(e)
 	d.report(e, checks)
 	if failed := Failed(checks); len(failed) > 0 {
-		return fmt.Errorf("the demo did not hold what it claims: %q", failed)
+		return fmt.Errorf("it does not hold what it claims: %s", strings.Join(failed, "; "))
 	}
 	return nil
 }
@@ -236,10 +237,23 @@ func (d *demo) end(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil && len(left) == 0:
 		return interrupted()
-	case err == nil && len(left) > 0:
+	case err != nil:
+		return failed(err)
+	case len(left) > 0:
 		return &api.Error{Code: api.CleanupLeft, Message: "the demo has left something behind, see above"}
 	}
-	return err
+	return nil
+}
+
+// failed keeps of an agent's error what still is true when all is removed: not
+// where the job is, nor what to do about it.
+func failed(err error) error {
+	e := &api.Error{Code: api.Failed, Message: "the demo failed: " + err.Error()}
+	var told *api.Error
+	if errors.As(err, &told) {
+		e.Findings = told.Findings
+	}
+	return e
 }
 
 func interrupted() error {

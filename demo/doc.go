@@ -24,5 +24,7 @@
 // the last moment before the freeze would be found out.
 //
 // Whatever happens, an error, a panic or Ctrl-C, everything that was made is
-// taken away again, by pid and by path, and what could not be is named.
+// taken away again, by pid and by path, and what could not be is named. Only
+// SIGKILL leaves something: the agents end with the demo, the job ends by itself
+// after ten minutes, and the directories remain.
 package demo

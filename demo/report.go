@@ -17,7 +17,7 @@ func (d *demo) report(e Evidence, checks []Check) {
 	s.line("")
 	s.table(stayRows(e.Stays), 1, 2, 3, 4)
 	s.line("")
-	s.say("The offset is between the job's clock and the node's: the job's went on from where it stopped, the node's had not waited.")
+	s.say("The offset to the node's clock lets the job's go on from where it stopped. It is fixed when the restore begins: of a stand-still the job's clock counts only what comes after.")
 	s.line("")
 	s.table(moveRows(e.Moves), 1, 2, 3, 4)
 	s.line("")
@@ -33,11 +33,11 @@ func (s *screen) table(rows [][]string, right ...int) {
 func checkRows(checks []Check) [][]string {
 	var rows [][]string
 	for _, c := range checks {
-		mark := "ok"
+		row := []string{"ok", c.What, c.Found, c.Means}
 		if !c.OK {
-			mark = "NO"
+			row[0], row[3] = "NO", ""
 		}
-		rows = append(rows, []string{mark, c.What, c.Found, c.Means})
+		rows = append(rows, row)
 	}
 	return rows
 }

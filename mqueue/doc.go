@@ -1,14 +1,15 @@
 // Package mqueue carries POSIX message queues over a checkpoint.
 //
 // CRIU keeps System V queues and the limits of POSIX ones, but neither the POSIX
-// queues nor what is in them: it mounts an empty mqueue file system at the
-// restore, and a job that holds a queue open cannot come back. So they are saved
-// here while the job is frozen, and made again when CRIU has set up the new ipc
-// namespace and opened nothing in it yet.
+// queues nor what is in them: it refuses a /dev/mqueue that is not empty, and a
+// job that holds a queue open cannot come back. So /dev/mqueue is external to
+// CRIU, the queues are saved here while the job is frozen, and made again when
+// CRIU has set up the new ipc namespace and opened nothing in it yet.
 //
-//	frozen: Save   open each queue through the job's own /dev/mqueue, take every
-//	               message out, put them all back in the same order
-//	restore: Make  in the new ipc namespace: create, fill, give to its owner
+//	frozen: Save    open each queue through the job's own /dev/mqueue, take every
+//	                message out, put them all back in the same order
+//	restore: Mount  the new namespace's queues, for CRIU to bind at /dev/mqueue
+//	         Make   create, fill, give to its owner
 //
 // Taking out and putting back is invisible: the queue orders by priority and, in
 // each priority, by arrival, and the order of taking out is the order of putting

@@ -11,6 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Dir is where a job has its queues mounted.
+const Dir = "/dev/mqueue"
+
+// Magic tells the file system of queues, as statfs(2) has it: MQUEUE_MAGIC
+// (ipc/mqueue.c).
+const Magic = 0x19800202
+
 // Queue is a POSIX message queue with its content.
 type Queue struct {
 	Name        string    `json:"name"` // without the slash
@@ -38,7 +45,7 @@ const (
 
 // Save reads the queues of a frozen job, whose PID 1 is given.
 func Save(pid int) ([]Queue, error) {
-	dir := fmt.Sprintf("/proc/%d/root/dev/mqueue", pid)
+	dir := fmt.Sprintf("/proc/%d/root"+Dir, pid)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -149,7 +156,7 @@ func check(queues []Queue) error {
 // Notified names a queue of the job for which a task has asked to be notified,
 // which does not survive a checkpoint; "" if there is none.
 func Notified(pid int) (string, error) {
-	dir := fmt.Sprintf("/proc/%d/root/dev/mqueue", pid)
+	dir := fmt.Sprintf("/proc/%d/root"+Dir, pid)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil

@@ -68,20 +68,54 @@ func create(name string, maxMessages, messageSize int64) (int, error) {
 
 // inIPC runs do on a thread that is in the ipc namespace of pid and ends after it.
 func inIPC(pid int, do func() error) error {
+	return onOwnThread(func() error {
+		if err := enter(pid, "ipc", unix.CLONE_NEWIPC); err != nil {
+			return err
+		}
+		return do()
+	})
+}
+
+// Mount mounts the queues of pid's ipc namespace at dir of its mount namespace.
+func Mount(pid int, dir string) error {
+	return onOwnThread(func() error {
+		// A mount namespace can only be entered by a thread that shares its working
+		// directory with no other.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return err
+		}
+		if err := enter(pid, "ipc", unix.CLONE_NEWIPC); err != nil {
+			return err
+		}
+		if err := enter(pid, "mnt", unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("mqueue", dir, "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			return fmt.Errorf("mount the message queues: %w", err)
+		}
+		return nil
+	})
+}
+
+func enter(pid int, kind string, flag int) error {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, kind), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Setns(fd, flag); err != nil {
+		return fmt.Errorf("enter the job's %s namespace: %w", kind, err)
+	}
+	return nil
+}
+
+// onOwnThread runs do on a thread whose namespaces it may change: the thread ends
+// with it.
+func onOwnThread(do func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		done <- func() error {
-			fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/ipc", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(fd)
-			if err := unix.Setns(fd, unix.CLONE_NEWIPC); err != nil {
-				return fmt.Errorf("enter the job's ipc namespace: %w", err)
-			}
-			return do()
-		}()
+		done <- do()
 	}()
 	return <-done
 }

@@ -151,6 +151,10 @@ func inside() error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return err
 	}
+	// What it leaves behind must not be of a session from outside: CRIU refuses it.
+	if _, err := unix.Setsid(); err != nil {
+		return fmt.Errorf("become session leader: %w", err)
+	}
 	if err := become(v.UID, v.GID, v.Groups, nil); err != nil {
 		return err
 	}

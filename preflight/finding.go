@@ -2,7 +2,6 @@ package preflight
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -36,17 +35,19 @@ const perCode = 5
 // report collects findings.
 type report struct {
 	list   []Finding
+	known  map[Finding]bool
 	counts map[Code]int
 }
 
 func (r *report) add(code Code, remedy, cause string, args ...any) {
 	f := Finding{code, fmt.Sprintf(cause, args...), remedy}
-	if slices.Contains(r.list, f) {
+	if r.known[f] {
 		return
 	}
-	if r.counts == nil {
-		r.counts = map[Code]int{}
+	if r.known == nil {
+		r.known, r.counts = map[Finding]bool{}, map[Code]int{}
 	}
+	r.known[f] = true
 	r.counts[code]++
 	if r.counts[code] <= perCode {
 		r.list = append(r.list, f)

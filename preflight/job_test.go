@@ -197,6 +197,7 @@ func TestWhatAJobHoldsIsJudged(t *testing.T) {
 		"overlay":     {MountUnsupported},
 	} {
 		t.Run(role, func(t *testing.T) {
+			t.Parallel()
 			j := start(t, role, nil)
 			_, findings := j.look(t)
 			wantCodes(t, findings, want...)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/mqueue"
 )
 
 // anonymous are the kernel's nameless objects that CRIU saves, see dump_one_file in
@@ -127,6 +128,8 @@ func (j *jobFacts) judgeFile(r *report, t task, f file) {
 		r.add(SecretMemory, "run the program without memfd_secret", "%s uses secret memory, which nobody but itself can read", t)
 		return
 	case internal(f):
+		return
+	case f.Magic == mqueue.Magic: // on a mount of the kernel's own; package mqueue carries it
 		return
 	}
 	if !j.judgeOutside(r, t, f) {

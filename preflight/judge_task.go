@@ -78,8 +78,8 @@ func (j *jobFacts) judgeMembers(r *report) {
 	}
 	var visited []int
 	for _, t := range j.Tasks {
-		if t.Job == 1 || hosts[t.PPid] {
-			continue
+		if t.Job == 1 || hosts[t.PPid] || t.Zombie() {
+			continue // a visitor that has ended is not of the tree that moves
 		}
 		visited = append(visited, t.PPid)
 		r.add(VisitorInside, "wait for its end, or end it: `kill "+itoa(t.Host)+"`",

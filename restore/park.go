@@ -29,6 +29,8 @@ type Plan struct {
 	Chamber namespaces.Chamber `json:"chamber"`
 	// Mounts are the external mounts: key → path on this node.
 	Mounts map[string]string `json:"mounts"`
+	// QueueDir is an empty directory for the job's POSIX message queues.
+	QueueDir string `json:"queue_dir"`
 	// Veth is CRIU's word for the job's interface, "veth[eth0]:HOST@BRIDGE", or "".
 	Veth string `json:"veth,omitempty"`
 	TCP  bool   `json:"tcp,omitempty"`
@@ -123,7 +125,8 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 		switch name {
 		case "setup-namespaces":
 			init = pid
-		case "post-setup-namespaces": // mounted, limits set, nothing opened yet
+			return mqueue.Mount(pid, plan.QueueDir) // in time for CRIU to bind it
+		case "post-setup-namespaces": // limits set, nothing opened yet
 			return plan.makeQueues(init)
 		case "post-restore":
 			arrived <- pid

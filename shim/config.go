@@ -41,8 +41,12 @@ const (
 // RootDir is where the root of the job is bound while it is built.
 func (c Config) RootDir() string { return filepath.Join(c.RunDir, "root") }
 
+// QueueDir is where the message queues of a job that is restored are mounted for
+// CRIU, in a mount namespace that nobody else sees.
+func (c Config) QueueDir() string { return filepath.Join(c.RunDir, "mqueue") }
+
 func (c Config) write() error {
-	for _, dir := range []string{c.RunDir, c.RootDir()} {
+	for _, dir := range []string{c.RunDir, c.RootDir(), c.QueueDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return err
 		}

@@ -25,13 +25,15 @@ type tools struct {
 
 var shared tools
 
+// TestMain removes what the tests have made. With MIGRATE_KEEP set it stays, for
+// a look at what failed.
 func TestMain(m *testing.M) {
 	if os.Getenv(fakeCRIU) != "" {
 		answerAsOldCRIU()
 		return
 	}
 	code := m.Run()
-	if shared.dir != "" && code == 0 {
+	if shared.dir != "" && os.Getenv("MIGRATE_KEEP") == "" {
 		if err := os.RemoveAll(shared.dir); err != nil {
 			fmt.Fprintln(os.Stderr, "clean-up:", err)
 			code = 1

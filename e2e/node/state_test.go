@@ -28,29 +28,49 @@ func TestEverythingThatAJobHoldsSurvivesMovesThereAndBack(t *testing.T) {
 				}
 				checked = now
 			}
-			for _, kind := range []string{"mem", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep", "shm", "sem", "msg", "locks", "deleted"} {
-				if checked[kind] == 0 {
-					t.Errorf("%s was never checked", kind)
-				}
-			}
+			j.checksAll(here, "mem", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep", "shm", "sem", "msg", "locks", "deleted")
 			j.finish(here)
 		})
 	}
 }
 
+// checksAll waits until the oracle has checked every one of these kinds.
+func (j *job) checksAll(n *node, kinds ...string) {
+	j.t.Helper()
+	eventually(j.t, limit, func() error {
+		checked := j.state(n).Checks
+		for _, kind := range kinds {
+			if checked[kind] == 0 {
+				return fmt.Errorf("%s was never checked", kind)
+			}
+		}
+		return nil
+	})
+}
+
 func TestPOSIXMessageQueuesSurviveMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
-	j := here.oracle("--mqueue")
-	for range 2 {
+	j := here.launch("--", shared.helper, "queue")
+	looked := func(times int) { // at the messages
+		t.Helper()
+		eventually(t, limit, func() error {
+			if got := j.lastNumber(here); got != times {
+				return fmt.Errorf("the messages were looked at %d times, want %d; stderr: %s", got, times, j.stderr(here))
+			}
+			return nil
+		})
+	}
+	for i := range 3 {
+		looked(i + 1)
 		j.move(here, there)
 		here, there = there, here
-		j.ticks(here, 20)
+		here.migrate("kill", "-s", "USR1", j.id).want(t, 0)
 	}
-	if s := j.state(here); s.Checks["mqueue"] == 0 {
-		t.Errorf("the queue was not checked: %+v", s)
-	}
-	j.finish(here)
+	looked(4)
+	held := here.oracle("--mqueue") // keeps its queue open, which CRIU cannot save
+	here.migrate("move", held.id, there.name).want(t, 3).says(t, "/oracle", "message queue", "refused")
+	held.finish(here)
 }
 
 func TestAnEstablishedConnectionInsideAJobSurvives(t *testing.T) {

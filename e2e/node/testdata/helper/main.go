@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
 	"unsafe"
@@ -25,6 +26,8 @@ func main() {
 		count()
 	case "hog":
 		hog()
+	case "queue":
+		check(queue())
 	}
 }
 
@@ -90,6 +93,49 @@ func ring() error {
 	}
 	count()
 	return nil
+}
+
+// queue fills a POSIX message queue, closes it, and looks whether all is still in
+// it, in order, at the beginning and at each SIGUSR1.
+func queue() error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	name, err := syscall.BytePtrFromString("helper")
+	if err != nil {
+		return err
+	}
+	const messages = 3
+	for i := 0; ; i++ {
+		fd, _, errno := syscall.Syscall6(syscall.SYS_MQ_OPEN, uintptr(unsafe.Pointer(name)), uintptr(syscall.O_RDWR|syscall.O_NONBLOCK|create(i)), 0o600, 0, 0, 0)
+		if errno != 0 {
+			return fmt.Errorf("mq_open: %w", errno)
+		}
+		buf := make([]byte, 8192) // the default size of a message
+		for n := range messages {
+			got, _, errno := syscall.Syscall6(syscall.SYS_MQ_TIMEDRECEIVE, fd, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0, 0)
+			if want := fmt.Sprint("message ", n); i > 0 && (errno != 0 || string(buf[:got]) != want) {
+				return fmt.Errorf("message %d is %q: %w", n, buf[:got], errno)
+			}
+		}
+		for n := range messages {
+			text := fmt.Append(nil, "message ", n)
+			if _, _, errno := syscall.Syscall6(syscall.SYS_MQ_TIMEDSEND, fd, uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)), 5, 0, 0); errno != 0 {
+				return fmt.Errorf("mq_send: %w", errno)
+			}
+		}
+		if err := syscall.Close(int(fd)); err != nil {
+			return err
+		}
+		fmt.Println("n", i)
+		<-signals
+	}
+}
+
+func create(i int) int {
+	if i == 0 {
+		return syscall.O_CREAT | syscall.O_EXCL
+	}
+	return 0
 }
 
 // hog asks for ever more memory.

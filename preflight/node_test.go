@@ -1,0 +1,319 @@
+package preflight
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// good is a node that has all that needs asks for.
+func good() nodeFacts {
+	kinds := map[string]bool{}
+	for _, k := range namespaces.Kinds {
+		kinds[k] = true
+	}
+	return nodeFacts{Arch: "amd64", Kernel: "6.12.0", CPU: []string{"avx", "avx2", "sse2"}, Available: 4 << 30, Room: 2 << 30,
+		MemoryDir: "/run/migrate", Namespaces: kinds, Userfaultfd: true, Bridge: true, Root: true, WorkDir: true}
+}
+
+func needs() Needs {
+	return Needs{Arch: "amd64", Kernel: "6.12.0", CRIU: "4.2.1", CPU: []string{"avx", "sse2"}, Memory: 1 << 30,
+		Root: "/images/a", WorkDir: "/images/a/work", Bridge: "br0", UserNS: true, UIDBase: 1 << 30}
+}
+
+func TestWhatANodeLacksHasItsCode(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*nodeFacts)
+		want  []Code
+	}{
+		"nothing":           {func(*nodeFacts) {}, nil},
+		"architecture":      {func(f *nodeFacts) { f.Arch = "arm64"; f.CPU = nil }, []Code{ArchDiffers}},
+		"processor":         {func(f *nodeFacts) { f.CPU = []string{"sse2"} }, []Code{CPUFlagsMissing}},
+		"memory":            {func(f *nodeFacts) { f.Available = 1 << 30 }, []Code{MemoryShort}},
+		"room":              {func(f *nodeFacts) { f.Room = 1 << 30 }, []Code{MemoryShort}},
+		"root":              {func(f *nodeFacts) { f.Root, f.WorkDir = false, false }, []Code{RootMissing}},
+		"work directory":    {func(f *nodeFacts) { f.WorkDir = false }, []Code{WorkDirMissing}},
+		"bridge":            {func(f *nodeFacts) { f.Bridge = false }, []Code{BridgeMissing}},
+		"user namespaces":   {func(f *nodeFacts) { f.Namespaces["user"] = false }, []Code{NamespacesDisabled}},
+		"time namespaces":   {func(f *nodeFacts) { f.Namespaces["time"] = false }, []Code{NamespacesDisabled}},
+		"lazy memory":       {func(f *nodeFacts) { f.Userfaultfd = false }, []Code{UserfaultfdMissing}},
+		"a newer processor": {func(f *nodeFacts) { f.CPU = append(f.CPU, "avx512f") }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := good()
+			c.spoil(&f)
+			var r report
+			f.judge(&r, needs())
+			wantCodes(t, r.findings(), c.want...)
+		})
+	}
+}
+
+func TestAJobWithoutUserNamespaceNeedsNone(t *testing.T) {
+	f, n := good(), needs()
+	f.Namespaces["user"], n.UserNS = false, false
+	var r report
+	f.judge(&r, n)
+	wantCodes(t, r.findings())
+}
+
+func TestJobsThatAreInTheWay(t *testing.T) {
+	rec := job.Record{ID: "jaaaaaaaaaa", Spec: job.Spec{UserNS: true, UIDBase: 1 << 30, Network: job.Network{Mode: "br0", Address: "10.0.0.7/24"}}}
+	other := func(change func(*job.Record)) job.Record {
+		r := job.Record{ID: "jbbbbbbbbbb", Spec: job.Spec{UserNS: true, UIDBase: 1<<30 + idRange, Network: job.Network{Mode: "br0", Address: "10.0.0.8/24"}}}
+		change(&r)
+		return r
+	}
+	for name, c := range map[string]struct {
+		here job.Record
+		want []Code
+	}{
+		"a neighbour":       {other(func(*job.Record) {}), nil},
+		"itself":            {other(func(r *job.Record) { r.ID = rec.ID }), []Code{JobHere}},
+		"itself, moved on":  {other(func(r *job.Record) { r.ID = rec.ID; r.MovedTo = &job.Moved{} }), nil},
+		"same ids":          {other(func(r *job.Record) { r.Spec.UIDBase = 1<<30 - 1 }), []Code{UIDRangeTaken}},
+		"same ids, over":    {other(func(r *job.Record) { r.Spec.UIDBase = 1 << 30; r.Exit = &job.Exit{} }), nil},
+		"same address":      {other(func(r *job.Record) { r.Spec.Network.Address = "10.0.0.7/16" }), []Code{AddressTaken}},
+		"on another bridge": {other(func(r *job.Record) { r.Spec.Network = job.Network{Mode: "br1", Address: "10.0.0.7/24"} }), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r report
+			judgeJobs(&r, needs(), rec, []job.Record{c.here})
+			wantCodes(t, r.findings(), c.want...)
+		})
+	}
+}
+
+func TestMountsMustBeThere(t *testing.T) {
+	dir := func(fs string) Mount { return Mount{Path: "/scratch", Type: fs, Dir: true} }
+	for _, c := range []struct {
+		m    Mount
+		here seenMount
+		want []Code
+	}{
+		{dir("lustre"), seenMount{true, true, "lustre"}, nil},
+		{dir("nfs"), seenMount{true, true, "nfs4"}, nil},
+		{dir("ext4"), seenMount{true, true, "xfs"}, nil},
+		{dir("lustre"), seenMount{true, true, "ext4"}, []Code{MountMissing}},
+		{dir("ext4"), seenMount{}, []Code{MountMissing}},
+		{dir("ext4"), seenMount{true, false, "ext4"}, []Code{MountMissing}},
+	} {
+		var r report
+		judgeMount(&r, c.m, c.here)
+		wantCodes(t, r.findings(), c.want...)
+	}
+}
+
+func TestFilesMustBeTheSame(t *testing.T) {
+	const mode = unix.S_IFREG | 0o644
+	want := File{Path: "/f", Size: 100, Mode: mode, Inode: 7}
+	written, log := want, want
+	written.Written = true
+	log.Size = -1
+	is := func(size int64, mode uint32, ino uint64, network bool) seen {
+		return seen{inode: inode{Size: size, Mode: mode, Ino: ino}, Network: network}
+	}
+	for name, c := range map[string]struct {
+		file File
+		here seen
+		want []Code
+	}{
+		"same":                      {want, is(100, mode, 9, false), nil},
+		"missing":                   {want, seen{Err: fs.ErrNotExist}, []Code{FileMissing}},
+		"no access":                 {want, seen{Err: unix.EACCES}, []Code{FileDenied}},
+		"longer":                    {want, is(101, mode, 7, true), []Code{FileSize}},
+		"other mode":                {want, is(100, unix.S_IFREG|0o755, 9, false), []Code{FileMode}},
+		"a directory":               {want, is(100, unix.S_IFDIR|0o644, 9, false), []Code{FileMode}},
+		"appended to only":          {log, is(5, mode, 9, false), nil},
+		"written, same file":        {written, is(101, mode, 7, false), nil},
+		"written, shared":           {written, is(101, mode, 9, true), nil},
+		"written, a different file": {written, is(101, mode, 9, false), []Code{FileSize}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r report
+			err := judgeFiles(context.Background(), &r, Needs{Files: []File{c.file}}, func(File, bool) seen { return c.here })
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantCodes(t, r.findings(), c.want...)
+		})
+	}
+}
+
+func TestTenFilesAreNamedAndTheRestCounted(t *testing.T) {
+	var n Needs
+	for i := range 25 {
+		n.Files = append(n.Files, File{Path: fmt.Sprintf("/lib/%02d", i)})
+	}
+	var r report
+	if err := judgeFiles(context.Background(), &r, n, func(File, bool) seen { return seen{Err: fs.ErrNotExist} }); err != nil {
+		t.Fatal(err)
+	}
+	got := r.findings()
+	if len(got) != 1 || !strings.HasSuffix(got[0].Cause, "/lib/09 and 15 more") || strings.Contains(got[0].Cause, "/lib/10") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAStaleSizeIsAskedForAgain(t *testing.T) {
+	var r report
+	f := File{Path: "/f", Size: 100, Mode: unix.S_IFREG}
+	err := judgeFiles(context.Background(), &r, Needs{Files: []File{f}}, func(_ File, sure bool) seen {
+		if sure {
+			return seen{inode: inode{Mode: f.Mode, Size: 100}}
+		}
+		return seen{inode: inode{Mode: f.Mode, Size: 90}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCodes(t, r.findings())
+}
+
+func TestTheEndOfTheContextEndsTheLook(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	why := errors.New("the user gave up")
+	cancel(why)
+	var r report
+	if err := judgeFiles(ctx, &r, Needs{Files: []File{{}}}, nil); !errors.Is(err, why) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestThisNodeIsLookedAt(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := os.WriteFile(path, []byte("twelve bytes"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	i, err := look(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu, err := cpuFlags()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := readNode(Needs{}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := Needs{Arch: kernel.Arch, CPU: cpu, Memory: 1 << 20, WorkDir: dir, Mounts: []Mount{{Path: dir, Dir: true}}, Files: []File{
+		{Path: path, Size: 12, Mode: i.Mode, Inode: i.Ino}, {Path: dir, Size: -1, Mode: modeOf(t, dir)},
+	}}
+	rec := job.Record{ID: "jaaaaaaaaaa"}
+	findings, err := OfNode(bounded(t), n, rec, Node{MemoryDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCodes(t, findings, CRIUMissing)
+	n.Files[0].Size, n.Files[0].Inode, n.Bridge = 13, 0, "no-such-bridge"
+	n.Files = append(n.Files, File{Path: filepath.Join(dir, "none")})
+	n.WorkDir, n.Mounts[0].Path = "/no/such", "/no/such"
+	if findings, err = OfNode(bounded(t), n, rec, Node{MemoryDir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	wantCodes(t, findings, CRIUMissing, FileSize, FileMissing, BridgeMissing, WorkDirMissing, MountMissing)
+}
+
+func modeOf(t *testing.T, path string) uint32 {
+	t.Helper()
+	i, err := look(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i.Mode
+}
+
+func TestAPeersNeedsAreBounded(t *testing.T) {
+	for name, n := range map[string]Needs{
+		"files":    {Files: make([]File, MaxFiles+1)},
+		"memory":   {Memory: -1},
+		"overflow": {Memory: 1<<63 - 1},
+		"relative": {Files: []File{{Path: "etc/passwd"}}},
+	} {
+		if _, err := OfNode(bounded(t), n, job.Record{}, Node{MemoryDir: t.TempDir()}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestNeedsFitIntoOneMessageWithTheRecord(t *testing.T) {
+	rec := job.Record{Spec: job.Spec{Env: []string{strings.Repeat("e", 300<<10)}}}
+	n := Needs{}
+	for i := range 30000 {
+		n.Files = append(n.Files, File{Path: fmt.Sprintf("/%s/%d", strings.Repeat("<", 40), i), Size: 1 << 40, Mode: 0o100644, Inode: 1 << 60})
+	}
+	all := len(n.Files)
+	n.bound(rec)
+	data, err := json.Marshal(struct {
+		N Needs
+		R job.Record
+	}{n, rec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) > maxOffer+1000 || len(n.Files) == 0 || len(n.Files)+n.FilesLeftOut != all {
+		t.Errorf("%d bytes with %d files, %d left out", len(data), len(n.Files), n.FilesLeftOut)
+	}
+}
+
+func TestNeedsCrossTheWireWhole(t *testing.T) {
+	n := needs()
+	n.Files, n.FilesLeftOut = []File{{"/f", 1, 2, 3, true}}, 4
+	n.Mounts = []Mount{{"/m", "nfs4", true}}
+	data, err := json.Marshal(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Needs
+	if err := json.Unmarshal(data, &got); err != nil || !reflect.DeepEqual(got, n) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestOnlyFlagsThatProgramsUseCount(t *testing.T) {
+	text := "processor : 0\nflags\t\t: sse2 avx2 constant_tsc vmx avx\nprocessor : 1\nflags\t\t: avx sse2 md_clear\n"
+	if got := usableFlags("amd64", text); !slices.Equal(got, []string{"avx", "sse2"}) {
+		t.Errorf("%v", got)
+	}
+	if got := usableFlags("arm64", "Features\t: fp asimd evtstrm cpuid sve\n"); !slices.Equal(got, []string{"asimd", "fp", "sve"}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestAClockThatIsBehindIsRefused(t *testing.T) {
+	for d, refused := range map[time.Duration]bool{
+		0: false, time.Hour: false, -MaxBehind: false, -MaxBehind - time.Nanosecond: true, -time.Hour: true,
+	} {
+		f := Skew(d)
+		if (f != nil) != refused {
+			t.Errorf("skew %v gives %+v", d, f)
+		}
+		if f != nil {
+			wantCodes(t, []Finding{*f}, ClockBehind)
+		}
+	}
+}
+
+func TestPathsInRemediesAreQuoted(t *testing.T) {
+	for in, want := range map[string]string{"/a/b-c_1.2": "/a/b-c_1.2", "/a b": "'/a b'", "/a'$(x)": `'/a'\''$(x)'`} {
+		if got := quoted(in); got != want {
+			t.Errorf("%s becomes %s", in, got)
+		}
+	}
+}
