@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,6 +38,16 @@ func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job
 			}
 			c.speakFor(p.Out.Header)
 			p.Out.Header.Set(hopsHeader, strconv.Itoa(hops+1))
+		},
+		ModifyResponse: func(resp *http.Response) error {
+			gone := resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotFound
+			if r.Method != http.MethodDelete || !gone {
+				return nil
+			}
+			// Nobody knows of the job any more but this node.
+			err := errors.Join(resp.Body.Close(), a.jobs.Remove(rec.ID))
+			resp.StatusCode, resp.Header, resp.Body = http.StatusNoContent, http.Header{}, http.NoBody
+			return err
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			replyError(w, &api.Error{Code: api.Unreachable,

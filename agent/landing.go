@@ -125,7 +125,9 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 	if _, err := l.a.shimOf(l.job).Status(ctx); !errors.Is(err, shim.ErrGone) {
 		return fmt.Errorf("an earlier copy of job %s has not left this node yet", l.job)
 	}
-	cg, err := l.a.makeCgroup(rec, os.Getpid())
+	roomy := rec
+	roomy.Spec.Limits.Pids = 0 // CRIU works inside and has tasks of its own
+	cg, err := l.a.makeCgroup(roomy, os.Getpid())
 	if err != nil {
 		return err
 	}
@@ -154,7 +156,7 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 	defer cancel()
 	err = client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg), Volatile: l.memory()})
 	if err == nil {
-		return nil
+		return cg.Limit(namespaces.Limits{Pids: rec.Spec.Limits.Pids})
 	}
 	if kept := l.a.keepLog(filepath.Join(l.work(), "restore.log"), l.move+"-restore.log"); kept != "" {
 		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, l.a.cfg.Node)

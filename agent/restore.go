@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -129,7 +130,7 @@ func (b *bringing) run(ctx context.Context) (*api.Result, error) {
 		return nil, b.explain(err)
 	}
 	if len(findings) > 0 {
-		return nil, refused(asFindings(findings))
+		return nil, b.explain(refused(asFindings(findings)))
 	}
 	if err := b.restore(ctx); err != nil {
 		return nil, b.explain(err)
@@ -209,6 +210,7 @@ func (b *bringing) explain(err error) error {
 	var told *api.Error
 	if errors.As(err, &told) {
 		told.Where = orElse(told.Where, where)
+		told.Message = strings.Replace(told.Message, "refused the move", "refused the restore", 1)
 		return told
 	}
 	if errors.Is(err, context.Canceled) {

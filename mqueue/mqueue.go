@@ -122,16 +122,17 @@ func Make(pid int, queues []Queue) error {
 	})
 }
 
+// make creates the queue as its owner: in a user namespace nobody else is mapped.
 func (q Queue) make() (err error) {
+	if err := actAs(q.UID, q.GID); err != nil {
+		return err
+	}
 	fd, err := create(q.Name, q.MaxMessages, q.MessageSize)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
 	if err := q.fill(fd); err != nil {
-		return err
-	}
-	if err := unix.Fchown(fd, int(q.UID), int(q.GID)); err != nil {
 		return err
 	}
 	return unix.Fchmod(fd, q.Mode)

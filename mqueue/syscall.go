@@ -66,6 +66,20 @@ func create(name string, maxMessages, messageSize int64) (int, error) {
 	return int(fd), nil
 }
 
+// actAs makes what the calling thread creates belong to uid and gid.
+func actAs(uid, gid uint32) error {
+	if _, err := unix.SetfsgidRetGid(int(gid)); err != nil {
+		return err
+	}
+	if _, err := unix.SetfsuidRetUid(int(uid)); err != nil {
+		return err
+	}
+	if got, err := unix.SetfsuidRetUid(-1); err != nil || got != int(uid) {
+		return fmt.Errorf("act as user %d: the kernel refused (%v)", uid, err)
+	}
+	return nil
+}
+
 // inIPC runs do on a thread that is in the ipc namespace of pid and ends after it.
 func inIPC(pid int, do func() error) error {
 	return onOwnThread(func() error {

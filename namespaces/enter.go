@@ -147,15 +147,16 @@ func inside() error {
 	if err != nil {
 		return err
 	}
-	// The visitor must not outlive the one who asked for it.
-	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return err
-	}
 	// What it leaves behind must not be of a session from outside: CRIU refuses it.
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("become session leader: %w", err)
 	}
 	if err := become(v.UID, v.GID, v.Groups, nil); err != nil {
+		return err
+	}
+	// The visitor must not outlive the one who asked for it. A change of uid takes
+	// this back, so it comes after that.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return err
 	}
 	if err := os.Chdir(v.WorkDir); err != nil {

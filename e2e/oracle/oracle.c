@@ -56,7 +56,7 @@ static const char *const kind_names[KINDS] = {
 /* Anonymous memory that all processes of the oracle share. */
 struct shared {
 	atomic_long done[KINDS];
-	atomic_int failures;
+	atomic_int failures, ending;
 	pthread_mutex_t lock;
 	uint64_t total, slot[MAX_CHILDREN];
 };
@@ -109,6 +109,8 @@ static void clean_up(void)
 __attribute__((format(printf, 3, 4), noreturn))
 static void fail_with(int code, const char *kind, const char *format, ...)
 {
+	while (atomic_load(&shared->ending)) /* what the others see now is the end, not damage */
+		pause();
 	char text[512];
 	int n = snprintf(text, sizeof text, "ORACLE FAIL %s ", kind);
 	va_list args;
@@ -990,6 +992,7 @@ int main(int argc, char **argv)
 			opt.exit_code = 0;
 		else if (opt.seconds < 0 || now(CLOCK_MONOTONIC) - start < opt.seconds * 1000000000LL)
 			continue;
+		atomic_store(&shared->ending, 1);
 		put(STDOUT_FILENO, "bye\n", 4);
 		clean_up();
 		_exit(opt.exit_code);
