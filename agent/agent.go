@@ -33,7 +33,6 @@ type Agent struct {
 	fence    *handoff.Fence
 	criuPath string
 	boot     string
-	faults   *faultAccess
 
 	mu       sync.Mutex
 	moves    map[job.ID]*activeMove // what leaves; a job moves once at a time
@@ -105,8 +104,7 @@ func open(cfg Config) (*Agent, error) {
 	if a.paths, err = makePaths(cfg); err != nil {
 		return nil, err
 	}
-	a.faults = newFaultAccess(a.paths.run)
-	if err := a.faults.turnOff(); err != nil {
+	if err := closeFaultAccess(); err != nil {
 		return nil, err
 	}
 	if a.boot, err = handoff.BootID(); err != nil {

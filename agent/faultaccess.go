@@ -4,73 +4,77 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
-const faultSysctl = "/proc/sys/vm/unprivileged_userfaultfd"
+const (
+	faultSysctl = "/proc/sys/vm/unprivileged_userfaultfd"
+	// faultLock is held, shared, by everyone who needs the switch on. It is one file
+	// per machine, because the switch is, and holds a mark while the switch is on
+	// because of us.
+	faultLock = "/run/migrate-userfaultfd.lock"
+	faultMark = "1"
+)
 
-// faultAccess opens userfaultfd(2) to tasks in user namespaces for as long as
+// openFaultAccess opens userfaultfd(2) to tasks in user namespaces for as long as
 // CRIU needs it there: while it restores such a job lazily, its tasks make the
 // descriptors themselves, and the kernel lets only root outside do that unless
-// this switch is on. It is asked when a descriptor is made and never again.
-type faultAccess struct {
-	marker string // exists while the switch is on because of us
-
-	mu    sync.Mutex
-	users int
-}
-
-func newFaultAccess(runDir string) *faultAccess {
-	return &faultAccess{marker: filepath.Join(runDir, "userfaultfd-open")}
-}
-
-// open turns the switch on, unless the node has it on always.
-func (f *faultAccess) open() (done func() error, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.users == 0 {
-		if err := f.turnOn(); err != nil {
-			return nil, err
+// this switch is on. It is asked when a descriptor is made and never again. done
+// puts it back when nobody else on the machine needs it.
+func openFaultAccess() (done func() error, err error) {
+	f, err := lockFaults(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	now, err := os.ReadFile(faultSysctl)
+	if err == nil && strings.TrimSpace(string(now)) != "1" {
+		if _, err = f.WriteAt([]byte(faultMark), 0); err == nil {
+			err = os.WriteFile(faultSysctl, []byte("1"), 0)
 		}
 	}
-	f.users++
-	return f.release, nil
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open userfaultfd to user namespaces: %w", err), f.Close())
+	}
+	return func() error { return errors.Join(f.Close(), closeFaultAccess()) }, nil
 }
 
-func (f *faultAccess) turnOn() error {
-	now, err := os.ReadFile(faultSysctl)
-	if err != nil {
-		return fmt.Errorf("user namespaces and userfaultfd: %w", err)
-	}
-	if strings.TrimSpace(string(now)) == "1" {
+// closeFaultAccess puts the switch back if we turned it on and nobody needs it
+// any more. An agent calls it at its start too, for one that was killed in
+// between.
+func closeFaultAccess() error {
+	f, err := lockFaults(unix.LOCK_EX | unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil
 	}
-	if err := os.WriteFile(f.marker, nil, 0o600); err != nil {
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(faultSysctl, []byte("1"), 0)
-}
-
-func (f *faultAccess) release() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.users--
-	if f.users > 0 {
-		return nil
-	}
-	return f.turnOff()
-}
-
-// turnOff puts the switch back if we turned it on. An agent calls it at its start
-// too, for one that was killed in between.
-func (f *faultAccess) turnOff() error {
-	if _, err := os.Stat(f.marker); errors.Is(err, os.ErrNotExist) {
+	defer f.Close()
+	mark := make([]byte, len(faultMark))
+	if n, _ := f.ReadAt(mark, 0); n == 0 {
 		return nil
 	}
 	if err := os.WriteFile(faultSysctl, []byte("0"), 0); err != nil {
 		return fmt.Errorf("close userfaultfd to user namespaces again: %w", err)
 	}
-	return os.Remove(f.marker)
+	return f.Truncate(0)
+}
+
+func lockFaults(how int) (*os.File, error) {
+	f, err := os.OpenFile(faultLock, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

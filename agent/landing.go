@@ -142,7 +142,7 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 		return errors.Join(err, cg.Remove(), os.RemoveAll(cfg.RunDir))
 	}
 	if rec.Spec.UserNS {
-		done, err := l.a.faults.open()
+		done, err := openFaultAccess()
 		if err != nil {
 			return err
 		}

@@ -52,8 +52,9 @@ type Parked struct {
 var errDropped = errors.New("dropped before it ran")
 
 // Park restores the job up to the point before its first instruction. The
-// caller becomes its parent. On an error nothing of the job is left.
-func Park(ctx context.Context, client *criu.Client, plan Plan, log *slog.Logger) (*Parked, error) {
+// caller becomes its parent; keeper sees to it that nothing of the job survives
+// the caller before its memory is whole. On an error nothing of the job is left.
+func Park(ctx context.Context, client *criu.Client, plan Plan, keeper pages.Keeper, log *slog.Logger) (*Parked, error) {
 	regions, err := image.Pagemaps(plan.Images)
 	if err != nil {
 		return nil, err
@@ -66,6 +67,7 @@ func Park(ctx context.Context, client *criu.Client, plan Plan, log *slog.Logger)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
+	server.KeepBy(keeper)
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p := &Parked{server: server, verdict: make(chan error), ended: make(chan error, 1), filled: make(chan error, 1), stop: stop}
 	go func() {

@@ -28,6 +28,7 @@ const reportFD = 3
 
 // Main runs a shim if the process was started as one, and does not return then.
 func Main() {
+	guardMain()
 	if os.Args[0] != processName || len(os.Args) != 2 {
 		return
 	}
@@ -64,6 +65,7 @@ type shim struct {
 	init     int
 	initFD   int // pidfd: a number could be somebody else's by now
 	parked   *restore.Parked
+	guard    *guard
 	volatile string
 }
 

@@ -66,13 +66,17 @@ func (s *shim) park(r *http.Request) error {
 	if now := s.is(); now != Waiting {
 		return fmt.Errorf("cannot park: the shim is %s", now)
 	}
-	client := criu.New(s.cfg.CRIU, s.cfg.KdatDir, s.log)
-	p, err := restore.Park(r.Context(), client, req.Plan, s.log)
+	g, err := startGuard(s.cfg.RunDir)
 	if err != nil {
 		return err
 	}
+	client := criu.New(s.cfg.CRIU, s.cfg.KdatDir, s.log)
+	p, err := restore.Park(r.Context(), client, req.Plan, g, s.log)
+	if err != nil {
+		return errors.Join(err, g.dismiss())
+	}
 	s.mu.Lock()
-	s.parked, s.state, s.volatile = p, Parked, req.Volatile
+	s.parked, s.guard, s.state, s.volatile = p, g, Parked, req.Volatile
 	s.mu.Unlock()
 	return nil
 }
@@ -113,7 +117,7 @@ func (s *shim) guardMemory(p *restore.Parked, volatile string) {
 	} else {
 		s.log.Info("memory in place")
 	}
-	if err := errors.Join(err, p.Close(), os.RemoveAll(volatile)); err != nil {
+	if err := errors.Join(err, p.Close(), s.guard.dismiss(), os.RemoveAll(volatile)); err != nil {
 		s.log.Error("end of the restore", "err", err)
 	}
 }
@@ -126,7 +130,7 @@ func (s *shim) drop(*http.Request) error {
 	case Dropped:
 		return nil
 	case Parked:
-		if err := s.parked.Drop(); err != nil {
+		if err := errors.Join(s.parked.Drop(), s.guard.dismiss()); err != nil {
 			s.log.Warn("drop", "err", err)
 		}
 	case Waiting:

@@ -41,6 +41,7 @@ type Server struct {
 	filled   atomic.Int64
 	total    atomic.Int64
 
+	keeper Keeper // may be nil
 	store  *Store
 	memory []byte                  // the store's data file
 	cancel context.CancelCauseFunc // ends receive
@@ -56,6 +57,18 @@ type Server struct {
 	err      error
 	stats    Stats
 }
+
+// Keeper holds every userfaultfd a second time, in a process that outlives this
+// one for a moment. The kernel lets a task read zeros where pages are missing as
+// soon as the last copy of its descriptor is closed, which is what happens when
+// we are killed; a keeper ends the tasks first.
+type Keeper interface {
+	Keep(id int32, fd int) error // before a page of the task is missed by anybody
+	Let(id int32) error          // the task lacks nothing or is gone
+}
+
+// KeepBy names the keeper. It must be called before Serve.
+func (s *Server) KeepBy(k Keeper) { s.keeper = k }
 
 // Listen makes the socket that CRIU connects to, in the directory that it gets
 // as its work directory. Nobody but our own user is let in.

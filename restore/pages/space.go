@@ -234,13 +234,28 @@ func (s *Server) fork(parent *space, fd int) error {
 	return s.add(child)
 }
 
+// keep and let tell the keeper, if there is one.
+func (s *Server) keep(sp *space) error {
+	if s.keeper == nil {
+		return nil
+	}
+	return s.keeper.Keep(sp.id, sp.fd)
+}
+
+func (s *Server) let(sp *space) error {
+	if s.keeper == nil {
+		return nil
+	}
+	return s.keeper.Let(sp.id)
+}
+
 // end lets go of the address space, which lacks nothing or is gone. The caller
 // holds gate for writing.
 func (s *Server) end(sp *space) error {
 	sp.closed = true
 	rest := sp.table.cut(0, ^uint64(0))
 	err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, sp.fd, nil)
-	err = errors.Join(err, unix.Close(sp.fd), s.drop(rest))
+	err = errors.Join(err, unix.Close(sp.fd), s.let(sp), s.drop(rest))
 	s.remove(sp)
 	if err != nil {
 		return fmt.Errorf("let go of task %d: %w", sp.vpid, err)

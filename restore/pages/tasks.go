@@ -58,6 +58,9 @@ func (s *Server) add(sp *space) error {
 	sp.id = s.lastID
 	s.spaces = append(s.spaces, sp)
 	s.changed.Broadcast()
+	if err := s.keep(sp); err != nil {
+		return fmt.Errorf("have task %d kept: %w", sp.vpid, err)
+	}
 	if err := unix.SetNonblock(sp.fd, true); err != nil {
 		return fmt.Errorf("take over task %d: %w", sp.vpid, err)
 	}
