@@ -73,6 +73,7 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 	if err := json.Unmarshal(m.Job, &b.cargo); err != nil {
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
+	b.cargo.Needs.Saved = true
 	b.manifest, b.rec = m, b.cargo.Record
 	if !c.may(b.rec) {
 		return forbidden()

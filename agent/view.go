@@ -33,7 +33,9 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 		v.State = api.Saved
 		return v
 	}
-	st, err := a.shimOf(rec.ID).Status(ctx)
+	asking, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	st, err := a.shimOf(rec.ID).Status(asking)
 	if errors.Is(err, shim.ErrGone) {
 		return a.vanished(v)
 	}

@@ -72,6 +72,9 @@ func start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 	defer stop()
 
 	pid, err := guide(cfg, around, cmd.Process.Pid, toChild, fromChild)
+	if err != nil {
+		_ = cmd.Process.Kill() // it may still wait for its configuration
+	}
 	_ = cmd.Wait() // its failure has reached us over the pipe
 	if err != nil {
 		if pid > 0 {

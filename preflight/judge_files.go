@@ -59,6 +59,8 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same versions. A file that is shared and differs all the same is being written by somebody else: wait until that is over"}
 	mode := mismatch{code: FileMode, what: "files of the job have another type or mode on this node",
 		remedy: "give them the mode that they have on the source: `chmod MODE PATH`"}
+	locked := mismatch{code: LockShared, what: "the job holds locks on files that both nodes share; until it has left the source nobody else can take them, not even its own copy here",
+		remedy: "move it when it has let go of the locks, or have it keep its lock files in its own /tmp, which moves with it"}
 	for _, f := range n.Files {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -74,8 +76,11 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		case f.Size >= 0 && here.Size != f.Size && !growing(f, here) && see(f, true).Size != f.Size:
 			size.add(fmt.Sprintf("%s (%d bytes here, %d there)", f.Path, here.Size, f.Size))
 		}
+		if f.Locked && here.Err == nil && shared(f, here) && !n.Saved {
+			locked.add(f.Path)
+		}
 	}
-	for _, m := range []*mismatch{&missing, &denied, &mode, &size} {
+	for _, m := range []*mismatch{&missing, &denied, &mode, &size, &locked} {
 		m.tell(r)
 	}
 	return nil
@@ -83,9 +88,11 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 
 // growing is true of a file that the job writes, if this node has the same one:
 // then its size now says nothing about its size at the freeze.
-func growing(f File, here seen) bool {
-	return f.Written && (here.Network || here.Ino == f.Inode)
-}
+func growing(f File, here seen) bool { return f.Written && shared(f, here) }
+
+// shared tells whether the target has the very file that the source has, as far
+// as that can be told.
+func shared(f File, here seen) bool { return here.Network || here.Ino == f.Inode }
 
 // modeName writes a mode as ls(1) does.
 func modeName(m uint32) string {

@@ -34,6 +34,10 @@ type Needs struct {
 
 	UserNS  bool   `json:"user_ns,omitempty"`
 	UIDBase uint32 `json:"uid_base,omitempty"`
+
+	// Saved says that the job comes from a directory: no copy of it holds anything
+	// any more. It is the target's own knowledge.
+	Saved bool `json:"-"`
 }
 
 // File is a file or directory of the node that the job has open or mapped.
@@ -43,6 +47,7 @@ type File struct {
 	Mode    uint32 `json:"mode"` // st_mode, type and permissions
 	Inode   uint64 `json:"inode"`
 	Written bool   `json:"written,omitempty"` // the job writes it: the size will have changed
+	Locked  bool   `json:"locked,omitempty"`  // the job holds a lock on it that excludes others
 }
 
 // Mount is a directory or file of the node that is bound into the job.

@@ -274,7 +274,7 @@ func TestNeedsFitIntoOneMessageWithTheRecord(t *testing.T) {
 
 func TestNeedsCrossTheWireWhole(t *testing.T) {
 	n := needs()
-	n.Files, n.FilesLeftOut = []File{{"/f", 1, 2, 3, true}}, 4
+	n.Files, n.FilesLeftOut = []File{{"/f", 1, 2, 3, true, true}}, 4
 	n.Mounts = []Mount{{"/m", "nfs4", true}}
 	data, err := json.Marshal(n)
 	if err != nil {
@@ -314,6 +314,35 @@ func TestPathsInRemediesAreQuoted(t *testing.T) {
 	for in, want := range map[string]string{"/a/b-c_1.2": "/a/b-c_1.2", "/a b": "'/a b'", "/a'$(x)": `'/a'\''$(x)'`} {
 		if got := quoted(in); got != want {
 			t.Errorf("%s becomes %s", in, got)
+		}
+	}
+}
+
+func TestALockOnASharedFileIsRefusedAndOnlyThere(t *testing.T) {
+	const mode = unix.S_IFREG | 0o600
+	held := File{Path: "/f", Size: -1, Mode: mode, Inode: 7, Locked: true}
+	free := held
+	free.Locked = false
+	for name, c := range map[string]struct {
+		file    File
+		here    seen
+		saved   bool
+		refused bool
+	}{
+		"the same file":                {held, seen{inode: inode{Mode: mode, Ino: 7}}, false, true},
+		"a shared file system":         {held, seen{inode: inode{Mode: mode, Ino: 8}, Network: true}, false, true},
+		"another file of that name":    {held, seen{inode: inode{Mode: mode, Ino: 8}}, false, false},
+		"no lock":                      {free, seen{inode: inode{Mode: mode, Ino: 7}}, false, false},
+		"nobody holds it: a directory": {held, seen{inode: inode{Mode: mode, Ino: 7}}, true, false},
+	} {
+		var r report
+		n := Needs{Files: []File{c.file}, Saved: c.saved}
+		if err := judgeFiles(context.Background(), &r, n, func(File, bool) seen { return c.here }); err != nil {
+			t.Fatal(err)
+		}
+		got := slices.ContainsFunc(r.findings, func(f Finding) bool { return f.Code == LockShared })
+		if got != c.refused {
+			t.Errorf("%s: refused is %v", name, got)
 		}
 	}
 }

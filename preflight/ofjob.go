@@ -150,6 +150,11 @@ func (j *jobFacts) files() []File {
 			// CRIU leaves the size of a log alone, see should_check_size in criu/files-reg.c.
 			log := access == unix.O_WRONLY && d.Flags&unix.O_APPEND != 0
 			j.addFile(found, d.file, access != unix.O_RDONLY && d.Number >= 0, !log)
+			if p, ok := j.onNode(d.file); ok && d.Locked {
+				f := found[p]
+				f.Locked = true
+				found[p] = f
+			}
 		}
 		for _, m := range t.Mapped {
 			j.addFile(found, m.file, m.Shared && m.Writable, true)
@@ -176,10 +181,11 @@ func (j *jobFacts) addFile(found map[string]File, f file, written, sized bool) {
 	if sized && f.kind() == unix.S_IFREG {
 		size = f.Size
 	}
-	if old, ok := found[p]; ok {
+	old := found[p]
+	if old.Path != "" {
 		size, written = max(size, old.Size), written || old.Written
 	}
-	found[p] = File{Path: p, Size: size, Mode: f.Mode, Inode: f.Ino, Written: written}
+	found[p] = File{Path: p, Size: size, Mode: f.Mode, Inode: f.Ino, Written: written, Locked: old.Locked}
 }
 
 // onNode is the path on the node of a file that the target must have under it.

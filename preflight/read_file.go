@@ -76,6 +76,12 @@ func (h holdings) descriptor(n int) (descriptor, error) {
 	if flags, err := strconv.ParseInt(info["flags"], 8, 64); err == nil {
 		d.Flags = int(flags)
 	}
+	if info["lock"] != "" {
+		d.Locked, err = excludes(h.proc("fdinfo/" + strconv.Itoa(n)))
+		if err != nil {
+			return d, err
+		}
+	}
 	if f.kind() == unix.S_IFSOCK {
 		d.Proto = protocol(at)
 	}
@@ -83,6 +89,20 @@ func (h holdings) descriptor(n int) (descriptor, error) {
 		d.Pid = pid
 	}
 	return d, nil
+}
+
+// excludes tells whether a descriptor's fdinfo lists a lock that nobody can share.
+func excludes(path string) (bool, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if strings.HasPrefix(line, "lock:") && strings.Contains(line, " WRITE ") {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // protocol asks sockfs for the name of a socket's protocol ("TCP", "MPTCP", …;

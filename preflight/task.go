@@ -64,6 +64,7 @@ type descriptor struct {
 	Flags  int    // as open(2) takes them
 	Proto  string // of a socket, as sockfs names it; "" = not known
 	Pid    int    // of a pidfd: the process, -1 when it has ended
+	Locked bool   // a lock on it excludes others
 }
 
 func (d descriptor) String() string {

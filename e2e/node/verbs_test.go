@@ -80,11 +80,11 @@ func TestLimitsHoldAndAreCarriedOver(t *testing.T) {
 		}
 	})
 	c.run("processes", func(t *testing.T) {
-		j := a.oracleIn([]string{"--pids-limit", "12"})
-		const forks = `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 1 & done; wait`
+		j := a.oracleIn([]string{"--pids-limit", "24", "--init"})
+		const forks = `for i in $(seq 40); do sleep 0.5 & done; wait`
 		for _, n := range c.nodes {
 			if r := n.migrate("exec", j.id, "sh", "-c", forks); !strings.Contains(strings.ToLower(r.err), "fork") {
-				t.Errorf("15 processes fit into a job of 12 on %s: %v", n.name, r)
+				t.Errorf("40 processes fit into a job of 24 on %s: %v", n.name, r)
 			}
 			if n == a {
 				j.move(a, b)
