@@ -30,9 +30,9 @@ test-unit: ## unit tests, no root
 	go test -race -count=1 $$(go list ./... | grep -v /e2e/)
 
 test-node: setup build ## real CRIU, two nodes as network namespaces on this machine (root)
-	go test -race -count=1 -timeout 20m ./e2e/node/...
+	go test -race -count=1 -timeout 20m -p 1 ./e2e/node/... ./e2e/demo/...
 
-bench: setup build ## measure moves against podman and plain CRIU (root)
+bench: setup build ## measure moves side by side with plain CRIU (root)
 	go run ./e2e/bench
 
 install: build ## copy the binary to PREFIX/bin

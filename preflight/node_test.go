@@ -340,7 +340,7 @@ func TestALockOnASharedFileIsRefusedAndOnlyThere(t *testing.T) {
 		if err := judgeFiles(context.Background(), &r, n, func(File, bool) seen { return c.here }); err != nil {
 			t.Fatal(err)
 		}
-		got := slices.ContainsFunc(r.findings, func(f Finding) bool { return f.Code == LockShared })
+		got := slices.ContainsFunc(r.findings(), func(f Finding) bool { return f.Code == LockShared })
 		if got != c.refused {
 			t.Errorf("%s: refused is %v", name, got)
 		}
