@@ -79,7 +79,7 @@ func makeCgroup(dir string) error {
 
 // cgroupDirs returns the directory of pid's cgroup in each mounted hierarchy.
 func cgroupDirs(pid int) (map[string]string, error) {
-	mounts, err := cgroupMounts()
+	table, err := MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +87,14 @@ func cgroupDirs(pid int) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cgroup of process %d: %w", pid, err)
 	}
+	return locate(cgroupMounts(table), string(data)), nil
+}
+
+// locate translates the lines of /proc/PID/cgroup to directories. Cgroups that
+// lie outside of what is mounted here have none.
+func locate(mounts map[string]cgroupMount, lines string) map[string]string {
 	dirs := map[string]string{}
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(lines) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(f) != 3 {
 			continue
@@ -98,24 +104,22 @@ func cgroupDirs(pid int) (map[string]string, error) {
 			names = []string{Unified}
 		}
 		for _, h := range names {
-			if m, ok := mounts[h]; ok {
-				dirs[h] = filepath.Join(m.dir, strings.TrimPrefix(f[2], m.root))
+			m, ok := mounts[h]
+			rest, within := strings.CutPrefix(strings.TrimSuffix(f[2], "/")+"/", m.root+"/")
+			if ok && within && !strings.HasPrefix(rest, "../") {
+				dirs[h] = filepath.Join(m.dir, rest)
 			}
 		}
 	}
-	return dirs, nil
+	return dirs
 }
 
 type cgroupMount struct{ dir, root string }
 
 // cgroupMounts finds where each hierarchy is mounted.
-func cgroupMounts() (map[string]cgroupMount, error) {
-	mounts, err := MountTable(os.Getpid())
-	if err != nil {
-		return nil, err
-	}
+func cgroupMounts(table []MountPoint) map[string]cgroupMount {
 	found := map[string]cgroupMount{}
-	for _, m := range mounts {
+	for _, m := range table {
 		at := cgroupMount{dir: m.Target, root: strings.TrimSuffix(m.Root, "/")}
 		switch m.Type {
 		case "cgroup2":
@@ -126,7 +130,7 @@ func cgroupMounts() (map[string]cgroupMount, error) {
 			}
 		}
 	}
-	return found, nil
+	return found
 }
 
 // Enter moves a process into the cgroup, in each of its hierarchies.
