@@ -70,6 +70,9 @@ func (a *Agent) converse(ctx context.Context, s *transport.Session) {
 
 // toTell gives an error of ours the form in which it crosses to the peer.
 func toTell(err error) error {
+	if errors.Is(err, handoff.ErrUnknownMove) {
+		return &transport.Error{Code: codeUnknownMove, Message: err.Error()}
+	}
 	e := asError(err)
 	if e.Code == api.Failed {
 		e = withDiagnosis(&api.Error{Code: api.Failed, Message: err.Error(), Hint: e.Hint}, err)

@@ -149,7 +149,7 @@ func (r *remote) say(ctx context.Context, kind, want string, into any) error {
 	if r.session != nil {
 		err := ask(ctx, r.session, kind, ref, want, into)
 		if err == nil || isAnswer(err) {
-			return err
+			return fromPeer(err)
 		}
 		r.hangUp()
 	}
@@ -158,7 +158,20 @@ func (r *remote) say(ctx context.Context, kind, want string, into any) error {
 		return err
 	}
 	defer s.Close()
-	return ask(ctx, s, kind, ref, want, into)
+	return fromPeer(ask(ctx, s, kind, ref, want, into))
+}
+
+// codeUnknownMove crosses the wire for handoff.ErrUnknownMove, which recovery
+// branches on.
+const codeUnknownMove = "unknown-move"
+
+// fromPeer gives an error that the peer told us the meaning that it had there.
+func fromPeer(err error) error {
+	var told *transport.Error
+	if errors.As(err, &told) && told.Code == codeUnknownMove {
+		return fmt.Errorf("%w: %w", handoff.ErrUnknownMove, err)
+	}
+	return err
 }
 
 // isAnswer tells an error that the peer told us from one of the connection.

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+func main() {
+	namespaces.Stage() // the pipe's restore enters its surroundings through this binary
+	if len(os.Args) > 1 {
+		os.Exit(helper(os.Args[1:]))
+	}
+	// Ctrl-C in the middle of the clean-up must not end it.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// Bounds of the options.
+const (
+	maxRounds = 100
+	maxMiB    = 64 << 10
+	runTime   = 2 * time.Hour
+)
+
+type options struct {
+	only   string // name of a row
+	rounds int
+	mib    int64 // 0: what the row says
+	json   string
+}
+
+func optionsFromEnv() (o options, err error) {
+	o = options{only: os.Getenv("BENCH"), json: os.Getenv("BENCH_JSON")}
+	rounds, err := numberFromEnv("BENCH_ROUNDS", 3, maxRounds)
+	if err != nil {
+		return o, err
+	}
+	o.rounds = int(rounds)
+	if o.mib, err = numberFromEnv("BENCH_MEM", 0, maxMiB); err != nil {
+		return o, err
+	}
+	if o.only != "" && len(selected(o.only)) == 0 {
+		return o, fmt.Errorf("BENCH=%s is none of %s", o.only, strings.Join(rowNames(), ", "))
+	}
+	return o, nil
+}
+
+func numberFromEnv(name string, absent, most int64) (int64, error) {
+	text := os.Getenv(name)
+	if text == "" {
+		return absent, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%s=%s: want a number from 1 to %d", name, text, most)
+	}
+	return n, nil
+}
+
+func run(ctx context.Context) (err error) {
+	o, err := optionsFromEnv()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, runTime, fmt.Errorf("it took longer than %v", runTime))
+	defer cancel()
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	if err := b.setUp(ctx); err != nil {
+		return err
+	}
+	return b.measure(ctx)
+}
+
+// measure runs the rows and prints what they gave, also when one of them failed.
+func (b *bench) measure(ctx context.Context) error {
+	var errs []error
+	var results []result
+	for _, r := range selected(b.o.only) {
+		res, err := r.measure(ctx, b)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", r.name, err))
+			continue
+		}
+		results = append(results, res.of(r))
+	}
+	printTable(os.Stdout, results, b.notes)
+	if b.o.json != "" {
+		errs = append(errs, writeJSON(b.o.json, results))
+	}
+	return errors.Join(errs...)
+}

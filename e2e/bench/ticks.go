@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/migrate-hpc/migrate/e2e/oracle"
+)
+
+// standStill is the longest time in which the job did not tick.
+type standStill struct {
+	length   time.Duration // less a normal step
+	from, to time.Time     // the ticks before and after
+}
+
+// findStandStill reads the job's output, judges it, and finds the longest step from one
+// tick to the next that ended after a move had begun.
+func findStandStill(stdout string, began time.Time) (standStill, error) {
+	if _, err := oracle.Judge(stdout); err != nil {
+		return standStill{}, fmt.Errorf("the job came to harm: %w", err)
+	}
+	ticks := tickTimes(stdout)
+	if len(ticks) < 2 || !ticks[len(ticks)-1].After(began) {
+		return standStill{}, errors.New("the job has not ticked after the move")
+	}
+	var s standStill
+	var steps []time.Duration
+	for i := 1; i < len(ticks); i++ {
+		step := ticks[i].Sub(ticks[i-1])
+		steps = append(steps, step)
+		if ticks[i].After(began) && step > s.length {
+			s = standStill{step, ticks[i-1], ticks[i]}
+		}
+	}
+	slices.Sort(steps)
+	s.length -= steps[len(steps)/2]
+	return s, nil
+}
+
+// tickTimes are the wall clock's readings in the job's whole lines.
+func tickTimes(stdout string) []time.Time {
+	var times []time.Time
+	for line := range strings.Lines(stdout) {
+		var count, mono, boot, real int64
+		if !strings.HasSuffix(line, "\n") {
+			continue
+		}
+		if _, err := fmt.Sscanf(line, "tick %d %d %d %d", &count, &mono, &boot, &real); err == nil {
+			times = append(times, time.Unix(0, real))
+		}
+	}
+	return times
+}
