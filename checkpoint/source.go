@@ -126,5 +126,8 @@ func (s *Source) Dump(ctx context.Context) (time.Duration, error) {
 	if err := s.nameQueues(queues, queueMount); err != nil {
 		return res.Took, err
 	}
+	if err := image.WakeTimers(s.Images()); err != nil {
+		return res.Took, err
+	}
 	return res.Took, image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
 }

@@ -64,11 +64,11 @@ func PrivateMap(base, self uint32) []IDMap {
 	if self == 0 || self >= ids {
 		return []IDMap{{Inside: 0, Outside: base, Count: ids}}
 	}
-	return []IDMap{
-		{Inside: 0, Outside: base, Count: self},
-		{Inside: self, Outside: self, Count: 1},
-		{Inside: self + 1, Outside: base + self + 1, Count: ids - self - 1},
+	maps := []IDMap{{Inside: 0, Outside: base, Count: self}, {Inside: self, Outside: self, Count: 1}}
+	if self == ids-1 { // the kernel takes no empty line
+		return maps
 	}
+	return append(maps, IDMap{Inside: self + 1, Outside: base + self + 1, Count: ids - self - 1})
 }
 
 // Outside translates an id of the job to the node's, and reports whether the

@@ -89,6 +89,9 @@ func approach() error {
 	if err != nil {
 		return err
 	}
+	if _, err := Of(v.Target); err != nil {
+		return err // the job has ended
+	}
 	if err := enterAll(v.Cgroup, os.Getpid()); err != nil {
 		return err
 	}
@@ -112,6 +115,11 @@ func approach() error {
 		args = append(args, "--user")
 	}
 	args = append(args, "--", "/proc/self/fd/"+strconv.Itoa(self), insideName)
+	// The starter asked for this too, but of the first thread, which execve ends.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
 	return syscall.Exec(nsenter, args, []string{standardPath})
 }
 

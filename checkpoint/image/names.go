@@ -17,6 +17,11 @@ const magicFiles = 0x56303138
 // into ordinary files with a path in the job, on the mount with the given id (as
 // in the job's mountinfo). CRIU then opens them by itself.
 func NameFiles(dir string, names map[string]string, mount int32) error {
+	return editFiles(dir, func(record []byte) ([]byte, error) { return nameFile(record, names, mount) })
+}
+
+// editFiles replaces every record of files.img by what edit makes of it.
+func editFiles(dir string, edit func(record []byte) ([]byte, error)) error {
 	path := filepath.Join(dir, "files.img")
 	data, err := readBounded(path, maxFilesImage)
 	if err != nil {
@@ -32,7 +37,7 @@ func NameFiles(dir string, names map[string]string, mount int32) error {
 		if record, rest, err = cutRecord(rest); err != nil {
 			return fmt.Errorf("files.img: %w", err)
 		}
-		if record, err = nameFile(record, names, mount); err != nil {
+		if record, err = edit(record); err != nil {
 			return fmt.Errorf("files.img: %w", err)
 		}
 		out = appendRecord(out, record)

@@ -4,7 +4,7 @@
 // other nearly is. It ends with status 1 only if something could not be measured.
 //
 //	        one machine, both ways over TCP on its loopback
-//	ours    node-a ── migrate move ──────────────────────────────────────► node-b
+//	ours    bench-a ── migrate move ────────────────────────────────────► bench-b
 //	pipe    criu dump → tmpfs → tar | zstd -1 | TCP | zstd -d | tar → tmpfs → criu restore
 //
 // The clock of both is the job's own. The oracle writes a tick with the wall clock

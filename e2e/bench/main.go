@@ -22,11 +22,18 @@ func main() {
 	// Ctrl-C in the middle of the clean-up must not end it.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	switch {
+	case errors.Is(err, errInterrupted):
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(130)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
+
+var errInterrupted = errors.New("interrupted; nothing is left behind")
 
 // Bounds of the options.
 const (
@@ -78,10 +85,20 @@ func run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, runTime, fmt.Errorf("it took longer than %v", runTime))
 	defer cancel()
 	b, err := newBench(ctx, o)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return errInterrupted
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	defer func() {
+		left := b.close(ctx)
+		if left == nil && errors.Is(ctx.Err(), context.Canceled) {
+			err = errInterrupted
+			return
+		}
+		err = errors.Join(err, left)
+	}()
 	if err := b.setUp(ctx); err != nil {
 		return err
 	}

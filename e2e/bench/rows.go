@@ -20,19 +20,19 @@ type row struct {
 type samples struct{ ours, peer []float64 }
 
 var rows = []row{
-	{"standstill-1GiB", "the job stands still: migrate move, the pipe", 1.0 / 3, seconds,
+	{"standstill-1GiB", "the job stands still: migrate move, the pipe", 1.0 / 3, inSeconds,
 		func(ctx context.Context, b *bench) (samples, error) {
 			return b.compared(ctx, 1024, func(m moved) time.Duration { return m.still })
 		}},
-	{"total-1GiB", "until the job runs and all of its memory is in place: migrate move, the pipe", 0, seconds,
+	{"total-1GiB", "until the job runs and all of its memory is in place: migrate move, the pipe", 0, inSeconds,
 		func(ctx context.Context, b *bench) (samples, error) {
 			return b.compared(ctx, 1024, func(m moved) time.Duration { return m.total })
 		}},
-	{"source-memory", "peak of the source's agent, and 128 MiB", 1, bytes,
+	{"source-memory", "peak of the source's agent, and 128 MiB", 1, inBytes,
 		func(ctx context.Context, b *bench) (samples, error) {
 			return b.weighed(ctx, 1024, func(w weight) (int64, int64) { return w.source, 128 << 20 })
 		}},
-	{"target-memory", "peak of the target, and the job's size", 1.2, bytes,
+	{"target-memory", "peak of the target, and the job's size", 1.2, inBytes,
 		func(ctx context.Context, b *bench) (samples, error) {
 			return b.weighed(ctx, 1024, func(w weight) (int64, int64) { return w.target, w.job })
 		}},

@@ -14,12 +14,12 @@ import (
 type unit string
 
 const (
-	seconds unit = "s"
-	bytes   unit = "B"
+	inSeconds unit = "s"
+	inBytes   unit = "B"
 )
 
 func (u unit) show(v float64) string {
-	if u == bytes {
+	if u == inBytes {
 		return fmt.Sprintf("%.0f MiB", v/(1<<20))
 	}
 	return fmt.Sprintf("%.3f s", v)

@@ -45,7 +45,7 @@ func TestAJobThatDoesNotTickAfterTheMoveIsAnError(t *testing.T) {
 }
 
 func TestARatioIsThatOfOnePair(t *testing.T) {
-	r := row{name: "x", goal: 0.5, unit: seconds}
+	r := row{name: "x", goal: 0.5, unit: inSeconds}
 	res := samples{ours: []float64{1, 2, 6}, peer: []float64{4, 4, 8}}.of(r)
 	if *res.Ratio != 0.5 || !*res.Met || *res.Peer != 4 || res.Ours != 2 || res.Spread.Ratio.Max != 0.75 {
 		t.Errorf("%+v", res)

@@ -56,10 +56,25 @@ func TestAJobRunsExactlyOnceWhicheverAgentIsKilledInAMove(t *testing.T) {
 	for _, victim := range []string{"source", "target", "both"} {
 		for _, phase := range phases {
 			c.run(victim+" in "+phase, func(t *testing.T) {
+				if j.t.Failed() {
+					t.Skip("the job is damaged already")
+				}
 				j.t = t
 				from, to := on, c.otherThan(on)
 				killed := map[string][]*node{"source": {from}, "target": {to}, "both": {from, to}}[victim]
-				r := j.moveKilling(from, to, phase, killed)
+				r := j.moveDuring(from, to, phase, func() {
+					for _, v := range killed {
+						_ = v.agent.cmd.Process.Kill() // waited for below
+					}
+				}, func() {
+					if killed[len(killed)-1] == to {
+						to.kill()
+						to.start()
+					}
+				})
+				for _, v := range killed {
+					v.kill()
+				}
 				for _, n := range killed {
 					n.start()
 				}
@@ -82,36 +97,47 @@ func (c *cluster) otherThan(n *node) *node {
 	return c.nodes[0]
 }
 
-// moveKilling moves the job and kills agents as soon as the phase is told.
-func (j *job) moveKilling(from, to *node, phase string, victims []*node) result {
+// moveDuring moves the job and does harm as soon as the phase is told. A target
+// that stays away keeps a committed move waiting, so the harm is healed if the
+// command has not ended after a while.
+func (j *job) moveDuring(from, to *node, phase string, harm, heal func()) result {
 	j.t.Helper()
 	var once sync.Once
-	r := spawn(j.t, 2*limit, func(line string) {
+	p := spawn(j.t, 2*limit, func(line string) {
 		var e event
 		if json.Unmarshal([]byte(line), &e) == nil && e.Phase == phase {
-			once.Do(func() {
-				for _, v := range victims {
-					_ = v.agent.cmd.Process.Kill() // waited for below
-				}
-			})
+			once.Do(harm)
 		}
 	}, shared.migrate, "--socket", from.socket(), "move", j.id, to.name, "--json")
-	// A target that stays away keeps a committed move waiting: it comes back.
 	select {
-	case <-r.ended:
-	case <-time.After(3 * time.Second):
-		for _, v := range victims {
-			if v == to {
-				v.kill()
-				v.start()
+	case <-p.ended:
+	case <-time.After(2 * time.Second):
+		heal()
+	}
+	return p.wait()
+}
+
+func TestAJobRunsExactlyOnceWhenTheCableIsPulledInAMove(t *testing.T) {
+	c := newCluster(t, 2)
+	j := c.nodes[0].oracle("--mem", "64", "--tree", "2")
+	on := c.nodes[0]
+	for _, phase := range []string{"dump", "residue", "park", "commit", "resume"} {
+		c.run(phase, func(t *testing.T) {
+			if j.t.Failed() {
+				t.Skip("the job is damaged already")
 			}
-		}
+			j.t = t
+			from := on
+			r := j.moveDuring(from, c.otherThan(from), phase,
+				func() { c.cut(c.nodes[0]) }, func() { c.join(c.nodes[0]) })
+			c.join(c.nodes[0])
+			on = j.settled(c)
+			wantOutcome(t, r, on, from)
+			j.ticks(on, 20)
+		})
 	}
-	out := r.wait()
-	for _, v := range victims {
-		v.kill()
-	}
-	return out
+	j.t = t
+	j.finish(on)
 }
 
 // settled waits until the job runs on one node, and all know where.

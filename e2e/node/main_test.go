@@ -56,24 +56,32 @@ var makeTools = sync.OnceValue(func() error {
 	if err := build(ctx, shared.helper, "./testdata/helper"); err != nil {
 		return err
 	}
-	if shared.migrate = os.Getenv("MIGRATE_BIN"); shared.migrate == "" {
-		shared.migrate = filepath.Join(shared.dir, "migrate")
-		if err := build(ctx, shared.migrate, "../../cmd/migrate"); err != nil {
-			return err
-		}
+	shared.migrate = filepath.Join(shared.dir, "migrate")
+	if given := os.Getenv("MIGRATE_BIN"); given != "" {
+		err = copyProgram(given, shared.migrate)
+	} else {
+		err = build(ctx, shared.migrate, "../../cmd/migrate")
+	}
+	if err != nil {
+		return err
 	}
 	built, err := oracle.Build(ctx)
 	if err != nil {
 		return err
 	}
-	// Its cache may be closed to users that a job's ids are mapped to.
-	data, err := os.ReadFile(built)
+	shared.oracle = filepath.Join(shared.dir, "oracle")
+	return copyProgram(built, shared.oracle)
+})
+
+// copyProgram puts a program where every user can start it, whoever may reach it
+// where it was built.
+func copyProgram(from, to string) error {
+	data, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
-	shared.oracle = filepath.Join(shared.dir, "oracle")
-	return os.WriteFile(shared.oracle, data, 0o755)
-})
+	return os.WriteFile(to, data, 0o755)
+}
 
 func build(ctx context.Context, out, pkg string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
@@ -109,7 +117,7 @@ func prerequisites() error {
 		return errors.New("not root: making namespaces and cgroups needs it")
 	}
 	for _, p := range []struct{ program, from string }{
-		{"ip", "iproute2"}, {"nft", "nftables"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"gcc", "gcc"}, {"catatonit", "catatonit"},
+		{"ip", "iproute2"}, {"nft", "nftables"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"setpriv", "util-linux"}, {"gcc", "gcc"}, {"catatonit", "catatonit"},
 	} {
 		if _, err := exec.LookPath(p.program); err != nil {
 			return fmt.Errorf("%s is not installed: apt-get install %s", p.program, p.from)

@@ -2,6 +2,8 @@ package node
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -76,6 +78,24 @@ func TestPOSIXMessageQueuesSurviveMoves(t *testing.T) {
 	}
 	held.checksAll(here, "mqueue")
 	held.finish(here)
+}
+
+func TestFilesOfABoundDirectoryStayOpen(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	dir := filepath.Join(c.dir, "scratch")
+	c.must(os.Mkdir(dir, 0o755))
+	j := here.oracleIn([]string{"--bind", dir + ":/data"}, "--deleted", "--dir", "/data")
+	for range 2 {
+		j.move(here, there)
+		here, there = there, here
+		j.ticks(here, 20)
+	}
+	j.checksAll(here, "deleted")
+	j.finish(here)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("the moves left %v in the bound directory: %v", left, err)
+	}
 }
 
 func TestAnEstablishedConnectionInsideAJobSurvives(t *testing.T) {

@@ -1,0 +1,201 @@
+package namespaces
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// inhabited is a job that only waits, in a cgroup, and a visit to it.
+func inhabited(t *testing.T, user uint32) Visit {
+	t.Helper()
+	c := newCgroup(t)
+	cfg, _ := configuration(t, "exec sleep 1000")
+	cfg.UID, cfg.GID = user, user
+	pid := started(t, cfg, Surroundings{Cgroup: c})
+	return Visit{Target: pid, Env: []string{"PATH=/usr/bin:/bin"}, WorkDir: "/usr", UID: user, GID: user, Cgroup: c.Dirs}
+}
+
+func TestAVisitor(t *testing.T) {
+	t.Parallel()
+	for _, user := range []uint32{0, 4242} {
+		t.Run("uid "+itoa(int(user)), func(t *testing.T) {
+			v := inhabited(t, user)
+			for name, claim := range map[string]func(*testing.T, Visit){
+				"is in every namespace of the job":  inEveryNamespace,
+				"ends with its command's status":    endsWithStatus,
+				"reads and writes what it is given": readsAndWrites,
+				"that cannot begin says why":        saysWhy,
+				"ends when it is cancelled":         endsWhenCancelled,
+				"dies with whoever asked for it":    diesWithItsAsker,
+			} {
+				t.Run(name, func(t *testing.T) { claim(t, v) })
+			}
+		})
+	}
+}
+
+func inEveryNamespace(t *testing.T, v Visit) {
+	var out bytes.Buffer
+	v.Stdout, v.Stderr = &out, &out
+	v.Groups = []uint32{5, 6}
+	v.Args = []string{"sh", "-c", introduce + "echo cgroup.path $(cat /proc/self/cgroup | grep -E ':(freezer|):' | head -1 | cut -d: -f3)"}
+	code, err := Enter(bounded(t), v)
+	if err != nil || code != 0 {
+		t.Fatalf("%d %v\n%s", code, err, out.String())
+	}
+	got := facts(out.String())
+	want, err := Of(v.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range Kinds {
+		if got["ns."+k] != want[k] {
+			t.Errorf("its %s namespace is %s, the job's %s", k, got["ns."+k], want[k])
+		}
+	}
+	own := strings.TrimSpace(strings.Repeat(itoa(int(v.UID))+" ", 4))
+	for name, want := range map[string]string{
+		"Uid": own, "Gid": own, "Groups": "5 6", "NoNewPrivs": "1",
+		"fds": "0 1 2", "cwd": "/usr", "hostname": "claims", "env": "PATH=/usr/bin:/bin", "cgroup.path": "/", "session": got["pid"],
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %q, want %q", name, got[name], want)
+		}
+	}
+}
+
+func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
+	t.Parallel()
+	cfg, _ := configuration(t, "exec sleep 1000")
+	cfg.User, cfg.UIDs, cfg.GIDs = true, PrivateMap(1<<30, 1000), PrivateMap(1<<30, 1000)
+	cfg.UID, cfg.GID, cfg.RootDir = 1000, 1000, openDir(t)
+	pid := started(t, cfg, Surroundings{})
+	var out bytes.Buffer
+	code, err := Enter(bounded(t), Visit{Target: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, Stdout: &out, Stderr: &out})
+	if err != nil || code != 0 {
+		t.Fatalf("%d %v\n%s", code, err, out.String())
+	}
+	if got := facts(out.String()); got["ns.user"] != readlink(t, "/proc/"+itoa(pid)+"/ns/user") || got["Uid"] != "1000 1000 1000 1000" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func endsWithStatus(t *testing.T, v Visit) {
+	for script, want := range map[string]int{"exit 0": 0, "exit 41": 41, "kill -KILL $$": 137, "kill -SEGV $$": 139} {
+		v.Args = []string{"sh", "-c", script}
+		if code, err := Enter(bounded(t), v); err != nil || code != want {
+			t.Errorf("%s: %d %v, want %d", script, code, err, want)
+		}
+	}
+}
+
+func readsAndWrites(t *testing.T, v Visit) {
+	var out, errOut bytes.Buffer
+	v.Args = []string{"sh", "-c", "tr a-z A-Z; echo wrong >&2"}
+	v.Stdin, v.Stdout, v.Stderr = strings.NewReader("hello"), &out, &errOut
+	if code, err := Enter(bounded(t), v); err != nil || code != 0 || out.String() != "HELLO" || errOut.String() != "wrong\n" {
+		t.Errorf("%d %v %q %q", code, err, out.String(), errOut.String())
+	}
+}
+
+func saysWhy(t *testing.T, v Visit) {
+	for name, c := range map[string]struct {
+		spoil func(*Visit)
+		names string
+	}{
+		"no such command":   {func(v *Visit) { v.Args = []string{"no-such-command"} }, "no-such-command"},
+		"no such file":      {func(v *Visit) { v.Args = []string{"/no/such/command"} }, "/no/such/command"},
+		"no work directory": {func(v *Visit) { v.WorkDir = "/no/such/dir" }, "/no/such/dir"},
+		"job gone":          {func(v *Visit) { v.Target = 1 << 30 }, "1073741824"},
+		"cgroup gone":       {func(v *Visit) { v.Cgroup = map[string]string{"freezer": "/no/such/cgroup"} }, "/no/such/cgroup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := v
+			v.Args = []string{"true"}
+			c.spoil(&v)
+			code, err := Enter(bounded(t), v)
+			var start *StartError
+			if !errors.As(err, &start) || !strings.Contains(err.Error(), c.names) {
+				t.Errorf("got %d %v", code, err)
+			}
+			if name != "cgroup gone" && name != "job gone" && !lonely(t, v) {
+				t.Error("it left something in the job's cgroup")
+			}
+		})
+	}
+}
+
+func endsWhenCancelled(t *testing.T, v Visit) {
+	for range 3 {
+		said := newLockedBuffer()
+		v.Args, v.Stdout = []string{"sh", "-c", "echo here; exec sleep 1000"}, said
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan int, 1)
+		go func() {
+			code, _ := Enter(ctx, v) // its error is told by the code
+			ended <- code
+		}()
+		said.next(t)
+		cancel()
+		select {
+		case code := <-ended:
+			if code == 0 {
+				t.Error("a command that was ended ended well")
+			}
+		case <-time.After(patience):
+			t.Fatal("the visit goes on")
+		}
+		eventually(t, "only the job is left in its cgroup", func() bool { return lonely(t, v) })
+	}
+}
+
+func lonely(t *testing.T, v Visit) bool {
+	t.Helper()
+	pids, err := (&Cgroup{Dirs: v.Cgroup}).Pids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(pids) == 1 && pids[0] == v.Target
+}
+
+func diesWithItsAsker(t *testing.T, v Visit) {
+	for range 5 { // the kernel sends a thread's death, so it matters which one asked
+		v.Args = []string{"sleep", "1000"}
+		description, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asker := exec.Command("/proc/self/exe", visitorRole, string(description))
+		if err := asker.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the visitor sleeps", func() bool { return sleepers(t, v) == 1 })
+		if err := asker.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = asker.Wait() // killed
+		eventually(t, "only the job is left in its cgroup", func() bool { return lonely(t, v) })
+	}
+}
+
+// sleepers counts the visitors in the job's cgroup that have become their
+// command.
+func sleepers(t *testing.T, v Visit) (n int) {
+	t.Helper()
+	pids, err := (&Cgroup{Dirs: v.Cgroup}).Pids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids {
+		if pid != v.Target && strings.HasPrefix(readFile(t, "/proc/"+itoa(pid)+"/comm"), "sleep") {
+			n++
+		}
+	}
+	return n
+}

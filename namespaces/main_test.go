@@ -1,0 +1,269 @@
+package namespaces
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long a test waits for what should happen at once.
+const patience = 15 * time.Second
+
+// visitorRole makes the test binary an agent that runs one command in a job.
+const visitorRole = "namespaces-test-visitor"
+
+func TestMain(m *testing.M) {
+	Stage()
+	if len(os.Args) == 3 && os.Args[1] == visitorRole {
+		os.Exit(playVisitor(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+func playVisitor(description string) int {
+	var v Visit
+	if err := json.Unmarshal([]byte(description), &v); err != nil {
+		fmt.Println(err)
+		return 125
+	}
+	code, err := Enter(context.Background(), v)
+	if err != nil {
+		fmt.Println(err)
+	}
+	return code
+}
+
+// missing skips a test for want of a prerequisite. In CI everything must run.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "not root: making namespaces and cgroups needs it")
+	}
+}
+
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// inTime runs what could hang and fails the test if it does.
+func inTime(t testing.TB, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatalf("it hangs: no end within %v", patience)
+	}
+}
+
+// newCgroup makes a cgroup beneath the test's own and sees it removed.
+func newCgroup(t testing.TB) *Cgroup {
+	t.Helper()
+	needRoot(t)
+	c, err := NewCgroup(os.Getpid(), fmt.Sprintf("migrate-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	if err != nil {
+		missing(t, "no cgroup can be made: %v", err)
+	}
+	t.Cleanup(func() { empty(t, c) })
+	return c
+}
+
+// unifiedCgroup makes a cgroup of version 2 only, on a hybrid node too.
+func unifiedCgroup(t testing.TB) *Cgroup {
+	t.Helper()
+	needRoot(t)
+	dirs, err := cgroupDirs(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dirs[Unified] == "" {
+		missing(t, "this node has no cgroup version 2 mounted")
+	}
+	dir := filepath.Join(dirs[Unified], fmt.Sprintf("migrate-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		missing(t, "no version 2 cgroup can be made: %v", err)
+	}
+	c := &Cgroup{Dirs: map[string]string{Unified: dir}}
+	t.Cleanup(func() { empty(t, c) })
+	return c
+}
+
+func empty(t testing.TB, c *Cgroup) {
+	t.Helper()
+	if err := c.Kill(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "cgroup removed", func() bool { return c.Remove() == nil })
+}
+
+// configuration is a job that runs a shell script on the node's root, and the
+// directory that its output appears in.
+func configuration(t testing.TB, script string) (cfg Config, ioDir string) {
+	t.Helper()
+	needRoot(t)
+	ioDir = openDir(t)
+	return Config{
+		Hostname: "claims", RootDir: t.TempDir(), Root: "/", IODir: ioDir, WorkDir: "/",
+		Args: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"},
+		Stdin: "/dev/null", Stdout: IOMount + "/stdout", Stderr: IOMount + "/stderr",
+	}, ioDir
+}
+
+// openDir is a directory that the root of a user namespace, who is nobody
+// outside, gets through to.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// run starts a job, waits for its end and returns its status and its output.
+func run(t testing.TB, cfg Config, around Surroundings) (unix.WaitStatus, string) {
+	t.Helper()
+	p, err := Start(bounded(t), cfg, around)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws, err := wait4(p.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ws, readFile(t, filepath.Join(cfg.IODir, "stdout"))
+}
+
+// started is a running job that ends with the test.
+func started(t testing.TB, cfg Config, around Surroundings) int {
+	t.Helper()
+	p, err := Start(bounded(t), cfg, around)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reapKilled(p.Pid) })
+	return p.Pid
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// traces is what a failed start could leave behind: children, zombies among
+// them, mounts and descriptors.
+type traces struct {
+	children []int
+	mounts   int
+	fds      int
+}
+
+func tracesNow(t testing.TB) traces {
+	t.Helper()
+	table, err := MountTable(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return traces{childrenOf(t, os.Getpid()), len(table), len(fds)}
+}
+
+func (x traces) equal(y traces) bool {
+	return slices.Equal(x.children, y.children) && x.mounts == y.mounts && x.fds == y.fds
+}
+
+func childrenOf(t testing.TB, parent int) (pids []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		if err != nil {
+			continue // it has ended
+		}
+		rest := string(stat[strings.LastIndex(string(stat), ")")+1:])
+		if f := strings.Fields(rest); len(f) > 1 && f[1] == strconv.Itoa(parent) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
+
+// lockedBuffer is the output of a command that is still running.
+type lockedBuffer struct {
+	lines chan string
+}
+
+func newLockedBuffer() *lockedBuffer { return &lockedBuffer{make(chan string, 100)} }
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	select {
+	case b.lines <- string(p):
+		return len(p), nil
+	default:
+		return 0, io.ErrShortWrite
+	}
+}
+
+func (b *lockedBuffer) next(t testing.TB) string {
+	t.Helper()
+	select {
+	case s := <-b.lines:
+		return s
+	case <-time.After(patience):
+		t.Fatal("the command says nothing")
+		return ""
+	}
+}
