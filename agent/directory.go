@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/job/durable"
 )
@@ -148,6 +150,11 @@ func asCaller(c caller, do func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // its identity is changed for good, so it dies with the goroutine
+		if unix.Gettid() == os.Getpid() {
+			defer runtime.UnlockOSThread() // the first thread does not die: another does it
+			done <- asCaller(c, do)
+			return
+		}
 		err := assume(c)
 		if err == nil {
 			err = do()

@@ -2,6 +2,7 @@ package mqueue
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"unsafe"
 
@@ -124,11 +125,17 @@ func enter(pid int, kind string, flag int) error {
 }
 
 // onOwnThread runs do on a thread whose namespaces it may change: the thread ends
-// with it.
+// with it. The process's first thread would not end, so it is kept busy if do falls
+// to it.
 func onOwnThread(do func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onOwnThread(do)
+			return
+		}
 		done <- do()
 	}()
 	return <-done

@@ -51,11 +51,17 @@ func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 }
 
 // onThrowawayThread runs fn on a thread whose namespaces it may change: the
-// thread ends with it.
+// thread ends with it. The process's first thread would not, and what the kernel
+// says of the process is said of that one; so it is kept busy if fn falls to it.
 func onThrowawayThread(fn func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onThrowawayThread(fn)
+			return
+		}
 		done <- fn()
 	}()
 	return <-done

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -340,5 +341,28 @@ func TestTheCommandIsFoundAsAShellInTheJobWould(t *testing.T) {
 	}
 	if got, err := lookCommand("sh", nil); err != nil || got == "" {
 		t.Errorf("without a PATH: %q %v", got, err)
+	}
+}
+
+func TestTheFirstThreadIsNeverThrownAway(t *testing.T) {
+	first := readlink(t, "/proc/self/ns/uts")
+	needRoot(t)
+	var group sync.WaitGroup
+	for range 50 {
+		group.Go(func() {
+			err := onThrowawayThread(func() error {
+				if unix.Gettid() == os.Getpid() {
+					return errors.New("this is the first thread")
+				}
+				return unix.Unshare(unix.CLONE_NEWUTS)
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if now := readlink(t, "/proc/self/ns/uts"); now != first {
+		t.Errorf("the process is in %s, and was in %s", now, first)
 	}
 }

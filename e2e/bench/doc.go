@@ -29,7 +29,8 @@
 // the agent and all processes beneath it (shim, CRIU, the job); pages of shared memory of
 // those but agent and shim; and the blocks in use of the files in the agent's directory on
 // the tmpfs. The last is the page store, which agent and shim have mapped as well: hence
-// the exception.
+// the exception. The job's size is its resident size on the source. A quarter of the
+// oracle's pages are zero, which a target need not hold.
 //
 // # Environment
 //

@@ -222,16 +222,26 @@ func (p *pipeline) kill(ctx context.Context) error {
 	pids, _ := p.cgroup.Pids()
 	if err == nil && bad == nil && slices.Contains(pids, pid) {
 		_ = unix.Kill(pid, unix.SIGKILL) // it may just have ended
-	} else {
-		_ = p.restored.Process.Kill()
+		if p.endsIn(ctx, removeTime/4) {
+			return nil
+		}
 	}
+	_ = p.restored.Process.Kill()
+	if !p.endsIn(ctx, removeTime/4) {
+		return fmt.Errorf("CRIU (pid %d) outlives SIGKILL", p.restored.Process.Pid)
+	}
+	return nil
+}
+
+// endsIn waits for the end of the CRIU that restored.
+func (p *pipeline) endsIn(ctx context.Context, most time.Duration) bool {
 	select {
 	case <-p.gone:
-		return nil
+		return true
 	case <-ctx.Done():
-		_ = p.restored.Process.Kill()
-		return fmt.Errorf("CRIU (pid %d) does not end with its job", p.restored.Process.Pid)
+	case <-time.After(most):
 	}
+	return false
 }
 
 // runLine runs a command line in a process group of its own, which ends as a whole. The

@@ -85,7 +85,7 @@ func TestFilesOfABoundDirectoryStayOpen(t *testing.T) {
 	here, there := c.two()
 	dir := filepath.Join(c.dir, "scratch")
 	c.must(os.Mkdir(dir, 0o755))
-	j := here.oracleIn([]string{"--bind", dir + ":/data"}, "--deleted", "--dir", "/data")
+	j := here.oracleIn([]string{"--bind", dir + ":/mnt"}, "--deleted", "--dir", "/mnt")
 	for range 2 {
 		j.move(here, there)
 		here, there = there, here
