@@ -63,7 +63,7 @@ func Run(ctx context.Context, cfg Config) error {
 	peers := transport.NewListener(raw, a.id, a.log)
 	a.sweepVolatile(ctx)
 	a.recover(ctx)
-	a.log.Info("agent ready", "node", a.cfg.Node, "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
+	a.log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
 
 	group.Go(func() error { return serve(ctx, local, a.localHandler(), localCaller) })
 	group.Go(func() error { return serve(ctx, peers.HTTP(), a.peerHandler(), nil) })
@@ -79,6 +79,10 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	return err
 }
+
+// keepMoves is how long finished moves stay in the journal: longer than a peer may
+// be away and still want to know how one ended.
+const keepMoves = 60 * 24 * time.Hour
 
 func open(cfg Config) (*Agent, error) {
 	if os.Geteuid() != 0 {
@@ -116,8 +120,13 @@ func open(cfg Config) (*Agent, error) {
 	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
 		return nil, err
 	}
-	a.journal, err = handoff.OpenJournal(a.paths.moves())
-	return a, err
+	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {
+		return nil, err
+	}
+	if err := a.journal.Prune(time.Now().Add(-keepMoves)); err != nil {
+		a.log.Warn("some old moves stay in the journal", "err", err)
+	}
+	return a, nil
 }
 
 // listenLocal opens the socket for users. Everybody may connect; who they are

@@ -144,7 +144,7 @@ func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Reco
 func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arrival, error) {
 	l := newLanding(a, string(o.Move), o.Record.ID)
 	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot}
-	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec))}
+	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec, handoff.RoleTarget))}
 	if err := arr.half.Begin(ctx); err != nil {
 		return nil, err
 	}
@@ -162,9 +162,9 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 	return arr, nil
 }
 
-func (a *Agent) observer(rec handoff.Record) func(handoff.State) {
+func (a *Agent) observer(rec handoff.Record, role handoff.Role) func(handoff.State) {
 	return func(s handoff.State) {
-		a.log.Info("move", "job", rec.Job, "move", rec.Move, "peer", rec.Peer, "role", handoff.RoleTarget, "epoch", rec.Epoch, "state", s)
+		a.log.Info("move", "job", rec.Job, "move", rec.Move, "peer", rec.Peer, "role", role, "epoch", rec.Epoch, "state", s)
 		if s.Finished() {
 			a.mu.Lock()
 			defer a.mu.Unlock()

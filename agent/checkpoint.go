@@ -94,13 +94,14 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 		return nil, err
 	}
 	rec := handoff.Record{Move: s.id, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra}
-	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, s.dep, s, s.a.observer(rec))
+	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, s.dep, s, s.a.observer(rec, handoff.RoleSource))
 	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.cfg.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
 	switch {
 	case errors.Is(err, errLeftRunning) && outcome == handoff.OutcomeAborted:
 		res.StoodStill = s.dep.stood()
 		return res, nil
 	case outcome == handoff.OutcomeMoved:
+		res.StoodStill = s.dep.stood()
 		return res, s.a.recordSaved(s.rec.ID, s.req.Dir)
 	}
 	return nil, s.explain(err)

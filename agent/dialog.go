@@ -207,6 +207,16 @@ func (a *Agent) listenPort() int {
 	return n
 }
 
+// publicAddr is where others can call this agent, as far as it knows itself: ""
+// leaves it to them to know the node.
+func (a *Agent) publicAddr() string {
+	host, _, err := net.SplitHostPort(a.cfg.Listen)
+	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
+		return ""
+	}
+	return a.cfg.Listen
+}
+
 // backAddr is where the node at the other end of a session can be called.
 func backAddr(s *transport.Session, port int) string {
 	host, _, err := net.SplitHostPort(s.RemoteAddr().String())

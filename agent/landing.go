@@ -53,6 +53,9 @@ func (l *landing) open() error {
 			return fmt.Errorf("room for the job: %w", err)
 		}
 	}
+	if err := os.Chmod(l.ioDir(), ioDirMode); err != nil {
+		return err
+	}
 	store, err := pages.Create(l.pages())
 	if err != nil {
 		return err

@@ -201,10 +201,10 @@ func externalMounts(rec job.Record, ioDir, queueDir string) map[string]string {
 	return ext
 }
 
-// makeIODir makes the directory of a job's own output files, which its user may
-// write to.
+// makeIODir makes the directory of a job's own output files. The files are the
+// user's, the directory is not: nobody but root puts anything else into it.
 func makeIODir(dir string, s job.Spec) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, ioDirMode), os.Chmod(dir, ioDirMode)); err != nil {
 		return err
 	}
 	uid, gid := s.UID, s.GID
@@ -212,8 +212,20 @@ func makeIODir(dir string, s job.Spec) error {
 		uid, _ = namespaces.Outside(namespaces.PrivateMap(s.UIDBase, s.UID), uid)
 		gid, _ = namespaces.Outside(namespaces.PrivateMap(s.UIDBase, s.GID), gid)
 	}
-	return os.Chown(dir, int(uid), int(gid))
+	for _, name := range []string{"stdout", "stderr"} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Chown(int(uid), int(gid)), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// ioDirMode lets the job's user reach its files, also from outside.
+const ioDirMode = 0o755
 
 func jobInterface(rec job.Record) *namespaces.Interface {
 	n := rec.Spec.Network

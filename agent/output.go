@@ -6,11 +6,11 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/shim"
 )
@@ -31,7 +31,7 @@ func (a *Agent) handleLogs(w http.ResponseWriter, r *http.Request, _ caller, rec
 	if own := map[string]string{"stdout": rec.Spec.Stdout, "stderr": rec.Spec.Stderr}[stream]; own != "" && q.Get("follow") != "true" {
 		return &api.Error{Code: api.Failed, Message: "the job's " + stream + " goes to " + own, Hint: "read that file"}
 	}
-	f, err := os.Open(filepath.Join(a.ioDir(rec.ID), stream))
+	f, _, err := checkpoint.OpenOutput(a.ioDir(rec.ID), stream)
 	if errors.Is(err, os.ErrNotExist) {
 		f, err = os.Open(os.DevNull)
 	}

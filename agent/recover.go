@@ -36,7 +36,7 @@ func (a *Agent) pursueLater(m handoff.MoveID) {
 		}
 		s, p, err := a.OpenSource(a.life, rec)
 		if err == nil {
-			_, err = handoff.RecoverSource(a.life, a.journal, rec, a.boot, s, p, a.observer(rec))
+			_, err = handoff.RecoverSource(a.life, a.journal, rec, a.boot, s, p, a.observer(rec, handoff.RoleSource))
 		}
 		if err != nil && a.life.Err() == nil {
 			a.log.Error("a move cannot be finished", "move", m, "err", err)
@@ -72,7 +72,7 @@ func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Sou
 // OpenTarget makes the target's half of a move anew; see handoff.Opener.
 func (a *Agent) OpenTarget(_ context.Context, rec handoff.Record) (*handoff.TargetHalf, handoff.Asker, error) {
 	l := newLanding(a, string(rec.Move), job.ID(rec.Job))
-	half := handoff.OpenTarget(a.journal, a.fence, rec, a.boot, l, a.observer(rec))
+	half := handoff.OpenTarget(a.journal, a.fence, rec, a.boot, l, a.observer(rec, handoff.RoleTarget))
 	a.mu.Lock()
 	a.arrivals[rec.Move] = &arrival{half, l}
 	a.mu.Unlock()

@@ -148,7 +148,7 @@ func (b *bringing) restore(ctx context.Context) error {
 		return err
 	}
 	rec := handoff.Record{Move: b.id, Job: string(b.rec.ID), Peer: b.a.cfg.Node, Epoch: b.rec.Epoch, BootID: b.a.boot, Extra: extra}
-	half := handoff.NewTarget(b.a.journal, b.a.fence, rec, b.landing, b.a.observer(rec))
+	half := handoff.NewTarget(b.a.journal, b.a.fence, rec, b.landing, b.a.observer(rec, handoff.RoleTarget))
 	if err := half.Begin(ctx); err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (b *bringing) restore(ctx context.Context) error {
 		return err
 	}
 	b.tell.enter(api.Resume, "")
-	claim := image.Claim{Node: b.a.cfg.Node, Addr: b.a.cfg.Listen, Epoch: b.rec.Epoch, At: time.Now()}
+	claim := image.Claim{Node: b.a.cfg.Node, Addr: b.a.publicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
 	if err := image.Stake(b.req.Dir, claim); err != nil {
 		return errors.Join(err, half.Abort(context.WithoutCancel(ctx)))
 	}

@@ -2,14 +2,10 @@ package checkpoint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
@@ -21,61 +17,6 @@ import (
 type Sent struct {
 	Images int64 // bytes of CRIU's images and of output
 	Pages  pages.Stats
-}
-
-// Output sends the job's output files as far as they have not been sent yet, on
-// the first lane. Once while the job runs and once frozen, the second time has
-// little left to do.
-func (s *Source) Output(ctx context.Context, lanes []io.Writer) (int64, error) {
-	entries, err := os.ReadDir(s.IODir)
-	if err != nil {
-		return 0, err
-	}
-	if s.sizes == nil {
-		s.sizes = map[string]int64{}
-	}
-	var total int64
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return total, context.Cause(ctx)
-		}
-		n, err := s.sendFile(lanes[0], e.Name())
-		total += n
-		if err != nil {
-			return total, fmt.Errorf("send output %s: %w", e.Name(), err)
-		}
-	}
-	return total, nil
-}
-
-func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
-	f, err := os.Open(filepath.Join(s.IODir, name))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	from, seen := s.sizes[name]
-	if st.Size() < from {
-		from = 0 // the job cut its own output
-	} else if seen && st.Size() == from {
-		return 0, nil
-	}
-	own := st.Sys().(*syscall.Stat_t)
-	head, err := json.Marshal(image.FileRange{Name: name, Offset: from, Mode: uint32(st.Mode().Perm()), UID: own.Uid, GID: own.Gid})
-	if err != nil {
-		return 0, err
-	}
-	out := transport.NewStreamWriter(w, image.KindFile)
-	if err := out.WriteFrame(head); err != nil {
-		return 0, err
-	}
-	n, err = io.Copy(out, io.NewSectionReader(f, from, st.Size()-from))
-	s.sizes[name] = from + n
-	return n, errors.Join(err, out.Close())
 }
 
 // Send sends the dumped job: images first, then what the output has grown by,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -93,23 +92,20 @@ func one() error {
 	return startTwo(cfg)
 }
 
+// startTwo makes PID 1, reports its number and hands the configuration on.
 func startTwo(cfg Config) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{stageTwoName}
-	cmd.Env = []string{}
-	cmd.ExtraFiles = []*os.File{r, os.NewFile(reportFD, "report")}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_PARENT}
-	if err := cmd.Start(); err != nil {
+	pid, err := forkInit([]string{stageTwoName}, int(r.Fd()))
+	if err != nil {
 		return fmt.Errorf("make the pid namespace: %w", err)
 	}
-	if _, err := fmt.Fprintf(cmd.ExtraFiles[1], "pid %d\n", cmd.Process.Pid); err != nil {
+	if _, err := unix.Write(reportFD, fmt.Appendf(nil, "pid %d\n", pid)); err != nil {
 		return err
 	}
-	return errors.Join(json.NewEncoder(w).Encode(cfg), w.Close())
+	return errors.Join(json.NewEncoder(w).Encode(cfg), w.Close(), r.Close())
 }
 
 // two is PID 1: it arranges what the job sees and becomes the command.

@@ -1,0 +1,440 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/restore"
+)
+
+// patience is how long a test waits for what should happen at once.
+const patience = 15 * time.Second
+
+func TestMain(m *testing.M) {
+	namespaces.Stage()
+	Main()
+	os.Exit(m.Run())
+}
+
+// missing skips a test for want of a prerequisite. In CI everything must run.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// scene is a node with one job's record, its cgroup and a configuration of a
+// shim for it.
+type scene struct {
+	store  *job.Store
+	cfg    Config
+	logDir string
+	ioDir  string
+}
+
+// newScene prepares a job that runs a shell script; "" prepares one that is to be
+// restored.
+func newScene(t *testing.T, script string) *scene {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "not root: making namespaces and cgroups needs it")
+	}
+	dir := t.TempDir()
+	s := &scene{logDir: t.TempDir(), ioDir: t.TempDir()}
+	var err error
+	if s.store, err = job.OpenStore(filepath.Join(dir, "jobs")); err != nil {
+		t.Fatal(err)
+	}
+	id := job.NewID()
+	rec := job.Record{ID: id, Spec: job.Spec{Args: []string{"sh"}}, Created: time.Now(), CPUBefore: time.Hour, Stays: []job.Stay{{Node: "here", From: time.Now()}}}
+	if err := s.store.Create(rec); err != nil {
+		t.Fatal(err)
+	}
+	cg, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(id))
+	if err != nil {
+		missing(t, "no cgroup can be made: %v", err)
+	}
+	s.cfg = Config{Job: id, Records: filepath.Join(dir, "jobs"), RunDir: filepath.Join(dir, "run"), Cgroup: *cg}
+	if script != "" {
+		s.cfg.Launch = &Launch{Namespaces: namespaces.Config{
+			Hostname: "job", RootDir: s.cfg.RootDir(), Root: "/", IODir: s.ioDir, WorkDir: "/",
+			Args: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"},
+			Stdin: "/dev/null", Stdout: namespaces.IOMount + "/stdout", Stderr: namespaces.IOMount + "/stderr",
+		}}
+	}
+	t.Cleanup(func() { s.end(t) })
+	return s
+}
+
+// end takes down what a test left standing.
+func (s *scene) end(t *testing.T) {
+	cg := s.cfg.Cgroup
+	if err := cg.Kill(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if err := Find(s.cfg.RunDir).Drop(bounded(t)); err != nil && !strings.Contains(err.Error(), "cannot drop") {
+		t.Error(err)
+	}
+	eventually(t, "the shim is gone", func() bool {
+		_, err := Find(s.cfg.RunDir).Status(bounded(t))
+		return errors.Is(err, ErrGone)
+	})
+	eventually(t, "cgroup removed", func() bool { return cg.Remove() == nil })
+}
+
+func (s *scene) start(t *testing.T) *Client {
+	t.Helper()
+	c, err := Start(s.cfg, s.logDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (s *scene) record(t *testing.T) job.Record {
+	t.Helper()
+	rec, err := s.store.Get(s.cfg.Job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// over waits until the shim has ended and returns the record that it left.
+func (s *scene) over(t *testing.T) job.Record {
+	t.Helper()
+	eventually(t, "the shim is gone", func() bool {
+		_, err := Find(s.cfg.RunDir).Status(bounded(t))
+		return errors.Is(err, ErrGone)
+	})
+	return s.record(t)
+}
+
+// nothingLeft checks that the shim has cleaned up behind the job.
+func (s *scene) nothingLeft(t *testing.T) {
+	t.Helper()
+	eventually(t, "the run directory is gone", func() bool {
+		_, err := os.Stat(s.cfg.RunDir)
+		return errors.Is(err, os.ErrNotExist)
+	})
+	for _, dir := range s.cfg.Cgroup.Dirs {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("cgroup %s is still there: %v", dir, err)
+		}
+	}
+}
+
+func state(t *testing.T, c *Client) State {
+	t.Helper()
+	st, err := c.Status(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.State
+}
+
+func TestTheEndOfAJobIsWrittenDownAndNothingIsLeft(t *testing.T) {
+	for script, want := range map[string]job.Exit{
+		"exit 41":                   {Code: 41},
+		"exit 0":                    {Code: 0},
+		"read gone </dev/job/never": {Code: 2},
+		"exec sleep 1000":           {Code: 128 + 9, Signal: 9},
+		"trap 'exit 3' TERM; while :; do :; done": {Code: 3},
+	} {
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, script)
+			c := s.start(t)
+			if sig := map[int]syscall.Signal{137: syscall.SIGKILL, 3: syscall.SIGTERM}[want.Code]; sig != 0 {
+				eventually(t, "it runs", func() bool { return state(t, c) == Running && s.busy(t, sig) })
+				if err := c.Signal(bounded(t), sig); err != nil {
+					t.Fatal(err)
+				}
+			}
+			rec := s.over(t)
+			if rec.Exit == nil || rec.Exit.Code != want.Code || rec.Exit.Signal != want.Signal {
+				t.Fatalf("written down: %+v, want %+v", rec.Exit, want)
+			}
+			if rec.Exit.CPU <= rec.CPUBefore || rec.Exit.CPU > rec.CPUBefore+time.Minute {
+				t.Errorf("CPU time %v; %v on earlier nodes", rec.Exit.CPU, rec.CPUBefore)
+			}
+			if time.Since(rec.Exit.At) > time.Minute || !rec.Stays[0].To.Equal(rec.Exit.At) {
+				t.Errorf("ended at %v, stayed until %v", rec.Exit.At, rec.Stays[0].To)
+			}
+			s.nothingLeft(t)
+		})
+	}
+}
+
+// busy tells whether the job's command is ready for the signal: a shell has to
+// have set its trap.
+func (s *scene) busy(t *testing.T, sig syscall.Signal) bool {
+	if sig == syscall.SIGKILL {
+		return true
+	}
+	st, err := Find(s.cfg.RunDir).Status(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", st.Init))
+	_, mask, found := strings.Cut(string(status), "SigCgt:\t")
+	var caught uint64
+	if n, _ := fmt.Sscanf(mask, "%x", &caught); err != nil || !found || n != 1 {
+		return false
+	}
+	return caught&(1<<(sig-1)) != 0
+}
+
+func TestTasksThatOutliveTheirParentEndWithTheJob(t *testing.T) {
+	s := newScene(t, "(sleep 1000 &) ; (sleep 1000 &); exit 7")
+	s.start(t)
+	if rec := s.over(t); rec.Exit == nil || rec.Exit.Code != 7 {
+		t.Errorf("written down: %+v", rec.Exit)
+	}
+	s.nothingLeft(t)
+}
+
+func TestAJobThatCannotStartLeavesNoShim(t *testing.T) {
+	for name, spoil := range map[string]func(*Config){
+		"command missing":   func(c *Config) { c.Launch.Namespaces.Args = []string{"/no/such/thing"} },
+		"directory missing": func(c *Config) { c.Launch.Namespaces.WorkDir = "/no/such/thing" },
+		"bridge missing": func(c *Config) {
+			c.Launch.Interface = &namespaces.Interface{Name: "eth0", Host: "mgtest1", Bridge: "no-such-thing"}
+		},
+		"nobody to join":    func(c *Config) { c.JoinPid = 1 << 30 },
+		"cgroup gone":       func(c *Config) { _ = c.Cgroup.Remove() },
+		"records not there": func(c *Config) { c.Records = "/proc/no/such-thing" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, "exit 0")
+			spoil(&s.cfg)
+			c, err := Start(s.cfg, s.logDir)
+			if err == nil {
+				t.Fatalf("it started: %v", c)
+			}
+			if why := map[string]string{"nobody to join": "1073741824", "cgroup gone": "cgroup", "records not there": "job store"}[name]; !strings.Contains(err.Error(), why) ||
+				why == "" && !strings.Contains(err.Error(), "such") {
+				t.Errorf("the cause is not named: %v", err)
+			}
+			if _, err := Find(s.cfg.RunDir).Status(bounded(t)); !errors.Is(err, ErrGone) {
+				t.Errorf("a shim answers: %v", err)
+			}
+			if pids, err := s.cfg.Cgroup.Pids(); err != nil || len(pids) > 0 {
+				t.Errorf("in the cgroup: %v %v", pids, err)
+			}
+			if rec := s.record(t); rec.Exit != nil {
+				t.Errorf("an end was written down: %+v", rec.Exit)
+			}
+		})
+	}
+}
+
+func TestTheSocketIsRootsAlone(t *testing.T) {
+	s := newScene(t, "exec sleep 1000")
+	s.start(t)
+	for name, want := range map[string]os.FileMode{socketName: 0o600, configName: 0o600} {
+		st, err := os.Stat(filepath.Join(s.cfg.RunDir, name))
+		if err != nil || st.Mode().Perm() != want {
+			t.Errorf("%s has mode %v (%v)", name, st.Mode(), err)
+		}
+	}
+}
+
+func TestARunningJobRefusesWhatDoesNotFit(t *testing.T) {
+	s := newScene(t, "exec sleep 1000")
+	c := s.start(t)
+	st, err := c.Status(bounded(t))
+	if err != nil || st.State != Running || st.Init == 0 || st.Shim == 0 || st.Shim == os.Getpid() {
+		t.Fatalf("%+v %v", st, err)
+	}
+	ctx := bounded(t)
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"park":             {c.Park(ctx, ParkRequest{}), "cannot park: the shim is running"},
+		"drop":             {c.Drop(ctx), "cannot drop: the job is running"},
+		"release unfrozen": {c.Release(ctx), "not frozen"},
+		"no such signal":   {c.Signal(ctx, 200), "invalid argument"},
+	} {
+		if c.err == nil || !strings.Contains(c.err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, c.err, c.want)
+		}
+	}
+	for range 2 { // it runs, which is what is asked for
+		if st, err := c.Resume(ctx); err != nil || st.State != Running {
+			t.Errorf("resume: %+v %v", st, err)
+		}
+	}
+	if c.Resumed() {
+		t.Error("a job that was started here passes for one that was resumed")
+	}
+	if err := unix.Kill(st.Init, 0); err != nil {
+		t.Errorf("the job is gone: %v", err)
+	}
+}
+
+func TestAFrozenJobIsReleasedWithoutAnEndAndNeverRunsAgain(t *testing.T) {
+	s := newScene(t, "while :; do echo x; done")
+	c := s.start(t)
+	out := filepath.Join(s.ioDir, "stdout")
+	eventually(t, "it writes", func() bool { return size(out) > 0 })
+	if err := s.cfg.Cgroup.Freeze(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	stood := size(out)
+	if err := c.Release(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if rec := s.over(t); rec.Exit != nil {
+		t.Errorf("an end was written down: %+v", rec.Exit)
+	}
+	if now := size(out); now != stood {
+		t.Errorf("it ran again: %d bytes, then %d", stood, now)
+	}
+	s.nothingLeft(t)
+	if err := c.Release(bounded(t)); !errors.Is(err, ErrGone) {
+		t.Errorf("a second release: %v", err)
+	}
+	if err := c.Drop(bounded(t)); err != nil {
+		t.Errorf("nobody is as good as one who dropped: %v", err)
+	}
+}
+
+func size(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+func TestAWaitingShimTakesOnlyParkAndDrop(t *testing.T) {
+	s := newScene(t, "")
+	c := s.start(t)
+	if now := state(t, c); now != Waiting {
+		t.Fatalf("it is %s", now)
+	}
+	ctx := bounded(t)
+	if _, err := c.Resume(ctx); err == nil || !strings.Contains(err.Error(), "cannot resume: the shim is waiting") {
+		t.Errorf("resume: %v", err)
+	}
+	if err := c.Release(ctx); err == nil || !strings.Contains(err.Error(), "cannot release: the job is waiting") {
+		t.Errorf("release: %v", err)
+	}
+	if err := c.Signal(ctx, syscall.SIGTERM); err == nil || !strings.Contains(err.Error(), "waiting") {
+		t.Errorf("signal: %v", err)
+	}
+	for range 2 { // a park that fails changes nothing
+		err := c.Park(ctx, ParkRequest{Plan: restore.Plan{Images: filepath.Join(s.logDir, "none"), Chamber: namespaces.Chamber{Cgroup: &s.cfg.Cgroup}}})
+		if err == nil || state(t, c) != Waiting {
+			t.Fatalf("park without images: %v", err)
+		}
+	}
+	if c.Resumed() {
+		t.Error("it never ran")
+	}
+	if err := c.Drop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if rec := s.over(t); rec.Exit != nil {
+		t.Errorf("an end was written down: %+v", rec.Exit)
+	}
+	s.nothingLeft(t)
+	if err := c.Drop(ctx); err != nil {
+		t.Errorf("a second drop: %v", err)
+	}
+}
+
+func TestConnectionsThatBreakChangeNothing(t *testing.T) {
+	s := newScene(t, "exec sleep 1000")
+	c := s.start(t)
+	for _, said := range []string{"", "POST /release HTTP/1.1\r\nHost: shim\r\nContent-Length: 100\r\n\r\n{", "GARBAGE\r\n\r\n", "POST /signal HTTP/1.1\r\nHost: shim\r\nContent-Length: 9\r\n\r\n{\"sig"} {
+		conn, err := net.Dial("unix", filepath.Join(s.cfg.RunDir, socketName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(said)); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := c.Status(ctx); err == nil || errors.Is(err, ErrGone) {
+		t.Errorf("a caller without time hears %v", err)
+	}
+	if now := state(t, c); now != Running {
+		t.Errorf("the job is %s", now)
+	}
+	if frozen, err := s.cfg.Cgroup.Frozen(); err != nil || frozen {
+		t.Errorf("frozen: %v %v", frozen, err)
+	}
+}
+
+func TestADirectoryWithoutAShimIsGone(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(dir, socketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil { // as a shim that was killed leaves it
+		t.Fatal(err)
+	}
+	for _, d := range []string{dir, t.TempDir(), "/no/such/directory"} {
+		c := Find(d)
+		if _, err := c.Status(bounded(t)); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: %v", d, err)
+		}
+		if err := c.Drop(bounded(t)); err != nil || c.Resumed() {
+			t.Errorf("%s: drop %v", d, err)
+		}
+	}
+}
+
+func TestADamagedConfigurationIsTold(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, configName), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := prepare(dir); err == nil || !strings.Contains(err.Error(), configName) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := prepare(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
