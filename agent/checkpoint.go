@@ -45,7 +45,7 @@ func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 		return err
 	}
 	defer release()
-	dir, err := newDirectory(req.Dir, c)
+	dir, err := newDirectory(req.Dir, string(move), c)
 	if err != nil {
 		return &api.Error{Code: api.Failed, Message: err.Error(), Where: "on " + a.cfg.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to"}
 	}
@@ -73,8 +73,11 @@ type saving struct {
 
 // savingExtra is what recovery must know of a checkpoint that was cut short.
 type savingExtra struct {
-	Dir          string `json:"dir"`
-	LeaveRunning bool   `json:"leave_running,omitempty"`
+	Dir          string   `json:"dir"`
+	LeaveRunning bool     `json:"leave_running,omitempty"`
+	UID          uint32   `json:"uid"` // who asked for it
+	GID          uint32   `json:"gid"`
+	Groups       []uint32 `json:"groups,omitempty"`
 }
 
 func (s *saving) sizes(e *api.Event) {
@@ -89,7 +92,7 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	if err := s.prepare(ctx); err != nil {
 		return nil, s.explain(err)
 	}
-	extra, err := json.Marshal(savingExtra{s.req.Dir, s.req.LeaveRunning})
+	extra, err := json.Marshal(savingExtra{s.req.Dir, s.req.LeaveRunning, s.dir.owner.uid, s.dir.owner.gid, s.dir.owner.groups})
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +105,7 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 		return res, nil
 	case outcome == handoff.OutcomeMoved:
 		res.StoodStill = s.dep.stood()
-		return res, s.a.recordSaved(s.rec.ID, s.req.Dir)
+		return res, nil
 	}
 	return nil, s.explain(err)
 }
@@ -124,7 +127,7 @@ func (s *saving) prepare(ctx context.Context) error {
 		return refused(asFindings(findings))
 	}
 	s.rec, err = s.a.nextEpoch(s.rec.ID)
-	s.dep.rec = s.rec
+	s.dep.rec, s.dep.saved = s.rec, s.req.Dir
 	s.dep.out = s.dir.lanes()
 	return err
 }
@@ -179,15 +182,6 @@ func (s *saving) explain(err error) error {
 		return &api.Error{Code: api.Cancelled, Message: "cancelled; nothing was saved", Where: here}
 	}
 	return withDiagnosis(&api.Error{Code: api.Aborted, Message: err.Error(), Where: here, Hint: "nothing was lost; remove the cause and try again"}, err)
-}
-
-// recordSaved marks a job that rests in a directory.
-func (a *Agent) recordSaved(id job.ID, dir string) error {
-	_, err := a.jobs.Update(id, func(r *job.Record) error {
-		r.SavedIn = dir
-		return nil
-	})
-	return err
 }
 
 // nextEpoch uses up an epoch of the job, so that this attempt is told from all

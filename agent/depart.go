@@ -20,13 +20,14 @@ import (
 // departure is the job on the node that it leaves: handoff.Source. It can be
 // made anew from the job's record at any time, which is what recovery does.
 type departure struct {
-	a    *Agent
-	rec  job.Record
-	src  *checkpoint.Source
-	dir  string      // on the tmpfs
-	to   *job.Moved  // nil for a checkpoint
-	out  []io.Writer // lanes; nil in recovery
-	tell *account
+	a     *Agent
+	rec   job.Record
+	src   *checkpoint.Source
+	dir   string      // on the tmpfs
+	to    *job.Moved  // where a move takes it
+	saved string      // the directory that a checkpoint leaves it in
+	out   []io.Writer // lanes; nil in recovery
+	tell  *account
 
 	total  int64 // of memory, bytes, as far as known
 	read   atomic.Int64
@@ -104,10 +105,8 @@ func (d *departure) Thaw(ctx context.Context) error {
 // frozen tree is gone, so that nobody can be told that it was lost.
 func (d *departure) Release(ctx context.Context) error {
 	d.tell.enter(api.Release, "")
-	if d.to != nil {
-		if err := d.recordLeft(); err != nil {
-			return err
-		}
+	if err := d.recordLeft(); err != nil {
+		return err
 	}
 	err := d.a.shimOf(d.rec.ID).Release(ctx)
 	if err != nil && !errors.Is(err, shim.ErrGone) {
@@ -121,9 +120,9 @@ func (d *departure) Release(ctx context.Context) error {
 
 func (d *departure) recordLeft() error {
 	_, err := d.a.jobs.Update(d.rec.ID, func(r *job.Record) error {
-		r.MovedTo = d.to
+		r.MovedTo, r.SavedIn = d.to, d.saved
 		if n := len(r.Stays); n > 0 && r.Stays[n-1].To.IsZero() {
-			r.Stays[n-1].To = d.to.At
+			r.Stays[n-1].To = time.Now()
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -22,8 +23,15 @@ import (
 
 // directory is a checkpoint that is being written: a temporary sibling of the
 // directory that it becomes when it is whole and on the disk.
+//
+// Its paths are the user's, who may change what they lead to at any time. So
+// everything that names them is done with the user's own rights, and what root
+// writes goes through a descriptor of the directory that was made.
 type directory struct {
 	path, temp string
+	owner      caller
+	move       string
+	at         *os.File // the directory itself; nil in recovery
 	files      []*os.File
 	buffers    []*bufio.Writer
 	count      atomic.Int64
@@ -32,23 +40,48 @@ type directory struct {
 const lanePrefix = "lane-"
 
 // newDirectory begins a directory, with the caller's own right to make one.
-func newDirectory(path string, c caller) (*directory, error) {
-	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		return nil, errors.Join(fmt.Errorf("%s exists already", path), err)
-	}
-	d := &directory{path: path, temp: fmt.Sprintf("%s.partial-%d", path, os.Getpid())}
-	if err := asCaller(c, func() error { return os.Mkdir(d.temp, 0o700) }); err != nil {
+func newDirectory(path, move string, c caller) (*directory, error) {
+	d := &directory{path: path, temp: path + ".partial-" + move, owner: c, move: move}
+	err := asCaller(c, func() error {
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			return errors.Join(fmt.Errorf("%s exists already", path), err)
+		}
+		return os.Mkdir(d.temp, 0o700)
+	})
+	if err != nil {
 		return nil, err
 	}
+	if err := d.open(); err != nil {
+		return nil, errors.Join(err, d.remove())
+	}
+	return d, nil
+}
+
+// open takes hold of the directory and makes the lanes in it.
+func (d *directory) open() error {
+	fd, err := unix.Open(d.temp, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	d.at = os.NewFile(uintptr(fd), d.temp)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Uid != d.owner.uid {
+		return fmt.Errorf("%s is not the directory that was made", d.temp)
+	}
 	for i := range min(runtime.NumCPU(), 4) {
-		f, err := os.OpenFile(filepath.Join(d.temp, fmt.Sprintf("%s%d", lanePrefix, i)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		name := fmt.Sprintf("%s%d", lanePrefix, i)
+		fd, err := unix.Openat(fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 		if err != nil {
-			return nil, errors.Join(err, d.remove())
+			return &os.PathError{Op: "create", Path: name, Err: err}
 		}
+		f := os.NewFile(uintptr(fd), name)
 		d.files = append(d.files, f)
 		d.buffers = append(d.buffers, bufio.NewWriterSize(&countedWriter{f, &d.count}, 1<<20))
 	}
-	return d, nil
+	return nil
 }
 
 type countedWriter struct {
@@ -80,30 +113,82 @@ func (d *directory) seal(m image.Manifest, sign image.Signer) error {
 		}
 	}
 	d.files = nil
-	if err := image.Seal(d.temp, m, sign); err != nil {
+	var err error
+	if m.Extra, err = json.Marshal(sealedBy{d.move}); err != nil {
 		return err
 	}
-	if err := os.Rename(d.temp, d.path); err != nil {
+	if err := image.Seal(fmt.Sprintf("/proc/self/fd/%d", d.at.Fd()), m, sign); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(d.path))
+	return asCaller(d.owner, func() error {
+		if err := os.Rename(d.temp, d.path); err != nil {
+			return err
+		}
+		return errors.Join(d.isAt(d.path), durable.SyncDir(filepath.Dir(d.path)))
+	})
 }
 
-// remove takes the directory back, whether it has its name yet or not.
-func (d *directory) remove() error {
-	for _, f := range d.files {
-		_ = f.Close() // it goes anyway
+// sealedBy is what a manifest says beyond the job: which attempt it is from.
+type sealedBy struct {
+	Move string `json:"move"`
+}
+
+// isAt checks that a path leads to the directory that was written.
+func (d *directory) isAt(path string) error {
+	mine, err := d.at.Stat()
+	if err != nil {
+		return err
 	}
-	d.files = nil
-	return errors.Join(os.RemoveAll(d.temp), os.RemoveAll(d.path))
+	there, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(mine, there) {
+		return fmt.Errorf("%s was exchanged for something else", path)
+	}
+	return nil
+}
+
+// remove takes the directory back, whether it has its name yet or not. What has
+// the name and is of another attempt stays.
+func (d *directory) remove() error {
+	d.close()
+	return asCaller(d.owner, func() error {
+		err := os.RemoveAll(d.temp)
+		if d.isOurs() {
+			err = errors.Join(err, os.RemoveAll(d.path))
+		}
+		return err
+	})
+}
+
+// isOurs tells whether what lies under the final name was sealed by this attempt.
+func (d *directory) isOurs() bool {
+	data, err := os.ReadFile(filepath.Join(d.path, "manifest.json"))
+	if err != nil {
+		return false
+	}
+	var m struct {
+		Extra sealedBy `json:"extra"`
+	}
+	return json.Unmarshal(data, &m) == nil && m.Extra.Move == d.move
 }
 
 // discard removes what never got its name.
 func (d *directory) discard() {
+	d.close()
+	_ = asCaller(d.owner, func() error { return os.RemoveAll(d.temp) }) // nothing is lost by it
+}
+
+func (d *directory) close() {
 	for _, f := range d.files {
-		_ = f.Close()
+		_ = f.Close() // it goes anyway
 	}
-	_ = os.RemoveAll(d.temp)
+	d.files = nil
+	if d.at != nil {
+		_ = d.at.Close()
+		d.at = nil
+	}
 }
 
 // openLanes opens the lanes that a manifest lists.

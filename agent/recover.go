@@ -62,7 +62,9 @@ func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Sou
 		if err := json.Unmarshal(rec.Extra, &x); err != nil {
 			return nil, nil, err
 		}
-		dir := &directory{path: x.Dir, temp: x.Dir}
+		d.saved = x.Dir
+		owner := caller{uid: x.UID, gid: x.GID, groups: x.Groups}
+		dir := &directory{path: x.Dir, temp: x.Dir + ".partial-" + string(rec.Move), owner: owner, move: string(rec.Move)}
 		return d, &saving{a: a, rec: record, dir: dir, req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
 	}
 	d.to = &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: rec.At}

@@ -33,6 +33,7 @@ const (
 	HugePages        Code = "hugetlb"              // mapped or open
 	SecretMemory     Code = "secret-memory"        // memfd_secret(2)
 	Uprobes          Code = "uprobes"              // somebody traces the program's functions
+	QueueNotify      Code = "mq-notify"            // waits for a message queue to tell it
 	MountUnsupported Code = "mount-unsupported"    // mounted inside the job, of a type that CRIU cannot make again
 )
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -41,6 +42,12 @@ func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgro
 	}
 	facts.judgeMounts(&r)
 	facts.judgeTasks(&r)
+	if queue, err := mqueue.Notified(initPID); err != nil {
+		return fail(err)
+	} else if queue != "" {
+		r.add(QueueNotify, "have the program take its request back (mq_notify with NULL), or end it",
+			"a task asked to be notified of messages in the queue /%s (mq_notify), which no checkpoint can carry", queue)
+	}
 	needs, err := facts.needs(rec)
 	if err != nil {
 		return fail(err)

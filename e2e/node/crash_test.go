@@ -178,6 +178,9 @@ func (j *job) oneCopy(c *cluster) error {
 // wantOutcome compares what the user was told with where the job is.
 func wantOutcome(t *testing.T, r result, on, from *node) {
 	t.Helper()
+	if r.took > limit {
+		t.Errorf("the user waited for %v: %v", r.took, r)
+	}
 	switch r.code {
 	case 0, 6: // moved
 		if on == from {
