@@ -149,7 +149,7 @@ func namespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, 
 		Hostname: s.Hostname, RootDir: rootDir, Root: s.Root, IODir: ioDir,
 		Args: s.Args, Env: s.Env, WorkDir: s.WorkDir,
 		Stdin: orElse(s.Stdin, "/dev/null"), Stdout: orElse(s.Stdout, namespaces.IOMount+"/stdout"), Stderr: orElse(s.Stderr, namespaces.IOMount+"/stderr"),
-		UID: s.UID, GID: s.GID, Groups: s.Groups,
+		UID: s.UID, GID: s.GID, Groups: s.Groups, Umask: s.Umask,
 		Mounts: nodeMounts(rec),
 	}
 	if s.UserNS {

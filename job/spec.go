@@ -21,6 +21,7 @@ type Spec struct {
 	Stderr string `json:"stderr,omitempty"` // "" = the job's own log
 
 	Rlimits []Rlimit `json:"rlimits,omitempty"`
+	Umask   uint32   `json:"umask,omitempty"` // of the caller
 	Limits  Limits   `json:"limits"`
 	Network Network  `json:"network"`
 

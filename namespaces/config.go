@@ -24,6 +24,7 @@ type Config struct {
 	GID     uint32   `json:"gid"`
 	Groups  []uint32 `json:"groups,omitempty"`
 	Rlimits []Rlimit `json:"rlimits,omitempty"`
+	Umask   uint32   `json:"umask"`
 
 	// User asks for a user namespace; the maps are given in UIDs and GIDs.
 	User bool    `json:"user,omitempty"`

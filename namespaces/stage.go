@@ -132,6 +132,7 @@ func two() error {
 	if err != nil {
 		return err
 	}
+	unix.Umask(int(cfg.Umask))
 	if err := openStdio(cfg); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (o Options) CommandLine() []string {
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file="+o.Disk,
 		"-device", "virtio-blk-pci,drive=disk",
 		"-device", "virtio-rng-pci",
-		"-serial", "file:"+o.serial(),
+		"-chardev", "file,id=serial,append=on,path="+o.serial(), "-serial", "chardev:serial",
 		"-qmp", "unix:"+o.monitor()+",server=on,wait=off",
 		"-netdev", fmt.Sprintf("user,id=way,restrict=on,hostfwd=tcp:127.0.0.1:%d-:%d", o.AgentPort, api.Port),
 		"-device", "virtio-net-pci,netdev=way,romfile=")

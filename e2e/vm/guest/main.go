@@ -36,6 +36,9 @@ func main() {
 }
 
 func boot() error {
+	if err := os.Setenv("PATH", searchPath); err != nil { // programs are looked up in it, too
+		return err
+	}
 	for _, step := range []func() error{early, switchRoot, mounts, links} {
 		if err := step(); err != nil {
 			return err
@@ -87,6 +90,8 @@ func answer(do func(*http.Request) error) http.HandlerFunc {
 	}
 }
 
+const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 func environment(more []string) []string {
-	return append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=linux"}, more...)
+	return append([]string{"PATH=" + searchPath, "HOME=/root", "TERM=linux"}, more...)
 }

@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// inherit gives a job what a child of its caller would have: the umask, and the
+// resource limits that the caller did not name. A limit above the agent's own is
+// cut to that, where the kernel would not let us raise it.
+func inherit(s *job.Spec, pid int) error {
+	mask, err := umaskOf(pid)
+	if err != nil {
+		return err
+	}
+	s.Umask = mask
+	theirs, err := limitsOf(pid)
+	if err != nil {
+		return err
+	}
+	for name, limit := range theirs {
+		if slices.ContainsFunc(s.Rlimits, func(l job.Rlimit) bool { return l.Name == name }) {
+			continue
+		}
+		var ours unix.Rlimit
+		if err := unix.Getrlimit(rlimits[name], &ours); err != nil {
+			return err
+		}
+		limit.Hard = min(limit.Hard, ours.Max)
+		limit.Soft = min(limit.Soft, limit.Hard)
+		s.Rlimits = append(s.Rlimits, limit)
+	}
+	slices.SortFunc(s.Rlimits, func(a, b job.Rlimit) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+// limitLabels are the names that /proc/PID/limits gives to resources
+// (fs/proc/base.c, lnames).
+var limitLabels = map[string]string{
+	"Max cpu time": "cpu", "Max file size": "fsize", "Max data size": "data", "Max stack size": "stack", "Max core file size": "core",
+	"Max resident set": "rss", "Max processes": "nproc", "Max open files": "nofile", "Max locked memory": "memlock", "Max address space": "as",
+	"Max file locks": "locks", "Max pending signals": "sigpending", "Max msgqueue size": "msgqueue", "Max nice priority": "nice",
+	"Max realtime priority": "rtprio", "Max realtime timeout": "rttime",
+}
+
+// limitsOf reads a process's resource limits from /proc: prlimit(2) asks for
+// CAP_SYS_RESOURCE where the process is another user's.
+func limitsOf(pid int) (map[string]job.Rlimit, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil {
+		return nil, fmt.Errorf("resource limits of the caller: %w", err)
+	}
+	limits := map[string]job.Rlimit{}
+	for line := range strings.Lines(string(data)) {
+		for label, name := range limitLabels {
+			rest, ok := strings.CutPrefix(line, label+" ")
+			if !ok {
+				continue
+			}
+			f := strings.Fields(rest)
+			if len(f) < 2 {
+				return nil, fmt.Errorf("resource limits of the caller: strange line %q", line)
+			}
+			soft, err1 := parseLimit(f[0])
+			hard, err2 := parseLimit(f[1])
+			if err := errors.Join(err1, err2); err != nil {
+				return nil, err
+			}
+			limits[name] = job.Rlimit{Name: name, Soft: soft, Hard: hard}
+		}
+	}
+	return limits, nil
+}
+
+func parseLimit(s string) (uint64, error) {
+	if s == "unlimited" {
+		return job.Unlimited, nil
+	}
+	return strconv.ParseUint(s, 10, 64)
+}
+
+func umaskOf(pid int) (uint32, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("umask of the caller: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if v, ok := strings.CutPrefix(line, "Umask:"); ok {
+			n, err := strconv.ParseUint(strings.TrimSpace(v), 8, 32)
+			return uint32(n), err
+		}
+	}
+	return 0, fmt.Errorf("the kernel does not tell the umask of process %d", pid)
+}

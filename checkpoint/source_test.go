@@ -1,0 +1,184 @@
+package checkpoint
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// frozenScene is a process in a cgroup of its own.
+func frozenScene(t *testing.T) *Source {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "not root: making cgroups needs it")
+	}
+	cg, err := namespaces.NewCgroup(os.Getpid(), fmt.Sprintf("migrate-test-source-%d", os.Getpid()))
+	if err != nil {
+		missing(t, "no cgroup can be made: %v", err)
+	}
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	reaped := make(chan error, 1)
+	go func() { reaped <- cmd.Wait() }()
+	t.Cleanup(func() {
+		if err := cg.Kill(bounded(t)); err != nil {
+			t.Error(err)
+		}
+		<-reaped
+		if err := cg.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := cg.Enter(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	return &Source{Init: cmd.Process.Pid, Cgroup: cg, Dir: t.TempDir(), IODir: t.TempDir(), Log: quiet()}
+}
+
+func TestFreezeReadsTheClocksAndThawUndoesIt(t *testing.T) {
+	s, ctx := frozenScene(t), bounded(t)
+	if err := s.StillFrozen(ctx); err == nil || !strings.Contains(err.Error(), "thawed") {
+		t.Errorf("a running job passes for frozen: %v", err)
+	}
+	for range 2 {
+		before := s.Clock()
+		if err := s.Freeze(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if now := s.Clock(); now.Mono <= before.Mono || now.Boot <= before.Boot || now.Real <= before.Real {
+			t.Errorf("clocks %+v after %+v", now, before)
+		}
+		if err := s.StillFrozen(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 {
+		if err := s.Thaw(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.StillFrozen(ctx); err == nil {
+			t.Error("it is still frozen")
+		}
+	}
+}
+
+func TestADumpWithoutCRIUsWorkIsAnErrorBeforeAnythingIsSent(t *testing.T) {
+	s := frozenScene(t)
+	if _, err := s.Send(bounded(t), nil); err == nil {
+		t.Error("a job that was never dumped was sent")
+	}
+}
+
+func TestExternalMountsAreNamedInOrder(t *testing.T) {
+	s := &Source{External: map[string]string{"/z": "z", "/a": "key", "/dev/job": "/dev/job"}}
+	if got := s.external(); !slices.Equal(got, []string{"mnt[/a]:key", "mnt[/dev/job]:/dev/job", "mnt[/z]:z"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// withQueues starts PID 1 of namespaces of its own, running a Python script that
+// holds message queues.
+func withQueues(t *testing.T, script string) *Source {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "not root: making namespaces needs it")
+	}
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		missing(t, "python3 is not installed: apt-get install python3")
+	}
+	cmd := exec.Command("sh", "-c", "mount --make-rprivate / && mount -t proc proc /proc && mkdir -p /dev/mqueue && mount -t mqueue mqueue /dev/mqueue && exec "+python+" -c \"$0\"",
+		`import ctypes, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+def queue(name):
+    fd = libc.mq_open(name.encode(), os.O_RDWR | os.O_CREAT, 0o600, None)
+    assert fd >= 0, os.strerror(ctypes.get_errno())
+    return fd
+`+script+`
+print("ready", flush=True)
+time.sleep(1000)
+`)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWIPC | unix.CLONE_NEWNS | unix.CLONE_NEWPID}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	var word string
+	if _, err := fmt.Fscan(out, &word); err != nil {
+		t.Fatalf("make queues: %v", err)
+	}
+	return &Source{Init: cmd.Process.Pid, Dir: t.TempDir(), Log: quiet()}
+}
+
+func TestOpenQueuesAreFoundOnceAndByName(t *testing.T) {
+	s := withQueues(t, `a = queue("/a"); b = queue("/b"); os.dup(a)
+if os.fork() == 0: time.sleep(1000)
+f = open("/dev/mqueue/a")  # on the mount that CRIU can name`)
+	queues, mount, err := s.openQueues()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, q := range queues {
+		paths = append(paths, q.path)
+		if !strings.HasPrefix(q.key, "file[") {
+			t.Errorf("CRIU would not know %+v", q)
+		}
+	}
+	slices.Sort(paths)
+	if !slices.Equal(paths, []string{"/dev/mqueue/a", "/dev/mqueue/b"}) || mount == "" {
+		t.Errorf("got %v on mount %q", paths, mount)
+	}
+}
+
+func TestAQueueThatWasUnlinkedIsToldByName(t *testing.T) {
+	s := withQueues(t, `queue("/gone"); libc.mq_unlink(b"/gone")`)
+	if _, _, err := s.openQueues(); err == nil || !strings.Contains(err.Error(), "/gone") || !strings.Contains(err.Error(), "unlinked") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAJobWithoutQueuesHasNone(t *testing.T) {
+	s := withQueues(t, "")
+	if queues, _, err := s.openQueues(); err != nil || len(queues) > 0 {
+		t.Errorf("got %v %v", queues, err)
+	}
+	if err := os.Mkdir(s.Images(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.saveQueues(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(s.Images()); err != nil || len(left) > 0 {
+		t.Errorf("saved: %v %v", left, err)
+	}
+	s.Init = 1 << 30
+	if _, _, err := s.openQueues(); err == nil {
+		t.Error("a job that is gone has queues")
+	}
+	if err := s.nameQueues(nil, ""); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(s.Images(), "files.img")); err == nil {
+		t.Error("an image was written")
+	}
+}

@@ -1,0 +1,318 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// patience is how long a test waits for what should happen at once.
+const patience = 15 * time.Second
+
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func incoming(t testing.TB) *Incoming {
+	t.Helper()
+	store, err := pages.Create(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &Incoming{Images: t.TempDir(), Store: store, IODir: t.TempDir()}
+}
+
+// lane is the bytes of one lane, written piece by piece.
+type lane struct {
+	t   testing.TB
+	buf bytes.Buffer
+}
+
+func newLane(t testing.TB) *lane { return &lane{t: t} }
+
+func (l *lane) stream(kind uint16, frames ...[]byte) *lane {
+	l.t.Helper()
+	w := transport.NewStreamWriter(&l.buf, kind)
+	for _, f := range frames {
+		if err := w.WriteFrame(f); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		l.t.Fatal(err)
+	}
+	return l
+}
+
+func (l *lane) file(r image.FileRange, data string) *lane {
+	l.t.Helper()
+	head, err := json.Marshal(r)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if data == "" {
+		return l.stream(image.KindFile, head)
+	}
+	return l.stream(image.KindFile, head, []byte(data))
+}
+
+func (l *lane) images(files map[string][]byte) *lane {
+	l.t.Helper()
+	dir := l.t.TempDir()
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	w := transport.NewStreamWriter(&l.buf, image.KindImages)
+	if err := image.Pack(dir, w); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		l.t.Fatal(err)
+	}
+	return l
+}
+
+func (l *lane) end() *lane { return l.stream(image.KindEnd) }
+
+func (l *lane) reader() io.Reader { return bytes.NewReader(l.buf.Bytes()) }
+
+// own names the test's own user, so that it need not be root.
+func own(name string, offset int64) image.FileRange {
+	return image.FileRange{Name: name, Offset: offset, Mode: 0o640, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+}
+
+func page(fill byte) []byte { return bytes.Repeat([]byte{fill}, image.PageSize) }
+
+func TestWhatIsSentArrives(t *testing.T) {
+	in := incoming(t)
+	first := newLane(t).file(own("stdout", 0), "one\ntwo\n").images(map[string][]byte{"core-1.img": []byte("core"), "pagemap-1.img": pagemap(t)}).
+		file(own("stdout", 4), "TWO\nthree\n").file(own("empty", 0), "").end()
+	run := image.AppendZero(image.AppendRun(nil, 1, 0x1000, append(page(1), page(2)...)), 1, 0x3000, 5)
+	second := newLane(t).stream(image.KindPages, run, image.AppendRun(nil, 2, 0x1000, page(3))).stream(image.KindPages)
+	for _, r := range lazyRegions(t) {
+		second.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+	}
+	second.end()
+	if err := in.Receive(bounded(t), []io.Reader{first.reader(), second.reader()}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(in.IODir, "stdout"): "one\nTWO\nthree\n", filepath.Join(in.IODir, "empty"): "", filepath.Join(in.Images, "core-1.img"): "core",
+	} {
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s holds %q (%v)", path, got, err)
+		}
+	}
+	if st, err := os.Stat(filepath.Join(in.IODir, "stdout")); err != nil || st.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v (%v)", st.Mode(), err)
+	}
+	if in.Store.Bytes() != 3*image.PageSize || in.Received.Load() < 8*image.PageSize {
+		t.Errorf("%d bytes are stored, %d counted", in.Store.Bytes(), in.Received.Load())
+	}
+	want := map[image.VPID][]image.Region{1: {{Addr: 0x1000, Pages: 7, Lazy: true}}, 2: {{Addr: 0x1000, Pages: 1, Lazy: true}}}
+	if vpid, addr, n, bad := in.Store.Missing(want); bad {
+		t.Errorf("%d pages of %d at %#x are missing", n, vpid, addr)
+	}
+}
+
+func TestOutputIsCutWhereTheNewPieceEnds(t *testing.T) {
+	in := incoming(t)
+	l := newLane(t)
+	for _, r := range lazyRegions(t) {
+		l.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+	}
+	l.file(own("stdout", 0), "a long line that the job cut later\n").file(own("stdout", 0), "new\n").images(map[string][]byte{"pagemap-1.img": pagemap(t)}).end()
+	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(in.IODir, "stdout")); err != nil || string(got) != "new\n" {
+		t.Errorf("got %q %v", got, err)
+	}
+}
+
+func TestLanesThatMakeNoSenseAreRefused(t *testing.T) {
+	head := func(text string) []byte { return []byte(text) }
+	for name, c := range map[string]struct {
+		build func(l *lane)
+		names string
+	}{
+		"unknown kind":        {func(l *lane) { l.stream(77).end() }, "kind"},
+		"end that is not":     {func(l *lane) { l.stream(image.KindEnd, []byte("more")) }, "not empty"},
+		"no bytes at all":     {func(*lane) {}, "EOF"},
+		"no end":              {func(l *lane) { l.file(own("stdout", 0), "x") }, "EOF"},
+		"garbage":             {func(l *lane) { l.buf.WriteString(strings.Repeat("garbage", 100)) }, ""},
+		"file above":          {func(l *lane) { l.file(own("../stdout", 0), "x").end() }, "output file"},
+		"file elsewhere":      {func(l *lane) { l.file(own("/etc/passwd", 0), "x").end() }, "output file"},
+		"file in a directory": {func(l *lane) { l.file(own("a/b", 0), "x").end() }, "output file"},
+		"file dot":            {func(l *lane) { l.file(own(".", 0), "x").end() }, "output file"},
+		"file dot dot":        {func(l *lane) { l.file(own("..", 0), "x").end() }, "output file"},
+		"file without name":   {func(l *lane) { l.file(own("", 0), "x").end() }, "output file"},
+		"file before itself":  {func(l *lane) { l.file(own("stdout", -1), "x").end() }, "output file"},
+		"file beyond all":     {func(l *lane) { l.file(own("stdout", 1<<62), "x").end() }, "output file"},
+		"file without head":   {func(l *lane) { l.stream(image.KindFile).end() }, "output file"},
+		"file with bad head":  {func(l *lane) { l.stream(image.KindFile, head("{")).end() }, "output file"},
+		"images that are not": {func(l *lane) { l.stream(image.KindImages, bytes.Repeat([]byte("x"), 4096)).end() }, ""},
+		"pages that are not":  {func(l *lane) { l.stream(image.KindPages, []byte("x")).end() }, "page run"},
+		"page off its place":  {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 1, 0x1001, page(1))).end() }, "page run"},
+		"page of nobody":      {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 0, 0x1000, page(1))).end() }, "page run"},
+		"page of the kernel":  {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 1, 1<<63, page(1))).end() }, "page run"},
+		"pages cut short": {func(l *lane) {
+			l.stream(image.KindPages, append(image.AppendHeader(nil, 1, 0x1000, 2), page(1)...)).end()
+		}, "page run"},
+		"zeros beyond all": {func(l *lane) { l.stream(image.KindPages, image.AppendZero(nil, 1, 1<<56-image.PageSize, 2)).end() }, "page run"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, l := incoming(t), newLane(t)
+			c.build(l)
+			err := in.Receive(bounded(t), []io.Reader{l.reader()})
+			if err == nil || !strings.Contains(err.Error(), c.names) || !strings.Contains(err.Error(), "lane 0") {
+				t.Errorf("got %v", err)
+			}
+			if above, err := os.ReadDir(filepath.Dir(in.IODir)); err != nil || slices.ContainsFunc(above, func(e os.DirEntry) bool { return e.Name() == "stdout" }) {
+				t.Errorf("it reached above its directory: %v %v", above, err)
+			}
+		})
+	}
+}
+
+func TestALaneThatIsCutAnywhereIsNeverTakenForWhole(t *testing.T) {
+	whole := newLane(t).file(own("stdout", 0), "one\n").images(map[string][]byte{"core-1.img": []byte("core")}).
+		stream(image.KindPages, image.AppendRun(nil, 1, 0x1000, page(1))).end()
+	data := whole.buf.Bytes()
+	for n := 0; n < len(data); n += 1 + len(data)/97 {
+		in := incoming(t)
+		err := in.Receive(bounded(t), []io.Reader{bytes.NewReader(data[:n])})
+		if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+			t.Errorf("%d of %d bytes: %v", n, len(data), err)
+		}
+	}
+}
+
+// golden is a lazy dump by CRIU 4.2.1 of a small job.
+const golden = "../checkpoint/image/testdata/criu-4.2"
+
+func lazyRegions(t testing.TB) []image.Region {
+	t.Helper()
+	all, err := image.Pagemaps(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(all[1], func(r image.Region) bool { return !r.Lazy })
+}
+
+func pagemap(t testing.TB) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(golden, "pagemap-1.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestAPageThatNeverArrivedIsNamed(t *testing.T) {
+	in := incoming(t)
+	lazy := lazyRegions(t)
+	l, last := newLane(t).images(map[string][]byte{"pagemap-1.img": pagemap(t)}), lazy[len(lazy)-1]
+	for _, r := range lazy[:len(lazy)-1] {
+		l.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+	}
+	if last.Pages > 1 {
+		l.stream(image.KindPages, image.AppendZero(nil, 1, last.Addr, last.Pages-1))
+	}
+	err := in.Receive(bounded(t), []io.Reader{l.end().reader()})
+	if err == nil || !strings.Contains(err.Error(), "1 pages of process 1") {
+		t.Fatalf("got %v", err)
+	}
+	if err := in.Store.PutZero(1, last.Addr, last.Pages); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.complete(); err != nil {
+		t.Errorf("all is there: %v", err)
+	}
+}
+
+func TestADamagedPagemapIsNoReasonToTrustTheRest(t *testing.T) {
+	in := incoming(t)
+	l := newLane(t).images(map[string][]byte{"pagemap-7.img": []byte("damaged")}).end()
+	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err == nil {
+		t.Error("it was taken for whole")
+	}
+}
+
+func TestReceiveTellsWhyItWasStopped(t *testing.T) {
+	in := incoming(t)
+	why := errors.New("the move was given up")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- in.Receive(ctx, []io.Reader{r}) }()
+	cancel(why)
+	if err := w.CloseWithError(errors.New("connection closed")); err != nil { // as the owner of the session does
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, why) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it goes on")
+	}
+}
+
+func TestExternalMountsAndTheInterfaceAreNamedInOrder(t *testing.T) {
+	p := Plan{Mounts: map[string]string{"/z": "/node/z", "/a": "/node/a"}, Veth: "veth[eth0]:host@br0"}
+	if got := p.external(); !slices.Equal(got, []string{"mnt[/a]:/node/a", "mnt[/z]:/node/z", "veth[eth0]:host@br0"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestAParkWithoutImagesFailsBeforeAnythingIsStarted(t *testing.T) {
+	dir := t.TempDir()
+	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, Chamber: namespaces.Chamber{Cgroup: &namespaces.Cgroup{}}}
+	for _, images := range []string{plan.Images, dir} { // none at all; none, and no page store
+		plan.Images = images
+		if p, err := Park(bounded(t), nil, plan, nil, nil); err == nil || p != nil {
+			t.Errorf("%s: %v %v", images, p, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+func TestDamagedQueuesAreRefused(t *testing.T) {
+	plan := Plan{Images: t.TempDir()}
+	if err := plan.makeQueues(os.Getpid()); err != nil {
+		t.Errorf("a job without queues: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(plan.Images, image.QueuesName), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.makeQueues(os.Getpid()); err == nil || !strings.Contains(err.Error(), "message queues") {
+		t.Errorf("got %v", err)
+	}
+}
