@@ -257,6 +257,11 @@ func (l *landing) settleFiles() error {
 	if err := os.Rename(l.ioDir(), to); err != nil {
 		return err
 	}
+	// The shim goes on writing to its log under whatever name.
+	err := os.Rename(filepath.Join(l.dir(), shim.LogName), filepath.Join(filepath.Dir(to), shim.LogName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	if err := durable.SyncDir(filepath.Dir(to)); err != nil {
 		return err
 	}

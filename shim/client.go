@@ -31,7 +31,7 @@ func Start(cfg Config, logDir string) (*Client, error) {
 	if err := cfg.write(); err != nil {
 		return nil, fmt.Errorf("prepare the shim: %w", err)
 	}
-	log, err := os.OpenFile(filepath.Join(logDir, logName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(filepath.Join(logDir, LogName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -31,10 +31,12 @@ type Launch struct {
 	Interface  *namespaces.Interface `json:"interface,omitempty"`
 }
 
+// LogName is the shim's log, in the directory that Start was given for it.
+const LogName = "shim.log"
+
 const (
 	configName  = "shim.json"
 	socketName  = "shim.sock"
-	logName     = "shim.log"
 	resumedName = "resumed"
 )
 
