@@ -17,6 +17,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/transport"
 	"github.com/migrate-hpc/migrate/transport/pki"
@@ -110,6 +111,9 @@ func open(cfg Config) (*Agent, error) {
 	}
 	if err := closeFaultAccess(); err != nil {
 		return nil, err
+	}
+	if err := namespaces.Delegate(); err != nil {
+		a.log.Warn("jobs with limits cannot be started here", "err", err)
 	}
 	if a.boot, err = handoff.BootID(); err != nil {
 		return nil, err

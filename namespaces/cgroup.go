@@ -49,6 +49,9 @@ func NewCgroup(parentPid int, name string) (*Cgroup, error) {
 		if h == Unified && parents["freezer"] != "" {
 			continue // hybrid: the version 1 controllers do the work
 		}
+		if h == Unified {
+			dir = jobParent(dir)
+		}
 		d := filepath.Join(dir, name)
 		if err := makeCgroup(d); err != nil {
 			return nil, errors.Join(err, c.Remove())
@@ -188,7 +191,7 @@ func (c *Cgroup) setV1(controller, file string, value int64) error {
 
 func (c *Cgroup) limitUnified(l Limits) error {
 	dir := c.Dirs[Unified]
-	err := writeValue(filepath.Join(filepath.Dir(dir), "cgroup.subtree_control"), "+memory +cpu +pids")
+	err := handDown(filepath.Dir(dir), "memory", "cpu", "pids")
 	if errors.Is(err, unix.EBUSY) {
 		return errors.New("the caller's cgroup holds processes itself, so cgroup v2 cannot limit a child of it; start the job with --detach or without limits")
 	}

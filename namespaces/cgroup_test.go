@@ -176,6 +176,7 @@ func TestLimitsAreWrittenAsEachVersionWantsThem(t *testing.T) {
 	all := Limits{MemoryBytes: 1 << 30, CPUMilli: 1500, Pids: 7}
 	one := fakeCgroup(t, "memory", "cpu", "pids", "freezer")
 	two := fakeCgroup(t, Unified)
+	write(t, filepath.Join(filepath.Dir(two.Dirs[Unified]), "cgroup.controllers"), "memory cpu pids\n")
 	for _, c := range []*Cgroup{one, two} {
 		if err := errors.Join(c.Limit(Limits{}), c.Limit(all)); err != nil {
 			t.Fatal(err)

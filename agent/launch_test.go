@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+func TestSettlingFillsInWhatIsOpenAndKeepsWhatIsSaid(t *testing.T) {
+	a := newAgent(t)
+	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Network: job.Network{Mode: "br0"}, UserNS: true}}
+	if err := a.settle(&rec); err != nil {
+		t.Fatal(err)
+	}
+	s := rec.Spec
+	mac, err := net.ParseMAC(s.Network.MAC)
+	if err != nil || mac[0]&1 != 0 || mac[0]&2 == 0 {
+		t.Errorf("MAC %s is not unicast and locally administered (%v)", s.Network.MAC, err)
+	}
+	if s.Hostname != string(rec.ID) || s.WorkDir != "/" || s.UIDBase%rangeSize != 0 || s.UIDBase < firstRange*rangeSize {
+		t.Errorf("settled as %+v", s)
+	}
+	again := rec
+	again.Mounts = nil
+	if err := a.settle(&again); err != nil || again.Spec.UIDBase != s.UIDBase || again.Spec.Network.MAC != s.Network.MAC {
+		t.Errorf("settled again as %+v (%v)", again.Spec, err)
+	}
+	own := job.Record{ID: job.NewID(), Spec: job.Spec{Root: "/srv/image", Hostname: "h", WorkDir: "/w"}}
+	if err := a.settle(&own); err != nil || own.Mounts != nil || own.Spec.Hostname != "h" || own.Spec.WorkDir != "/w" || own.Spec.Network.MAC != "" {
+		t.Errorf("settled as %+v (%v)", own, err)
+	}
+}
+
+func TestRangesOfIDsAreFreeAgainWhenTheirJobsAreOver(t *testing.T) {
+	a, id := newAgent(t), job.NewID()
+	first, err := a.freeRange(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold := func(base uint32) job.Record {
+		return a.known(t, func(r *job.Record) { r.Spec.UserNS, r.Spec.UIDBase = true, base })
+	}
+	holder := hold(first)
+	second, err := a.freeRange(id)
+	if err != nil || second == first {
+		t.Fatalf("%d is given twice (%v)", second, err)
+	}
+	hold(second)
+	if third, err := a.freeRange(id); err != nil || third == first || third == second {
+		t.Errorf("%d is given twice (%v)", third, err)
+	}
+	if _, err := a.jobs.Update(holder.ID, func(r *job.Record) error {
+		r.Exit = &job.Exit{}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.freeRange(id); err != nil || got != first {
+		t.Errorf("got %d (%v), but %d is free again", got, err, first)
+	}
+}
+
+func TestMACsDiffer(t *testing.T) {
+	seen := map[string]bool{}
+	for range 100 {
+		seen[newMAC()] = true
+	}
+	if len(seen) != 100 {
+		t.Errorf("%d of 100 are different", len(seen))
+	}
+}
+
+func TestAnInitThatIsMissingIsNamed(t *testing.T) {
+	a, dir := newAgent(t), t.TempDir()
+	t.Setenv("PATH", dir)
+	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Init: true, Args: []string{"true"}}}
+	if err := a.settle(&rec); err == nil || !strings.Contains(err.Error(), "catatonit") {
+		t.Errorf("got %v", err)
+	}
+	path := filepath.Join(dir, "catatonit")
+	if err := os.WriteFile(path, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.settle(&rec); err != nil || !slices.Equal(rec.Spec.Args, []string{path, "--", "true"}) {
+		t.Errorf("got %v %v", rec.Spec.Args, err)
+	}
+	image := job.Record{ID: job.NewID(), Spec: job.Spec{Init: true, Root: t.TempDir(), Args: []string{"true"}}}
+	if err := a.settle(&image); err == nil || !strings.Contains(err.Error(), "catatonit") {
+		t.Errorf("an image without it: %v", err)
+	}
+}
+
+func TestAUserNamespaceNeedsAWayThroughToItsDirectories(t *testing.T) {
+	dir := openDir(t)
+	deep := filepath.Join(dir, "closed", "deep")
+	if err := os.MkdirAll(deep, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := passable(deep, dir); err != nil {
+		t.Errorf("open: %v", err)
+	}
+	if err := os.Chmod(filepath.Dir(deep), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := passable(dir, deep); err == nil || !strings.Contains(err.Error(), "chmod o+x "+filepath.Dir(deep)) {
+		t.Errorf("closed: %v", err)
+	}
+	if err := passable(filepath.Join(dir, "none")); err == nil {
+		t.Error("a directory that is missing is passable")
+	}
+}
+
+func TestAWorkDirectoryInTheNodesTmpIsToldBeforeTheStart(t *testing.T) {
+	bind := job.Bind{Source: "/tmp/data", Target: "/tmp/data"}
+	for _, c := range []struct {
+		dir   string
+		binds []job.Bind
+		ok    bool
+	}{
+		{"/tmp", nil, true}, {"/home/u", nil, true}, {"/tmpfiles/x", nil, true}, {"/tmp/x", nil, false},
+		{"/tmp/data", []job.Bind{bind}, true}, {"/tmp/data/deep", []job.Bind{bind}, true}, {"/tmp/database", []job.Bind{bind}, false},
+	} {
+		err := workDirExists(job.Spec{WorkDir: c.dir, Binds: c.binds})
+		if (err == nil) != c.ok || (err != nil && codeOf(err) != api.Usage) {
+			t.Errorf("%s with %v: %v", c.dir, c.binds, err)
+		}
+	}
+}
+
+func TestAnUnknownLimitIsNamed(t *testing.T) {
+	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Rlimits: []job.Rlimit{{Name: "patience"}}}}
+	if _, err := namespaceConfig(rec, "/root", "/io"); err == nil || !strings.Contains(err.Error(), "patience") {
+		t.Errorf("got %v", err)
+	}
+	rec.Spec = job.Spec{UserNS: true, UIDBase: 1 << 30, UID: 1000, Groups: []uint32{5}}
+	cfg, err := namespaceConfig(rec, "/root", "/io")
+	if err != nil || !cfg.User || len(cfg.UIDs) == 0 || cfg.Groups != nil || cfg.Stdin != "/dev/null" {
+		t.Errorf("got %+v %v", cfg, err)
+	}
+}
+
+func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
+	needRoot(t)
+	dir := openDir(t)
+	closed := filepath.Join(dir, "closed")
+	if err := os.MkdirAll(filepath.Join(closed, "deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	deep := job.Spec{Binds: []job.Bind{{Source: filepath.Join(closed, "deep"), Target: "/x"}}}
+	if err := reachable(owner, deep); err == nil || !strings.Contains(err.Error(), "deep") {
+		t.Errorf("a closed directory is opened by a bind: %v", err)
+	}
+	if err := reachable(operator, deep); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chown(closed, 0, 777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(closed, 0o710); err != nil {
+		t.Fatal(err)
+	}
+	if err := reachable(owner, deep); err == nil {
+		t.Error("a group that the caller is not in lets it through")
+	}
+	if err := reachable(caller{uid: 1000, gid: 1000, groups: []uint32{5, 777}}, deep); err != nil {
+		t.Errorf("the caller's group counts: %v", err)
+	}
+	if err := reachable(caller{uid: 1000, gid: 1<<32 - 1}, deep); err == nil {
+		t.Error("the id that means nobody passes for root's group")
+	}
+}

@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/shim"
+	"github.com/migrate-hpc/migrate/transport"
+	"github.com/migrate-hpc/migrate/transport/pki"
+)
+
+// patience is how long a test waits for what should happen at once.
+const patience = 15 * time.Second
+
+func TestMain(m *testing.M) {
+	namespaces.Stage()
+	shim.Main()
+	os.Exit(m.Run())
+}
+
+// missing skips a test for want of a prerequisite. In CI everything must run.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "not root: acting as another user needs it")
+	}
+}
+
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// openDir is a directory that every user gets through to.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// newAgent is an agent without sockets, in directories of its own.
+func newAgent(t testing.TB) *Agent {
+	t.Helper()
+	state, run := openDir(t), openDir(t)
+	a := &Agent{
+		cfg: Config{Node: "here", StateDir: state, RunDir: run}, log: slog.New(slog.DiscardHandler), boot: "boot",
+		paths: paths{state: state, run: run, memory: run}, moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{},
+		life: bounded(t),
+	}
+	var err error
+	if a.jobs, err = job.OpenStore(a.paths.jobs()); err != nil {
+		t.Fatal(err)
+	}
+	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		a.background.Wait()
+		if err := a.journal.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+// known adds a job that the edits describe.
+func (a *Agent) known(t testing.TB, edit func(*job.Record)) job.Record {
+	t.Helper()
+	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Args: []string{"true"}, UID: 1000, GID: 1000}, Created: time.Now()}
+	if edit != nil {
+		edit(&rec)
+	}
+	if err := a.jobs.Create(rec); err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// authority issues the nodes of one cluster.
+type authority string
+
+func newAuthority(t testing.TB) authority {
+	t.Helper()
+	dir := t.TempDir()
+	if err := pki.Init(dir, "test", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return authority(dir)
+}
+
+func (ca authority) node(t testing.TB, name string) *pki.Identity {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), name)
+	if err := pki.Issue(string(ca), name, time.Hour, out); err != nil {
+		t.Fatal(err)
+	}
+	id, err := pki.Load(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// reachable has the agent answer its peers, and returns where.
+func (a *Agent) reachable(t testing.TB) string {
+	t.Helper()
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := transport.NewListener(raw, a.id, a.log)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- serve(ctx, l.HTTP(), a.peerHandler(), nil) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	a.cfg.Listen = raw.Addr().String()
+	return a.cfg.Listen
+}
+
+func codeOf(err error) api.Code {
+	if err == nil {
+		return ""
+	}
+	return asError(err).Code
+}
