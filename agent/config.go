@@ -90,7 +90,7 @@ func kernelRelease() (string, error) {
 	return unix.ByteSliceToString(u.Release[:]), nil
 }
 
-// usableCRIU finds a CRIU that can work on this kernel.
+// usableCRIU finds a CRIU; whether it suits the kernel is for preflight.
 func (a *Agent) usableCRIU(explicit string) error {
 	path, err := criu.Find(explicit)
 	if err != nil {

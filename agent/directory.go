@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/job/durable"
 )
@@ -153,9 +154,10 @@ func (d *directory) isAt(path string) error {
 // the name and is of another attempt stays.
 func (d *directory) remove() error {
 	d.close()
+	ours := d.isOurs() // root's to ask: the manifest is closed to others
 	return asCaller(d.owner, func() error {
 		err := os.RemoveAll(d.temp)
-		if d.isOurs() {
+		if ours {
 			err = errors.Join(err, os.RemoveAll(d.path))
 		}
 		return err
@@ -164,14 +166,15 @@ func (d *directory) remove() error {
 
 // isOurs tells whether what lies under the final name was sealed by this attempt.
 func (d *directory) isOurs() bool {
-	data, err := os.ReadFile(filepath.Join(d.path, "manifest.json"))
+	f, _, err := checkpoint.OpenOutput(d.path, "manifest.json")
 	if err != nil {
 		return false
 	}
+	defer f.Close()
 	var m struct {
 		Extra sealedBy `json:"extra"`
 	}
-	return json.Unmarshal(data, &m) == nil && m.Extra.Move == d.move
+	return json.NewDecoder(io.LimitReader(f, maxBody)).Decode(&m) == nil && m.Extra.Move == d.move
 }
 
 // discard removes what never got its name.

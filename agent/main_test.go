@@ -115,7 +115,7 @@ func newAuthority(t testing.TB) authority {
 func (ca authority) node(t testing.TB, name string) *pki.Identity {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), name)
-	if err := pki.Issue(string(ca), name, time.Hour, out); err != nil {
+	if err := pki.Issue(string(ca), name, time.Minute, out); err != nil {
 		t.Fatal(err)
 	}
 	id, err := pki.Load(out)

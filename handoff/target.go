@@ -108,7 +108,7 @@ func (h *TargetHalf) Recover(ctx context.Context, source Asker) error {
 
 func (h *TargetHalf) unknown() error {
 	return errors.Join(ErrInDoubt, fmt.Errorf("move %s: this node went down while it resumed job %s, which may have run here for a moment; "+
-		"type `migrate resolve %s --drop` here to let it go on on %s", h.rec.Move, h.rec.Job, h.rec.Move, h.rec.Peer))
+		"only an operator can tell whether it may go on on %s", h.rec.Move, h.rec.Job, h.rec.Peer))
 }
 
 // Resolve carries out an operator's decision about a move whose source is gone for good: take lets

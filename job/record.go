@@ -18,7 +18,7 @@ type Record struct {
 	Created    time.Time `json:"created"`
 	Foreground bool      `json:"foreground,omitempty"` // somebody waits for it, and it lives in their cgroup
 
-	// Cgroup is the job's cgroup on this node: controller, "" for v2, to its path beneath the mount.
+	// Cgroup is the job's cgroup on this node: controller, "unified" for v2, to its directory.
 	Cgroup map[string]string `json:"cgroup,omitempty"`
 
 	// Mounts are the node's mounts that the job has seen at the same path since it started; a node

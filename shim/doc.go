@@ -9,8 +9,9 @@
 // too. What it knows it either asks the kernel or writes to the job's record
 // before it says so; nothing has to be told to a new agent.
 //
-// It is this same binary under another name, in the cgroups of whoever asked for
-// the job, so that a scheduler's accounting, limits and kill reach it.
+// It is this same binary under another name. For a job in the foreground it runs
+// in the cgroups of whoever asked, so that a scheduler's accounting, limits and
+// kill reach it; else, and on every node that the job moves to, in the agent's.
 //
 // A shim's life:
 //

@@ -17,7 +17,7 @@
 //	POST   /v1/jobs/JOB/exec           upgraded: see ExecProtocol
 //	POST   /v1/jobs/JOB/move           MoveRequest → Events
 //	POST   /v1/jobs/JOB/checkpoint     CheckpointRequest → Events
-//	DELETE /v1/jobs/JOB                forget an ended job, ?force=1 ends it first
+//	DELETE /v1/jobs/JOB                forget an ended job, ?force=true ends it first
 //	POST   /v1/restore                 RestoreRequest → Events
 //	GET    /v1/node                    → Node
 //

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
@@ -14,7 +15,7 @@ import (
 
 // The CRIUs of an image, by where they are in the guest.
 const (
-	CRIU41 = "/usr/sbin/criu"                     // 4.1.1, of Debian 13
+	CRIU41 = "/usr/sbin/criu"                   // 4.1.1, of Debian 13
 	CRIU42 = "/usr/local/lib/migrate/criu/criu" // 4.2.1, in a prefix as scripts/setup makes it
 )
 
@@ -122,16 +123,20 @@ func (n *Node) install(ctx context.Context, p Programs, ca string) error {
 }
 
 // StartAgent starts the agent as a service manager would, in a cgroup of its own to
-// which the controllers are delegated, and waits until it answers.
+// which the controllers are delegated, and waits until it answers. An agent that
+// comes after another is started where that one has moved to, for what is above
+// hands down controllers by now and may hold no process.
 func (n *Node) StartAgent(ctx context.Context) error {
-	if _, err := n.Exec(ctx, "sh", "-c", "cd /sys/fs/cgroup && mkdir -p "+AgentCgroup+
-		" && echo +memory +cpu +pids >cgroup.subtree_control && echo +memory +cpu +pids >system/cgroup.subtree_control"); err != nil {
+	home, err := n.Exec(ctx, "sh", "-c", "cd /sys/fs/cgroup && mkdir -p system/migrate"+
+		" && echo +memory +cpu +pids >cgroup.subtree_control && echo +memory +cpu +pids >system/cgroup.subtree_control"+
+		" && cd system/migrate && if test -d migrate-agent; then cd migrate-agent; fi && pwd")
+	if err != nil {
 		return err
 	}
 	peer := n.Other()
 	r, err := n.Run(ctx, api.Command{
 		Args:   []string{Migrate, "agent", "--peer", peer.Name + "=" + peer.IP() + ":7707", "--criu", n.CRIU},
-		Detach: true, Log: AgentLog, Cgroup: agentHome(n),
+		Detach: true, Log: AgentLog, Cgroup: strings.TrimSpace(home),
 	})
 	if err != nil {
 		return err

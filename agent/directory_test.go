@@ -1,0 +1,268 @@
+package agent
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// sealed is a directory whose lanes hold some text.
+func sealed(t *testing.T, path string) image.Manifest {
+	t.Helper()
+	id := newAuthority(t).node(t, "here")
+	d, err := newDirectory(path, "m1", operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.discard()
+	for i, lane := range d.lanes() {
+		if _, err := io.WriteString(lane, strings.Repeat("lane", i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
+		t.Fatal(err)
+	}
+	if d.written() == 0 {
+		t.Error("nothing was counted")
+	}
+	m, err := image.Open(path, id.Verify)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// names lists what lies in a directory.
+func names(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
+
+func TestADirectoryGetsItsNameWhenItIsWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "saved")
+	m := sealed(t, path)
+	if got := names(t, dir); len(got) != 1 || got[0] != "saved" {
+		t.Errorf("the parent holds %v", got)
+	}
+	l, err := openLanes(path, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range l.readers {
+		if got, err := io.ReadAll(r); err != nil || string(got) != strings.Repeat("lane", i+1) {
+			t.Errorf("lane %d holds %q (%v)", i, got, err)
+		}
+	}
+	if err := errors.Join(l.check(), l.close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestADirectoryThatExistsIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "saved")
+	for name, make := range map[string]func() error{
+		"directory":        func() error { return os.Mkdir(path, 0o700) },
+		"file":             func() error { return os.WriteFile(path, nil, 0o600) },
+		"dangling symlink": func() error { return os.Symlink("/no/such/thing", path) },
+	} {
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newDirectory(path, "m1", operator); err == nil || !strings.Contains(err.Error(), "exists already") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := names(t, dir); len(got) != 1 {
+			t.Errorf("%s: the parent holds %v", name, got)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestADirectoryThatWasGivenUpLeavesNothing(t *testing.T) {
+	for name, give := range map[string]func(*directory) error{
+		"discard": func(d *directory) error { d.discard(); return nil },
+		"remove":  (*directory).remove,
+		"both":    func(d *directory) error { d.discard(); return errors.Join(d.remove(), d.remove()) },
+		"seal": func(d *directory) error { // the signature cannot be made
+			err := d.seal(image.Manifest{}, func([]byte) (sig, cert []byte, err error) { return nil, nil, errors.New("no key") })
+			d.discard()
+			if err == nil {
+				return errors.New("sealed without a key")
+			}
+			return nil
+		},
+	} {
+		dir := t.TempDir()
+		d, err := newDirectory(filepath.Join(dir, "saved"), "m1", operator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := give(d); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := names(t, dir); len(got) > 0 {
+			t.Errorf("%s: the parent holds %v", name, got)
+		}
+	}
+}
+
+func TestADiscardAfterTheSealKeepsTheDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "saved")
+	sealed(t, path) // it discards at its end
+	if got := names(t, path); len(got) < 3 {
+		t.Errorf("left are %v", got)
+	}
+}
+
+func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
+	needRoot(t)
+	parent := openDir(t)
+	if err := os.Chmod(parent, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := newDirectory(filepath.Join(parent, "saved"), "m1", owner); err == nil {
+		t.Errorf("made where the caller may not: %v", d.remove())
+	}
+	if err := os.Chown(parent, int(owner.uid), int(owner.gid)); err != nil {
+		t.Fatal(err)
+	}
+	for _, whole := range []bool{false, true} {
+		d, err := newDirectory(filepath.Join(parent, "saved"), "m1", owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole {
+			if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := names(t, parent); len(got) > 0 {
+		t.Errorf("left are %v", got)
+	}
+}
+
+func TestALaneThatChangedAfterItWasOpenedIsFoundOut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "saved")
+	m := sealed(t, path)
+	l, err := openLanes(path, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lane := filepath.Join(path, m.Files[0].Name)
+	if err := os.WriteFile(lane, []byte("LANE"), 0o600); err != nil { // same length
+		t.Fatal(err)
+	}
+	for _, r := range l.readers {
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.check(); err == nil || !strings.Contains(err.Error(), m.Files[0].Name) {
+		t.Errorf("got %v", err)
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALaneThatWasNotReadToItsEndIsNotTrusted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "saved")
+	l, err := openLanes(path, sealed(t, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.check(); err == nil {
+		t.Error("nothing was read, and all is well")
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestADirectoryWithOtherThanLanesIsNotOpened(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "saved")
+	m := sealed(t, path)
+	if _, err := openLanes(path, image.Manifest{Files: append(m.Files, image.File{Name: "other"})}); err == nil || !strings.Contains(err.Error(), "other") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := openLanes(path, image.Manifest{Files: append(m.Files, image.File{Name: "lane-none"})}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatTheUserPutInTheWayMeanwhileIsNotRemoved(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "saved")
+	d, err := newDirectory(path, "m1", operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	precious := filepath.Join(path, "precious")
+	if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(precious, []byte("data"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err == nil {
+		t.Error("it was sealed over what is there")
+	}
+	if err := d.remove(); err != nil {
+		t.Error(err)
+	}
+	if data, err := os.ReadFile(precious); err != nil || string(data) != "data" {
+		t.Errorf("the user's own: %q %v", data, err)
+	}
+	if got := names(t, dir); len(got) != 1 {
+		t.Errorf("the parent holds %v", got)
+	}
+}
+
+func TestAParentThatWasExchangedMeanwhileLeadsNowhereWithRootsRights(t *testing.T) {
+	needRoot(t)
+	home, root := openDir(t), openDir(t)
+	victim := filepath.Join(root, "saved")
+	if err := errors.Join(os.Chmod(root, 0o755), os.Mkdir(victim, 0o700), os.WriteFile(filepath.Join(victim, "file"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	parent := filepath.Join(home, "parent")
+	if err := errors.Join(os.Mkdir(parent, 0o755), os.Chown(parent, int(owner.uid), int(owner.gid))); err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDirectory(filepath.Join(parent, "saved"), "m1", owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Rename(parent, parent+".away"), os.Symlink(root, parent)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err == nil {
+		t.Error("it was sealed elsewhere")
+	}
+	_ = d.remove() // what it cannot find it cannot remove
+	d.discard()
+	if got := names(t, victim); len(got) != 1 {
+		t.Errorf("root's directory holds %v", got)
+	}
+	if got := names(t, root); len(got) != 1 {
+		t.Errorf("beside root's directory lie %v", got)
+	}
+}

@@ -1,0 +1,26 @@
+package vm
+
+import (
+	"maps"
+	"testing"
+)
+
+// everything makes the oracle keep all kinds of state that it knows.
+var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "2", "--sysv", "--mqueue", "--locks", "--deleted"}
+
+func TestAJobMovesBetweenMachinesAndBackAndDoesNotNotice(t *testing.T) {
+	c := newCluster(t, nil)
+	here, there := c.A, c.B
+	j := c.oracle(here, root, []string{"--hostname", "the-same"}, everything...)
+	before := j.judge(here)
+	for range 2 {
+		j.move(here, there)
+		here, there = there, here
+		now := j.ticks(here, 50)
+		if !maps.Equal(now.IDs, before.IDs) || now.PID != before.PID || now.Hostname != "the-same" {
+			t.Errorf("pid %d on %q with ids %v, was pid %d with ids %v", now.PID, now.Hostname, now.IDs, before.PID, before.IDs)
+		}
+		j.checked(here, "mem", "cow", "shared", "ring", "zombie", "signals", "timers", "shm", "sem", "msg", "mqueue", "locks", "deleted")
+	}
+	j.finish(here)
+}
