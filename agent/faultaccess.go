@@ -37,7 +37,10 @@ func openFaultAccess() (done func() error, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open userfaultfd to user namespaces: %w", err), f.Close())
 	}
-	return func() error { return errors.Join(f.Close(), closeFaultAccess()) }, nil
+	return func() error {
+		// Closing alone leaves the lock with a child that is just being forked.
+		return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close(), closeFaultAccess())
+	}, nil
 }
 
 // closeFaultAccess puts the switch back if we turned it on and nobody needs it

@@ -82,8 +82,8 @@ func (a *Agent) askAbout(ctx context.Context, id job.ID, at job.Moved, c caller)
 	return j, json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&j)
 }
 
-// jobPathById names the job by its id, whatever the caller called it: names are
-// only known where the job started.
+// jobPathById names the job by its id, whatever the caller called it: over there
+// another job may have the name.
 func jobPathById(r *http.Request, id job.ID) string {
 	path := "/v1/jobs/" + string(id)
 	if rest := len("/v1/jobs/") + len(r.PathValue("job")); rest < len(r.URL.Path) {

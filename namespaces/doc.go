@@ -9,8 +9,8 @@
 //
 //		shim ── stage one: user? mount net ipc uts     (clone)
 //		           │       cgroup time                 (unshare: the cgroup must be
-//		           │                                    entered first, clock offsets
-//		           │                                    written before the first task)
+//		           │                                    entered first; a time namespace
+//		           │                                    takes only tasks yet to be born)
 //		           └─ CLONE_PARENT ─ stage two: PID 1 of the pid namespace, child of
 //		                             the shim: mounts, pivot_root, setsid, uid, stdio,
 //		                             execve of the job's command
