@@ -245,8 +245,6 @@ func childrenOf(t testing.TB, parent int) (pids []int) {
 	return pids
 }
 
-func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
-
 // lockedBuffer is the output of a command that is still running.
 type lockedBuffer struct {
 	lines chan string

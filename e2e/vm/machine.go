@@ -24,7 +24,6 @@ type Machine struct {
 	process *process
 	monitor *monitor
 	guest   *guest
-	extra   time.Duration // its clocks are ahead by this, see Age
 }
 
 // bootLimit is generous: under TCG a boot takes 5 s on an idle core.
@@ -64,7 +63,6 @@ func (m *Machine) boot(ctx context.Context, kvm bool) error {
 	if m.opts.AgentPort, err = freePort(); err != nil {
 		return err
 	}
-	m.extra = 0
 	return m.run(ctx)
 }
 
