@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -151,11 +150,7 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 	if err := l.open(); err != nil {
 		return nil, errors.Join(err, arr.half.Abort(ctx))
 	}
-	var lanes []io.Reader
-	for _, c := range s.Data() {
-		lanes = append(lanes, c)
-	}
-	l.receive(ctx, lanes)
+	l.receive(ctx, s.Data())
 	a.mu.Lock()
 	a.arrivals[o.Move] = arr
 	a.mu.Unlock()
@@ -191,6 +186,8 @@ func (a *Agent) answer(ctx context.Context, s *transport.Session, m transport.Me
 		return a.answerFinished(m.Type, state)
 	}
 	switch m.Type {
+	case sayWhy:
+		return said(sayNothing, arr.landing.why())
 	case sayPrepare:
 		var p prepareRequest
 		if err := m.Decode(&p); err != nil {

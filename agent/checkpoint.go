@@ -106,6 +106,14 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	case outcome == handoff.OutcomeMoved:
 		res.StoodStill = s.dep.stood()
 		return res, nil
+	case outcome == handoff.OutcomeUnclean:
+		s.a.pursueLater(s.id)
+		res.CleanupLeft = err.Error()
+		return res, nil
+	case outcome == handoff.OutcomeInDoubt:
+		s.a.pursueLater(s.id)
+		return nil, withDiagnosis(&api.Error{Code: api.InDoubt, Message: err.Error(), Where: "frozen on " + s.a.cfg.Node,
+			Hint: "nothing is lost: the agent goes on by itself; `migrate ps` tells how it ended"}, err)
 	}
 	return nil, s.explain(err)
 }

@@ -28,6 +28,9 @@ type departure struct {
 	saved string      // the directory that a checkpoint leaves it in
 	out   []io.Writer // lanes; nil in recovery
 	tell  *account
+	// Of a move: hangUp closes the lanes, why asks the target what was wrong.
+	hangUp func()
+	why    func(context.Context) error
 
 	total  int64 // of memory, bytes, as far as known
 	read   atomic.Int64
@@ -82,11 +85,25 @@ func (d *departure) Transfer(ctx context.Context) error {
 		return fmt.Errorf("save the job: %w", err)
 	}
 	d.tell.enter(api.Residue, "")
-	if _, err := d.src.Send(ctx, d.out); err != nil {
+	if err := d.send(ctx); err != nil {
 		return err
 	}
 	d.tell.enter(api.Park, "")
 	return nil
+}
+
+// send sends everything. A blocked write does not see the end of ctx, so that
+// closes the connections under it.
+func (d *departure) send(ctx context.Context) error {
+	if d.hangUp != nil {
+		release := context.AfterFunc(ctx, d.hangUp)
+		defer release()
+	}
+	_, err := d.src.Send(ctx, d.out)
+	if err != nil && ctx.Err() == nil && d.why != nil {
+		return errors.Join(d.why(ctx), err)
+	}
+	return err
 }
 
 func (d *departure) StillFrozen(ctx context.Context) error {
@@ -145,6 +162,8 @@ func (a *Agent) awaitShimGone(ctx context.Context, id job.ID) error {
 		}
 		if err == nil {
 			awaitProcess(ctx, st.Shim, time.Second)
+		} else {
+			time.Sleep(busyPause)
 		}
 	}
 }

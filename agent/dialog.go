@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -22,6 +23,7 @@ import (
 //	commit   → running
 //	abort    → aborted
 //	outcome  → state               what does your journal say?
+//	why      → nothing             did receiving fail? the answer is the error
 const (
 	sayOffer    = "offer"
 	sayAccept   = "accept"
@@ -34,6 +36,8 @@ const (
 	sayAborted  = "aborted"
 	sayOutcome  = "outcome"
 	sayState    = "state"
+	sayWhy      = "why"
+	sayNothing  = "nothing"
 )
 
 // offer is what a target must know to say yes or no.
@@ -125,6 +129,18 @@ func (r *remote) hangUp() {
 	_ = r.session.Close()
 	r.session = nil
 }
+
+// why asks a target that hung up on the data what was wrong with it.
+func (r *remote) why(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, whyTime)
+	defer cancel()
+	if err := r.say(ctx, sayWhy, sayNothing, nil); isAnswer(err) {
+		return fmt.Errorf("%s says: %w", r.node, err)
+	}
+	return nil
+}
+
+const whyTime = 3 * time.Second
 
 func (r *remote) Commit(ctx context.Context) error {
 	err := r.say(ctx, sayCommit, sayRunning, nil)

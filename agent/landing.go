@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/migrate-hpc/migrate/handoff"
@@ -25,6 +27,9 @@ type landing struct {
 	a    *Agent
 	move string
 	job  job.ID
+
+	mu      sync.Mutex
+	failure error // of receiving
 
 	in       *restore.Incoming
 	received chan error // one value: how receiving ended
@@ -64,10 +69,39 @@ func (l *landing) open() error {
 	return nil
 }
 
-// receive reads the lanes in the background; Prepare waits for it.
-func (l *landing) receive(ctx context.Context, lanes []io.Reader) {
+// receive reads the lanes in the background; Prepare waits for it. When one fails
+// all are closed: a source that has more to send than the network takes would
+// otherwise wait for ever, its job frozen.
+func (l *landing) receive(ctx context.Context, conns []net.Conn) {
 	ctx, l.stop = context.WithCancel(ctx)
-	l.a.background.Go(func() { l.received <- l.in.Receive(ctx, lanes) })
+	closeAll := func() { closeConns(conns) }
+	l.in.Stop = closeAll
+	var lanes []io.Reader
+	for _, c := range conns {
+		lanes = append(lanes, c)
+	}
+	l.a.background.Go(func() {
+		release := context.AfterFunc(ctx, closeAll)
+		defer release()
+		err := l.in.Receive(ctx, lanes)
+		l.mu.Lock()
+		l.failure = err
+		l.mu.Unlock()
+		l.received <- err
+	})
+}
+
+// why is the reason for which receiving failed, nil as long as it has not.
+func (l *landing) why() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
+}
+
+func closeConns(conns []net.Conn) {
+	for _, c := range conns {
+		_ = c.Close() // the session is given up
+	}
 }
 
 // expect writes down the record that the job has at the freeze.

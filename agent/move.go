@@ -94,10 +94,27 @@ func (m *movement) run(ctx context.Context) (*api.Result, error) {
 		return nil, m.explain(err)
 	}
 	m.tell.enter(api.Warmup, "")
-	if _, err := m.dep.src.Output(ctx, m.dep.out); err != nil {
+	if err := m.sendOutput(ctx); err != nil {
 		return nil, m.explain(err)
 	}
 	return m.handOver(ctx)
+}
+
+// sendOutput sends the output that there is while the job still runs.
+func (m *movement) sendOutput(ctx context.Context) error {
+	release := context.AfterFunc(ctx, func() { closeConns(m.sess.Data()) })
+	defer release()
+	_, err := m.dep.src.Output(ctx, m.dep.out)
+	if err != nil && ctx.Err() == nil {
+		return errors.Join(m.peer().why(ctx), err)
+	}
+	return err
+}
+
+// peer is the target's half of this move.
+func (m *movement) peer() *remote {
+	return &remote{a: m.a, node: m.req.Node, addr: m.addr, move: m.id, session: m.sess,
+		prepare: func() prepareRequest { return prepareRequest{m.id, m.dep.traveller()} }}
 }
 
 // prepare looks at both sides and asks the target, before anything is touched.
@@ -147,8 +164,8 @@ const afterCommit = time.Minute
 func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	to := &job.Moved{Node: m.req.Node, Addr: m.addr, Epoch: m.rec.Epoch, At: time.Now()}
 	m.dep.to = to
-	peer := &remote{a: m.a, node: m.req.Node, addr: m.addr, move: m.id, session: m.sess,
-		prepare: func() prepareRequest { return prepareRequest{m.id, m.dep.traveller()} }}
+	peer := m.peer()
+	m.dep.hangUp, m.dep.why = func() { closeConns(m.sess.Data()) }, peer.why
 	rec := handoff.Record{Move: m.id, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot}
 
 	own, cancel := context.WithCancelCause(m.a.life)

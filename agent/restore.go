@@ -55,6 +55,7 @@ type bringing struct {
 	rec       job.Record
 	landing   *landing
 	lastClaim int64
+	owner     caller
 }
 
 func (b *bringing) sizes(e *api.Event) {
@@ -84,7 +85,7 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 // notAlive refuses to bring back a job that has not ended, as far as this node,
 // the node that it moved to, or the one that brought it back last can tell.
 func (b *bringing) notAlive(ctx context.Context, c caller) error {
-	claim, claimed, err := image.Claims(b.req.Dir)
+	claim, claimed, err := b.claims(c)
 	if err != nil {
 		return &api.Error{Code: api.Refused, Message: err.Error(), Where: "in " + b.req.Dir + ", saved"}
 	}
@@ -104,6 +105,16 @@ func (b *bringing) notAlive(ctx context.Context, c caller) error {
 		return b.endedOn(ctx, *known.MovedTo, c)
 	}
 	return b.ended(b.a.view(ctx, known))
+}
+
+// claims reads the newest claim with the caller's own rights: the path is theirs.
+func (b *bringing) claims(c caller) (claim image.Claim, found bool, err error) {
+	b.owner = c
+	err = asCaller(c, func() error {
+		claim, found, err = image.Claims(b.req.Dir)
+		return err
+	})
+	return claim, found, err
 }
 
 func (b *bringing) endedOn(ctx context.Context, node job.Moved, c caller) error {
@@ -161,12 +172,12 @@ func (b *bringing) restore(ctx context.Context) error {
 	}
 	b.tell.enter(api.Resume, "")
 	claim := image.Claim{Node: b.a.cfg.Node, Addr: b.a.publicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
-	if err := image.Stake(b.req.Dir, claim); err != nil {
+	if err := asCaller(b.owner, func() error { return image.Stake(b.req.Dir, claim) }); err != nil {
 		return errors.Join(err, half.Abort(context.WithoutCancel(ctx)))
 	}
 	err = half.Commit(context.WithoutCancel(ctx))
 	if half.State() == handoff.StateDropped {
-		err = errors.Join(err, image.Unstake(b.req.Dir, b.rec.Epoch))
+		err = errors.Join(err, asCaller(b.owner, func() error { return image.Unstake(b.req.Dir, b.rec.Epoch) }))
 	}
 	return err
 }

@@ -177,7 +177,12 @@ func (a *Agent) untilOver(ctx context.Context, id job.ID, most time.Duration) er
 			return nil
 		} else if err == nil && st.Shim > 0 {
 			awaitProcess(ctx, st.Shim, time.Until(end))
+		} else {
+			time.Sleep(busyPause)
 		}
 	}
 	return nil
 }
+
+// busyPause is how long a shim that does not answer is left alone.
+const busyPause = 50 * time.Millisecond

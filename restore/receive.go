@@ -8,9 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/restore/pages"
@@ -26,6 +25,9 @@ type Incoming struct {
 	Images string       // existing empty directory on a tmpfs
 	Store  *pages.Store // for the lazy memory
 	IODir  string       // existing empty directory for output files
+	// Stop is called when a lane has failed: it must make reading the others fail
+	// too, and the writers at their other ends. May be nil.
+	Stop func()
 	// Received counts bytes of memory and images as they arrive.
 	Received atomic.Int64
 }
@@ -33,17 +35,26 @@ type Incoming struct {
 // Receive reads all lanes to their ends and then checks that nothing is
 // missing: every lazy page that CRIU's pagemaps name must be in the store.
 func (in *Incoming) Receive(ctx context.Context, lanes []io.Reader) error {
-	group, _ := errgroup.WithContext(ctx)
+	var all sync.WaitGroup
+	var once sync.Once
+	var cause error // the first; what the others fail with follows from Stop
 	for i, lane := range lanes {
-		group.Go(func() error {
-			if err := in.lane(lane); err != nil {
-				return fmt.Errorf("lane %d: %w", i, err)
+		all.Go(func() {
+			err := in.lane(lane)
+			if err == nil {
+				return
 			}
-			return nil
+			once.Do(func() {
+				cause = fmt.Errorf("lane %d: %w", i, err)
+				if in.Stop != nil {
+					in.Stop()
+				}
+			})
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return errors.Join(err, context.Cause(ctx))
+	all.Wait()
+	if cause != nil {
+		return errors.Join(context.Cause(ctx), cause)
 	}
 	return in.complete()
 }

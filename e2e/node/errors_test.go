@@ -120,7 +120,7 @@ func TestAFullDiskOnTheTargetAbortsTheMove(t *testing.T) {
 		n.cover = []string{"mount -t tmpfs -o size=256k none " + n.state()}
 	})
 	a, b := c.two()
-	j := a.launch("-w", "/tmp", "--", "/bin/sh", "-c", `head -c 2000000 /dev/zero | tr '\0' x; echo; exec `+shared.oracle+` --count`)
+	j := a.launch("-w", "/tmp", "--", "/bin/sh", "-c", `head -c 30000000 /dev/urandom | base64; exec `+shared.oracle+` --count`)
 	j.ready(a)
 	r := a.migrate("move", j.id, b.name)
 	if r.code != 4 && r.code != 1 && r.code != 3 {

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -8,14 +9,8 @@ import (
 )
 
 func TestClocksGoOnAlthoughTheMachinesUptimesDifferByHours(t *testing.T) {
-	const older = 5 * time.Hour
-	c := newCluster(t, func(n *Node) error {
-		if n.Name != "b" {
-			return nil
-		}
-		return n.Age(t.Context(), older)
-	})
-	if a, b := c.uptime(c.A), c.uptime(c.B); b-a < older-time.Minute {
+	c := sharedCluster(t)
+	if a, b := c.uptime(c.A), c.uptime(c.B); !c.A.opts.KVM && b-a < older-time.Minute {
 		t.Fatalf("the machines are up for %v and %v, want %v between them", a, b, older)
 	}
 	here, there := c.A, c.B
@@ -42,4 +37,26 @@ func (c *cluster) uptime(n *Node) time.Duration {
 		c.t.Fatal(err)
 	}
 	return time.Duration(seconds * float64(time.Second))
+}
+
+func TestATargetWhoseWallClockIsBehindIsRefused(t *testing.T) {
+	c := sharedCluster(t)
+	defer c.setTime(c.B, time.Now)
+	j := c.oracle(c.A, root, nil)
+	c.setTime(c.B, func() time.Time { return time.Now().Add(-time.Minute) })
+	r := c.migrate(c.A, root, "move", j.id, "b")
+	if r.Code != 3 || !strings.Contains(r.Err, "clock") {
+		t.Errorf("exit status %d, want 3: %s", r.Code, r.Err)
+	}
+	j.ticks(c.A, 20)
+	c.setTime(c.B, func() time.Time { return time.Now().Add(time.Second) })
+	j.move(c.A, c.B)
+	j.ticks(c.B, 20)
+	j.finish(c.B)
+}
+
+func (c *cluster) setTime(n *Node, now func() time.Time) {
+	c.t.Helper()
+	at := now()
+	c.sh(n, fmt.Sprintf("date -s @%d.%09d", at.Unix(), at.Nanosecond()))
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,95 +17,153 @@ import (
 	"github.com/migrate-hpc/migrate/e2e/oracle"
 )
 
-// labs are those that are open, so that an interrupted run can close them.
+// labs are those that are open.
 var labs struct {
 	sync.Mutex
-	open map[*Lab]bool
+	open []*Lab
 }
 
-// TestMain closes what is open when somebody interrupts the tests: the machines
-// would go by themselves, their disks would not.
+// TestMain closes what is open, also when somebody interrupts the tests: the
+// machines would go by themselves, their disks would not.
 func TestMain(m *testing.M) {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupted
 		labs.Lock() // never unlocked: nothing may open another
-		for l := range labs.open {
+		for _, l := range labs.open {
 			_ = os.RemoveAll(l.Dir) // the machines go with this process
 		}
 		os.Exit(130)
 	}()
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, l := range labs.open {
+		if err := l.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "close the lab:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
+// openLab skips the test if there is no image; where CI is set that is a failure.
 func openLab(t *testing.T) *Lab {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("these tests start virtual machines; run without -short")
 	}
-	l, err := NewLab(t.Context(), t.Logf)
+	labs.Lock()
+	defer labs.Unlock()
+	l, err := NewLab(t.Context(), func(format string, args ...any) { fmt.Printf("    vm: "+format+"\n", args...) })
 	if errors.Is(err, ErrNoImage) && os.Getenv("CI") != "true" {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	labs.open = append(labs.open, l)
+	return l
+}
+
+// closeLab ends the machines of a lab before the tests end.
+func closeLab(t *testing.T, l *Lab) {
+	t.Helper()
 	labs.Lock()
 	defer labs.Unlock()
-	if labs.open == nil {
-		labs.open = map[*Lab]bool{}
+	labs.open = slices.DeleteFunc(labs.open, func(each *Lab) bool { return each == l })
+	if err := l.Close(); err != nil {
+		t.Errorf("close the lab: %v", err)
 	}
-	labs.open[l] = true
-	t.Cleanup(func() {
-		labs.Lock()
-		defer labs.Unlock()
-		delete(labs.open, l)
-		if err := l.Close(); err != nil {
-			t.Errorf("close the lab: %v", err)
-		}
-	})
-	return l
 }
 
 // programs builds what goes into the machines; MIGRATE_BIN may name a finished one.
 func programs(t *testing.T, l *Lab) Programs {
 	t.Helper()
+	build(t, filepath.Join(l.Dir, "echo"), "./testdata/echo")
 	p := Programs{Migrate: os.Getenv("MIGRATE_BIN"), Oracle: oracle.Need(t)}
-	if p.Migrate != "" {
-		return p
-	}
-	p.Migrate = filepath.Join(l.Dir, "migrate")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", p.Migrate, "../../cmd/migrate")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build migrate: %v\n%s", err, text)
+	if p.Migrate == "" {
+		p.Migrate = filepath.Join(l.Dir, "migrate")
+		build(t, p.Migrate, "../../cmd/migrate")
 	}
 	return p
 }
 
-// cluster is a pair of nodes for one test.
+func build(t *testing.T, out, pkg string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, text)
+	}
+}
+
+// cluster is a pair of nodes, for one test or for one after another.
 type cluster struct {
 	*Cluster
 	t *testing.T
 }
 
-func newCluster(t *testing.T, before func(*Node) error) *cluster {
+// older is by how much the second machine's uptime exceeds the first one's, where
+// the emulation lets us choose it.
+const older = 5 * time.Hour
+
+// newCluster makes one that is closed with the test.
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := makeCluster(t)
+	t.Cleanup(func() {
+		c.report(t)
+		closeLab(t, c.A.lab)
+	})
+	return c
+}
+
+// common is a cluster that tests use in turn which leave it as it was.
+var common *cluster
+
+// sharedCluster hands it out; a test that fails takes it down with itself.
+func sharedCluster(t *testing.T) *cluster {
+	t.Helper()
+	if common == nil {
+		common = makeCluster(t)
+	}
+	common.t = t
+	t.Cleanup(func() {
+		common.report(t)
+		if t.Failed() {
+			closeLab(t, common.A.lab)
+			common = nil
+		}
+	})
+	return common
+}
+
+func makeCluster(t *testing.T) *cluster {
 	t.Helper()
 	l := openLab(t)
 	began := time.Now()
-	c, err := NewCluster(t.Context(), l, programs(t, l), before)
-	t.Cleanup(func() {
-		if t.Failed() {
-			keepEvidence(t, l)
+	p := programs(t, l)
+	c, err := NewCluster(t.Context(), l, p, func(n *Node) error {
+		if err := n.Put(t.Context(), filepath.Join(l.Dir, "echo"), echo, 0o755); err != nil {
+			return err
 		}
+		if n.Name == "b" && !n.opts.KVM {
+			return n.Age(t.Context(), older)
+		}
+		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		if _, errs := l.Collect(context.Background(), evidenceDir(t)); errs != nil {
+			t.Log(errs)
+		}
+		t.Fatalf("%v\nlogs are in %s", err, evidenceDir(t))
 	}
 	t.Logf("cluster ready after %v", time.Since(began).Round(10*time.Millisecond))
 	return &cluster{c, t}
 }
+
+// echo is testdata/echo on a node.
+const echo = "/usr/local/bin/echo-test"
 
 // run is t.Run for a test that shares the cluster.
 func (c *cluster) run(name string, test func(t *testing.T)) {
@@ -116,17 +175,22 @@ func (c *cluster) run(name string, test func(t *testing.T)) {
 	})
 }
 
-// keepEvidence saves the logs of a failed test and tells where they are.
-func keepEvidence(t *testing.T, l *Lab) {
+func evidenceDir(t *testing.T) string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		t.Log(err)
+		t.Fatal(err)
+	}
+	return filepath.Join(cache, "migrate", "vm-failed", t.Name())
+}
+
+// report saves the logs of a failed test and tells where they are.
+func (c *cluster) report(t *testing.T) {
+	if !t.Failed() {
 		return
 	}
-	dir := filepath.Join(cache, "migrate", "vm-failed", t.Name()+time.Now().Format("-20060102-150405"))
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	files, err := l.Collect(ctx, dir)
+	files, err := c.A.lab.Collect(ctx, evidenceDir(t))
 	if err != nil {
 		t.Logf("collect logs: %v", err)
 	}
@@ -135,5 +199,5 @@ func keepEvidence(t *testing.T, l *Lab) {
 			t.Logf("---- %s\n%s", f, tail(string(data)))
 		}
 	}
-	t.Log(fmt.Sprintf("logs and QEMU's command lines are in %s; the same pair by hand: make vm-shell", dir))
+	t.Logf("logs and QEMU's command lines are in %s; such a pair for you to try: make vm-shell", evidenceDir(t))
 }

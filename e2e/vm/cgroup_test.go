@@ -1,0 +1,74 @@
+package vm
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
+)
+
+func TestLimitsMoveWithAJobOnPureCgroup2(t *testing.T) {
+	c := sharedCluster(t)
+	c.sh(c.A, "test -f /sys/fs/cgroup/cgroup.controllers && ! grep -q 'cgroup ' /proc/mounts")
+	j := c.oracle(c.A, root, []string{"--memory", "200M", "--cpus", "0.75", "--pids-limit", "60"}, "--mem", "8", "--check", "8", "--tree", "2")
+	c.limited(c.A, j)
+	j.move(c.A, c.B)
+	c.limited(c.B, j)
+	j.ticks(c.B, 20)
+	if left := c.sh(c.A, "find /sys/fs/cgroup -name '*"+j.id+"*'"); left != "" {
+		t.Errorf("the cgroup of the job is still on the node that it has left: %s", left)
+	}
+	// Another agent finds its cgroup as the first one has left it.
+	if err := c.B.StopAgent(t.Context(), "TERM"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.B.StartAgent(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	j.move(c.B, c.A)
+	c.limited(c.A, j)
+	j.finish(c.A)
+	again := c.oracle(c.B, root, []string{"--memory", "100M"})
+	again.finish(c.B)
+}
+
+// limited wants the limits to hold in the job's cgroup, and all its tasks to be in
+// there.
+func (c *cluster) limited(n *Node, j *job) {
+	c.t.Helper()
+	v := j.inspect(n)
+	for file, want := range map[string]string{"memory.max": strconv.Itoa(200 << 20), "cpu.max": "75000 100000", "pids.max": "60"} {
+		if got := strings.TrimSpace(c.sh(n, "cat "+filepath.Join(v.CgroupDir, file))); got != want {
+			c.t.Errorf("%s of the job on %s is %q, want %q", file, n.Name, got, want)
+		}
+	}
+	inside := strings.Fields(c.sh(n, "cat "+filepath.Join(v.CgroupDir, "cgroup.procs")))
+	namespace := strings.TrimSpace(c.sh(n, fmt.Sprintf("readlink /proc/%d/ns/pid", v.Init)))
+	// Children of a moment come and go between the two looks.
+	for _, pid := range strings.Fields(c.sh(n, "for p in /proc/[0-9]*; do [ \"$(readlink $p/ns/pid)\" = '"+namespace+"' ] && echo ${p#/proc/}; done; true")) {
+		group, err := runAs(c, n, root, "cat /proc/"+pid+"/cgroup")
+		if !slices.Contains(inside, pid) && err == nil && !strings.Contains(group, j.id) {
+			c.t.Errorf("process %s of the job is outside of its cgroup on %s: %s", pid, n.Name, group)
+		}
+	}
+	if len(inside) < 3 {
+		c.t.Errorf("the cgroup of the job holds %v", inside)
+	}
+}
+
+// runAs runs a shell command as somebody; an exit status is an error.
+func runAs(c *cluster, n *Node, who as, script string) (string, error) {
+	c.t.Helper()
+	r, err := n.Run(c.t.Context(), api.Command{Args: []string{"sh", "-c", script}, UID: uint32(who), GID: uint32(who), Dir: "/"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if r.Code != 0 {
+		return r.Out, fmt.Errorf("exit status %d: %s", r.Code, r.Err)
+	}
+	return r.Out, nil
+}
