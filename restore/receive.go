@@ -100,6 +100,7 @@ func (in *Incoming) lane(r io.Reader) error {
 }
 
 func (in *Incoming) memory(s *transport.StreamReader) error {
+	var runs []image.Run
 	for {
 		frame, err := s.ReadFrame()
 		if err == io.EOF {
@@ -108,13 +109,15 @@ func (in *Incoming) memory(s *transport.StreamReader) error {
 		if err != nil {
 			return err
 		}
+		runs = runs[:0]
 		err = image.EachRun(frame, func(r image.Run) error {
 			in.Received.Add(r.Pages * image.PageSize)
-			if r.Zero {
-				return in.Store.PutZero(r.VPID, r.Addr, r.Pages)
-			}
-			return in.Store.Put(r.VPID, r.Addr, r.Data)
+			runs = append(runs, r)
+			return nil
 		})
+		if err == nil {
+			err = in.Store.PutBatch(runs)
+		}
 		if err != nil {
 			return err
 		}

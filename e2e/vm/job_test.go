@@ -50,7 +50,9 @@ func (c *cluster) must(n *Node, who as, args ...string) string {
 // sh runs a shell command as root.
 func (c *cluster) sh(n *Node, script string) string {
 	c.t.Helper()
-	out, err := n.Exec(c.t.Context(), "sh", "-c", script)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), limit) // clean-ups run shell commands, too
+	defer cancel()
+	out, err := n.Exec(ctx, "sh", "-c", script)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -195,7 +196,7 @@ func (c *cluster) report(t *testing.T) {
 		t.Logf("collect logs: %v", err)
 	}
 	for _, f := range files {
-		if data, err := os.ReadFile(f); err == nil {
+		if data, err := os.ReadFile(f); err == nil && strings.HasSuffix(f, ".log") && !strings.HasPrefix(filepath.Base(f), "tmp_") {
 			t.Logf("---- %s\n%s", f, tail(string(data)))
 		}
 	}

@@ -164,3 +164,11 @@ func (n *Node) StopAgent(ctx context.Context, signal string) error {
 	_, err := n.Exec(ctx, "sh", "-c", `p=$(pgrep -xf "`+Migrate+` agent .*") && kill -`+signal+` $p && while kill -0 $p 2>/dev/null; do sleep 0.05; done`)
 	return err
 }
+
+// Restart switches a node on after a power cut, and starts its agent.
+func (n *Node) Restart(ctx context.Context) error {
+	if err := n.Start(ctx); err != nil {
+		return err
+	}
+	return n.StartAgent(ctx)
+}

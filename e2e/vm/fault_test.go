@@ -1,0 +1,210 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
+)
+
+// Where a job may be when a fault is over.
+const (
+	stayed = "runs on the source"
+	moved  = "runs on the target"
+	lost   = "lost" // its memory was in the machine that lost power, and nowhere else
+)
+
+// A phase is told when it begins, so what is there to lose is what the phase before
+// it has made.
+var faultPhases = []struct{ event, made string }{
+	{"warm-up", "running"}, {"dump", "frozen"}, {"residue", "dumped"}, {"commit", "parked"}, {"resume", "committed"}, {"release", "resumed"},
+}
+
+// allowed tells where the job may be after a fault. A power cut takes a job with it
+// whose only copy that can still run is in the machine; that no software can mend,
+// and a checkpoint is for. At the phase "commit" the record may be on the disk
+// already or not.
+func allowed(fault, event string) []string {
+	after := event == "resume" || event == "release"
+	switch {
+	case fault == "link":
+		return []string{stayed, moved}
+	case event == "commit":
+		return map[string][]string{"source": {lost, moved}, "target": {stayed, lost}}[fault]
+	case fault == "source" && after:
+		return []string{moved}
+	case fault == "target" && !after:
+		return []string{stayed}
+	}
+	return []string{lost}
+}
+
+func TestAPowerCutOrACutLinkNeverMakesTwoJobsOfOne(t *testing.T) {
+	c := newCluster(t)
+	for _, fault := range []string{"link", "source", "target"} {
+		for _, phase := range faultPhases {
+			c.run(fault+" when "+phase.made, func(t *testing.T) {
+				j := c.oracle(c.A, root, nil, "--mem", "4", "--check", "4")
+				told := j.moveWithFault(c.A, c.B, phase.event, c.strike(fault))
+				c.repair(fault)
+				where := j.settled(c.A, c.B)
+				t.Logf("%s; the command's exit status was %d", where, told)
+				if !slices.Contains(allowed(fault, phase.event), where) {
+					t.Errorf("the job is %q, want one of %q", where, allowed(fault, phase.event))
+				}
+				agrees(t, told, where)
+				j.clear(where)
+			})
+			if t.Failed() {
+				return // what follows would fail for the same reason
+			}
+		}
+	}
+}
+
+// strike returns what does the damage, at once.
+func (c *cluster) strike(fault string) func() {
+	return map[string]func(){"link": c.B.Cut, "source": c.A.PowerOff, "target": c.B.PowerOff}[fault]
+}
+
+func (c *cluster) repair(fault string) {
+	c.t.Helper()
+	var err error
+	switch fault {
+	case "link":
+		c.B.Mend()
+	case "source":
+		err = c.A.Restart(c.t.Context())
+	case "target":
+		err = c.B.Restart(c.t.Context())
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// unseen is the exit status of a command whose machine has gone.
+const unseen = -1
+
+// moveWithFault strikes as soon as the phase is told, and returns how the command
+// ended. A cut link is mended after a while, lest the command waits for ever.
+func (j *job) moveWithFault(from, to *Node, phase string, strike func()) int {
+	j.c.t.Helper()
+	var once sync.Once
+	struck := false
+	lines := &lineWriter{each: func(line string) {
+		var e struct {
+			Phase string `json:"phase"`
+		}
+		if json.Unmarshal([]byte(line), &e) == nil && e.Phase == phase {
+			once.Do(func() { struck = true; strike() })
+		}
+	}}
+	ctx, cancel := context.WithTimeout(j.c.t.Context(), limit)
+	defer cancel()
+	mend := time.AfterFunc(25*time.Second, to.Mend)
+	defer mend.Stop()
+	code, err := from.Stream(ctx, api.Command{Args: []string{Migrate, "move", "--json", j.id, to.Name}}, lines, io.Discard)
+	if !struck {
+		j.c.t.Fatalf("the move ended with %d, %v before the phase %s", code, err, phase)
+	}
+	if err != nil {
+		return unseen
+	}
+	return code
+}
+
+// lineWriter hands over whole lines.
+type lineWriter struct {
+	rest string
+	each func(string)
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest += string(p)
+	for {
+		line, rest, whole := strings.Cut(w.rest, "\n")
+		if !whole {
+			return len(p), nil
+		}
+		w.rest = rest
+		w.each(line)
+	}
+}
+
+// settled waits until the nodes agree on where the job is and the kernels have what
+// they say.
+func (j *job) settled(from, to *Node) (where string) {
+	j.c.t.Helper()
+	j.c.eventually(limit, func() (err error) {
+		where, err = j.whereabouts(from, to)
+		return err
+	})
+	if where == lost {
+		return where
+	}
+	on := map[string]*Node{stayed: from, moved: to}[where]
+	j.ticks(on, 20)
+	if again, err := j.whereabouts(from, to); again != where || err != nil {
+		j.c.t.Errorf("the job was %q and is %q: %v", where, again, err)
+	}
+	return where
+}
+
+func (j *job) whereabouts(from, to *Node) (string, error) {
+	j.c.t.Helper()
+	states, copies := map[*Node]string{}, map[*Node]bool{}
+	for _, n := range []*Node{from, to} {
+		for _, v := range decode[view](j.c.t, j.c.must(n, root, "ps", "-a", "--json")) {
+			if v.ID == j.id {
+				states[n] = v.State
+			}
+		}
+		copies[n] = strings.TrimSpace(j.c.sh(n, "find /sys/fs/cgroup -name '*"+j.id+"' | while read d; do cat $d/cgroup.procs; done")) != ""
+	}
+	got := fmt.Sprintf("source: %q, target: %q, tasks there: %v, %v", states[from], states[to], copies[from], copies[to])
+	switch {
+	case states[from] == "running" && copies[from] && !copies[to] && states[to] != "running":
+		return stayed, nil
+	case states[to] == "running" && copies[to] && !copies[from] && states[from] == "moved":
+		return moved, nil
+	case !copies[from] && !copies[to] && states[from] != "running" && states[to] != "running" && (states[from] == "lost" || states[to] == "lost"):
+		return lost, nil
+	}
+	return "", fmt.Errorf("not settled: %s", got)
+}
+
+// agrees compares what the user was told with where the job is.
+func agrees(t *testing.T, code int, where string) {
+	t.Helper()
+	switch code {
+	case unseen, 5: // nothing was promised
+	case 0, 6:
+		if where == stayed {
+			t.Errorf("exit status %d, and the job %s", code, where)
+		}
+	case 1, 4:
+		if where != stayed {
+			t.Errorf("exit status %d, and the job is %q", code, where)
+		}
+	default:
+		t.Errorf("exit status %d", code)
+	}
+}
+
+// clear removes the job from every node that knows it.
+func (j *job) clear(where string) {
+	j.c.t.Helper()
+	for _, n := range j.c.Nodes() {
+		if r := j.c.migrate(n, root, "rm", "-f", j.id); r.Code != 0 {
+			j.c.t.Logf("rm on %s of a job that %s: %d %s", n.Name, where, r.Code, r.Err)
+		}
+	}
+}
