@@ -5,7 +5,7 @@ export MIGRATE_BIN := $(CURDIR)/bin/migrate
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint test-unit test-node bench install clean
+.PHONY: help setup build demo test lint test-unit test-node vm-image test-vm vm-shell bench install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,7 +19,7 @@ build: ## build the static binary bin/migrate
 demo: setup build ## move a running job between two nodes on this machine (root)
 	bin/migrate demo
 
-test: setup build lint test-unit test-node ## everything that continuous integration runs (root)
+test: setup build lint test-unit test-node vm-image test-vm ## everything that continuous integration runs (root)
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w" $$unformatted; exit 1; }
@@ -31,6 +31,15 @@ test-unit: ## unit tests, no root
 
 test-node: setup build ## real CRIU, two nodes as network namespaces on this machine (root)
 	go test -race -count=1 -timeout 20m -p 1 ./e2e/node/... ./e2e/demo/...
+
+vm-image: ## build the guest image for the tests on virtual machines (Debian)
+	@scripts/vm-image
+
+test-vm: build vm-image ## two virtual machines with kernels of their own
+	go test -v -count=1 -timeout 30m ./e2e/vm/...
+
+vm-shell: vm-image ## open a shell on such a pair of machines
+	go run ./e2e/vm/shell
 
 bench: setup build ## measure moves side by side with plain CRIU (root)
 	go run ./e2e/bench

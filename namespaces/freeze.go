@@ -23,7 +23,16 @@ func (c *Cgroup) Thaw(ctx context.Context) error {
 	if _, err := os.Stat(c.FreezerDir()); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return c.hold(ctx, false)
+	if err := c.hold(ctx, false); !gone(err) {
+		return err
+	}
+	return nil
+}
+
+// gone tells the errors of a cgroup that is not there any more: its files vanish
+// with it, also those that are open.
+func gone(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
 
 func (c *Cgroup) hold(ctx context.Context, frozen bool) error {
@@ -91,7 +100,10 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		}
 		// A version 1 freezer holds even the killed; the signal is pending on all
 		// of them by now, so none returns to its program.
-		if err := c.writeFreezer(false); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := c.writeFreezer(false); err != nil {
+			if gone(err) {
+				return nil // removed by whoever saw it empty first
+			}
 			return err
 		}
 		select {

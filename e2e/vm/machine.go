@@ -153,6 +153,9 @@ func (m *Machine) SerialLog() string {
 	return string(data)
 }
 
+// Port of 127.0.0.1 leads to the agent in the machine.
+func (m *Machine) Port() int { return m.opts.AgentPort }
+
 // CommandLine is how QEMU was started last.
 func (m *Machine) CommandLine() []string { return m.opts.CommandLine() }
 
