@@ -108,5 +108,8 @@ func (a *Agent) sweep(ctx context.Context, rec job.Record) error {
 	if link := linkName(rec); link != "" {
 		err = errors.Join(err, namespaces.RemoveLink(link))
 	}
+	if rec.FromMove != "" { // its memory, if not all of it had arrived
+		err = errors.Join(err, os.RemoveAll(a.paths.move(rec.FromMove)))
+	}
 	return errors.Join(err, os.RemoveAll(a.paths.jobRun(rec.ID)))
 }
