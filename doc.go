@@ -17,6 +17,7 @@
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store; job/durable: files that last
 //	namespaces      create, enter, inspect; mounts, network, cgroups
+//	thread          a thread that ends with what it ran
 //	timens, pidmap  clocks and pids across namespaces
 //
 // Imports go downwards only.

@@ -20,6 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // directory is a checkpoint that is being written: a temporary sibling of the
@@ -235,19 +236,10 @@ func asCaller(c caller, do func() error) error {
 	if c.root() {
 		return do()
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // its identity is changed for good, so it dies with the goroutine
-		if unix.Gettid() == os.Getpid() {
-			defer runtime.UnlockOSThread() // the first thread does not die: another does it
-			done <- asCaller(c, do)
-			return
+	return thread.Throwaway(func() error {
+		if err := assume(c); err != nil {
+			return err
 		}
-		err := assume(c)
-		if err == nil {
-			err = do()
-		}
-		done <- err
-	}()
-	return <-done
+		return do()
+	})
 }

@@ -2,11 +2,11 @@ package mqueue
 
 import (
 	"fmt"
-	"os"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // attributes is struct mq_attr (include/uapi/linux/mqueue.h).
@@ -83,7 +83,7 @@ func actAs(uid, gid uint32) error {
 
 // inIPC runs do on a thread that is in the ipc namespace of pid and ends after it.
 func inIPC(pid int, do func() error) error {
-	return onOwnThread(func() error {
+	return thread.Throwaway(func() error {
 		if err := enter(pid, "ipc", unix.CLONE_NEWIPC); err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func inIPC(pid int, do func() error) error {
 
 // Mount mounts the queues of pid's ipc namespace at dir of its mount namespace.
 func Mount(pid int, dir string) error {
-	return onOwnThread(func() error {
+	return thread.Throwaway(func() error {
 		// A mount namespace can only be entered by a thread that shares its working
 		// directory with no other.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -122,21 +122,4 @@ func enter(pid int, kind string, flag int) error {
 		return fmt.Errorf("enter the job's %s namespace: %w", kind, err)
 	}
 	return nil
-}
-
-// onOwnThread runs do on a thread whose namespaces it may change: the thread ends
-// with it. The process's first thread would not end, so it is kept busy if do falls
-// to it.
-func onOwnThread(do func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == os.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- onOwnThread(do)
-			return
-		}
-		done <- do()
-	}()
-	return <-done
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 const (
@@ -56,7 +58,7 @@ func Enter(ctx context.Context, v Visit) (code int, err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = v.Stdin, v.Stdout, v.Stderr
 	cmd.ExtraFiles = []*os.File{cfgR, repW}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err = onThrowawayThread(func() error {
+	err = thread.Throwaway(func() error {
 		err := cmd.Start()
 		err = errors.Join(err, cfgR.Close(), repW.Close())
 		if err == nil {

@@ -9,12 +9,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // Process is a started job: its PID 1, a child of the caller.
@@ -37,7 +38,7 @@ type Surroundings struct {
 // An error names the step that failed; nothing is left running then.
 func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, error) {
 	var p *Process
-	err := onThrowawayThread(func() (err error) {
+	err := thread.Throwaway(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace to build in: %w", err)
 		}
@@ -48,23 +49,6 @@ func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 		return err
 	})
 	return p, err
-}
-
-// onThrowawayThread runs fn on a thread whose namespaces it may change: the
-// thread ends with it. The process's first thread would not, and what the kernel
-// says of the process is said of that one; so it is kept busy if fn falls to it.
-func onThrowawayThread(fn func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == os.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- onThrowawayThread(fn)
-			return
-		}
-		done <- fn()
-	}()
-	return <-done
 }
 
 func start(ctx context.Context, cfg Config, around Surroundings) (*Process, error) {

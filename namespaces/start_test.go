@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // introduce says what a job's command sees of itself, one fact a line.
@@ -350,7 +352,7 @@ func TestTheFirstThreadIsNeverThrownAway(t *testing.T) {
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
-			err := onThrowawayThread(func() error {
+			err := thread.Throwaway(func() error {
 				if unix.Gettid() == os.Getpid() {
 					return errors.New("this is the first thread")
 				}
