@@ -112,15 +112,62 @@ type remote struct {
 	ran     func() // told when the target says that the job runs; may be nil
 }
 
+// Prepare waits for the target's word that the job is parked. A broken connection
+// can take a minute to show, during which the job would stand still for nothing;
+// so while the answer is awaited the target is asked over new ones how it is
+// getting on.
 func (r *remote) Prepare(ctx context.Context) error {
 	if r.session == nil {
 		return errors.New("the connection to the target is gone")
 	}
-	err := ask(ctx, r.session, sayPrepare, r.prepare(), sayPrepared, nil)
-	if err != nil && !isAnswer(err) {
-		r.hangUp()
+	answered := make(chan error, 1)
+	go func() { answered <- ask(ctx, r.session, sayPrepare, r.prepare(), sayPrepared, nil) }()
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for missed := 0; ; {
+		select {
+		case err := <-answered:
+			if err != nil && !isAnswer(err) {
+				r.hangUp()
+			}
+			return err
+		case <-tick.C:
+		}
+		state, err := r.askAnew(ctx)
+		switch {
+		case err == nil && state == handoff.StateReceiving:
+			missed = 0
+			continue
+		case err != nil && missed < mayMiss:
+			missed++
+			continue
+		}
+		r.hangUp() // its answer, if there is one, is lost
+		<-answered
+		if err == nil && state != handoff.StatePrepared {
+			err = fmt.Errorf("the move is %s there", state)
+		}
+		return err
 	}
-	return err
+}
+
+const (
+	askEvery = 3 * time.Second
+	mayMiss  = 2
+)
+
+// askAnew asks for the state of the move over a connection of its own.
+func (r *remote) askAnew(ctx context.Context) (handoff.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, askEvery)
+	defer cancel()
+	s, err := transport.Dial(ctx, r.addr, r.node, r.a.id, 0)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	var st stateReply
+	err = ask(ctx, s, sayOutcome, moveRef{r.move}, sayState, &st)
+	return st.State, err
 }
 
 // hangUp gives a session up whose answer is still to come or never will: the next
