@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,7 +59,8 @@ type shim struct {
 	listen net.Listener
 	done   chan struct{} // closed when nothing is left to do
 
-	turn sync.Mutex // one change of state at a time; held while it takes place
+	turn    sync.Mutex     // one change of state at a time; held while it takes place
+	filling sync.WaitGroup // the fault server and what it leaves to be freed
 
 	mu       sync.Mutex // the fields below
 	state    State
@@ -146,8 +148,25 @@ func (s *shim) live() {
 		s.log.Error("lost the socket", "err", err)
 		<-s.done
 	}
+	s.awaitFilling()
 	// Whoever asked for the end gets an answer before the process is gone.
 	_ = s.server.Shutdown(context.Background())
+}
+
+// awaitFilling waits for the fault server to end and to free what it held. A job
+// that has ended needs no more memory, so this is soon; but nobody shall wait for
+// ever for a job that is over.
+func (s *shim) awaitFilling() {
+	freed := make(chan struct{})
+	go func() {
+		s.filling.Wait()
+		close(freed)
+	}()
+	select {
+	case <-freed:
+	case <-time.After(cleanUpTime):
+		s.log.Error("the fault server does not end")
+	}
 }
 
 func (s *shim) set(state State) {

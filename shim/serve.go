@@ -101,7 +101,7 @@ func (s *shim) resume(*http.Request) error {
 		return err
 	}
 	s.log.Info("job resumed", "pid", pid)
-	go s.guardMemory(s.parked, s.volatile)
+	s.filling.Go(func() { s.guardMemory(s.parked, s.volatile) })
 	return s.adopt(pid)
 }
 
