@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -144,6 +145,7 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 	l := newLanding(a, string(o.Move), o.Record.ID)
 	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot}
 	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec, handoff.RoleTarget))}
+	a.settleEarlier(ctx, o.Record.ID)
 	if err := arr.half.Begin(ctx); err != nil {
 		return nil, err
 	}
@@ -155,6 +157,27 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 	a.arrivals[o.Move] = arr
 	a.mu.Unlock()
 	return arr, nil
+}
+
+// settleTime is how long an offer waits for an earlier move to be sorted out.
+const settleTime = 8 * time.Second
+
+// settleEarlier ends earlier moves of a job that is offered again: its source has
+// given them up, which this node need not have heard yet when the link was cut.
+func (a *Agent) settleEarlier(ctx context.Context, id job.ID) {
+	a.mu.Lock()
+	var earlier []*arrival
+	for _, arr := range a.arrivals {
+		if arr.landing.job == id {
+			earlier = append(earlier, arr)
+		}
+	}
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for _, arr := range earlier {
+		a.onCut(ctx, arr)
+	}
 }
 
 func (a *Agent) observer(rec handoff.Record, role handoff.Role) func(handoff.State) {
