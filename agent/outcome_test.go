@@ -207,7 +207,7 @@ func faultSwitch(t *testing.T) string {
 func TestTheFaultSwitchIsOnAsLongAsSomebodyNeedsIt(t *testing.T) {
 	needRoot(t)
 	if faultSwitch(t) == "1" {
-		t.Skip("vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
+		missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
 	}
 	var first, second func() error
 	for _, done := range []*func() error{&first, &second} {
@@ -232,7 +232,7 @@ func TestTheFaultSwitchIsOnAsLongAsSomebodyNeedsIt(t *testing.T) {
 func TestTheFaultSwitchIsOffAfterManyUsersAtOnce(t *testing.T) {
 	needRoot(t)
 	if faultSwitch(t) == "1" {
-		t.Skip("vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
+		missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
 	}
 	var users sync.WaitGroup
 	for range 8 {

@@ -29,6 +29,7 @@ func TestAJobNeverReadsZerosWhenItsShimIsKilledTooEarly(t *testing.T) {
 		}
 	}, func() {})
 	whole := strings.Contains(b.shimLog(j.id), "memory in place")
+	t.Logf("memory was whole already: %v", whole)
 	eventually(t, limit, func() error {
 		for _, dir := range b.cgroups() {
 			if data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err == nil && len(data) > 0 && !whole {
