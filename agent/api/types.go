@@ -75,6 +75,7 @@ type MoveRequest struct {
 	Addr string `json:"addr,omitempty"`
 	// Connections for data; 0 lets the agent choose.
 	Connections int `json:"connections,omitempty"`
+	MoveOptions
 }
 
 // CheckpointRequest saves a job into a directory of the agent's node.
@@ -117,6 +118,7 @@ type Event struct {
 	Total int64     `json:"total,omitempty"`
 	Sent  int64     `json:"sent,omitempty"` // on the wire so far
 	Note  string    `json:"note,omitempty"`
+	Round *Round    `json:"round,omitempty"` // the warm-up round that has just ended
 
 	Done  *Result `json:"done,omitempty"`
 	Error *Error  `json:"error,omitempty"`
@@ -135,6 +137,8 @@ type Result struct {
 	Phases     map[Phase]time.Duration `json:"phases"`
 	Read       int64                   `json:"read"` // bytes of memory
 	Sent       int64                   `json:"sent"` // bytes on the wire, or in the directory
+	Mode       Mode                    `json:"mode,omitempty"`
+	Rounds     []Round                 `json:"rounds,omitempty"`
 	// CleanupLeft says what could not be cleaned up; the job is not affected.
 	CleanupLeft string `json:"cleanup_left,omitempty"`
 }
