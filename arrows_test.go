@@ -18,6 +18,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"transport", "", "payloads are opaque to it"},
 	{"thread", "", "it is a leaf: everything may run on a thread of its own"},
 	{"job/durable", "", "it is a leaf: everything that must last is written by it"},
+	{"checkpoint/watch", "", "it is a leaf: one use of the kernel"},
+	{"checkpoint/converge", "", "it is arithmetic on what was measured"},
 	{"handoff", "checkpoint", "it declares what it needs; who owns a job must not depend on how it travels"},
 	{"handoff", "restore", "it declares what it needs; who owns a job must not depend on how it travels"},
 	{"handoff", "transport", "a word's way to the peer is not its business"},

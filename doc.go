@@ -12,6 +12,7 @@
 //	checkpoint/criu swrk client of CRIU: the only place that speaks to it
 //	checkpoint/image its images, manifests, page batches
 //	checkpoint/pages reading memory            restore/pages  page store, fault server
+//	checkpoint/watch the kernel keeps track of writes    checkpoint/converge when to freeze
 //	mqueue          POSIX message queues, which CRIU does not carry
 //	transport       TLS sessions, frames, streams, compression; payloads opaque
 //	transport/pki   the cluster's certificates

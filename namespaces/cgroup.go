@@ -211,6 +211,28 @@ func (c *Cgroup) limitUnified(l Limits) error {
 	return errors.Join(errs...)
 }
 
+// SetCPU sets the processor time alone, in thousandths of one core; 0 lifts the
+// limit.
+func (c *Cgroup) SetCPU(milli int64) error {
+	if !c.isUnified() {
+		if milli == 0 {
+			return c.setV1("cpu", "cpu.cfs_quota_us", -1)
+		}
+		return c.setV1("cpu", "cpu.cfs_quota_us", max(milli*cpuPeriod/1000, leastQuota))
+	}
+	if milli > 0 {
+		return c.limitUnified(Limits{CPUMilli: max(milli, 1000*leastQuota/cpuPeriod)})
+	}
+	file := filepath.Join(c.Dirs[Unified], "cpu.max")
+	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+		return nil // the controller was never handed down: nothing limits the job
+	}
+	return writeValue(file, "max")
+}
+
+// leastQuota is the smallest quota that the kernel takes, in µs.
+const leastQuota = 1000
+
 func writeValue(path, value string) error {
 	if err := os.WriteFile(path, []byte(value), 0); err != nil {
 		return fmt.Errorf("set cgroup limit: %w", err)

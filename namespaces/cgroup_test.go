@@ -198,6 +198,30 @@ func TestLimitsAreWrittenAsEachVersionWantsThem(t *testing.T) {
 	}
 }
 
+func TestProcessorTimeIsLimitedAndLifted(t *testing.T) {
+	needRoot(t)
+	one, two := fakeCgroup(t, "cpu", "freezer"), fakeCgroup(t, Unified)
+	write(t, filepath.Join(filepath.Dir(two.Dirs[Unified]), "cgroup.controllers"), "memory cpu pids\n")
+	v1, v2 := filepath.Join(one.Dirs["cpu"], "cpu.cfs_quota_us"), filepath.Join(two.Dirs[Unified], "cpu.max")
+	for _, c := range []struct {
+		milli  int64
+		v1, v2 string
+	}{{250, "25000", "25000 100000"}, {1, "1000", "1000 100000"}, {0, "-1", "max"}} {
+		if err := errors.Join(one.SetCPU(c.milli), two.SetCPU(c.milli)); err != nil {
+			t.Fatal(err)
+		}
+		if got := readFile(t, v1); got != c.v1 {
+			t.Errorf("%d: version 1 holds %q", c.milli, got)
+		}
+		if got := readFile(t, v2); got != c.v2 {
+			t.Errorf("%d: version 2 holds %q", c.milli, got)
+		}
+	}
+	if err := fakeCgroup(t, Unified).SetCPU(0); err != nil {
+		t.Errorf("lifting a limit that cannot be there: %v", err)
+	}
+}
+
 func TestALimitWithoutItsControllerIsAnError(t *testing.T) {
 	needRoot(t)
 	c := fakeCgroup(t, "freezer", "pids")

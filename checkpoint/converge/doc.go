@@ -1,0 +1,31 @@
+// Package converge decides, after each warm-up round of a live move, what comes
+// next: another round, the freeze, a slower job, or the end of the attempt.
+//
+// It is arithmetic on what was measured. The stand-still of a freeze right now is
+//
+//	base + max(pin × memory, looking + sending)
+//
+// where base is what CRIU and the handoff take for any job, pin what CRIU's dump
+// takes for memory that it does not copy but walks, looking the time to find what
+// has changed since the last round (all memory is read and compared where the
+// kernel does not keep track of writes, next to none where it does), and sending
+// what changed, at the rate seen so far. Looking and sending run beside CRIU.
+//
+// What will have changed at the freeze is what changed per second between the last
+// two looks at a page, for as long as the last round took.
+//
+//	forecast ≤ limit, and rounds gain little more    → freeze
+//	forecast > limit, and rounds still gain          → again
+//	forecast > limit, and they do not                → slow the job down, if that is
+//	                                                   allowed and not used up; else
+//	                                                   post-copy, or freeze all the
+//	                                                   same, or give up: the job was
+//	                                                   never touched
+//
+// A limit that the operator named is kept to the letter. The default one gives way
+// to what CRIU needs by itself: no number of rounds could change that.
+//
+// The idea of forecasting from dirty rate and bandwidth is that of Clark et al.,
+// "Live Migration of Virtual Machines" (NSDI 2005); slowing the writer down until it
+// converges that of QEMU's auto-converge.
+package converge

@@ -1,0 +1,190 @@
+package converge
+
+import (
+	"fmt"
+	"time"
+)
+
+// Limits is what the operator allows.
+type Limits struct {
+	Downtime time.Duration // the longest stand-still
+	Named    bool          // by the operator, so that it is kept to the letter
+	Throttle bool          // the job may be slowed down
+	PostCopy bool          // memory may be pulled after the commit
+	Force    bool          // any stand-still is taken
+}
+
+// Costs is what a freeze takes whatever the job has written.
+type Costs struct {
+	Base time.Duration // of any job
+	Pin  float64       // seconds per byte of memory, for CRIU's walk over it
+}
+
+// Round is what was measured in a warm-up round. Sizes are bytes.
+type Round struct {
+	Took     time.Duration
+	Interval time.Duration // since the round before began; 0 in the first
+	Memory   int64         // that exists
+	Looked   int64         // of it what was read and compared
+	Dirty    int64         // of it what had changed
+	Reading  time.Duration // of Took, spent on looking
+	Tracked  bool          // the kernel keeps track of writes
+}
+
+// Step is what comes next.
+type Step string
+
+// The steps.
+const (
+	Again    Step = "again"
+	Freeze   Step = "freeze"
+	Throttle Step = "throttle" // slow the job to Verdict.CPU, then again
+	PostCopy Step = "post-copy"
+	GiveUp   Step = "give up"
+)
+
+// Verdict is a step, the forecast behind it, and the reason in words.
+type Verdict struct {
+	Step     Step
+	Forecast time.Duration // stand-still of a freeze now
+	Least    time.Duration // of it what no round can change
+	CPU      int64         // per cent of its cpu time that the job may use from now on
+	Reason   string
+}
+
+// Plan is the state of one warm-up.
+type Plan struct {
+	limits   Limits
+	costs    Costs
+	rounds   int
+	cpu      int64
+	sendRate float64 // bytes per second
+	readRate float64
+	best     time.Duration // the shortest forecast so far at this speed of the job
+	stalled  int           // rounds in a row that gained little
+}
+
+const (
+	maxRounds = 40
+	// little is the part of the forecast by which a round must shorten it to be worth
+	// another.
+	little = 0.10
+	// minSample is how much must have been sent for its time to tell a rate.
+	minSample = 4 << 20
+	leastCPU  = 5
+	slack     = 100 * time.Millisecond
+)
+
+// New begins a plan. The job runs at full speed.
+func New(l Limits, c Costs) *Plan { return &Plan{limits: l, costs: c, cpu: 100} }
+
+// After decides what follows a round.
+func (p *Plan) After(r Round) Verdict {
+	p.rounds++
+	p.learn(r)
+	v := p.forecast(r)
+	limit := p.limit(v)
+	gained := p.best == 0 || float64(v.Forecast) < float64(p.best)*(1-little)
+	if gained {
+		p.best, p.stalled = v.Forecast, 0
+	} else {
+		p.stalled++
+	}
+	v.CPU = p.cpu
+	p.choose(&v, limit, gained)
+	return v
+}
+
+func (p *Plan) choose(v *Verdict, limit time.Duration, gained bool) {
+	within := v.Forecast <= limit
+	rest := v.Forecast - v.Least
+	switch {
+	case within && (rest <= limit/10 || !gained):
+		v.say(Freeze, "forecast %s is within %s", round(v.Forecast), round(limit))
+	case p.rounds >= maxRounds && within:
+		v.say(Freeze, "forecast %s is within %s after %d rounds", round(v.Forecast), round(limit), p.rounds)
+	case within:
+		v.say(Again, "forecast %s is within %s, and rounds still shorten it", round(v.Forecast), round(limit))
+	case p.stalled < 2 && p.rounds < maxRounds:
+		v.say(Again, "forecast %s is above %s", round(v.Forecast), round(limit))
+	default:
+		p.diverge(v, limit)
+	}
+}
+
+// diverge is for a job that writes faster than rounds can follow.
+func (p *Plan) diverge(v *Verdict, limit time.Duration) {
+	why := fmt.Sprintf("forecast %s stays above %s", round(v.Forecast), round(limit))
+	if v.Least > limit {
+		why = fmt.Sprintf("%s alone needs %s, above %s", "the freeze", round(v.Least), round(limit))
+	}
+	switch {
+	case p.limits.Throttle && p.cpu > leastCPU && v.Least <= limit && p.rounds < 2*maxRounds:
+		p.cpu = max(p.cpu/2, leastCPU)
+		p.best, p.stalled, v.CPU = 0, 0, p.cpu
+		v.say(Throttle, "%s: the job is slowed down to %d %% of its cpu time", why, p.cpu)
+	case p.limits.PostCopy:
+		v.say(PostCopy, "%s: what is missing is pulled after the commit", why)
+	case p.limits.Force:
+		v.say(Freeze, "%s: taken, as told", why)
+	default:
+		v.say(GiveUp, "%s", why)
+	}
+}
+
+func (v *Verdict) say(s Step, format string, args ...any) {
+	v.Step, v.Reason = s, fmt.Sprintf(format, args...)
+}
+
+// limit is the stand-still to keep to.
+func (p *Plan) limit(v Verdict) time.Duration {
+	if p.limits.Named {
+		return p.limits.Downtime
+	}
+	return max(p.limits.Downtime, v.Least+slack)
+}
+
+// learn takes the rates from a round that had enough to do.
+func (p *Plan) learn(r Round) {
+	if sending := r.Took - r.Reading; r.Dirty >= minSample && sending > 0 {
+		p.sendRate = float64(r.Dirty) / sending.Seconds()
+	}
+	if r.Looked >= minSample && r.Reading > 0 {
+		p.readRate = float64(r.Looked) / r.Reading.Seconds()
+	}
+}
+
+func (p *Plan) forecast(r Round) Verdict {
+	residue := p.residue(r)
+	look := r.Memory
+	if r.Tracked {
+		look = residue
+	}
+	pin := seconds(p.costs.Pin * float64(r.Memory))
+	looking := ratio(look, p.readRate)
+	least := p.costs.Base + max(pin, looking)
+	if r.Tracked {
+		least = p.costs.Base + pin
+	}
+	return Verdict{Least: least, Forecast: p.costs.Base + max(pin, looking+ratio(residue, p.sendRate))}
+}
+
+// residue is how much will have changed since it was sent, in bytes.
+func (p *Plan) residue(r Round) int64 {
+	if r.Interval <= 0 { // nothing is known about what the job writes
+		return r.Memory
+	}
+	n := float64(r.Dirty) * r.Took.Seconds() / r.Interval.Seconds()
+	return min(int64(n), r.Memory)
+}
+
+func ratio(size int64, rate float64) time.Duration {
+	if rate <= 0 {
+		return 0
+	}
+	return seconds(float64(size) / rate)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }

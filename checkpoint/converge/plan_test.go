@@ -1,0 +1,136 @@
+package converge
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	mib = int64(1) << 20
+	gib = int64(1) << 30
+)
+
+// writer is a job on a node: how it writes, and what the node can do.
+type writer struct {
+	memory  int64
+	hot     int64   // bytes that it writes over and over
+	rate    float64 // bytes of it per second, at full speed
+	wire    float64 // bytes per second
+	read    float64
+	tracked bool
+}
+
+// warm runs rounds until the plan ends them, and returns the last verdict, the
+// stand-still that a freeze then takes, and how many rounds there were.
+func (w writer) warm(t *testing.T, p *Plan, c Costs) (Verdict, time.Duration, int) {
+	t.Helper()
+	cpu, stale := int64(100), w.memory
+	var before time.Duration
+	for n := 1; n <= 200; n++ {
+		look := w.memory
+		if w.tracked && n > 1 {
+			look = stale
+		}
+		reading := ratio(look, w.read)
+		took := reading + ratio(stale, w.wire) + time.Millisecond
+		v := p.After(Round{Took: took, Interval: before, Memory: w.memory, Looked: look, Dirty: stale, Reading: reading, Tracked: w.tracked})
+		before = took
+		stale = min(w.hot, int64(w.rate*float64(cpu)/100*took.Seconds()))
+		if v.Step == Throttle {
+			if v.CPU >= cpu {
+				t.Fatalf("round %d: throttled from %d %% to %d %%", n, cpu, v.CPU)
+			}
+			cpu = v.CPU
+			continue
+		}
+		if v.Step != Again {
+			looking := ratio(w.memory, w.read)
+			if w.tracked {
+				looking = ratio(stale, w.read)
+			}
+			return v, c.Base + max(seconds(c.Pin*float64(w.memory)), looking+ratio(stale, w.wire)), n
+		}
+	}
+	t.Fatal("the warm-up never ends")
+	return Verdict{}, 0, 0
+}
+
+var usual = Costs{Base: 100 * time.Millisecond, Pin: 0.1 / float64(gib)}
+
+func TestAQuietJobIsFrozenSoonAndAsForecast(t *testing.T) {
+	for _, tracked := range []bool{false, true} {
+		w := writer{memory: gib, hot: gib / 100, rate: float64(10 * mib), wire: 5e8, read: 4e9, tracked: tracked}
+		v, stood, n := w.warm(t, New(Limits{Downtime: 400 * time.Millisecond, Named: true}, usual), usual)
+		if v.Step != Freeze || n > 5 || stood > 400*time.Millisecond {
+			t.Errorf("tracked %v: %s after %d rounds (%s), stands still %v", tracked, v.Step, n, v.Reason, stood)
+		}
+		if diff := (v.Forecast - stood).Abs(); diff > 100*time.Millisecond {
+			t.Errorf("tracked %v: forecast %v, stood %v", tracked, v.Forecast, stood)
+		}
+	}
+}
+
+func TestAJobThatNeverConvergesIsLeftAloneUnlessMoreIsAllowed(t *testing.T) {
+	w := writer{memory: gib, hot: gib, rate: 2e9, wire: 2e8, read: 4e9, tracked: true}
+	for _, c := range []struct {
+		allowed Limits
+		want    Step
+	}{
+		{Limits{}, GiveUp},
+		{Limits{PostCopy: true}, PostCopy},
+		{Limits{Force: true}, Freeze},
+		{Limits{PostCopy: true, Force: true}, PostCopy},
+	} {
+		c.allowed.Downtime = 300 * time.Millisecond
+		v, _, n := w.warm(t, New(c.allowed, usual), usual)
+		if v.Step != c.want || n > 10 || !strings.Contains(v.Reason, "stays above") {
+			t.Errorf("%+v: %s after %d rounds: %s", c.allowed, v.Step, n, v.Reason)
+		}
+	}
+}
+
+func TestAThrottledJobConverges(t *testing.T) {
+	w := writer{memory: gib, hot: gib / 2, rate: 4e8, wire: 3e8, read: 4e9, tracked: true}
+	limits := Limits{Downtime: 300 * time.Millisecond, Named: true, Throttle: true}
+	v, stood, _ := w.warm(t, New(limits, usual), usual)
+	if v.Step != Freeze || stood > 300*time.Millisecond || v.CPU >= 100 {
+		t.Errorf("%s at %d %%: %s; stands still %v", v.Step, v.CPU, v.Reason, stood)
+	}
+}
+
+func TestThrottlingEndsWhereItCannotHelp(t *testing.T) {
+	w := writer{memory: gib, hot: gib, rate: 1e12, wire: 1e8, read: 4e9, tracked: true}
+	v, _, _ := w.warm(t, New(Limits{Downtime: 300 * time.Millisecond, Throttle: true}, usual), usual)
+	if v.Step != GiveUp || v.CPU != leastCPU {
+		t.Errorf("%s at %d %%: %s", v.Step, v.CPU, v.Reason)
+	}
+}
+
+func TestWhatTheFreezeNeedsByItselfCountsAgainstANamedLimitOnly(t *testing.T) {
+	slow := Costs{Base: time.Second}
+	w := writer{memory: gib, hot: mib, rate: float64(mib), wire: 5e8, read: 4e9, tracked: true}
+	limits := Limits{Downtime: 300 * time.Millisecond}
+	if v, _, _ := w.warm(t, New(limits, slow), slow); v.Step != Freeze {
+		t.Errorf("by default: %s: %s", v.Step, v.Reason)
+	}
+	limits.Named, limits.Throttle = true, true
+	if v, _, _ := w.warm(t, New(limits, slow), slow); v.Step != GiveUp || !strings.Contains(v.Reason, "alone needs 1") {
+		t.Errorf("named: %s: %s", v.Step, v.Reason)
+	}
+}
+
+func TestAJobWithoutMemoryIsFrozenAtOnce(t *testing.T) {
+	v := New(Limits{Downtime: 300 * time.Millisecond}, usual).After(Round{Took: time.Millisecond})
+	if v.Step != Freeze {
+		t.Errorf("%s: %s", v.Step, v.Reason)
+	}
+}
+
+func TestAfterOneRoundNothingIsKnownOfWhatTheJobWrites(t *testing.T) {
+	p := New(Limits{Downtime: 300 * time.Millisecond}, usual)
+	v := p.After(Round{Took: 2 * time.Second, Memory: gib, Looked: gib, Dirty: gib, Reading: time.Second})
+	if v.Step != Again || v.Forecast < 2*time.Second {
+		t.Errorf("%s with a forecast of %v", v.Step, v.Forecast)
+	}
+}
