@@ -20,6 +20,9 @@ type account struct {
 	now    api.Event
 	since  time.Time
 	phases map[api.Phase]time.Duration
+	spans  []api.Span
+	rounds []api.Round
+	keep   *keeper // of a move; nil for others
 	sizes  func(*api.Event)
 	stop   chan struct{}
 	done   sync.WaitGroup
@@ -62,12 +65,28 @@ func (t *account) enter(p api.Phase, note string) {
 	defer t.mu.Unlock()
 	t.close()
 	t.now.Phase, t.since = p, time.Now()
+	t.spans = append(t.spans, api.Span{Phase: p, Began: t.since})
 	t.write(note)
+	if t.keep != nil && t.keep.due(p) {
+		t.keep.beside(t.record())
+	}
+}
+
+// round tells of a warm-up round that has ended.
+func (t *account) round(r api.Round) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rounds = append(t.rounds, r)
+	t.now.Round = &r
+	t.write(r.Reason)
+	t.now.Round = nil
 }
 
 func (t *account) close() {
 	if t.now.Phase != "" {
-		t.phases[t.now.Phase] += time.Since(t.since)
+		took := time.Since(t.since)
+		t.phases[t.now.Phase] += took
+		t.spans[len(t.spans)-1].Took = took
 	}
 }
 
@@ -86,7 +105,8 @@ func (t *account) put(e api.Event) {
 	}
 }
 
-// end tells the last event: the result, or the error.
+// end tells the last event: the result, or the error. A move's record is on the
+// disk by then.
 func (t *account) end(res *api.Result, err error) {
 	close(t.stop)
 	t.done.Wait()
@@ -102,8 +122,11 @@ func (t *account) end(res *api.Result, err error) {
 		e.Error = asError(err)
 	} else {
 		res.Took, res.Phases = time.Since(t.began), maps.Clone(t.phases)
-		res.Read, res.Sent = e.Read, e.Sent
+		res.Read, res.Sent, res.Rounds = e.Read, e.Sent, t.rounds
 		e.Done = res
+	}
+	if t.keep != nil {
+		t.keep.end(t.record(), e.Done, e.Error)
 	}
 	t.put(e)
 }

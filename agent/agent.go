@@ -32,6 +32,7 @@ type Agent struct {
 	jobs     *job.Store
 	journal  *handoff.Journal
 	fence    *handoff.Fence
+	records  *moveRecords
 	criuPath string
 	boot     string
 
@@ -127,6 +128,7 @@ func open(cfg Config) (*Agent, error) {
 	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {
 		return nil, err
 	}
+	a.records = &moveRecords{dir: a.paths.records(), log: a.log}
 	if err := a.journal.Prune(time.Now().Add(-keepMoves)); err != nil {
 		a.log.Warn("some old moves stay in the journal", "err", err)
 	}

@@ -36,6 +36,7 @@ type paths struct {
 
 func (p paths) jobs() string             { return filepath.Join(p.state, "jobs") }
 func (p paths) moves() string            { return filepath.Join(p.state, "moves") }
+func (p paths) records() string          { return filepath.Join(p.state, "records") }
 func (p paths) fence() string            { return filepath.Join(p.state, "epochs.json") }
 func (p paths) incoming(m string) string { return filepath.Join(p.state, "incoming", m) }
 func (p paths) jobRun(id job.ID) string  { return filepath.Join(p.run, "jobs", string(id)) }

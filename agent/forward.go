@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strconv"
+	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -61,25 +63,43 @@ func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job
 
 // askAbout asks another node how a job is that has been there.
 func (a *Agent) askAbout(ctx context.Context, id job.ID, at job.Moved, c caller) (j api.Job, err error) {
-	t := transport.HTTPTransport(a.peerAddr(at.Node, at.Addr), at.Node, a.id)
-	defer t.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, "GET", "https://"+at.Node+"/v1/jobs/"+string(id), nil)
-	if err != nil {
-		return j, err
-	}
-	c.speakFor(req.Header)
-	resp, err := t.RoundTrip(req)
-	if err != nil {
-		return j, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound { // forgotten there, which only an ended job can be
+	status, err := a.get(ctx, "/v1/jobs/"+string(id), at, c, 0, &j)
+	if status == http.StatusNotFound { // forgotten there, which only an ended job can be
 		return api.Job{State: api.Exited, Node: at.Node}, nil
 	}
-	if resp.StatusCode != http.StatusOK {
-		return j, fmt.Errorf("%s answers %s", at.Node, resp.Status)
+	return j, err
+}
+
+// askTime is how long another node may take to answer a question.
+const askTime = 5 * time.Second
+
+// askMove asks another node for what it keeps of a move.
+func (a *Agent) askMove(ctx context.Context, m handoff.MoveID, at job.Moved, c caller, hops int) (r api.MoveRecord, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	_, err = a.get(ctx, "/v1/moves/"+string(m), at, c, hops+1, &r)
+	return r, err
+}
+
+// get asks another node's API on behalf of the caller.
+func (a *Agent) get(ctx context.Context, path string, at job.Moved, c caller, hops int, into any) (status int, err error) {
+	t := transport.HTTPTransport(a.peerAddr(at.Node, at.Addr), at.Node, a.id)
+	defer t.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, "GET", "https://"+at.Node+path, nil)
+	if err != nil {
+		return 0, err
 	}
-	return j, json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&j)
+	c.speakFor(req.Header)
+	req.Header.Set(hopsHeader, strconv.Itoa(hops))
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return resp.StatusCode, fmt.Errorf("%s answers %s", at.Node, resp.Status)
+	}
+	return resp.StatusCode, json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(into)
 }
 
 // jobPathById names the job by its id, whatever the caller called it: over there

@@ -58,6 +58,7 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 	m := &movement{a: a, rec: rec, req: req, id: move, addr: a.peerAddr(req.Node, req.Addr)}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	m.tell = newAccount(&flusher{w, http.NewResponseController(w)}, rec.ID, string(move), m.sizes)
+	m.tell.keep = m.keeper()
 	res, err := m.run(r.Context())
 	m.tell.end(res, err)
 	return nil
@@ -81,6 +82,23 @@ func (m *movement) sizes(e *api.Event) {
 	}
 	if m.sess != nil {
 		e.Sent = m.sess.Sent()
+	}
+}
+
+func (m *movement) keeper() *keeper {
+	return &keeper{store: m.a.records, describe: m.describe, begin: api.MoveRecord{Move: string(m.id), Job: m.rec.ID, Name: m.rec.Spec.Name, UID: m.rec.Spec.UID,
+		From: m.a.cfg.Node, To: m.req.Node, Epoch: m.rec.Epoch, Options: m.req.MoveOptions, Began: time.Now()}}
+}
+
+// describe adds to the move's record what the account does not see.
+func (m *movement) describe(r *api.MoveRecord) {
+	r.Epoch = m.rec.Epoch
+	if m.dep == nil {
+		return
+	}
+	r.Memory, r.Lanes = m.dep.total, len(m.dep.out)
+	if !m.dep.thawed.IsZero() {
+		r.Resumed = m.dep.thawed
 	}
 }
 

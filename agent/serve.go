@@ -41,6 +41,8 @@ func (a *Agent) routes(who func(*http.Request) (caller, error)) http.Handler {
 		"POST /v1/jobs/{job}/checkpoint": a.onJob(a.handleCheckpoint),
 		"DELETE /v1/jobs/{job}":          a.onJob(a.handleRemove),
 		"POST /v1/restore":               a.handleRestore,
+		"GET /v1/moves":                  a.handleMoves,
+		"GET /v1/moves/{move}":           a.handleMoveRecord,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)

@@ -77,6 +77,22 @@ func (j *Journal) List() ([]Record, error) {
 	return records, errors.Join(errs...)
 }
 
+// Damaged returns the moves whose newest record cannot be told, with the reason.
+func (j *Journal) Damaged() map[MoveID]error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	bad := map[MoveID]error{}
+	for m, e := range j.moves {
+		switch {
+		case e.damage != nil:
+			bad[m] = e.damage
+		case e.unsure:
+			bad[m] = ErrUnsure
+		}
+	}
+	return bad
+}
+
 // Unfinished returns the records that recovery has to do with, like List.
 func (j *Journal) Unfinished() ([]Record, error) {
 	records, err := j.List()

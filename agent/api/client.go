@@ -88,6 +88,17 @@ func (c *Client) Logs(ctx context.Context, ref, stream string, offset int64, fol
 	return io.Copy(w, &reply{resp.Body, func(err error) error { return c.unreachable(ctx, err) }})
 }
 
+// Moves lists the moves that this node has a part in, the unfinished ones first;
+// all lists those that are finished, too.
+func (c *Client) Moves(ctx context.Context, all bool) (ms []MoveSummary, err error) {
+	return ms, c.call(ctx, "GET", "/v1/moves?all="+strconv.FormatBool(all), nil, &ms)
+}
+
+// MoveRecord tells all about one move.
+func (c *Client) MoveRecord(ctx context.Context, move string) (r MoveRecord, err error) {
+	return r, c.call(ctx, "GET", "/v1/moves/"+url.PathEscape(move), nil, &r)
+}
+
 // Move moves a job and tells of every event; it returns the last one's result or
 // error.
 func (c *Client) Move(ctx context.Context, ref string, req MoveRequest, tell func(Event)) (*Result, error) {

@@ -59,6 +59,30 @@ type Span struct {
 	Took  time.Duration `json:"took"`
 }
 
+// MoveState is how a move is getting on, or how it ended.
+type MoveState string
+
+// The states of a move as its users see it.
+const (
+	UnderWay      MoveState = "under way"
+	Waiting       MoveState = "waiting" // for the other node, or for an operator
+	HasMoved      MoveState = "moved"
+	HasAborted    MoveState = "aborted"   // the job runs on where it was
+	WasRefused    MoveState = "refused"   // before anything was touched
+	WasCancelled  MoveState = "cancelled" // by its user; the job runs on where it was
+	HasFailed     MoveState = "failed"    // before anything was touched
+	UnknownEnding MoveState = "not known" // the node that knows does not answer
+)
+
+// MoveStep is a line of a node's journal.
+type MoveStep struct {
+	Node  string    `json:"node"`
+	Role  string    `json:"role"` // source or target
+	State string    `json:"state"`
+	At    time.Time `json:"at"`
+	Note  string    `json:"note,omitempty"`
+}
+
 // MoveRecord is what the source keeps of a move: `migrate inspect MOVE`,
 // `migrate report MOVE`. Sizes are bytes.
 type MoveRecord struct {
@@ -70,13 +94,13 @@ type MoveRecord struct {
 	To         string        `json:"to"`
 	Epoch      int64         `json:"epoch"`
 	Options    MoveOptions   `json:"options"`
-	Mode       Mode          `json:"mode"`
+	Mode       Mode          `json:"mode,omitempty"`
 	Began      time.Time     `json:"began"`
 	Took       time.Duration `json:"took"`
 	Frozen     time.Time     `json:"frozen,omitzero"`  // when the stand-still began
-	Resumed    time.Time     `json:"resumed,omitzero"` // and ended
+	Resumed    time.Time     `json:"resumed,omitzero"` // and ended, there or, after an abort, here
 	StoodStill time.Duration `json:"stood_still"`
-	Phases     []Span        `json:"phases"`
+	Phases     []Span        `json:"phases,omitempty"`
 	Rounds     []Round       `json:"rounds,omitempty"`
 	Memory     int64         `json:"memory"`  // resident, at the start
 	Read       int64         `json:"read"`    // of memory
@@ -84,6 +108,30 @@ type MoveRecord struct {
 	Pulled     int64         `json:"pulled"`  // sent after the commit
 	Sent       int64         `json:"sent"`    // on the wire
 	Lanes      int           `json:"lanes"`   // connections for data
-	State      string        `json:"state"`   // moved, aborted, refused, in doubt, …
+	State      MoveState     `json:"state"`
 	Error      *Error        `json:"error,omitempty"`
+	// CleanupLeft says what could not be cleaned up on the source.
+	CleanupLeft string `json:"cleanup_left,omitempty"`
+
+	// What the agent that answers adds.
+	Steps   []MoveStep `json:"steps,omitempty"`    // of the journals, oldest first
+	WaitFor string     `json:"wait_for,omitempty"` // what an unfinished move waits for
+	// Partial says why there is no more than this: what the journal has.
+	Partial string `json:"partial,omitempty"`
+}
+
+// MoveSummary is a line of `migrate moves`: what one node knows of a move.
+type MoveSummary struct {
+	Move     string    `json:"move"`
+	Job      job.ID    `json:"job"`
+	Name     string    `json:"name,omitempty"`
+	Node     string    `json:"node"` // that says so
+	Role     string    `json:"role"` // source or target; checkpoint, restore
+	Peer     string    `json:"peer"` // the other node, or the directory
+	Epoch    int64     `json:"epoch"`
+	State    string    `json:"state"` // of the journal; that of the record where there is no journal
+	Since    time.Time `json:"since"`
+	Finished bool      `json:"finished"`
+	WaitFor  string    `json:"wait_for,omitempty"`
+	Note     string    `json:"note,omitempty"` // why it ended as it did
 }

@@ -33,8 +33,9 @@ type fakeAgent struct {
 	waiting int    // requests to wait so far
 	request []byte // body of the last POST
 	events  []api.Event
-	cut     int // a reply with output breaks off after so many bytes; 0 = never
-	refuse  int // so many requests are answered with 502
+	record  api.MoveRecord // the only move that is known
+	cut     int            // a reply with output breaks off after so many bytes; 0 = never
+	refuse  int            // so many requests are answered with 502
 }
 
 func newFakeAgent(t *testing.T) *fakeAgent {
@@ -61,6 +62,14 @@ func (a *fakeAgent) start() {
 	mux.HandleFunc("POST /v1/jobs/{job}/move", a.tellEvents)
 	mux.HandleFunc("POST /v1/jobs/{job}/checkpoint", a.tellEvents)
 	mux.HandleFunc("POST /v1/restore", a.tellEvents)
+	mux.HandleFunc("GET /v1/moves/{move}", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("move") != a.record.Move {
+			w.WriteHeader(api.NotFound.Status())
+			a.reply(w, api.Error{Code: api.NotFound, Message: "no move " + r.PathValue("move")})
+			return
+		}
+		a.reply(w, a.record)
+	})
 	mux.HandleFunc("DELETE /v1/jobs/{job}", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(api.NotFound.Status())
 		a.reply(w, api.Error{Code: api.NotFound, Message: "no job " + r.PathValue("job")})

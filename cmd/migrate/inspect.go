@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/pidmap"
 )
@@ -21,28 +23,54 @@ import (
 func newInspectCommand(s *shell) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect [flags] JOB",
-		Short: "Show all about one job",
+		Use:   "inspect [flags] JOB|MOVE",
+		Short: "Show all about one job or move",
 		Long: `Shows all that is known about a job, named by its id or name, wherever it is: its
 processes with their pids on the node and in the job, its namespaces, its clocks,
-and the nodes that it has been on.`,
+and the nodes that it has been on. Of a move, named by its id, it shows how it went:
+phases, rounds with their rates, and what the journals say; migrate moves --all lists
+the ids.`,
 		Example: `  migrate inspect sim
-  migrate inspect --json sim`,
-		Args: takes("JOB"),
-		RunE: interruptible(func(ctx context.Context, args []string) error {
-			j, err := s.client().Inspect(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(s.out, j)
-			}
-			return printJob(s.out, j)
-		}),
+  migrate inspect --json sim
+  migrate inspect m0123456789abcdef`,
+		Args: takes("JOB|MOVE"),
+		RunE: interruptible(func(ctx context.Context, args []string) error { return s.inspect(ctx, args[0], asJSON) }),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
+
+func (s *shell) inspect(ctx context.Context, ref string, asJSON bool) error {
+	found, err := s.find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(s.out, found)
+	}
+	if m, ok := found.(api.MoveRecord); ok {
+		return printMove(s.out, m)
+	}
+	return printJob(s.out, found.(api.Job))
+}
+
+// find looks up what a reference names: an api.MoveRecord or an api.Job, which may
+// be called like a move.
+func (s *shell) find(ctx context.Context, ref string) (any, error) {
+	if _, err := handoff.ParseMoveID(ref); err != nil {
+		return found(s.client().Inspect(ctx, ref))
+	}
+	m, err := s.client().MoveRecord(ctx, ref)
+	var told *api.Error
+	if errors.As(err, &told) && told.Code == api.NotFound {
+		if j, err := s.client().Inspect(ctx, ref); err == nil {
+			return j, nil
+		}
+	}
+	return found(m, err)
+}
+
+func found[T any](v T, err error) (any, error) { return v, err }
 
 // printJob writes a table per subject.
 func printJob(w io.Writer, j api.Job) error {

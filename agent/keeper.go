@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+// keeper keeps the record of one move as it gets on, so that what is known of it
+// outlives the agent.
+type keeper struct {
+	store    *moveRecords
+	begin    api.MoveRecord
+	describe func(*api.MoveRecord) // fills in what only the movement knows
+
+	mu     sync.Mutex // held while writing
+	newest *api.MoveRecord
+	work   sync.WaitGroup
+}
+
+// due are the phases at whose begin the record is written: when the target has
+// agreed, when all rounds are over, and when the job runs there. Never between
+// prepare and resume: the disk is the journal's then, and the job stands still.
+func (k *keeper) due(p api.Phase) bool {
+	return p == api.Warmup || p == api.Dump || p == api.Resume
+}
+
+// beside writes the record while the move goes on.
+func (k *keeper) beside(r api.MoveRecord) {
+	k.mu.Lock()
+	k.newest = &r
+	k.mu.Unlock()
+	k.work.Go(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.store.save(*k.newest)
+	})
+}
+
+// end writes the record for good.
+func (k *keeper) end(r api.MoveRecord, res *api.Result, err *api.Error) {
+	k.work.Wait()
+	r.State, r.Error = endState(err), err
+	if res != nil { // what the user is told, to the digit
+		r.StoodStill, r.Took, r.Mode, r.CleanupLeft = res.StoodStill, res.Took, res.Mode, res.CleanupLeft
+	}
+	k.store.save(r)
+}
+
+func endState(err *api.Error) api.MoveState {
+	if err == nil {
+		return api.HasMoved
+	}
+	switch err.Code {
+	case api.Refused:
+		return api.WasRefused
+	case api.Aborted:
+		return api.HasAborted
+	case api.Cancelled:
+		return api.WasCancelled
+	case api.InDoubt:
+		return api.Waiting
+	}
+	return api.HasFailed
+}
+
+// record is the account as it stands; the caller holds its lock.
+func (t *account) record() api.MoveRecord {
+	r := t.keep.begin
+	r.Took, r.State = time.Since(t.began), api.UnderWay
+	r.Phases, r.Rounds = slices.Clone(t.spans), slices.Clone(t.rounds)
+	for _, s := range r.Phases {
+		switch s.Phase {
+		case api.Freeze:
+			r.Frozen = s.Began
+		case api.Resume:
+			r.Resumed = s.Began
+		}
+	}
+	var e api.Event
+	if t.sizes != nil {
+		t.sizes(&e)
+	}
+	r.Read, r.Sent = e.Read, e.Sent
+	if t.keep.describe != nil {
+		t.keep.describe(&r)
+	}
+	if !r.Frozen.IsZero() && !r.Resumed.IsZero() {
+		r.StoodStill = r.Resumed.Sub(r.Frozen)
+	}
+	return r
+}

@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job/durable"
+)
+
+// moveRecords keeps what this node, as a source, can tell of its moves. It decides
+// nothing: whose a job is says the journal. So a record that cannot be written is
+// a line in the log, and never fails a move.
+type moveRecords struct {
+	dir string
+	log *slog.Logger
+
+	mu sync.Mutex
+}
+
+// keptRecords bounds how many records are kept, and maxRecord each, in bytes.
+const (
+	keptRecords = 1000
+	maxRecord   = 4 << 20
+	recordExt   = ".json"
+)
+
+func (s *moveRecords) path(m string) string { return filepath.Join(s.dir, m+recordExt) }
+
+func (s *moveRecords) save(r api.MoveRecord) {
+	if err := s.write(r); err != nil {
+		s.log.Warn("the record of a move is lost", "move", r.Move, "err", err)
+	}
+}
+
+func (s *moveRecords) write(r api.MoveRecord) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if len(data) > maxRecord {
+		return fmt.Errorf("it has %d bytes, above %d", len(data), maxRecord)
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(s.path(r.Move), data, 0o600); err != nil {
+		return err
+	}
+	return s.prune()
+}
+
+// prune removes the oldest records beyond those to be kept.
+func (s *moveRecords) prune() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil || len(entries) <= keptRecords {
+		return err
+	}
+	age := map[string]time.Time{}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			age[e.Name()] = info.ModTime()
+		}
+	}
+	slices.SortFunc(entries, func(x, y os.DirEntry) int { return age[y.Name()].Compare(age[x.Name()]) })
+	var errs []error
+	for _, e := range entries[keptRecords:] {
+		errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// get returns the record of a move; os.ErrNotExist says that there is none.
+func (s *moveRecords) get(m handoff.MoveID) (r api.MoveRecord, err error) {
+	data, err := os.ReadFile(s.path(string(m)))
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, fmt.Errorf("record of move %s: %w", m, err)
+	}
+	return r, nil
+}
+
+// list returns all records that can be read.
+func (s *moveRecords) list() []api.MoveRecord {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.log.Warn("the records of moves cannot be read", "err", err)
+	}
+	var all []api.MoveRecord
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), recordExt)
+		m, err := handoff.ParseMoveID(name)
+		if !ok || err != nil {
+			continue
+		}
+		r, err := s.get(m)
+		if err != nil {
+			s.log.Warn("the record of a move cannot be read", "move", m, "err", err)
+			continue
+		}
+		all = append(all, r)
+	}
+	return all
+}

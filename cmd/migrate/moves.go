@@ -1,0 +1,66 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+func newMovesCommand(s *shell) *cobra.Command {
+	var all, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "moves [flags]",
+		Short: "List moves and what they wait for",
+		Long: `Lists the moves of your jobs, all users' for root, that this node has a part in and
+that are not finished, and what they wait for. Agents finish or undo a move by
+themselves as soon as they reach each other; migrate resolve decides one whose other
+node is gone for good.`,
+		Example: `  migrate moves
+  migrate moves --all --json`,
+		Args: takes(),
+		RunE: interruptible(func(ctx context.Context, _ []string) error {
+			moves, err := s.client().Moves(ctx, all)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(s.out, moves)
+			}
+			return printMoves(s.out, moves, s.now())
+		}),
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "list those that are finished, too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
+	return cmd
+}
+
+// maxNote bounds the last column, in characters.
+const maxNote = 80
+
+func printMoves(w io.Writer, moves []api.MoveSummary, now time.Time) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "MOVE\tJOB\tNAME\tROLE HERE\tPEER\tSTATE\tSINCE\tWAITS FOR")
+	for _, m := range moves {
+		waits := m.WaitFor
+		if m.Finished && m.Note != "" {
+			waits = "- (" + clip(oneLine(m.Note), maxNote) + ")"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Move, cmp.Or(string(m.Job), "-"), cmp.Or(m.Name, "-"), cmp.Or(m.Role, "-"), cmp.Or(m.Peer, "-"),
+			m.State, since(now, m.Since), cmp.Or(waits, "-"))
+	}
+	return t.Flush()
+}
+
+func since(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return age(now, t)
+}
