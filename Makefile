@@ -5,7 +5,7 @@ export MIGRATE_BIN := $(CURDIR)/bin/migrate
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint test-unit test-node vm-image test-vm vm-shell bench install clean
+.PHONY: help setup build demo test lint test-unit test-node vm-image test-vm vm-shell bench setup-bench install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,8 +41,11 @@ test-vm: build vm-image ## two virtual machines with kernels of their own
 vm-shell: vm-image ## open a shell on such a pair of machines
 	go run ./e2e/vm/shell
 
-bench: setup build ## measure moves side by side with plain CRIU (root)
+bench: setup-bench build ## measure moves side by side with podman and with plain CRIU (root)
 	go run ./e2e/bench
+
+setup-bench:
+	@scripts/setup --bench
 
 install: build ## copy the binary to PREFIX/bin
 	install -D -m 755 bin/migrate $(DESTDIR)$(PREFIX)/bin/migrate

@@ -22,21 +22,21 @@ import (
 // bench is a run: two nodes, and what has been measured so far.
 type bench struct {
 	o            options
-	migrate      string // the binary that is measured
+	binary       string // the program that is measured
 	criu, oracle string
 	self         string // this binary
 	dir, memory  string // directories; the second one on a tmpfs
 	a, b         *node
 
-	noPipe  string // why the pipe cannot be run; "" if it can
-	pairs   once[[]pair]
-	weights once[[]weight]
-	notes   []string // shown under the table
+	tried map[way]error     // a small job on each way
+	done  map[run][]outcome // one per round
+	order []run             // in which they were first done
+	notes []string          // shown under the table
 }
 
 // newBench looks for all that is needed. An error says what cannot be run and why.
 func newBench(ctx context.Context, o options) (*bench, error) {
-	b := &bench{o: o, pairs: once[[]pair]{}, weights: once[[]weight]{}}
+	b := &bench{o: o, tried: map[way]error{}, done: map[run][]outcome{}}
 	const nothing = "nothing can be measured: "
 	if os.Geteuid() != 0 {
 		return nil, errors.New(nothing + "agents and CRIU need root")
@@ -45,10 +45,10 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 	if b.self, err = os.Executable(); err != nil {
 		return nil, err
 	}
-	if b.migrate, err = filepath.Abs(orElse(os.Getenv("MIGRATE_BIN"), "bin/migrate")); err != nil {
+	if b.binary, err = filepath.Abs(orElse(os.Getenv("MIGRATE_BIN"), "bin/migrate")); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(b.migrate); err != nil {
+	if _, err := os.Stat(b.binary); err != nil {
 		return nil, fmt.Errorf(nothing+"%w (`make build`)", err)
 	}
 	if err := b.findCRIU(ctx); err != nil {
@@ -56,16 +56,6 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 	}
 	if b.oracle, err = oracle.Build(ctx); err != nil {
 		return nil, fmt.Errorf(nothing+"%w", err)
-	}
-	var lacking []string
-	for _, tool := range []string{"bash", "tar", "zstd", "unshare", "mount"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			lacking = append(lacking, tool)
-		}
-	}
-	if lacking != nil {
-		b.noPipe = "not installed: " + strings.Join(lacking, ", ")
-		b.note("The pipe cannot be run, so its column stays empty: %s.", b.noPipe)
 	}
 	return b, nil
 }
@@ -87,7 +77,7 @@ func (b *bench) findCRIU(ctx context.Context) error {
 	if floor, why := criu.Floor(release); !v.AtLeast(floor) {
 		return fmt.Errorf("%s is version %v, and this kernel needs %v: %s", b.criu, v, floor, why)
 	}
-	b.note("Linux %s, CRIU %v, load %s at the start.", release, v, load())
+	b.note("Linux %s, CRIU %v, load %s at the start.", release, v, loadAverage())
 	return nil
 }
 
@@ -95,8 +85,8 @@ func (b *bench) note(format string, args ...any) {
 	b.notes = append(b.notes, fmt.Sprintf(format, args...))
 }
 
-// load is the machine's load average over the last minute, by proc_loadavg(5).
-func load() string {
+// loadAverage is the machine's over the last minute, by proc_loadavg(5).
+func loadAverage() string {
 	data, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return "unknown"
@@ -108,39 +98,41 @@ func load() string {
 // tell says what is being done, where it does not mix with the table.
 func tell(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
-// size is the job's memory in MiB, when a row wants it to be mib.
-func (b *bench) size(mib int64) int64 {
-	if b.o.mib > 0 {
-		return b.o.mib
+// installed says which of the programs are missing.
+func installed(programs ...string) error {
+	var lacking []string
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			lacking = append(lacking, p)
+		}
 	}
-	return mib
+	if lacking == nil {
+		return nil
+	}
+	return cannot("not installed: " + strings.Join(lacking, ", ") + " (scripts/setup --bench)")
 }
 
-// roomFactor is how often the job must fit into free memory: the pipe holds the images on
-// both sides, the job, and what is on its way.
-const roomFactor = 4
-
-// enoughRoom refuses a size that would bring the machine to its knees.
-func enoughRoom(mib int64) error {
-	for path, what := range map[string]string{"/proc/meminfo": "memory", "/dev/shm": "room in /dev/shm"} {
-		free, err := freeBytes(path)
-		if err != nil {
-			return err
-		}
-		if free < roomFactor*mib<<20 {
-			return fmt.Errorf("a job of %d MiB needs %d MiB of free %s, and there are %d", mib, roomFactor*mib, what, free>>20)
+// enoughRoom refuses a job that would bring the machine to its knees: it must fit so many
+// times into free memory, and so many times into the directory's file system.
+func enoughRoom(job load, inMemory, inDir float64, dir string) error {
+	memory, err := field("/proc/meminfo", "MemAvailable:")
+	if err != nil {
+		return err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return err
+	}
+	size := float64(job.mib << 20)
+	for _, r := range []struct {
+		what        string
+		need, there float64
+	}{{"memory", inMemory * size, float64(memory)}, {"room in " + filepath.Dir(dir), inDir * size, float64(st.Bavail) * float64(st.Bsize)}} {
+		if r.there < r.need {
+			return cannot(fmt.Sprintf("a job of %d MiB needs %.0f MiB of free %s, and there are %.0f", job.mib, r.need/(1<<20), r.what, r.there/(1<<20)))
 		}
 	}
 	return nil
-}
-
-func freeBytes(path string) (int64, error) {
-	if path == "/dev/shm" {
-		var st unix.Statfs_t
-		err := unix.Statfs(path, &st)
-		return int64(st.Bavail) * st.Bsize, err
-	}
-	return field(path, "MemAvailable:")
 }
 
 // setUp makes two nodes with agents that listen on the loopback.
@@ -168,26 +160,7 @@ func (b *bench) setUp(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := errors.Join(b.a.start(ctx, b, b.b), b.b.start(ctx, b, b.a)); err != nil {
-		return err
-	}
-	return b.warmUp(ctx)
-}
-
-// warmUp moves a small job both ways once, so that neither pays for what is only done
-// the first time, and no long run begins that cannot end.
-func (b *bench) warmUp(ctx context.Context) error {
-	tell("trying both ways with a job of 16 MiB")
-	if _, err := b.ours(ctx, 16); err != nil {
-		return fmt.Errorf("move a small job: %w", err)
-	}
-	if b.noPipe != "" {
-		return nil
-	}
-	if _, err := b.pipe(ctx, 16); err != nil {
-		return fmt.Errorf("take a small job through the pipe: %w", err)
-	}
-	return nil
+	return errors.Join(b.a.start(ctx, b, b.b), b.b.start(ctx, b, b.a))
 }
 
 const cleanUpTime = 60 * time.Second

@@ -22,16 +22,24 @@ func main() {
 	// Ctrl-C in the middle of the clean-up must not end it.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	err := run(ctx)
+	err := execute(ctx)
 	switch {
 	case errors.Is(err, errInterrupted):
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(130)
+	case errors.As(err, new(usageError)):
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
+
+// usageError is about the environment variables.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
 
 var errInterrupted = errors.New("interrupted; nothing is left behind")
 
@@ -45,7 +53,7 @@ const (
 type options struct {
 	only   string // name of a row
 	rounds int
-	mib    int64 // 0: what the row says
+	mib    int64 // no job is larger; 0: no bound
 	json   string
 }
 
@@ -60,7 +68,7 @@ func optionsFromEnv() (o options, err error) {
 		return o, err
 	}
 	if o.only != "" && len(selected(o.only)) == 0 {
-		return o, fmt.Errorf("BENCH=%s is none of %s", o.only, strings.Join(rowNames(), ", "))
+		return o, usageError(fmt.Sprintf("BENCH=%s is no row; there are %s", o.only, strings.Join(rowNames(), ", ")))
 	}
 	return o, nil
 }
@@ -72,12 +80,12 @@ func numberFromEnv(name string, absent, most int64) (int64, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 1 || n > most {
-		return 0, fmt.Errorf("%s=%s: want a number from 1 to %d", name, text, most)
+		return 0, usageError(fmt.Sprintf("%s=%s: want a number from 1 to %d", name, text, most))
 	}
 	return n, nil
 }
 
-func run(ctx context.Context) (err error) {
+func execute(ctx context.Context) (err error) {
 	o, err := optionsFromEnv()
 	if err != nil {
 		return err
@@ -110,16 +118,16 @@ func (b *bench) measure(ctx context.Context) error {
 	var errs []error
 	var results []result
 	for _, r := range selected(b.o.only) {
-		res, err := r.measure(ctx, b)
+		s, err := r.measure(ctx, b)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err != nil {
+		results = append(results, s.of(r, err))
+		if err != nil && !errors.As(err, new(cannot)) {
 			errs = append(errs, fmt.Errorf("%s: %w", r.name, err))
-			continue
 		}
-		results = append(results, res.of(r))
 	}
+	b.notePhases()
 	printTable(os.Stdout, results, b.notes)
 	if b.o.json != "" {
 		errs = append(errs, writeJSON(b.o.json, results))

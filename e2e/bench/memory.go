@@ -14,63 +14,26 @@ import (
 	"time"
 )
 
-// weight is what one move needed in memory, in bytes.
-type weight struct {
-	job            int64 // resident before the move
-	source, target int64 // peaks
-	parts          sum   // of the target's peak
-}
-
-// weigh moves jobs while their surroundings are watched.
-func (b *bench) weigh(ctx context.Context, mib int64) ([]weight, error) {
-	if err := enoughRoom(mib); err != nil {
-		return nil, err
+// watch looks at the memory of both nodes until the function that it returns is called,
+// which gives the peaks of the source's agent and of the target, or the move's error.
+func (b *bench) watch(ctx context.Context, wanted bool) (stop func(error) (int64, sum, error), err error) {
+	if !wanted {
+		return func(err error) (int64, sum, error) { return 0, sum{}, err }, nil
 	}
-	var weights []weight
-	for i := range b.o.rounds {
-		w, err := b.weighOne(ctx, mib)
-		if err != nil {
-			return nil, err
-		}
-		tell("memory, round %d of %d: source %s, target %s", i+1, b.o.rounds, inBytes.show(float64(w.source)), inBytes.show(float64(w.target)))
-		weights = append(weights, w)
-	}
-	p := weights[len(weights)-1].parts
-	b.note("target's peak, last round: page store and images %s, shared %s, agent %s, shim and job %s",
-		inBytes.show(float64(p.files)), inBytes.show(float64(p.shared)), inBytes.show(float64(p.agent)), inBytes.show(float64(p.others)))
-	return weights, nil
-}
-
-func (b *bench) weighOne(ctx context.Context, mib int64) (weight, error) {
-	s, err := b.newSubject(ctx, mib)
-	if err != nil {
-		return weight{}, err
-	}
-	w, err := b.watchMove(ctx, s)
-	return w, errors.Join(err, b.forget(ctx, s))
-}
-
-func (b *bench) watchMove(ctx context.Context, s *subject) (weight, error) {
 	const peakOfMemory = "5" // proc_pid_status(5): VmHWM becomes VmRSS
 	if err := os.WriteFile(procPath(b.a.agent.Pid, "clear_refs"), []byte(peakOfMemory), 0); err != nil {
-		return weight{}, err
+		return nil, err
 	}
-	w := weight{job: s.rss}
-	watching, stop := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	var target sum
 	var wg sync.WaitGroup
-	wg.Go(func() { w.parts = b.b.watch(watching) })
-	_, err := b.move(ctx, s)
-	if err == nil {
-		err = b.filled(ctx, s)
-	}
-	stop()
-	wg.Wait()
-	if err != nil {
-		return w, err
-	}
-	w.target = w.parts.total()
-	w.source, err = field(procPath(b.a.agent.Pid, "status"), "VmHWM:")
-	return w, err
+	wg.Go(func() { target = b.b.peak(ctx) })
+	return func(err error) (int64, sum, error) {
+		cancel()
+		wg.Wait()
+		source, unread := field(procPath(b.a.agent.Pid, "status"), "VmHWM:")
+		return source, target, errors.Join(err, unread)
+	}, nil
 }
 
 // sum is a node's memory at one moment, in bytes, in parts that share no page.
@@ -78,10 +41,15 @@ type sum struct{ agent, others, shared, files int64 }
 
 func (s sum) total() int64 { return s.agent + s.others + s.shared + s.files }
 
+func (s sum) String() string {
+	mib := func(n int64) string { return inBytes.show(float64(n)) }
+	return fmt.Sprintf("page store and images %s, shared %s, agent %s, shim and job %s", mib(s.files), mib(s.shared), mib(s.agent), mib(s.others))
+}
+
 const sampleEvery = 5 * time.Millisecond
 
-// watch returns the largest sum until ctx ends.
-func (n *node) watch(ctx context.Context) (peak sum) {
+// peak returns the largest sum until ctx ends.
+func (n *node) peak(ctx context.Context) (peak sum) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {

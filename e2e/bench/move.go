@@ -12,112 +12,104 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/e2e/oracle"
 )
 
-// moved is one move, by either way.
-type moved struct {
-	still  time.Duration // by the job's own ticks
-	total  time.Duration // until the job runs and all of its memory is in place
-	phases []phase
-}
-
-// phase is a part of a move, by the clock of who did it.
-type phase struct {
-	name string
-	took time.Duration
-}
-
-// pair is one move by each way, right after each other.
-type pair struct {
-	ours moved
-	peer *moved // nil: cannot be run
-}
-
 const (
-	moveTime   = 3 * time.Minute
+	moveTime   = 5 * time.Minute
 	afterwards = 500 * time.Millisecond // of ticks, to be judged
 )
 
-// sideBySide lets both ways take turns.
-func (b *bench) sideBySide(ctx context.Context, mib int64) ([]pair, error) {
-	if err := enoughRoom(mib); err != nil {
-		return nil, err
+// migrate moves a new job from node a to node b.
+func (b *bench) migrate(ctx context.Context, r run) (moved, error) {
+	// The job on both nodes for a while, and what is on its way.
+	if err := enoughRoom(r.job, 2.3, 1.1, b.memory); err != nil {
+		return moved{}, err
 	}
-	var pairs []pair
-	for i := range b.o.rounds {
-		var p pair
-		var err error
-		if p.ours, err = b.ours(ctx, mib); err != nil {
-			return nil, fmt.Errorf("migrate move: %w", err)
-		}
-		said := fmt.Sprintf("round %d of %d, load %s: ours stood still for %.3f s", i+1, b.o.rounds, load(), p.ours.still.Seconds())
-		if b.noPipe == "" {
-			m, err := b.pipe(ctx, mib)
-			if err != nil {
-				return nil, fmt.Errorf("the pipe: %w", err)
-			}
-			p.peer = &m
-			said += fmt.Sprintf(", the pipe for %.3f s", m.still.Seconds())
-		}
-		tell("%s", said)
-		pairs = append(pairs, p)
-	}
-	b.notePhases(pairs)
-	return pairs, nil
-}
-
-// ours moves a new job from node a to node b.
-func (b *bench) ours(ctx context.Context, mib int64) (moved, error) {
-	s, err := b.newSubject(ctx, mib)
+	s, err := b.newSubject(ctx, r.job)
 	if err != nil {
 		return moved{}, err
 	}
-	m, err := b.moveAndJudge(ctx, s)
+	m, err := b.moveAndJudge(ctx, s, r)
 	return m, errors.Join(err, b.forget(ctx, s))
 }
 
-func (b *bench) moveAndJudge(ctx context.Context, s *subject) (moved, error) {
-	began := time.Now()
-	res, err := b.move(ctx, s)
+func (b *bench) moveAndJudge(ctx context.Context, s *subject, r run) (moved, error) {
+	m := moved{rss: s.rss}
+	stopWatching, err := b.watch(ctx, r.watched)
 	if err != nil {
-		return moved{}, err
+		return m, err
 	}
-	if err := b.filled(ctx, s); err != nil {
-		return moved{}, err
+	began := time.Now()
+	events, err := b.move(ctx, s, r.flags)
+	if err == nil {
+		err = b.filled(ctx, s)
 	}
-	m := moved{total: time.Since(began)}
-	for _, p := range []api.Phase{api.Preflight, api.Warmup, api.Freeze, api.Dump, api.Residue, api.Park, api.Commit, api.Resume, api.Release} {
-		m.phases = append(m.phases, phase{string(p), res.Phases[p]})
+	m.total = time.Since(began)
+	m.source, m.target, err = stopWatching(err)
+	if err != nil {
+		return m, err
 	}
 	pause(ctx, afterwards)
 	out, err := b.output(ctx, b.b, s)
 	if err != nil {
-		return moved{}, err
+		return m, err
 	}
+	m.tellFrom(events)
 	still, err := findStandStill(out, began)
 	m.still = still.length
+	m.loopRates(out, events, began)
 	return m, err
 }
 
-// move runs migrate move, as a user does.
-func (b *bench) move(ctx context.Context, s *subject) (*api.Result, error) {
+// tellFrom takes what the agent says about the move.
+func (m *moved) tellFrom(events []api.Event) {
+	res := events[len(events)-1].Done
+	m.sent = res.Sent
+	for _, p := range []api.Phase{api.Preflight, api.Warmup, api.Freeze, api.Dump, api.Residue, api.Park, api.Commit, api.Resume, api.Release} {
+		m.phases = append(m.phases, phase{string(p), res.Phases[p]})
+	}
+}
+
+// loopRates are those before the move and from the begin of the warm-up to the freeze.
+func (m *moved) loopRates(stdout string, events []api.Event, began time.Time) {
+	report, _ := oracle.Judge(stdout) // judged already
+	m.loopBefore = loopRate(report.Loops, began.Add(-loopWindow), began)
+	m.loopWarm = loopRate(report.Loops, entered(events, api.Warmup), entered(events, api.Freeze))
+}
+
+// entered is when the move first said that it is in a phase.
+func entered(events []api.Event, p api.Phase) time.Time {
+	for _, e := range events {
+		if e.Phase == p {
+			return e.At
+		}
+	}
+	return time.Time{}
+}
+
+// move runs migrate move, as a user does. The last event is that it is done.
+func (b *bench) move(ctx context.Context, s *subject, flags string) ([]api.Event, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, moveTime, fmt.Errorf("the move took longer than %v", moveTime))
 	defer cancel()
+	args := append([]string{"--socket", b.a.socket(), "move", "--json"}, strings.Fields(flags)...)
 	var out, said bytes.Buffer
-	cmd := exec.CommandContext(ctx, b.migrate, "--socket", b.a.socket(), "move", "--json", string(s.ID), b.b.name)
+	cmd := exec.CommandContext(ctx, b.binary, append(args, string(s.ID), b.b.name)...)
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %s", err, strings.TrimSpace(said.String())), context.Cause(ctx))
 	}
-	for events := json.NewDecoder(&out); ; {
+	var events []api.Event
+	for decoder := json.NewDecoder(&out); ; {
 		var e api.Event
-		if err := events.Decode(&e); errors.Is(err, io.EOF) {
+		if err := decoder.Decode(&e); errors.Is(err, io.EOF) {
 			return nil, errors.New("migrate move did not say how it ended")
 		} else if err != nil {
 			return nil, fmt.Errorf("the events of migrate move: %w", err)
 		}
+		events = append(events, e)
 		if e.Done != nil {
-			return e.Done, nil
+			return events, nil
 		}
 	}
 }
@@ -131,32 +123,4 @@ func (b *bench) filled(ctx context.Context, s *subject) error {
 		}
 		return j.Filled >= j.Total, err
 	})
-}
-
-// notePhases says where the time of both ways went.
-func (b *bench) notePhases(pairs []pair) {
-	var ours, peer []moved
-	for _, p := range pairs {
-		ours = append(ours, p.ours)
-		if p.peer != nil {
-			peer = append(peer, *p.peer)
-		}
-	}
-	b.note("ours by phase, median:  %s", medianPhases(ours))
-	if len(peer) > 0 {
-		b.note("the pipe by phase:      %s", medianPhases(peer))
-	}
-	b.note("load at the end of the rounds: %s", load())
-}
-
-func medianPhases(moves []moved) string {
-	var said []string
-	for i, p := range moves[0].phases {
-		var values []float64
-		for _, m := range moves {
-			values = append(values, float64(m.phases[i].took.Microseconds())/1000)
-		}
-		said = append(said, fmt.Sprintf("%s %.0f ms", p.name, newSpread(values).Median))
-	}
-	return strings.Join(said, ", ")
 }

@@ -50,7 +50,7 @@ func (n *node) start(ctx context.Context, b *bench, peer *node) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(b.migrate, "agent", "--node", n.name, "--listen", n.addr, "--peer", peer.name+"="+peer.addr,
+	cmd := exec.Command(b.binary, "agent", "--node", n.name, "--listen", n.addr, "--peer", peer.name+"="+peer.addr,
 		"--pki", n.pki, "--state", n.state, "--run", n.run, "--criu", b.criu)
 	cmd.Stdout, cmd.Stderr = log, log
 	// Ctrl-C is for the bench, which still needs the agents to clean up. They do not

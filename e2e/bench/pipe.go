@@ -39,8 +39,12 @@ func (p *pipeline) pidfile() string { return filepath.Join(p.dir, "pid") }
 func (p *pipeline) output() string { return filepath.Join(p.b.a.state, "jobs", string(p.s.ID), "io") }
 
 // pipe takes a new job through the pipe.
-func (b *bench) pipe(ctx context.Context, mib int64) (moved, error) {
-	s, err := b.newSubject(ctx, mib)
+func (b *bench) pipe(ctx context.Context, r run) (moved, error) {
+	// The images on both sides, the job, and what is on its way.
+	if err := errors.Join(installed("bash", "tar", "zstd", "unshare", "mount"), enoughRoom(r.job, 4, 3, b.memory)); err != nil {
+		return moved{}, err
+	}
+	s, err := b.newSubject(ctx, r.job)
 	if err != nil {
 		return moved{}, err
 	}
@@ -110,7 +114,8 @@ func (p *pipeline) dump(ctx context.Context) error {
 	for _, m := range p.s.Mounts {
 		args = append(args, "--external", "mnt["+m.Target+"]:"+m.Target)
 	}
-	return p.explain(runLine(ctx, nil, p.criu(nil, args...)...), p.out(), "dump.log")
+	_, err := runLine(ctx, nil, p.criu(nil, args...)...)
+	return p.explain(err, p.out(), "dump.log")
 }
 
 const blocks = "--blocking-factor=2048" // 1 MiB
@@ -126,10 +131,11 @@ func (p *pipeline) transfer(ctx context.Context, listener net.Listener) error {
 	defer cancel()
 	received := make(chan error, 1)
 	go func() {
-		received <- runLine(ctx, []*os.File{socket}, "bash", "-o", "pipefail", "-c",
+		_, err := runLine(ctx, []*os.File{socket}, "bash", "-o", "pipefail", "-c",
 			`"$0" receive | zstd -d -q -c | tar -x `+blocks+` -f - -C "$1"`, p.b.self, p.in())
+		received <- err
 	}()
-	err = runLine(ctx, nil, "bash", "-o", "pipefail", "-c",
+	_, err = runLine(ctx, nil, "bash", "-o", "pipefail", "-c",
 		`tar -c `+blocks+` -f - -C "$1" . | zstd -1 -T0 -q -c | "$0" send "$2"`, p.b.self, p.out(), listener.Addr().String())
 	if err != nil {
 		cancel()
@@ -244,18 +250,20 @@ func (p *pipeline) endsIn(ctx context.Context, most time.Duration) bool {
 	return false
 }
 
-// runLine runs a command line in a process group of its own, which ends as a whole. The
-// error quotes what it said.
-func runLine(ctx context.Context, files []*os.File, line ...string) error {
+// runLine runs a command line in a process group of its own, which ends as a whole, and
+// returns its standard output. The error quotes what it said.
+func runLine(ctx context.Context, files []*os.File, line ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, moveTime, fmt.Errorf("it took longer than %v", moveTime))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	said, err := cmd.CombinedOutput()
+	var out, said strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
 	if err == nil {
-		return nil
+		return out.String(), nil
 	}
-	return errors.Join(fmt.Errorf("%s: %w: %s", line[0], err, strings.TrimSpace(string(said))), context.Cause(ctx))
+	return out.String(), errors.Join(fmt.Errorf("%s: %w: %s", line[0], err, strings.TrimSpace(said.String())), context.Cause(ctx))
 }

@@ -3,39 +3,125 @@ package main
 import (
 	"context"
 	"slices"
-	"time"
 )
 
 // row is one line of the table: what is measured and what is to be reached.
 type row struct {
-	name  string
-	claim string  // what ours and peer are, for the reader
-	goal  float64 // the ratio ours / peer is to be at most this; 0: for information
-	unit  unit
-	// measure takes the samples. Rows that can share the same moves do, through bench.
-	measure func(ctx context.Context, b *bench) (samples, error)
+	name       string
+	claim      string // what ours and peer are, for the reader
+	goal       goal   // of the ratio ours / peer
+	unit       unit
+	ours, peer quantity
+	rounds     int // at most; 0: as many as the user wants
 }
 
-// samples of a row, one per round. peer may be shorter, or empty: then the notes say why.
-type samples struct{ ours, peer []float64 }
+// goal bounds a ratio from above, or from below. The zero goal is none.
+type goal struct {
+	ratio float64
+	least bool
+}
+
+func atMost(ratio float64) goal  { return goal{ratio, false} }
+func atLeast(ratio float64) goal { return goal{ratio, true} }
+
+func (g goal) metBy(ratio float64) bool {
+	if g.least {
+		return ratio >= g.ratio
+	}
+	return ratio <= g.ratio
+}
+
+// quantity is one sample of a number. Samples of one round that come from the same run
+// share it.
+type quantity func(ctx context.Context, b *bench, round int) (float64, error)
+
+const gib = 1024 // MiB
+
+// The runs that rows take their numbers from.
+var (
+	small     = run{way: ours, job: load{mib: gib / 4}}
+	medium    = run{way: ours, job: load{mib: gib}}
+	large     = run{way: ours, job: load{mib: 8 * gib}}
+	stopped   = run{way: ours, job: load{mib: gib}}
+	fields    = run{way: ours, job: load{mib: gib, fields: true}}
+	computing = run{way: ours, job: load{mib: gib, spin: true}}
+	weighed   = run{way: ours, job: load{mib: gib}, watched: true}
+)
+
+// by is the same job on another way.
+func (r run) by(w way) run { return run{way: w, job: r.job} }
 
 var rows = []row{
-	{"standstill-1GiB", "the job stands still: migrate move, the pipe", 1.0 / 3, inSeconds,
-		func(ctx context.Context, b *bench) (samples, error) {
-			return b.compared(ctx, 1024, func(m moved) time.Duration { return m.still })
-		}},
-	{"total-1GiB", "until the job runs and all of its memory is in place: migrate move, the pipe", 0, inSeconds,
-		func(ctx context.Context, b *bench) (samples, error) {
-			return b.compared(ctx, 1024, func(m moved) time.Duration { return m.total })
-		}},
-	{"source-memory", "peak of the source's agent, and 128 MiB", 1, inBytes,
-		func(ctx context.Context, b *bench) (samples, error) {
-			return b.weighed(ctx, 1024, func(w weight) (int64, int64) { return w.source, 128 << 20 })
-		}},
-	{"target-memory", "peak of the target, and the job's size", 1.2, inBytes,
-		func(ctx context.Context, b *bench) (samples, error) {
-			return b.weighed(ctx, 1024, func(w weight) (int64, int64) { return w.target, w.job })
-		}},
+	{"standstill-podman-1GiB", "the job of 1 GiB stands still: migrate move, podman checkpoint and restore", atMost(1.0 / 25), inSeconds,
+		still(medium), still(medium.by(podman)), 0},
+	{"standstill-podman-8GiB", "the same with 8 GiB", atMost(1.0 / 60), inSeconds,
+		still(large), still(large.by(podman)), 1},
+	{"standstill-growth", "what each GiB from 0.25 to 8 adds to the stand-still, and what it may add", atMost(1), inSecondsPerGiB,
+		growth(small, large), limit(0.12), 1},
+	{"standstill-pipe-1GiB", "the job of 1 GiB stands still: migrate move, the pipe", goal{}, inSeconds,
+		still(medium), still(medium.by(pipe)), 0},
+	{"total-1GiB", "until the job runs and all of its memory is in place: migrate move --stop-copy, the pipe", atMost(1.0 / 3), inSeconds,
+		total(stopped), total(stopped.by(pipe)), 0},
+	{"wire-1GiB", "bytes sent, and the job's size: a third each is floating-point numbers, text, and zeros", atMost(1.0 / 2), inBytes,
+		sent(fields), resident(fields), 0},
+	{"loop-rate", "rate of the job's own loop during the warm-up, and right before the move", atLeast(0.95), perSecond,
+		loopWarm(computing), loopBefore(computing), 0},
+	{"source-memory", "peak of the source's agent with a job of 1 GiB, and what it may be", atMost(1), inBytes,
+		sourcePeak(weighed), limit(64 << 20), 0},
+	{"target-memory", "peak of the target, all together, with a job of 1 GiB, and the job's size", atMost(1.1), inBytes,
+		targetPeak(weighed), resident(weighed), 0},
+}
+
+func limit(v float64) quantity {
+	return func(context.Context, *bench, int) (float64, error) { return v, nil }
+}
+
+func of(r run, take func(moved) float64) quantity {
+	return func(ctx context.Context, b *bench, round int) (float64, error) {
+		m, err := b.get(ctx, r, round)
+		return take(m), err
+	}
+}
+
+func still(r run) quantity    { return of(r, func(m moved) float64 { return m.still.Seconds() }) }
+func total(r run) quantity    { return of(r, func(m moved) float64 { return m.total.Seconds() }) }
+func sent(r run) quantity     { return of(r, func(m moved) float64 { return float64(m.sent) }) }
+func resident(r run) quantity { return of(r, func(m moved) float64 { return float64(m.rss) }) }
+func sourcePeak(r run) quantity {
+	return of(r, func(m moved) float64 { return float64(m.source) })
+}
+func targetPeak(r run) quantity {
+	return of(r, func(m moved) float64 { return float64(m.target.total()) })
+}
+
+// growth is the stand-still that a GiB adds.
+func growth(from, to run) quantity {
+	return func(ctx context.Context, b *bench, round int) (float64, error) {
+		mib := b.sized(to).job.mib - b.sized(from).job.mib
+		if mib <= 0 {
+			return 0, cannot("BENCH_MEM leaves no difference in size")
+		}
+		less, err := still(from)(ctx, b, round)
+		if err != nil {
+			return 0, err
+		}
+		more, err := still(to)(ctx, b, round)
+		return (more - less) * gib / float64(mib), err
+	}
+}
+
+// loopBefore and loopWarm are rates of the job's loop.
+func loopBefore(r run) quantity { return loop(r, func(m moved) float64 { return m.loopBefore }) }
+func loopWarm(r run) quantity   { return loop(r, func(m moved) float64 { return m.loopWarm }) }
+
+func loop(r run, take func(moved) float64) quantity {
+	return func(ctx context.Context, b *bench, round int) (float64, error) {
+		m, err := b.get(ctx, r, round)
+		if err == nil && take(m) == 0 {
+			err = cannot("the warm-up was too short to tell a rate")
+		}
+		return take(m), err
+	}
 }
 
 // selected are the rows to run: the named one, or all.
@@ -49,42 +135,4 @@ func rowNames() []string {
 		names = append(names, r.name)
 	}
 	return names
-}
-
-// compared takes one duration of each move of both ways.
-func (b *bench) compared(ctx context.Context, mib int64, take func(moved) time.Duration) (samples, error) {
-	pairs, err := b.pairs.get(b.size(mib), func(mib int64) ([]pair, error) { return b.sideBySide(ctx, mib) })
-	var s samples
-	for _, p := range pairs {
-		s.ours = append(s.ours, take(p.ours).Seconds())
-		if p.peer != nil {
-			s.peer = append(s.peer, take(*p.peer).Seconds())
-		}
-	}
-	return s, err
-}
-
-// weighed takes what a move needed in memory and what it may need.
-func (b *bench) weighed(ctx context.Context, mib int64, take func(weight) (used, limit int64)) (samples, error) {
-	weights, err := b.weights.get(b.size(mib), func(mib int64) ([]weight, error) { return b.weigh(ctx, mib) })
-	var s samples
-	for _, w := range weights {
-		used, limit := take(w)
-		s.ours, s.peer = append(s.ours, float64(used)), append(s.peer, float64(limit))
-	}
-	return s, err
-}
-
-// once remembers what was measured per size, so that rows share it.
-type once[T any] map[int64]T
-
-func (o once[T]) get(mib int64, measure func(int64) (T, error)) (T, error) {
-	if known, ok := o[mib]; ok {
-		return known, nil
-	}
-	v, err := measure(mib)
-	if err == nil {
-		o[mib] = v
-	}
-	return v, err
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// subject is the job that is moved: an oracle with private memory, half random, a quarter
-// text, a quarter zero, that ticks and compares its memory.
+// subject is the job that is moved by an agent, or started by one.
 type subject struct {
 	api.Job
 	rss int64 // resident size before the move, bytes
@@ -26,11 +25,32 @@ const (
 	settling  = 300 * time.Millisecond
 )
 
+// flags are those of the oracle. It checks every page that it rewrites, and some more.
+func (l load) flags() []string {
+	flags := []string{"--count", "--mem", strconv.FormatInt(l.mib, 10), "--dirty", "1", "--check", "16",
+		"--seconds", strconv.Itoa(int(lifeTime.Seconds()))}
+	if l.fields {
+		flags = append(flags, "--fields")
+	}
+	if l.spin {
+		flags = append(flags, "--spin")
+	}
+	return flags
+}
+
+// settle lets the job run for a while, long enough to tell the rate of a loop.
+func (l load) settle(ctx context.Context) {
+	if l.spin {
+		pause(ctx, loopWindow)
+	}
+	pause(ctx, settling)
+}
+
 // newSubject starts a job on node a and returns when it has all its memory.
-func (b *bench) newSubject(ctx context.Context, mib int64) (*subject, error) {
+func (b *bench) newSubject(ctx context.Context, l load) (*subject, error) {
 	j, err := b.a.client.Run(ctx, api.RunRequest{Spec: job.Spec{
 		Name: "oracle", Hostname: "oracle", Env: []string{"PATH=/usr/bin:/bin"},
-		Args: []string{b.oracle, "--count", "--mem", strconv.FormatInt(mib, 10), "--seconds", strconv.Itoa(int(lifeTime.Seconds()))},
+		Args: append([]string{b.oracle}, l.flags()...),
 	}})
 	if err != nil {
 		return nil, err
@@ -52,7 +72,7 @@ func (b *bench) newSubject(ctx context.Context, mib int64) (*subject, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.forget(ctx, s))
 	}
-	pause(ctx, settling)
+	l.settle(ctx)
 	return s, nil
 }
 

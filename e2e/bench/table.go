@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -14,15 +15,26 @@ import (
 type unit string
 
 const (
-	inSeconds unit = "s"
-	inBytes   unit = "B"
+	inSeconds       unit = "s"
+	inSecondsPerGiB unit = "s/GiB"
+	inBytes         unit = "B"
+	perSecond       unit = "1/s"
 )
 
 func (u unit) show(v float64) string {
-	if u == inBytes {
+	switch u {
+	case inBytes:
 		return fmt.Sprintf("%.0f MiB", v/(1<<20))
+	case perSecond:
+		return fmt.Sprintf("%.0f/s", v)
 	}
-	return fmt.Sprintf("%.3f s", v)
+	return fmt.Sprintf("%.3f %s", v, u)
+}
+
+// samples of a row, one per round. Without a peer noPeer says why there is none.
+type samples struct {
+	ours, peer []float64
+	noPeer     string
 }
 
 // spread is what several rounds gave.
@@ -46,16 +58,18 @@ func newSpread(values []float64) *spread {
 }
 
 // result is one row, measured. Sizes are bytes, times seconds; ratio is ours / peer of
-// each pair.
+// each pair. What could not be measured is null.
 type result struct {
 	Name   string   `json:"name"`
-	Ours   float64  `json:"ours"` // median
+	Ours   *float64 `json:"ours"` // median
 	Peer   *float64 `json:"peer"`
 	Ratio  *float64 `json:"ratio"`
-	Goal   *float64 `json:"goal"` // the ratio to reach at most
+	Goal   *float64 `json:"goal"`            // the ratio to reach
+	Least  bool     `json:"least,omitempty"` // it is to be that at least; else at most
 	Met    *bool    `json:"met"`
 	Unit   unit     `json:"unit"`
 	Rounds int      `json:"rounds"`
+	Why    string   `json:"why,omitempty"` // something is missing
 	Spread struct {
 		Ours  *spread `json:"ours"`
 		Peer  *spread `json:"peer"`
@@ -64,27 +78,34 @@ type result struct {
 	claim string
 }
 
-func (s samples) of(r row) result {
-	res := result{Name: r.name, Unit: r.unit, Rounds: len(s.ours), claim: r.claim}
+// of makes a row's line. An error says why samples are missing.
+func (s samples) of(r row, err error) result {
+	res := result{Name: r.name, Least: r.goal.least, Unit: r.unit, Rounds: len(s.ours), Why: s.noPeer, claim: r.claim}
+	if err != nil {
+		res.Why = err.Error()
+	}
 	var ratios []float64
 	for i, p := range s.peer {
 		ratios = append(ratios, s.ours[i]/p)
 	}
 	res.Spread.Ours, res.Spread.Peer, res.Spread.Ratio = newSpread(s.ours), newSpread(s.peer), newSpread(ratios)
-	if res.Spread.Ours != nil {
-		res.Ours = res.Spread.Ours.Median
+	res.Ours, res.Peer, res.Ratio = res.Spread.Ours.median(), res.Spread.Peer.median(), res.Spread.Ratio.median()
+	if r.goal == (goal{}) {
+		return res
 	}
-	if r.goal > 0 {
-		res.Goal = &r.goal
-	}
-	if res.Spread.Ratio != nil {
-		res.Peer, res.Ratio = &res.Spread.Peer.Median, &res.Spread.Ratio.Median
-		if r.goal > 0 {
-			met := *res.Ratio <= r.goal
-			res.Met = &met
-		}
+	res.Goal = &r.goal.ratio
+	if res.Ratio != nil {
+		met := r.goal.metBy(*res.Ratio)
+		res.Met = &met
 	}
 	return res
+}
+
+func (s *spread) median() *float64 {
+	if s == nil {
+		return nil
+	}
+	return &s.Median
 }
 
 func printTable(w io.Writer, results []result, notes []string) {
@@ -98,6 +119,11 @@ func printTable(w io.Writer, results []result, notes []string) {
 	fmt.Fprintln(w, "\nours and peer are")
 	for _, r := range results {
 		fmt.Fprintf(w, "  %s: %s\n", r.Name, r.claim)
+	}
+	for _, r := range results {
+		if r.Why != "" {
+			fmt.Fprintf(w, "%s is not complete: %s\n", r.Name, r.Why)
+		}
 	}
 	for _, n := range notes {
 		fmt.Fprintln(w, n)
@@ -125,7 +151,14 @@ func (r result) goalCell() string {
 	if r.Goal == nil {
 		return "–"
 	}
-	return "≤ " + strconv.FormatFloat(*r.Goal, 'g', 3, 64)
+	sign := "≤"
+	if r.Least {
+		sign = "≥"
+	}
+	if n := math.Round(1 / *r.Goal); n > 1 && math.Abs(n**r.Goal-1) < 1e-9 {
+		return fmt.Sprintf("%s 1/%.0f", sign, n)
+	}
+	return sign + " " + strconv.FormatFloat(*r.Goal, 'g', 3, 64)
 }
 
 func (r result) metCell() string {

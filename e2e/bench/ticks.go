@@ -54,3 +54,23 @@ func tickTimes(stdout string) []time.Time {
 	}
 	return times
 }
+
+// loopWindow is how long a loop is watched before a move; leastLoops is the number of its
+// lines that tell a rate.
+const (
+	loopWindow = 3 * time.Second
+	leastLoops = 20
+)
+
+// loopRate is how often the job's loop went round per second between two times; 0 if too
+// few of its lines lie between them.
+func loopRate(lines []oracle.Loops, from, to time.Time) float64 {
+	lines = slices.DeleteFunc(slices.Clone(lines), func(l oracle.Loops) bool {
+		return int64(l.Realtime) < from.UnixNano() || int64(l.Realtime) > to.UnixNano()
+	})
+	if len(lines) < leastLoops {
+		return 0
+	}
+	first, last := lines[0], lines[len(lines)-1]
+	return float64(last.Count-first.Count) / (last.Realtime - first.Realtime).Seconds()
+}

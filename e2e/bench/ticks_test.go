@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/migrate-hpc/migrate/e2e/oracle"
 )
 
 // ticks writes a job's output whose wall clock makes the given steps, in ms.
@@ -44,16 +46,18 @@ func TestAJobThatDoesNotTickAfterTheMoveIsAnError(t *testing.T) {
 	}
 }
 
-func TestARatioIsThatOfOnePair(t *testing.T) {
-	r := row{name: "x", goal: 0.5, unit: inSeconds}
-	res := samples{ours: []float64{1, 2, 6}, peer: []float64{4, 4, 8}}.of(r)
-	if *res.Ratio != 0.5 || !*res.Met || *res.Peer != 4 || res.Ours != 2 || res.Spread.Ratio.Max != 0.75 {
-		t.Errorf("%+v", res)
+func TestALoopsRateIsThatOfTheLinesBetweenTwoTimes(t *testing.T) {
+	var lines []oracle.Loops
+	for i := range int64(200) { // every 10 ms: 100 rounds each, 50 each from 1 s on
+		lines = append(lines, oracle.Loops{Count: min(i, 100)*100 + max(i-100, 0)*50, Realtime: time.Duration(i * 1e7)})
 	}
-	if res := (samples{ours: []float64{1}}).of(r); res.Ratio != nil || res.Met != nil || *res.Goal != 0.5 {
-		t.Errorf("without a peer: %+v", res)
+	if r := loopRate(lines, time.Unix(0, 0), time.Unix(1, 0)); r != 10000 {
+		t.Errorf("%v/s", r)
 	}
-	if s := newSpread([]float64{4, 1, 3, 2}); *s != (spread{2.5, 1, 4}) {
-		t.Errorf("%+v", *s)
+	if r := loopRate(lines, time.Unix(1, 0), time.Unix(2, 0)); r != 5000 {
+		t.Errorf("%v/s", r)
+	}
+	if r := loopRate(lines, time.Unix(1, 0), time.Unix(1, 1e8)); r != 0 {
+		t.Errorf("ten lines told a rate: %v/s", r)
 	}
 }

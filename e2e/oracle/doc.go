@@ -9,8 +9,10 @@
 //	--count            print a tick every 10 ms
 //	--mem MIB          private memory: half random, a quarter text, a quarter zero; and 64
 //	                   pages that may not be read between two checks
+//	--fields           instead: a third double precision numbers, a third text, a third zero
 //	--check MIB        verify this much of it per second (256)
 //	--dirty PCT        rewrite this percentage of its pages per second, at random
+//	--spin             a thread that computes, and a line about it with every tick
 //	--tree N           N child processes, two threads each, with tokens going round in
 //	                   pipes; copy-on-write and shared memory, a process-shared mutex, a
 //	                   zombie, short-lived children, pending blocked signals, an interval
@@ -27,6 +29,7 @@
 // Standard output, one write(2) per line:
 //
 //	tick COUNTER MONOTONIC BOOTTIME REALTIME PID PPID HOSTNAME    (clocks in ns)
+//	loops COUNT REALTIME                       of --spin: rounds of its loop so far
 //	sysv key=N shm=N sem=N msg=N
 //	tcp port=N
 //	ready                                      everything is set up

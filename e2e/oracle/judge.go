@@ -16,6 +16,12 @@ type Tick struct {
 	Hostname                      string
 }
 
+// Loops is one line of --spin: how often its loop has gone round at a time of REALTIME.
+type Loops struct {
+	Count    int64
+	Realtime time.Duration
+}
+
 // State is one line that SIGUSR1 asked for: the checks made so far, by kind.
 type State struct {
 	Checks   map[string]int64
@@ -34,6 +40,7 @@ type Report struct {
 	PID      int
 	Hostname string
 	States   []State
+	Loops    []Loops
 	// What the lines "sysv" and "tcp" hold, by name: key, shm, sem, msg, port.
 	IDs        map[string]int64
 	Ready, Bye bool
@@ -89,6 +96,10 @@ func (r *Report) line(text string) error {
 		return r.state(rest)
 	case "sysv", "tcp":
 		return pairs(rest, r.IDs)
+	case "loops":
+		l, err := parseLoops(rest)
+		r.Loops = append(r.Loops, l)
+		return err
 	case "ready":
 		r.Ready = true
 		return nil
@@ -166,6 +177,11 @@ func parseTick(rest string) (Tick, error) {
 	}
 	return Tick{Counter: n[0], Monotonic: time.Duration(n[1]), Boottime: time.Duration(n[2]),
 		Realtime: time.Duration(n[3]), PID: int(n[4]), PPID: int(n[5]), Hostname: fields[6]}, nil
+}
+
+func parseLoops(rest string) (l Loops, err error) {
+	_, err = fmt.Sscanf(rest, "%d %d", &l.Count, &l.Realtime)
+	return l, err
 }
 
 // pairs reads "name=number …" into a map.

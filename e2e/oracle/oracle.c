@@ -66,7 +66,7 @@ static struct {
 	uint64_t seed;
 	key_t key;
 	const char *dir, *mq_name;
-	int count, sysv, mqueue, locks, deleted;
+	int count, sysv, mqueue, locks, deleted, fields, spin;
 } opt = { .check_mib = 256, .seconds = -1, .seed = 1, .key = 0x4d494700, .dir = ".", .mq_name = "/oracle" };
 
 static struct shared *shared;
@@ -178,11 +178,35 @@ static void fill_text(char *p, uint64_t seed, size_t bytes)
 			p[i++] = *w++;
 }
 
+/* A smooth field in double precision: alike at the front of each number, not at its end. */
+static void fill_field(double *p, uint64_t seed, size_t bytes)
+{
+	double a = 250 + mix(seed) % 1000 / 7.0, b = mix(seed + 1) % 1000 / 300.0;
+	for (size_t i = 0; i < bytes / sizeof *p; i++) {
+		double t = i / 512.0;
+		p[i] = a + b * t * (1 - t / 3);
+	}
+}
+
+/* As in a simulation's memory: blocks of 1 MiB of numbers, text, and zeros until rewritten. */
+static void fill_fields_page(void *p, uint64_t number, uint64_t seed, uint32_t generation)
+{
+	uint64_t kind = number / 256 % 3;
+	if (kind == 1)
+		fill_text(p, seed, PAGE);
+	else if (kind == 0 || generation > 0)
+		fill_field(p, seed, PAGE);
+	else
+		memset(p, 0, PAGE);
+}
+
 /* Of the pages half are random, a quarter text, and a quarter zero until rewritten. */
 static void fill_page(void *p, uint64_t number, uint32_t generation)
 {
 	uint64_t seed = opt.seed ^ number << 24 ^ (uint64_t)generation << 56 ^ generation;
-	if (number % 2 == 0)
+	if (opt.fields)
+		fill_fields_page(p, number, seed, generation);
+	else if (number % 2 == 0)
 		fill_random(p, seed, PAGE);
 	else if (number % 4 == 1 || generation > 0)
 		fill_text(p, seed, PAGE);
@@ -277,6 +301,24 @@ static void *memory_main(void *arg)
 		memory_slice(m, (passed < 5 * TICK_NS ? passed : 5 * TICK_NS) / 1e9);
 	}
 	return NULL;
+}
+
+/* ---- computing ---- */
+
+static atomic_long loops;
+
+static void *spin_main(void *arg)
+{
+	for (uint64_t x = 1;; atomic_fetch_add_explicit(&loops, 1 + (x == 0), memory_order_relaxed))
+		for (int i = 0; i < 1000; i++)
+			x = mix(x);
+	return arg;
+}
+
+static void print_loops(void)
+{
+	char line[64];
+	put(STDOUT_FILENO, line, snprintf(line, sizeof line, "loops %ld %ld\n", atomic_load(&loops), now(CLOCK_REALTIME)));
 }
 
 /* ---- the process tree ---- */
@@ -914,6 +956,8 @@ static void set_up(void)
 		memory_setup(&memory);
 		start_thread(memory_main, &memory);
 	}
+	if (opt.spin)
+		start_thread(spin_main, NULL);
 }
 
 static void make_shared(void)
@@ -946,7 +990,7 @@ static void parse(int argc, char **argv)
 		{ "tcp-listen", 1, 0, PORT }, { "seconds", 1, 0, SECONDS }, { "exit", 1, 0, CODE }, { "seed", 1, 0, SEED },
 		{ "key", 1, 0, KEY }, { "dir", 1, 0, DIR }, { "mq-name", 1, 0, MQNAME }, { "count", 0, &opt.count, 1 },
 		{ "sysv", 0, &opt.sysv, 1 }, { "mqueue", 0, &opt.mqueue, 1 }, { "locks", 0, &opt.locks, 1 },
-		{ "deleted", 0, &opt.deleted, 1 }, { 0 }
+		{ "deleted", 0, &opt.deleted, 1 }, { "fields", 0, &opt.fields, 1 }, { "spin", 0, &opt.spin, 1 }, { 0 }
 	};
 	int which, c;
 	opt.tcp_port = -1;
@@ -983,6 +1027,8 @@ int main(int argc, char **argv)
 	put(STDOUT_FILENO, "ready\n", 6);
 	for (int64_t start = now(CLOCK_MONOTONIC);; pause_ns(TICK_NS)) {
 		tick();
+		if (opt.spin)
+			print_loops();
 		check_children();
 		if (want_state) {
 			want_state = 0;
