@@ -78,7 +78,11 @@ const freezeTime = 20 * time.Second
 
 func (d *departure) Transfer(ctx context.Context) error {
 	d.tell.enter(api.Dump, "")
-	if _, err := d.src.Dump(ctx); err != nil {
+	if d.hangUp != nil { // a blocked write does not see the end of ctx
+		release := context.AfterFunc(ctx, d.hangUp)
+		defer release()
+	}
+	if _, err := d.src.Dump(ctx, d.out); err != nil {
 		if kept := d.a.keepLog(d.src.DumpLog(), filepath.Base(d.dir)+"-dump.log"); kept != "" {
 			return fmt.Errorf("save the job: %w (all of CRIU's log: %s)", err, kept)
 		}
@@ -92,13 +96,8 @@ func (d *departure) Transfer(ctx context.Context) error {
 	return nil
 }
 
-// send sends everything. A blocked write does not see the end of ctx, so that
-// closes the connections under it.
+// send sends everything.
 func (d *departure) send(ctx context.Context) error {
-	if d.hangUp != nil {
-		release := context.AfterFunc(ctx, d.hangUp)
-		defer release()
-	}
 	_, err := d.src.Send(ctx, d.out)
 	if err != nil && ctx.Err() == nil && d.why != nil {
 		return errors.Join(d.why(ctx), err)

@@ -7,39 +7,69 @@ import (
 	"io"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
-	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// Sent counts what went over the lanes.
+// Sent counts what went over the lanes after the freeze.
 type Sent struct {
-	Images int64 // bytes of CRIU's images and of output
-	Pages  pages.Stats
+	Images int64       // bytes of CRIU's images and of output
+	Scan   pages.Round // of the frozen memory, during the dump
+	Rest   pages.Round // after it
 }
 
-// Send sends the dumped job: images first, then what the output has grown by,
-// then the lazy memory on all lanes at once. Each lane is ended, also the ones
-// that got nothing.
+// Send sends the dumped job: images and what the output has grown by on the first
+// lane, meanwhile on the others what the scan of the frozen memory has left over. With
+// one lane, one after the other. Each lane is ended, also the ones that got nothing.
 func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
+	defer s.endScan()
 	var sent Sent
 	regions, err := image.Pagemaps(s.Images())
 	if err != nil {
 		return sent, err
 	}
-	tasks, err := s.tasks(regions)
+	m, err := s.memoryOn(lanes)
 	if err != nil {
 		return sent, err
 	}
-	if sent.Images, err = s.sendImages(ctx, lanes); err != nil {
-		return sent, err
+	all, ctx := errgroup.WithContext(ctx)
+	if m.shared {
+		all.SetLimit(1)
+		if sent.Scan, err = s.awaitScan(ctx); err != nil {
+			return sent, err
+		}
 	}
-	sent.Pages, err = s.sendPages(ctx, tasks, regions, lanes)
-	if err != nil {
+	all.Go(func() (err error) {
+		sent.Images, err = s.sendImages(ctx, lanes)
+		return err
+	})
+	all.Go(func() (err error) {
+		if sent.Scan, err = s.awaitScan(ctx); err == nil {
+			sent.Rest, err = s.sendRest(ctx, m, regions)
+		}
+		return err
+	})
+	if err := all.Wait(); err != nil {
 		return sent, err
 	}
 	return sent, endLanes(lanes)
+}
+
+// sendRest sends what the target still lacks of the lazy memory, now that CRIU's
+// pagemaps say what that is.
+func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID][]image.Region) (pages.Round, error) {
+	tasks, err := s.tasks()
+	if err != nil {
+		return pages.Round{}, err
+	}
+	round, err := m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
+	if err != nil {
+		return round, err
+	}
+	return round, m.end()
 }
 
 func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, error) {
@@ -52,39 +82,6 @@ func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, erro
 	}
 	n, err := s.Output(ctx, lanes)
 	return n + out.Stats().Payload, err
-}
-
-// tasks finds the process behind each pagemap.
-func (s *Source) tasks(regions map[image.VPID][]image.Region) (map[image.VPID]int, error) {
-	entries, err := pidmap.InNamespace(s.Init)
-	if err != nil {
-		return nil, err
-	}
-	tasks := map[image.VPID]int{}
-	for _, e := range entries {
-		if _, ok := regions[image.VPID(e.Job)]; ok {
-			tasks[image.VPID(e.Job)] = e.Host
-		}
-	}
-	return tasks, nil
-}
-
-func (s *Source) sendPages(ctx context.Context, tasks map[image.VPID]int, regions map[image.VPID][]image.Region, lanes []io.Writer) (pages.Stats, error) {
-	streams := make([]*transport.StreamWriter, len(lanes))
-	sinks := make([]pages.Sink, len(lanes))
-	for i, lane := range lanes {
-		streams[i] = transport.NewStreamWriter(lane, image.KindPages)
-		sinks[i] = streams[i]
-	}
-	count := s.Count
-	if count == nil {
-		count = func(int64) {}
-	}
-	stats, err := pages.Send(ctx, tasks, regions, sinks, count)
-	if err != nil {
-		return stats, fmt.Errorf("send memory: %w", err)
-	}
-	return stats, inParallel(len(streams), func(i int) error { return streams[i].Close() })
 }
 
 func endLanes(lanes []io.Writer) error {

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,11 +27,19 @@ type Source struct {
 	Link     string // the node's end of its network interface, "" for none
 	TCP      bool   // save established connections
 	Log      *slog.Logger
-	// Count is told of memory as it is read and sent, in bytes. May be nil.
+	// Count is told of memory as it is looked at, in bytes. May be nil.
 	Count func(read int64)
+	// Hold has Dump tell the target to forget the pages that have changed since the
+	// warm-up instead of sending them.
+	Hold bool
+	// Verify has Send read every lazy page once more and send what the target must
+	// find it to be.
+	Verify bool
 
-	sizes map[string]int64 // how much of each output file has been sent
-	clock image.Clock
+	sizes  map[string]int64 // how much of each output file has been sent
+	clock  image.Clock
+	memory *memory
+	scan   *scan
 }
 
 // Freeze makes the job stand still and reads its clocks. Freezing a frozen job
@@ -76,6 +85,7 @@ func (s *Source) StillFrozen(context.Context) error {
 // that an earlier agent began is waited for: CRIU ends by itself once it finds
 // its client gone, and leaves the cgroup as it found it, which is frozen.
 func (s *Source) Thaw(ctx context.Context) error {
+	s.endScan()
 	if err := s.awaitDump(ctx); err != nil {
 		return err
 	}
@@ -97,11 +107,27 @@ func (s *Source) DumpLog() string { return filepath.Join(s.Dir, "dump.log") }
 // Dump has CRIU save everything but the job's lazy memory and sets the clocks in
 // the images to the reading of the freeze, so that the time which the dump takes
 // does not pass for the job. The job stays frozen, unless it fails.
-func (s *Source) Dump(ctx context.Context) (time.Duration, error) {
+//
+// While CRIU works the frozen memory is looked at, and what the target lacks of it is
+// sent. That may still go on when Dump returns; Send waits for it, and Thaw and Close
+// end it.
+func (s *Source) Dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
+	took, err := s.dump(ctx, lanes)
+	if err != nil {
+		s.endScan()
+	}
+	return took, err
+}
+
+func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
 	if err := os.RemoveAll(s.Images()); err != nil {
 		return 0, err
 	}
 	if err := os.MkdirAll(s.Images(), 0o700); err != nil {
+		return 0, err
+	}
+	m, err := s.memoryOn(lanes)
+	if err != nil {
 		return 0, err
 	}
 	if err := s.saveQueues(); err != nil {
@@ -119,7 +145,15 @@ func (s *Source) Dump(ctx context.Context) (time.Duration, error) {
 	for _, q := range queues {
 		req.Opts.External = append(req.Opts.External, q.key)
 	}
-	res, err := s.CRIU.DumpLazy(ctx, req, run.Run)
+	dumping, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	run.Notify = func(_ context.Context, name string, _ int) error {
+		if name == seized {
+			s.beginScan(ctx, m, giveUp)
+		}
+		return nil
+	}
+	res, err := s.CRIU.DumpLazy(dumping, req, run.Run)
 	if err != nil {
 		return res.Took, err
 	}
@@ -131,3 +165,9 @@ func (s *Source) Dump(ctx context.Context) (time.Duration, error) {
 	}
 	return res.Took, image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
 }
+
+// seized is the notification by which CRIU says that it holds every task. Not before
+// that is the memory still: where the kernel's freezer left a task inside a system
+// call, that one is cut short when CRIU takes hold, and may write its results. Jobs
+// have a network namespace of their own, and CRIU says so just before it would lock it.
+const seized = "network-lock"

@@ -27,8 +27,11 @@
 //	│ u32    │ u32    │ u64             │ u32    │ u32     │ absent if zero   │
 //	└────────┴────────┴─────────────────┴────────┴─────────┴──────────────────┘
 //
-// Flag bit 0 says that every page of the run is zero and that no data follows.
-// A run of a memory that is mostly zero so costs 24 bytes however long it is.
+// At most one flag bit is set. Bit 0 says that every page of the run is zero; a
+// memory that is mostly zero so costs 24 bytes however long it is. Bit 1 says that
+// the pages equal others: vpid u32, 0 u32, address u64 of those follow in place of
+// data. Bit 2 says that the reader is to forget the pages. Runs are read in order,
+// so a copy is of what its source is by the runs before it on the same lane.
 //
 // # Formats of CRIU
 //

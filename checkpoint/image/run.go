@@ -20,7 +20,14 @@ const (
 	// frame of 1 MiB.
 	MaxRunPages = (1<<20 - RunHeaderSize) / PageSize
 
+	// MaxCopyPages is the number of pages that one run may copy: 2 MiB.
+	MaxCopyPages = 512
+
 	runZero = 1 << 0
+	runCopy = 1 << 1
+	runDrop = 1 << 2
+	// copyRefSize is the size in bytes of what follows the header of a copy.
+	copyRefSize = 16
 	// maxAddress ends user space on x86-64 with five-level page tables, the
 	// largest of those supported.
 	maxAddress = 1 << 56
@@ -29,13 +36,36 @@ const (
 // ErrRun is wrapped by every error about a malformed page batch.
 var ErrRun = errors.New("malformed page run")
 
-// Run is one run of consecutive pages of one process.
+// Run is one run of consecutive pages of one process. It says what they hold: Data,
+// zeros (Zero), or what other pages held when the run was written (Copy); or that what
+// was said of them before is no longer true (Drop).
 type Run struct {
 	VPID  VPID
 	Addr  uint64 // in bytes, a multiple of PageSize
 	Pages int64
-	Zero  bool   // every page is zero, Data is nil
-	Data  []byte // Pages × PageSize bytes, a part of the frame it came in
+	Zero  bool   // every page is zero
+	Drop  bool   // the pages are not known any more
+	Copy  bool   // the pages equal those at From
+	From  Place  // of a copy
+	Data  []byte // Pages × PageSize bytes, a part of the frame it came in; else nil
+}
+
+// Place is a page of a process.
+type Place struct {
+	VPID VPID
+	Addr uint64 // in bytes, a multiple of PageSize
+}
+
+func (r Run) flags() uint32 {
+	switch {
+	case r.Zero:
+		return runZero
+	case r.Copy:
+		return runCopy
+	case r.Drop:
+		return runDrop
+	}
+	return 0
 }
 
 // AppendRun appends the pages in data, found at addr of process vpid, to the
@@ -51,6 +81,20 @@ func AppendRun(b []byte, vpid VPID, addr uint64, data []byte) []byte {
 // AppendZero appends a run of zero pages to the batch b.
 func AppendZero(b []byte, vpid VPID, addr uint64, pages int64) []byte {
 	return appendHeader(b, vpid, runZero, addr, pages)
+}
+
+// AppendDrop appends a run of pages that the reader is to forget to the batch b.
+func AppendDrop(b []byte, vpid VPID, addr uint64, pages int64) []byte {
+	return appendHeader(b, vpid, runDrop, addr, pages)
+}
+
+// AppendCopy appends a run of pages, at most MaxCopyPages, that equal those at from to
+// the batch b. The two ranges must not overlap.
+func AppendCopy(b []byte, vpid VPID, addr uint64, pages int64, from Place) []byte {
+	b = appendHeader(b, vpid, runCopy, addr, pages)
+	b = binary.LittleEndian.AppendUint32(b, uint32(from.VPID))
+	b = binary.LittleEndian.AppendUint32(b, 0)
+	return binary.LittleEndian.AppendUint64(b, from.Addr)
 }
 
 // AppendHeader appends the header of a run whose data, pages × PageSize bytes,
@@ -96,9 +140,12 @@ func parseRun(b []byte) (Run, int, error) {
 	if err := checkRun(vpid, flags, addr, pages, reserved); err != nil {
 		return Run{}, 0, err
 	}
-	r := Run{VPID: VPID(vpid), Addr: addr, Pages: int64(pages), Zero: flags&runZero != 0}
-	if r.Zero {
+	r := Run{VPID: VPID(vpid), Addr: addr, Pages: int64(pages), Zero: flags == runZero, Copy: flags == runCopy, Drop: flags == runDrop}
+	switch {
+	case r.Zero || r.Drop:
 		return r, RunHeaderSize, nil
+	case r.Copy:
+		return parseCopy(r, b)
 	}
 	size := RunHeaderSize + r.Pages*PageSize
 	if size > int64(len(b)) {
@@ -108,11 +155,31 @@ func parseRun(b []byte) (Run, int, error) {
 	return r, int(size), nil
 }
 
+// parseCopy decodes what follows the header of a copy.
+func parseCopy(r Run, b []byte) (Run, int, error) {
+	if len(b) < RunHeaderSize+copyRefSize {
+		return Run{}, 0, fmt.Errorf("%w: a copy of nothing", ErrRun)
+	}
+	ref := b[RunHeaderSize:]
+	vpid, reserved := binary.LittleEndian.Uint32(ref), binary.LittleEndian.Uint32(ref[4:])
+	r.From = Place{VPID(vpid), binary.LittleEndian.Uint64(ref[8:])}
+	size := uint64(r.Pages) * PageSize
+	switch err := checkRun(vpid, 0, r.From.Addr, uint32(r.Pages), reserved); {
+	case err != nil:
+		return Run{}, 0, fmt.Errorf("copied from: %w", err)
+	case r.Pages > MaxCopyPages:
+		return Run{}, 0, fmt.Errorf("%w: copy of %d pages", ErrRun, r.Pages)
+	case r.VPID == r.From.VPID && r.Addr < r.From.Addr+size && r.From.Addr < r.Addr+size:
+		return Run{}, 0, fmt.Errorf("%w: copy of pages to themselves", ErrRun)
+	}
+	return r, RunHeaderSize + copyRefSize, nil
+}
+
 func checkRun(vpid, flags uint32, addr uint64, pages, reserved uint32) error {
 	switch {
 	case vpid == 0 || vpid > 1<<31-1:
 		return fmt.Errorf("%w: vpid %d", ErrRun, vpid)
-	case flags&^runZero != 0 || reserved != 0:
+	case flags&(flags-1) != 0 || flags > runDrop || reserved != 0:
 		return fmt.Errorf("%w: unknown flags %#x, reserved %#x", ErrRun, flags, reserved)
 	case pages == 0:
 		return fmt.Errorf("%w: no pages", ErrRun)

@@ -8,11 +8,14 @@ import (
 	"testing"
 )
 
-// sampleBatch has a run with data, a long zero run and one more with data.
+// sampleBatch has a run with data, a long zero run, one more with data, a copy and a
+// run to be forgotten.
 func sampleBatch() []byte {
 	b := AppendRun(nil, 1, 0x7f0000001000, bytes.Repeat([]byte{0xab}, 2*PageSize))
 	b = AppendZero(b, 1, 0x7f0000003000, 1<<20)
-	return AppendRun(b, 1<<31-1, 0, bytes.Repeat([]byte{0xcd}, PageSize))
+	b = AppendRun(b, 1<<31-1, 0, bytes.Repeat([]byte{0xcd}, PageSize))
+	b = AppendCopy(b, 2, 0x7f0000001000, 2, Place{1, 0x7f0000001000})
+	return AppendDrop(b, 3, 0x7f0000001000, 1<<20)
 }
 
 func collect(frame []byte) (runs []Run, err error) {
@@ -25,7 +28,7 @@ func collect(frame []byte) (runs []Run, err error) {
 
 func TestABatchComesBackAsItWasAppended(t *testing.T) {
 	runs, err := collect(sampleBatch())
-	if err != nil || len(runs) != 3 {
+	if err != nil || len(runs) != 5 {
 		t.Fatalf("got %d runs, %v", len(runs), err)
 	}
 	if r := runs[0]; r.VPID != 1 || r.Addr != 0x7f0000001000 || r.Pages != 2 || r.Zero || !bytes.Equal(r.Data, bytes.Repeat([]byte{0xab}, 2*PageSize)) {
@@ -35,11 +38,17 @@ func TestABatchComesBackAsItWasAppended(t *testing.T) {
 		t.Errorf("zero run: %+v", r)
 	}
 	if r := runs[2]; r.VPID != 1<<31-1 || r.Addr != 0 || r.Pages != 1 || len(r.Data) != PageSize {
-		t.Errorf("last run: %+v", r)
+		t.Errorf("third run: %+v", r)
+	}
+	if r := runs[3]; r.VPID != 2 || r.Pages != 2 || !r.Copy || r.From != (Place{1, 0x7f0000001000}) || r.Data != nil {
+		t.Errorf("copy: %+v", r)
+	}
+	if r := runs[4]; r.VPID != 3 || r.Pages != 1<<20 || !r.Drop || r.Data != nil {
+		t.Errorf("run to be forgotten: %+v", r)
 	}
 }
 
-// The file holds sampleBatch in version 1 of the format. A change of it breaks
+// The file holds sampleBatch. A change of it breaks
 // moves between nodes with different versions of migrate.
 func TestTheFormatOfABatchIsThatOfTheGoldenFile(t *testing.T) {
 	want, err := os.ReadFile("testdata/format-1/batch.bin")
@@ -72,7 +81,15 @@ func TestMalformedRunsAreRefused(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"vpid zero":          edit(0, 0),
 		"vpid negative":      edit(0, 1<<31),
-		"unknown flag":       edit(4, 2),
+		"unknown flag":       edit(4, 8),
+		"two flags":          edit(4, 3),
+		"copy without place": AppendCopy(nil, 1, 0, 1, Place{2, 0})[:RunHeaderSize+copyRefSize-1],
+		"copy of process 0":  AppendCopy(nil, 1, 0, 1, Place{0, 0}),
+		"copy off a page":    AppendCopy(nil, 1, 0, 1, Place{2, 1}),
+		"copy from beyond":   AppendCopy(nil, 1, 0, 2, Place{2, maxAddress - PageSize}),
+		"copy of itself":     AppendCopy(nil, 1, 0, 2, Place{1, PageSize}),
+		"copy of too much":   AppendCopy(nil, 1, 0, MaxCopyPages+1, Place{2, 0}),
+		"drop beyond":        AppendDrop(nil, 1, maxAddress-PageSize, 2),
 		"address off a page": edit(8, PageSize+1),
 		"address too high":   edit(12, 1<<31),
 		"no pages":           edit(16, 0),
@@ -105,9 +122,14 @@ func FuzzEachRun(f *testing.F) {
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var again []byte
 		err := EachRun(frame, func(r Run) error {
-			if r.Zero {
+			switch {
+			case r.Zero:
 				again = AppendZero(again, r.VPID, r.Addr, r.Pages)
-			} else {
+			case r.Drop:
+				again = AppendDrop(again, r.VPID, r.Addr, r.Pages)
+			case r.Copy:
+				again = AppendCopy(again, r.VPID, r.Addr, r.Pages, r.From)
+			default:
 				again = AppendRun(again, r.VPID, r.Addr, r.Data)
 			}
 			return nil

@@ -3,13 +3,14 @@ package pages
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,86 +18,99 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
 
-// Every zeroEvery-th page of a child's memory is zero.
-const zeroEvery = 7
-
 const (
-	roleEnv  = "PAGES_TEST_ROLE"
-	pagesEnv = "PAGES_TEST_PAGES"
+	roleEnv = "PAGES_TEST_ROLE"
+	// Every zeroEvery-th page that fill writes is zero.
+	zeroEvery = 7
+	mib       = 1 << 20
 )
 
-// As a child the test binary fills memory, says where it is, and waits for its input
-// to end.
+// As a child the test binary does to its memory what its role says, and says "ready"
+// when the first of it is done.
 func TestMain(m *testing.M) {
 	role, isChild := os.LookupEnv(roleEnv)
 	if !isChild {
 		os.Exit(m.Run())
 	}
-	if err := play(role); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	play, ok := roles[role]
+	if !ok {
+		fmt.Fprintln(os.Stderr, "no role", role)
 		os.Exit(1)
 	}
+	play(&child{in: bufio.NewReader(os.Stdin), random: rand.New(rand.NewPCG(1, 2))})
 	os.Exit(0)
 }
 
-func play(role string) error {
-	pages, err := strconv.Atoi(os.Getenv(pagesEnv))
-	if err != nil {
-		return err
-	}
-	mem, err := unix.Mmap(-1, 0, pages*image.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-	if err != nil {
-		return err
-	}
-	for i := range pages {
-		fillPage(mem[i*image.PageSize:][:image.PageSize], i)
-	}
-	middle := mem[pages/2*image.PageSize:][:image.PageSize]
-	switch role {
-	case "hidden":
-		err = unix.Mprotect(mem, unix.PROT_NONE)
-	case "hidden page":
-		err = unix.Mprotect(middle, unix.PROT_NONE)
-	case "hole":
-		err = unix.MunmapPtr(unsafe.Pointer(&middle[0]), image.PageSize)
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Println(uintptr(unsafe.Pointer(&mem[0])))
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+// child is what roles use. They end the process when something fails.
+type child struct {
+	in     *bufio.Reader
+	random *rand.Rand
 }
 
-// fillPage writes what the i-th page of a child's memory holds.
-func fillPage(page []byte, i int) {
+func (c *child) must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// ready says so and returns at once.
+func (c *child) ready() { fmt.Println("ready") }
+
+// await waits for the test to say go, or to end.
+func (c *child) await() {
+	if _, err := c.in.ReadString('\n'); err != nil {
+		os.Exit(0)
+	}
+}
+
+func (c *child) mmap(size, prot int) []byte {
+	mem, err := unix.Mmap(-1, 0, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	c.must(err)
+	return mem
+}
+
+// remmap puts new memory where mem is.
+func (c *child) remmap(mem []byte) {
+	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&mem[0]), uintptr(len(mem)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
+	c.must(err)
+}
+
+// fill makes each page different, but for the zero ones.
+func fill(mem []byte, seed uint64) {
+	for i := 0; i < len(mem); i += image.PageSize {
+		fillPage(mem[i:][:image.PageSize], seed+uint64(i/image.PageSize))
+	}
+}
+
+func fillPage(page []byte, i uint64) {
 	if i%zeroEvery == 0 {
 		clear(page)
 		return
 	}
-	binary.LittleEndian.PutUint64(page, uint64(i)*0x9e3779b97f4a7c15|1<<63)
+	binary.LittleEndian.PutUint64(page, i*0x9e3779b97f4a7c15|1<<63)
 	for n := 8; n < len(page); n *= 2 {
 		copy(page[n:], page[:n])
 	}
 }
 
+// process is a child of the test.
 type process struct {
-	pid   int
-	addr  uint64
-	pages int64
-	cmd   *exec.Cmd
+	cmd *exec.Cmd
+	in  interface{ Write([]byte) (int, error) }
+	out *bufio.Reader
 }
 
-func (p process) region() image.Region {
-	return image.Region{Addr: p.addr, Pages: p.pages, Lazy: true}
-}
+func (p process) pid() int { return p.cmd.Process.Pid }
 
-// launch runs a child with that much memory until the test ends.
-func launch(t testing.TB, role string, pages int) process {
+// launch starts a child in the role and waits until it is ready. It is killed when the
+// test ends.
+func launch(t testing.TB, role string) process {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, pagesEnv+"="+strconv.Itoa(pages))
+	cmd.Env = append(os.Environ(), roleEnv+"="+role, "GOGC=off")
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -109,25 +123,114 @@ func launch(t testing.TB, role string, pages int) process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if cmd.ProcessState != nil {
-			return // the test has made an end of it
-		}
-		if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
-			t.Error(err)
-		}
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		_ = cmd.Wait() // killed
 	})
-	p := process{pid: cmd.Process.Pid, pages: int64(pages), cmd: cmd}
-	if _, err := fmt.Fscanln(bufio.NewReader(out), &p.addr); err != nil {
-		t.Fatalf("the child never got ready: %v", err)
-	}
-	needReadable(t, p)
+	p := process{cmd, in, bufio.NewReader(out)}
+	p.hear(t, "ready")
+	needReadable(t, p.pid())
 	return p
 }
 
-// needReadable skips where the kernel does not let us look into our own children.
-func needReadable(t testing.TB, p process) {
+// hear waits for a word of the child and returns what it says after it.
+func (p process) hear(t testing.TB, word string) string {
 	t.Helper()
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.pid))
+	line, err := p.out.ReadString('\n')
+	said, ok := strings.CutPrefix(strings.TrimSpace(line), word)
+	if err != nil || !ok {
+		t.Fatalf("the child says %q, want %q: %v", line, word, err)
+	}
+	return strings.TrimSpace(said)
+}
+
+// say lets the child go on.
+func (p process) say(t testing.TB) {
+	t.Helper()
+	if _, err := p.in.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// members lists the child and its descendants that live.
+func (p process) members(t testing.TB) []Task {
+	t.Helper()
+	var tasks []Task
+	queue := []int{p.pid()}
+	for len(queue) > 0 {
+		pid := queue[0]
+		queue = queue[1:]
+		if stateOf(pid) == 'Z' {
+			continue
+		}
+		tasks = append(tasks, Task{VPID: image.VPID(pid), PID: pid})
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			continue
+		}
+		for _, th := range threads {
+			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, th.Name()))
+			for _, f := range strings.Fields(string(text)) {
+				var kid int
+				if _, err := fmt.Sscan(f, &kid); err == nil {
+					queue = append(queue, kid)
+				}
+			}
+		}
+	}
+	return tasks
+}
+
+// stop makes all of them stand still and returns them.
+func (p process) stop(t testing.TB) []Task {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		if err := unix.Kill(-p.pid(), unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		tasks := p.members(t)
+		still := true
+		for _, task := range tasks {
+			still = still && allStopped(task.PID)
+		}
+		if again := p.members(t); still && len(again) == len(tasks) {
+			return tasks
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the children do not stop")
+		}
+	}
+}
+
+func allStopped(pid int) bool {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return false
+	}
+	for _, th := range threads {
+		if s := stateAt(fmt.Sprintf("/proc/%d/task/%s/stat", pid, th.Name())); s != 'T' {
+			return false
+		}
+	}
+	return true
+}
+
+func stateOf(pid int) byte { return stateAt(fmt.Sprintf("/proc/%d/stat", pid)) }
+
+// stateAt is the state in a stat file, Z for one that is gone.
+func stateAt(path string) byte {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 'Z'
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return rest[0]
+}
+
+// needReadable skips where the kernel does not let us look into our own children.
+func needReadable(t testing.TB, pid int) {
+	t.Helper()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	if err == nil {
 		_ = mem.Close()
 		return

@@ -1,25 +1,39 @@
-// Package pages reads the memory of a frozen job, page by page as CRIU's pagemaps list
-// it, and writes it as page runs (package image) to the data streams of a move.
+// Package pages reads the memory of a job, while it runs and when it stands still, and
+// writes what the target lacks of it as page runs (package image) to the data streams of
+// a move.
 //
-//	regions ──► queue ──► worker 1: read ─ drop zeros ─ WriteFrame ──► stream 1
-//	(lazy only)   │   └─► worker 2: read ─ drop zeros ─ WriteFrame ──► stream 2
-//	              └ hands out one frame's worth of pages at a time
+//	/proc/PID/maps ─► planner ─► lane 1: read ─ compare ─► frame ─► stream 1
+//	  and pagemap        │          └ ledger: what the target has
+//	                     └─────► lane 2: …
 //
-// One worker per stream, because compression and TLS behind WriteFrame cost more than
-// reading, and a stream's back pressure should hold up one worker, not all.
+//	Warm   rounds, while the job runs. Anything may happen to it meanwhile.
+//	Scan   of the frozen memory, while CRIU dumps. What it has seen is settled.
+//	Rest   after the dump: what CRIU's pagemaps name and Scan has not seen.
 //
-// A frame is built in place. The pages are read (process_vm_readv) to where they would
-// lie if none of them were zero; then zero runs shrink to their headers and what follows
-// moves down. A zero page makes more room than the two headers that it costs, so the
-// frame only ever gets shorter and no page is copied in the usual case.
+// # Ledger
 //
-//	read into    [hdr|page|page|0000|page] [hdr|page]
-//	sent         [hdr|page|page][zero][hdr|page][hdr|page]
+// For each page that was sent, a hash of 128 bits says what the target has now. A page
+// is sent if its hash is another. The hash is taken of the very bytes that are sent, so
+// a page that is read while the job writes it does no harm: the ledger is true of the
+// target, and the next look finds the difference. The same holds for pages that are
+// unmapped, discarded, moved, or belong to another program since an exec: the ledger
+// mirrors the target, not the job, and needs no news of what the job does.
 //
-// process_vm_readv does not read memory that the job itself may not read (PROT_NONE,
-// where garbage collectors and debug allocators keep data). Such pages come through
-// /proc/PID/mem, which may.
+// # Lanes
 //
-// The job stands still meanwhile. So a page that cannot be read is never a race to be
-// shrugged off: it is an error, and the move is given up.
+// Two versions of a page must not overtake each other. So memory is bound to lanes by
+// its address, and what is on one lane is read in order. It is also what makes copies
+// possible: a page that equals another on its lane, by the ledger, is sent as a
+// reference to it.
+//
+// # Reading
+//
+// Only pages that exist are read, because touching another one would make it, and a job
+// may reserve far more than it uses. Pages are read in batches that the cache of a core
+// keeps until they have been compared. process_vm_readv does not read memory that the
+// job itself may not read (PROT_NONE, where garbage collectors and debug allocators keep
+// data). Such pages come through /proc/PID/mem, which may.
+//
+// Warm and Scan leave out what they cannot read. For Rest that is an error, and the
+// move is given up: the job stands still, and CRIU has said that the page is there.
 package pages

@@ -5,91 +5,134 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
 
-// reader reads memory of other processes. It keeps its vectors between calls.
+// extent is some consecutive pages of a process.
+type extent struct {
+	addr  uint64
+	pages int
+}
+
+func (e extent) size() int { return e.pages * image.PageSize }
+
+// reader reads memory of other processes. It keeps its vectors between calls, and the
+// memory file of the process that it needed one for last.
 type reader struct {
-	local  []unix.Iovec
 	remote []unix.RemoteIovec
+	mem    *os.File
+	memPID int
 }
 
-// read fills each slot with its piece. The pieces of a process follow each other.
-func (r *reader) read(pieces []piece, slots [][]byte) error {
-	for len(pieces) > 0 {
-		pid := pieces[0].pid
-		n := slices.IndexFunc(pieces, func(p piece) bool { return p.pid != pid })
-		if n < 0 {
-			n = len(pieces)
-		}
-		if err := r.readProcess(pieces[:n], slots[:n]); err != nil {
-			return err
-		}
-		pieces, slots = pieces[n:], slots[n:]
-	}
-	return nil
-}
-
-// readProcess reads pieces of one process. Where process_vm_readv stops, the piece is
-// finished through /proc/PID/mem, and the next is tried the fast way again.
-func (r *reader) readProcess(pieces []piece, slots [][]byte) error {
-	for len(pieces) > 0 {
-		n, err := r.readv(pieces, slots)
+// read fills buf with the extents of the process, one after the other, and lost with
+// which of their pages could not be read. It returns why that was of the first of them.
+func (r *reader) read(pid int, extents []extent, buf []byte, lost []bool) (first error) {
+	clear(lost)
+	for len(extents) > 0 {
+		n, err := r.readv(pid, extents, buf)
 		if err != nil && !errors.Is(err, unix.EFAULT) {
-			return &ReadError{VPID: pieces[0].vpid, PID: pieces[0].pid, Addr: pieces[0].addr, Err: err}
+			setAll(lost, extents)
+			return errors.Join(first, err)
 		}
-		for len(pieces) > 0 && n >= pieces[0].size() {
-			n -= pieces[0].size()
-			pieces, slots = pieces[1:], slots[1:]
+		for len(extents) > 0 && n >= extents[0].size() {
+			size := extents[0].size()
+			n -= size
+			extents, buf, lost = extents[1:], buf[size:], lost[size/image.PageSize:]
 		}
-		if len(pieces) == 0 {
+		if len(extents) == 0 {
 			break
 		}
-		if err := readForced(pieces[0], slots[0], n); err != nil {
-			return err
+		size := extents[0].size()
+		if err := r.readForced(pid, extents[0].addr, buf[:size], n, lost); err != nil && first == nil {
+			first = err
 		}
-		pieces, slots = pieces[1:], slots[1:]
+		extents, buf, lost = extents[1:], buf[size:], lost[size/image.PageSize:]
 	}
-	return nil
+	return first
+}
+
+func setAll(lost []bool, extents []extent) {
+	n := 0
+	for _, e := range extents {
+		n += e.pages
+	}
+	for i := range n {
+		lost[i] = true
+	}
 }
 
 // readv reads as much as it can in one call and returns the number of bytes.
-func (r *reader) readv(pieces []piece, slots [][]byte) (int64, error) {
-	r.local, r.remote = r.local[:0], r.remote[:0]
-	for i, p := range pieces {
-		iov := unix.Iovec{Base: &slots[i][0]}
-		iov.SetLen(len(slots[i]))
-		r.local = append(r.local, iov)
-		r.remote = append(r.remote, unix.RemoteIovec{Base: uintptr(p.addr), Len: len(slots[i])})
+func (r *reader) readv(pid int, extents []extent, buf []byte) (int, error) {
+	r.remote = r.remote[:0]
+	size := 0
+	for _, e := range extents {
+		r.remote = append(r.remote, unix.RemoteIovec{Base: uintptr(e.addr), Len: e.size()})
+		size += e.size()
 	}
+	local := []unix.Iovec{{Base: &buf[0]}}
+	local[0].SetLen(size)
 	for {
-		n, err := unix.ProcessVMReadv(pieces[0].pid, r.local, r.remote, 0)
+		n, err := unix.ProcessVMReadv(pid, local, r.remote, 0)
 		if err == unix.EINTR {
 			continue
 		}
-		return max(0, int64(n)), err
+		return max(0, n), err
 	}
 }
 
-// readForced reads a piece from byte from on through /proc/PID/mem, which reads memory
+// readForced reads an extent from byte from on through /proc/PID/mem, which reads memory
 // that the process itself may not.
-func readForced(p piece, slot []byte, from int64) error {
-	fail := func(at int64, err error) error {
-		return &ReadError{VPID: p.vpid, PID: p.pid, Addr: p.addr + uint64(at), Err: err}
+func (r *reader) readForced(pid int, addr uint64, buf []byte, from int, lost []bool) (first error) {
+	from -= from % image.PageSize
+	mem, err := r.memory(pid)
+	for from < len(buf) {
+		n := 0
+		if err == nil {
+			n, err = mem.ReadAt(buf[from:], int64(addr)+int64(from))
+		}
+		if errors.Is(err, io.EOF) { // what the file of a process without memory gives
+			err = unix.ESRCH
+		}
+		if err == nil {
+			break
+		}
+		if first == nil {
+			first = err
+		}
+		from += n - n%image.PageSize
+		lost[from/image.PageSize] = true
+		from += image.PageSize
+		if errors.Is(err, unix.EIO) || errors.Is(err, unix.EFAULT) {
+			err = nil // of this page alone
+		}
 	}
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.pid))
+	return first
+}
+
+// memory is the memory file of the process.
+func (r *reader) memory(pid int) (*os.File, error) {
+	if r.mem != nil && r.memPID == pid {
+		return r.mem, nil
+	}
+	if err := r.close(); err != nil {
+		return nil, err
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	if err != nil {
-		return fail(from, err)
+		return nil, err
 	}
-	defer mem.Close()
-	n, err := mem.ReadAt(slot[from:], int64(p.addr)+from)
-	if errors.Is(err, io.EOF) { // what the file of a process without memory gives
-		err = unix.ESRCH
+	r.mem, r.memPID = mem, pid
+	return mem, nil
+}
+
+func (r *reader) close() error {
+	if r.mem == nil {
+		return nil
 	}
-	if err != nil {
-		return fail(from+int64(n), err)
-	}
-	return nil
+	err := r.mem.Close()
+	r.mem = nil
+	return err
 }

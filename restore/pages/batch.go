@@ -1,7 +1,9 @@
 package pages
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -11,49 +13,175 @@ import (
 // maxVectors is IOV_MAX of Linux.
 const maxVectors = 1024
 
-// PutBatch keeps all runs of a frame, like Put and PutZero in turn, but with one
-// write of data and one of the log as long as none of the pages was there before:
-// memory of many small runs would otherwise cost two system calls for each.
+// PutBatch does what the runs of a frame say, in turn. Runs of data and of zeros that
+// follow each other are put together, new pages with one write and the log with
+// another: memory of many small runs would otherwise cost two system calls for each.
 func (s *Store) PutBatch(runs []image.Run) error {
-	data, off, fresh, err := s.place(runs)
-	if err != nil {
-		return fmt.Errorf("put %d runs: %w", len(runs), err)
+	for _, r := range runs {
+		if err := checkRange(r.VPID, r.Addr, r.Pages); err != nil {
+			return fmt.Errorf("put %d runs: %w", len(runs), err)
+		}
 	}
-	if !fresh {
-		return s.putInTurn(runs)
-	}
-	if err := s.writeData(data, off); err != nil {
-		return fmt.Errorf("put %d runs: %w", len(runs), err)
-	}
-	if err := s.publishBatch(runs, off); err != nil {
-		return fmt.Errorf("put %d runs: %w", len(runs), err)
+	for len(runs) > 0 {
+		n := together(runs)
+		var err error
+		if n > 0 {
+			err = s.putTogether(runs[:n])
+		} else {
+			n, err = 1, s.putOne(runs[0])
+		}
+		if err != nil {
+			return fmt.Errorf("put %d runs: %w", len(runs), err)
+		}
+		runs = runs[n:]
 	}
 	return nil
 }
 
-// place finds room for all pages with data, one after the other from off on. It
-// does not if the store has one of the pages already, whose place is then to be
-// used again.
-func (s *Store) place(runs []image.Run) (data [][]byte, off int64, fresh bool, err error) {
+// together returns how many runs can be put at once: none names a page of another.
+func together(runs []image.Run) int {
+	n := 0
+	for n < len(runs) && !runs[n].Copy && !runs[n].Drop {
+		n++
+	}
+	if inOrder(runs[:n]) {
+		return n
+	}
+	sorted := slices.Clone(runs[:n])
+	slices.SortFunc(sorted, func(a, b image.Run) int {
+		return cmp.Or(cmp.Compare(a.VPID, b.VPID), cmp.Compare(a.Addr, b.Addr))
+	})
+	if inOrder(sorted) {
+		return n
+	}
+	return min(n, 1)
+}
+
+// inOrder says that each run lies behind the one before.
+func inOrder(runs []image.Run) bool {
+	for i := 1; i < len(runs); i++ {
+		a, b := runs[i-1], runs[i]
+		if b.VPID < a.VPID || b.VPID == a.VPID && b.Addr < a.Addr+uint64(a.Pages)*pageSize {
+			return false
+		}
+	}
+	return true
+}
+
+// putOne copies or forgets pages.
+func (s *Store) putOne(r image.Run) error {
+	if r.Drop {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.drop(r.VPID, s.tableOf(r.VPID), r.Addr, r.Addr+uint64(r.Pages)*pageSize)
+	}
+	data := make([]byte, min(r.Pages, image.MaxCopyPages)*pageSize)
+	if err := s.Read(r.From, data); err != nil {
+		return fmt.Errorf("copy %d pages to %#x of task %d: %w", r.Pages, r.Addr, r.VPID, err)
+	}
+	return s.Put(r.VPID, r.Addr, data)
+}
+
+// Read fills data, whole pages, with what the store has of those at from. A page that
+// it lacks is ErrMissing.
+func (s *Store) Read(from image.Place, data []byte) error {
+	s.mu.Lock()
+	found := s.tableOf(from.VPID).within(from.Addr, from.Addr+uint64(len(data)))
+	s.mu.Unlock()
+	at := from.Addr
+	for _, sp := range found {
+		if sp.start != at {
+			break
+		}
+		part := data[at-from.Addr:][:sp.bytes()]
+		at = sp.end
+		if sp.zero() {
+			clear(part)
+		} else if _, err := s.data.ReadAt(part, sp.off); err != nil {
+			return err
+		}
+	}
+	if end := from.Addr + uint64(len(data)); at != end {
+		return fmt.Errorf("%w: %d bytes at %#x of task %d", ErrMissing, end-at, at, from.VPID)
+	}
+	return nil
+}
+
+// place is where a part of a run goes in the data file.
+type place struct {
+	data []byte
+	off  int64
+}
+
+// arrival is what a batch brings: where its pages go and what the index learns.
+type arrival struct {
+	fresh [][]byte // one after the other from off on
+	off   int64
+	size  int64
+	old   []place // in the place of an earlier version
+	news  []news
+}
+
+// news is a span that the index does not have.
+type news struct {
+	vpid image.VPID
+	span span
+}
+
+func (s *Store) putTogether(runs []image.Run) error {
+	a := s.arrive(runs)
+	if err := s.writeData(a.fresh, a.off); err != nil {
+		return err
+	}
+	if err := s.overwrite(a.old); err != nil {
+		return err
+	}
+	return s.publishAll(a.news)
+}
+
+// arrive finds room for the pages: those that the store has already stay where they
+// are, the others go to the end.
+func (s *Store) arrive(runs []image.Run) (a arrival) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var size int64
 	for _, r := range runs {
-		if err := checkRange(r.VPID, r.Addr, r.Pages); err != nil {
-			return nil, 0, false, err
+		if r.Zero {
+			sp := span{start: r.Addr, end: r.Addr + uint64(r.Pages)*pageSize, off: zeroOff}
+			a.news = append(a.news, news{r.VPID, sp})
+			continue
 		}
-		if len(s.tableOf(r.VPID).within(r.Addr, r.Addr+uint64(r.Pages)*pageSize)) > 0 {
-			return nil, 0, false, nil
+		done := int64(0)
+		for _, sp := range s.tableOf(r.VPID).within(r.Addr, r.Addr+uint64(len(r.Data))) {
+			if sp.zero() {
+				continue
+			}
+			from := int64(sp.start - r.Addr)
+			a.add(r, done, from)
+			done = from + sp.bytes()
+			a.old = append(a.old, place{r.Data[from:done], sp.off})
 		}
-		if !r.Zero {
-			data = append(data, r.Data)
-			size += int64(len(r.Data))
+		a.add(r, done, int64(len(r.Data)))
+	}
+	if a.size > 0 {
+		a.off = s.blocks.alloc(a.size)
+	}
+	for i := range a.news {
+		if sp := &a.news[i].span; !sp.zero() {
+			sp.off += a.off
 		}
 	}
-	if size > 0 {
-		off = s.blocks.alloc(size)
+	return a
+}
+
+// add appends a part of the run, in bytes, to what is fresh. Offsets begin at 0 yet.
+func (a *arrival) add(r image.Run, from, to int64) {
+	if from == to {
+		return
 	}
-	return data, off, true, nil
+	sp := span{start: r.Addr + uint64(from), end: r.Addr + uint64(to), off: a.size}
+	a.news = append(a.news, news{r.VPID, sp})
+	a.fresh = append(a.fresh, r.Data[from:to])
+	a.size += to - from
 }
 
 // writeData writes the pieces one after the other.
@@ -78,38 +206,44 @@ func (s *Store) writeData(pieces [][]byte, off int64) error {
 	return nil
 }
 
-// publishBatch makes the runs known, now that their data is in place.
-func (s *Store) publishBatch(runs []image.Run, off int64) error {
+// overwrite writes pages that have a place. Those that lie one after the other go
+// together.
+func (s *Store) overwrite(old []place) error {
+	var together [][]byte
+	for len(old) > 0 {
+		n, end := 0, old[0].off
+		together = together[:0]
+		for n < len(old) && old[n].off == end {
+			together = append(together, old[n].data)
+			end += int64(len(old[n].data))
+			n++
+		}
+		if err := s.writeData(together, old[0].off); err != nil {
+			return err
+		}
+		old = old[n:]
+	}
+	return nil
+}
+
+// publishAll makes spans known, now that their data is in place.
+func (s *Store) publishAll(all []news) error {
+	if len(all) == 0 {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	records := make([]byte, 0, len(runs)*recordSize)
-	for _, r := range runs {
-		sp := span{start: r.Addr, end: r.Addr + uint64(r.Pages)*pageSize, off: zeroOff}
-		kind := uint32(recordZero)
-		if !r.Zero {
-			sp.off, kind = off, recordData
-			off += sp.bytes()
+	records := make([]byte, 0, len(all)*recordSize)
+	for _, n := range all {
+		kind := uint32(recordData)
+		if n.span.zero() {
+			kind = recordZero
 		}
-		records = append(records, encodeRecord(kind, r.VPID, sp)...)
-		if err := s.replace(r.VPID, sp); err != nil {
+		records = append(records, encodeRecord(kind, n.vpid, n.span)...)
+		if err := s.replace(n.vpid, n.span); err != nil {
 			return err
 		}
 	}
 	_, err := s.log.Write(records)
 	return err
-}
-
-func (s *Store) putInTurn(runs []image.Run) error {
-	for _, r := range runs {
-		var err error
-		if r.Zero {
-			err = s.PutZero(r.VPID, r.Addr, r.Pages)
-		} else {
-			err = s.Put(r.VPID, r.Addr, r.Data)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

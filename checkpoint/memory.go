@@ -1,0 +1,187 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// memory is the job's memory on its way over the lanes.
+//
+// The first lane carries no pages if there are others. So CRIU's images, which the
+// target waits for, never queue up behind memory.
+type memory struct {
+	pages   *pages.Memory
+	lanes   []io.Writer // of pages
+	shared  bool        // with images
+	streams []*transport.StreamWriter
+	wire    int64 // written by streams that have ended
+}
+
+// memoryOn returns the job's memory. All calls for a move name the same lanes.
+func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
+	if s.memory != nil {
+		return s.memory, nil
+	}
+	if len(lanes) == 0 {
+		return nil, errors.New("no lane to send memory on")
+	}
+	m := &memory{lanes: lanes, shared: true}
+	if len(lanes) > 1 {
+		m.lanes, m.shared = lanes[1:], false
+	}
+	var err error
+	if m.pages, err = pages.New(len(m.lanes)); err != nil {
+		return nil, err
+	}
+	m.pages.Count, m.pages.Hold = s.Count, s.Hold
+	s.memory = m
+	return m, nil
+}
+
+// pass has the pages sent by do, and counts what that put on the wire.
+func (m *memory) pass(do func(sinks []pages.Sink) (pages.Round, error)) (pages.Round, error) {
+	if m.streams == nil {
+		for _, lane := range m.lanes {
+			m.streams = append(m.streams, transport.NewStreamWriter(lane, image.KindPages))
+		}
+	}
+	before := m.written()
+	var sinks []pages.Sink
+	for _, s := range m.streams {
+		sinks = append(sinks, s)
+	}
+	round, err := do(sinks)
+	if err == nil && m.shared {
+		err = m.end()
+	}
+	round.Wire = m.written() - before
+	return round, err
+}
+
+// end ends the streams. A shared lane has one for each pass, others one for all.
+func (m *memory) end() error {
+	err := inParallel(len(m.streams), func(i int) error { return m.streams[i].Close() })
+	m.wire = m.written()
+	m.streams = nil
+	return err
+}
+
+func (m *memory) written() int64 {
+	n := m.wire
+	for _, s := range m.streams {
+		n += s.Stats().Wire
+	}
+	return n
+}
+
+// Tracking is how changes of memory are found, "soft-dirty" or "hash"; "" before
+// anything was sent.
+func (s *Source) Tracking() string {
+	if s.memory == nil {
+		return ""
+	}
+	return s.memory.pages.Tracking()
+}
+
+// Warm is a warm-up round: it sends what is new or has changed in the memory of the
+// running job since the round before. Whatever the job does meanwhile is no error.
+func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (pages.Round, error) {
+	m, err := s.memoryOn(lanes)
+	if err != nil {
+		return pages.Round{}, err
+	}
+	tasks, err := s.tasks()
+	if err != nil {
+		return pages.Round{}, fmt.Errorf("warm-up: %w", err)
+	}
+	return m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Warm(ctx, tasks, sinks) })
+}
+
+// tasks lists the processes of the job.
+func (s *Source) tasks() ([]pages.Task, error) {
+	entries, err := pidmap.InNamespace(s.Init)
+	if err != nil {
+		return nil, err
+	}
+	var tasks []pages.Task
+	for _, e := range entries {
+		if !e.Zombie() {
+			tasks = append(tasks, pages.Task{VPID: image.VPID(e.Job), PID: e.Host})
+		}
+	}
+	return tasks, nil
+}
+
+// scan is a look at the frozen memory that goes on while CRIU dumps.
+type scan struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	round  pages.Round
+	err    error
+}
+
+// beginScan starts the scan. The job must stand still until it has ended.
+func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	sc := &scan{cancel: cancel, done: make(chan struct{})}
+	s.scan = sc
+	go func() {
+		defer close(sc.done)
+		var tasks []pages.Task
+		if tasks, sc.err = s.tasks(); sc.err == nil {
+			sc.round, sc.err = m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Scan(ctx, tasks, sinks) })
+		}
+		if sc.err != nil {
+			failed(sc.err)
+		}
+	}()
+}
+
+// awaitScan waits for the scan, if one was begun.
+func (s *Source) awaitScan(ctx context.Context) (pages.Round, error) {
+	if s.scan == nil {
+		return pages.Round{}, nil
+	}
+	select {
+	case <-s.scan.done:
+		return s.scan.round, s.scan.err
+	case <-ctx.Done():
+		return pages.Round{}, context.Cause(ctx)
+	}
+}
+
+// endScan stops the scan. Lanes that take no more are cut: nobody waits for the job's
+// memory any longer, and the job must not stand still for it.
+func (s *Source) endScan() {
+	if s.scan == nil {
+		return
+	}
+	s.scan.cancel(errors.New("the scan of the frozen memory was given up"))
+	for _, lane := range s.memory.lanes {
+		if conn, ok := lane.(interface{ SetWriteDeadline(time.Time) error }); ok {
+			_ = conn.SetWriteDeadline(time.Now()) // one that is closed blocks nobody
+		}
+	}
+	<-s.scan.done
+	s.scan = nil
+}
+
+// Close stops what still goes on and gives back what the source remembers of the job's
+// memory. A second call changes nothing.
+func (s *Source) Close() error {
+	s.endScan()
+	if s.memory == nil {
+		return nil
+	}
+	err := s.memory.pages.Close()
+	s.memory = nil
+	return err
+}

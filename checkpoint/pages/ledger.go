@@ -1,0 +1,159 @@
+package pages
+
+import (
+	"errors"
+	"math/bits"
+	"unsafe"
+
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+const (
+	// chunkSize is the unit in which memory is bound to lanes, in bytes.
+	chunkSize  = 2 << 20
+	chunkPages = chunkSize / image.PageSize
+	// blockSlabs is how many slabs are mapped at once: 1 MiB.
+	blockSlabs = 128
+	// indexEntries is how many pages all lanes together find again by what they hold.
+	indexEntries = 1 << 20
+)
+
+// sum stands for what a page holds.
+type sum = xxh3.Uint128
+
+var (
+	unknown = sum{}      // the target does not have the page
+	zeros   = sum{Lo: 1} // every byte of it is zero
+)
+
+// slab is what the target has of 2 MiB of one process.
+type slab struct {
+	sums [chunkPages]sum
+	seen [chunkPages / 64]uint64 // pages that are known to be as they are in the frozen job
+	vpid image.VPID
+	base uint64 // address of the first page
+}
+
+func (s *slab) see(page int)      { s.seen[page/64] |= 1 << (page % 64) }
+func (s *slab) saw(page int) bool { return s.seen[page/64]>>(page%64)&1 == 1 }
+func (s *slab) place(page int) image.Place {
+	return image.Place{VPID: s.vpid, Addr: s.base + uint64(page)*image.PageSize}
+}
+
+type slabKey struct {
+	vpid image.VPID
+	base uint64
+}
+
+// ledger mirrors what the target has once it has read a lane as far as it is written.
+// It is for one goroutine. Its tables lie outside of Go's heap, which would double them:
+// 16 bytes for each page of the job.
+type ledger struct {
+	seed   uint64
+	blocks [][]slab
+	used   uint32 // slabs handed out, of all blocks
+	free   []uint32
+	slabs  map[slabKey]uint32
+	// index finds a page by its sum: number of slab × chunkPages + page + 1. Newer
+	// pages push out older ones. What it says holds only if that page's sum agrees.
+	index []uint32
+}
+
+func newLedger(seed uint64, lanes int) (*ledger, error) {
+	l := &ledger{seed: seed, slabs: map[slabKey]uint32{}}
+	entries := indexEntries >> bits.Len(uint(lanes-1))
+	mem, err := mapMemory(entries * 4)
+	if err != nil {
+		return nil, err
+	}
+	l.index = unsafe.Slice((*uint32)(unsafe.Pointer(&mem[0])), entries)
+	return l, nil
+}
+
+func mapMemory(size int) ([]byte, error) {
+	return unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+}
+
+func (l *ledger) close() error {
+	err := unix.MunmapPtr(unsafe.Pointer(&l.index[0]), uintptr(len(l.index)*4))
+	for _, b := range l.blocks {
+		err = errors.Join(err, unix.MunmapPtr(unsafe.Pointer(&b[0]), blockSlabs*unsafe.Sizeof(slab{})))
+	}
+	*l = ledger{}
+	return err
+}
+
+// sum is what a page is known by. Two pages that differ have different ones; a job that
+// wanted to find an exception would have to know the seed.
+func (l *ledger) sum(page []byte) sum {
+	s := xxh3.Hash128Seed(page, l.seed)
+	if s == unknown || s == zeros {
+		s.Hi = 1
+	}
+	return s
+}
+
+func (l *ledger) slab(number uint32) *slab { return &l.blocks[number/blockSlabs][number%blockSlabs] }
+
+// at returns the slab for the chunk at base, and its number.
+func (l *ledger) at(vpid image.VPID, base uint64) (*slab, uint32, error) {
+	key := slabKey{vpid, base}
+	if n, ok := l.slabs[key]; ok {
+		return l.slab(n), n, nil
+	}
+	n, err := l.spare()
+	if err != nil {
+		return nil, 0, err
+	}
+	l.slabs[key] = n
+	s := l.slab(n)
+	s.vpid, s.base = vpid, base
+	return s, n, nil
+}
+
+// spare returns the number of a slab that is not in use and empty.
+func (l *ledger) spare() (uint32, error) {
+	if n := len(l.free); n > 0 {
+		number := l.free[n-1]
+		l.free = l.free[:n-1]
+		*l.slab(number) = slab{}
+		return number, nil
+	}
+	if int(l.used) == len(l.blocks)*blockSlabs {
+		mem, err := mapMemory(blockSlabs * int(unsafe.Sizeof(slab{})))
+		if err != nil {
+			return 0, err
+		}
+		l.blocks = append(l.blocks, unsafe.Slice((*slab)(unsafe.Pointer(&mem[0])), blockSlabs))
+	}
+	l.used++
+	return l.used - 1, nil
+}
+
+// unsee makes every page unseen.
+func (l *ledger) unsee() {
+	for _, n := range l.slabs {
+		l.slab(n).seen = [chunkPages / 64]uint64{}
+	}
+}
+
+// set notes what the target has of a page from now on.
+func (l *ledger) set(number uint32, page int, sum sum) {
+	l.slab(number).sums[page] = sum
+	if sum != zeros && sum != unknown {
+		l.index[sum.Lo&uint64(len(l.index)-1)] = number*chunkPages + uint32(page) + 1
+	}
+}
+
+// find looks for a page that the target has and that is known by sum.
+func (l *ledger) find(sum sum) (image.Place, bool) {
+	entry := l.index[sum.Lo&uint64(len(l.index)-1)]
+	if entry == 0 {
+		return image.Place{}, false
+	}
+	s, page := l.slab((entry-1)/chunkPages), int((entry-1)%chunkPages)
+	return s.place(page), s.sums[page] == sum
+}

@@ -1,0 +1,134 @@
+package pages
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// Memory sends the memory of one job and knows what of it the target has. Its methods
+// are called one after the other, always with as many sinks.
+type Memory struct {
+	// Count, if not nil, is told of memory as it is looked at, in bytes, from several
+	// goroutines.
+	Count func(bytes int64)
+	// Hold makes Scan tell the target to forget pages that have changed instead of
+	// sending them. Residue then lists them.
+	Hold bool
+
+	lanes   []*lane
+	tracker tracker
+}
+
+// New returns a Memory that sends on the given number of lanes and of which nothing has
+// been sent. Close must be called.
+func New(lanes int) (*Memory, error) {
+	if lanes <= 0 {
+		return nil, errors.New("memory without a lane to send it on")
+	}
+	var seed [8]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return nil, err
+	}
+	m := &Memory{tracker: hashing{}}
+	for range lanes {
+		l, err := newLane(binary.LittleEndian.Uint64(seed[:]), lanes)
+		if err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+		m.lanes = append(m.lanes, l)
+	}
+	return m, nil
+}
+
+// Close gives the memory of the Memory back.
+func (m *Memory) Close() error {
+	var errs []error
+	for _, l := range m.lanes {
+		errs = append(errs, l.close())
+	}
+	m.lanes = nil
+	return errors.Join(errs...)
+}
+
+// Tracking is how changes are found: "soft-dirty" or "hash".
+func (m *Memory) Tracking() string { return m.tracker.name() }
+
+// Warm sends what the target lacks of the memory of processes that run. Whatever they do
+// meanwhile is no error: Scan and Rest have the last word.
+func (m *Memory) Warm(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
+	return m.pass(ctx, modeWarm, tasks, sinks, func(p *planner) error { return p.processes(tasks) })
+}
+
+// Scan is Warm for processes that stand still. Pages that it has seen are those that
+// Rest need not send. A page that cannot be read is left to Rest.
+func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
+	for _, l := range m.lanes {
+		l.ledger.unsee()
+	}
+	mode := modeScan
+	if m.Hold {
+		mode = modeHold
+	}
+	return m.pass(ctx, mode, tasks, sinks, func(p *planner) error { return p.processes(tasks) })
+}
+
+// Rest sends every page of the lazy regions that Scan has not seen and that the target
+// lacks. The processes stand still. A page that cannot be read is a [*ReadError].
+func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
+	return m.pass(ctx, modeRest, tasks, sinks, func(p *planner) error { return p.regions(tasks, regions) })
+}
+
+// pass has one worker for each lane do what the plan gives it. The first error, or the
+// end of ctx, stops all; pass returns when they have. A worker in WriteFrame is not
+// interrupted: who cancels ctx also makes the sinks fail.
+func (m *Memory) pass(ctx context.Context, mode mode, tasks []Task, sinks []Sink, plan func(*planner) error) (Round, error) {
+	if len(sinks) != len(m.lanes) {
+		return Round{}, fmt.Errorf("memory of %d lanes sent on %d", len(m.lanes), len(sinks))
+	}
+	start := time.Now()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	p := newPlanner(ctx, mode, len(m.lanes), m.tracker)
+	var done sync.WaitGroup
+	for i, l := range m.lanes {
+		l.begin(mode, sinks[i], m.Count)
+		done.Go(func() {
+			if err := l.work(ctx, p.work[i]); err != nil {
+				stop(err)
+			}
+		})
+	}
+	if err := errors.Join(plan(p), p.flush()); err != nil {
+		stop(err)
+	}
+	p.close()
+	done.Wait()
+	round := Round{Present: p.present}
+	for _, l := range m.lanes {
+		round.count(l.round)
+		round.Reading += l.round.Reading / time.Duration(len(m.lanes))
+		round.Writing += l.round.Writing / time.Duration(len(m.lanes))
+	}
+	round.Took = time.Since(start)
+	if err := context.Cause(ctx); err != nil {
+		return round, fmt.Errorf("send memory: %w", err)
+	}
+	return round, nil
+}
+
+// mode says what a pass is to do with a page.
+type mode int
+
+const (
+	modeWarm mode = iota // send it if the target lacks it
+	modeScan             // the same, and it is seen
+	modeHold             // have it forgotten if the target lacks it, otherwise it is seen
+	modeRest             // the same as modeScan, but what was seen already is done
+)

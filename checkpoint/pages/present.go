@@ -1,0 +1,153 @@
+package pages
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// The PAGEMAP_SCAN ioctl (Linux 6.7, include/uapi/linux/fs.h).
+const (
+	pagemapScan = 0xc0606610
+
+	pageIsFile      = 1 << 2
+	pageIsPresent   = 1 << 3
+	pageIsSwapped   = 1 << 4
+	pageIsPFNZero   = 1 << 5
+	pageIsSoftDirty = 1 << 7
+)
+
+// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
+const (
+	entryPresent   = 1 << 63
+	entrySwapped   = 1 << 62
+	entrySoftDirty = 1 << 55
+)
+
+// scanArgs is struct pm_scan_arg.
+type scanArgs struct {
+	size, flags, start, end, walkEnd, vec, vecLen, maxPages uint64
+	inverted, mask, anyOf, wanted                           uint64
+}
+
+// scanRegion is struct page_region.
+type scanRegion struct{ start, end, categories uint64 }
+
+// pagemap tells which pages of a process exist. Touching another one would make it, and
+// a job may have reserved far more than it uses.
+type pagemap struct {
+	file    *os.File
+	old     bool // no PAGEMAP_SCAN
+	regions []scanRegion
+	entries []byte
+}
+
+func openPagemap(pid int) (*pagemap, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+	if err != nil {
+		return nil, err
+	}
+	return &pagemap{file: f}, nil
+}
+
+func (p *pagemap) close() { _ = p.file.Close() } // opened for reading only
+
+// each calls fn for the pages in r that exist, in order, with whether they are soft-dirty.
+func (p *pagemap) each(r addrRange, fn func(found addrRange, dirty bool) error) error {
+	if !p.old {
+		err := p.scan(r, fn)
+		if !errors.Is(err, unix.ENOTTY) {
+			return err
+		}
+		p.old = true
+	}
+	return p.readEntries(r, fn)
+}
+
+// scan asks for what CRIU asks for (pmc_fill in its pagemap-cache.c).
+func (p *pagemap) scan(r addrRange, fn func(addrRange, bool) error) error {
+	if p.regions == nil {
+		p.regions = make([]scanRegion, 1024)
+	}
+	for r.start < r.end {
+		args := scanArgs{
+			size: uint64(unsafe.Sizeof(scanArgs{})), start: r.start, end: r.end,
+			vec: uint64(uintptr(unsafe.Pointer(&p.regions[0]))), vecLen: uint64(len(p.regions)),
+			inverted: pageIsPFNZero | pageIsFile, mask: pageIsPFNZero | pageIsFile,
+			anyOf: pageIsPresent | pageIsSwapped, wanted: pageIsPresent | pageIsSwapped | pageIsSoftDirty,
+		}
+		n, _, errno := unix.Syscall(unix.SYS_IOCTL, p.file.Fd(), pagemapScan, uintptr(unsafe.Pointer(&args)))
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return errno
+		}
+		for _, found := range p.regions[:n] {
+			if err := fn(addrRange{found.start, found.end}, found.categories&pageIsSoftDirty != 0); err != nil {
+				return err
+			}
+		}
+		if args.walkEnd <= r.start {
+			return fmt.Errorf("pagemap: no way beyond %#x", r.start)
+		}
+		r.start = args.walkEnd
+	}
+	return nil
+}
+
+// readEntries is scan for kernels without it. It also finds pages that are nothing but
+// the kernel's page of zeros.
+func (p *pagemap) readEntries(r addrRange, fn func(addrRange, bool) error) error {
+	const entry = 8
+	if p.entries == nil {
+		p.entries = make([]byte, 64<<10)
+	}
+	for r.start < r.end {
+		want := min(len(p.entries), int((r.end-r.start)/image.PageSize)*entry)
+		n, err := p.file.ReadAt(p.entries[:want], int64(r.start/image.PageSize)*entry)
+		if n -= n % entry; n == 0 {
+			if err == nil || err == io.EOF { // the process has no memory any more
+				err = unix.ESRCH
+			}
+			return err
+		}
+		if err := eachExisting(r.start, p.entries[:n], fn); err != nil {
+			return err
+		}
+		r.start += uint64(n/entry) * image.PageSize
+	}
+	return nil
+}
+
+// eachExisting joins the entries of pages from addr on that are alike.
+func eachExisting(addr uint64, entries []byte, fn func(addrRange, bool) error) error {
+	var run addrRange
+	dirty := false
+	for ; len(entries) > 0; entries, addr = entries[8:], addr+image.PageSize {
+		e := binary.LittleEndian.Uint64(entries)
+		if e&(entryPresent|entrySwapped) == 0 {
+			continue
+		}
+		if d := e&entrySoftDirty != 0; run.end != addr || d != dirty {
+			if run.end > run.start {
+				if err := fn(run, dirty); err != nil {
+					return err
+				}
+			}
+			run, dirty = addrRange{addr, addr}, d
+		}
+		run.end = addr + image.PageSize
+	}
+	if run.end > run.start {
+		return fn(run, dirty)
+	}
+	return nil
+}
