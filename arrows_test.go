@@ -37,6 +37,11 @@ var forbidden = []struct{ from, to, why string }{
 	{"agent/api", "agent", "callers must not link the agent"},
 	{"agent/api", "handoff", "callers must not link the agent"},
 	{"agent/api", "checkpoint", "callers must not link the agent"},
+	{"quantity", "", "it is a leaf: numbers in, words out"},
+	{"report", "cmd", "imports go downwards"},
+	{"report", "handoff", "it draws what a record says and asks nobody"},
+	{"report", "transport", "it draws what a record says and asks nobody"},
+	{"agent", "report", "an agent gives records, callers draw them"},
 	{"agent", "cmd", "imports go downwards"},
 	{"agent", "demo", "imports go downwards"},
 }

@@ -3,6 +3,7 @@
 //
 //	cmd/migrate     cobra commands: flags → options → one run function; exit codes
 //	demo            what `migrate demo` shows
+//	report          a move as one HTML file
 //	agent           the API, peers, moves, recovery: everything that one node does
 //	agent/api       what an agent and its callers agree on
 //	shim            a job's parent: starts or restores it, reaps it, fills its memory
@@ -19,6 +20,7 @@
 //	job             record, specification, store; job/durable: files that last
 //	namespaces      create, enter, inspect; mounts, network, cgroups
 //	thread          a thread that ends with what it ran
+//	quantity        sizes and durations as people read them
 //	timens, pidmap  clocks and pids across namespaces
 //
 // Imports go downwards only.

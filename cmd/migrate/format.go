@@ -10,33 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/quantity"
 )
 
-// size shows bytes in powers of 1024.
-func size(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, i := float64(n)/1024, 0
-	for v >= 1023.95 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[i])
-}
+func size(n int64) string { return quantity.Size(n) }
 
-// span shows how long something took: 212 ms, 3.1 s, 4m10s.
-func span(d time.Duration) string {
-	switch {
-	case d < 9500*time.Microsecond:
-		return fmt.Sprintf("%.1f ms", float64(d)/1e6)
-	case d < 999500*time.Microsecond:
-		return fmt.Sprintf("%.0f ms", float64(d)/1e6)
-	case d < time.Minute:
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	}
-	return d.Round(time.Second).String()
-}
+func span(d time.Duration) string { return quantity.Span(d) }
 
 // age shows the time since t by its largest unit.
 func age(now, t time.Time) string {

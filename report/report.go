@@ -1,0 +1,68 @@
+package report
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/quantity"
+)
+
+//go:embed page.html
+var page string
+
+// Write writes the report of one move: a whole HTML page. made is the time that it
+// bears.
+func Write(w io.Writer, r api.MoveRecord, made time.Time) error {
+	t, err := template.New("report").Funcs(template.FuncMap{
+		"size": quantity.Size,
+		"span": quantity.Span,
+		"rate": func(v float64) string { return quantity.Size(int64(v)) + "/s" },
+		"at":   func(t time.Time) string { return t.Format("2006-01-02 15:04:05.000 -07:00") },
+		"after": func(t time.Time) string {
+			return fmt.Sprintf("%.3f s", t.Sub(r.Began).Seconds())
+		},
+		"still": func(t time.Time) bool { return still(r, t) },
+	}).Parse(page)
+	if err != nil {
+		return err
+	}
+	var whole strings.Builder
+	err = t.Execute(&whole, struct {
+		api.MoveRecord
+		Made    time.Time
+		Facts   []fact
+		Figures []figure
+	}{r, made, facts(r), figures(r)})
+	if err != nil {
+		return fmt.Errorf("report of move %s: %w", r.Move, err)
+	}
+	_, err = io.WriteString(w, whole.String())
+	return err
+}
+
+// fact is a number at the head of the page.
+type fact struct{ Name, Value string }
+
+func facts(r api.MoveRecord) []fact {
+	var all []fact
+	add := func(is bool, name, value string) {
+		if is {
+			all = append(all, fact{name, value})
+		}
+	}
+	add(r.StoodStill > 0, "stood still", quantity.Span(r.StoodStill))
+	add(r.Took > 0, "whole move", quantity.Span(r.Took))
+	add(r.Memory > 0, "memory of the job", quantity.Size(r.Memory))
+	add(r.Sent > 0, "on the wire", quantity.Size(r.Sent))
+	add(r.Mode != "", "mode", string(r.Mode))
+	add(len(r.Rounds) > 0, "warm-up rounds", fmt.Sprint(len(r.Rounds)))
+	add(r.Residue > 0, "residue", quantity.Size(r.Residue))
+	add(r.Pulled > 0, "pulled after the commit", quantity.Size(r.Pulled))
+	add(r.Lanes > 0, "connections", fmt.Sprint(r.Lanes))
+	return all
+}
