@@ -53,7 +53,7 @@ func (l *Lab) tryKVM(ctx context.Context) error {
 		return err
 	}
 	defer m.PowerOff()
-	return m.boot(ctx, true)
+	return m.boot(ctx, true, m.enter)
 }
 
 func kernelRelease() (string, error) {

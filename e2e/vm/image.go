@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -69,11 +71,11 @@ func (im Image) findQEMU(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: it has no QEMU, and the system has none", ErrNoImage)
 	}
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	out, err := Image{qemu: path}.version(ctx)
 	if err != nil {
-		return "", fmt.Errorf("%s --version: %w", path, err)
+		return "", err
 	}
-	_, version, _ := strings.Cut(string(out), "version ")
+	_, version, _ := strings.Cut(out, "version ")
 	major, _, _ := strings.Cut(version, ".")
 	if n, err := strconv.Atoi(major); err != nil || n < oldestQEMU {
 		return "", fmt.Errorf("%w: it has no QEMU, and the system's is %s", ErrNoImage, version)
@@ -81,27 +83,43 @@ func (im Image) findQEMU(ctx context.Context) (string, error) {
 	return path, nil
 }
 
+// version is the whole version of QEMU.
+func (im Image) version(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, im.qemu, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --version: %w", im.qemu, err)
+	}
+	return string(out), nil
+}
+
+func (im Image) snapshots() string         { return filepath.Join(im.dir, "snapshots") }
 func (im Image) kernel(name string) string { return filepath.Join(im.dir, "kernel", name, "vmlinuz") }
 func (im Image) disk() string              { return filepath.Join(im.dir, "root.img") }
 
-// ramDisk writes the first RAM disk for a kernel: our agent and the disk's driver.
+// ramDisk writes the first RAM disk for a kernel: our agent and the modules that it
+// loads, the disk's driver last.
 func (im Image) ramDisk(kernel, agent, path string) error {
-	program, err := os.ReadFile(agent)
+	const dir, regular = 0o040755, 0o100755
+	entries := []entry{{"dev", dir, nil}, {"proc", dir, nil}, {"sys", dir, nil}, {"disk", dir, nil}, {"early", dir, nil}}
+	from := filepath.Join(im.dir, "kernel", kernel)
+	modules, err := filepath.Glob(filepath.Join(from, "early", "*.ko"))
 	if err != nil {
 		return err
 	}
-	driver, err := os.ReadFile(filepath.Join(im.dir, "kernel", kernel, "virtio_blk.ko"))
-	if err != nil {
-		return err
+	files := map[string]string{"guest": agent, "virtio_blk.ko": filepath.Join(from, "virtio_blk.ko")}
+	for _, module := range modules {
+		files["early/"+filepath.Base(module)] = module
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		data, err := os.ReadFile(files[name])
+		if err != nil {
+			return err
+		}
+		entries = append(entries, entry{name, regular, data})
 	}
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	const dir, regular = 0o040755, 0o100755
-	err = writeRAMDisk(f, []entry{
-		{"dev", dir, nil}, {"proc", dir, nil}, {"sys", dir, nil}, {"disk", dir, nil},
-		{"guest", regular, program}, {"virtio_blk.ko", regular, driver},
-	})
-	return errors.Join(err, f.Close())
+	return errors.Join(writeRAMDisk(f, entries), f.Close())
 }

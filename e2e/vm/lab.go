@@ -22,8 +22,10 @@ type Lab struct {
 	kvm      bool
 	say      func(format string, args ...any)
 	lock     *os.File
+	mu       sync.Mutex
 	machines []*Machine
-	disks    sync.Mutex // RAM disks are made by whoever needs one first
+	disks    sync.Mutex // RAM disks are made by whoever needs one first,
+	making   sync.Mutex // and snapshots
 }
 
 // NewLab makes one. Say is told what a person might want to know, such as a boot
@@ -57,7 +59,7 @@ func (l *Lab) buildAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", l.agent(), "./e2e/vm/guest")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", l.agent(), "./e2e/vm/guest")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
@@ -96,9 +98,19 @@ func (l *Lab) Machine(ctx context.Context, name string, number int) (*Machine, e
 	if text, err := cp.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %s", cp, err, text)
 	}
-	l.machines = append(l.machines, m)
+	l.add(m)
 	return m, nil
 }
+
+func (l *Lab) add(m *Machine) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.machines = append(l.machines, m)
+}
+
+// older is by how much the second machine's uptime exceeds the first one's, where
+// the emulation lets us choose it.
+const older = 5 * time.Hour
 
 // Pair makes two machines, a and b, and starts both.
 func (l *Lab) Pair(ctx context.Context) (a, b *Machine, err error) {
@@ -108,6 +120,7 @@ func (l *Lab) Pair(ctx context.Context) (a, b *Machine, err error) {
 	if b, err = l.Machine(ctx, "b", 2); err != nil {
 		return nil, nil, err
 	}
+	b.Older = older
 	return a, b, Start(ctx, a, b)
 }
 

@@ -1,11 +1,14 @@
 package vm
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +19,9 @@ import (
 type Machine struct {
 	Name   string
 	Kernel string // KernelStable or KernelTesting, for the next start
+	// Older is what MONOTONIC and BOOTTIME begin with at the next start, as if it had
+	// been up for so long. With KVM they begin with 0.
+	Older time.Duration
 
 	number  int
 	lab     *Lab
@@ -23,11 +29,14 @@ type Machine struct {
 	opts    Options
 	process *process
 	monitor *monitor
+	console net.Conn
 	guest   *guest
+	hz      int64 // of its time stamp counter, known when it has booted
 }
 
-// bootLimit is generous: under TCG a boot takes 5 s on an idle core.
-const bootLimit = 60 * time.Second
+// bootLimit is for a host with much else to do; an idle one boots in seconds. A kernel that panics or
+// a QEMU that ends is noticed at once.
+const bootLimit = 5 * time.Minute
 
 func (m *Machine) disk() string { return filepath.Join(m.dir, "disk.img") }
 
@@ -36,18 +45,53 @@ func (m *Machine) IP() string { return fmt.Sprintf("10.77.0.%d", m.number) }
 
 func (m *Machine) mac() string { return fmt.Sprintf("52:54:00:77:00:%02x", m.number) }
 
-// Start switches it on and returns when the agent in it answers. A boot that fails
-// is tried once more, and that is said.
+// Start switches it on and returns when the agent in it answers. What fails is tried
+// once more, and that is said.
 func (m *Machine) Start(ctx context.Context) error {
-	err := m.boot(ctx, m.lab.kvm)
+	err := m.start(ctx)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	m.lab.say("boot of machine %s failed, trying once more: %v\n%s", m.Name, err, tail(m.SerialLog()))
-	return m.boot(ctx, m.lab.kvm)
+	m.lab.say("start of machine %s failed, trying once more: %v\n%s", m.Name, err, tail(m.SerialLog()))
+	return errors.Join(m.lab.forget(m.Kernel), m.start(ctx))
 }
 
-func (m *Machine) boot(ctx context.Context, kvm bool) error {
+// start boots a kernel, or goes on with a snapshot of one that has booted.
+func (m *Machine) start(ctx context.Context) error {
+	if m.lab.kvm {
+		return m.boot(ctx, true, m.enter)
+	}
+	s, err := m.lab.snapshot(ctx, m.Kernel)
+	if err != nil {
+		return fmt.Errorf("snapshot of a booted kernel: %w", err)
+	}
+	if err := m.prepare(false); err != nil {
+		return err
+	}
+	m.opts.Incoming = filepath.Join(m.dir, "state")
+	if err := s.copyOlder(m.opts.Incoming, m.Older); err != nil {
+		return err
+	}
+	return errors.Join(m.run(ctx, m.goOn), os.Remove(m.opts.Incoming))
+}
+
+// boot starts the kernel; as soon as that has booted, then is called.
+func (m *Machine) boot(ctx context.Context, kvm bool, then func(context.Context) error) error {
+	if err := m.prepare(kvm); err != nil {
+		return err
+	}
+	return m.run(ctx, func(ctx context.Context) error {
+		hz, err := m.awaitBooted(ctx)
+		if err != nil {
+			return err
+		}
+		m.hz = hz
+		return then(ctx)
+	})
+}
+
+// prepare makes the options of a machine that starts from nothing.
+func (m *Machine) prepare(kvm bool) error {
 	m.PowerOff()
 	ramDisk, err := m.lab.ramDisk(m.Kernel)
 	if err != nil {
@@ -60,21 +104,19 @@ func (m *Machine) boot(ctx context.Context, kvm bool) error {
 	if m.opts.Segment, err = m.lab.Segment.Plug(m.Name); err != nil {
 		return err
 	}
-	if m.opts.AgentPort, err = freePort(); err != nil {
-		return err
-	}
-	return m.run(ctx)
+	m.opts.AgentPort, err = freePort()
+	return err
 }
 
-// run starts QEMU with the options as they are.
-func (m *Machine) run(ctx context.Context) error {
+// run starts QEMU with the options as they are, and then does what is to be done.
+func (m *Machine) run(ctx context.Context, then func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, bootLimit, fmt.Errorf("machine %s was not ready after %v", m.Name, bootLimit))
 	defer cancel()
 	line := m.opts.CommandLine()
 	if err := os.WriteFile(filepath.Join(m.dir, "command"), []byte(strings.Join(line, " ")+"\n"), 0o644); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(m.opts.monitor()); err != nil {
+	if err := errors.Join(os.RemoveAll(m.opts.monitor()), os.RemoveAll(m.opts.console())); err != nil {
 		return err
 	}
 	var err error
@@ -83,7 +125,9 @@ func (m *Machine) run(ctx context.Context) error {
 	}
 	m.guest = newGuest(m.opts.AgentPort)
 	if m.monitor, err = dialMonitor(ctx, m.opts.monitor(), m.process.alive); err == nil {
-		err = m.settle(ctx)
+		if m.console, err = net.Dial("unix", m.opts.console()); err == nil {
+			err = then(ctx)
+		}
 	}
 	if err != nil {
 		m.PowerOff()
@@ -92,16 +136,39 @@ func (m *Machine) run(ctx context.Context) error {
 	return nil
 }
 
-// settle waits for the agent and tells it who it is.
-func (m *Machine) settle(ctx context.Context) error {
-	if m.opts.Incoming != "" {
-		if err := m.monitor.await(ctx, "query-migrate", "completed"); err != nil {
-			return err
+// awaitBooted reads the console until the guest says that the kernel has booted, and
+// returns the frequency of its time stamp counter.
+func (m *Machine) awaitBooted(ctx context.Context) (hz int64, err error) {
+	stop := context.AfterFunc(ctx, func() { _ = m.console.SetReadDeadline(time.Now()) })
+	defer stop()
+	for r := bufio.NewReader(m.console); ; {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return 0, errors.Join(fmt.Errorf("the kernel has not booted: %w", err), m.process.alive(), context.Cause(ctx))
 		}
-		if err := m.Resume(ctx); err != nil {
-			return err
+		if _, value, found := strings.Cut(line, api.Booted); found {
+			return strconv.ParseInt(strings.TrimSpace(value), 10, 64)
 		}
 	}
+}
+
+// goOn is what a machine begins with that comes out of a snapshot.
+func (m *Machine) goOn(ctx context.Context) error {
+	if err := m.monitor.await(ctx, "query-migrate", "completed"); err != nil {
+		return err
+	}
+	if err := m.Resume(ctx); err != nil {
+		return err
+	}
+	return m.enter(ctx)
+}
+
+// enter has the guest go on to its disk, waits for the agent, and tells it who it is.
+func (m *Machine) enter(ctx context.Context) error {
+	if _, err := m.console.Write([]byte(api.Go)); err != nil {
+		return err
+	}
+	_ = m.console.Close() // the log goes on
 	if err := m.guest.awaitReady(ctx, m.process.alive); err != nil {
 		return err
 	}
@@ -119,14 +186,14 @@ func (m *Machine) PowerOff() {
 	if m.monitor != nil {
 		_ = m.monitor.conn.Close() // its QEMU is gone
 	}
+	if m.console != nil {
+		_ = m.console.Close() // closed already, as a rule
+	}
 	if m.guest != nil {
 		m.guest.close()
 	}
-	m.process, m.monitor, m.guest = nil, nil, nil
+	m.process, m.monitor, m.console, m.guest = nil, nil, nil, nil
 }
-
-// Reset is the button: the power goes off and on.
-func (m *Machine) Reset(ctx context.Context) error { return m.Start(ctx) }
 
 // Pause stops the processor between two instructions, Resume lets it go on. The
 // guest's clocks do not see it, except by comparison with others.

@@ -104,10 +104,6 @@ type cluster struct {
 	t *testing.T
 }
 
-// older is by how much the second machine's uptime exceeds the first one's, where
-// the emulation lets us choose it.
-const older = 5 * time.Hour
-
 // newCluster makes one that is closed with the test.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
@@ -144,15 +140,10 @@ func makeCluster(t *testing.T) *cluster {
 	l := openLab(t)
 	began := time.Now()
 	p := programs(t, l)
-	c, err := NewCluster(t.Context(), l, p, func(n *Node) error {
-		if err := n.Put(t.Context(), filepath.Join(l.Dir, "echo"), echo, 0o755); err != nil {
-			return err
-		}
-		if n.Name == "b" && !n.opts.KVM {
-			return n.Age(t.Context(), older)
-		}
-		return nil
-	})
+	c, err := NewCluster(t.Context(), l, p)
+	if err == nil {
+		err = c.each(func(n *Node) error { return n.Put(t.Context(), filepath.Join(l.Dir, "echo"), echo, 0o755) })
+	}
 	if err != nil {
 		if _, errs := l.Collect(context.Background(), evidenceDir(t)); errs != nil {
 			t.Log(errs)

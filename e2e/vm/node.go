@@ -45,8 +45,7 @@ type Cluster struct {
 type Programs struct{ Migrate, Oracle string }
 
 // NewCluster starts a pair of machines, installs the programs and starts the agents.
-// Before is called for each node that is up, before its agent starts; it may be nil.
-func NewCluster(ctx context.Context, l *Lab, p Programs, before func(*Node) error) (*Cluster, error) {
+func NewCluster(ctx context.Context, l *Lab, p Programs) (*Cluster, error) {
 	a, b, err := l.Pair(ctx)
 	if err != nil {
 		return nil, err
@@ -60,11 +59,6 @@ func NewCluster(ctx context.Context, l *Lab, p Programs, before func(*Node) erro
 	err = c.each(func(n *Node) error {
 		if err := n.install(ctx, p, ca); err != nil {
 			return err
-		}
-		if before != nil {
-			if err := before(n); err != nil {
-				return err
-			}
 		}
 		return n.StartAgent(ctx)
 	})

@@ -22,14 +22,15 @@ type Options struct {
 	AgentPort int    // on 127.0.0.1, leads to the agent in the guest
 	MAC       string // of the interface on the segment
 	Segment   string // unix socket of the segment's port
-	Incoming  string // file with the state of a machine to go on with, see Machine.Age
+	Incoming  string // file with the state of a machine to go on with, see Snapshot
 }
 
-func (o Options) monitor() string { return filepath.Join(o.Dir, "qmp") }
-func (o Options) serial() string  { return filepath.Join(o.Dir, "serial.log") }
+func (o Options) monitor() string   { return filepath.Join(o.Dir, "qmp") }
+func (o Options) console() string   { return filepath.Join(o.Dir, "console") }
+func (o Options) serialLog() string { return filepath.Join(o.Dir, "serial.log") }
 
 // kernelLine turns off what costs time under TCG. A panic ends QEMU. The kernel
-// trusts the time stamp counter, which Age makes jump.
+// trusts the time stamp counter, which jumps where a snapshot is used.
 const kernelLine = "console=ttyS0 quiet mitigations=off panic=-1 tsc=reliable random.trust_cpu=on rdinit=/guest"
 
 // CommandLine is the one that starts the machine. It depends on nothing but the
@@ -49,7 +50,7 @@ func (o Options) CommandLine() []string {
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file="+o.Disk,
 		"-device", "virtio-blk-pci,drive=disk",
 		"-device", "virtio-rng-pci",
-		"-chardev", "file,id=serial,append=on,path="+o.serial(), "-serial", "chardev:serial",
+		"-chardev", "socket,id=serial,server=on,wait=off,path="+o.console()+",logfile="+o.serialLog()+",logappend=on", "-serial", "chardev:serial",
 		"-qmp", "unix:"+o.monitor()+",server=on,wait=off",
 		"-netdev", fmt.Sprintf("user,id=way,restrict=on,hostfwd=tcp:127.0.0.1:%d-:%d", o.AgentPort, api.Port),
 		"-device", "virtio-net-pci,netdev=way,romfile=")

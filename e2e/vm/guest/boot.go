@@ -3,14 +3,19 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
 )
 
 type mount struct {
@@ -19,22 +24,72 @@ type mount struct {
 	data                 string
 }
 
-// early makes the disk appear: its driver is a module that lies beside us.
+// early is all that can be done before the disk is touched. The modules lie beside us,
+// in the order of their names.
 func early() error {
 	for _, m := range []mount{{"dev", "/dev", "devtmpfs", 0, ""}, {"proc", "/proc", "proc", 0, ""}, {"sys", "/sys", "sysfs", 0, ""}} {
 		if err := m.do(); err != nil {
 			return err
 		}
 	}
-	f, err := os.Open("/virtio_blk.ko")
+	modules, err := filepath.Glob("/early/*.ko")
+	if err != nil {
+		return err
+	}
+	for _, path := range modules {
+		if err := load(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func load(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil {
-		return fmt.Errorf("load virtio_blk: %w", err)
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.ENODEV) { // a driver for what this processor lacks
+		return fmt.Errorf("load %s: %w", path, err)
 	}
-	return mountDisk("/dev/vda", "/disk", 5*time.Second)
+	return nil
+}
+
+// await says on the console that the kernel has booted and waits for a line there. In
+// between the machine may have been saved, and this may be a copy of it.
+func await() error {
+	hz, err := counterFrequency()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s%d\n", api.Booted, hz)
+	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
+	return err
+}
+
+// counterFrequency is what the kernel has measured for the time stamp counter, in Hz.
+func counterFrequency() (int64, error) {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(text), "cpu MHz")
+	_, after, _ = strings.Cut(after, ":")
+	value, _, _ := strings.Cut(after, "\n")
+	mhz, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	if err != nil {
+		return 0, fmt.Errorf("frequency of the counter: %w", err)
+	}
+	return int64(mhz * 1e6), nil
+}
+
+// disk makes the disk appear.
+func disk() error {
+	if err := load("/virtio_blk.ko"); err != nil {
+		return err
+	}
+	return mountDisk("/dev/vda", "/disk", time.Minute)
 }
 
 func mountDisk(device, at string, most time.Duration) error {
@@ -104,21 +159,17 @@ func (m mount) do() error {
 	return nil
 }
 
-// modules that a node needs and that nothing loads by itself in time. CRIU has
-// modprobe load more.
-var modules = strings.Fields("virtio_net veth bridge tun unix_diag tcp_diag udp_diag raw_diag inet_diag af_packet_diag netlink_diag nf_tables")
+// links opens eth0, the way to the tests. The segment comes with the configuration:
+// machines out of one snapshot have the same hardware address until then.
+func links() error { return batch("link set lo up", "addr add 10.0.2.15/24 dev eth0", "link set eth0 up") }
 
-// links brings the network up: eth0 is the way to the tests, eth1 the segment.
-func links() error {
-	if err := run("modprobe", append([]string{"-a"}, modules...)...); err != nil {
-		return err
-	}
+// segment brings up eth1 as a port of a bridge that has the address.
+func segment(mac, address string) error {
 	return batch(
-		"link set lo up",
-		"addr add 10.0.2.15/24 dev eth0",
-		"link set eth0 up",
-		"link add br0 type bridge",
+		"link set eth1 address "+mac,
+		"link add br0 address "+mac+" type bridge",
 		"link set eth1 master br0",
+		"addr add "+address+" dev br0",
 		"link set eth1 up",
 		"link set br0 up")
 }
@@ -127,12 +178,6 @@ func links() error {
 func batch(lines ...string) error {
 	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
-	return finish(cmd)
-}
-
-func run(name string, args ...string) error { return finish(exec.Command(name, args...)) }
-
-func finish(cmd *exec.Cmd) error {
 	cmd.Env = environment(nil)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", cmd, err, text)

@@ -15,8 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
 )
 
-// configure gives the guest what tells it from others. Doing it twice is doing it
-// once.
+// configure gives the guest what tells it from others.
 func configure(r *http.Request) error {
 	var c api.Configuration
 	if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
@@ -28,7 +27,7 @@ func configure(r *http.Request) error {
 		unix.Settimeofday(&tv),
 		unix.Sethostname([]byte(c.Hostname)),
 		os.WriteFile("/etc/hostname", []byte(c.Hostname+"\n"), 0o644),
-		batch("link set eth1 address "+c.MAC, "link set br0 address "+c.MAC, "addr replace "+c.Address+" dev br0"))
+		segment(c.MAC, c.Address))
 }
 
 // addEntropy mixes the seed in and makes the generator use it at once; see

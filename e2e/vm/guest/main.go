@@ -39,7 +39,7 @@ func boot() error {
 	if err := os.Setenv("PATH", searchPath); err != nil { // programs are looked up in it, too
 		return err
 	}
-	for _, step := range []func() error{early, switchRoot, mounts, links} {
+	for _, step := range []func() error{early, await, disk, switchRoot, mounts, links} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -46,7 +46,7 @@ func start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c, err := vm.NewCluster(ctx, lab, p, nil)
+	c, err := vm.NewCluster(ctx, lab, p)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,14 @@ package api
 
 import "time"
 
+// Booted begins the line on the console that says that the kernel has booted; the
+// frequency of the time stamp counter follows, in Hz. The guest then waits for [Go]
+// there before it touches its disk.
+const (
+	Booted = "guest: booted, counter at "
+	Go     = "go\n"
+)
+
 // Port is where the agent listens in the guest.
 const Port = 1
 
