@@ -12,7 +12,7 @@ import (
 )
 
 func TestLimitsMoveWithAJobOnPureCgroup2(t *testing.T) {
-	c := sharedCluster(t)
+	c := newCluster(t)
 	c.sh(c.A, "test -f /sys/fs/cgroup/cgroup.controllers && ! grep -q ' cgroup ' /proc/mounts")
 	j := c.oracle(c.A, root, []string{"--memory", "200M", "--cpus", "0.75", "--pids-limit", "60"}, "--mem", "8", "--check", "8", "--tree", "2")
 	c.limited(c.A, j)

@@ -28,11 +28,11 @@ func newGuest(port int) *guest {
 
 func (g *guest) close() { g.client.CloseIdleConnections() }
 
-// awaitReady asks again and again. Each try is short, because QEMU accepts before
-// the guest listens.
+// awaitReady asks again and again. The first tries are short, because QEMU accepts
+// before the guest listens; then it may be the host that is slow.
 func (g *guest) awaitReady(ctx context.Context, alive func() error) error {
-	for {
-		try, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
+	for patience := 250 * time.Millisecond; ; patience += patience / 4 {
+		try, cancel := context.WithTimeout(ctx, patience)
 		resp, err := g.do(try, "GET", "/ready", nil)
 		if err == nil {
 			err = resp.Body.Close()

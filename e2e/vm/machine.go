@@ -34,8 +34,8 @@ type Machine struct {
 	hz      int64 // of its time stamp counter, known when it has booted
 }
 
-// bootLimit is for a host with much else to do; an idle one boots in seconds. A kernel that panics or
-// a QEMU that ends is noticed at once.
+// bootLimit is for a host with much else to do; on an idle one a boot takes seconds. A
+// kernel that panics and a QEMU that ends are noticed at once.
 const bootLimit = 5 * time.Minute
 
 func (m *Machine) disk() string { return filepath.Join(m.dir, "disk.img") }

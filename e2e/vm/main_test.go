@@ -104,22 +104,11 @@ type cluster struct {
 	t *testing.T
 }
 
-// newCluster makes one that is closed with the test.
-func newCluster(t *testing.T) *cluster {
-	t.Helper()
-	c := makeCluster(t)
-	t.Cleanup(func() {
-		c.report(t)
-		closeLab(t, c.A.lab)
-	})
-	return c
-}
-
-// common is a cluster that tests use in turn which leave it as it was.
+// common is the cluster that the tests use in turn and leave as it was.
 var common *cluster
 
-// sharedCluster hands it out; a test that fails takes it down with itself.
-func sharedCluster(t *testing.T) *cluster {
+// newCluster hands it out; a test that fails takes it down with itself.
+func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	if common == nil {
 		common = makeCluster(t)
@@ -180,7 +169,7 @@ func (c *cluster) report(t *testing.T) {
 	if !t.Failed() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	files, err := c.A.lab.Collect(ctx, evidenceDir(t))
 	if err != nil {

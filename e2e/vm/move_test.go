@@ -9,7 +9,7 @@ import (
 var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "2", "--sysv", "--mqueue", "--locks", "--deleted"}
 
 func TestAJobMovesBetweenMachinesAndBackAndDoesNotNotice(t *testing.T) {
-	c := sharedCluster(t)
+	c := newCluster(t)
 	here, there := c.A, c.B
 	j := c.oracle(here, root, []string{"--hostname", "the-same"}, everything...)
 	before := j.judge(here)

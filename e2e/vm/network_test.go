@@ -15,7 +15,7 @@ const outside = `ip netns add outside && ip link add toward type veth peer name 
 ip link set toward master br0 up && ip -n outside addr add 10.77.0.50/24 dev eth0 && ip -n outside link set eth0 up && ip -n outside link set lo up`
 
 func TestConnectionsFromAndToTheOutsideGoOnOverMoves(t *testing.T) {
-	c := sharedCluster(t)
+	c := newCluster(t)
 	c.sh(c.A, outside)
 	t.Cleanup(func() { c.sh(c.A, "ip netns del outside") })
 	server := c.outside("serve", "10.77.0.50:5000")
@@ -77,7 +77,7 @@ func (c *cluster) counts(who string, more int, read func() string) {
 		return len(lines) - 1
 	}
 	first := length()
-	c.eventually(limit, func() error {
+	c.eventually(func() error {
 		if now := length(); now < first+more {
 			return fmt.Errorf("%s got from block %d to %d only", who, first, now)
 		}

@@ -140,7 +140,7 @@ func (n *Node) StartAgent(ctx context.Context) error {
 
 func (n *Node) awaitAgent(ctx context.Context, pid int) error {
 	var err error
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 		var r Result
 		if r, err = n.Run(ctx, api.Command{Args: []string{Migrate, "ps"}}); err == nil && r.Code == 0 {
 			return nil

@@ -1,20 +1,18 @@
 package vm
 
 import (
+	"context"
 	"strings"
 	"testing"
 )
 
 func TestAJobGoesOnUnderAnotherKernelAndANewerCRIU(t *testing.T) {
 	c := newCluster(t)
+	defer c.upgrade(KernelStable, CRIU41)
 	j := c.oracle(c.A, root, nil, "--mem", "16", "--check", "8", "--tree", "2", "--sysv")
 	c.must(c.A, root, "checkpoint", j.id, "/var/saved")
 	before := strings.TrimSpace(c.sh(c.A, "sync; uname -r"))
-	c.A.PowerOff()
-	c.A.Kernel, c.A.CRIU = KernelTesting, CRIU42
-	if err := c.A.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	c.upgrade(KernelTesting, CRIU42)
 	if now := strings.TrimSpace(c.sh(c.A, "uname -r")); now == before {
 		t.Fatalf("the kernel is %s before and after", now)
 	} else {
@@ -26,8 +24,18 @@ func TestAJobGoesOnUnderAnotherKernelAndANewerCRIU(t *testing.T) {
 	j.finish(c.A)
 }
 
+// upgrade starts the first machine again with other versions.
+func (c *cluster) upgrade(kernel, criu string) {
+	c.t.Helper()
+	c.A.PowerOff()
+	c.A.Kernel, c.A.CRIU = kernel, criu
+	if err := c.A.Restart(context.WithoutCancel(c.t.Context())); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 func TestAJobMovesToANewerCRIUAndNotToAnOlderOne(t *testing.T) {
-	c := sharedCluster(t)
+	c := newCluster(t)
 	old := c.useCRIU(c.B, CRIU42)
 	defer func() { c.useCRIU(c.B, old) }()
 	j := c.oracle(c.A, root, nil, "--mem", "8", "--check", "8")

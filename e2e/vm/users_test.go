@@ -7,7 +7,7 @@ import (
 )
 
 func TestPlainUsersJobsMoveAndAreNobodyElses(t *testing.T) {
-	c := sharedCluster(t)
+	c := newCluster(t)
 	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
 		c.run(name, func(t *testing.T) {
 			j := c.oracle(c.A, ada, flags, "--mem", "8", "--check", "8", "--sysv")

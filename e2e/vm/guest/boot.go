@@ -161,7 +161,9 @@ func (m mount) do() error {
 
 // links opens eth0, the way to the tests. The segment comes with the configuration:
 // machines out of one snapshot have the same hardware address until then.
-func links() error { return batch("link set lo up", "addr add 10.0.2.15/24 dev eth0", "link set eth0 up") }
+func links() error {
+	return batch("link set lo up", "addr add 10.0.2.15/24 dev eth0", "link set eth0 up")
+}
 
 // segment brings up eth1 as a port of a bridge that has the address.
 func segment(mac, address string) error {
