@@ -3,7 +3,6 @@ package vm
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,17 +45,17 @@ func (c *cluster) limited(n *Node, j *job) {
 			c.t.Errorf("%s of the job on %s is %q, want %q", file, n.Name, got, want)
 		}
 	}
-	inside := strings.Fields(c.sh(n, "cat "+filepath.Join(v.CgroupDir, "cgroup.procs")))
 	namespace := strings.TrimSpace(c.sh(n, fmt.Sprintf("readlink /proc/%d/ns/pid", v.Init)))
-	// Children of a moment come and go between the two looks.
-	for _, pid := range strings.Fields(c.sh(n, "for p in /proc/[0-9]*; do [ \"$(readlink $p/ns/pid)\" = '"+namespace+"' ] && echo ${p#/proc/}; done; true")) {
-		group, err := runAs(c, n, root, "cat /proc/"+pid+"/cgroup")
-		if !slices.Contains(inside, pid) && err == nil && !strings.Contains(group, j.id) {
-			c.t.Errorf("process %s of the job is outside of its cgroup on %s: %s", pid, n.Name, group)
+	// Children of a moment are gone before they are looked at.
+	tasks := strings.Split(strings.TrimSpace(c.sh(n, "find /proc -mindepth 3 -maxdepth 3 -path '/proc/[0-9]*/ns/pid' -lname '"+
+		strings.NewReplacer("[", "\\[", "]", "\\]").Replace(namespace)+"' 2>/dev/null | cut -d / -f 3 | sed 's,.*,/proc/&/cgroup,' | xargs grep -s . ; true")), "\n")
+	for _, task := range tasks {
+		if !strings.Contains(task, j.id) {
+			c.t.Errorf("a process of the job is outside of its cgroup on %s: %s", n.Name, task)
 		}
 	}
-	if len(inside) < 3 {
-		c.t.Errorf("the cgroup of the job holds %v", inside)
+	if len(tasks) < 3 {
+		c.t.Errorf("the job's processes are %q", tasks)
 	}
 }
 

@@ -25,17 +25,27 @@
 // # Emulation
 //
 // Where a boot with KVM succeeds it is used; that is tried once and remembered beside
-// the image. Otherwise QEMU emulates the processor (TCG): a boot takes 5 s, a move of
-// a small job 3 s, and everything that a test waits for may take long. So nothing here
-// measures time; [bootLimit] and the limits of the tests are generous, and a boot that
-// failed is tried once more, which is said.
+// the image. Otherwise QEMU emulates the processor (TCG): a move of a small job takes
+// 3 s, and everything that a test waits for may take long. So nothing here measures
+// time, limits are for what hangs, and tests give up when nothing changes any more.
+//
+// A boot under TCG takes 5 s and more. Most of that is the same each time, so it is
+// done once and saved beside the image ([Snapshot]):
+//
+//	kernel boots ─► modules ─► "booted" ─┬─► disk ─► network ─► agent answers
+//	                                     │
+//	              saved here; every machine starts from here, with a disk of its own
+//
+// Nothing of a disk is in a snapshot, so a machine that lost power comes up from it as
+// from a boot: its file system is mounted anew, it has another boot id. A start that
+// failed is tried once more, with a new boot, which is said.
 //
 // # Uptimes
 //
 // MONOTONIC and BOOTTIME start with the machine and cannot be set. They count the time
-// stamp counter, so [Machine.Age] saves the machine, turns the counter in what was
-// saved, and goes on with that: the second machine is up for five hours when its agent
-// starts. With KVM the counter is kept elsewhere, and both are equally young.
+// stamp counter, which is part of what QEMU saves: [Machine.Older] turns it in the copy
+// that a machine starts from, and the second machine has been up for five hours. With
+// KVM the counter is kept elsewhere, a boot takes a second, and there is no snapshot.
 //
 // # Power
 //
