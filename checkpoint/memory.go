@@ -129,20 +129,25 @@ type scan struct {
 }
 
 // beginScan starts the scan. The job must stand still until it has ended.
-func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) {
+func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) error {
+	tasks, err := s.tasks()
+	if err != nil {
+		return err
+	}
+	if err := m.pages.Settle(tasks); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	sc := &scan{cancel: cancel, done: make(chan struct{})}
 	s.scan = sc
 	go func() {
 		defer close(sc.done)
-		var tasks []pages.Task
-		if tasks, sc.err = s.tasks(); sc.err == nil {
-			sc.round, sc.err = m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Scan(ctx, tasks, sinks) })
-		}
+		sc.round, sc.err = m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Scan(ctx, tasks, sinks) })
 		if sc.err != nil {
 			failed(sc.err)
 		}
 	}()
+	return nil
 }
 
 // awaitScan waits for the scan, if one was begun.

@@ -120,6 +120,7 @@ func (s *Source) Dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 }
 
 func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
+	s.endScan() // of an attempt before
 	if err := os.RemoveAll(s.Images()); err != nil {
 		return 0, err
 	}
@@ -149,7 +150,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	defer giveUp(nil)
 	run.Notify = func(_ context.Context, name string, _ int) error {
 		if name == seized {
-			s.beginScan(ctx, m, giveUp)
+			return s.beginScan(ctx, m, giveUp)
 		}
 		return nil
 	}

@@ -126,17 +126,17 @@ func (l *lane) look(s stretch) error {
 	return nil
 }
 
-// settled says that nothing is to be done about a page. clean: it has not changed since
-// an earlier pass looked at it.
+// settled says that nothing is to be done about a page. clean: by the tracker it has not
+// changed since the last pass.
 func (l *lane) settled(s *slab, page int, clean bool) bool {
 	if l.mode == modeRest {
-		return s.saw(page)
+		return s.seen.has(page)
 	}
-	if !clean || s.sums[page] == unknown {
+	if !clean || !s.read.has(page) {
 		return false
 	}
 	if l.mode != modeWarm {
-		s.see(page)
+		s.seen.add(page)
 	}
 	return true
 }
@@ -165,6 +165,7 @@ func (l *lane) read() error {
 	}
 	for i, at := range l.pages {
 		if lost[i] {
+			at.slab.read.drop(at.page)
 			continue
 		}
 		if err := l.enter(at, l.data[i*image.PageSize:][:image.PageSize]); err != nil {
@@ -187,7 +188,8 @@ func (l *lane) enter(at slot, data []byte) error {
 	if !isZero(data) {
 		s = l.ledger.sum(data)
 	}
-	if old := at.slab.sums[at.page]; old != s {
+	at.slab.read.add(at.page)
+	if at.slab.sums[at.page] != s {
 		l.round.Dirty += image.PageSize
 		if l.out.Full() {
 			if err := l.send(); err != nil {
@@ -195,13 +197,13 @@ func (l *lane) enter(at slot, data []byte) error {
 			}
 		}
 		if l.mode == modeHold {
-			l.hold(at, old)
+			l.hold(at)
 			return nil
 		}
 		l.add(at, s, data)
 	}
 	if l.mode != modeWarm {
-		at.slab.see(at.page)
+		at.slab.seen.add(at.page)
 	}
 	return nil
 }
@@ -221,11 +223,8 @@ func (l *lane) add(at slot, s sum, data []byte) {
 	l.ledger.set(at.number, at.page, s)
 }
 
-// hold has the target forget its version of a page, if it has one.
-func (l *lane) hold(at slot, old sum) {
-	if old == unknown {
-		return
-	}
+// hold has the target forget its version of a page.
+func (l *lane) hold(at slot) {
 	to := at.slab.place(at.page)
 	l.out.Drop(to.VPID, to.Addr)
 	l.ledger.set(at.number, at.page, unknown)

@@ -32,13 +32,19 @@ var (
 // slab is what the target has of 2 MiB of one process.
 type slab struct {
 	sums [chunkPages]sum
-	seen [chunkPages / 64]uint64 // pages that are known to be as they are in the frozen job
+	seen pageSet // pages whose sum is that of the frozen job
+	read pageSet // pages that were read since the tracker began to follow the process
 	vpid image.VPID
 	base uint64 // address of the first page
 }
 
-func (s *slab) see(page int)      { s.seen[page/64] |= 1 << (page % 64) }
-func (s *slab) saw(page int) bool { return s.seen[page/64]>>(page%64)&1 == 1 }
+// pageSet is some pages of a slab.
+type pageSet [chunkPages / 64]uint64
+
+func (s *pageSet) add(page int)      { s[page/64] |= 1 << (page % 64) }
+func (s *pageSet) drop(page int)     { s[page/64] &^= 1 << (page % 64) }
+func (s *pageSet) has(page int) bool { return s[page/64]>>(page%64)&1 == 1 }
+
 func (s *slab) place(page int) image.Place {
 	return image.Place{VPID: s.vpid, Addr: s.base + uint64(page)*image.PageSize}
 }
@@ -136,7 +142,16 @@ func (l *ledger) spare() (uint32, error) {
 // unsee makes every page unseen.
 func (l *ledger) unsee() {
 	for _, n := range l.slabs {
-		l.slab(n).seen = [chunkPages / 64]uint64{}
+		l.slab(n).seen = pageSet{}
+	}
+}
+
+// unread forgets that pages were read, of the process or, with 0, of all.
+func (l *ledger) unread(vpid image.VPID) {
+	for key, n := range l.slabs {
+		if vpid == 0 || key.vpid == vpid {
+			l.slab(n).read = pageSet{}
+		}
 	}
 }
 

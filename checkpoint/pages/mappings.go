@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
 
 // addrRange is a range of addresses in bytes, multiples of the page size.
@@ -115,4 +117,17 @@ func without(all, out []addrRange) []addrRange {
 		}
 	}
 	return left
+}
+
+// resident is how much memory a process has, in bytes; 0 for one that is gone.
+func resident(pid int) int64 {
+	var size, pages int64
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		return 0
+	}
+	return pages * image.PageSize
 }

@@ -24,11 +24,14 @@ type Memory struct {
 
 	lanes   []*lane
 	tracker tracker
+	broken  bool // a pass did not get to its end
 }
 
 // New returns a Memory that sends on the given number of lanes and of which nothing has
 // been sent. Close must be called.
-func New(lanes int) (*Memory, error) {
+func New(lanes int) (*Memory, error) { return newMemory(lanes, newTracker()) }
+
+func newMemory(lanes int, t tracker) (*Memory, error) {
 	if lanes <= 0 {
 		return nil, errors.New("memory without a lane to send it on")
 	}
@@ -36,7 +39,7 @@ func New(lanes int) (*Memory, error) {
 	if _, err := rand.Read(seed[:]); err != nil {
 		return nil, err
 	}
-	m := &Memory{tracker: hashing{}}
+	m := &Memory{tracker: t}
 	for range lanes {
 		l, err := newLane(binary.LittleEndian.Uint64(seed[:]), lanes)
 		if err != nil {
@@ -49,7 +52,7 @@ func New(lanes int) (*Memory, error) {
 
 // Close gives the memory of the Memory back.
 func (m *Memory) Close() error {
-	var errs []error
+	errs := []error{m.tracker.close()}
 	for _, l := range m.lanes {
 		errs = append(errs, l.close())
 	}
@@ -57,14 +60,28 @@ func (m *Memory) Close() error {
 	return errors.Join(errs...)
 }
 
-// Tracking is how changes are found: "soft-dirty" or "hash".
+// Tracking is how changes are found: "soft-dirty", "write-protect" or "hash". A process
+// that the kernel does not keep track of is compared all the same.
 func (m *Memory) Tracking() string { return m.tracker.name() }
 
 // Warm sends what the target lacks of the memory of processes that run. Whatever they do
 // meanwhile is no error: Scan and Rest have the last word.
 func (m *Memory) Warm(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
-	return m.pass(ctx, modeWarm, tasks, sinks, func(p *planner) error { return p.processes(tasks) })
+	for _, vpid := range m.tracker.begin(tasks) {
+		m.unread(vpid)
+	}
+	return m.pass(ctx, modeWarm, sinks, func(p *planner) error { return p.processes(tasks) })
 }
+
+func (m *Memory) unread(vpid image.VPID) {
+	for _, l := range m.lanes {
+		l.ledger.unread(vpid)
+	}
+}
+
+// Settle is called once the processes stand still, before CRIU looks at their mappings.
+// Scan follows, or they run again.
+func (m *Memory) Settle(tasks []Task) error { return m.tracker.settle(tasks) }
 
 // Scan is Warm for processes that stand still. Pages that it has seen are those that
 // Rest need not send. A page that cannot be read is left to Rest.
@@ -76,21 +93,24 @@ func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, e
 	if m.Hold {
 		mode = modeHold
 	}
-	return m.pass(ctx, mode, tasks, sinks, func(p *planner) error { return p.processes(tasks) })
+	return m.pass(ctx, mode, sinks, func(p *planner) error { return p.processes(tasks) })
 }
 
 // Rest sends every page of the lazy regions that Scan has not seen and that the target
 // lacks. The processes stand still. A page that cannot be read is a [*ReadError].
 func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
-	return m.pass(ctx, modeRest, tasks, sinks, func(p *planner) error { return p.regions(tasks, regions) })
+	return m.pass(ctx, modeRest, sinks, func(p *planner) error { return p.regions(tasks, regions) })
 }
 
 // pass has one worker for each lane do what the plan gives it. The first error, or the
 // end of ctx, stops all; pass returns when they have. A worker in WriteFrame is not
 // interrupted: who cancels ctx also makes the sinks fail.
-func (m *Memory) pass(ctx context.Context, mode mode, tasks []Task, sinks []Sink, plan func(*planner) error) (Round, error) {
+func (m *Memory) pass(ctx context.Context, mode mode, sinks []Sink, plan func(*planner) error) (Round, error) {
 	if len(sinks) != len(m.lanes) {
 		return Round{}, fmt.Errorf("memory of %d lanes sent on %d", len(m.lanes), len(sinks))
+	}
+	if m.broken { // what the tracker said then was not acted upon
+		m.unread(0)
 	}
 	start := time.Now()
 	ctx, stop := context.WithCancelCause(ctx)
@@ -117,7 +137,9 @@ func (m *Memory) pass(ctx context.Context, mode mode, tasks []Task, sinks []Sink
 		round.Writing += l.round.Writing / time.Duration(len(m.lanes))
 	}
 	round.Took = time.Since(start)
-	if err := context.Cause(ctx); err != nil {
+	err := context.Cause(ctx)
+	m.broken = err != nil
+	if err != nil {
 		return round, fmt.Errorf("send memory: %w", err)
 	}
 	return round, nil

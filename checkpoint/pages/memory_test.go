@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/checkpoint/watch"
 	target "github.com/migrate-hpc/migrate/restore/pages"
 )
 
@@ -40,11 +41,16 @@ type scene struct {
 
 func newScene(t testing.TB, lanes int) *scene {
 	t.Helper()
+	return trackedScene(t, lanes, hashing{})
+}
+
+func trackedScene(t testing.TB, lanes int, track tracker) *scene {
+	t.Helper()
 	store, err := target.Create(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := New(lanes)
+	m, err := newMemory(lanes, track)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +78,9 @@ func (s *scene) warm(t testing.TB, tasks []Task) Round {
 // finish does what follows the freeze, and compares.
 func (s *scene) finish(t testing.TB, tasks []Task) (scan, rest Round) {
 	t.Helper()
+	if err := s.Settle(tasks); err != nil {
+		t.Fatal(err)
+	}
 	scan, err := s.Scan(t.Context(), tasks, s.sinks)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +142,7 @@ func lazyRegions(t testing.TB, tasks []Task) map[image.VPID][]image.Region {
 		}
 		defer table.close()
 		for _, m := range maps {
-			if err := table.each(m, func(r addrRange, _ bool) error {
+			if err := table.each(m, 0, func(r addrRange) error {
 				regions[task.VPID] = append(regions[task.VPID],
 					image.Region{Addr: r.start, Pages: int64((r.end - r.start) / image.PageSize), Lazy: true})
 				return nil
@@ -145,17 +154,35 @@ func lazyRegions(t testing.TB, tasks []Task) map[image.VPID][]image.Region {
 	return regions
 }
 
-// Each of them changes its memory in its own way while rounds go on.
+// trackers are the ways to find changes that this kernel has.
+func trackers(t *testing.T) map[string]func() tracker {
+	all := map[string]func() tracker{"hash": func() tracker { return hashing{} }}
+	if err := softDirtyWorks(); err == nil {
+		all["soft-dirty"] = func() tracker { return &softDirty{} }
+	} else {
+		t.Logf("without soft-dirty: %v", err)
+	}
+	if err := watch.Supported(); err == nil {
+		all["write-protect"] = func() tracker { return &watching{} }
+	} else {
+		t.Logf("without write protection: %v", err)
+	}
+	return all
+}
+
+// Each role changes its memory in its own way while rounds go on.
 func TestAfterTheFreezeTheStoreHoldsWhatTheJobHolds(t *testing.T) {
-	for _, role := range []string{"plain", "writers", "huge pages", "threads", "hidden", "remap", "discard", "forks"} {
-		t.Run(role, func(t *testing.T) {
-			p, s := launch(t, role), newScene(t, 3)
-			for range 4 {
-				s.warm(t, p.members(t))
-			}
-			scan, rest := s.finish(t, p.stop(t))
-			t.Logf("scan %+v, rest %+v", scan, rest)
-		})
+	for name, track := range trackers(t) {
+		for _, role := range []string{"plain", "writers", "huge pages", "threads", "hidden", "remap", "discard", "forks"} {
+			t.Run(name+"/"+role, func(t *testing.T) {
+				p, s := launch(t, role), trackedScene(t, 3, track())
+				for range 4 {
+					t.Logf("round %+v", s.warm(t, p.members(t)))
+				}
+				scan, rest := s.finish(t, p.stop(t))
+				t.Logf("scan %+v, rest %+v", scan, rest)
+			})
+		}
 	}
 }
 
@@ -207,26 +234,13 @@ func TestEqualPagesCrossOnceAndKeepTheirOwnLives(t *testing.T) {
 
 func TestReservedMemoryIsNotTouched(t *testing.T) {
 	p, s := launch(t, "reserved"), newScene(t, 2)
-	before := resident(t, p.pid())
+	before := resident(p.pid())
 	r := s.warm(t, p.members(t))
 	if r.Looked > 64*mib {
 		t.Errorf("round %+v", r)
 	}
 	s.finish(t, p.stop(t))
-	if after := resident(t, p.pid()); after > before+mib {
+	if after := resident(p.pid()); after > before+mib {
 		t.Errorf("the process has grown from %d to %d bytes", before, after)
 	}
-}
-
-func resident(t *testing.T, pid int) int64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var size, pages int64
-	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
-		t.Fatal(err)
-	}
-	return pages * image.PageSize
 }

@@ -45,40 +45,70 @@ func newPlanner(ctx context.Context, mode mode, lanes int, t tracker) *planner {
 // processes plans the memory of the processes that exists and may be lazy. What cannot
 // be found out about one is left out: it is ending, or Rest meets the cause again.
 func (p *planner) processes(tasks []Task) error {
-	trusted := p.tracker.begin(tasks)
 	for _, t := range tasks {
-		if err := p.process(t, trusted[t]); err != nil {
+		if err := p.process(t); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *planner) process(t Task, trusted bool) error {
+func (p *planner) process(t Task) error {
 	maps, err := lazyMappings(t.PID)
 	if err != nil {
+		p.tracker.missed(t)
 		return nil
 	}
 	table, err := openPagemap(t.PID)
 	if err != nil {
+		p.tracker.missed(t)
 		return nil
 	}
 	defer table.close()
 	for _, m := range maps {
 		var failed error
-		err := table.each(m, func(found addrRange, dirty bool) error {
+		changed, known := p.tracker.changed(t, m)
+		err := table.each(m, 0, func(found addrRange) error {
 			p.present += int64(found.end - found.start)
-			failed = p.add(t, found, trusted && !dirty)
+			if known {
+				changed, failed = p.split(t, found, changed)
+			} else {
+				failed = p.add(t, found, false)
+			}
 			return failed
 		})
 		if failed != nil {
 			return failed
 		}
 		if err != nil {
+			p.tracker.missed(t)
 			return nil
 		}
 	}
 	return nil
+}
+
+// split adds the parts of r that lie in changed and those that do not. It returns what
+// of changed lies behind r.
+func (p *planner) split(t Task, r addrRange, changed []addrRange) ([]addrRange, error) {
+	for r.start < r.end {
+		for len(changed) > 0 && changed[0].end <= r.start {
+			changed = changed[1:]
+		}
+		part, clean := r, true
+		if len(changed) > 0 {
+			if c := changed[0]; c.start <= r.start {
+				part.end, clean = min(r.end, c.end), false
+			} else {
+				part.end = min(r.end, c.start)
+			}
+		}
+		if err := p.add(t, part, clean); err != nil {
+			return nil, err
+		}
+		r.start = part.end
+	}
+	return changed, nil
 }
 
 // regions plans the lazy regions that CRIU's pagemaps name.

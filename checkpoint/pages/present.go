@@ -59,20 +59,25 @@ func openPagemap(pid int) (*pagemap, error) {
 
 func (p *pagemap) close() { _ = p.file.Close() } // opened for reading only
 
-// each calls fn for the pages in r that exist, in order, with whether they are soft-dirty.
-func (p *pagemap) each(r addrRange, fn func(found addrRange, dirty bool) error) error {
+// each calls fn for the pages in r that exist, in order. They also are what must says:
+// pageIsSoftDirty or nothing.
+func (p *pagemap) each(r addrRange, must uint64, fn func(found addrRange) error) error {
 	if !p.old {
-		err := p.scan(r, fn)
+		err := p.scan(r, must, fn)
 		if !errors.Is(err, unix.ENOTTY) {
 			return err
 		}
 		p.old = true
 	}
-	return p.readEntries(r, fn)
+	entry := uint64(0)
+	if must&pageIsSoftDirty != 0 {
+		entry = entrySoftDirty
+	}
+	return p.readEntries(r, entry, fn)
 }
 
 // scan asks for what CRIU asks for (pmc_fill in its pagemap-cache.c).
-func (p *pagemap) scan(r addrRange, fn func(addrRange, bool) error) error {
+func (p *pagemap) scan(r addrRange, must uint64, fn func(addrRange) error) error {
 	if p.regions == nil {
 		p.regions = make([]scanRegion, 1024)
 	}
@@ -80,8 +85,8 @@ func (p *pagemap) scan(r addrRange, fn func(addrRange, bool) error) error {
 		args := scanArgs{
 			size: uint64(unsafe.Sizeof(scanArgs{})), start: r.start, end: r.end,
 			vec: uint64(uintptr(unsafe.Pointer(&p.regions[0]))), vecLen: uint64(len(p.regions)),
-			inverted: pageIsPFNZero | pageIsFile, mask: pageIsPFNZero | pageIsFile,
-			anyOf: pageIsPresent | pageIsSwapped, wanted: pageIsPresent | pageIsSwapped | pageIsSoftDirty,
+			inverted: pageIsPFNZero | pageIsFile, mask: pageIsPFNZero | pageIsFile | must,
+			anyOf: pageIsPresent | pageIsSwapped,
 		}
 		n, _, errno := unix.Syscall(unix.SYS_IOCTL, p.file.Fd(), pagemapScan, uintptr(unsafe.Pointer(&args)))
 		if errno == unix.EINTR {
@@ -91,7 +96,7 @@ func (p *pagemap) scan(r addrRange, fn func(addrRange, bool) error) error {
 			return errno
 		}
 		for _, found := range p.regions[:n] {
-			if err := fn(addrRange{found.start, found.end}, found.categories&pageIsSoftDirty != 0); err != nil {
+			if err := fn(addrRange{found.start, found.end}); err != nil {
 				return err
 			}
 		}
@@ -105,7 +110,7 @@ func (p *pagemap) scan(r addrRange, fn func(addrRange, bool) error) error {
 
 // readEntries is scan for kernels without it. It also finds pages that are nothing but
 // the kernel's page of zeros.
-func (p *pagemap) readEntries(r addrRange, fn func(addrRange, bool) error) error {
+func (p *pagemap) readEntries(r addrRange, must uint64, fn func(addrRange) error) error {
 	const entry = 8
 	if p.entries == nil {
 		p.entries = make([]byte, 64<<10)
@@ -119,7 +124,7 @@ func (p *pagemap) readEntries(r addrRange, fn func(addrRange, bool) error) error
 			}
 			return err
 		}
-		if err := eachExisting(r.start, p.entries[:n], fn); err != nil {
+		if err := eachExisting(r.start, p.entries[:n], must, fn); err != nil {
 			return err
 		}
 		r.start += uint64(n/entry) * image.PageSize
@@ -127,27 +132,26 @@ func (p *pagemap) readEntries(r addrRange, fn func(addrRange, bool) error) error
 	return nil
 }
 
-// eachExisting joins the entries of pages from addr on that are alike.
-func eachExisting(addr uint64, entries []byte, fn func(addrRange, bool) error) error {
-	var run addrRange
-	dirty := false
+// eachExisting joins neighbours among the entries of pages from addr on.
+func eachExisting(addr uint64, entries []byte, must uint64, fn func(addrRange) error) error {
+	run := addrRange{addr, addr}
 	for ; len(entries) > 0; entries, addr = entries[8:], addr+image.PageSize {
 		e := binary.LittleEndian.Uint64(entries)
-		if e&(entryPresent|entrySwapped) == 0 {
+		if e&(entryPresent|entrySwapped) == 0 || e&must != must {
 			continue
 		}
-		if d := e&entrySoftDirty != 0; run.end != addr || d != dirty {
+		if run.end != addr {
 			if run.end > run.start {
-				if err := fn(run, dirty); err != nil {
+				if err := fn(run); err != nil {
 					return err
 				}
 			}
-			run, dirty = addrRange{addr, addr}, d
+			run.start = addr
 		}
 		run.end = addr + image.PageSize
 	}
-	if run.end > run.start {
-		return fn(run, dirty)
+	if run.end == run.start {
+		return nil
 	}
-	return nil
+	return fn(run)
 }

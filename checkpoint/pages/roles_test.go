@@ -24,6 +24,20 @@ var roles = map[string]func(*child){
 		c.ready()
 		c.await()
 	},
+	"gigabyte": func(c *child) {
+		mem := c.mmap(1<<30, readWrite)
+		c.must(unix.Madvise(mem, unix.MADV_NOHUGEPAGE))
+		fill(mem, 1)
+		c.ready()
+		c.await()
+	},
+	"huge gigabyte": func(c *child) {
+		mem := c.mmap(1<<30, readWrite)
+		c.must(unix.Madvise(mem, unix.MADV_HUGEPAGE))
+		fill(mem, 1)
+		c.ready()
+		c.await()
+	},
 	"steps": steps,
 	"equal": func(c *child) {
 		const size = 8 * mib
@@ -149,6 +163,12 @@ func remap(c *child) {
 		}
 		old, at := unsafe.Pointer(&area[from]), unsafe.Pointer(&area[to])
 		_, err := unix.MremapPtr(old, uintptr(unit), at, uintptr(unit), unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED)
+		if err == unix.EFAULT { // of several mappings, as many kernels say; holes are left
+			c.remmap(area[from : from+unit])
+			c.remmap(area[to : to+unit])
+			fill(area[from:from+unit], i)
+			continue
+		}
 		c.must(err)
 		c.remmap(area[from : from+unit])
 		fillPage(area[from:][:image.PageSize], i)
