@@ -64,6 +64,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	peers := transport.NewListener(raw, a.id, a.log)
 	a.sweepVolatile(ctx)
+	if err := a.unthrottleAll(); err != nil {
+		a.log.Warn("a job may be slowed down", "err", err)
+	}
 	a.recover(ctx)
 	a.log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
 

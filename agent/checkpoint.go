@@ -89,7 +89,11 @@ func (s *saving) sizes(e *api.Event) {
 
 func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	s.tell.enter(api.Preflight, "")
-	if err := s.prepare(ctx); err != nil {
+	err := s.prepare(ctx)
+	if s.dep != nil {
+		defer s.dep.close()
+	}
+	if err != nil {
 		return nil, s.explain(err)
 	}
 	extra, err := json.Marshal(savingExtra{s.req.Dir, s.req.LeaveRunning, s.dir.owner.uid, s.dir.owner.gid, s.dir.owner.groups})

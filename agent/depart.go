@@ -32,6 +32,8 @@ type departure struct {
 	hangUp func()
 	why    func(context.Context) error
 
+	fullSpeed int64 // thousandths of a core that the job uses unthrottled; 0: never throttled
+
 	total  int64 // of memory, bytes, as far as known
 	read   atomic.Int64
 	frozen time.Time
@@ -56,6 +58,13 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 	return d, nil
 }
 
+// close frees what was kept of the memory that was sent.
+func (d *departure) close() {
+	if err := d.src.Close(); err != nil {
+		d.a.log.Error("memory of a move", "err", err)
+	}
+}
+
 // externalKeys are the external mounts as a dump wants them: path in the job →
 // key. The key is the path.
 func externalKeys(rec job.Record) map[string]string {
@@ -71,7 +80,10 @@ func (d *departure) Freeze(ctx context.Context) error {
 	d.frozen = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, freezeTime)
 	defer cancel()
-	return d.src.Freeze(ctx)
+	if err := d.src.Freeze(ctx); err != nil {
+		return err
+	}
+	return d.unthrottle() // what CRIU does in the job's tasks must not be slow
 }
 
 const freezeTime = 20 * time.Second
@@ -112,7 +124,7 @@ func (d *departure) StillFrozen(ctx context.Context) error {
 
 func (d *departure) Thaw(ctx context.Context) error {
 	d.tell.enter(api.Abort, "")
-	err := d.src.Thaw(ctx)
+	err := errors.Join(d.unthrottle(), d.src.Thaw(ctx))
 	d.thawed = time.Now()
 	return errors.Join(err, os.RemoveAll(d.dir))
 }

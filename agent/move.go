@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"runtime"
 	"time"
@@ -74,6 +73,7 @@ type movement struct {
 	tell *account
 	dep  *departure
 	sess *transport.Session
+	mode api.Mode
 }
 
 func (m *movement) sizes(e *api.Event) {
@@ -108,25 +108,35 @@ func (m *movement) run(ctx context.Context) (*api.Result, error) {
 	if m.sess != nil {
 		defer m.sess.Close()
 	}
+	if m.dep != nil {
+		defer m.dep.close()
+	}
 	if err != nil {
 		return nil, m.explain(err)
 	}
 	m.tell.enter(api.Warmup, "")
-	if err := m.sendOutput(ctx); err != nil {
-		return nil, m.explain(err)
+	if err := m.sendAhead(ctx); err != nil {
+		return nil, m.explain(errors.Join(err, m.dep.unthrottle()))
 	}
 	return m.handOver(ctx)
 }
 
-// sendOutput sends the output that there is while the job still runs.
-func (m *movement) sendOutput(ctx context.Context) error {
+// sendAhead sends what can be sent while the job still runs. A blocked write does
+// not see the end of ctx, so that closes the connections under it.
+func (m *movement) sendAhead(ctx context.Context) error {
 	release := context.AfterFunc(ctx, func() { closeConns(m.sess.Data()) })
 	defer release()
 	_, err := m.dep.src.Output(ctx, m.dep.out)
-	if err != nil && ctx.Err() == nil {
-		return errors.Join(m.peer().why(ctx), err)
+	if err == nil {
+		err = m.warmUp(ctx)
 	}
-	return err
+	switch told := (*api.Error)(nil); {
+	case err == nil || errors.As(err, &told):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return errors.Join(m.peer().why(ctx), err)
 }
 
 // peer is the target's half of this move.
@@ -144,6 +154,7 @@ func (m *movement) prepare(ctx context.Context) error {
 	if m.dep.src.Init == 0 {
 		return notRunning(m.rec)
 	}
+	m.dep.src.Verify = m.req.Verify
 	needs, findings, err := preflight.OfJob(ctx, m.rec, m.dep.src.Init, m.dep.src.Cgroup, m.dep.src.CRIU)
 	if err != nil {
 		return err
@@ -155,13 +166,12 @@ func (m *movement) prepare(ctx context.Context) error {
 	if conns == 0 {
 		conns = min(runtime.NumCPU(), 4)
 	}
-	if m.sess, err = transport.Dial(ctx, m.addr, m.req.Node, m.a.id, conns); err != nil {
+	// One more for images and output, which must not queue up behind memory.
+	if m.sess, err = transport.Dial(ctx, m.addr, m.req.Node, m.a.id, conns+1); err != nil {
 		return &api.Error{Code: api.Unreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
 			Hint: "is its agent running, and is this its address? name it with NODE=HOST:PORT, or give the agent here --peer"}
 	}
-	for _, c := range m.sess.Data() {
-		m.dep.out = append(m.dep.out, io.Writer(c))
-	}
+	m.dep.out = lanesOf(ctx, m.sess.Data(), m.req.Bandwidth)
 	if f := preflight.Skew(m.sess.Skew()); f != nil {
 		return refused(asFindings([]preflight.Finding{*f}))
 	}
@@ -218,7 +228,7 @@ func (m *movement) watch(peer *remote) func() time.Duration {
 }
 
 func (m *movement) conclude(outcome handoff.Outcome, err error, stood time.Duration) (*api.Result, error) {
-	res := &api.Result{Job: m.rec.ID, Move: string(m.id), Node: m.req.Node, Epoch: m.rec.Epoch, StoodStill: stood}
+	res := &api.Result{Job: m.rec.ID, Move: string(m.id), Node: m.req.Node, Epoch: m.rec.Epoch, StoodStill: stood, Mode: m.mode}
 	switch outcome {
 	case handoff.OutcomeMoved:
 		return res, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,8 @@ func moved() []api.Event {
 	return []api.Event{
 		{Phase: api.Warmup, Read: 1 << 20, Total: 4 << 20},
 		{Phase: api.Park, Read: 4 << 20, Total: 4 << 20, Sent: 2 << 20},
-		{Done: &api.Result{Job: "jabcdefghij", Node: "node-b", Dir: "/d", StoodStill: 212 * time.Millisecond, Took: 3100 * time.Millisecond, Read: 4 << 20, Sent: 2 << 20}},
+		{Done: &api.Result{Job: "jabcdefghij", Node: "node-b", Dir: "/d", StoodStill: 212 * time.Millisecond, Took: 3100 * time.Millisecond, Read: 4 << 20, Sent: 2 << 20,
+			Mode: api.PreCopy, Rounds: make([]api.Round, 2)}},
 	}
 }
 
@@ -40,11 +42,44 @@ func do(t *testing.T, events []api.Event, line string) (code int, out, errs stri
 
 func TestMoveEndsWithOneLine(t *testing.T) {
 	code, out, errs, request := do(t, moved(), "move --connections 4 sim node-b=10.0.0.2:7707")
-	if want := "job jabcdefghij moved to node-b: stood still for 212 ms, whole move 3.1 s, 4.0 MiB read, 2.0 MiB sent\n"; code != 0 || out != want || errs != "" {
+	if want := "job jabcdefghij moved to node-b (pre-copy, 2 rounds): stood still for 212 ms, whole move 3.1 s, 4.0 MiB read, 2.0 MiB sent\n"; code != 0 || out != want || errs != "" {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
 	}
 	if request["node"] != "node-b" || request["addr"] != "10.0.0.2:7707" || request["connections"] != 4.0 {
 		t.Errorf("asked for %v", request)
+	}
+}
+
+func TestWhatAMoveMayDoWithAJobThatWritesReachesTheAgent(t *testing.T) {
+	line := "move --max-downtime 1.5s --throttle --post-copy --force --verify --bandwidth 100M sim node-b"
+	_, _, _, got := do(t, moved(), line)
+	want := map[string]any{"node": "node-b", "max_downtime": 1.5e9, "throttle": true, "post_copy": true, "force": true, "verify": true, "bandwidth": float64(100 << 20)}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("asked for %v", got)
+	}
+}
+
+func TestOptionsOfAMoveThatContradictEachOtherAreUsageErrors(t *testing.T) {
+	for line, word := range map[string]string{
+		"--max-downtime 0s":             "more than nothing",
+		"--max-downtime -1s":            "more than nothing",
+		"--eager --post-copy":           "name one of them",
+		"--stop-copy --throttle":        "no rounds",
+		"--stop-copy --max-downtime 1s": "no rounds",
+		"--bandwidth fast":              "no size",
+	} {
+		code, _, errs, request := do(t, moved(), "move "+line+" sim node-b")
+		if code != api.ExitUsage || !strings.Contains(errs, word) || request != nil {
+			t.Errorf("%s: exit %d, %q, asked for %v", line, code, errs, request)
+		}
+	}
+}
+
+func TestARoundIsOneLineThatSaysWhyItWentOn(t *testing.T) {
+	r := api.Round{Number: 2, Looked: 1 << 30, Dirty: 10 << 20, Wire: 4 << 20, Took: 300 * time.Millisecond, DirtyRate: 20 << 20, Reason: "forecast 280ms is within 300ms"}
+	want := "round 2: 10.0 MiB of 1.0 GiB changed, 4.0 MiB sent in 300 ms, 20.0 MiB/s written: forecast 280ms is within 300ms"
+	if got := roundLine(r); got != want {
+		t.Errorf("%q", got)
 	}
 }
 

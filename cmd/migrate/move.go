@@ -2,34 +2,52 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// maxConnections is what the transport between agents allows.
-const maxConnections = 16
+// maxConnections is what the transport between agents allows, less one for images
+// and output.
+const maxConnections = 15
 
 func newMoveCommand(s *shell) *cobra.Command {
 	var req api.MoveRequest
 	var show display
+	var bandwidth string
 	cmd := &cobra.Command{
 		Use:   "move [flags] JOB NODE[=HOST:PORT]",
 		Short: "Move a running job to another node",
 		Long: `Moves a job to the agent of NODE and says how long the job stood still. HOST:PORT is
 needed only if the agent does not know the node (see migrate agent --peer).
 
+The job's memory is sent while it runs, in rounds, each with what has changed since
+the one before. When the forecast of the stand-still is within --max-downtime the job
+is frozen, the rest is sent, and it runs on NODE. If the job writes faster than rounds
+can follow, the move ends with status 4 and the job was never stopped, unless
+--throttle, --post-copy or --force says what to do instead.
+
 Until the move is committed anything that goes wrong, Ctrl-C included, leaves the job
 running where it is (status 3 or 4); after that it only goes forward. On a terminal
 the progress is shown.`,
 		Example: `  migrate move sim node-b
+  migrate move --max-downtime 1s --throttle sim node-b
+  migrate move --post-copy --bandwidth 100M sim node-b
   migrate move --json sim node-b=10.0.0.2:7707`,
 		Args: takes("JOB", "NODE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if req.Node, req.Addr, err = parseNode(args[1]); err == nil && (req.Connections < 0 || req.Connections > maxConnections) {
 				err = fmt.Errorf("--connections is 1 to %d, or 0 to let the agent choose", maxConnections)
+			}
+			if err == nil {
+				req.Bandwidth, err = parseSize(bandwidth)
+			}
+			if err == nil {
+				err = checkMove(req.MoveOptions, cmd.Flags().Changed("max-downtime"))
 			}
 			if err != nil {
 				return usage(cmd, err)
@@ -37,9 +55,34 @@ the progress is shown.`,
 			return interruptible(func(ctx context.Context, args []string) error { return s.move(ctx, args[0], req, show) })(cmd, args)
 		},
 	}
-	cmd.Flags().IntVar(&req.Connections, "connections", 0, "number of connections for data, `N` up to 16 (default: the agent's choice)")
+	cmd.Flags().IntVar(&req.Connections, "connections", 0, "number of connections for data, `N` up to 15 (default: the agent's choice)")
+	moveFlags(cmd.Flags(), &req.MoveOptions, &bandwidth)
 	show.flags(cmd)
 	return cmd
+}
+
+func moveFlags(f *pflag.FlagSet, o *api.MoveOptions, bandwidth *string) {
+	f.DurationVar(&o.MaxDowntime, "max-downtime", 0, "the longest stand-still that the forecast may show at the freeze,\n`DURATION` such as 500ms (default: 300ms, or what CRIU needs by itself)")
+	f.BoolVar(&o.Throttle, "throttle", false, "slow the job down, step by step, if rounds cannot follow it")
+	f.BoolVar(&o.PostCopy, "post-copy", false, "if rounds cannot follow the job, let it run on NODE first and pull\nthe rest after; both nodes are needed until then")
+	f.BoolVar(&o.Force, "force", false, "take the stand-still, however long")
+	f.BoolVar(&o.StopCopy, "stop-copy", false, "send no memory while the job runs; with --post-copy all of it is pulled")
+	f.BoolVar(&o.Eager, "eager", false, "restore all memory before the job runs: longer, but pages that processes\nshare after a fork stay shared")
+	f.BoolVar(&o.Verify, "verify", false, "compare a hash of every page on both sides before the commit")
+	f.StringVar(bandwidth, "bandwidth", "", "send at most so much per second, `SIZE` such as 100M")
+}
+
+// checkMove refuses options that contradict each other.
+func checkMove(o api.MoveOptions, downtimeNamed bool) error {
+	switch {
+	case downtimeNamed && o.MaxDowntime <= 0:
+		return errors.New("--max-downtime must be more than nothing; --force takes any stand-still")
+	case o.Eager && o.PostCopy:
+		return errors.New("--eager restores all memory before the job runs, --post-copy after: name one of them")
+	case o.StopCopy && (downtimeNamed || o.Throttle):
+		return errors.New("--stop-copy has no rounds that --max-downtime or --throttle could steer")
+	}
+	return nil
 }
 
 func (s *shell) move(ctx context.Context, ref string, req api.MoveRequest, show display) error {
@@ -48,10 +91,20 @@ func (s *shell) move(ctx context.Context, ref string, req api.MoveRequest, show 
 		return interrupted(ctx, err, ref, "the move", "stays where it is, unless the move was committed already")
 	}
 	if !show.json && !show.quiet {
-		fmt.Fprintf(s.out, "job %s moved to %s: stood still for %s, whole move %s, %s read, %s sent\n",
-			r.Job, r.Node, span(r.StoodStill), span(r.Took), size(r.Read), size(r.Sent))
+		fmt.Fprintf(s.out, "job %s moved to %s (%s%s): stood still for %s, whole move %s, %s read, %s sent\n",
+			r.Job, r.Node, r.Mode, rounds(r.Rounds), span(r.StoodStill), span(r.Took), size(r.Read), size(r.Sent))
 	}
 	return cleanUpLeft(r)
+}
+
+func rounds(list []api.Round) string {
+	switch len(list) {
+	case 0:
+		return ""
+	case 1:
+		return ", 1 round"
+	}
+	return fmt.Sprintf(", %d rounds", len(list))
 }
 
 // interrupted says what becomes of something that the user has called off.

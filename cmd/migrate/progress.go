@@ -81,6 +81,9 @@ func (m *meter) show(e api.Event) {
 	if e.Phase != "" {
 		m.phase.Store(string(e.Phase))
 	}
+	if e.Round != nil {
+		_, _ = fmt.Fprintln(m.bars, roundLine(*e.Round)) // on the screen above the bar
+	}
 	if e.Sent > 0 {
 		m.sent.Store(e.Sent)
 	}
@@ -96,4 +99,13 @@ func (m *meter) show(e api.Event) {
 func (m *meter) end() {
 	m.bar.Abort(true)
 	m.bars.Wait()
+}
+
+// roundLine is a warm-up round in one line.
+func roundLine(r api.Round) string {
+	line := fmt.Sprintf("round %d: %s of %s changed, %s sent in %s", r.Number, size(r.Dirty), size(r.Looked), size(r.Wire), span(r.Took))
+	if r.DirtyRate > 0 {
+		line += fmt.Sprintf(", %s/s written", size(int64(r.DirtyRate)))
+	}
+	return line + ": " + r.Reason
 }

@@ -53,7 +53,10 @@ type view struct {
 // event is a line of `move --json`.
 type event struct {
 	Phase string `json:"phase"`
+	Round *round `json:"round"`
 	Done  *struct {
+		Mode       string        `json:"mode"`
+		Rounds     []round       `json:"rounds"`
 		Node       string        `json:"node"`
 		StoodStill time.Duration `json:"stood_still"`
 		Took       time.Duration `json:"took"`
@@ -69,6 +72,14 @@ type event struct {
 			Remedy string `json:"remedy"`
 		} `json:"findings"`
 	} `json:"error"`
+}
+
+// round is a warm-up round.
+type round struct {
+	Tracking string `json:"tracking"`
+	Dirty    int64  `json:"dirty"`
+	CPU      int64  `json:"cpu"`
+	Reason   string `json:"reason"`
 }
 
 // job is a running job, as its user knows it.

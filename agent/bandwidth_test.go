@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sink is a connection that takes everything.
+type sink struct {
+	net.Conn
+	bytes.Buffer
+}
+
+func (s *sink) Write(p []byte) (int, error) { return s.Buffer.Write(p) }
+func (s *sink) Read(p []byte) (int, error)  { return s.Buffer.Read(p) }
+
+func TestAllLanesTogetherKeepToTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := &sink{}, &sink{}
+		lanes := lanesOf(t.Context(), []net.Conn{a, b}, 1<<20)
+		began := time.Now()
+		for _, l := range lanes {
+			if n, err := l.Write(make([]byte, 2<<20)); n != 2<<20 || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		if took := time.Since(began); took < 3*time.Second || took > 5*time.Second {
+			t.Errorf("4 MiB at 1 MiB per second took %v", took)
+		}
+		if a.Len() != 2<<20 || b.Len() != 2<<20 {
+			t.Errorf("%d and %d bytes arrived", a.Len(), b.Len())
+		}
+	})
+}
+
+func TestAWaitForBandwidthEndsWithTheMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		lane := lanesOf(ctx, []net.Conn{&sink{}}, 1000)[0]
+		if _, err := lane.Write(make([]byte, 1<<20)); !errors.Is(err, context.Canceled) {
+			t.Errorf("the error is %v", err)
+		}
+	})
+}
+
+func TestWithoutALimitALaneIsItsConnection(t *testing.T) {
+	c := &sink{}
+	if lane := lanesOf(t.Context(), []net.Conn{c}, 0)[0]; lane != io.Writer(c) {
+		t.Errorf("the lane is %T", lane)
+	}
+}
