@@ -3,10 +3,36 @@ package agent
 import (
 	"context"
 	"io"
+	"math"
 	"net"
+	"runtime"
+	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/migrate-hpc/migrate/transport"
 )
+
+const (
+	// window is what Linux lets be under way on a TCP connection unless it was tuned
+	// (the largest value of net.ipv4.tcp_wmem), in bytes.
+	window = 4 << 20
+	// perCore is what a core packs, encrypts and sends at best, in bytes per second.
+	perCore = 500e6
+)
+
+// connections is how many data connections a move uses: as many as the user says, or
+// one for each core up to four, and more where the way is so long that TCP's window
+// keeps one below what its share of the cores could send. One more is for images and
+// output, which must not queue up behind memory.
+func connections(asked int, trip time.Duration) int {
+	if asked > 0 {
+		return asked + 1
+	}
+	cores := min(runtime.NumCPU(), 4)
+	needed := int(math.Ceil(float64(cores) * perCore * trip.Seconds() / window))
+	return min(max(cores, needed)+1, transport.MaxData)
+}
 
 // burst is what may cross at once, in bytes: a limit is kept on average over a few
 // hundredths of a second.

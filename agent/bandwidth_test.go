@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/migrate-hpc/migrate/transport"
 )
 
 // sink is a connection that takes everything.
@@ -54,5 +56,15 @@ func TestWithoutALimitALaneIsItsConnection(t *testing.T) {
 	c := &sink{}
 	if lane := lanesOf(t.Context(), []net.Conn{c}, 0)[0]; lane != io.Writer(c) {
 		t.Errorf("the lane is %T", lane)
+	}
+}
+
+func TestALongWayGetsMoreConnections(t *testing.T) {
+	near, far := connections(0, 100*time.Microsecond), connections(0, 50*time.Millisecond)
+	if near < 2 || near > 5 || far <= near || far > transport.MaxData {
+		t.Errorf("%d connections nearby, %d far away", near, far)
+	}
+	if n := connections(3, time.Second); n != 4 {
+		t.Errorf("%d connections where 3 and one for the images were asked for", n)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"runtime"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -162,12 +161,10 @@ func (m *movement) prepare(ctx context.Context) error {
 	if len(findings) > 0 {
 		return refused(asFindings(findings))
 	}
-	conns := m.req.Connections
-	if conns == 0 {
-		conns = min(runtime.NumCPU(), 4)
-	}
-	// One more for images and output, which must not queue up behind memory.
-	if m.sess, err = transport.Dial(ctx, m.addr, m.req.Node, m.a.id, conns+1); err != nil {
+	m.sess, err = transport.Dial(ctx, m.addr, m.req.Node, m.a.id, 0, transport.WithData(func(trip time.Duration) int {
+		return connections(m.req.Connections, trip)
+	}))
+	if err != nil {
 		return &api.Error{Code: api.Unreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
 			Hint: "is its agent running, and is this its address? name it with NODE=HOST:PORT, or give the agent here --peer"}
 	}

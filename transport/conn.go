@@ -139,6 +139,7 @@ func (c *wireConn) release() error {
 type conn struct {
 	*tls.Conn
 	wire *wireConn
+	trip time.Duration // what the TCP handshake took; 0 for one that was accepted
 }
 
 func (c *conn) Write(p []byte) (int, error) { return c.WritePair(p, nil) }

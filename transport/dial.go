@@ -42,24 +42,30 @@ func (d *dialler) session(ctx context.Context, n int) (*Session, error) {
 	rand.Read(random[:])
 	ours := Hello{VersionMin: VersionMin, VersionMax: VersionMax, Features: d.features,
 		Node: d.id.Node, Session: hex.EncodeToString(random[:]), Role: Control, Data: n}
-	s := &Session{id: ours.Session, peer: d.peer, data: make([]*conn, n)}
-	if err := d.openControl(ctx, s, ours); err != nil {
+	s := &Session{id: ours.Session, peer: d.peer}
+	if err := d.openControl(ctx, s, &ours); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.data = make([]*conn, ours.Data)
 	if err := d.openData(ctx, s, ours); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-func (d *dialler) openControl(ctx context.Context, s *Session, ours Hello) (err error) {
+// openControl opens the control connection, and completes our hello with the number of
+// the others.
+func (d *dialler) openControl(ctx context.Context, s *Session, ours *Hello) (err error) {
 	err = d.open(ctx, &s.control, func(c *conn) error {
-		theirs, exchanged, err := d.exchange(c, ours)
+		if d.data != nil {
+			ours.Data = min(max(d.data(c.trip), 1), MaxData)
+		}
+		theirs, exchanged, err := d.exchange(c, *ours)
 		if err != nil {
 			return err
 		}
 		s.skew, s.trip = exchanged.skew(theirs), exchanged.trip
-		s.version, s.features, err = agree(ours, theirs)
+		s.version, s.features, err = agree(*ours, theirs)
 		if err != nil {
 			return err
 		}
@@ -108,17 +114,19 @@ func (d *dialler) open(ctx context.Context, out **conn, greet func(*conn) error)
 
 // connect returns a connection on which both sides' certificates have been checked by this side.
 func (d *dialler) connect(ctx context.Context, alpn string) (*conn, error) {
+	begin := time.Now()
 	raw, err := d.dial(ctx, d.addr)
 	if err != nil {
 		return nil, err
 	}
+	trip := time.Since(begin)
 	if err := tuneTCP(raw); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
 	config := d.id.ClientConfig(d.peer)
 	config.NextProtos = []string{alpn}
 	wire := &wireConn{Conn: raw}
-	c := &conn{Conn: tls.Client(wire, config), wire: wire}
+	c := &conn{Conn: tls.Client(wire, config), wire: wire, trip: trip}
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}

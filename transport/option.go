@@ -26,6 +26,7 @@ type options struct {
 	features []string
 	timeout  time.Duration
 	dial     func(ctx context.Context, addr string) (net.Conn, error)
+	data     func(trip time.Duration) int // nil: as many as Dial was told
 }
 
 // WithFeatures adds what this side announces in its hello.
@@ -36,6 +37,13 @@ func WithFeatures(features ...string) Option {
 // WithDialer replaces the TCP dialler, to leave from another network namespace for instance.
 func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) Option {
 	return func(o *options) { o.dial = dial }
+}
+
+// WithData has the number of data connections, 1 to MaxData, follow from what the
+// control connection's TCP handshake took, which is one round trip, instead of Dial's
+// argument.
+func WithData(choose func(trip time.Duration) int) Option {
+	return func(o *options) { o.data = choose }
 }
 
 // withTimeout replaces setUpTimeout.

@@ -253,3 +253,19 @@ func (h *hiccup) Read(p []byte) (int, error) {
 	}
 	return h.Reader.Read(p[:min(len(p), h.piece)])
 }
+
+func TestTheNumberOfConnectionsMayFollowFromTheRoundTrip(t *testing.T) {
+	var seen time.Duration
+	a, b := pair(t, 0, WithData(func(trip time.Duration) int {
+		seen = trip
+		return 5
+	}))
+	if len(a.Data()) != 5 || len(b.Data()) != 5 || seen <= 0 {
+		t.Errorf("%d and %d connections after a round trip of %v", len(a.Data()), len(b.Data()), seen)
+	}
+	most, _ := pair(t, 0, WithData(func(time.Duration) int { return 99 }))
+	least, _ := pair(t, 0, WithData(func(time.Duration) int { return -1 }))
+	if len(most.Data()) != MaxData || len(least.Data()) != 1 {
+		t.Errorf("%d connections for 99, %d for -1", len(most.Data()), len(least.Data()))
+	}
+}
