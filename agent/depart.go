@@ -52,7 +52,7 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 	d.total = residentMemory(cg)
 	d.src = &checkpoint.Source{
 		Init: st.Init, Cgroup: cg, CRIU: a.criuClient(),
-		External: externalKeys(rec), Dir: d.dir, IODir: a.ioDir(rec.ID), Link: linkName(rec), TCP: true, Log: a.log,
+		External: externalKeys(rec), Dir: d.dir, IODir: a.ioDir(rec.ID), Interface: jobInterface(rec), TCP: true, Log: a.log,
 		Count: func(n int64) { d.read.Add(n) },
 	}
 	return d, nil
@@ -73,6 +73,14 @@ func externalKeys(rec job.Record) map[string]string {
 		keys[path] = path
 	}
 	return keys
+}
+
+// getReady does what need not wait until the job stands still. What fails here is
+// tried again then.
+func (d *departure) getReady() {
+	if err := d.src.Ready(); err != nil {
+		d.a.log.Warn("prepare the dump", "job", d.rec.ID, "err", err)
+	}
 }
 
 func (d *departure) Freeze(ctx context.Context) error {

@@ -202,15 +202,12 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 }
 
 func (l *landing) plan(rec job.Record, cg *namespaces.Cgroup, cfg shim.Config) restore.Plan {
-	p := restore.Plan{
+	return restore.Plan{
 		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true,
 		Chamber: namespaces.Chamber{Cgroup: cg, Root: rec.Spec.Root, RootDir: cfg.RootDir()},
 		Mounts:  externalMounts(rec, l.ioDir(), cfg.QueueDir()), QueueDir: cfg.QueueDir(),
+		Interface: jobInterface(rec),
 	}
-	if rec.Spec.Network.Bridged() {
-		p.Veth = fmt.Sprintf("veth[%s]:%s@%s", interfaceName, linkName(rec), rec.Spec.Network.Mode)
-	}
-	return p
 }
 
 // StillParked asks the shim. That none answers proves that the copy is gone, and

@@ -17,6 +17,15 @@ import (
 	"github.com/migrate-hpc/migrate/pidmap"
 )
 
+// queues saves the job's message queues and finds the open ones, and the mount
+// that they are to be opened on again.
+func (s *Source) queues() ([]queueFD, string, error) {
+	if err := s.saveQueues(); err != nil {
+		return nil, "", err
+	}
+	return s.openQueues()
+}
+
 // saveQueues puts what CRIU does not carry beside its images.
 func (s *Source) saveQueues() error {
 	queues, err := mqueue.Save(s.Init)

@@ -5,9 +5,12 @@ import (
 	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/namespaces"
 )
 
 type dumpRun struct {
@@ -23,7 +26,7 @@ func (r dumpRun) close() {
 
 // request is the one way in which jobs are dumped; see facts in package
 // namespaces for why each option is there.
-func (s *Source) request() (*rpc.CriuReq, dumpRun, error) {
+func (s *Source) request(network image.Network) (*rpc.CriuReq, dumpRun, error) {
 	images, err := os.Open(s.Images())
 	if err != nil {
 		return nil, dumpRun{}, err
@@ -35,6 +38,9 @@ func (s *Source) request() (*rpc.CriuReq, dumpRun, error) {
 	}
 	// Started: see Thaw.
 	run := dumpRun{criu.Run{LogFile: s.DumpLog(), Started: s.notePid}, []*os.File{images, work}}
+	if network == image.NetworkInherited {
+		run.Before = func() error { return namespaces.EnterNetwork(s.Init) }
+	}
 	opts := &rpc.CriuOpts{
 		ImagesDirFd:       proto.Int32(int32(images.Fd())), // CRIU finds them in our /proc/PID/fd
 		WorkDirFd:         proto.Int32(int32(work.Fd())),
@@ -48,6 +54,9 @@ func (s *Source) request() (*rpc.CriuReq, dumpRun, error) {
 		GhostLimit:        proto.Uint32(criu.GhostLimit),
 		TcpEstablished:    proto.Bool(s.TCP),
 		External:          s.external(),
+	}
+	if network == image.NetworkEmpty {
+		opts.EmptyNs = proto.Uint32(unix.CLONE_NEWNET)
 	}
 	return &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum(), Opts: opts}, run, nil
 }

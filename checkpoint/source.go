@@ -24,9 +24,10 @@ type Source struct {
 	External map[string]string
 	Dir      string // on a tmpfs; holds CRIU's images and log while they are needed
 	IODir    string // the job's output files
-	Link     string // the node's end of its network interface, "" for none
-	TCP      bool   // save established connections
-	Log      *slog.Logger
+	// Interface is the job's network interface, nil for none.
+	Interface *namespaces.Interface
+	TCP       bool // save established connections
+	Log       *slog.Logger
 	// Count is told of memory as it is looked at, in bytes. May be nil.
 	Count func(read int64)
 	// Hold has Dump tell the target to forget the pages that have changed since the
@@ -37,6 +38,7 @@ type Source struct {
 	Verify bool
 
 	sizes  map[string]int64 // how much of each output file has been sent
+	fresh  *namespaces.Fresh
 	clock  image.Clock
 	memory *memory
 	scan   *scan
@@ -45,8 +47,8 @@ type Source struct {
 // Freeze makes the job stand still and reads its clocks. Freezing a frozen job
 // changes nothing but the reading.
 func (s *Source) Freeze(ctx context.Context) error {
-	if s.Link != "" {
-		if err := namespaces.SetLink(s.Link, false); err != nil {
+	if s.Interface != nil {
+		if err := namespaces.SetLink(s.Interface.Host, false); err != nil {
 			return err
 		}
 	}
@@ -92,8 +94,8 @@ func (s *Source) Thaw(ctx context.Context) error {
 	if err := s.Cgroup.Thaw(ctx); err != nil {
 		return err
 	}
-	if s.Link != "" {
-		return namespaces.SetLink(s.Link, true)
+	if s.Interface != nil {
+		return namespaces.SetLink(s.Interface.Host, true)
 	}
 	return nil
 }
@@ -131,14 +133,17 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	if err := s.saveQueues(); err != nil {
-		return 0, err
+	decided := make(chan image.Network, 1)
+	go func() { decided <- s.network() }()
+	queues, queueMount, err := s.queues()
+	network := <-decided
+	if err == nil {
+		err = image.SetNetwork(s.Images(), network)
 	}
-	queues, queueMount, err := s.openQueues()
 	if err != nil {
 		return 0, err
 	}
-	req, run, err := s.request()
+	req, run, err := s.request(network)
 	if err != nil {
 		return 0, err
 	}
@@ -169,6 +174,6 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 
 // seized is the notification by which CRIU says that it holds every task. Not before
 // that is the memory still: where the kernel's freezer left a task inside a system
-// call, that one is cut short when CRIU takes hold, and may write its results. Jobs
-// have a network namespace of their own, and CRIU says so just before it would lock it.
-const seized = "network-lock"
+// call, that one is cut short when CRIU takes hold, and may write its results. CRIU
+// asks this of every client, whether there is a network to lock or not.
+const seized = "query-ext-files"

@@ -15,11 +15,13 @@ const chamberName = "migrate:chamber"
 // Chamber is where CRIU works when it brings a job back: inside the job's
 // cgroup, whose tasks then are born there, in a cgroup namespace that the job
 // inherits, and in a mount namespace of its own with the root of the job bound
-// at RootDir.
+// at RootDir. With Network it has an empty network namespace too, for the job to
+// inherit.
 type Chamber struct {
 	Cgroup  *Cgroup `json:"cgroup"`
 	Root    string  `json:"root"`
 	RootDir string  `json:"root_dir"`
+	Network bool    `json:"network,omitempty"`
 }
 
 // Wrap is the beginning of a command line that enters the chamber and then
@@ -43,7 +45,11 @@ func chamber() error {
 	if err := c.Cgroup.Enter(os.Getpid()); err != nil {
 		return err
 	}
-	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP); err != nil {
+	flags := unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP
+	if c.Network {
+		flags |= unix.CLONE_NEWNET
+	}
+	if err := unix.Unshare(flags); err != nil {
 		return fmt.Errorf("make namespaces for CRIU: %w", err)
 	}
 	if err := mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {

@@ -113,7 +113,7 @@ func approach() error {
 		return err
 	}
 	args := []string{"nsenter", "--target", strconv.Itoa(v.Target), "--cgroup", "--ipc", "--uts", "--net", "--pid", "--time", "--mount"}
-	if !sameNamespace("/proc/self/ns/user", fmt.Sprintf("/proc/%d/ns/user", v.Target)) {
+	if HasUserNamespace(v.Target) {
 		args = append(args, "--user")
 	}
 	args = append(args, "--", "/proc/self/fd/"+strconv.Itoa(self), insideName)
@@ -177,6 +177,11 @@ func inside() error {
 		return err
 	}
 	return execute(path, v.Args, v.Env)
+}
+
+// HasUserNamespace tells whether a process is in another user namespace than ours.
+func HasUserNamespace(pid int) bool {
+	return !sameNamespace("/proc/self/ns/user", fmt.Sprintf("/proc/%d/ns/user", pid))
 }
 
 func sameNamespace(a, b string) bool {

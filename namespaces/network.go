@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // Interface is a job's own network interface: one end of a veth pair whose
@@ -22,6 +24,40 @@ type Interface struct {
 	Address string // CIDR
 	Gateway string // "" for none
 	MAC     string
+}
+
+// SetUpNetwork makes of the fresh network namespace of pid what every job begins
+// with: a loopback, and the interface i if it is not nil.
+func SetUpNetwork(pid int, i *Interface) error {
+	err := inNetwork(pid, setUpLoopback)
+	if err != nil || i == nil {
+		return err
+	}
+	return i.Attach(pid)
+}
+
+// inNetwork runs do in the network namespace of pid.
+func inNetwork(pid int, do func() error) error {
+	return thread.Throwaway(func() error {
+		if err := EnterNetwork(pid); err != nil {
+			return err
+		}
+		return do()
+	})
+}
+
+// EnterNetwork takes the calling thread, which must be locked and end with its
+// goroutine, into the network namespace of pid.
+func EnterNetwork(pid int) error {
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
+		return fmt.Errorf("network namespace of process %d: %w", pid, err)
+	}
+	defer ns.Close()
+	if err := netns.Set(ns); err != nil {
+		return fmt.Errorf("enter the network namespace of process %d: %w", pid, err)
+	}
+	return nil
 }
 
 // setUpLoopback runs inside the job's network namespace. Multipath TCP is

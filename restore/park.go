@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
@@ -31,9 +32,9 @@ type Plan struct {
 	Mounts map[string]string `json:"mounts"`
 	// QueueDir is an empty directory for the job's POSIX message queues.
 	QueueDir string `json:"queue_dir"`
-	// Veth is CRIU's word for the job's interface, "veth[eth0]:HOST@BRIDGE", or "".
-	Veth string `json:"veth,omitempty"`
-	TCP  bool   `json:"tcp,omitempty"`
+	// Interface is the job's network interface, nil for none.
+	Interface *namespaces.Interface `json:"interface,omitempty"`
+	TCP       bool                  `json:"tcp,omitempty"`
 }
 
 // fillers is how many workers copy memory in the background.
@@ -113,7 +114,11 @@ func (p *Parked) discard() error {
 
 // restore runs CRIU to its end, which is after the verdict.
 func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- int) error {
-	req, run, err := plan.request()
+	network, err := image.NetworkOf(plan.Images)
+	if err != nil {
+		return err
+	}
+	req, run, err := plan.request(network)
 	if err != nil {
 		return err
 	}
@@ -127,6 +132,11 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 		switch name {
 		case "setup-namespaces":
 			init = pid
+			if network != image.NetworkSaved {
+				if err := namespaces.SetUpNetwork(pid, plan.Interface); err != nil {
+					return err
+				}
+			}
 			return mqueue.Mount(pid, plan.QueueDir) // in time for CRIU to bind it
 		case "post-setup-namespaces": // limits set, nothing opened yet
 			return plan.makeQueues(init)
@@ -196,7 +206,8 @@ type parkRun struct {
 	dirs []*os.File
 }
 
-func (plan Plan) request() (*rpc.CriuReq, parkRun, error) {
+func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
+	plan.Chamber.Network = network == image.NetworkInherited
 	wrap, err := plan.Chamber.Wrap()
 	if err != nil {
 		return nil, parkRun{}, err
@@ -223,18 +234,21 @@ func (plan Plan) request() (*rpc.CriuReq, parkRun, error) {
 		LinkRemap:         proto.Bool(true),
 		GhostLimit:        proto.Uint32(criu.GhostLimit),
 		TcpEstablished:    proto.Bool(plan.TCP),
-		External:          plan.external(),
+		External:          plan.external(network),
+	}
+	if network == image.NetworkEmpty {
+		opts.EmptyNs = proto.Uint32(unix.CLONE_NEWNET)
 	}
 	return &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum(), Opts: opts}, run, nil
 }
 
-func (plan Plan) external() []string {
+func (plan Plan) external(network image.Network) []string {
 	var ext []string
 	for key, path := range plan.Mounts {
 		ext = append(ext, "mnt["+key+"]:"+path)
 	}
-	if plan.Veth != "" {
-		ext = append(ext, plan.Veth)
+	if i := plan.Interface; i != nil && network == image.NetworkSaved {
+		ext = append(ext, fmt.Sprintf("veth[%s]:%s@%s", i.Name, i.Host, i.Bridge))
 	}
 	slices.Sort(ext)
 	return ext

@@ -36,6 +36,9 @@ type Run struct {
 	// LogFile is the log that the request makes CRIU write, to be quoted when
 	// it fails; "" if there is none.
 	LogFile string
+	// Before is called on the thread that starts CRIU, which ends with CRIU: it may
+	// enter namespaces for it. May be nil.
+	Before func() error
 	// Started is told the pid of CRIU before the request is sent. May be nil.
 	Started func(pid int)
 	// Grace is how long CRIU may take to give up after ctx was cancelled;

@@ -54,7 +54,7 @@ func (c *Client) startWorker(run Run, s surroundings) (*worker, error) {
 	}
 	w := &worker{conn: conn, output: os.NewFile(uintptr(fd), "criu-output"), done: make(chan struct{}), buf: make([]byte, maxMessage)}
 	started := make(chan error, 1)
-	go w.run(c.command(run, theirs, w.output), s, started)
+	go w.run(c.command(run, theirs, w.output), run.Before, s, started)
 	if err := <-started; err != nil {
 		return nil, errors.Join(err, conn.Close(), w.output.Close())
 	}
@@ -73,12 +73,14 @@ func (c *Client) command(run Run, socket, output *os.File) *exec.Cmd {
 // run starts the process and reaps it, on one thread that lives as long: the
 // thread may have got a mount namespace of its own, which dies with it, and a
 // parent-death signal would come when the thread dies.
-func (w *worker) run(cmd *exec.Cmd, s surroundings, started chan<- error) {
+func (w *worker) run(cmd *exec.Cmd, before func() error, s surroundings, started chan<- error) {
 	runtime.LockOSThread()
 	defer close(w.done)
 	var err error
-	if s.before != nil {
-		err = s.before()
+	for _, prepare := range []func() error{s.before, before} {
+		if prepare != nil && err == nil {
+			err = prepare()
+		}
 	}
 	if err == nil {
 		err = cmd.Start()

@@ -50,7 +50,74 @@ func TestAJobOnABridgeKeepsItsAddressAndItsConnections(t *testing.T) {
 		}
 		j.ticks(here, 10)
 	}
+	for _, n := range c.nodes {
+		if leftToCRIU(t, n) {
+			t.Errorf("%s left the network of a job that changed nothing of it to CRIU", n.name)
+		}
+	}
 	j.finish(here)
+}
+
+// leftToCRIU tells whether the node has had CRIU save a job's network.
+func leftToCRIU(t *testing.T, n *node) bool {
+	t.Helper()
+	log, err := os.ReadFile(n.logPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(log), "network is left to CRIU")
+}
+
+func TestWhatAJobChangedInItsNetworkMovesWithIt(t *testing.T) {
+	const change = "ip addr add 10.88.0.7/24 dev $0 && ip route add 10.89.0.0/24 via 10.88.0.1 && nft add table inet mine && echo 1 >/proc/sys/net/ipv4/conf/$0/proxy_arp"
+	const look = "ip addr; ip route; nft list tables; cat /proc/sys/net/ipv4/conf/$0/proxy_arp"
+	for name, of := range map[string]struct {
+		flags []string
+		link  string
+	}{
+		"root":                     {[]string{"--net", "br0", "--address", "10.77.0.7/24"}, "eth0"},
+		"root of a user namespace": {[]string{"--user-ns"}, "lo"}, // a link to a bridge is more than CRIU restores there
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 2)
+			a, b := c.two()
+			j := a.oracleIn(of.flags)
+			a.migrate("exec", j.id, "sh", "-c", change, of.link).want(t, 0)
+			j.move(a, b)
+			out := b.migrate("exec", j.id, "sh", "-c", look, of.link).want(t, 0).out
+			for _, want := range []string{"10.88.0.7/24", "10.89.0.0/24 via 10.88.0.1", "table inet mine", "\n1\n"} {
+				if !strings.Contains(out, want) {
+					t.Errorf("no %q after the move:\n%s", want, out)
+				}
+			}
+			if !leftToCRIU(t, a) {
+				t.Errorf("%s does not say that CRIU carries the network", a.name)
+			}
+			j.finish(b)
+		})
+	}
+}
+
+func TestTheNetworkOfAJobIsSetUpAgainAsItWas(t *testing.T) {
+	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 2)
+			a, b := c.two()
+			ip := strings.TrimSuffix(a.ip, ".1") + ".77"
+			j := a.oracleIn(append(flags, "--net", "br0", "--address", ip+"/24", "--gateway", a.ip))
+			const look = "cd /proc/sys/net; ip -o link | sed 's/@if[0-9]*//; s/link-netnsid [0-9]*//'; ip -o addr | sed 's/tentative//'; ip route; ip rule; " +
+				"cat mptcp/enabled unix/max_dgram_qlen ipv4/ping_group_range; grep . ipv4/conf/*/* ipv6/conf/*/* 2>/dev/null; true"
+			before := a.migrate("exec", j.id, "sh", "-c", look).want(t, 0).out
+			j.move(a, b)
+			after := b.migrate("exec", j.id, "sh", "-c", look).want(t, 0).out
+			if before != after {
+				t.Errorf("before the move:\n%s\nafter:\n%s", before, after)
+			}
+			j.move(b, a)
+			j.ticks(a, 10)
+			j.finish(a)
+		})
+	}
 }
 
 // dial opens a connection from the node's own network.

@@ -1,0 +1,111 @@
+package namespaces
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+func (f Fresh) sysctlsChanged(i *Interface) (string, error) {
+	for g, want := range f.sysctls {
+		what, err := g.changed(want, "")
+		if what != "" || err != nil {
+			return what, err
+		}
+		if i == nil || filepath.Base(string(g)) != "default" {
+			continue
+		}
+		own := group(filepath.Join(filepath.Dir(string(g)), i.Name)) // begins as a copy of the default
+		if what, err = own.changed(want, "mtu"); what != "" || err != nil {
+			return what, err
+		}
+	}
+	return "", nil
+}
+
+// group is a directory of sysctls.
+type group string
+
+// groups hold what CRIU carries of the sysctls of a network namespace (criu/net.c):
+// all of a directory, or the names given.
+var groups = map[group][]string{
+	"/proc/sys/net/ipv4/conf/all": nil, "/proc/sys/net/ipv4/conf/default": nil, "/proc/sys/net/ipv4/conf/lo": nil,
+	"/proc/sys/net/ipv6/conf/all": nil, "/proc/sys/net/ipv6/conf/default": nil, "/proc/sys/net/ipv6/conf/lo": nil,
+	"/proc/sys/net/ipv4": {"ping_group_range"}, "/proc/sys/net/unix": {"max_dgram_qlen"},
+}
+
+func readSysctls() (map[group]map[string]string, error) {
+	all := map[group]map[string]string{}
+	for g, names := range groups {
+		values, err := g.read(names)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return nil, err
+		}
+		all[g] = values
+	}
+	return all, nil
+}
+
+func (g group) read(names []string) (map[string]string, error) {
+	if names == nil {
+		entries, err := os.ReadDir(string(g))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+	}
+	values := map[string]string{}
+	err := g.open(func(dir int) {
+		for _, name := range names {
+			values[name] = readSysctl(dir, name)
+		}
+	})
+	return values, err
+}
+
+// changed names the first value that is not the one wanted, but for the one that
+// depends on the interface.
+func (g group) changed(want map[string]string, but string) (what string, err error) {
+	err = g.open(func(dir int) {
+		for name, value := range want {
+			if now := readSysctl(dir, name); now != value && name != but {
+				what = fmt.Sprintf("%s/%s is %q, not %q", g, name, now, value)
+				return
+			}
+		}
+	})
+	return what, err
+}
+
+func (g group) open(do func(dir int)) error {
+	dir, err := unix.Open(string(g), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: string(g), Err: err}
+	}
+	do(dir)
+	return unix.Close(dir)
+}
+
+// readSysctl takes an error for a value: a secret that is not set cannot be read.
+func readSysctl(dir int, name string) string {
+	var buf [256]byte
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err.Error()
+	}
+	defer unix.Close(fd) // only read
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(buf[:n]))
+}

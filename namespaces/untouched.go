@@ -1,0 +1,223 @@
+package namespaces
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
+)
+
+// Fresh is how this node sets up a network namespace that nobody has touched.
+type Fresh struct {
+	sysctls map[group]map[string]string // directory → name → value
+}
+
+// NewFresh makes a network namespace to look at, and lets it go again.
+func NewFresh() (f Fresh, err error) {
+	err = thread.Throwaway(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		if err := setUpLoopback(); err != nil {
+			return err
+		}
+		f.sysctls, err = readSysctls()
+		return err
+	})
+	return f, err
+}
+
+// Changed says what differs in the network namespace of pid from what SetUpNetwork
+// makes with i; "" is nothing. It looks at all that CRIU would carry: links,
+// addresses, routes, rules, packet filters and sysctls. A job that may change its
+// network is root in it; for others the answer is "" but for what the network
+// itself has told the kernel, such as addresses by router advertisement.
+func (f Fresh) Changed(pid int, i *Interface) (what string, err error) {
+	err = inNetwork(pid, func() error {
+		for _, look := range []func(*Interface) (string, error){linksChanged, addressesChanged, routesChanged, rulesChanged, filtersChanged, f.sysctlsChanged} {
+			if what, err = look(i); what != "" || err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("look at the job's network: %w", err)
+	}
+	return what, nil
+}
+
+const (
+	loopback    = "lo"
+	defaultMTU  = 1500 // of a veth
+	loopbackMTU = 65536
+)
+
+func linksChanged(i *Interface) (string, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return "", fmt.Errorf("links: %w", err)
+	}
+	seen := 0
+	for _, l := range links {
+		a := l.Attrs()
+		switch {
+		case a.Flags&net.FlagUp == 0:
+			return "interface " + a.Name + " is down", nil
+		case a.Name == loopback && a.MTU == loopbackMTU:
+		case i != nil && a.Name == i.Name && a.MTU == defaultMTU && l.Type() == "veth" && sameMAC(a.HardwareAddr, i.MAC):
+		default:
+			return fmt.Sprintf("interface %s (%s, %s, MTU %d)", a.Name, l.Type(), a.HardwareAddr, a.MTU), nil
+		}
+		seen++
+	}
+	if want := countLinks(i); seen != want {
+		return fmt.Sprintf("%d interfaces of %d", seen, want), nil
+	}
+	return "", nil
+}
+
+func countLinks(i *Interface) int {
+	if i == nil {
+		return 1
+	}
+	return 2
+}
+
+func sameMAC(a net.HardwareAddr, text string) bool {
+	b, err := net.ParseMAC(text)
+	return err == nil && bytes.Equal(a, b)
+}
+
+// addressesChanged allows the kernel's own addresses beside the job's: those of the
+// loopback, and the link-local one that it makes of the MAC address.
+func addressesChanged(i *Interface) (string, error) {
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return "", fmt.Errorf("addresses: %w", err)
+	}
+	left := map[string]bool{"127.0.0.1/8": true, "::1/128": true}
+	if i != nil {
+		given, err := netlink.ParseAddr(i.Address)
+		if err != nil {
+			return "", fmt.Errorf("address %q: %w", i.Address, err)
+		}
+		left[given.IPNet.String()] = true
+		left[linkLocal(i.MAC)] = true
+	}
+	for _, a := range addrs {
+		text := a.IPNet.String()
+		if !left[text] || a.Peer != nil && a.Peer.String() != text {
+			return "address " + text, nil
+		}
+		delete(left, text)
+	}
+	delete(left, "::1/128") // without IPv6 there is none
+	if i != nil {
+		delete(left, linkLocal(i.MAC))
+	}
+	for text := range left {
+		return "no address " + text, nil
+	}
+	return "", nil
+}
+
+// linkLocal is the address that the kernel makes of a MAC (RFC 4291, appendix A).
+func linkLocal(mac string) string {
+	m, err := net.ParseMAC(mac)
+	if err != nil || len(m) != 6 {
+		return ""
+	}
+	ip := net.IP{0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]}
+	return ip.String() + "/64"
+}
+
+// routesChanged allows those that come with addresses, and the default route that
+// the job was given.
+func routesChanged(i *Interface) (string, error) {
+	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, every, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return "", fmt.Errorf("routes: %w", err)
+	}
+	missing := i != nil && i.Gateway != ""
+	for _, r := range routes {
+		switch {
+		case r.Protocol == unix.RTPROT_KERNEL:
+		case missing && isDefault(r) && r.Gw.Equal(net.ParseIP(i.Gateway)) && r.Table == unix.RT_TABLE_MAIN:
+			missing = false
+		default:
+			return "route " + r.String(), nil
+		}
+	}
+	if missing {
+		return "no default route", nil
+	}
+	return "", nil
+}
+
+func isDefault(r netlink.Route) bool {
+	if r.Dst == nil {
+		return true
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0 && r.Dst.IP.IsUnspecified()
+}
+
+// rulesChanged allows the rules that the kernel makes (fib_default_rules_init in
+// net/ipv4/fib_rules.c and its counterpart for IPv6).
+func rulesChanged(*Interface) (string, error) {
+	made := map[int]map[int]int{
+		netlink.FAMILY_V4: {0: unix.RT_TABLE_LOCAL, 32766: unix.RT_TABLE_MAIN, 32767: unix.RT_TABLE_DEFAULT},
+		netlink.FAMILY_V6: {0: unix.RT_TABLE_LOCAL, 32766: unix.RT_TABLE_MAIN},
+	}
+	for family, tables := range made {
+		rules, err := netlink.RuleList(family)
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return "", fmt.Errorf("rules: %w", err)
+		}
+		for _, r := range rules {
+			priority := max(r.Priority, 0) // the first one has none
+			if table, ok := tables[priority]; !ok || table != r.Table || r.Src != nil || r.Dst != nil || r.IifName != "" || r.OifName != "" || r.Mark != 0 || r.Invert {
+				return r.String(), nil
+			}
+		}
+		if len(rules) > 0 && len(rules) != len(tables) {
+			return fmt.Sprintf("%d rules of %d", len(rules), len(tables)), nil
+		}
+	}
+	return "", nil
+}
+
+// filtersChanged finds any table of nftables or of its predecessors.
+func filtersChanged(*Interface) (string, error) {
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: unix.NFNETLINK_V0})
+	tables, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EPROTONOSUPPORT) { // a kernel without nftables
+		return "", fmt.Errorf("nftables: %w", err)
+	}
+	if len(tables) > 0 {
+		return fmt.Sprintf("%d tables of nftables", len(tables)), nil
+	}
+	for _, name := range []string{"ip_tables_names", "ip6_tables_names", "arp_tables_names"} {
+		data, err := os.ReadFile("/proc/thread-self/net/" + name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		if len(data) > 0 {
+			return fmt.Sprintf("tables of iptables: %q", data), nil
+		}
+	}
+	return "", nil
+}
