@@ -92,6 +92,8 @@ func (im Image) version(ctx context.Context) (string, error) {
 	return string(out), nil
 }
 
+// mpi holds Open MPI's headers and library, for the host's compiler.
+func (im Image) mpi() string               { return filepath.Join(im.dir, "mpi") }
 func (im Image) snapshots() string         { return filepath.Join(im.dir, "snapshots") }
 func (im Image) kernel(name string) string { return filepath.Join(im.dir, "kernel", name, "vmlinuz") }
 func (im Image) disk() string              { return filepath.Join(im.dir, "root.img") }
