@@ -1,7 +1,7 @@
 package vm
 
 import (
-	"fmt"
+	"context"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,22 +41,24 @@ func (c *cluster) uptime(n *Node) time.Duration {
 
 func TestATargetWhoseWallClockIsBehindIsRefused(t *testing.T) {
 	c := newCluster(t)
-	defer c.setTime(c.B, time.Now)
+	defer c.setTime(0)
 	j := c.oracle(c.A, root, nil)
-	c.setTime(c.B, func() time.Time { return time.Now().Add(-time.Minute) })
+	c.setTime(-time.Minute)
 	r := c.migrate(c.A, root, "move", j.id, "b")
 	if r.Code != 3 || !strings.Contains(r.Err, "clock") {
 		t.Errorf("exit status %d, want 3: %s", r.Code, r.Err)
 	}
 	j.ticks(c.A, 20)
-	c.setTime(c.B, func() time.Time { return time.Now().Add(time.Second) })
+	c.setTime(time.Second)
 	j.move(c.A, c.B)
 	j.ticks(c.B, 20)
 	j.finish(c.B)
 }
 
-func (c *cluster) setTime(n *Node, now func() time.Time) {
+// setTime makes the second machine's wall clock differ from ours.
+func (c *cluster) setTime(by time.Duration) {
 	c.t.Helper()
-	at := now()
-	c.sh(n, fmt.Sprintf("date -s @%d.%09d", at.Unix(), at.Nanosecond()))
+	if err := c.B.SetTime(context.WithoutCancel(c.t.Context()), time.Now().Add(by)); err != nil {
+		c.t.Fatal(err)
+	}
 }

@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -34,7 +35,7 @@ var faultPhases = []struct{ event, made string }{
 func allowed(fault, event string) []string {
 	after := event == "resume" || event == "release"
 	switch {
-	case fault == "link":
+	case fault != "source" && fault != "target":
 		return []string{stayed, moved}
 	case event == "commit":
 		return map[string][]string{"source": {lost, moved}, "target": {stayed, lost}}[fault]
@@ -56,14 +57,7 @@ func TestAPowerCutOrACutLinkNeverMakesTwoJobsOfOne(t *testing.T) {
 				if j == nil {
 					j = c.oracle(here, root, nil, "--mem", "4", "--check", "4")
 				}
-				told := j.moveWithFault(here, there, phase.event, fault)
-				where := j.settled(here, there)
-				t.Logf("%s; the command's exit status was %d", where, told)
-				if !slices.Contains(allowed(fault, phase.event), where) {
-					t.Errorf("the job is %q, want one of %q", where, allowed(fault, phase.event))
-				}
-				agrees(t, told, where)
-				switch where {
+				switch where := j.survives(here, there, phase.event, fault); where {
 				case moved:
 					here, there = there, here
 				case lost:
@@ -79,6 +73,20 @@ func TestAPowerCutOrACutLinkNeverMakesTwoJobsOfOne(t *testing.T) {
 	if j != nil {
 		j.finish(here)
 	}
+}
+
+func TestAMoveOutlastsAPauseOfEitherMachine(t *testing.T) {
+	c := newCluster(t)
+	here, there := c.A, c.B
+	j := c.oracle(here, root, nil, "--mem", "4", "--check", "4")
+	for _, pause := range []struct{ what, phase string }{{"pause source", "commit"}, {"pause target", "residue"}, {"pause target", "resume"}} {
+		c.run(pause.what+" at "+pause.phase, func(*testing.T) {
+			if j.survives(here, there, pause.phase, pause.what) == moved {
+				here, there = there, here
+			}
+		})
+	}
+	j.finish(here)
 }
 
 func TestAJobGoesOnWhereItWasWhileTheLinkStaysCut(t *testing.T) {
@@ -97,19 +105,38 @@ func TestAJobGoesOnWhereItWasWhileTheLinkStaysCut(t *testing.T) {
 	j.finish(c.B)
 }
 
+// survives moves the job, strikes, and returns where it is when all is settled.
+func (j *job) survives(from, to *Node, phase, fault string) (where string) {
+	j.c.t.Helper()
+	told := j.moveWithFault(from, to, phase, fault)
+	where = j.settled(from, to)
+	j.c.t.Logf("%s; the command's exit status was %d", where, told)
+	if !slices.Contains(allowed(fault, phase), where) {
+		j.c.t.Errorf("the job is %q, want one of %q", where, allowed(fault, phase))
+	}
+	agrees(j.c.t, told, where)
+	return where
+}
+
 // strike does the damage.
-func strike(fault string, from, to *Node) {
+func strike(ctx context.Context, fault string, from, to *Node) error {
 	switch fault {
 	case "source":
 		from.PowerOff()
 	case "target":
 		to.PowerOff()
+	case "pause source":
+		return from.Pause(ctx)
+	case "pause target":
+		return to.Pause(ctx)
 	default:
 		to.Cut()
 	}
+	return nil
 }
 
-// cutFor is how long a link stays cut: longer than what TCP makes up for unnoticed.
+// cutFor is how long a link stays cut or a machine paused: longer than what TCP makes
+// up for unnoticed.
 const cutFor = 5 * time.Second
 
 // repair undoes the damage.
@@ -119,11 +146,24 @@ func repair(ctx context.Context, fault string, from, to *Node) error {
 		return from.Restart(ctx)
 	case "target":
 		return to.Restart(ctx)
+	case "pause source":
+		return goOn(ctx, from)
+	case "pause target":
+		return goOn(ctx, to)
 	case "link":
 		time.Sleep(cutFor)
 		to.Mend()
 	}
 	return nil
+}
+
+// goOn ends a pause. The machine's wall clock did not see it.
+func goOn(ctx context.Context, n *Node) error {
+	time.Sleep(cutFor)
+	if err := n.Resume(ctx); err != nil {
+		return err
+	}
+	return n.SetTime(ctx, time.Now())
 }
 
 // unseen is the exit status of a command whose machine has gone.
@@ -143,8 +183,9 @@ func (j *job) moveWithFault(from, to *Node, phase, fault string) int {
 			return
 		}
 		once.Do(func() {
-			strike(fault, from, to)
-			go func() { repaired <- repair(j.c.t.Context(), fault, from, to) }()
+			ctx := j.c.t.Context()
+			err := strike(ctx, fault, from, to)
+			go func() { repaired <- errors.Join(err, repair(ctx, fault, from, to)) }()
 		})
 	}}
 	ctx, cancel := context.WithTimeout(j.c.t.Context(), limit)

@@ -138,6 +138,12 @@ func (m *Machine) Exec(ctx context.Context, args ...string) (string, error) {
 	return r.Out, err
 }
 
+// SetTime sets the wall clock.
+func (m *Machine) SetTime(ctx context.Context, to time.Time) error {
+	_, err := m.Exec(ctx, "date", "-s", fmt.Sprintf("@%d.%09d", to.Unix(), to.Nanosecond()))
+	return err
+}
+
 // Put copies a file of the host into the machine.
 func (m *Machine) Put(ctx context.Context, local, remote string, mode os.FileMode) error {
 	f, err := os.Open(local)

@@ -3,6 +3,7 @@ package vm
 import (
 	"maps"
 	"testing"
+	"time"
 )
 
 // everything makes the oracle keep all kinds of state that it knows.
@@ -23,4 +24,17 @@ func TestAJobMovesBetweenMachinesAndBackAndDoesNotNotice(t *testing.T) {
 		j.checked(here, "mem", "cow", "shared", "ring", "zombie", "signals", "timers", "shm", "sem", "msg", "mqueue", "locks", "deleted")
 	}
 	j.finish(here)
+}
+
+func TestAJobMovesOverASlowLink(t *testing.T) {
+	c := newCluster(t)
+	const delay = 3 * time.Millisecond
+	for _, n := range c.Nodes() {
+		c.A.lab.Segment.Slow(n.Name, delay)
+		defer c.A.lab.Segment.Slow(n.Name, 0)
+	}
+	j := c.oracle(c.A, root, nil, "--mem", "8", "--check", "8")
+	j.move(c.A, c.B)
+	j.checked(c.B, "mem")
+	j.finish(c.B)
 }

@@ -64,7 +64,8 @@ func (s *Segment) Plug(name string) (string, error) {
 func (s *Segment) Cut(name string)  { s.set(name, func(p *port) { p.cut = true }) }
 func (s *Segment) Mend(name string) { s.set(name, func(p *port) { p.cut = false }) }
 
-// Slow holds up every frame to a machine by this long; 0 ends it.
+// Slow holds up every frame to a machine by this long, one after the other, so that it
+// bounds what the link carries, too; 0 ends it.
 func (s *Segment) Slow(name string, by time.Duration) { s.set(name, func(p *port) { p.delay = by }) }
 
 func (s *Segment) set(name string, change func(*port)) {

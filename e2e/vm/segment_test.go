@@ -30,8 +30,20 @@ func sendFrame(t *testing.T, conn net.Conn, text string) {
 	}
 }
 
-// got is the next frame, or "" if none comes.
+// greeting is what a test sends until it arrives.
+const greeting = "hello"
+
+// got is the next frame that is no greeting, or "" if none comes.
 func got(conn net.Conn, within time.Duration) string {
+	text := next(conn, within)
+	for text == greeting {
+		text = next(conn, within)
+	}
+	return text
+}
+
+// next is the next frame, or "" if none comes.
+func next(conn net.Conn, within time.Duration) string {
 	_ = conn.SetReadDeadline(time.Now().Add(within)) // a dead connection gives no frame either
 	var head [4]byte
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
@@ -44,6 +56,23 @@ func got(conn net.Conn, within time.Duration) string {
 	return string(b)
 }
 
+// greet sends frames until they arrive: until the hub has accepted somebody, frames to
+// it are lost, as on a real one.
+func greet(t *testing.T, from net.Conn, to ...net.Conn) {
+	t.Helper()
+	for _, conn := range to {
+		for end := time.Now().Add(10 * time.Second); ; {
+			sendFrame(t, from, greeting)
+			if next(conn, 20*time.Millisecond) == greeting {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("no frame arrives")
+			}
+		}
+	}
+}
+
 func TestASegmentCarriesFramesUnlessACableIsPulled(t *testing.T) {
 	s := NewSegment(t.TempDir())
 	defer func() {
@@ -52,22 +81,7 @@ func TestASegmentCarriesFramesUnlessACableIsPulled(t *testing.T) {
 		}
 	}()
 	a, b, c := plug(t, s, "a"), plug(t, s, "b"), plug(t, s, "c")
-	// Until the hub has accepted somebody, frames to it are lost, as on a real one.
-	for _, conn := range []net.Conn{b, c} {
-		for end := time.Now().Add(10 * time.Second); ; {
-			sendFrame(t, a, "hello")
-			if got(conn, 20*time.Millisecond) == "hello" {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatal("no frame arrives")
-			}
-		}
-		for got(conn, 50*time.Millisecond) != "" { // the rest of the greetings
-		}
-	}
-	for got(b, 50*time.Millisecond) != "" {
-	}
+	greet(t, a, b, c)
 	s.Cut("b")
 	sendFrame(t, a, "to c only")
 	if text := got(c, 5*time.Second); text != "to c only" {
@@ -82,5 +96,30 @@ func TestASegmentCarriesFramesUnlessACableIsPulled(t *testing.T) {
 	}
 	if text := got(a, 20*time.Millisecond); text != "" {
 		t.Errorf("the sender hears itself: %q", text)
+	}
+}
+
+func TestASlowSegmentHoldsUpEveryFrame(t *testing.T) {
+	s := NewSegment(t.TempDir())
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	a, b := plug(t, s, "a"), plug(t, s, "b")
+	greet(t, a, b)
+	const delay, frames = 20 * time.Millisecond, 5
+	s.Slow("b", delay)
+	began := time.Now()
+	for range frames {
+		sendFrame(t, a, "slow")
+	}
+	for range frames {
+		if text := got(b, 5*time.Second); text != "slow" {
+			t.Fatalf("b got %q", text)
+		}
+	}
+	if took := time.Since(began); took < frames*delay {
+		t.Errorf("%d frames came after %v, each is held up for %v", frames, took, delay)
 	}
 }
