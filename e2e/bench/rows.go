@@ -39,13 +39,13 @@ const gib = 1024 // MiB
 
 // The runs that rows take their numbers from.
 var (
-	small     = run{way: ours, job: load{mib: gib / 4}}
-	medium    = run{way: ours, job: load{mib: gib}}
-	large     = run{way: ours, job: load{mib: 8 * gib}}
-	stopped   = run{way: ours, job: load{mib: gib}}
-	fields    = run{way: ours, job: load{mib: gib, fields: true}}
-	computing = run{way: ours, job: load{mib: gib, spin: true}}
-	weighed   = run{way: ours, job: load{mib: gib}, watched: true}
+	small     = run{way: ours, job: load{mib: gib / 4}, flags: "--force"}
+	medium    = run{way: ours, job: load{mib: gib}, flags: "--force"}
+	large     = run{way: ours, job: load{mib: 8 * gib}, flags: "--force"}
+	stopped   = run{way: ours, job: load{mib: gib}, flags: "--stop-copy"}
+	fields    = run{way: ours, job: load{mib: gib, fields: true}, flags: "--force"}
+	computing = run{way: ours, job: load{mib: gib, spin: true}, flags: "--force"}
+	weighed   = run{way: ours, job: load{mib: gib}, flags: "--force", watched: true}
 )
 
 // by is the same job on another way.
