@@ -15,6 +15,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"timens", "", "it is a leaf: arithmetic and two kernel touches"},
 	{"pidmap", "", "it is a leaf: a reading of /proc"},
 	{"mqueue", "", "it is a leaf: one kernel interface"},
+	{"tmpfs", "", "it is a leaf: files in memory, from one mount to another"},
 	{"transport", "", "payloads are opaque to it"},
 	{"thread", "", "it is a leaf: everything may run on a thread of its own"},
 	{"job/durable", "", "it is a leaf: everything that must last is written by it"},

@@ -15,6 +15,7 @@
 //	checkpoint/pages reading memory            restore/pages  page store, fault server
 //	checkpoint/watch the kernel keeps track of writes    checkpoint/converge when to freeze
 //	mqueue          POSIX message queues, which CRIU does not carry
+//	tmpfs           files in memory, /dev/shm and /tmp: sent in rounds, built on the target
 //	transport       TLS sessions, frames, streams, compression; payloads opaque
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store; job/durable: files that last

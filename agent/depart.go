@@ -69,7 +69,7 @@ func (d *departure) close() {
 // key. The key is the path.
 func externalKeys(rec job.Record) map[string]string {
 	keys := map[string]string{}
-	for path := range externalMounts(rec, "", "") {
+	for path := range externalMounts(rec, "", "", nil) {
 		keys[path] = path
 	}
 	return keys

@@ -174,7 +174,9 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 	}
 	cfg := l.a.shimConfig(rec, 0)
 	cfg.Cgroup = *cg
-	client, err := shim.Start(cfg, l.dir())
+	at, mounts := l.in.Private()
+	client, err := shim.Start(cfg, l.dir(), mounts...)
+	err = errors.Join(err, l.in.ClosePrivate())
 	if err != nil {
 		return errors.Join(err, cg.Remove(), os.RemoveAll(cfg.RunDir))
 	}
@@ -191,7 +193,7 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, parkTime, fmt.Errorf("CRIU did not finish the restore within %v", parkTime))
 	defer cancel()
-	err = client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg), Volatile: l.memory()})
+	err = client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg, at), Volatile: l.memory()})
 	if err == nil {
 		return cg.Limit(namespaces.Limits{Pids: rec.Spec.Limits.Pids})
 	}
@@ -201,11 +203,19 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 	return err
 }
 
-func (l *landing) plan(rec job.Record, cg *namespaces.Cgroup, cfg shim.Config) restore.Plan {
+// plan says what is restored; private are the places of the file systems that the
+// shim was given.
+func (l *landing) plan(rec job.Record, cg *namespaces.Cgroup, cfg shim.Config, private []string) restore.Plan {
+	var mounts []restore.Mount
+	dirs := map[string]string{}
+	for i, at := range private {
+		mounts = append(mounts, cfg.Mount(i))
+		dirs[at] = cfg.Mount(i).Dir
+	}
 	return restore.Plan{
 		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true,
 		Chamber: namespaces.Chamber{Cgroup: cg, Root: rec.Spec.Root, RootDir: cfg.RootDir()},
-		Mounts:  externalMounts(rec, l.ioDir(), cfg.QueueDir()), QueueDir: cfg.QueueDir(),
+		Mounts:  externalMounts(rec, l.ioDir(), cfg.QueueDir(), dirs), QueueDir: cfg.QueueDir(), Private: mounts,
 		Interface: jobInterface(rec),
 	}
 }
@@ -312,7 +322,8 @@ func (l *landing) Drop(ctx context.Context) error {
 		return err
 	}
 	if l.in != nil {
-		_ = l.in.Store.Close() // its files go next
+		_ = l.in.Store.Close()  // its files go next
+		_ = l.in.ClosePrivate() // so does the last that holds them
 	}
 	return errors.Join(os.RemoveAll(l.memory()), os.RemoveAll(l.dir()))
 }

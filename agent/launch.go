@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 const interfaceName = "eth0"
@@ -188,8 +189,14 @@ func nodeMounts(rec job.Record) []namespaces.Mount {
 // externalMounts tells CRIU which mounts it shall not make by itself: path in the
 // job → path on this node. The path in the job is also the key that source and
 // target know the mount by.
-func externalMounts(rec job.Record, ioDir, queueDir string) map[string]string {
+//
+// private says where those file systems lie that are the job's own and that are
+// carried by us.
+func externalMounts(rec job.Record, ioDir, queueDir string, private map[string]string) map[string]string {
 	ext := map[string]string{namespaces.IOMount: ioDir, mqueue.Dir: queueDir}
+	for _, dir := range tmpfs.Dirs() {
+		ext[dir] = private[dir]
+	}
 	for _, m := range nodeMounts(rec) {
 		ext[m.Target] = m.Source
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
@@ -92,7 +91,8 @@ func (s *Source) Tracking() string {
 }
 
 // Warm is a warm-up round: it sends what is new or has changed in the memory of the
-// running job since the round before. Whatever the job does meanwhile is no error.
+// running job since the round before, private and in files of its own. Whatever the
+// job does meanwhile is no error.
 func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (pages.Round, error) {
 	m, err := s.memoryOn(lanes)
 	if err != nil {
@@ -102,7 +102,13 @@ func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (pages.Round, erro
 	if err != nil {
 		return pages.Round{}, fmt.Errorf("warm-up: %w", err)
 	}
-	return m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Warm(ctx, tasks, sinks) })
+	round, err := m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Warm(ctx, tasks, sinks) })
+	if err != nil {
+		return round, err
+	}
+	files, err := s.sendPrivate(ctx, lanes[0])
+	round.Add(files)
+	return round, err
 }
 
 // tasks lists the processes of the job.
@@ -171,9 +177,7 @@ func (s *Source) endScan() {
 	}
 	s.scan.cancel(errors.New("the scan of the frozen memory was given up"))
 	for _, lane := range s.memory.lanes {
-		if conn, ok := lane.(interface{ SetWriteDeadline(time.Time) error }); ok {
-			_ = conn.SetWriteDeadline(time.Now()) // one that is closed blocks nobody
-		}
+		cut(lane)
 	}
 	<-s.scan.done
 	s.scan = nil
@@ -183,10 +187,12 @@ func (s *Source) endScan() {
 // memory. A second call changes nothing.
 func (s *Source) Close() error {
 	s.endScan()
+	s.endSharing()
+	err := s.closePrivate()
 	if s.memory == nil {
-		return nil
+		return err
 	}
-	err := s.memory.pages.Close()
+	err = errors.Join(err, s.memory.pages.Close())
 	s.memory = nil
 	return err
 }

@@ -19,6 +19,7 @@ type Sent struct {
 	Images int64       // bytes of CRIU's images and of output
 	Scan   pages.Round // of the frozen memory, during the dump
 	Rest   pages.Round // after it
+	Shared pages.Round // of files of the job's own
 }
 
 // Send sends the dumped job: images and what the output has grown by on the first
@@ -26,6 +27,7 @@ type Sent struct {
 // one lane, one after the other. Each lane is ended, also the ones that got nothing.
 func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 	defer s.endScan()
+	defer s.endSharing()
 	var sent Sent
 	regions, err := image.Pagemaps(s.Images())
 	if err != nil {
@@ -43,7 +45,12 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 		}
 	}
 	all.Go(func() (err error) {
-		sent.Images, err = s.sendImages(ctx, lanes)
+		if sent.Shared, err = s.awaitSharing(ctx, lanes[0]); err == nil {
+			err = s.sendNames(lanes[0])
+		}
+		if err == nil {
+			sent.Images, err = s.sendImages(ctx, lanes)
+		}
 		return err
 	})
 	all.Go(func() (err error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/timens"
+	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 // Source is a running job that is about to be checkpointed.
@@ -37,11 +38,13 @@ type Source struct {
 	// find it to be.
 	Verify bool
 
-	sizes  map[string]int64 // how much of each output file has been sent
-	fresh  *namespaces.Fresh
-	clock  image.Clock
-	memory *memory
-	scan   *scan
+	sizes   map[string]int64 // how much of each output file has been sent
+	private []*tmpfs.Source  // nil: not opened yet
+	fresh   *namespaces.Fresh
+	clock   image.Clock
+	memory  *memory
+	scan    *scan
+	sharing *sharing
 }
 
 // Freeze makes the job stand still and reads its clocks. Freezing a frozen job
@@ -88,6 +91,7 @@ func (s *Source) StillFrozen(context.Context) error {
 // its client gone, and leaves the cgroup as it found it, which is frozen.
 func (s *Source) Thaw(ctx context.Context) error {
 	s.endScan()
+	s.endSharing()
 	if err := s.awaitDump(ctx); err != nil {
 		return err
 	}
@@ -117,6 +121,7 @@ func (s *Source) Dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	took, err := s.dump(ctx, lanes)
 	if err != nil {
 		s.endScan()
+		s.endSharing()
 	}
 	return took, err
 }
@@ -154,8 +159,14 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	dumping, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	run.Notify = func(_ context.Context, name string, _ int) error {
-		if name == seized {
-			return s.beginScan(ctx, m, giveUp)
+		switch name {
+		case seized:
+			if err := s.beginScan(ctx, m, giveUp); err != nil {
+				return err
+			}
+			return s.beginSharing(ctx, m, lanes[0], giveUp)
+		case dumped:
+			return s.notePrivate(ctx)
 		}
 		return nil
 	}
@@ -177,3 +188,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 // call, that one is cut short when CRIU takes hold, and may write its results. CRIU
 // asks this of every client, whether there is a network to lock or not.
 const seized = "query-ext-files"
+
+// dumped is the one that comes when all images are written, and before CRIU removes
+// what it has made in the job's file systems.
+const dumped = "post-dump"

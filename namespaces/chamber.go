@@ -22,6 +22,21 @@ type Chamber struct {
 	Root    string  `json:"root"`
 	RootDir string  `json:"root_dir"`
 	Network bool    `json:"network,omitempty"`
+	// Attach are mounts that nobody but CRIU shall see.
+	Attach []Attach `json:"attach,omitempty"`
+}
+
+// Attach is a mount that is attached nowhere yet.
+type Attach struct {
+	FD  int    `json:"fd"` // of the chamber's process, which closes it
+	Dir string `json:"dir"`
+}
+
+func (a Attach) attach() error {
+	if err := unix.MoveMount(a.FD, "", unix.AT_FDCWD, a.Dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach a mount at %s: %w", a.Dir, err)
+	}
+	return unix.Close(a.FD)
 }
 
 // Wrap is the beginning of a command line that enters the chamber and then
@@ -57,6 +72,11 @@ func chamber() error {
 	}
 	if err := BindRoot(c.Root, c.RootDir); err != nil {
 		return err
+	}
+	for _, a := range c.Attach {
+		if err := a.attach(); err != nil {
+			return err
+		}
 	}
 	return syscall.Exec(os.Args[3], os.Args[3:], os.Environ())
 }

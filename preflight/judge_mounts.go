@@ -1,5 +1,7 @@
 package preflight
 
+import "github.com/migrate-hpc/migrate/tmpfs"
+
 // remade are the types of file systems that CRIU mounts anew, with their content
 // where they have any (criu/filesystems.c).
 var remade = map[string]bool{
@@ -15,6 +17,7 @@ func (j *jobFacts) judgeMounts(r *report) {
 			devices[m.Device] = true
 		}
 	}
+	j.judgeCovered(r)
 	for _, m := range j.view.mounts {
 		// A part of what is there anyway, bound to another place, is bound again.
 		if remade[m.Type] || devices[m.Device] {
@@ -22,5 +25,21 @@ func (j *jobFacts) judgeMounts(r *report) {
 		}
 		r.add(MountUnsupported, "unmount it before the move: `umount "+quoted(m.Target)+"` inside the job; to keep it, mount it on the nodes and start the job with --bind",
 			"the job has mounted a file system of type %s at %s, which cannot be mounted anew on another node", m.Type, m.Target)
+	}
+}
+
+// judgeCovered is for mounts on those that we carry: both have the same name.
+func (j *jobFacts) judgeCovered(r *report) {
+	for _, dir := range tmpfs.Dirs() {
+		n := 0
+		for _, m := range j.view.mounts {
+			if m.Target == dir {
+				n++
+			}
+		}
+		if n > 1 {
+			r.add(MountUnsupported, "unmount it before the move: `umount "+dir+"` inside the job",
+				"the job has mounted something over its %s, whose files could not be told from those beneath", dir)
+		}
 	}
 }

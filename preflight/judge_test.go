@@ -139,6 +139,13 @@ func TestMountsOfTheJobsOwnMustBeOfAKindThatCanBeMadeAgain(t *testing.T) {
 	j.view.mounts = append(j.view.mounts, namespaces.MountPoint{ID: "20", Target: "/mnt", Device: "8:1", Root: "/usr", Type: "ext4"})
 	j.judgeMounts(&r)
 	wantCodes(t, r.findings()) // a part of the root, bound again
+	shm := namespaces.MountPoint{ID: "21", Target: "/dev/shm", Device: "0:78", Root: "/", Type: "tmpfs"}
+	j.view.mounts = append(j.view.mounts, shm)
+	j.judgeMounts(&r)
+	wantCodes(t, r.findings())
+	j.view.mounts = append(j.view.mounts, shm)
+	j.judgeMounts(&r)
+	wantCodes(t, r.findings(), MountUnsupported) // one covers the other
 }
 
 func TestTheRightToReadLimits(t *testing.T) {

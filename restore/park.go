@@ -32,9 +32,17 @@ type Plan struct {
 	Mounts map[string]string `json:"mounts"`
 	// QueueDir is an empty directory for the job's POSIX message queues.
 	QueueDir string `json:"queue_dir"`
+	// Private are file systems of the job's own, with their content.
+	Private []Mount `json:"private,omitempty"`
 	// Interface is the job's network interface, nil for none.
 	Interface *namespaces.Interface `json:"interface,omitempty"`
 	TCP       bool                  `json:"tcp,omitempty"`
+}
+
+// Mount is a mount that is attached nowhere, and where it is wanted while CRIU works.
+type Mount struct {
+	FD  int    `json:"fd"` // of the process that calls Park, which closes it
+	Dir string `json:"dir"`
 }
 
 // fillers is how many workers copy memory in the background.
@@ -208,6 +216,11 @@ type parkRun struct {
 
 func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 	plan.Chamber.Network = network == image.NetworkInherited
+	var private []*os.File
+	for i, m := range plan.Private {
+		private = append(private, os.NewFile(uintptr(m.FD), m.Dir))
+		plan.Chamber.Attach = append(plan.Chamber.Attach, namespaces.Attach{FD: int(criu.FD(i)), Dir: m.Dir})
+	}
 	wrap, err := plan.Chamber.Wrap()
 	if err != nil {
 		return nil, parkRun{}, err
@@ -220,7 +233,7 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 	if err != nil {
 		return nil, parkRun{}, errors.Join(err, images.Close())
 	}
-	run := parkRun{criu.Run{LogFile: filepath.Join(plan.Work, "restore.log"), Wrap: wrap}, []*os.File{images, work}}
+	run := parkRun{criu.Run{LogFile: filepath.Join(plan.Work, "restore.log"), Wrap: wrap, Files: private}, append(private, images, work)}
 	opts := &rpc.CriuOpts{
 		ImagesDirFd:       proto.Int32(int32(images.Fd())),
 		WorkDirFd:         proto.Int32(int32(work.Fd())),

@@ -30,6 +30,8 @@ type Incoming struct {
 	Stop func()
 	// Received counts bytes of memory and images as they arrive.
 	Received atomic.Int64
+
+	private private
 }
 
 // Receive reads all lanes to their ends and then checks that nothing is
@@ -68,7 +70,7 @@ func (in *Incoming) complete() error {
 	if bad {
 		return fmt.Errorf("%d pages of process %d from %#x on never arrived", missing, vpid, addr)
 	}
-	return nil
+	return in.private.finish()
 }
 
 func (in *Incoming) lane(r io.Reader) error {
@@ -90,6 +92,8 @@ func (in *Incoming) lane(r io.Reader) error {
 			err = in.file(s)
 		case image.KindPages:
 			err = in.memory(s)
+		case image.KindTmpfsPages, image.KindTmpfsNames:
+			err = in.tmpfs(s)
 		default:
 			err = fmt.Errorf("stream of unknown kind %d", s.Kind())
 		}

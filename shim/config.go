@@ -9,6 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/job/durable"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/restore"
 )
 
 // Config tells a shim what it is for. It lies in the shim's run directory, so
@@ -23,6 +24,7 @@ type Config struct {
 	JoinPid  int               `json:"join_pid,omitempty"` // whose cgroups the shim enters; 0 = stays in the agent's
 	Launch   *Launch           `json:"launch,omitempty"`   // nil: wait to be told to restore
 	LinkName string            `json:"link_name,omitempty"`
+	Mounts   int               `json:"mounts,omitempty"` // how many Start was given
 }
 
 // Launch is a job that is started anew.
@@ -47,8 +49,18 @@ func (c Config) RootDir() string { return filepath.Join(c.RunDir, "root") }
 // CRIU, in a mount namespace that nobody else sees.
 func (c Config) QueueDir() string { return filepath.Join(c.RunDir, "mqueue") }
 
+// Mount is the i-th of the mounts that the shim was given at its start, and where
+// CRIU finds it.
+func (c Config) Mount(i int) restore.Mount {
+	return restore.Mount{FD: firstMountFD + i, Dir: filepath.Join(c.RunDir, fmt.Sprintf("mount-%d", i))}
+}
+
 func (c Config) write() error {
-	for _, dir := range []string{c.RunDir, c.RootDir(), c.QueueDir()} {
+	dirs := []string{c.RunDir, c.RootDir(), c.QueueDir()}
+	for i := range c.Mounts {
+		dirs = append(dirs, c.Mount(i).Dir)
+	}
+	for _, dir := range dirs {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return err
 		}

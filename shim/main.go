@@ -27,6 +27,9 @@ const processName = "migrate:shim"
 // reportFD is a pipe on which the shim says "ok" or why it could not start.
 const reportFD = 3
 
+// firstMountFD is the first of the mounts that the shim was given.
+const firstMountFD = 4
+
 // Main runs a shim if the process was started as one, and does not return then.
 func Main() {
 	guardMain()
@@ -75,6 +78,9 @@ func prepare(runDir string) (*shim, error) {
 	cfg, err := readConfig(runDir)
 	if err != nil {
 		return nil, err
+	}
+	for i := range cfg.Mounts {
+		unix.CloseOnExec(cfg.Mount(i).FD)
 	}
 	// The terminal or session of whoever started the agent is not ours to die with.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)

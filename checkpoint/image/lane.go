@@ -1,5 +1,12 @@
 package image
 
+import (
+	"fmt"
+	"slices"
+
+	"github.com/migrate-hpc/migrate/tmpfs"
+)
+
 // A checkpoint crosses the wire, or goes into a directory, on one or more
 // lanes. A lane is a sequence of streams that one goroutine writes and one
 // reads; lanes are independent of each other, and the last stream of each is an
@@ -14,6 +21,12 @@ const (
 	KindPages uint16 = 3
 	// KindEnd says that nothing follows on this lane.
 	KindEnd uint16 = 4
+	// KindTmpfsPages is content of files of a private tmpfs: the first frame is a
+	// TmpfsHead, the others are page frames of package tmpfs.
+	KindTmpfsPages uint16 = 8
+	// KindTmpfsNames is everything else about a private tmpfs, name frames of package
+	// tmpfs behind a TmpfsHead.
+	KindTmpfsNames uint16 = 9
 )
 
 // FileRange heads a stream of kind KindFile. The bytes belong at Offset of the
@@ -33,6 +46,20 @@ func (r FileRange) Check() error {
 	}
 	if r.Offset < 0 {
 		return ErrFormat
+	}
+	return nil
+}
+
+// TmpfsHead heads the streams of a private tmpfs.
+type TmpfsHead struct {
+	Mount   string        `json:"mount"` // where the job has it
+	Options tmpfs.Options `json:"options"`
+}
+
+// Check refuses mounts that are not carried in this way.
+func (h TmpfsHead) Check() error {
+	if !slices.Contains(tmpfs.Dirs(), h.Mount) {
+		return fmt.Errorf("%w: %.80q is no mount whose files are carried", ErrFormat, h.Mount)
 	}
 	return nil
 }

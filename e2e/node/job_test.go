@@ -53,6 +53,7 @@ type view struct {
 // event is a line of `move --json`.
 type event struct {
 	Phase string `json:"phase"`
+	Sent  int64  `json:"sent"`
 	Round *round `json:"round"`
 	Done  *struct {
 		Mode       string        `json:"mode"`

@@ -9,7 +9,7 @@ import (
 )
 
 // everything makes the oracle keep all kinds of state that it knows.
-var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "3", "--sysv", "--mqueue", "--locks", "--deleted", "--tcp-listen", "0"}
+var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "3", "--sysv", "--mqueue", "--locks", "--deleted", "--tcp-listen", "0", "--shared", "8"}
 
 func TestEverythingThatAJobHoldsSurvivesMovesThereAndBack(t *testing.T) {
 	c := newCluster(t, 2)
@@ -30,7 +30,8 @@ func TestEverythingThatAJobHoldsSurvivesMovesThereAndBack(t *testing.T) {
 				}
 				checked = now
 			}
-			j.checksAll(here, "mem", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep", "shm", "sem", "msg", "mqueue", "locks", "deleted")
+			j.checksAll(here, "mem", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep", "shm", "sem", "msg", "mqueue", "locks", "deleted",
+				"devshm", "segment", "memfd", "anon", "unlinked")
 			j.finish(here)
 		})
 	}

@@ -46,11 +46,12 @@ enum { EXIT_SETUP = 2, EXIT_COUNT = 31, EXIT_CLOCK = 32, EXIT_CHECK = 33 };
 
 enum kind {
 	COUNT, MEM, HIDDEN, COW, SHARED, RING, ZOMBIE, FORK, SIGNALS, TIMERS, SLEEP,
-	SHM, SEM, MSG, MQUEUE, LOCKS, DELETED, TCP, KINDS
+	SHM, SEM, MSG, MQUEUE, LOCKS, DELETED, TCP, DEVSHM, SEGMENT, MEMFD, ANON, UNLINKED, KINDS
 };
 static const char *const kind_names[KINDS] = {
 	"count", "mem", "hidden", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep",
-	"shm", "sem", "msg", "mqueue", "locks", "deleted", "tcp"
+	"shm", "sem", "msg", "mqueue", "locks", "deleted", "tcp",
+	"devshm", "segment", "memfd", "anon", "unlinked"
 };
 
 /* Anonymous memory that all processes of the oracle share. */
@@ -62,7 +63,7 @@ struct shared {
 };
 
 static struct {
-	long mem_mib, check_mib, dirty, tree, tcp_port, seconds, exit_code;
+	long mem_mib, check_mib, dirty, tree, tcp_port, seconds, exit_code, shared_mib;
 	uint64_t seed;
 	key_t key;
 	const char *dir, *mq_name;
@@ -72,7 +73,7 @@ static struct {
 static struct shared *shared;
 static pid_t main_pid, children[MAX_CHILDREN + 1];
 static int n_children;
-static int shm_id = -1, sem_id = -1, msg_id = -1;
+static int shm_id = -1, sem_id = -1, msg_id = -1, segment_id = -1;
 static mqd_t mq = (mqd_t)-1;
 static volatile sig_atomic_t want_end, want_state;
 
@@ -102,6 +103,10 @@ static void clean_up(void)
 		semctl(sem_id, 0, IPC_RMID);
 	if (msg_id >= 0)
 		msgctl(msg_id, IPC_RMID, NULL);
+	if (segment_id >= 0)
+		shmctl(segment_id, IPC_RMID, NULL);
+	if (opt.shared_mib)
+		shm_unlink("/oracle-shared");
 	if (mq != (mqd_t)-1)
 		mq_unlink(opt.mq_name);
 }
@@ -807,6 +812,142 @@ static void *files_and_ipc_main(void *arg)
 	return arg;
 }
 
+/* ---- memory shared in every way there is, written by several processes ---- */
+
+enum { AREAS = 5, WRITERS = 3, SLICES = 100 };
+struct area {
+	enum kind kind;
+	unsigned char *base;
+	uint32_t *generation; /* of the pages that this process writes */
+};
+static struct area areas[AREAS] = { [0].kind = DEVSHM, [1].kind = SEGMENT, [2].kind = MEMFD, [3].kind = ANON, [4].kind = UNLINKED };
+static uint64_t area_pages;
+static int asks[WRITERS][2], answers[WRITERS][2];
+
+static void *map_shared(int fd)
+{
+	void *p = mmap(NULL, area_pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
+	if (p == MAP_FAILED)
+		setup_failed("mmap of shared memory");
+	return p;
+}
+
+/* The descriptor stays open, as it does in most programs. */
+static int sized(int fd)
+{
+	if (fd < 0 || ftruncate(fd, area_pages * PAGE))
+		setup_failed("file for shared memory");
+	return fd;
+}
+
+static void map_areas(void)
+{
+	areas[0].base = map_shared(sized(shm_open("/oracle-shared", O_CREAT | O_EXCL | O_RDWR, 0600)));
+	segment_id = shmget(IPC_PRIVATE, area_pages * PAGE, 0600);
+	areas[1].base = segment_id < 0 ? (void *)-1 : shmat(segment_id, NULL, 0);
+	if (areas[1].base == (void *)-1)
+		setup_failed("shmat");
+	areas[2].base = map_shared(sized(memfd_create("oracle", MFD_CLOEXEC)));
+	areas[3].base = map_shared(-1);
+	areas[4].base = map_shared(sized(shm_open("/oracle-unlinked", O_CREAT | O_EXCL | O_RDWR, 0600)));
+	if (shm_unlink("/oracle-unlinked"))
+		setup_failed("shm_unlink");
+}
+
+/* Page 0 is for talking; the others belong to one writer each. */
+static uint64_t own_page(uint64_t random, int writer)
+{
+	return 1 + writer + random % ((area_pages - 1) / WRITERS) * WRITERS;
+}
+
+static void rewrite(struct area *a, uint64_t page)
+{
+	check_page(a->base + page * PAGE, a->kind, page, a->generation[page]);
+	fill_page(a->base + page * PAGE, page, ++a->generation[page]);
+}
+
+static void write_areas(int writer)
+{
+	static uint64_t random, cursor;
+	double due = area_pages * opt.dirty / 100.0 / SLICES / WRITERS;
+	for (int k = 0; k < AREAS; k++) {
+		struct area *a = &areas[k];
+		for (double n = due; n > 0; n--)
+			rewrite(a, own_page(random = mix(random), writer));
+		for (int n = 0; n < 8; n++) {
+			uint64_t page = own_page(++cursor, writer);
+			check_page(a->base + page * PAGE, a->kind, page, a->generation[page]);
+		}
+		DONE(a->kind);
+	}
+}
+
+static uint64_t *word(int area, int writer) { return (uint64_t *)areas[area].base + 1 + writer; }
+
+/* What one process writes the other reads, although nothing of it goes through the pipe. */
+static void *answer_main(void *arg)
+{
+	int writer = *(int *)arg;
+	for (struct token t;;) {
+		read_all(asks[writer][0], &t, sizeof t);
+		check_token(&t);
+		for (int k = 0; k < AREAS; k++) {
+			if (*word(k, writer) != mix(t.seq + k))
+				FAIL(areas[k].kind, "writer %d does not see what was written", writer);
+			*word(k, writer) = ~mix(t.seq + k);
+		}
+		write_token(answers[writer][1], &t);
+	}
+	return NULL;
+}
+
+static void ask(int writer)
+{
+	static uint64_t seq;
+	struct token t = { ++seq, 0, mix(seq) };
+	for (int k = 0; k < AREAS; k++)
+		*word(k, writer) = mix(seq + k);
+	write_token(asks[writer][1], &t);
+	read_all(answers[writer][0], &t, sizeof t);
+	for (int k = 0; k < AREAS; k++)
+		if (*word(k, writer) != ~mix(seq + k))
+			FAIL(areas[k].kind, "what writer %d has written is not seen", writer);
+}
+
+static void *ask_main(void *arg)
+{
+	for (;; pause_ns(TICK_NS)) {
+		write_areas(0);
+		for (int writer = 1; writer < WRITERS; writer++)
+			ask(writer);
+	}
+	return arg;
+}
+
+static void areas_setup(void)
+{
+	static int writer;
+	area_pages = (uint64_t)opt.shared_mib * (1 << 20) / PAGE;
+	map_areas();
+	for (int k = 0; k < AREAS; k++) {
+		areas[k].generation = calloc(area_pages, sizeof *areas[k].generation);
+		for (uint64_t i = 1; i < area_pages; i++)
+			fill_page(areas[k].base + i * PAGE, i, 0);
+	}
+	for (writer = 1; writer < WRITERS; writer++) {
+		if (pipe(asks[writer]) || pipe(answers[writer]))
+			setup_failed("pipe");
+		if (spawn() > 0)
+			continue;
+		start_thread(answer_main, &writer);
+		for (;; pause_ns(TICK_NS)) {
+			follow_parent();
+			write_areas(writer);
+		}
+	}
+	start_thread(ask_main, NULL);
+}
+
 /* ---- TCP ---- */
 
 enum { CLIENTS = 64 };
@@ -942,6 +1083,8 @@ static void set_up(void)
 		locks_setup();
 	if (opt.tree)
 		tree_setup();
+	if (opt.shared_mib)
+		areas_setup();
 	if (opt.sysv)
 		sysv_setup();
 	if (opt.mqueue)
@@ -984,13 +1127,13 @@ static long number(const char *name, const char *text, long least, long most)
 
 static void parse(int argc, char **argv)
 {
-	enum { MEM_MIB = 1, CHECK, DIRTY, TREE, PORT, SECONDS, CODE, SEED, KEY, DIR, MQNAME };
+	enum { MEM_MIB = 1, CHECK, DIRTY, TREE, PORT, SECONDS, CODE, SEED, KEY, DIR, MQNAME, AREA };
 	static const struct option options[] = {
 		{ "mem", 1, 0, MEM_MIB }, { "check", 1, 0, CHECK }, { "dirty", 1, 0, DIRTY }, { "tree", 1, 0, TREE },
 		{ "tcp-listen", 1, 0, PORT }, { "seconds", 1, 0, SECONDS }, { "exit", 1, 0, CODE }, { "seed", 1, 0, SEED },
 		{ "key", 1, 0, KEY }, { "dir", 1, 0, DIR }, { "mq-name", 1, 0, MQNAME }, { "count", 0, &opt.count, 1 },
 		{ "sysv", 0, &opt.sysv, 1 }, { "mqueue", 0, &opt.mqueue, 1 }, { "locks", 0, &opt.locks, 1 },
-		{ "deleted", 0, &opt.deleted, 1 }, { "fields", 0, &opt.fields, 1 }, { "spin", 0, &opt.spin, 1 }, { 0 }
+		{ "deleted", 0, &opt.deleted, 1 }, { "fields", 0, &opt.fields, 1 }, { "spin", 0, &opt.spin, 1 }, { "shared", 1, 0, AREA }, { 0 }
 	};
 	int which, c;
 	opt.tcp_port = -1;
@@ -1009,6 +1152,7 @@ static void parse(int argc, char **argv)
 		case KEY: opt.key = number(name, optarg, 1, 0x7fffffff); break;
 		case DIR: opt.dir = optarg; break;
 		case MQNAME: opt.mq_name = optarg; break;
+		case AREA: opt.shared_mib = number(name, optarg, 1, 1 << 20); break;
 		default: exit(EXIT_SETUP);
 		}
 	}

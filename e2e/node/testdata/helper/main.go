@@ -28,6 +28,8 @@ func main() {
 		hog()
 	case "queue":
 		check(queue())
+	case "odd":
+		check(odd(os.Args[2]))
 	}
 }
 

@@ -1,0 +1,188 @@
+package checkpoint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/tmpfs"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// openPrivate takes hold of the job's private file systems, which CRIU is told to
+// leave alone. One that the job has unmounted is none.
+func (s *Source) openPrivate() error {
+	if s.private != nil {
+		return nil
+	}
+	table, err := namespaces.MountTable(s.Init)
+	if err != nil {
+		return err
+	}
+	s.private = []*tmpfs.Source{}
+	for _, m := range table {
+		if m.Type != "tmpfs" || m.Root != "/" || !slices.Contains(tmpfs.Dirs(), m.Target) {
+			continue
+		}
+		if slices.ContainsFunc(s.private, func(t *tmpfs.Source) bool { return t.Target == m.Target }) {
+			return fmt.Errorf("something else was mounted over %s", m.Target)
+		}
+		t, err := tmpfs.Open(s.Init, m.Target, m.ID, m.SuperOptions)
+		if err != nil {
+			return err
+		}
+		s.private = append(s.private, t)
+	}
+	return nil
+}
+
+// closePrivate lets go of them.
+func (s *Source) closePrivate() error {
+	var errs []error
+	for _, t := range s.private {
+		errs = append(errs, t.Close())
+	}
+	s.private = nil
+	return errors.Join(errs...)
+}
+
+// sendPrivate sends what has changed in the private file systems since the last time.
+func (s *Source) sendPrivate(ctx context.Context, lane io.Writer) (pages.Round, error) {
+	var round pages.Round
+	if err := s.openPrivate(); err != nil {
+		return round, err
+	}
+	for _, t := range s.private {
+		r, err := sendOne(ctx, lane, t)
+		round.Add(r)
+		if err != nil {
+			return round, err
+		}
+	}
+	return round, nil
+}
+
+func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (round pages.Round, err error) {
+	began := time.Now()
+	out, err := openStream(lane, image.KindTmpfsPages, t)
+	if err != nil {
+		return round, err
+	}
+	stats, err := t.Send(ctx, out)
+	if err == nil {
+		err = out.Close()
+	}
+	sent := out.Stats()
+	round = pages.Round{Present: stats.Looked, Looked: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire, Took: time.Since(began)}
+	round.Writing = sent.Packing + sent.Writing
+	round.Reading = max(0, round.Took-round.Writing)
+	return round, err
+}
+
+// notePrivate takes down what is in the private file systems, at a moment when the
+// names that CRIU gives to files that have lost theirs are there too.
+func (s *Source) notePrivate(ctx context.Context) error {
+	if err := s.openPrivate(); err != nil {
+		return err
+	}
+	for _, t := range s.private {
+		if err := t.Note(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Source) sendNames(lane io.Writer) error {
+	for _, t := range s.private {
+		out, err := openStream(lane, image.KindTmpfsNames, t)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(t.Names(out), out.Close()); err != nil {
+			return fmt.Errorf("send %s: %w", t.Target, err)
+		}
+	}
+	return nil
+}
+
+// openStream begins a stream of a private file system.
+func openStream(lane io.Writer, kind uint16, t *tmpfs.Source) (*transport.StreamWriter, error) {
+	head, err := json.Marshal(image.TmpfsHead{Mount: t.Target, Options: t.Options})
+	if err != nil {
+		return nil, err
+	}
+	out := transport.NewStreamWriter(lane, kind)
+	if err := out.WriteFrame(head); err != nil {
+		return nil, fmt.Errorf("send %s: %w", t.Target, err)
+	}
+	return out, nil
+}
+
+// sharing is a look at what the frozen tasks share, on the first lane, that goes on
+// while CRIU dumps.
+type sharing struct {
+	cancel context.CancelCauseFunc
+	lane   io.Writer
+	done   chan struct{}
+	round  pages.Round
+	err    error
+}
+
+// beginSharing starts it, unless the lane is one with that of memory: then Send does it.
+func (s *Source) beginSharing(ctx context.Context, m *memory, lane io.Writer, failed func(error)) error {
+	if m.shared {
+		return nil
+	}
+	if err := s.openPrivate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	sh := &sharing{cancel: cancel, lane: lane, done: make(chan struct{})}
+	s.sharing = sh
+	go func() {
+		defer close(sh.done)
+		if sh.round, sh.err = s.sendPrivate(ctx, lane); sh.err != nil {
+			failed(sh.err)
+		}
+	}()
+	return nil
+}
+
+// awaitSharing waits for it, or does it now.
+func (s *Source) awaitSharing(ctx context.Context, lane io.Writer) (pages.Round, error) {
+	if s.sharing == nil {
+		return s.sendPrivate(ctx, lane)
+	}
+	select {
+	case <-s.sharing.done:
+		return s.sharing.round, s.sharing.err
+	case <-ctx.Done():
+		return pages.Round{}, context.Cause(ctx)
+	}
+}
+
+// endSharing stops it, as endScan does.
+func (s *Source) endSharing() {
+	if s.sharing == nil {
+		return
+	}
+	s.sharing.cancel(errors.New("the look at shared memory was given up"))
+	cut(s.sharing.lane)
+	<-s.sharing.done
+	s.sharing = nil
+}
+
+// cut has a lane take no more, also what is blocked in it.
+func cut(lane io.Writer) {
+	if conn, ok := lane.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = conn.SetWriteDeadline(time.Now()) // one that is closed blocks nobody
+	}
+}

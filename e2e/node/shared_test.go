@@ -1,0 +1,96 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestMemoryThatProcessesShareIsWholeAfterMovesThereAndBack(t *testing.T) {
+	c := newCluster(t, 2)
+	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
+		c.run(name, func(t *testing.T) {
+			here, there := c.two()
+			j := here.oracleIn(flags, "--shared", "24", "--dirty", "30")
+			for range 2 {
+				j.move(here, there)
+				here, there = there, here
+				j.ticks(here, 20)
+			}
+			j.checksAll(here, "devshm", "segment", "memfd", "anon", "unlinked")
+			j.finish(here)
+		})
+	}
+}
+
+// whileFrozen is what crossed the wire between the freeze and the park, in bytes.
+func whileFrozen(t *testing.T, events []event) int64 {
+	t.Helper()
+	var from, to int64 = -1, -1
+	for _, e := range events {
+		if e.Phase == "freeze" && from < 0 {
+			from = e.Sent
+		}
+		if e.Phase == "park" && to < 0 {
+			to = e.Sent
+		}
+	}
+	if from < 0 || to < 0 {
+		t.Fatalf("no freeze or no park among %d events", len(events))
+	}
+	return to - from
+}
+
+func TestFilesInMemoryCrossWhileTheJobRuns(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	const size = 64 << 20
+	j := here.launch("-w", "/tmp", "--", "/bin/sh", "-c", fmt.Sprintf(
+		`head -c %d /dev/urandom > /dev/shm/big; head -c %d /dev/urandom > /tmp/big; sha256sum /dev/shm/big /tmp/big > /tmp/sums; exec %s --count`, size, size, shared.oracle))
+	j.ready(here)
+	for range 2 {
+		r := here.migrate("move", j.id, there.name, "--json").want(t, 0)
+		events := decodeEvents(t, r.out)
+		here, there = there, here
+		if done := events[len(events)-1].Done; done == nil || done.Sent < 2*size {
+			t.Fatalf("%v", r)
+		}
+		if n := whileFrozen(t, events); n > 8<<20 {
+			t.Errorf("%d bytes crossed while the job stood still", n)
+		}
+		j.ticks(here, 10)
+		here.migrate("exec", j.id, "sha256sum", "-c", "--quiet", "/tmp/sums").want(t, 0)
+	}
+	mounts := here.migrate("exec", j.id, "grep", "-E", " /(dev/shm|tmp) ", "/proc/self/mountinfo").want(t, 0).out
+	if n := strings.Count(mounts, " / /"); n != 2 || strings.Count(mounts, "nosuid,nodev") != 2 {
+		t.Errorf("the job sees\n%s", mounts)
+	}
+	j.finish(here)
+}
+
+func TestOddFilesInMemorySurviveMoves(t *testing.T) {
+	c := newCluster(t, 2)
+	for _, dir := range []string{"/dev/shm", "/tmp"} {
+		for name, flags := range map[string][]string{"": nil, " with a user namespace": {"--user-ns"}} {
+			c.run(dir+name, func(t *testing.T) {
+				here, there := c.two()
+				j := here.launch(append(flags, "--", shared.helper, "odd", dir)...)
+				for i := range 4 {
+					eventually(t, limit, func() error {
+						if got := j.lastNumber(here); got != i+1 {
+							return fmt.Errorf("it has looked %d times, want %d; stderr: %s", got, i+1, j.stderr(here))
+						}
+						return nil
+					})
+					if i == 3 {
+						break
+					}
+					j.move(here, there)
+					here, there = there, here
+					here.migrate("kill", "-s", "USR1", j.id).want(t, 0)
+				}
+				here.migrate("rm", "-f", j.id).want(t, 0)
+			})
+		}
+	}
+}

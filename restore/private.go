@@ -1,0 +1,107 @@
+package restore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/tmpfs"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// private are the private file systems of a job as they are being built, by the place
+// where the job has them.
+type private struct {
+	mu     sync.Mutex
+	mounts map[string]*tmpfs.Target
+}
+
+// of finds or makes the file system that a stream is about.
+func (p *private) of(h image.TmpfsHead) (*tmpfs.Target, error) {
+	if err := h.Check(); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t := p.mounts[h.Mount]; t != nil {
+		return t, nil
+	}
+	t, err := tmpfs.New(h.Options)
+	if err != nil {
+		return nil, err
+	}
+	if p.mounts == nil {
+		p.mounts = map[string]*tmpfs.Target{}
+	}
+	p.mounts[h.Mount] = t
+	return t, nil
+}
+
+func (p *private) finish() error {
+	for mount, t := range p.mounts {
+		if err := t.Finish(); err != nil {
+			return fmt.Errorf("the job's %s: %w", mount, err)
+		}
+	}
+	return nil
+}
+
+// Private are the private file systems of a job that has arrived: where it has them,
+// and the mounts, attached nowhere.
+func (in *Incoming) Private() (at []string, mounts []*os.File) {
+	at = slices.Sorted(maps.Keys(in.private.mounts))
+	for _, m := range at {
+		mounts = append(mounts, in.private.mounts[m].File())
+	}
+	return at, mounts
+}
+
+// ClosePrivate lets go of the private file systems. They vanish, unless somebody has
+// attached them.
+func (in *Incoming) ClosePrivate() error {
+	var errs []error
+	for _, t := range in.private.mounts {
+		errs = append(errs, t.Close())
+	}
+	in.private.mounts = nil
+	return errors.Join(errs...)
+}
+
+// tmpfs reads one stream about a private file system.
+func (in *Incoming) tmpfs(s *transport.StreamReader) error {
+	head, err := s.ReadFrame()
+	if err != nil {
+		return fmt.Errorf("private file system: %w", err)
+	}
+	var h image.TmpfsHead
+	if err := json.Unmarshal(head, &h); err != nil {
+		return fmt.Errorf("private file system: %w", err)
+	}
+	t, err := in.private.of(h)
+	if err != nil {
+		return err
+	}
+	take := t.Names
+	if s.Kind() == image.KindTmpfsPages {
+		take = t.Pages
+	}
+	for {
+		frame, err := s.ReadFrame()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		in.Received.Add(int64(len(frame)))
+		if err := take(frame); err != nil {
+			return fmt.Errorf("the job's %s: %w", h.Mount, err)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package tmpfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxDepth bounds how deep directories are nested, and with it how many are open at
+// a time.
+const maxDepth = 512
+
+// found is something in the file system: name in the open directory dir.
+type found struct {
+	dir  *os.File
+	name string
+	path string // from the root, "" for the root itself
+	st   unix.Statx_t
+}
+
+func (e found) kind() uint32 { return uint32(e.st.Mode) & unix.S_IFMT }
+
+// walk calls fn for everything there is, directories before what is in them.
+func (s *Source) walk(ctx context.Context, frozen bool, fn func(found) error) error {
+	st, err := statx(s.root, "")
+	if err != nil {
+		return err
+	}
+	if err := fn(found{dir: s.root, st: st}); err != nil {
+		return err
+	}
+	dir, err := openAt(s.root, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	return descend(ctx, dir, "", frozen, 0, fn)
+}
+
+// descend goes through an open directory and closes it.
+func descend(ctx context.Context, dir *os.File, at string, frozen bool, depth int, fn func(found) error) error {
+	defer dir.Close()
+	if depth > maxDepth {
+		return fmt.Errorf("directories are nested deeper than %d levels: %.80q…", maxDepth, at)
+	}
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return notGone(err, frozen)
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := visit(ctx, dir, at, name, frozen, depth, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func visit(ctx context.Context, dir *os.File, at, name string, frozen bool, depth int, fn func(found) error) error {
+	st, err := statx(dir, name)
+	if err != nil {
+		return notGone(err, frozen)
+	}
+	e := found{dir, name, path.Join(at, name), st}
+	if err := fn(e); err != nil {
+		return fmt.Errorf("%s: %w", e.path, err)
+	}
+	if e.kind() != unix.S_IFDIR {
+		return nil
+	}
+	sub, err := openAt(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOTDIR) && !frozen {
+		return nil // it was one a moment ago
+	}
+	if err != nil {
+		return notGone(err, frozen)
+	}
+	return descend(ctx, sub, e.path, frozen, depth+1, fn)
+}
+
+// open opens a regular file for reading. It returns nil if the name means something
+// else by now.
+func (e found) open() (*os.File, error) {
+	f, err := openAt(e.dir, e.name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EACCES) { // a link, a socket, a device
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, err := statx(f, "")
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if st.Ino != e.st.Ino || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, f.Close()
+	}
+	return f, nil
+}
+
+// openAt opens one name in a directory, follows nothing and leaves no trace in the
+// time of the last access.
+func openAt(dir *os.File, name string, flags int) (*os.File, error) {
+	how := &unix.OpenHow{Flags: uint64(flags | unix.O_NOFOLLOW | unix.O_NOATIME | unix.O_CLOEXEC), Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV}
+	if flags&unix.O_PATH != 0 {
+		how.Flags &^= unix.O_NOATIME
+	}
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat2(int(dir.Fd()), name, how)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// statx looks at a name in a directory without following it; "" is the file itself.
+func statx(dir *os.File, name string) (st unix.Statx_t, err error) {
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	err = retry(func() error {
+		return unix.Statx(int(dir.Fd()), name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	})
+	return st, err
+}
