@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
@@ -27,6 +28,7 @@ type memory struct {
 // memoryOn returns the job's memory. All calls for a move name the same lanes.
 func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 	if s.memory != nil {
+		s.memory.pages.Hold = s.Hold
 		return s.memory, nil
 	}
 	if len(lanes) == 0 {
@@ -47,22 +49,45 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 
 // pass has the pages sent by do, and counts what that put on the wire.
 func (m *memory) pass(do func(sinks []pages.Sink) (pages.Round, error)) (pages.Round, error) {
-	if m.streams == nil {
-		for _, lane := range m.lanes {
-			m.streams = append(m.streams, transport.NewStreamWriter(lane, image.KindPages))
-		}
-	}
+	m.open(image.KindPages)
 	before := m.written()
-	var sinks []pages.Sink
-	for _, s := range m.streams {
-		sinks = append(sinks, s)
-	}
-	round, err := do(sinks)
+	round, err := do(m.sinks())
 	if err == nil && m.shared {
 		err = m.end()
 	}
 	round.Wire = m.written() - before
 	return round, err
+}
+
+func (m *memory) sinks() []pages.Sink {
+	var sinks []pages.Sink
+	for _, s := range m.streams {
+		sinks = append(sinks, s)
+	}
+	return sinks
+}
+
+// attest sends the digests of all lazy pages, behind the pages on each lane.
+func (m *memory) attest(ctx context.Context, tasks []pages.Task, regions map[image.VPID][]image.Region) error {
+	seed := rand.Uint64()
+	m.open(image.KindDigests)
+	if err := inParallel(len(m.streams), func(i int) error { return m.streams[i].WriteFrame(image.DigestHead(seed)) }); err != nil {
+		return err
+	}
+	if _, err := m.pages.Digests(ctx, seed, tasks, regions, m.sinks()); err != nil {
+		return err
+	}
+	return m.end()
+}
+
+// open begins the streams, unless they have begun.
+func (m *memory) open(kind uint16) {
+	if m.streams != nil {
+		return
+	}
+	for _, lane := range m.lanes {
+		m.streams = append(m.streams, transport.NewStreamWriter(lane, kind))
+	}
 }
 
 // end ends the streams. A shared lane has one for each pass, others one for all.

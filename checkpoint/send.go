@@ -72,11 +72,25 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID
 	if err != nil {
 		return pages.Round{}, err
 	}
+	areas, err := image.RestartAreas(s.Images())
+	if err != nil {
+		return pages.Round{}, err
+	}
+	m.pages.Recheck(areas)
 	round, err := m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
 	if err != nil {
 		return round, err
 	}
-	return round, m.end()
+	if s.Hold {
+		s.residue = m.pages.Residue(regions)
+	}
+	if err := m.end(); err != nil || !s.Verify {
+		return round, err
+	}
+	if err := m.attest(ctx, tasks, regions); err != nil {
+		return round, fmt.Errorf("verify memory: %w", err)
+	}
+	return round, nil
 }
 
 func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, error) {

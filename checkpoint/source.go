@@ -31,8 +31,8 @@ type Source struct {
 	Log       *slog.Logger
 	// Count is told of memory as it is looked at, in bytes. May be nil.
 	Count func(read int64)
-	// Hold has Dump tell the target to forget the pages that have changed since the
-	// warm-up instead of sending them.
+	// Hold has Dump and Send tell the target to forget the pages that have changed since
+	// the warm-up, instead of sending them. Residue says which are missing there.
 	Hold bool
 	// Verify has Send read every lazy page once more and send what the target must
 	// find it to be.
@@ -45,7 +45,11 @@ type Source struct {
 	memory  *memory
 	scan    *scan
 	sharing *sharing
+	residue map[image.VPID][]image.Region
 }
+
+// Residue is the lazy memory that the target lacks after Send with Hold.
+func (s *Source) Residue() map[image.VPID][]image.Region { return s.residue }
 
 // Freeze makes the job stand still and reads its clocks. Freezing a frozen job
 // changes nothing but the reading.

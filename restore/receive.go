@@ -28,6 +28,9 @@ type Incoming struct {
 	// Stop is called when a lane has failed: it must make reading the others fail
 	// too, and the writers at their other ends. May be nil.
 	Stop func()
+	// Digests is what the source says of the pages, if it does: one that arrives later
+	// can be compared with it.
+	Digests pages.Digests
 	// Received counts bytes of memory and images as they arrive.
 	Received atomic.Int64
 
@@ -70,7 +73,22 @@ func (in *Incoming) complete() error {
 	if bad {
 		return fmt.Errorf("%d pages of process %d from %#x on never arrived", missing, vpid, addr)
 	}
+	if named, lazy := in.Digests.Pages(), lazyPages(regions); named != 0 && named != lazy {
+		return fmt.Errorf("verify memory: the source has said what %d pages hold, of %d", named, lazy)
+	}
 	return in.private.finish()
+}
+
+func lazyPages(regions map[image.VPID][]image.Region) int64 {
+	n := int64(0)
+	for _, list := range regions {
+		for _, r := range list {
+			if r.Lazy {
+				n += r.Pages
+			}
+		}
+	}
+	return n
 }
 
 func (in *Incoming) lane(r io.Reader) error {
@@ -94,6 +112,8 @@ func (in *Incoming) lane(r io.Reader) error {
 			err = in.memory(s)
 		case image.KindTmpfsPages, image.KindTmpfsNames:
 			err = in.tmpfs(s)
+		case image.KindDigests:
+			err = in.verify(s)
 		default:
 			err = fmt.Errorf("stream of unknown kind %d", s.Kind())
 		}
@@ -124,6 +144,30 @@ func (in *Incoming) memory(s *transport.StreamReader) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+}
+
+// verify compares memory with what the source says that it is.
+func (in *Incoming) verify(s *transport.StreamReader) error {
+	head, err := s.ReadFrame()
+	if err != nil {
+		return fmt.Errorf("verify memory: %w", err)
+	}
+	seed, err := image.ParseDigestHead(head)
+	if err != nil {
+		return fmt.Errorf("verify memory: %w", err)
+	}
+	for {
+		frame, err := s.ReadFrame()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = image.EachDigests(frame, func(d image.Digests) error { return in.Digests.Check(in.Store, seed, d) })
+		}
+		if err != nil {
+			return fmt.Errorf("verify memory: %w", err)
 		}
 	}
 }

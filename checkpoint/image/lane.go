@@ -27,6 +27,9 @@ const (
 	// KindTmpfsNames is everything else about a private tmpfs, name frames of package
 	// tmpfs behind a TmpfsHead.
 	KindTmpfsNames uint16 = 9
+	// KindDigests says what pages must hold once everything before it on the lane was
+	// read: the first frame is a DigestHead, the others are made by DigestBatch.
+	KindDigests uint16 = 5
 )
 
 // FileRange heads a stream of kind KindFile. The bytes belong at Offset of the

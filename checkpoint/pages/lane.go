@@ -23,6 +23,8 @@ type lane struct {
 	ledger *ledger
 	reader reader
 	out    *image.Batch
+	seed   uint64 // of digests
+	digest image.DigestBatch
 
 	mode  mode
 	sink  Sink
@@ -69,6 +71,7 @@ func (l *lane) begin(mode mode, sink Sink, count func(int64)) {
 	}
 	l.mode, l.sink, l.count, l.round = mode, sink, count, Round{}
 	l.out.Reset()
+	l.digest.Reset()
 	l.extents, l.pages = l.extents[:0], l.pages[:0]
 }
 
@@ -116,6 +119,12 @@ func (l *lane) look(s stretch) error {
 		if l.settled(slab, page, s.clean) {
 			continue
 		}
+		if l.mode == modeDrop {
+			if err := l.hold(slot{slab, number, page}); err != nil {
+				return err
+			}
+			continue
+		}
 		l.want(slot{slab, number, page})
 		if len(l.pages) == batchPages {
 			if err := l.read(); err != nil {
@@ -129,8 +138,11 @@ func (l *lane) look(s stretch) error {
 // settled says that nothing is to be done about a page. clean: by the tracker it has not
 // changed since the last pass.
 func (l *lane) settled(s *slab, page int, clean bool) bool {
-	if l.mode == modeRest {
+	switch l.mode {
+	case modeRest, modeDrop:
 		return s.seen.has(page)
+	case modeVerify:
+		return false
 	}
 	if !clean || !s.read.has(page) {
 		return false
@@ -159,7 +171,7 @@ func (l *lane) read() error {
 	}
 	start, writing := time.Now(), l.round.Writing
 	lost := l.lost[:len(l.pages)]
-	if err := l.reader.read(l.pid, l.extents, l.data, lost); err != nil && l.mode == modeRest {
+	if err := l.reader.read(l.pid, l.extents, l.data, lost); err != nil && l.mode.strict() {
 		at := l.pages[slices.Index(lost, true)]
 		return &ReadError{VPID: at.slab.vpid, PID: l.pid, Addr: at.slab.place(at.page).Addr, Err: err}
 	}
@@ -184,6 +196,9 @@ func (l *lane) read() error {
 // bytes that are sent. So if the job writes while they are read, the target still has
 // what the ledger says, and the next look finds that the page is another by now.
 func (l *lane) enter(at slot, data []byte) error {
+	if l.mode == modeVerify {
+		return l.attest(at.slab.place(at.page), data)
+	}
 	s := zeros
 	if !isZero(data) {
 		s = l.ledger.sum(data)
@@ -191,16 +206,12 @@ func (l *lane) enter(at slot, data []byte) error {
 	at.slab.read.add(at.page)
 	if at.slab.sums[at.page] != s {
 		l.round.Dirty += image.PageSize
-		if l.out.Full() {
-			if err := l.send(); err != nil {
-				return err
-			}
-		}
 		if l.mode == modeHold {
-			l.hold(at)
-			return nil
+			return l.hold(at)
 		}
-		l.add(at, s, data)
+		if err := l.add(at, s, data); err != nil {
+			return err
+		}
 	}
 	if l.mode != modeWarm {
 		at.slab.seen.add(at.page)
@@ -208,8 +219,22 @@ func (l *lane) enter(at slot, data []byte) error {
 	return nil
 }
 
+// attest puts the digest of a page into the frame.
+func (l *lane) attest(at image.Place, data []byte) error {
+	if l.digest.Full() {
+		if err := l.send(); err != nil {
+			return err
+		}
+	}
+	l.digest.Add(at.VPID, at.Addr, image.PageDigest(l.seed, data))
+	return nil
+}
+
 // add puts a page into the frame.
-func (l *lane) add(at slot, s sum, data []byte) {
+func (l *lane) add(at slot, s sum, data []byte) error {
+	if err := l.room(); err != nil {
+		return err
+	}
 	to := at.slab.place(at.page)
 	if s == zeros {
 		l.round.Zero += image.PageSize
@@ -221,18 +246,34 @@ func (l *lane) add(at slot, s sum, data []byte) {
 		l.out.Page(to.VPID, to.Addr, data)
 	}
 	l.ledger.set(at.number, at.page, s)
+	return nil
+}
+
+// room makes room in the frame.
+func (l *lane) room() error {
+	if l.out.Full() {
+		return l.send()
+	}
+	return nil
 }
 
 // hold has the target forget its version of a page.
-func (l *lane) hold(at slot) {
+func (l *lane) hold(at slot) error {
+	if err := l.room(); err != nil {
+		return err
+	}
 	to := at.slab.place(at.page)
 	l.out.Drop(to.VPID, to.Addr)
 	l.ledger.set(at.number, at.page, unknown)
+	return nil
 }
 
 // send writes the frame.
 func (l *lane) send() error {
 	frame := l.out.Bytes()
+	if l.mode == modeVerify {
+		frame = l.digest.Bytes()
+	}
 	if len(frame) == 0 {
 		return nil
 	}
@@ -243,6 +284,7 @@ func (l *lane) send() error {
 	l.round.Writing += time.Since(start)
 	l.round.Payload += int64(len(frame))
 	l.out.Reset()
+	l.digest.Reset()
 	return nil
 }
 

@@ -146,6 +146,27 @@ func (l *ledger) unsee() {
 	}
 }
 
+// unseePage makes one page unseen.
+func (l *ledger) unseePage(p image.Place) {
+	if s, page, ok := l.lookup(p); ok {
+		s.seen.drop(page)
+	}
+}
+
+func (l *ledger) seen(p image.Place) bool {
+	s, page, ok := l.lookup(p)
+	return ok && s.seen.has(page)
+}
+
+func (l *ledger) lookup(p image.Place) (s *slab, page int, ok bool) {
+	base := p.Addr &^ (chunkSize - 1)
+	n, ok := l.slabs[slabKey{p.VPID, base}]
+	if !ok {
+		return nil, 0, false
+	}
+	return l.slab(n), int((p.Addr - base) / image.PageSize), true
+}
+
 // unread forgets that pages were read, of the process or, with 0, of all.
 func (l *ledger) unread(vpid image.VPID) {
 	for key, n := range l.slabs {

@@ -2,10 +2,9 @@ package pages
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -18,8 +17,8 @@ type Memory struct {
 	// Count, if not nil, is told of memory as it is looked at, in bytes, from several
 	// goroutines.
 	Count func(bytes int64)
-	// Hold makes Scan tell the target to forget pages that have changed instead of
-	// sending them. Residue then lists them.
+	// Hold makes Scan and Rest tell the target to forget the pages that have changed,
+	// instead of sending them. Residue lists them.
 	Hold bool
 
 	lanes   []*lane
@@ -35,13 +34,10 @@ func newMemory(lanes int, t tracker) (*Memory, error) {
 	if lanes <= 0 {
 		return nil, errors.New("memory without a lane to send it on")
 	}
-	var seed [8]byte
-	if _, err := rand.Read(seed[:]); err != nil {
-		return nil, err
-	}
+	seed := rand.Uint64()
 	m := &Memory{tracker: t}
 	for range lanes {
-		l, err := newLane(binary.LittleEndian.Uint64(seed[:]), lanes)
+		l, err := newLane(seed, lanes)
 		if err != nil {
 			return nil, errors.Join(err, m.Close())
 		}
@@ -99,7 +95,62 @@ func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, e
 // Rest sends every page of the lazy regions that Scan has not seen and that the target
 // lacks. The processes stand still. A page that cannot be read is a [*ReadError].
 func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
-	return m.pass(ctx, modeRest, sinks, func(p *planner) error { return p.regions(tasks, regions) })
+	mode := modeRest
+	if m.Hold {
+		mode = modeDrop
+	}
+	return m.pass(ctx, mode, sinks, func(p *planner) error { return p.regions(tasks, regions) })
+}
+
+// Residue lists the pages of the lazy regions that the target lacks after a Rest with
+// Hold.
+func (m *Memory) Residue(regions map[image.VPID][]image.Region) map[image.VPID][]image.Region {
+	left := map[image.VPID][]image.Region{}
+	for vpid, list := range regions {
+		for _, r := range list {
+			if !r.Lazy {
+				continue
+			}
+			for addr := r.Addr; addr < r.End(); addr += image.PageSize {
+				if !m.laneOf(addr).ledger.seen(image.Place{VPID: vpid, Addr: addr}) {
+					left[vpid] = appendPage(left[vpid], addr)
+				}
+			}
+		}
+	}
+	return left
+}
+
+// appendPage adds a page behind those that there are.
+func appendPage(list []image.Region, addr uint64) []image.Region {
+	if n := len(list); n > 0 && list[n-1].End() == addr {
+		list[n-1].Pages++
+		return list
+	}
+	return append(list, image.Region{Addr: addr, Pages: 1, Lazy: true})
+}
+
+func (m *Memory) laneOf(addr uint64) *lane { return m.lanes[laneOf(addr, len(m.lanes))] }
+
+// laneOf binds memory to lanes by its address, whatever the process: equal pages of two
+// processes are often at the same one, and a copy must be on the lane of its original.
+func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }
+
+// Recheck makes Rest look at pages although Scan has seen them.
+func (m *Memory) Recheck(pages []image.Place) {
+	for _, p := range pages {
+		m.laneOf(p.Addr).ledger.unseePage(p)
+	}
+}
+
+// Digests reads every page of the lazy regions once more, whatever is known of it, and
+// writes its digest, each to the sink that the page was sent on.
+// The processes stand still.
+func (m *Memory) Digests(ctx context.Context, seed uint64, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
+	for _, l := range m.lanes {
+		l.seed = seed
+	}
+	return m.pass(ctx, modeVerify, sinks, func(p *planner) error { return p.regions(tasks, regions) })
 }
 
 // pass has one worker for each lane do what the plan gives it. The first error, or the
@@ -149,8 +200,13 @@ func (m *Memory) pass(ctx context.Context, mode mode, sinks []Sink, plan func(*p
 type mode int
 
 const (
-	modeWarm mode = iota // send it if the target lacks it
-	modeScan             // the same, and it is seen
-	modeHold             // have it forgotten if the target lacks it, otherwise it is seen
-	modeRest             // the same as modeScan, but what was seen already is done
+	modeWarm   mode = iota // send it if the target lacks it
+	modeScan               // the same, and it is seen
+	modeHold               // have it forgotten if the target lacks it, otherwise it is seen
+	modeRest               // the same as modeScan, but what was seen already is done
+	modeDrop               // have it forgotten if it was not seen
+	modeVerify             // send its digest
 )
+
+// strict says that a page which cannot be read is an error.
+func (m mode) strict() bool { return m == modeRest || m == modeVerify }

@@ -138,13 +138,11 @@ func (p *planner) regions(tasks []Task, regions map[image.VPID][]image.Region) e
 	return nil
 }
 
-// add gives the range to the lanes that its chunks are bound to. Lanes are bound to
-// addresses whatever the process, because equal pages of two processes are often at the
-// same one, and a copy must be on the lane of its original.
+// add gives the range to the lanes that its chunks are bound to.
 func (p *planner) add(t Task, r addrRange, clean bool) error {
 	for r.start < r.end {
 		end := min(r.end, r.start&^(chunkSize-1)+chunkSize)
-		lane := int(r.start / chunkSize % uint64(len(p.work)))
+		lane := laneOf(r.start, len(p.work))
 		pages := int((end - r.start) / image.PageSize)
 		p.waiting[lane] = append(p.waiting[lane], stretch{t, r.start, pages, clean})
 		p.pages[lane] += pages

@@ -1,0 +1,127 @@
+package pages
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// Digests compares pages with what their source says that they hold. Those that are not
+// there yet are compared when they land. Methods may be called concurrently.
+type Digests struct {
+	mu    sync.Mutex
+	pages int64
+	later map[image.VPID][]expected
+}
+
+// expected is what pages that the store lacked are known by.
+type expected struct {
+	seed uint64
+	addr uint64
+	sums []byte
+}
+
+func (e expected) end() uint64 { return e.addr + uint64(len(e.sums)/image.DigestSize)*pageSize }
+
+// WrongPageError says which page is not what its source has.
+type WrongPageError struct {
+	VPID image.VPID
+	Addr uint64
+}
+
+func (e *WrongPageError) Error() string {
+	return fmt.Sprintf("the page at %#x of process %d is not what the source has", e.Addr, e.VPID)
+}
+
+// Pages is how many pages were named so far.
+func (d *Digests) Pages() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pages
+}
+
+// Check compares the pages that the store has, and keeps the digests of the others. A
+// difference is a [*WrongPageError].
+func (d *Digests) Check(s *Store, seed uint64, run image.Digests) error {
+	d.mu.Lock()
+	d.pages += run.Pages()
+	d.mu.Unlock()
+	end := run.Addr + uint64(run.Pages())*pageSize
+	for at := run.Addr; at < end; {
+		here, next := s.stretch(run.VPID, at, end)
+		part := expected{seed, at, run.Sums[(at-run.Addr)/pageSize*image.DigestSize:][:(next-at)/pageSize*image.DigestSize]}
+		at = next
+		if !here {
+			part.sums = slices.Clone(part.sums)
+			d.keep(run.VPID, part)
+		} else if err := s.compare(run.VPID, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare compares pages that the store has.
+func (s *Store) compare(vpid image.VPID, e expected) error {
+	buf := make([]byte, min(64*pageSize, e.end()-e.addr))
+	for end := e.end(); e.addr < end; {
+		part := buf[:min(uint64(len(buf)), end-e.addr)]
+		if err := s.Read(image.Place{VPID: vpid, Addr: e.addr}, part); err != nil {
+			return err
+		}
+		for ; len(part) > 0; part = part[pageSize:] {
+			if image.PageDigest(e.seed, part[:pageSize]) != [image.DigestSize]byte(e.sums) {
+				return &WrongPageError{vpid, e.addr}
+			}
+			e.addr, e.sums = e.addr+pageSize, e.sums[image.DigestSize:]
+		}
+	}
+	return nil
+}
+
+// stretch says whether the store has the page at addr, and up to where that is so.
+func (s *Store) stretch(vpid image.VPID, addr, end uint64) (here bool, next uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp, ok := s.tableOf(vpid).next(addr)
+	switch {
+	case !ok || sp.start >= end:
+		return false, end
+	case sp.start > addr:
+		return false, sp.start
+	}
+	return true, min(sp.end, end)
+}
+
+func (d *Digests) keep(vpid image.VPID, e expected) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.later == nil {
+		d.later = map[image.VPID][]expected{}
+	}
+	list := d.later[vpid]
+	at := sort.Search(len(list), func(i int) bool { return list[i].addr > e.addr })
+	d.later[vpid] = slices.Insert(list, at, e)
+}
+
+// Landed compares pages that the store lacked when their digests came. Of others it
+// knows nothing and says nothing.
+func (d *Digests) Landed(vpid image.VPID, addr uint64, data []byte) error {
+	d.mu.Lock()
+	list := d.later[vpid]
+	d.mu.Unlock()
+	for ; len(data) > 0; addr, data = addr+pageSize, data[pageSize:] {
+		i := sort.Search(len(list), func(i int) bool { return list[i].end() > addr })
+		if i == len(list) || list[i].addr > addr {
+			continue
+		}
+		sum := list[i].sums[(addr-list[i].addr)/pageSize*image.DigestSize:][:image.DigestSize]
+		if image.PageDigest(list[i].seed, data[:pageSize]) != [image.DigestSize]byte(sum) {
+			return &WrongPageError{vpid, addr}
+		}
+	}
+	return nil
+}
