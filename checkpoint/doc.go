@@ -2,15 +2,23 @@
 // directory: it makes a job stand still, takes it apart and hands the pieces on.
 //
 //	Output   output files as they are, while the job runs
+//	Warm     rounds over its memory, while it runs: what is new or has changed
 //	Freeze   cgroup frozen, link down, clocks read        ← stands still from here
 //	Dump     CRIU, lazy: everything but lazy memory, into a tmpfs
-//	Send     images, what was written to the output since, all lazy memory
+//	         meanwhile: what changed since the last round
+//	Send     images, what was written to the output since, what else CRIU names
 //	Thaw     the way back, at any point before the commit
 //
 // The job's memory is read by us and not by CRIU, because that is where the time
-// goes: several workers read the frozen tasks with process_vm_readv straight
-// into frames and compress and send them while the next are read. CRIU's
-// pagemaps say what has to be read. Nothing of it touches a disk.
+// goes: several workers read it with process_vm_readv and compress and send what the
+// target lacks while the next is read (package pages). In the end CRIU's pagemaps say
+// what has to be there. Nothing of it touches a disk.
+//
+// The frozen memory is looked at while CRIU works in the very tasks. What CRIU does
+// there shows in three places. Kernel code that it interrupts may write results, so the
+// look begins when it holds all tasks. It borrows a few bytes of a task's code, and the
+// kernel writes the areas of restartable sequences: such pages are looked at again when
+// CRIU has ended.
 //
 // Where the pieces go is not this package's business: it writes lanes, which are
 // connections to a peer or files of a directory (see package image for what is

@@ -138,6 +138,47 @@ func TestWhatIsSentArrives(t *testing.T) {
 	}
 }
 
+// digests is a stream that says that every lazy page is zero, but the one named last.
+func (l *lane) digests(pages int64, other byte) *lane {
+	var b image.DigestBatch
+	for _, r := range lazyRegions(l.t) {
+		for i := range min(r.Pages, pages) {
+			data := page(0)
+			if i == pages-1 {
+				data = page(other)
+			}
+			b.Add(1, r.Addr+uint64(i)*image.PageSize, image.PageDigest(5, data))
+		}
+		pages -= min(r.Pages, pages)
+	}
+	return l.stream(image.KindDigests, image.DigestHead(5), b.Bytes())
+}
+
+func TestWhatArrivedIsComparedWithWhatTheSourceSays(t *testing.T) {
+	var all int64
+	for _, r := range lazyRegions(t) {
+		all += r.Pages
+	}
+	for name, c := range map[string]struct {
+		pages int64
+		last  byte
+		says  string
+	}{
+		"equal": {all, 0, ""}, "different": {all, 1, "of process 1 is not what the source has"}, "too few": {all - 1, 0, "of "},
+	} {
+		in, l := incoming(t), newLane(t)
+		l.images(map[string][]byte{"pagemap-1.img": pagemap(t)})
+		for _, r := range lazyRegions(t) {
+			l.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+		}
+		l.digests(c.pages, c.last).end()
+		err := in.Receive(bounded(t), []io.Reader{l.reader()})
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestOutputIsCutWhereTheNewPieceEnds(t *testing.T) {
 	in := incoming(t)
 	l := newLane(t)
@@ -159,26 +200,28 @@ func TestLanesThatMakeNoSenseAreRefused(t *testing.T) {
 		build func(l *lane)
 		names string
 	}{
-		"unknown kind":        {func(l *lane) { l.stream(77).end() }, "kind"},
-		"end that is not":     {func(l *lane) { l.stream(image.KindEnd, []byte("more")) }, "not empty"},
-		"no bytes at all":     {func(*lane) {}, "EOF"},
-		"no end":              {func(l *lane) { l.file(own("stdout", 0), "x") }, "EOF"},
-		"garbage":             {func(l *lane) { l.buf.WriteString(strings.Repeat("garbage", 100)) }, ""},
-		"file above":          {func(l *lane) { l.file(own("../stdout", 0), "x").end() }, "output file"},
-		"file elsewhere":      {func(l *lane) { l.file(own("/etc/passwd", 0), "x").end() }, "output file"},
-		"file in a directory": {func(l *lane) { l.file(own("a/b", 0), "x").end() }, "output file"},
-		"file dot":            {func(l *lane) { l.file(own(".", 0), "x").end() }, "output file"},
-		"file dot dot":        {func(l *lane) { l.file(own("..", 0), "x").end() }, "output file"},
-		"file without name":   {func(l *lane) { l.file(own("", 0), "x").end() }, "output file"},
-		"file before itself":  {func(l *lane) { l.file(own("stdout", -1), "x").end() }, "output file"},
-		"file beyond all":     {func(l *lane) { l.file(own("stdout", 1<<62), "x").end() }, "output file"},
-		"file without head":   {func(l *lane) { l.stream(image.KindFile).end() }, "output file"},
-		"file with bad head":  {func(l *lane) { l.stream(image.KindFile, head("{")).end() }, "output file"},
-		"images that are not": {func(l *lane) { l.stream(image.KindImages, bytes.Repeat([]byte("x"), 4096)).end() }, ""},
-		"pages that are not":  {func(l *lane) { l.stream(image.KindPages, []byte("x")).end() }, "page run"},
-		"page off its place":  {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 1, 0x1001, page(1))).end() }, "page run"},
-		"page of nobody":      {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 0, 0x1000, page(1))).end() }, "page run"},
-		"page of the kernel":  {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 1, 1<<63, page(1))).end() }, "page run"},
+		"digests without seed": {func(l *lane) { l.stream(image.KindDigests).end() }, "verify"},
+		"digests cut":          {func(l *lane) { l.stream(image.KindDigests, image.DigestHead(1), []byte("x")).end() }, "verify"},
+		"unknown kind":         {func(l *lane) { l.stream(77).end() }, "kind"},
+		"end that is not":      {func(l *lane) { l.stream(image.KindEnd, []byte("more")) }, "not empty"},
+		"no bytes at all":      {func(*lane) {}, "EOF"},
+		"no end":               {func(l *lane) { l.file(own("stdout", 0), "x") }, "EOF"},
+		"garbage":              {func(l *lane) { l.buf.WriteString(strings.Repeat("garbage", 100)) }, ""},
+		"file above":           {func(l *lane) { l.file(own("../stdout", 0), "x").end() }, "output file"},
+		"file elsewhere":       {func(l *lane) { l.file(own("/etc/passwd", 0), "x").end() }, "output file"},
+		"file in a directory":  {func(l *lane) { l.file(own("a/b", 0), "x").end() }, "output file"},
+		"file dot":             {func(l *lane) { l.file(own(".", 0), "x").end() }, "output file"},
+		"file dot dot":         {func(l *lane) { l.file(own("..", 0), "x").end() }, "output file"},
+		"file without name":    {func(l *lane) { l.file(own("", 0), "x").end() }, "output file"},
+		"file before itself":   {func(l *lane) { l.file(own("stdout", -1), "x").end() }, "output file"},
+		"file beyond all":      {func(l *lane) { l.file(own("stdout", 1<<62), "x").end() }, "output file"},
+		"file without head":    {func(l *lane) { l.stream(image.KindFile).end() }, "output file"},
+		"file with bad head":   {func(l *lane) { l.stream(image.KindFile, head("{")).end() }, "output file"},
+		"images that are not":  {func(l *lane) { l.stream(image.KindImages, bytes.Repeat([]byte("x"), 4096)).end() }, ""},
+		"pages that are not":   {func(l *lane) { l.stream(image.KindPages, []byte("x")).end() }, "page run"},
+		"page off its place":   {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 1, 0x1001, page(1))).end() }, "page run"},
+		"page of nobody":       {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 0, 0x1000, page(1))).end() }, "page run"},
+		"page of the kernel":   {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 1, 1<<63, page(1))).end() }, "page run"},
 		"pages cut short": {func(l *lane) {
 			l.stream(image.KindPages, append(image.AppendHeader(nil, 1, 0x1000, 2), page(1)...)).end()
 		}, "page run"},

@@ -51,6 +51,23 @@ func parseMapping(line string) (r addrRange, ok bool) {
 	return parseRange(f[0])
 }
 
+// borrowedPage is the page whose code CRIU replaces for a while to have the process do
+// system calls: the first that may be executed (get_exec_start in its parasite-syscall.c).
+func borrowedPage(pid int) (addr uint64, ok bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return 0, false
+	}
+	for line := range bytes.Lines(text) {
+		f := strings.Fields(string(line))
+		if len(f) > 1 && len(f[1]) == 4 && f[1][2] == 'x' {
+			r, ok := parseRange(f[0])
+			return r.start, ok
+		}
+	}
+	return 0, false
+}
+
 func parseRange(s string) (r addrRange, ok bool) {
 	from, to, _ := strings.Cut(s, "-")
 	var err1, err2 error

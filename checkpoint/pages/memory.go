@@ -95,6 +95,11 @@ func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, e
 // Rest sends every page of the lazy regions that Scan has not seen and that the target
 // lacks. The processes stand still. A page that cannot be read is a [*ReadError].
 func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
+	for _, t := range tasks {
+		if addr, ok := borrowedPage(t.PID); ok {
+			m.Recheck([]image.Place{{VPID: t.VPID, Addr: addr}})
+		}
+	}
 	mode := modeRest
 	if m.Hold {
 		mode = modeDrop

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,9 @@ import (
 )
 
 const readWrite = unix.PROT_READ | unix.PROT_WRITE
+
+// lowest is an address below everything else that a process has mapped.
+const lowest = 0x100000
 
 // roles are what children do. Those that go on for ever are stopped by the test.
 var roles = map[string]func(*child){
@@ -90,6 +94,27 @@ var roles = map[string]func(*child){
 		}
 		c.ready()
 		c.await()
+	},
+	"code first": func(c *child) {
+		_, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, lowest), 4*image.PageSize, readWrite|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
+		c.must(err)
+		c.ready()
+		c.await()
+	},
+	"direct": func(c *child) {
+		fill(c.mmap(32*mib, readWrite), 1)
+		c.ready()
+		c.await()
+		name := filepath.Join(os.TempDir(), fmt.Sprint("pages-test-", os.Getpid()))
+		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_DIRECT, 0o600)
+		_ = os.Remove(name)
+		if err != nil {
+			fmt.Println("open", err)
+		} else {
+			fmt.Println("open")
+		}
+		c.await()
+		c.must(unix.Close(fd))
 	},
 	"remap":   remap,
 	"discard": discard,

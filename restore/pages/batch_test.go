@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
@@ -21,14 +22,26 @@ func TestABatchIsItsRunsInTurn(t *testing.T) {
 		var runs []image.Run
 		for range 1 + rnd.IntN(40) {
 			at, n := rnd.IntN(pages-16), 1+rnd.IntN(16)
-			r := image.Run{VPID: 7, Addr: uint64(base + at*pageSize), Pages: int64(n), Zero: rnd.IntN(4) == 0}
+			r := image.Run{VPID: 7, Addr: uint64(base + at*pageSize), Pages: int64(n)}
 			data := make([]byte, n*pageSize)
-			if !r.Zero {
+			from := rnd.IntN(pages - 16)
+			switch kind := rnd.IntN(8); {
+			case kind < 2:
+				r.Zero = true
+			case kind == 2:
+				r.Drop, data = true, nil
+			case kind < 5 && known(model[from:from+n]) && (from+n <= at || at+n <= from):
+				r.Copy, r.From = true, image.Place{VPID: 7, Addr: uint64(base + from*pageSize)}
+				data = bytes.Join(model[from:from+n], nil)
+			default:
 				data = fill(n, uint64(round)<<40+uint64(len(runs))<<32)
 				r.Data = data
 			}
 			for i := range n {
-				model[at+i] = data[i*pageSize : (i+1)*pageSize]
+				model[at+i] = nil
+				if data != nil {
+					model[at+i] = data[i*pageSize : (i+1)*pageSize]
+				}
 			}
 			runs = append(runs, r)
 		}
@@ -42,6 +55,48 @@ func TestABatchIsItsRunsInTurn(t *testing.T) {
 				t.Fatalf("page %d differs", i)
 			}
 		}
+	}
+}
+
+// known says that the store has all of the pages.
+func known(pages [][]byte) bool {
+	return !slices.ContainsFunc(pages, func(p []byte) bool { return p == nil })
+}
+
+func TestACopyOfWhatIsNotThereIsRefused(t *testing.T) {
+	s := mustCreate(t)
+	mustPut(t, s, 1, 0x10000, fill(2, 1))
+	for name, from := range map[string]image.Place{
+		"another process": {VPID: 2, Addr: 0x10000}, "behind": {VPID: 1, Addr: 0x11000}, "before": {VPID: 1, Addr: 0xf000},
+	} {
+		r := image.Run{VPID: 3, Addr: 0x20000, Pages: 2, Copy: true, From: from}
+		if err := s.PutBatch([]image.Run{r}); !errors.Is(err, ErrMissing) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// BenchmarkOverwrite puts pages that the store has already, as rounds after the first do.
+func BenchmarkOverwrite(b *testing.B) {
+	for name, step := range map[string]int{"together": 1, "scattered": 3} {
+		b.Run(name, func(b *testing.B) {
+			s := mustCreate(b)
+			const pages = 240
+			data := fill(pages, 1)
+			for at := 0; at < 64<<20; at += len(data) {
+				mustPut(b, s, 1, uint64(at)+pageSize, data)
+			}
+			var runs []image.Run
+			for i := range pages {
+				runs = append(runs, image.Run{VPID: 1, Addr: uint64(1+i*step) * pageSize, Pages: 1, Data: data[i*pageSize:][:pageSize]})
+			}
+			b.SetBytes(pages * pageSize)
+			for b.Loop() {
+				if err := s.PutBatch(runs); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
