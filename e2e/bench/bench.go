@@ -25,7 +25,7 @@ type bench struct {
 	binary       string // the program that is measured
 	criu, oracle string
 	self         string // this binary
-	dir, memory  string // directories; the second one on a tmpfs
+	dir, memory  string // directories on a disk and on a tmpfs
 	a, b         *node
 
 	tried map[way]error     // a small job on each way
@@ -138,7 +138,8 @@ func enoughRoom(job load, inMemory, inDir float64, dir string) error {
 // setUp makes two nodes with agents that listen on the loopback.
 func (b *bench) setUp(ctx context.Context) (err error) {
 	pattern := fmt.Sprintf("migrate-bench-%d-*", os.Getpid())
-	if b.dir, err = os.MkdirTemp("", pattern); err != nil {
+	// /tmp may be a tmpfs, which has no room that memory has not.
+	if b.dir, err = os.MkdirTemp(orElse(os.Getenv("TMPDIR"), "/var/tmp"), pattern); err != nil {
 		return err
 	}
 	if b.memory, err = os.MkdirTemp("/dev/shm", pattern); err != nil {

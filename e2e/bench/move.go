@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	moveTime   = 5 * time.Minute
+	moveTime   = 10 * time.Minute
 	afterwards = 500 * time.Millisecond // of ticks, to be judged
 )
 

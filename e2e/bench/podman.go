@@ -46,7 +46,7 @@ func (b *bench) podmanPlace(l load) (string, error) {
 		return b.memory, nil
 	}
 	if err := enoughRoom(l, 1.4, 1.7, b.dir); err != nil {
-		return "", errors.Join(onTmpfs, err)
+		return "", cannot(fmt.Sprintf("%v; %v", onTmpfs, err))
 	}
 	b.note("podman's storage for %d MiB is on %s: %v", l.mib, b.dir, onTmpfs)
 	return b.dir, nil

@@ -74,3 +74,18 @@ func TestARoundIsRunOnceForAllRows(t *testing.T) {
 		t.Errorf("a failed run was forgotten: %v", err)
 	}
 }
+
+func TestAJobThatDoesNotFitIsRefusedWithTheReason(t *testing.T) {
+	dir := t.TempDir()
+	if err := enoughRoom(load{mib: 1}, 1, 1, dir); err != nil {
+		t.Error(err)
+	}
+	for what, err := range map[string]error{
+		"memory":  enoughRoom(load{mib: 1 << 30}, 1, 0, dir),
+		"room in": enoughRoom(load{mib: 1 << 30}, 0, 1, dir),
+	} {
+		if !errors.As(err, new(cannot)) || !strings.Contains(err.Error(), what) {
+			t.Errorf("a job of 1 PiB without %s: %v", what, err)
+		}
+	}
+}
