@@ -96,7 +96,7 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	s.dep.getReady()
+	s.dep.getReady(ctx)
 	extra, err := json.Marshal(savingExtra{s.req.Dir, s.req.LeaveRunning, s.dir.owner.uid, s.dir.owner.gid, s.dir.owner.groups})
 	if err != nil {
 		return nil, err

@@ -77,8 +77,8 @@ func externalKeys(rec job.Record) map[string]string {
 
 // getReady does what need not wait until the job stands still. What fails here is
 // tried again then.
-func (d *departure) getReady() {
-	if err := d.src.Ready(); err != nil {
+func (d *departure) getReady(ctx context.Context) {
+	if err := d.src.Ready(ctx); err != nil {
 		d.a.log.Warn("prepare the dump", "job", d.rec.ID, "err", err)
 	}
 }

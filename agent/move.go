@@ -113,7 +113,7 @@ func (m *movement) run(ctx context.Context) (*api.Result, error) {
 	if err != nil {
 		return nil, m.explain(err)
 	}
-	m.dep.getReady()
+	m.dep.getReady(ctx)
 	m.tell.enter(api.Warmup, "")
 	if err := m.sendAhead(ctx); err != nil {
 		return nil, m.explain(errors.Join(err, m.dep.unthrottle()))

@@ -211,6 +211,7 @@ func (s *Source) endScan() {
 // Close stops what still goes on and gives back what the source remembers of the job's
 // memory. A second call changes nothing.
 func (s *Source) Close() error {
+	s.endStandby()
 	s.endScan()
 	s.endSharing()
 	err := s.closePrivate()

@@ -16,37 +16,26 @@ import (
 // belong to the job's user namespace if there is one, and that only CRIU can make.
 //
 // What cannot be told is left to CRIU.
-func (s *Source) network() image.Network {
+func (s *Source) network() (n image.Network, why string) {
 	changed, err := s.networkChanged()
 	switch {
 	case err != nil:
-		s.Log.Warn("the job's network is left to CRIU", "err", err)
-		return image.NetworkSaved
+		return image.NetworkSaved, err.Error()
 	case changed != "":
-		s.Log.Info("the job's network is left to CRIU", "changed", changed)
-		return image.NetworkSaved
+		return image.NetworkSaved, "changed: " + changed
 	case namespaces.HasUserNamespace(s.Init):
-		return image.NetworkEmpty
+		return image.NetworkEmpty, ""
 	}
-	return image.NetworkInherited
+	return image.NetworkInherited, ""
 }
 
 func (s *Source) networkChanged() (string, error) {
-	if err := s.Ready(); err != nil {
-		return "", err
+	if s.fresh == nil {
+		fresh, err := namespaces.NewFresh()
+		if err != nil {
+			return "", err
+		}
+		s.fresh = &fresh
 	}
 	return s.fresh.Changed(s.Init, s.Interface)
-}
-
-// Ready does what can be done before the job stands still. It may be left out.
-func (s *Source) Ready() error {
-	if s.fresh != nil {
-		return nil
-	}
-	fresh, err := namespaces.NewFresh()
-	if err != nil {
-		return err
-	}
-	s.fresh = &fresh
-	return nil
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/namespaces"
 )
 
 type dumpRun struct {
@@ -38,9 +37,6 @@ func (s *Source) request(network image.Network) (*rpc.CriuReq, dumpRun, error) {
 	}
 	// Started: see Thaw.
 	run := dumpRun{criu.Run{LogFile: s.DumpLog(), Started: s.notePid}, []*os.File{images, work}}
-	if network == image.NetworkInherited {
-		run.Before = func() error { return namespaces.EnterNetwork(s.Init) }
-	}
 	opts := &rpc.CriuOpts{
 		ImagesDirFd:       proto.Int32(int32(images.Fd())), // CRIU finds them in our /proc/PID/fd
 		WorkDirFd:         proto.Int32(int32(work.Fd())),

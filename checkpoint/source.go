@@ -41,6 +41,7 @@ type Source struct {
 	sizes   map[string]int64 // how much of each output file has been sent
 	private []*tmpfs.Source  // nil: not opened yet
 	fresh   *namespaces.Fresh
+	standby standby
 	clock   image.Clock
 	memory  *memory
 	scan    *scan
@@ -142,16 +143,28 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	decided := make(chan image.Network, 1)
-	go func() { decided <- s.network() }()
+	network := image.NetworkSaved
+	decided := make(chan string, 1)
+	go func() {
+		var why string
+		network, why = s.network()
+		decided <- why
+	}()
 	queues, queueMount, err := s.queues()
-	network := <-decided
+	if why := <-decided; why != "" {
+		s.Log.Info("the job's network is left to CRIU", "why", why)
+	}
 	if err == nil {
 		err = image.SetNetwork(s.Images(), network)
 	}
 	if err != nil {
 		return 0, err
 	}
+	standby, err := s.takeStandby(ctx, network)
+	if err != nil {
+		return 0, err
+	}
+	defer standby.Close() // unless it was used
 	req, run, err := s.request(network)
 	if err != nil {
 		return 0, err
@@ -174,7 +187,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 		}
 		return nil
 	}
-	res, err := s.CRIU.DumpLazy(dumping, req, run.Run)
+	res, err := standby.Dump(dumping, req, run.Run)
 	if err != nil {
 		return res.Took, err
 	}

@@ -58,7 +58,26 @@ func (c *Client) Do(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.CriuRe
 }
 
 func (c *Client) serve(ctx context.Context, req *rpc.CriuReq, run Run, s surroundings) (*rpc.CriuResp, error) {
-	resp, err := c.try(ctx, req, run, s)
+	w, err := c.start(ctx, run, s)
+	if err != nil {
+		return nil, &Error{Op: operation(req.GetType()), Err: err}
+	}
+	return w.serve(ctx, req, run)
+}
+
+func (c *Client) start(ctx context.Context, run Run, s surroundings) (*worker, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return c.startWorker(run, s)
+}
+
+func (w *worker) serve(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.CriuResp, error) {
+	if run.Started != nil {
+		run.Started(w.pid)
+	}
+	resp, err := w.converse(ctx, withNotify(req), run)
+	err = w.end(err, run, isDump(req.GetType()))
 	if err == nil {
 		return resp, nil
 	}
@@ -67,21 +86,6 @@ func (c *Client) serve(ctx context.Context, req *rpc.CriuReq, run Run, s surroun
 		failed.Failure = Diagnose(run.LogFile)
 	}
 	return resp, failed
-}
-
-func (c *Client) try(ctx context.Context, req *rpc.CriuReq, run Run, s surroundings) (*rpc.CriuResp, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	w, err := c.startWorker(run, s)
-	if err != nil {
-		return nil, err
-	}
-	if run.Started != nil {
-		run.Started(w.pid)
-	}
-	resp, err := w.converse(ctx, withNotify(req), run)
-	return resp, w.end(err, run, isDump(req.GetType()))
 }
 
 // withNotify asks for notifications even if nobody wants them: they are where

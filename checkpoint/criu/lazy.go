@@ -16,7 +16,7 @@ import (
 // Result is a finished lazy dump.
 type Result struct {
 	Response *rpc.CriuResp
-	Took     time.Duration // from the start of CRIU to its end
+	Took     time.Duration // from the request to the end of CRIU
 }
 
 // DumpLazy makes CRIU write everything but lazy memory and end, with the job
@@ -31,25 +31,50 @@ type Result struct {
 // somebody else could connect to, and CRIU finds at once that its client needs
 // nothing more.
 func (c *Client) DumpLazy(ctx context.Context, req *rpc.CriuReq, run Run) (Result, error) {
-	req, err := lazyRequest(req)
+	l, err := c.StartLazy(ctx, run)
 	if err != nil {
-		return Result{}, &Error{Op: "lazy dump", Err: err}
+		return Result{}, err
 	}
+	return l.Dump(ctx, req, run)
+}
+
+// Lazy is a CRIU that stands by for a lazy dump.
+type Lazy struct {
+	*Standby
+	config string // the path of the configuration file, in CRIU
+}
+
+// StartLazy starts the CRIU of a DumpLazy; see Start.
+func (c *Client) StartLazy(ctx context.Context, run Run) (*Lazy, error) {
 	client, err := closedConnection()
 	if err != nil {
-		return Result{}, &Error{Op: "lazy dump", Err: err}
+		return nil, &Error{Op: "lazy dump", Err: err}
 	}
 	defer client.Close()
 	n := len(run.Files)
 	config, err := memoryFile("criu-config", fmt.Sprintf("ps-socket %d\n", FD(n)))
 	if err != nil {
-		return Result{}, &Error{Op: "lazy dump", Err: err}
+		return nil, &Error{Op: "lazy dump", Err: err}
 	}
 	defer config.Close()
 	run.Files = append(slices.Clone(run.Files), client, config)
-	req.Opts.ConfigFile = proto.String(fmt.Sprintf("/proc/self/fd/%d", FD(n+1)))
+	s, err := c.Start(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	return &Lazy{s, fmt.Sprintf("/proc/self/fd/%d", FD(n+1))}, nil
+}
+
+// Dump is the rest of DumpLazy.
+func (l *Lazy) Dump(ctx context.Context, req *rpc.CriuReq, run Run) (Result, error) {
+	req, err := lazyRequest(req)
+	if err != nil {
+		l.Close()
+		return Result{}, &Error{Op: "lazy dump", Err: err}
+	}
+	req.Opts.ConfigFile = proto.String(l.config)
 	start := time.Now()
-	resp, err := c.Do(ctx, req, run)
+	resp, err := l.Do(ctx, req, run)
 	return Result{Response: resp, Took: time.Since(start)}, err
 }
 
