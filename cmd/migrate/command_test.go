@@ -76,8 +76,8 @@ func TestOptionsOfAMoveThatContradictEachOtherAreUsageErrors(t *testing.T) {
 }
 
 func TestARoundIsOneLineThatSaysWhyItWentOn(t *testing.T) {
-	r := api.Round{Number: 2, Looked: 1 << 30, Dirty: 10 << 20, Wire: 4 << 20, Took: 300 * time.Millisecond, DirtyRate: 20 << 20, Reason: "forecast 280ms is within 300ms"}
-	want := "round 2: 10.0 MiB of 1.0 GiB changed, 4.0 MiB sent in 300 ms, 20.0 MiB/s written: forecast 280ms is within 300ms"
+	r := api.Round{Number: 2, Looked: 1 << 30, Dirty: 10 << 20, Wire: 4 << 20, Took: 300 * time.Millisecond, DirtyRate: 20 << 20, WireRate: 13 << 20, Reason: "forecast 280ms is within 300ms"}
+	want := "round 2: 10.0 MiB of 1.0 GiB changed (20.0 MiB/s), 4.0 MiB sent in 300 ms (13.0 MiB/s): forecast 280ms is within 300ms"
 	if got := roundLine(r); got != want {
 		t.Errorf("%q", got)
 	}

@@ -101,11 +101,13 @@ func (m *meter) end() {
 	m.bars.Wait()
 }
 
-// roundLine is a warm-up round in one line.
+// roundLine is a warm-up round in one line: what the job wrote, what crossed the wire,
+// and what follows from that.
 func roundLine(r api.Round) string {
-	line := fmt.Sprintf("round %d: %s of %s changed, %s sent in %s", r.Number, size(r.Dirty), size(r.Looked), size(r.Wire), span(r.Took))
+	written := ""
 	if r.DirtyRate > 0 {
-		line += fmt.Sprintf(", %s/s written", size(int64(r.DirtyRate)))
+		written = fmt.Sprintf(" (%s/s)", size(int64(r.DirtyRate)))
 	}
-	return line + ": " + r.Reason
+	return fmt.Sprintf("round %d: %s of %s changed%s, %s sent in %s (%s/s): %s", r.Number,
+		size(r.Dirty), size(r.Looked), written, size(r.Wire), span(r.Took), size(int64(r.WireRate)), r.Reason)
 }
