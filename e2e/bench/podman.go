@@ -19,7 +19,11 @@ type container struct {
 	b      *bench
 	dir    string // on the tmpfs if there is room, else on a disk
 	cgroup string // the parent of all of its cgroups
+	cached bool   // the machine's podman has a cache of its own
 }
+
+// blobCache is written by every podman of root's; it cannot be told otherwise.
+const blobCache = "/var/lib/containers/cache/blob-info-cache-v1.boltdb"
 
 // podman takes a new job out of a container and into one again.
 func (b *bench) podman(ctx context.Context, r run) (moved, error) {
@@ -73,6 +77,8 @@ const (
 
 // prepare makes podman's surroundings, and an image of the oracle alone.
 func (c *container) prepare(ctx context.Context) error {
+	_, err := os.Stat(blobCache)
+	c.cached = err == nil
 	for _, d := range []string{"bin", "image"} {
 		if err := os.MkdirAll(c.path(d), 0o755); err != nil {
 			return err
@@ -153,6 +159,10 @@ func (c *container) end(ctx context.Context) error {
 		}
 		return len(dirs) == 0, nil
 	})
+	if !c.cached {
+		_ = os.Remove(blobCache)
+		_ = os.Remove(filepath.Dir(blobCache)) // if it is empty
+	}
 	return errors.Join(removed, err, removeDir(c.runDir()), removeDir(c.dir))
 }
 
