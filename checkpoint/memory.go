@@ -116,8 +116,8 @@ func (s *Source) Tracking() string {
 }
 
 // Warm is a warm-up round: it sends what is new or has changed in the memory of the
-// running job since the round before, private and in files of its own. Whatever the
-// job does meanwhile is no error.
+// running job since the round before, private and shared. Whatever the job does
+// meanwhile is no error.
 func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (pages.Round, error) {
 	m, err := s.memoryOn(lanes)
 	if err != nil {
@@ -133,6 +133,11 @@ func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (pages.Round, erro
 	}
 	files, err := s.sendPrivate(ctx, lanes[0])
 	round.Add(files)
+	if err != nil {
+		return round, err
+	}
+	segments, err := s.warmSegments(ctx, lanes[0], tasks)
+	round.Add(segments)
 	return round, err
 }
 

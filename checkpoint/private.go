@@ -69,18 +69,24 @@ func (s *Source) sendPrivate(ctx context.Context, lane io.Writer) (pages.Round, 
 	return round, nil
 }
 
-func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (round pages.Round, err error) {
-	began := time.Now()
+func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (pages.Round, error) {
 	out, err := openStream(lane, image.KindTmpfsPages, t)
 	if err != nil {
-		return round, err
+		return pages.Round{}, err
 	}
-	stats, err := t.Send(ctx, out)
+	return counted(out, func() (tmpfs.Stats, error) { return t.Send(ctx, out) })
+}
+
+// counted has something sent on a stream, ends that, and says what it was as a pass over
+// memory does.
+func counted(out *transport.StreamWriter, send func() (tmpfs.Stats, error)) (pages.Round, error) {
+	began := time.Now()
+	stats, err := send()
 	if err == nil {
 		err = out.Close()
 	}
 	sent := out.Stats()
-	round = pages.Round{Present: stats.Looked, Looked: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire, Took: time.Since(began)}
+	round := pages.Round{Present: stats.Looked, Looked: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire, Took: time.Since(began)}
 	round.Writing = sent.Packing + sent.Writing
 	round.Reading = max(0, round.Took-round.Writing)
 	return round, err
@@ -149,6 +155,9 @@ func (s *Source) beginSharing(ctx context.Context, m *memory, lane io.Writer, fa
 	s.sharing = sh
 	go func() {
 		defer close(sh.done)
+		if s.segments != nil {
+			s.segments.Index()
+		}
 		if sh.round, sh.err = s.sendPrivate(ctx, lane); sh.err != nil {
 			failed(sh.err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -95,14 +96,42 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID
 
 func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, error) {
 	out := transport.NewStreamWriter(lanes[0], image.KindImages)
-	if err := image.Pack(s.Images(), out); err != nil {
+	known := s.known()
+	leave := image.HoldsMemory
+	if known == nil {
+		leave = nil
+	}
+	if err := errors.Join(image.Pack(s.Images(), out, leave), out.Close()); err != nil {
 		return 0, fmt.Errorf("send images: %w", err)
 	}
-	if err := out.Close(); err != nil {
+	blocks, err := s.sendBlocks(lanes[0], known)
+	if err != nil {
 		return 0, fmt.Errorf("send images: %w", err)
 	}
 	n, err := s.Output(ctx, lanes)
-	return n + out.Stats().Payload, err
+	return n + out.Stats().Payload + blocks, err
+}
+
+// sendBlocks sends the images that hold memory of which the target may have a part.
+func (s *Source) sendBlocks(lane io.Writer, known func([]byte) (image.Place, bool)) (n int64, err error) {
+	if known == nil {
+		return 0, nil
+	}
+	entries, err := os.ReadDir(s.Images())
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if !image.HoldsMemory(e) {
+			continue
+		}
+		out := transport.NewStreamWriter(lane, image.KindBlocks)
+		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), known, out), out.Close()); err != nil {
+			return n, err
+		}
+		n += out.Stats().Payload
+	}
+	return n, nil
 }
 
 func endLanes(lanes []io.Writer) error {

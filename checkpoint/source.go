@@ -47,6 +47,8 @@ type Source struct {
 	scan    *scan
 	sharing *sharing
 	residue map[image.VPID][]image.Region
+	// segments is shared memory without a path, nil before it was sent.
+	segments *tmpfs.Files
 }
 
 // Residue is the lazy memory that the target lacks after Send with Hold.

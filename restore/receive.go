@@ -35,6 +35,7 @@ type Incoming struct {
 	Received atomic.Int64
 
 	private private
+	blocks  blocks
 }
 
 // Receive reads all lanes to their ends and then checks that nothing is
@@ -76,6 +77,9 @@ func (in *Incoming) complete() error {
 	if named, lazy := in.Digests.Pages(), lazyPages(regions); named != 0 && named != lazy {
 		return fmt.Errorf("verify memory: the source has said what %d pages hold, of %d", named, lazy)
 	}
+	if err := in.blocks.complete(in.Store); err != nil {
+		return err
+	}
 	return in.private.finish()
 }
 
@@ -110,6 +114,8 @@ func (in *Incoming) lane(r io.Reader) error {
 			err = in.file(s)
 		case image.KindPages:
 			err = in.memory(s)
+		case image.KindBlocks:
+			err = in.readBlocks(s)
 		case image.KindTmpfsPages, image.KindTmpfsNames:
 			err = in.tmpfs(s)
 		case image.KindDigests:

@@ -86,7 +86,7 @@ func (l *lane) images(files map[string][]byte) *lane {
 		}
 	}
 	w := transport.NewStreamWriter(&l.buf, image.KindImages)
-	if err := image.Pack(dir, w); err != nil {
+	if err := image.Pack(dir, w, nil); err != nil {
 		l.t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {

@@ -74,7 +74,7 @@ func (s *Source) note(e found) (Entry, error) {
 		n.Device = unix.Mkdev(st.Rdev_major, st.Rdev_minor)
 	}
 	if e.kind() != unix.S_IFDIR {
-		f := s.number(e)
+		f := s.files.of(st)
 		n.File = f.id
 		if n.Size > 0 {
 			s.noted = append(s.noted, f)
@@ -150,7 +150,7 @@ func xattrs(path string) (map[string][]byte, error) {
 // Names sends what Note has taken down, after a round that was begun in the frozen job.
 func (s *Source) Names(out Sink) error {
 	for _, f := range s.noted {
-		if f.seen != s.round {
+		if f.seen != s.files.rounds {
 			return fmt.Errorf("a file of %s came up that was not there a moment ago, although the job is frozen", s.Target)
 		}
 	}

@@ -95,3 +95,9 @@ func (r run) check() error {
 	}
 	return nil
 }
+
+// EachRun tells of every run of a page frame, in order, until the first error: pages at
+// a place with their data, holes without, or a file that is gone, which has no pages.
+func EachRun(frame []byte, fn func(at Place, pages int64, data []byte) error) error {
+	return eachRun(frame, func(r run) error { return fn(Place{r.id, r.offset}, int64(r.pages), r.data) })
+}

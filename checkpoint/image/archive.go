@@ -33,8 +33,8 @@ var ErrArchive = errors.New("malformed image archive")
 
 // Pack writes the files of dir to w as a tar archive, sorted by name and
 // without times or owners: the same images give the same bytes. Anything in dir
-// that is no regular file is an error.
-func Pack(dir string, w io.Writer) error {
+// that is no regular file is an error. What leave says is left out; it may be nil.
+func Pack(dir string, w io.Writer, leave func(os.DirEntry) bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("pack images: %w", err)
@@ -43,6 +43,9 @@ func Pack(dir string, w io.Writer) error {
 	archive := tar.NewWriter(buffered)
 	buf := make([]byte, copyChunk)
 	for _, e := range entries {
+		if leave != nil && leave(e) {
+			continue
+		}
 		if err := packFile(archive, dir, e, buf); err != nil {
 			return fmt.Errorf("pack images of %s: %w", dir, err)
 		}

@@ -49,7 +49,7 @@ func contents(t testing.TB, dir string) map[string]string {
 func packed(t testing.TB, dir string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Pack(dir, &b); err != nil {
+	if err := Pack(dir, &b, nil); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -159,7 +159,7 @@ func TestPackRefusesWhatIsNoRegularFile(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Pack(dir, io.Discard); err == nil {
+	if err := Pack(dir, io.Discard, nil); err == nil {
 		t.Error("a pipe was packed")
 	}
 }
@@ -167,7 +167,7 @@ func TestPackRefusesWhatIsNoRegularFile(t *testing.T) {
 func TestPackReportsAFailingWriter(t *testing.T) {
 	dir := fill(t, map[string]string{"a": strings.Repeat("x", 3*copyChunk)})
 	for _, n := range []int64{0, tarBlock, copyChunk, 3 * copyChunk} {
-		if err := Pack(dir, &cutAfter{left: n}); !errors.Is(err, errCut) {
+		if err := Pack(dir, &cutAfter{left: n}, nil); !errors.Is(err, errCut) {
 			t.Errorf("cut after %d bytes: got %v", n, err)
 		}
 	}

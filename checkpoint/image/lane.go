@@ -30,6 +30,9 @@ const (
 	// KindDigests says what pages must hold once everything before it on the lane was
 	// read: the first frame is a DigestHead, the others are made by DigestBatch.
 	KindDigests uint16 = 5
+	// KindBlocks is one of CRIU's images that holds pages, without those that the
+	// target has: the first frame is a BlocksHead, the others see EachBlock.
+	KindBlocks uint16 = 10
 )
 
 // FileRange heads a stream of kind KindFile. The bytes belong at Offset of the

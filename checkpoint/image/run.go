@@ -14,6 +14,10 @@ const (
 	// PageSize is the size of a page in bytes. Both ends of a move have the
 	// same architecture, and those that are supported use pages of 4 KiB.
 	PageSize = 4096
+	// FirstShared and what is above it are no processes, which the kernel numbers up
+	// to 1<<22: it is memory that processes share, by number, and addresses are
+	// offsets in it.
+	FirstShared VPID = 1 << 30
 	// RunHeaderSize is the size in bytes of what precedes a run's data.
 	RunHeaderSize = 24
 	// MaxRunPages is the number of pages that fit behind one run header in a

@@ -23,6 +23,27 @@ func TestMemoryThatProcessesShareIsWholeAfterMovesThereAndBack(t *testing.T) {
 	}
 }
 
+func TestMemoryThatProcessesShareCrossesWhileTheJobRuns(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	const size = 24 // MiB, five times, half of it random
+	j := here.oracle("--shared", fmt.Sprint(size), "--dirty", "1")
+	for range 2 {
+		r := here.migrate("move", j.id, there.name, "--json", "--force").want(t, 0)
+		events := decodeEvents(t, r.out)
+		here, there = there, here
+		if done := events[len(events)-1].Done; done == nil || done.Sent < 5*size<<20/2 {
+			t.Fatalf("%v", r)
+		}
+		if n := whileFrozen(t, events); n > 16<<20 {
+			t.Errorf("%d bytes crossed while the job stood still", n)
+		}
+		j.ticks(here, 20)
+	}
+	j.checksAll(here, "devshm", "segment", "memfd", "anon", "unlinked")
+	j.finish(here)
+}
+
 // whileFrozen is what crossed the wire between the freeze and the park, in bytes.
 func whileFrozen(t *testing.T, events []event) int64 {
 	t.Helper()

@@ -1,0 +1,183 @@
+package checkpoint
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/tmpfs"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// warmSegments sends memory that the job's tasks share and that no path leads to: System
+// V segments, memfds, shared anonymous memory, deleted files in memory. CRIU writes it
+// into its images at the freeze, out of which then goes what the target has already.
+func (s *Source) warmSegments(ctx context.Context, lane io.Writer, tasks []pages.Task) (round pages.Round, err error) {
+	if s.segments == nil {
+		s.segments = tmpfs.NewFiles()
+	}
+	out := transport.NewStreamWriter(lane, image.KindPages)
+	return counted(out, func() (tmpfs.Stats, error) {
+		return s.segments.Send(ctx, asMemory{out}, func(look func(*os.File) error) error {
+			return eachSegment(ctx, tasks, look)
+		})
+	})
+}
+
+// asMemory sends page frames of package tmpfs as those of memory: a file without a name
+// is a process that there is not.
+type asMemory struct{ out *transport.StreamWriter }
+
+// maxSegment is more pages than any file can have that fits into memory.
+const maxSegment = 1 << 31
+
+func (a asMemory) WriteFrame(frame []byte) error {
+	batch := make([]byte, 0, len(frame))
+	err := tmpfs.EachRun(frame, func(at tmpfs.Place, n int64, data []byte) error {
+		vpid := image.FirstShared + image.VPID(at.File)
+		switch {
+		case at.File >= maxSegment-uint64(image.FirstShared):
+			return fmt.Errorf("more than %d segments of shared memory", maxSegment-int64(image.FirstShared))
+		case n == 0:
+			batch = image.AppendDrop(batch, vpid, 0, maxSegment)
+		case data == nil:
+			batch = image.AppendDrop(batch, vpid, uint64(at.Offset), n)
+		default:
+			batch = image.AppendRun(batch, vpid, uint64(at.Offset), data)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.out.WriteFrame(batch)
+}
+
+// eachSegment opens the files in memory that tasks have mapped or open and that have no
+// name any more, each at least once. Tasks and mappings that vanish meanwhile are none.
+func eachSegment(ctx context.Context, tasks []pages.Task, look func(*os.File) error) error {
+	found := &segmentFinder{look: look, seen: map[[2]uint64]bool{}, lines: map[string]bool{}}
+	for _, t := range tasks {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := errors.Join(found.mapped(t.PID), found.opened(t.PID)); err != nil {
+			return fmt.Errorf("shared memory of process %d: %w", t.VPID, err)
+		}
+	}
+	return nil
+}
+
+type segmentFinder struct {
+	look  func(*os.File) error
+	seen  map[[2]uint64]bool // device and inode
+	lines map[string]bool    // the same, as maps has them
+}
+
+// nameless is how the kernel marks names that lead nowhere.
+const nameless = " (deleted)"
+
+func (s *segmentFinder) mapped(pid int) error {
+	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return orGone(err)
+	}
+	defer maps.Close()
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
+		text := lines.Text()
+		f := strings.Fields(text)
+		if !strings.HasSuffix(text, nameless) || len(f) < 6 || s.lines[f[3]+" "+f[4]] {
+			continue
+		}
+		s.lines[f[3]+" "+f[4]] = true
+		from, to, _ := strings.Cut(f[0], "-")
+		if err := s.take(fmt.Sprintf("/proc/%d/map_files/%s-%s", pid, trimZeros(from), trimZeros(to))); err != nil {
+			return err
+		}
+	}
+	return orGone(lines.Err())
+}
+
+// trimZeros turns an address of maps, which is padded, into one of map_files.
+func trimZeros(hex string) string {
+	if s := strings.TrimLeft(hex, "0"); s != "" {
+		return s
+	}
+	return "0"
+}
+
+func (s *segmentFinder) opened(pid int) error {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return orGone(err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if to, err := os.Readlink(path); err != nil || !strings.HasSuffix(to, nameless) {
+			continue
+		}
+		if err := s.take(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take opens what a magic link of /proc leads to, if it is a regular file in memory that
+// has no name and was not seen yet.
+func (s *segmentFinder) take(link string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(link, &st); err != nil {
+		return orGone(err)
+	}
+	key := [2]uint64{st.Dev, st.Ino}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 0 || s.seen[key] {
+		return nil
+	}
+	s.seen[key] = true
+	var fs unix.Statfs_t
+	if err := unix.Statfs(link, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+		return orGone(err)
+	}
+	fd, err := unix.Open(link, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOATIME|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return orGone(err)
+	}
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil || now.Dev != st.Dev || now.Ino != st.Ino {
+		return errors.Join(err, unix.Close(fd)) // the number leads elsewhere by now
+	}
+	return s.look(os.NewFile(uintptr(fd), link))
+}
+
+// orGone lets what a running job has given up meanwhile be no error.
+func orGone(err error) error {
+	for _, gone := range []error{unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM} {
+		if errors.Is(err, gone) {
+			return nil
+		}
+	}
+	return err
+}
+
+// known finds pages that the target has. nil: it has none that could be in images.
+func (s *Source) known() func(page []byte) (image.Place, bool) {
+	if s.segments == nil || s.segments.Empty() {
+		return nil
+	}
+	return func(page []byte) (image.Place, bool) {
+		at, ok := s.segments.Find(page)
+		return image.Place{VPID: image.FirstShared + image.VPID(at.File), Addr: uint64(at.Offset)}, ok
+	}
+}

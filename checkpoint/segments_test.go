@@ -1,0 +1,145 @@
+package checkpoint
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// sharer runs a Python script that shares memory in every way without a path, twice
+// forked, and says when that is done.
+func sharer(t *testing.T) []pages.Task {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "not root: looking into other processes needs it")
+	}
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		missing(t, "python3 is not installed: apt-get install python3")
+	}
+	cmd := exec.Command(python, "-c", `import ctypes, mmap, os, tempfile, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+PAGE, N = 4096, 8
+def fill(m, what):
+    for i in range(N): m[i*PAGE:(i+1)*PAGE] = bytes([what, i]) * (PAGE // 2)
+anon = mmap.mmap(-1, N * PAGE); fill(anon, 1)
+fd = os.memfd_create("named"); os.ftruncate(fd, N * PAGE); mem = mmap.mmap(fd, N * PAGE); fill(mem, 2)
+only = os.memfd_create("open only"); os.write(only, bytes([3, 0]) * (PAGE // 2))
+seg = libc.shmget(0, N * PAGE, 0o600); at = libc.shmat(seg, None, 0); libc.shmctl(seg, 0, None)
+fill((ctypes.c_char * (N * PAGE)).from_address(at), 4)
+f = tempfile.TemporaryFile(dir="/dev/shm"); f.truncate(N * PAGE); gone = mmap.mmap(f.fileno(), N * PAGE); fill(gone, 5)
+other = tempfile.TemporaryFile(dir="/var/tmp"); other.write(b"on a disk" * PAGE); other.flush()
+if os.fork() > 0: print(os.getpid(), flush=True)
+else: print(os.getpid(), flush=True)
+time.sleep(1000)
+`)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var tasks []pages.Task
+	t.Cleanup(func() {
+		for _, task := range tasks {
+			if p, err := os.FindProcess(task.PID); err == nil {
+				_ = p.Kill()
+			}
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for i := range 2 {
+		var pid int
+		if _, err := fmt.Fscan(out, &pid); err != nil {
+			t.Fatalf("share memory: %v", err)
+		}
+		tasks = append(tasks, pages.Task{VPID: image.VPID(i + 1), PID: pid})
+	}
+	return tasks
+}
+
+// received reads the pages on a lane.
+func received(t *testing.T, lane *bytes.Buffer) map[image.Place][]byte {
+	t.Helper()
+	got := map[image.Place][]byte{}
+	for lane.Len() > 0 {
+		s, err := transport.NewStreamReader(lane)
+		if err != nil || s.Kind() != image.KindPages {
+			t.Fatalf("stream of kind %d: %v", s.Kind(), err)
+		}
+		for {
+			frame, err := s.ReadFrame()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = image.EachRun(frame, func(r image.Run) error {
+				for i := range int64(len(r.Data)) / image.PageSize {
+					got[image.Place{VPID: r.VPID, Addr: r.Addr + uint64(i)*image.PageSize}] = bytes.Clone(r.Data[i*image.PageSize:][:image.PageSize])
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return got
+}
+
+func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
+	tasks := sharer(t)
+	s := &Source{Log: quiet()}
+	if s.known() != nil {
+		t.Error("something is known before anything was sent")
+	}
+	var lane bytes.Buffer
+	round, err := s.warmSegments(context.Background(), &lane, tasks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sent = 4*8 + 1 // pages
+	got := received(t, &lane)
+	if len(got) != sent || round.Looked != sent*image.PageSize || round.Wire == 0 {
+		t.Errorf("%d pages arrived, want %d: %+v", len(got), sent, round)
+	}
+	if round, err := s.warmSegments(context.Background(), &lane, tasks); err != nil || round.Dirty != 0 {
+		t.Errorf("nothing has changed, and %+v: %v", round, err)
+	}
+	find := s.known()
+	for kind := 1; kind <= 5; kind++ {
+		for i := range 8 {
+			if kind == 3 && i > 0 {
+				break
+			}
+			page := bytes.Repeat([]byte{byte(kind), byte(i)}, image.PageSize/2)
+			at, ok := find(page)
+			if !ok || !bytes.Equal(got[at], page) {
+				t.Errorf("page %d of kind %d is at %+v (%v)", i, kind, at, ok)
+			}
+		}
+	}
+	if at, ok := find(make([]byte, image.PageSize)); ok {
+		t.Errorf("a page that nobody has is at %+v", at)
+	}
+	if _, err := s.warmSegments(context.Background(), &lane, nil); err != nil {
+		t.Error(err)
+	}
+	if s.known() != nil {
+		t.Error("the target is asked for memory of tasks that are gone")
+	}
+}

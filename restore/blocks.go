@@ -1,0 +1,165 @@
+package restore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// maxRefs bounds how many parts of images may equal pages in the store.
+const maxRefs = 1 << 22
+
+// blocks are images with parts that are still to be copied from the page store: the
+// lane that brings the page may be behind the one that refers to it.
+type blocks struct {
+	mu     sync.Mutex
+	images []refers
+	refs   int
+	size   int64 // bytes of all images
+}
+
+type refers struct {
+	path string
+	refs []image.Ref
+}
+
+// blocks reads one image without the pages that are in the store.
+func (in *Incoming) readBlocks(s *transport.StreamReader) error {
+	head, err := s.ReadFrame()
+	if err != nil {
+		return fmt.Errorf("image in blocks: %w", err)
+	}
+	var h image.BlocksHead
+	if err := json.Unmarshal(head, &h); err != nil {
+		return fmt.Errorf("image in blocks: %w", err)
+	}
+	if err := in.blocks.admit(h); err != nil {
+		return err
+	}
+	path := filepath.Join(in.Images, h.Name)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, imagePerm)
+	if err != nil {
+		return err
+	}
+	refs, err := in.fillBlocks(f, h, s)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("%s: %w", h.Name, err)
+	}
+	return in.blocks.add(refers{path, refs})
+}
+
+// imagePerm lets the root of the job's user namespace, who is nobody outside, read
+// what CRIU has it read.
+const imagePerm = 0o644
+
+func (in *Incoming) fillBlocks(f *os.File, h image.BlocksHead, s *transport.StreamReader) (refs []image.Ref, err error) {
+	if err := f.Truncate(h.Size); err != nil {
+		return nil, err
+	}
+	at := int64(0)
+	data := func(offset int64, p []byte) error {
+		if offset+int64(len(p)) > h.Size {
+			return image.ErrBlocks
+		}
+		_, err := f.WriteAt(p, offset)
+		return err
+	}
+	ref := func(r image.Ref) error {
+		if refs = append(refs, r); len(refs) > maxRefs || r.Offset+r.Size > h.Size {
+			return image.ErrBlocks
+		}
+		return nil
+	}
+	for {
+		frame, err := s.ReadFrame()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		in.Received.Add(int64(len(frame)))
+		if at, err = image.EachBlock(frame, at, data, ref); err != nil {
+			return nil, err
+		}
+	}
+	if at != h.Size {
+		return nil, fmt.Errorf("%w: %d bytes of %d", image.ErrBlocks, at, h.Size)
+	}
+	return refs, nil
+}
+
+func (b *blocks) admit(h image.BlocksHead) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := h.Check(MaxImages - b.size)
+	if err == nil {
+		b.size += h.Size
+	}
+	return err
+}
+
+func (b *blocks) add(r refers) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.images = append(b.images, r)
+	if b.refs += len(r.refs); b.refs > maxRefs {
+		return fmt.Errorf("%w: more than %d references", image.ErrBlocks, maxRefs)
+	}
+	return nil
+}
+
+// complete copies what is missing from the store, now that all of it is there.
+func (b *blocks) complete(store *pages.Store) error {
+	for _, r := range b.images {
+		f, err := os.OpenFile(r.path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		err = copyRefs(f, r.refs, store)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(r.path), err)
+		}
+	}
+	b.images = nil
+	return nil
+}
+
+func copyRefs(f *os.File, refs []image.Ref, store *pages.Store) error {
+	var all errgroup.Group
+	all.SetLimit(runtime.GOMAXPROCS(0))
+	buffers := sync.Pool{New: func() any { return new([image.MaxCopyPages * image.PageSize]byte) }}
+	for _, r := range refs {
+		all.Go(func() error {
+			buf := buffers.Get().(*[image.MaxCopyPages * image.PageSize]byte)
+			defer buffers.Put(buf)
+			return copyRef(f, r, store, buf[:r.Size])
+		})
+	}
+	return all.Wait()
+}
+
+// copyRef checks what it copies: a page that is not what the source takes it for would
+// become a part of the job.
+func copyRef(f *os.File, r image.Ref, store *pages.Store, buf []byte) error {
+	if err := store.Read(r.From, buf); err != nil {
+		return err
+	}
+	if sum := xxh3.Hash128(buf); sum != r.Sum {
+		return fmt.Errorf("%d pages from %#x of %d on are not those that the source has sent", r.Size/image.PageSize, r.From.Addr, r.From.VPID)
+	}
+	_, err := f.WriteAt(buf, r.Offset)
+	return err
+}

@@ -1,0 +1,110 @@
+package restore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// blocks adds an image of which the target has what find says.
+func (l *lane) blocks(name string, data []byte, find func([]byte) (image.Place, bool)) *lane {
+	l.t.Helper()
+	dir := l.t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	w := transport.NewStreamWriter(&l.buf, image.KindBlocks)
+	if err := errors.Join(image.PackBlocks(dir, name, find, w), w.Close()); err != nil {
+		l.t.Fatal(err)
+	}
+	return l
+}
+
+// shared puts pages 1, 2 and 3 into shared memory.
+const shared = image.FirstShared + 5
+
+func sharedPages(page []byte) (image.Place, bool) {
+	return image.Place{VPID: shared, Addr: uint64(page[0]) * image.PageSize}, page[0] <= 3
+}
+
+func whole(l *lane) *lane {
+	for _, r := range lazyRegions(l.t) {
+		l.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+	}
+	return l.images(map[string][]byte{"pagemap-1.img": pagemap(l.t)})
+}
+
+func TestImagesArePutTogetherFromPagesThatCameBefore(t *testing.T) {
+	in := incoming(t)
+	data := bytes.Join([][]byte{page(9), page(2), page(3), page(2), []byte("tail")}, nil)
+	first := whole(newLane(t)).blocks("pages-4.img", data, sharedPages).end()
+	// The page that is referred to may come later, on another lane.
+	second := newLane(t).stream(image.KindPages, image.AppendRun(nil, shared, 2*image.PageSize, append(page(2), page(3)...))).end()
+	if err := in.Receive(bounded(t), []io.Reader{first.reader(), second.reader()}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(in.Images, "pages-4.img")); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes arrived (%v)", len(got), err)
+	}
+}
+
+func TestPagesThatAreMissingOrOthersEndTheTransfer(t *testing.T) {
+	for name, c := range map[string]struct {
+		has  []byte
+		want string
+	}{
+		"another": {image.AppendRun(nil, shared, 2*image.PageSize, page(7)), "not those"},
+		"none":    {image.AppendRun(nil, shared, 8*image.PageSize, page(2)), pages.ErrMissing.Error()},
+		"dropped": {image.AppendDrop(image.AppendRun(nil, shared, 2*image.PageSize, page(2)), shared, 0, 1<<31), pages.ErrMissing.Error()},
+	} {
+		l := whole(newLane(t)).stream(image.KindPages, c.has).blocks("pages-4.img", page(2), sharedPages).end()
+		if err := incoming(t).Receive(bounded(t), []io.Reader{l.reader()}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestHostileBlocksAreRefused(t *testing.T) {
+	head := func(h image.BlocksHead) []byte {
+		data, err := json.Marshal(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	frames := func(data []byte) (frames [][]byte) { // of an image that needs no head
+		l := newLane(t).blocks("pages-1.img", data, func([]byte) (image.Place, bool) { return image.Place{}, false })
+		s, err := transport.NewStreamReader(l.reader())
+		for err == nil {
+			var frame []byte
+			if frame, err = s.ReadFrame(); err == nil {
+				frames = append(frames, bytes.Clone(frame))
+			}
+		}
+		return frames[1:]
+	}
+	one := frames(page(9))
+	for name, stream := range map[string][][]byte{
+		"no head":          {},
+		"strange head":     {[]byte("{")},
+		"a path":           append([][]byte{head(image.BlocksHead{Name: "../core-1.img", Size: image.PageSize})}, one...),
+		"more than it has": append([][]byte{head(image.BlocksHead{Name: "pages-1.img", Size: 2 * image.PageSize})}, one...),
+		"less than it has": append([][]byte{head(image.BlocksHead{Name: "pages-1.img", Size: 1})}, one...),
+		"too large":        {head(image.BlocksHead{Name: "pages-1.img", Size: MaxImages + 1})},
+		"there already":    append([][]byte{head(image.BlocksHead{Name: "pagemap-1.img", Size: image.PageSize})}, one...),
+	} {
+		l := whole(newLane(t)).stream(image.KindBlocks, stream...).end()
+		if err := incoming(t).Receive(bounded(t), []io.Reader{l.reader()}); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
