@@ -26,7 +26,7 @@ const (
 	SocketKind       Code = "socket-unsupported"   // a family or protocol that CRIU cannot save
 	SocketOutside    Code = "socket-outside"       // a Unix socket connected to a process that stays behind
 	FileOutside      Code = "file-outside"         // opened outside of the job's mounts
-	DeletedTooBig    Code = "deleted-file-too-big" // above criu.GhostLimit
+	DeletedTooBig    Code = "deleted-file-too-big" // above what CRIU may be left to carry
 	NameGone         Code = "file-name-gone"       // unlinked, other names remain, not on a shared file system
 	NameReused       Code = "file-name-reused"     // its name leads to another file now
 	DeviceMapped     Code = "device-mapped"        // memory of a device

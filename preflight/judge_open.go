@@ -35,6 +35,10 @@ var notSaved = []struct {
 	{"kvm", KernelObject, "a virtual machine of KVM", "stop the virtual machine, or move it by its own means"},
 }
 
+// deletedLimit bounds deleted files on a disk, in bytes: all of each crosses while the
+// job stands still.
+const deletedLimit = 64 << 20
+
 // space names in links of descriptors: net:[4026531840].
 var spaceLink = regexp.MustCompile(`^(mnt|net|ipc|uts|user|pid|time|cgroup):\[\d+\]$`)
 
@@ -135,10 +139,15 @@ func (j *jobFacts) judgeFile(r *report, t task, f file) {
 	if !j.judgeOutside(r, t, f) {
 		return
 	}
-	if f.kind() == unix.S_IFREG && f.Links == 0 && f.Allocated > criu.GhostLimit {
+	m, _ := j.view.byID(f.Mount)
+	limit := int64(deletedLimit)
+	if m.Type == "tmpfs" {
+		limit = criu.GhostLimit
+	}
+	if f.kind() == unix.S_IFREG && f.Links == 0 && f.Allocated > limit {
 		r.add(DeletedTooBig, "close the file, or delete it only after the job is done with it; to see it: `lsof +L1 -p PID`",
 			"%s holds %s, which was deleted: %d MiB that live nowhere but in this node's file system, and the limit for such files is %d MiB",
-			t, f.path(), f.Allocated>>20, int64(criu.GhostLimit)>>20)
+			t, f.path(), f.Allocated>>20, limit>>20)
 	}
 	j.judgeName(r, t, f)
 }

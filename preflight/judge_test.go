@@ -44,9 +44,11 @@ func TestEachOpenFileHasItsCode(t *testing.T) {
 	huge := memfd
 	huge.Magic = unix.HUGETLBFS_MAGIC
 	big := regular("/var/tmp/big (deleted)", 10, 0)
-	big.Allocated = criu.GhostLimit + 1
+	big.Allocated = deletedLimit + 1
 	limit := big
-	limit.Allocated = criu.GhostLimit
+	limit.Allocated = deletedLimit
+	inMemory, tooBig := regular("/dev/shm/x (deleted)", 11, 0), regular("/dev/shm/x (deleted)", 11, 0)
+	inMemory.Allocated, tooBig.Allocated = criu.GhostLimit, criu.GhostLimit+1
 	socket := func(proto string) descriptor {
 		return descriptor{file: file{Link: "socket:[5]", inode: inode{Mode: unix.S_IFSOCK, Ino: 5}}, Proto: proto}
 	}
@@ -58,6 +60,8 @@ func TestEachOpenFileHasItsCode(t *testing.T) {
 		d    descriptor
 		want []Code
 	}{
+		"deleted in memory": {of(inMemory), nil},
+		"and too big":       {of(tooBig), []Code{DeletedTooBig}},
 		"null":              {device("/dev/null", unix.S_IFCHR, 1, 3), nil},
 		"terminal":          {device("/dev/pts/0", unix.S_IFCHR, 136, 0), nil},
 		"memory":            {device("/dev/mem", unix.S_IFCHR, 1, 1), []Code{DeviceOpen}},

@@ -89,6 +89,30 @@ func TestFilesInMemoryCrossWhileTheJobRuns(t *testing.T) {
 	j.finish(here)
 }
 
+func TestADeletedFileInMemoryMayBeLarge(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	const size = 100 << 20
+	j := here.launch("-w", "/tmp", "--", "/bin/sh", "-c", fmt.Sprintf(
+		`exec 3<>/dev/shm/x; rm /dev/shm/x; head -c %d /dev/urandom >&3; sha256sum /proc/self/fd/3 >sums; trap "sha256sum -c sums" USR1; echo ready; while :; do sleep 0.1; done`, size))
+	j.ready(here)
+	for i := range 2 {
+		r := here.migrate("move", j.id, there.name, "--json").want(t, 0)
+		here, there = there, here
+		if n := whileFrozen(t, decodeEvents(t, r.out)); n > 8<<20 {
+			t.Errorf("%d bytes crossed while the job stood still", n)
+		}
+		here.migrate("kill", "-s", "USR1", j.id).want(t, 0)
+		eventually(t, limit, func() error {
+			if out := j.logs(here); strings.Count(out, ": OK") != i+1 {
+				return fmt.Errorf("the file was found whole once only, or not at all: %q %q", out, j.stderr(here))
+			}
+			return nil
+		})
+	}
+	here.migrate("rm", "-f", j.id).want(t, 0)
+}
+
 func TestOddFilesInMemorySurviveMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	for _, dir := range []string{"/dev/shm", "/tmp"} {
