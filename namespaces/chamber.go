@@ -67,6 +67,11 @@ func chamber() error {
 	if err := unix.Unshare(flags); err != nil {
 		return fmt.Errorf("make namespaces for CRIU: %w", err)
 	}
+	if c.Network { // a CRIU that finds no results of earlier probes connects to itself
+		if err := setUpLoopback(); err != nil {
+			return err
+		}
+	}
 	if err := mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func (j *job) moveWithFault(from, to *Node, phase, fault string) int {
 	}}
 	ctx, cancel := context.WithTimeout(j.c.t.Context(), limit)
 	defer cancel()
-	code, err := from.Stream(ctx, api.Command{Args: []string{Migrate, "move", "--json", j.id, to.Name}}, lines, io.Discard)
+	code, err := from.Stream(ctx, api.Command{Args: append([]string{Migrate}, j.moving(to, "--json")...)}, lines, io.Discard)
 	once.Do(func() { repaired <- fmt.Errorf("the move ended with %d, %w before the phase %s", code, err, phase) })
 	if err := <-repaired; err != nil {
 		j.c.t.Fatal(err)

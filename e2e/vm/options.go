@@ -30,8 +30,9 @@ func (o Options) console() string   { return filepath.Join(o.Dir, "console") }
 func (o Options) serialLog() string { return filepath.Join(o.Dir, "serial.log") }
 
 // kernelLine turns off what costs time under TCG. A panic ends QEMU. The kernel
-// trusts the time stamp counter, which jumps where a snapshot is used.
-const kernelLine = "console=ttyS0 quiet mitigations=off panic=-1 tsc=reliable random.trust_cpu=on rdinit=/guest"
+// trusts the time stamp counter, and has no watchdog, because where a snapshot is used
+// the counter jumps.
+const kernelLine = "console=ttyS0 quiet mitigations=off panic=-1 nowatchdog tsc=reliable random.trust_cpu=on rdinit=/guest"
 
 // CommandLine is the one that starts the machine. It depends on nothing but the
 // options.

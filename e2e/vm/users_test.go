@@ -12,7 +12,6 @@ func TestPlainUsersJobsMoveAndAreNobodyElses(t *testing.T) {
 		c.run(name, func(t *testing.T) {
 			j := c.oracle(c.A, ada, flags, "--mem", "8", "--check", "8", "--sysv")
 			c.owned(c.A, j, len(flags) > 0)
-			c.private(c.A, j)
 			j.move(c.A, c.B)
 			j.ticks(c.B, 20)
 			c.owned(c.B, j, len(flags) > 0)
