@@ -23,6 +23,8 @@ type memory struct {
 	shared  bool        // with images
 	streams []*transport.StreamWriter
 	wire    int64 // written by streams that have ended
+	begun   bool  // a round has been sent
+	frugal  bool  // the next pass spares the wire
 }
 
 // memoryOn returns the job's memory. All calls for a move name the same lanes.
@@ -50,6 +52,10 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 // pass has the pages sent by do, and counts what that put on the wire.
 func (m *memory) pass(do func(sinks []pages.Sink) (pages.Round, error)) (pages.Round, error) {
 	m.open(image.KindPages)
+	for _, s := range m.streams {
+		s.Frugal(m.frugal)
+	}
+	m.frugal = false
 	before := m.written()
 	round, err := do(m.sinks())
 	if err == nil && m.shared {
@@ -127,6 +133,8 @@ func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (pages.Round, erro
 	if err != nil {
 		return pages.Round{}, fmt.Errorf("warm-up: %w", err)
 	}
+	m.frugal = !m.begun // the first round is nearly everything, and nobody waits for it
+	m.begun = true
 	round, err := m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Warm(ctx, tasks, sinks) })
 	if err != nil {
 		return round, err

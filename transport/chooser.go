@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"math"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -23,6 +24,8 @@ type chooser struct {
 	pack [Zstd + 1]cost
 	gain float64 // zstd's ratio over that of s2's sample, a moving average
 	seen int     // frames
+
+	frugal bool // bytes count, not time: whatever shrinks well is packed
 }
 
 // Where a chooser begins, in nanoseconds per byte: a link of 1 Gbit/s, and one core of a
@@ -41,6 +44,9 @@ const zstdOverS2 = firstZstd / firstS2
 // takes cores from the job and the receiver, and a sample is too short to notice that they are busy.
 const margin = 0.8
 
+// shrinks is the ratio below which packing pays where time does not count.
+const shrinks = 0.8
+
 // worthwhile is the ratio above which a sample counts as one that does not shrink.
 const worthwhile = 0.95
 
@@ -54,6 +60,9 @@ func newChooser() chooser {
 // every sixteenth is sampled all the same, to notice when that changes.
 func (c *chooser) worthSampling() bool {
 	c.seen++
+	if c.frugal {
+		return true
+	}
 	wire := c.wire.perByte()
 	return c.seen%16 == 0 || c.pack[S2].perByte()+wire/4 < wire*margin
 }
@@ -69,6 +78,9 @@ func (c *chooser) sampled(n int, took time.Duration) {
 func (c *chooser) choose(sample float64) Codec {
 	wire := c.wire.perByte()
 	best, least := None, wire*margin
+	if c.frugal && sample < shrinks {
+		least = math.Inf(1)
+	}
 	if t := c.pack[S2].perByte() + sample*wire; sample < worthwhile && t < least {
 		best, least = S2, t
 	}

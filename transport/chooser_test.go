@@ -41,6 +41,22 @@ func TestChooserPicksTheCheapestWayAcross(t *testing.T) {
 	}
 }
 
+func TestAFrugalStreamPacksWhateverShrinks(t *testing.T) {
+	fast := after(1, 2, 6)
+	fast.frugal = true
+	if got := fast.choose(0.5); got != S2 || !fast.worthSampling() {
+		t.Errorf("half as large: %s", got)
+	}
+	if got := fast.choose(0.95); got != None {
+		t.Errorf("as good as noise: %s", got)
+	}
+	slow := after(80, 2, 6)
+	slow.frugal = true
+	if got := slow.choose(0.5); got != Zstd {
+		t.Errorf("on a slow link: %s", got)
+	}
+}
+
 func TestChooserLearnsThatNothingShrinks(t *testing.T) {
 	c := after(80, 2, 6)
 	for range 16 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // Memory sends the memory of one job and knows what of it the target has. Its methods
@@ -175,11 +176,16 @@ func (m *Memory) pass(ctx context.Context, mode mode, sinks []Sink, plan func(*p
 	var done sync.WaitGroup
 	for i, l := range m.lanes {
 		l.begin(mode, sinks[i], m.Count)
-		done.Go(func() {
+		work := func() {
 			if err := l.work(ctx, p.work[i]); err != nil {
 				stop(err)
 			}
-		})
+		}
+		if mode == modeWarm { // the job runs, and comes first
+			done.Go(func() { thread.Politely(work) })
+		} else {
+			done.Go(work)
+		}
 	}
 	if err := errors.Join(plan(p), p.flush()); err != nil {
 		stop(err)
