@@ -20,6 +20,7 @@
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store; job/durable: files that last
 //	namespaces      create, enter, inspect; mounts, network, cgroups
+//	fault           points at which tests make a program fail; nothing without its build tag
 //	thread          a thread that ends with what it ran
 //	quantity        sizes and durations as people read them
 //	timens, pidmap  clocks and pids across namespaces

@@ -197,14 +197,18 @@ func (a *Agent) answer(ctx context.Context, s *transport.Session, m transport.Me
 	if err := m.Decode(&ref); err != nil {
 		return transport.Message{}, err
 	}
+	arr := a.arrivalOf(ref.Move)
 	state, err := a.journal.Answer(ref.Move, s.Peer())
+	mine := arr != nil && arr.half.Record().Peer == s.Peer()
+	if mine && m.Type != sayOutcome && errors.Is(err, handoff.ErrUnsure) {
+		err = nil // the disk failed; what is to be done writes the record anew
+	}
 	if err != nil {
 		return transport.Message{}, err
 	}
 	if m.Type == sayOutcome {
 		return transport.NewMessage(sayState, stateReply{state})
 	}
-	arr := a.arrivalOf(ref.Move)
 	if arr == nil {
 		return a.answerFinished(m.Type, state)
 	}

@@ -144,14 +144,18 @@ func (d *departure) Release(ctx context.Context) error {
 	if err := d.recordLeft(); err != nil {
 		return err
 	}
-	err := d.a.shimOf(d.rec.ID).Release(ctx)
-	if err != nil && !errors.Is(err, shim.ErrGone) {
+	if err := d.a.shimOf(d.rec.ID).Release(ctx); err != nil && !errors.Is(err, shim.ErrGone) {
 		return err
 	}
 	if err := d.a.awaitShimGone(ctx, d.rec.ID); err != nil {
 		return err
 	}
-	return os.RemoveAll(d.dir)
+	var err error
+	if d.to != nil {
+		err = os.RemoveAll(d.a.ioDir(d.rec.ID)) // it went with the job
+	}
+	// A shim that was killed has freed nothing.
+	return errors.Join(err, d.a.sweep(ctx, d.rec), os.RemoveAll(d.dir))
 }
 
 func (d *departure) recordLeft() error {

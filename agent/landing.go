@@ -312,7 +312,9 @@ func (l *landing) settleFiles() error {
 // Drop ends a copy that has not run and frees what was received.
 func (l *landing) Drop(ctx context.Context) error {
 	l.stop()
-	if rec, err := l.a.jobs.Get(l.job); err == nil && rec.Here() {
+	known, err := l.a.jobs.Get(l.job)
+	published := err == nil && known.Here()
+	if published && known.FromMove != l.move {
 		return nil // the job that lives here is not this copy
 	}
 	if err := l.a.shimOf(l.job).Drop(ctx); err != nil {
@@ -321,9 +323,43 @@ func (l *landing) Drop(ctx context.Context) error {
 	if err := l.a.awaitShimGone(ctx, l.job); err != nil {
 		return err
 	}
+	rec, err := l.record()
+	if published {
+		rec, err = known, l.retract()
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	rec.ID = l.job
+	if err := l.a.sweep(ctx, rec); err != nil { // a shim that was killed has freed nothing
+		return err
+	}
 	if l.in != nil {
 		_ = l.in.Store.Close()  // its files go next
 		_ = l.in.ClosePrivate() // so does the last that holds them
 	}
 	return errors.Join(os.RemoveAll(l.memory()), os.RemoveAll(l.dir()))
+}
+
+// retract takes back that the job is one of this node's: the copy was published,
+// and turned out to be gone before it ran. The job is where it came from.
+func (l *landing) retract() error {
+	move, err := l.a.journal.Get(handoff.MoveID(l.move))
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(l.a.ioDir(l.job)); err != nil {
+		return err
+	}
+	_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
+		if move.Extra == nil {
+			r.MovedTo = &job.Moved{Node: move.Peer, Addr: move.PeerAddr, Epoch: move.Epoch, At: time.Now()}
+			return nil
+		}
+		var x savingExtra
+		err := json.Unmarshal(move.Extra, &x)
+		r.SavedIn = x.Dir
+		return err
+	})
+	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/fault"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -63,6 +64,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 	if err := all.Wait(); err != nil {
 		return sent, err
 	}
+	fault.Point("pages", "sent")
 	return sent, endLanes(lanes)
 }
 
@@ -108,6 +110,7 @@ func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, erro
 	if err != nil {
 		return 0, fmt.Errorf("send images: %w", err)
 	}
+	fault.Point("images", "sent")
 	n, err := s.Output(ctx, lanes)
 	return n + out.Stats().Payload + blocks, err
 }

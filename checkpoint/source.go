@@ -11,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/fault"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/timens"
 	"github.com/migrate-hpc/migrate/tmpfs"
@@ -190,6 +191,9 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 		return nil
 	}
 	res, err := standby.Dump(dumping, req, run.Run)
+	if err == nil {
+		err = fault.Fail("dump", "ended")
+	}
 	if err != nil {
 		return res.Took, err
 	}

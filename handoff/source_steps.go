@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/migrate-hpc/migrate/fault"
 )
 
 func (r *sourceRun) append(next State) error {
 	rec := r.rec
 	rec.State = next
+	fault.Point("before", "source", string(next))
 	if err := r.j.Append(rec); err != nil {
 		return err
 	}
+	fault.Point("after", "source", string(next))
 	r.rec = rec
 	if r.observe != nil {
 		r.observe(next)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/migrate-hpc/migrate/fault"
 )
 
 func (h *TargetHalf) do(ctx context.Context, a Action, next State) (Event, error) {
@@ -94,9 +96,11 @@ func (h *TargetHalf) preemptPrepare(event Event) {
 func (h *TargetHalf) journal(next State) error {
 	rec := h.Record()
 	rec.State = next
+	fault.Point("before", "target", string(next))
 	if err := h.j.Append(rec); err != nil {
 		return err
 	}
+	fault.Point("after", "target", string(next))
 	h.become(next)
 	if h.observe != nil {
 		h.observe(next)

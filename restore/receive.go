@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/fault"
 	"github.com/migrate-hpc/migrate/restore/pages"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -145,6 +146,9 @@ func (in *Incoming) memory(s *transport.StreamReader) error {
 			runs = append(runs, r)
 			return nil
 		})
+		if err == nil {
+			err = fault.Fail("pages", "received")
+		}
 		if err == nil {
 			err = in.Store.PutBatch(runs)
 		}

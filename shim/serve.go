@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/fault"
 	"github.com/migrate-hpc/migrate/restore"
 )
 
@@ -78,6 +79,7 @@ func (s *shim) park(r *http.Request) error {
 	s.mu.Lock()
 	s.parked, s.guard, s.state, s.volatile = p, g, Parked, req.Volatile
 	s.mu.Unlock()
+	fault.Point("shim", "parked")
 	return nil
 }
 
@@ -100,6 +102,7 @@ func (s *shim) resume(*http.Request) error {
 	if err != nil {
 		return err
 	}
+	fault.Point("shim", "resumed")
 	s.log.Info("job resumed", "pid", pid)
 	s.filling.Go(func() { s.guardMemory(s.parked, s.volatile) })
 	return s.adopt(pid)
@@ -169,6 +172,7 @@ func (s *shim) release(r *http.Request) error {
 		return errors.New("refused to release a job that is not frozen")
 	}
 	s.set(Released)
+	fault.Point("shim", "released")
 	s.log.Info("job released")
 	return s.cfg.Cgroup.Kill(context.WithoutCancel(r.Context()))
 }

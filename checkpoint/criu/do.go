@@ -12,6 +12,8 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/migrate-hpc/migrate/fault"
 )
 
 const defaultGrace = 10 * time.Second
@@ -122,6 +124,7 @@ func (w *worker) converse(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.
 }
 
 func (w *worker) notify(ctx context.Context, n *rpc.CriuNotify, run Run) error {
+	fault.Point("criu", n.GetScript())
 	var err error
 	if run.Notify != nil {
 		err = run.Notify(ctx, n.GetScript(), int(n.GetPid()))

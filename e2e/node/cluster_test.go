@@ -126,6 +126,7 @@ type node struct {
 	dir      string
 	netns    string
 	criu     string
+	program  string   // the agent; "" = the one that users have
 	identity string   // another directory of certificates; "" = pki
 	cover    []string // shell commands run in the agent's mount namespace first
 	peers    []string // NAME=HOST:PORT beyond the cluster's own
@@ -144,7 +145,7 @@ func (n *node) start() {
 	n.c.t.Helper()
 	args := []string{"--net=/run/netns/" + n.netns, "--", "unshare", "--mount", "--", "/bin/sh", "-c",
 		strings.Join(append(n.cover, `exec "$@" 2>>`+n.logPath()), " && "), "sh",
-		shared.migrate, "agent", "--node", n.name, "--state", n.state(), "--run", n.run(), "--listen", n.addr(), "--pki", orElse(n.identity, n.pki()), "--criu", n.criu}
+		"env", "MIGRATE_FAULTS=" + n.faults(), orElse(n.program, shared.migrate), "agent", "--node", n.name, "--state", n.state(), "--run", n.run(), "--listen", n.addr(), "--pki", orElse(n.identity, n.pki()), "--criu", n.criu}
 	for _, p := range n.c.nodes {
 		if p != n {
 			args = append(args, "--peer", p.name+"="+p.addr())
@@ -153,7 +154,7 @@ func (n *node) start() {
 	for _, p := range n.peers {
 		args = append(args, "--peer", p)
 	}
-	// nsenter, unshare and sh each become the next one: the pid stays the same.
+	// nsenter, unshare, sh and env each become the next one: the pid stays the same.
 	n.agent = begin(n.c.t, time.Hour, nil, "nsenter", args...)
 	n.awaitAgent()
 }

@@ -3,7 +3,9 @@ package node
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -161,6 +163,21 @@ func (j *job) settled(c *cluster) *node {
 
 // oneCopy counts what the kernel has, whatever agents say.
 func (j *job) oneCopy(c *cluster) error {
+	if n := len(j.copies(c)); n != 1 {
+		return fmt.Errorf("the job has %d cgroups: %v", n, j.copies(c))
+	}
+	return nil
+}
+
+func (j *job) atMostOnce(c *cluster) error {
+	if n := len(j.copies(c)); n > 1 {
+		return fmt.Errorf("the job has %d cgroups: %v", n, j.copies(c))
+	}
+	return nil
+}
+
+// copies are the names of the job's cgroups.
+func (j *job) copies(c *cluster) []string {
 	groups := map[string]bool{}
 	for _, n := range c.nodes {
 		for _, dir := range n.cgroups() {
@@ -169,10 +186,7 @@ func (j *job) oneCopy(c *cluster) error {
 			}
 		}
 	}
-	if len(groups) != 1 {
-		return fmt.Errorf("the job has %d cgroups: %v", len(groups), groups)
-	}
-	return nil
+	return slices.Collect(maps.Keys(groups))
 }
 
 // wantOutcome compares what the user was told with where the job is.

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/migrate-hpc/migrate/fault"
 )
 
 // AppendLine adds line and a newline at the end of the file at path and returns when they are on
@@ -26,9 +28,14 @@ func appendLine(sys system, path string, line []byte, perm fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("append to %s: %w", path, err)
 	}
-	_, err = f.Write(append(bytes.Clone(line), '\n'))
+	if err = fault.Fail("write", path); err == nil {
+		_, err = f.Write(append(bytes.Clone(line), '\n'))
+	}
 	if err == nil {
 		err = f.Sync()
+	}
+	if err == nil {
+		err = fault.Fail("sync", path)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("append to %s: %w", path, err)

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/migrate-hpc/migrate/fault"
 )
 
 // file is what a durable write needs of an open file.
@@ -50,7 +52,7 @@ func writeFile(sys system, path string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := fill(f, data, perm); err != nil {
+	if err := fill(f, path, data, perm); err != nil {
 		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
 	}
 	if err := sys.rename(f.Name(), path); err != nil {
@@ -62,14 +64,20 @@ func writeFile(sys system, path string, data []byte, perm fs.FileMode) error {
 	return nil
 }
 
-// fill writes, syncs and closes f; f is closed whatever happens.
-func fill(f file, data []byte, perm fs.FileMode) error {
-	_, err := f.Write(data)
+// fill writes, syncs and closes f, which is to become path; f is closed whatever happens.
+func fill(f file, path string, data []byte, perm fs.FileMode) error {
+	err := fault.Fail("write", path)
+	if err == nil {
+		_, err = f.Write(data)
+	}
 	if err == nil {
 		err = f.Chmod(perm)
 	}
 	if err == nil {
 		err = f.Sync()
+	}
+	if err == nil {
+		err = fault.Fail("sync", path)
 	}
 	return errors.Join(err, f.Close())
 }
