@@ -64,7 +64,9 @@ func (a *Agent) converse(ctx context.Context, s *transport.Session) {
 		}
 	}
 	if current != nil {
-		a.background.Go(func() { a.onCut(ctx, current) })
+		a.background.Go(func() {
+			a.insist("a move waits", current.half.Record().Move, func() error { return a.onCut(ctx, current) })
+		})
 	}
 }
 
@@ -81,13 +83,11 @@ func toTell(err error) error {
 }
 
 // onCut is for a session that ended while its move was not finished.
-func (a *Agent) onCut(ctx context.Context, arr *arrival) {
+func (a *Agent) onCut(ctx context.Context, arr *arrival) error {
 	if arr.half.State().Finished() {
-		return
+		return nil
 	}
-	if err := arr.half.Cut(ctx, a.remoteOf(arr.half.Record())); err != nil && ctx.Err() == nil {
-		a.log.Error("a move waits", "move", arr.half.Record().Move, "err", err)
-	}
+	return arr.half.Cut(ctx, a.remoteOf(arr.half.Record()))
 }
 
 func (a *Agent) remoteOf(rec handoff.Record) *remote {
@@ -176,7 +176,9 @@ func (a *Agent) settleEarlier(ctx context.Context, id job.ID) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	for _, arr := range earlier {
-		a.onCut(ctx, arr)
+		if err := a.onCut(ctx, arr); err != nil {
+			a.log.Error("an earlier move of the job waits", "move", arr.half.Record().Move, "err", err)
+		}
 	}
 }
 
@@ -197,18 +199,14 @@ func (a *Agent) answer(ctx context.Context, s *transport.Session, m transport.Me
 	if err := m.Decode(&ref); err != nil {
 		return transport.Message{}, err
 	}
-	arr := a.arrivalOf(ref.Move)
 	state, err := a.journal.Answer(ref.Move, s.Peer())
-	mine := arr != nil && arr.half.Record().Peer == s.Peer()
-	if mine && m.Type != sayOutcome && errors.Is(err, handoff.ErrUnsure) {
-		err = nil // the disk failed; what is to be done writes the record anew
-	}
 	if err != nil {
 		return transport.Message{}, err
 	}
 	if m.Type == sayOutcome {
 		return transport.NewMessage(sayState, stateReply{state})
 	}
+	arr := a.arrivalOf(ref.Move)
 	if arr == nil {
 		return a.answerFinished(m.Type, state)
 	}

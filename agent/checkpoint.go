@@ -104,6 +104,9 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	rec := handoff.Record{Move: s.id, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra}
 	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, s.dep, s, s.a.observer(rec, handoff.RoleSource))
 	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.cfg.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
+	if outcome != handoff.OutcomeMoved {
+		s.a.pursueLater(s.id)
+	}
 	switch {
 	case errors.Is(err, errLeftRunning) && outcome == handoff.OutcomeAborted:
 		res.StoodStill = s.dep.stood()
@@ -112,11 +115,9 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 		res.StoodStill = s.dep.stood()
 		return res, nil
 	case outcome == handoff.OutcomeUnclean:
-		s.a.pursueLater(s.id)
 		res.CleanupLeft = err.Error()
 		return res, nil
 	case outcome == handoff.OutcomeInDoubt:
-		s.a.pursueLater(s.id)
 		return nil, withDiagnosis(&api.Error{Code: api.InDoubt, Message: err.Error(), Where: "frozen on " + s.a.cfg.Node,
 			Hint: "nothing is lost: the agent goes on by itself; `migrate ps` tells how it ended"}, err)
 	}

@@ -227,15 +227,13 @@ func (m *movement) watch(peer *remote) func() time.Duration {
 
 func (m *movement) conclude(outcome handoff.Outcome, err error, stood time.Duration) (*api.Result, error) {
 	res := &api.Result{Job: m.rec.ID, Move: string(m.id), Node: m.req.Node, Epoch: m.rec.Epoch, StoodStill: stood, Mode: m.mode}
-	switch outcome {
-	case handoff.OutcomeMoved:
+	if outcome == handoff.OutcomeMoved {
 		return res, nil
-	case handoff.OutcomeUnclean:
-		m.a.pursueLater(m.id)
+	}
+	m.a.pursueLater(m.id)
+	if outcome == handoff.OutcomeUnclean {
 		res.CleanupLeft = err.Error()
 		return res, nil
-	case handoff.OutcomeInDoubt:
-		m.a.pursueLater(m.id)
 	}
 	return nil, m.explain(err)
 }

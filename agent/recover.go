@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -19,6 +20,9 @@ func (a *Agent) recover(ctx context.Context) {
 	a.background.Go(func() {
 		err := handoff.Recover(ctx, a.journal, a.boot, a, func(rec handoff.Record, err error) {
 			a.log.Info("recovered", "job", rec.Job, "move", rec.Move, "role", rec.Role, "state", rec.State, "err", err)
+			if rec.Role == handoff.RoleSource {
+				a.pursueLater(rec.Move)
+			}
 		})
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("some moves could not be recovered", "err", err)
@@ -26,23 +30,56 @@ func (a *Agent) recover(ctx context.Context) {
 	})
 }
 
-// pursueLater goes on with a committed move whose user was answered already.
+// pursueLater goes on with a move whose user was answered already, if its end is
+// not in the journal: it was committed and the target is away, or the disk did not
+// take the record. It tries until it is.
 func (a *Agent) pursueLater(m handoff.MoveID) {
 	a.background.Go(func() {
-		rec, err := a.journal.Get(m)
-		if err != nil {
-			a.log.Error("a move cannot be finished", "move", m, "err", err)
-			return
-		}
-		s, p, err := a.OpenSource(a.life, rec)
-		if err == nil {
-			_, err = handoff.RecoverSource(a.life, a.journal, rec, a.boot, s, p, a.observer(rec, handoff.RoleSource))
-		}
-		if err != nil && a.life.Err() == nil {
-			a.log.Error("a move cannot be finished", "move", m, "err", err)
-		}
+		a.insist("a move cannot be finished yet", m, func() error { return a.pursue(m) })
 	})
 }
+
+func (a *Agent) pursue(m handoff.MoveID) error {
+	rec, err := a.journal.Get(m)
+	if errors.Is(err, handoff.ErrUnknownMove) || err == nil && rec.State.Finished() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s, p, err := a.OpenSource(a.life, rec)
+	if err != nil {
+		return err
+	}
+	if _, err = handoff.RecoverSource(a.life, a.journal, rec, a.boot, s, p, a.observer(rec, handoff.RoleSource)); err == nil {
+		return nil
+	}
+	if rec, getErr := a.journal.Get(m); getErr == nil && rec.State.Finished() {
+		return nil // an abort is how it ends well
+	}
+	return err
+}
+
+// insist calls do until it succeeds or the agent ends.
+func (a *Agent) insist(complaint string, m handoff.MoveID, do func() error) {
+	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+		err := do()
+		if err == nil || a.life.Err() != nil {
+			return
+		}
+		a.log.Error(complaint, "move", m, "err", err)
+		select {
+		case <-a.life.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+const (
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = time.Minute
+)
 
 // OpenSource makes the source's half of a move anew; see handoff.Opener.
 func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Source, handoff.Peer, error) {

@@ -22,8 +22,8 @@ var (
 	ErrBusy        = errors.New("another move of this job is not finished on this node")
 	ErrUnfinished  = errors.New("the move is not finished")
 	// ErrUnsure says that a record may be on the disk or not: writing it failed, and so did writing
-	// the file without it. Nothing may follow from it, nor from its absence, until a later Append
-	// succeeds or the agent starts again and reads the file.
+	// the file without it. Nothing may follow from it, nor from its absence, until either succeeds,
+	// which everybody who asks for the move tries, or the agent starts again and reads the file.
 	ErrUnsure = errors.New("the disk may hold the record or not")
 )
 
@@ -236,7 +236,7 @@ func (j *Journal) admit(r Record) (*entry, error) {
 		return e, follows(r.Move, []Record{e.last}, r)
 	}
 	for move, e := range j.moves {
-		if e.last.Job == r.Job && e.open() {
+		if e.last.Job == r.Job && e.open() && !j.heal(move, e) {
 			return nil, fmt.Errorf("move %s: %w", move, ErrBusy)
 		}
 	}
@@ -272,4 +272,21 @@ func (j *Journal) undo(path string, lines [][]byte) error {
 		return err
 	}
 	return durable.SyncDir(j.dir)
+}
+
+// heal tries to find out about a file that is not known, by writing it without the
+// record that may be in it: nothing has followed from that one. It tells whether the
+// move turned out never to have begun.
+func (j *Journal) heal(m MoveID, e *entry) (never bool) {
+	if !e.unsure || e.damage != nil {
+		return false
+	}
+	if err := j.undo(j.path(m), e.lines); err != nil {
+		return false
+	}
+	e.unsure = false
+	if len(e.lines) == 0 {
+		delete(j.moves, m)
+	}
+	return len(e.lines) == 0
 }

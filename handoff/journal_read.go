@@ -17,7 +17,7 @@ func (j *Journal) Get(m MoveID) (Record, error) {
 	defer j.mu.Unlock()
 	e, ok := j.moves[m]
 	switch {
-	case !ok:
+	case !ok || j.heal(m, e):
 		return Record{}, fmt.Errorf("move %.40q: %w", m, ErrUnknownMove)
 	case e.damage != nil:
 		return Record{}, e.damage
@@ -65,6 +65,7 @@ func (j *Journal) List() ([]Record, error) {
 	var errs []error
 	for m, e := range j.moves {
 		switch {
+		case j.heal(m, e):
 		case e.damage != nil:
 			errs = append(errs, e.damage)
 		case e.unsure:

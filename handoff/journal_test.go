@@ -330,7 +330,7 @@ func TestAfterAFailedAppendTheRecordIsProvenAbsentOrUnsure(t *testing.T) {
 		lastSure State
 	}{
 		{"undone", diskFaults{appends: 1}, false, StateFrozen},
-		{"not undone", diskFaults{appends: 1, replaces: 1}, true, StateFrozen},
+		{"not undone", diskFaults{appends: 1, replaces: 2}, true, StateFrozen},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir, _ := written(t, StateFrozen)
@@ -358,6 +358,37 @@ func TestAfterAFailedAppendTheRecordIsProvenAbsentOrUnsure(t *testing.T) {
 				t.Errorf("%s, %v", s, err)
 			}
 		})
+	}
+}
+
+func TestAFileThatWasNotKnownIsKnownAgainWhenTheDiskTakesIt(t *testing.T) {
+	dir, _ := written(t, StateFrozen)
+	j := journal(t, dir)
+	j.disk = &diskFaults{disk: j.disk, appends: 1, replaces: 1}
+	if err := j.Append(sample(StateCommitted)[0]); !errors.Is(err, ErrUnsure) {
+		t.Fatalf("error is %v", err)
+	}
+	if s, err := j.Answer(goldenMove, "b"); s != StateFrozen || err != nil {
+		t.Errorf("the answer is %s, %v", s, err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := journal2(dir); s != StateFrozen || err != nil {
+		t.Errorf("the next agent reads %s, %v", s, err)
+	}
+}
+
+func TestAFirstRecordThatIsNotKnownHoldsUpNoOtherMoveForEver(t *testing.T) {
+	j := journal(t, t.TempDir())
+	j.moves[goldenMove] = &entry{last: sample(StateFrozen)[0], unsure: true} // neither written nor removed
+	other := sample(StateFrozen)[0]
+	other.Move = NewMoveID()
+	if err := j.Append(other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Get(goldenMove); !errors.Is(err, ErrUnknownMove) {
+		t.Errorf("the first one is %v", err)
 	}
 }
 

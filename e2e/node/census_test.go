@@ -113,7 +113,7 @@ func (n *node) files() []string {
 			if err != nil {
 				return nil // it vanished, or there is no such directory
 			}
-			if slices.Contains([]string{filepath.Join(n.state(), "moves"), filepath.Join(n.state(), "criu-logs")}, path) {
+			if slices.Contains([]string{"moves", "records", "criu-logs"}, strings.TrimPrefix(path, n.state()+"/")) {
 				return fs.SkipDir
 			}
 			if filepath.Base(path) != "epochs.json" {
@@ -181,11 +181,31 @@ func (n *node) clean(j *job) error {
 	return nil
 }
 
+// settled wants the last record of every move to be one that ends it.
+func (n *node) settled() error {
+	journals, err := filepath.Glob(filepath.Join(n.state(), "moves", "*.journal"))
+	n.c.must(err)
+	for _, path := range journals {
+		lines := strings.Split(strings.TrimSpace(readFile(path)), "\n")
+		last := lines[len(lines)-1]
+		ended := slices.ContainsFunc([]string{"released", "aborted", "done", "dropped"}, func(state string) bool {
+			return strings.Contains(last, `"state":"`+state+`"`)
+		})
+		if !ended {
+			return fmt.Errorf("a move is not finished on %s: %s", n.name, last)
+		}
+	}
+	return nil
+}
+
 // compare wants every node to have what it had when the job was there before.
 func (cs censuses) compare(j *job, on *node) {
 	j.t.Helper()
 	for _, n := range on.c.nodes {
 		eventually(j.t, 20*time.Second, func() error {
+			if err := n.settled(); err != nil {
+				return err
+			}
 			if err := difference(cs[on][n], n.census(j)); err != nil {
 				return fmt.Errorf("%s, with the job on %s, is not as it was: %w", n.name, on.name, err)
 			}
