@@ -54,6 +54,8 @@ type world struct {
 	// what may still happen
 	failures, crashes, reboots, deaths int8
 	excused                            bool // the job could not have been saved
+	admitted                           bool // the target's fence has let the epoch in, and lets it in no more
+	twice                              bool // an action had another effect the second time
 }
 
 type model struct {
@@ -290,6 +292,10 @@ func (m *model) action(w world, role Role, out []world) []world {
 	r := m.rules[w.node(role).rule]
 	a := r.actions[w.node(role).at]
 	ok, event := m.perform(&w, role, a, r.next)
+	if again := w; ok {
+		m.perform(&again, role, a, r.next)
+		w.twice = w.twice || again != w
+	}
 	if ok && event == "" {
 		out = append(out, m.next(w, role, r, a))
 	} else {
@@ -327,6 +333,11 @@ func (m *model) perform(w *world, role Role, a Action, next State) (ok bool, eve
 	switch a {
 	case ActionJournal:
 		w.node(role).state = next
+	case ActionAdmit:
+		if w.admitted {
+			return false, ""
+		}
+		w.admitted = true
 	case ActionFreeze:
 		w.src.job = frozen
 	case ActionAskPrepare:

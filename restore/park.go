@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
@@ -50,10 +51,13 @@ const fillers = 2
 
 // Parked is a job that exists and does not run.
 type Parked struct {
+	plan    Plan
 	server  *pages.Server
-	verdict chan error // the answer to CRIU's callback; nil lets the job run
-	ended   chan error // how CRIU's restore ended
-	filled  chan error // how the fault server ended
+	verdict chan error    // the answer to CRIU's callback; nil lets the job run
+	ended   chan struct{} // closed when CRIU's restore has ended
+	err     error         // and this is how
+	let     atomic.Bool   // CRIU was about to let go of the tasks
+	filled  chan error    // how the fault server ended
 	stop    context.CancelFunc
 	pid     int
 }
@@ -78,27 +82,31 @@ func Park(ctx context.Context, client *criu.Client, plan Plan, keeper pages.Keep
 	}
 	server.KeepBy(keeper)
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	p := &Parked{server: server, verdict: make(chan error), ended: make(chan error, 1), filled: make(chan error, 1), stop: stop}
+	p := &Parked{plan: plan, server: server, verdict: make(chan error), ended: make(chan struct{}), filled: make(chan error, 1), stop: stop}
 	go func() {
 		_, err := server.Serve(life, store, regions, fillers)
 		p.filled <- errors.Join(err, store.Close())
 	}()
 	arrived := make(chan int, 1)
-	go func() { p.ended <- p.restore(life, client, plan, arrived) }()
+	go func() {
+		defer close(p.ended)
+		p.err = p.restore(life, client, plan, arrived)
+	}()
 	select {
 	case p.pid = <-arrived:
 		server.Fill()
 		log.Info("job parked", "pid", p.pid)
 		return p, nil
-	case err := <-p.ended:
+	case <-p.ended:
+		err := p.err
 		if err == nil {
 			err = errors.New("CRIU finished without ever parking the job")
 		}
-		return nil, errors.Join(fmt.Errorf("restore: %w", err), plan.sweep(), p.discard())
+		return nil, errors.Join(fmt.Errorf("restore: %w", err), p.discard())
 	case <-ctx.Done():
 		p.stop()
-		err := <-p.ended
-		return nil, errors.Join(context.Cause(ctx), err, plan.sweep(), p.discard())
+		<-p.ended
+		return nil, errors.Join(context.Cause(ctx), p.err, p.discard())
 	}
 }
 
@@ -113,11 +121,12 @@ func (plan Plan) sweep() error {
 	return plan.Chamber.Cgroup.Kill(ctx)
 }
 
-// discard ends the fault server of a job that is gone.
+// discard ends what is left of a job that is given up, and its fault server.
 func (p *Parked) discard() error {
+	err := p.plan.sweep()
 	p.stop()
 	<-p.filled
-	return p.server.Close()
+	return errors.Join(err, p.server.Close())
 }
 
 // restore runs CRIU to its end, which is after the verdict.
@@ -156,6 +165,8 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
+		case "pre-resume":
+			p.let.Store(ctx.Err() == nil)
 		}
 		return nil
 	}
@@ -164,20 +175,37 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 }
 
 // Resume lets the job run and returns its PID 1. The fault server goes on
-// beyond it; see Filled.
+// beyond it; see Filled. After an error, the pid is the same, MayHaveRun tells
+// whether the job has run, and Drop follows.
 func (p *Parked) Resume() (pid int, err error) {
-	p.verdict <- nil
-	if err := <-p.ended; err != nil {
-		return 0, errors.Join(fmt.Errorf("resume: %w", err), p.discard())
+	p.answer(nil)
+	if p.err != nil {
+		return p.pid, fmt.Errorf("resume: %w", p.err)
 	}
 	return p.pid, nil
 }
 
-// Drop undoes the restore. Nothing of the job has run.
+// MayHaveRun tells, after a Resume that failed, whether CRIU failed when it had
+// begun to let go of the job's tasks. Before, none of them can have run.
+func (p *Parked) MayHaveRun() bool { return p.let.Load() }
+
+// Ended is closed when CRIU has ended, after which a parked job can only be
+// dropped: nobody else can let it run.
+func (p *Parked) Ended() <-chan struct{} { return p.ended }
+
+// Drop undoes the restore: nothing of the job is left.
 func (p *Parked) Drop() error {
-	p.verdict <- errDropped
-	<-p.ended // with the error that we gave it
+	p.answer(errDropped)
 	return p.discard()
+}
+
+// answer tells CRIU the verdict, unless it has ended before, and waits for its end.
+func (p *Parked) answer(verdict error) {
+	select {
+	case p.verdict <- verdict:
+		<-p.ended
+	case <-p.ended:
+	}
 }
 
 // Filled waits until all memory of the resumed job is in place. After an error it

@@ -79,8 +79,30 @@ func (s *shim) park(r *http.Request) error {
 	s.mu.Lock()
 	s.parked, s.guard, s.state, s.volatile = p, g, Parked, req.Volatile
 	s.mu.Unlock()
+	go s.noticeEnd(p)
 	fault.Point("shim", "parked")
 	return nil
+}
+
+// noticeEnd drops a parked job whose CRIU has ended, of whatever cause: its tasks
+// wait for a word that nobody can give any more.
+func (s *shim) noticeEnd(p *restore.Parked) {
+	<-p.Ended()
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.is() == Parked {
+		s.log.Error("CRIU ended while the job was parked; the job is dropped")
+		s.giveUp()
+	}
+}
+
+// giveUp ends the shim of a parked job that will not run here.
+func (s *shim) giveUp() {
+	if err := errors.Join(s.parked.Drop(), s.guard.dismiss()); err != nil {
+		s.log.Warn("drop", "err", err)
+	}
+	s.set(Dropped)
+	go s.leave()
 }
 
 // resume lets a parked job run. Asking twice is asking once.
@@ -95,11 +117,18 @@ func (s *shim) resume(*http.Request) error {
 		return fmt.Errorf("cannot resume: the shim is %s", now)
 	}
 	// From here on nobody can be told that the job never ran here.
-	if err := os.WriteFile(filepath.Join(s.cfg.RunDir, resumedName), nil, 0o600); err != nil {
+	mark := filepath.Join(s.cfg.RunDir, resumedName)
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return err
 	}
 	pid, err := s.parked.Resume()
+	if err != nil && s.parked.MayHaveRun() {
+		s.log.Error("CRIU failed while it let the job go; the job is ended", "err", err)
+		return errors.Join(s.parked.Drop(), s.guard.dismiss(), s.adopt(pid))
+	}
 	if err != nil {
+		err = errors.Join(err, os.Remove(mark))
+		s.giveUp()
 		return err
 	}
 	fault.Point("shim", "resumed")
@@ -133,15 +162,13 @@ func (s *shim) drop(*http.Request) error {
 	case Dropped:
 		return nil
 	case Parked:
-		if err := errors.Join(s.parked.Drop(), s.guard.dismiss()); err != nil {
-			s.log.Warn("drop", "err", err)
-		}
+		s.giveUp()
 	case Waiting:
+		s.set(Dropped)
+		go s.leave()
 	default:
 		return fmt.Errorf("cannot drop: the job is %s", now)
 	}
-	s.set(Dropped)
-	go s.leave()
 	return nil
 }
 

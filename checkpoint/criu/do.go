@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -123,7 +124,20 @@ func (w *worker) converse(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.
 	}
 }
 
+// notify answers one notification. What it calls is told by its context when CRIU
+// dies meanwhile.
 func (w *worker) notify(ctx context.Context, n *rpc.CriuNotify, run Run) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-w.done:
+			cancel(ErrVanished)
+		case <-ctx.Done():
+		}
+	})
+	defer watch.Wait()
+	defer cancel(nil)
 	fault.Point("criu", n.GetScript())
 	var err error
 	if run.Notify != nil {

@@ -118,7 +118,7 @@ func chosen() []trouble {
 }
 
 func TestWhateverGoesWrongInAMoveTheJobRunsOnceAndNothingIsLeftBehind(t *testing.T) {
-	m := newMatrix(newCluster(t, 2, withFaults))
+	m := newMatrix(newCluster(t, 2, withFaults), "--stop-copy")
 	for _, x := range chosen() {
 		if m.on == nil {
 			m.renew()
