@@ -5,7 +5,7 @@ export MIGRATE_BIN := $(CURDIR)/bin/migrate
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint test-unit test-node vm-image test-vm vm-shell bench setup-bench install clean
+.PHONY: help setup build demo test lint test-unit test-node test-matrix vm-image test-vm vm-shell bench setup-bench install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,13 +24,19 @@ test: setup build lint test-unit test-node ## everything that continuous integra
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w" $$unformatted; exit 1; }
 	go vet ./...
+	go vet -tags faults ./fault/...
 	go run $(STATICCHECK) ./...
+	go run $(STATICCHECK) -tags faults ./fault/...
 
 test-unit: ## unit tests, no root
 	go test -race -count=1 $$(go list ./... | grep -v -E '/e2e/(node|demo|vm)')
+	go test -race -count=1 -tags faults ./fault
 
 test-node: setup build ## real CRIU, two nodes as network namespaces on this machine (root)
 	go test -race -count=1 -timeout 20m -p 1 ./e2e/node/... ./e2e/demo/...
+
+test-matrix: setup build ## every fault at every step of a move, in every mode; half an hour (root)
+	MIGRATE_MATRIX=all go test -count=1 -v -timeout 90m -run TestWhateverGoesWrong ./e2e/node
 
 vm-image: ## build the guest image for the tests on virtual machines (Debian)
 	@scripts/vm-image

@@ -50,48 +50,6 @@ func TestAJobDoesNotNoticeThatItsAgentIsKilled(t *testing.T) {
 	}
 }
 
-func TestAJobRunsExactlyOnceWhicheverAgentIsKilledInAMove(t *testing.T) {
-	c := newCluster(t, 2)
-	phases := []string{"freeze", "dump", "residue", "park", "commit", "resume", "release"}
-	j := c.nodes[0].oracle("--mem", "96", "--tree", "2", "--sysv")
-	on := c.nodes[0]
-	for _, victim := range []string{"source", "target", "both"} {
-		for _, phase := range phases {
-			c.run(victim+" in "+phase, func(t *testing.T) {
-				if j.t.Failed() {
-					t.Skip("the job is damaged already")
-				}
-				j.t = t
-				from, to := on, c.otherThan(on)
-				killed := map[string][]*node{"source": {from}, "target": {to}, "both": {from, to}}[victim]
-				r := j.moveDuring(from, to, phase, func() {
-					for _, v := range killed {
-						_ = v.agent.cmd.Process.Kill() // waited for below
-					}
-				}, func() {
-					if killed[len(killed)-1] == to {
-						to.kill()
-						to.start()
-					}
-				})
-				for _, v := range killed {
-					v.kill()
-				}
-				for _, n := range killed {
-					n.start()
-				}
-				on = j.settled(c)
-				wantOutcome(t, r, on, from)
-				j.ticks(on, 20)
-			})
-		}
-	}
-	j.t = t
-	j.state(on)
-	j.move(on, c.otherThan(on))
-	j.finish(c.otherThan(on))
-}
-
 func (c *cluster) otherThan(n *node) *node {
 	if n == c.nodes[0] {
 		return c.nodes[1]
@@ -117,29 +75,6 @@ func (j *job) moveDuring(from, to *node, phase string, harm, heal func()) result
 		heal()
 	}
 	return p.wait()
-}
-
-func TestAJobRunsExactlyOnceWhenTheCableIsPulledInAMove(t *testing.T) {
-	c := newCluster(t, 2)
-	j := c.nodes[0].oracle("--mem", "64", "--tree", "2")
-	on := c.nodes[0]
-	for _, phase := range []string{"dump", "residue", "park", "commit", "resume"} {
-		c.run(phase, func(t *testing.T) {
-			if j.t.Failed() {
-				t.Skip("the job is damaged already")
-			}
-			j.t = t
-			from := on
-			r := j.moveDuring(from, c.otherThan(from), phase,
-				func() { c.cut(c.nodes[0]) }, func() { c.join(c.nodes[0]) })
-			c.join(c.nodes[0])
-			on = j.settled(c)
-			wantOutcome(t, r, on, from)
-			j.ticks(on, 20)
-		})
-	}
-	j.t = t
-	j.finish(on)
 }
 
 // settled waits until the job runs on one node, and all know where.

@@ -83,9 +83,9 @@ func theMatrix() (all []trouble) {
 	return all
 }
 
-// theTelling are the cells that differ most from each other.
-func theTelling() (some []trouble) {
-	picked := map[string][]string{
+// telling are the cells that differ most from each other.
+func telling() []trouble {
+	return picked(map[string][]string{
 		killAgent: {"after.source.frozen", "images.sent", "before.source.committed", "after.source.committed", "before.source.released", "after.source.aborting",
 			"after.target.receiving", "criu.post-restore", "before.target.prepared", "after.target.prepared", "after.target.committed", "before.target.done", "before.target.dropped"},
 		killBoth: {"after.source.committed", "after.target.prepared"},
@@ -95,9 +95,27 @@ func theTelling() (some []trouble) {
 		swallow:  {"after.target.prepared", "after.source.committed"},
 		fullDisk: {"before.source.frozen", "before.target.prepared", "before.target.done"},
 		failDisk: {"before.source.committed", "before.target.committed"},
-	}
+	})
+}
+
+// tellingLive are those in which a live move may differ from one that stops the job
+// first.
+func tellingLive() []trouble {
+	return picked(map[string][]string{
+		killAgent: {"after.source.frozen", "criu.post-dump", "after.source.committed", "after.target.receiving", "pages.received", "after.target.committed"},
+		killBoth:  {"after.target.prepared"},
+		killCRIU:  {"criu.pre-dump"},
+		killShim:  {"after.target.prepared"},
+		cutLink:   {"pages.received", "after.source.frozen", "before.target.committed"},
+		swallow:   {"images.sent"},
+		fullDisk:  {"after.target.prepared"},
+		failDisk:  {"before.source.committed"},
+	})
+}
+
+func picked(points map[string][]string) (some []trouble) {
 	for _, x := range theMatrix() {
-		if slices.Contains(picked[x.harm], x.point) {
+		if slices.Contains(points[x.harm], x.point) {
 			some = append(some, x)
 		}
 	}
@@ -105,12 +123,12 @@ func theTelling() (some []trouble) {
 }
 
 // chosen are all cells with MIGRATE_MATRIX=all, those whose name has a given text
-// in it, or the telling ones.
-func chosen() []trouble {
+// in it, or the few.
+func chosen(few []trouble) []trouble {
 	want := os.Getenv("MIGRATE_MATRIX")
 	switch want {
 	case "":
-		return theTelling()
+		return few
 	case "all":
 		return theMatrix()
 	}
@@ -118,14 +136,24 @@ func chosen() []trouble {
 }
 
 func TestWhateverGoesWrongInAMoveTheJobRunsOnceAndNothingIsLeftBehind(t *testing.T) {
-	m := newMatrix(newCluster(t, 2, withFaults), "--stop-copy")
-	for _, x := range chosen() {
-		if m.on == nil {
-			m.renew()
-		}
-		m.c.run(strings.ReplaceAll(x.String(), " ", "-"), func(t *testing.T) { m.try(t, x) })
+	for mode, of := range map[string]struct {
+		flags []string
+		few   []trouble
+	}{
+		"stop-copy": {[]string{"--stop-copy"}, telling()},
+		"pre-copy":  {nil, tellingLive()},
+	} {
+		t.Run(mode, func(t *testing.T) {
+			m := newMatrix(newCluster(t, 2, withFaults), of.flags...)
+			for _, x := range chosen(of.few) {
+				if m.on == nil {
+					m.renew()
+				}
+				m.c.run(strings.ReplaceAll(x.String(), " ", "-"), func(t *testing.T) { m.try(t, x) })
+			}
+			m.settleDown(t)
+		})
 	}
-	m.settleDown(t)
 }
 
 // matrix is a cluster on which one case after the other is tried, with one job as
