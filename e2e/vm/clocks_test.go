@@ -58,7 +58,7 @@ func TestATargetWhoseWallClockIsBehindIsRefused(t *testing.T) {
 // setTime makes the second machine's wall clock differ from ours.
 func (c *cluster) setTime(by time.Duration) {
 	c.t.Helper()
-	if err := c.B.SetTime(context.WithoutCancel(c.t.Context()), time.Now().Add(by)); err != nil {
+	if err := c.B.SetClock(context.WithoutCancel(c.t.Context()), by); err != nil {
 		c.t.Fatal(err)
 	}
 }

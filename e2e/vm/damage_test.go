@@ -50,5 +50,5 @@ func goOn(ctx context.Context, n *Node) error {
 	if err := n.Resume(ctx); err != nil {
 		return err
 	}
-	return n.SetTime(ctx, time.Now())
+	return n.SetClock(ctx, 0)
 }

@@ -121,6 +121,10 @@ func newCluster(t *testing.T) *cluster {
 			common = nil
 		}
 	})
+	// As what keeps the clocks of nodes together does it all the time.
+	if err := common.each(func(n *Node) error { return n.SetClock(t.Context(), 0) }); err != nil {
+		t.Fatal(err)
+	}
 	return common
 }
 

@@ -146,9 +146,13 @@ func (m *Machine) enter(ctx context.Context) error {
 	if err := m.guest.awaitReady(ctx, m.process.alive); err != nil {
 		return err
 	}
-	return m.guest.configure(ctx, api.Configuration{
-		Hostname: m.Name, Address: m.IP() + "/24", MAC: m.mac(), Time: time.Now(), Seed: seed(),
+	err := m.guest.tell(ctx, "POST", "/configure", api.Configuration{
+		Hostname: m.Name, Address: m.IP() + "/24", MAC: m.mac(), Seed: seed(),
 	})
+	if err != nil {
+		return err
+	}
+	return m.SetClock(ctx, 0)
 }
 
 // freePort finds a port of 127.0.0.1. Somebody might take it before QEMU does; the

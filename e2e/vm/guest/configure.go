@@ -21,13 +21,20 @@ func configure(r *http.Request) error {
 	if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
 		return err
 	}
-	tv := unix.NsecToTimeval(c.Time.UnixNano())
 	return errors.Join(
 		addEntropy(c.Seed),
-		unix.Settimeofday(&tv),
 		unix.Sethostname([]byte(c.Hostname)),
 		os.WriteFile("/etc/hostname", []byte(c.Hostname+"\n"), 0o644),
 		segment(c.MAC, c.Address))
+}
+
+func setClock(r *http.Request) error {
+	var c api.Clock
+	if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
+		return err
+	}
+	tv := unix.NsecToTimeval(c.Time.UnixNano())
+	return unix.Settimeofday(&tv)
 }
 
 // addEntropy mixes the seed in and makes the generator use it at once; see

@@ -71,6 +71,7 @@ func serve() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("POST /configure", answer(configure))
+	mux.HandleFunc("PUT /clock", answer(setClock))
 	mux.HandleFunc("POST /exec", execute)
 	mux.HandleFunc("PUT /file", answer(putFile))
 	mux.HandleFunc("GET /file", getFile)

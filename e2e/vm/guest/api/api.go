@@ -5,6 +5,7 @@
 //
 //	GET  /ready             200 when the guest is set up
 //	POST /configure         Configuration → 204
+//	PUT  /clock             Clock → 204, at once
 //	POST /exec              Command → Output, one JSON object per line, the last has Exit
 //	PUT  /file?path=&mode=  the body becomes the file
 //	GET  /file?path=        the file
@@ -26,11 +27,15 @@ const Port = 1
 
 // Configuration is what tells one guest from another.
 type Configuration struct {
-	Hostname string    `json:"hostname"`
-	Address  string    `json:"address"` // with prefix length, of the bridge br0 on the segment
-	MAC      string    `json:"mac"`     // of the interface on the segment
-	Time     time.Time `json:"time"`    // becomes the wall clock
-	Seed     []byte    `json:"seed"`    // goes into the random numbers; a restored guest must not repeat them
+	Hostname string `json:"hostname"`
+	Address  string `json:"address"` // with prefix length, of the bridge br0 on the segment
+	MAC      string `json:"mac"`     // of the interface on the segment
+	Seed     []byte `json:"seed"`    // goes into the random numbers; a restored guest must not repeat them
+}
+
+// Clock sets the wall clock.
+type Clock struct {
+	Time time.Time `json:"time"`
 }
 
 // Command is a program to run.
