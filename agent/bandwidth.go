@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 const (
@@ -19,6 +17,9 @@ const (
 	window = 4 << 20
 	// perCore is what a core packs, encrypts and sends at best, in bytes per second.
 	perCore = 500e6
+	// mostChosen bounds what is chosen: each connection costs a handshake, and what
+	// looks like a long way may be a node without time to answer.
+	mostChosen = 6
 )
 
 // connections is how many data connections a move uses: as many as the user says, or
@@ -31,7 +32,7 @@ func connections(asked int, trip time.Duration) int {
 	}
 	cores := min(runtime.NumCPU(), 4)
 	needed := int(math.Ceil(float64(cores) * perCore * trip.Seconds() / window))
-	return min(max(cores, needed)+1, transport.MaxData)
+	return min(max(cores, needed), mostChosen) + 1
 }
 
 // burst is what may cross at once, in bytes: a limit is kept on average over a few
