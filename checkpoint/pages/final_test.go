@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/checkpoint/watch"
 	target "github.com/migrate-hpc/migrate/restore/pages"
 )
 
@@ -298,8 +297,6 @@ func TestAKernelWithoutTrackingIsNoticed(t *testing.T) {
 	want := "hash"
 	if softDirtyWorks() == nil {
 		want = "soft-dirty"
-	} else if watch.Supported() == nil {
-		want = "write-protect"
 	}
 	if m.Tracking() != want {
 		t.Errorf("tracking is %s, want %s", m.Tracking(), want)
