@@ -132,6 +132,9 @@ func (s *saving) prepare(ctx context.Context) error {
 	if s.dep.src.Init == 0 {
 		return notRunning(s.rec)
 	}
+	if err := s.dep.awaitWhole(ctx); err != nil {
+		return err
+	}
 	var findings []preflight.Finding
 	s.needs, findings, err = preflight.OfJob(ctx, s.rec, s.dep.src.Init, s.dep.src.Cgroup, s.dep.src.CRIU)
 	if err != nil {

@@ -58,6 +58,24 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 	return d, nil
 }
 
+// awaitWhole waits until all memory of a job that has arrived lately is in place. What
+// is still missing is not in its page tables, and would be taken for zeros.
+func (d *departure) awaitWhole(ctx context.Context) error {
+	for {
+		st, err := d.a.shimOf(d.rec.ID).Status(ctx)
+		if err != nil || st.Filled >= st.Total {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wholePause):
+		}
+	}
+}
+
+const wholePause = 20 * time.Millisecond
+
 // close frees what was kept of the memory that was sent.
 func (d *departure) close() {
 	if err := d.src.Close(); err != nil {

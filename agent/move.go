@@ -157,6 +157,9 @@ func (m *movement) prepare(ctx context.Context) error {
 	if m.dep.src.Init == 0 {
 		return notRunning(m.rec)
 	}
+	if err := m.dep.awaitWhole(ctx); err != nil {
+		return err
+	}
 	m.dep.src.Verify = m.req.Verify
 	needs, findings, err := preflight.OfJob(ctx, m.rec, m.dep.src.Init, m.dep.src.Cgroup, m.dep.src.CRIU)
 	if err != nil {
