@@ -48,7 +48,7 @@ func TestAJobThatRoundsCannotFollowIsNeverStopped(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)
-	events := j.moveBy(here, there, 4, "--bandwidth", "60M")
+	events := j.moveBy(here, there, 4, "--bandwidth", "10M")
 	e := last(events).Error
 	if e == nil || e.Code != "aborted" || !strings.Contains(e.Message, "stays above") || !strings.Contains(e.Where, "never stopped") || !strings.Contains(e.Hint, "--throttle") {
 		t.Errorf("the error is %+v", e)
