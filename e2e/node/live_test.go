@@ -79,7 +79,7 @@ func TestAThrottledJobGetsItsSpeedBack(t *testing.T) {
 		t.Errorf("the error is %+v", e)
 	}
 	throttled := 0
-	for _, e := range j.moveBy(here, there, 0, "--bandwidth", "60M", "--throttle", "--force") {
+	for _, e := range j.moveBy(here, there, 0, "--bandwidth", "20M", "--throttle", "--force") {
 		if e.Round != nil && e.Round.CPU < 100 {
 			throttled++
 		}
