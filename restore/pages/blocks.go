@@ -48,7 +48,7 @@ func (b *blocks) add(off, size int64, users int32) (empty []int64) {
 
 func (b *blocks) retain(spans []span) {
 	for _, s := range spans {
-		if !s.zero() {
+		if s.stored() {
 			b.add(s.off, s.bytes(), 1)
 		}
 	}
@@ -59,7 +59,7 @@ func (b *blocks) retain(spans []span) {
 func (b *blocks) release(spans []span) []hole {
 	var out []hole
 	for _, s := range spans {
-		if s.zero() {
+		if !s.stored() {
 			continue
 		}
 		for _, i := range b.add(s.off, s.bytes(), -1) {

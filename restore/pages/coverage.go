@@ -40,15 +40,24 @@ func (s *Store) gap(vpid image.VPID, r addrRange) (start, end uint64, ok bool) {
 	return at, r.end, at < r.end
 }
 
+// lacks returns the first part of r that the index does not cover.
+func (s *Store) lacks(vpid image.VPID, r addrRange) (start, end uint64, missing bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gap(vpid, r)
+}
+
 // Trim forgets every page that is not lazy in CRIU's pagemaps, and gives its
 // memory back. A page sent while the job ran may have been unmapped, discarded
 // or locked before the freeze; it must not come back to life.
-func (s *Store) Trim(regions map[image.VPID][]image.Region) error {
+func (s *Store) Trim(regions map[image.VPID][]image.Region) error { return s.trim(lazyOf(regions)) }
+
+func (s *Store) trim(lazy map[image.VPID][]addrRange) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for vpid, t := range s.index {
 		at := uint64(0)
-		for _, r := range append(lazyRanges(regions[vpid]), addrRange{maxAddress, maxAddress}) {
+		for _, r := range append(slices.Clip(lazy[vpid]), addrRange{maxAddress, maxAddress}) {
 			if err := s.drop(vpid, t, at, r.start); err != nil {
 				return fmt.Errorf("trim pages of task %d: %w", vpid, err)
 			}
@@ -68,22 +77,26 @@ func (s *Store) drop(vpid image.VPID, t *spanSet, start, end uint64) error {
 	return s.punch(s.blocks.release(old))
 }
 
-// take hands over the pages of vpid that have to be copied into its memory; the
-// store knows them no longer, and whoever took them releases them. Zero pages
-// need no copy: memory that was never touched reads as zero.
-func (s *Store) take(vpid image.VPID) spanSet {
+// take hands over the pages of vpid in [start, end); the store knows them no
+// longer, and whoever took them releases them. Zero pages need no copy: memory that
+// was never touched reads as zero.
+func (s *Store) take(vpid image.VPID, start, end uint64) []span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out spanSet
 	if t := s.index[vpid]; t != nil {
-		for _, sp := range t.all() {
-			if !sp.zero() {
-				out.insert(sp)
-			}
-		}
+		return t.cut(start, end)
 	}
-	delete(s.index, vpid)
-	return out
+	return nil
+}
+
+// bytesOf is the size of the pages held of one task; zero pages are none.
+func (s *Store) bytesOf(vpid image.VPID) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.index[vpid]; t != nil {
+		return t.data
+	}
+	return 0
 }
 
 type addrRange struct{ start, end uint64 }
@@ -104,6 +117,14 @@ func lazyRanges(regions []image.Region) []addrRange {
 			continue
 		}
 		out = append(out, r)
+	}
+	return out
+}
+
+func lazyOf(regions map[image.VPID][]image.Region) map[image.VPID][]addrRange {
+	out := make(map[image.VPID][]addrRange, len(regions))
+	for vpid, list := range regions {
+		out[vpid] = lazyRanges(list)
 	}
 	return out
 }

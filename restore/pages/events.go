@@ -31,7 +31,7 @@ type batch struct {
 
 // apply makes the table follow the events. Dropped spans go to drop; every
 // fork gets the table as it is then.
-func (b *batch) apply(t *spanSet, drop func([]span) error, fork func(child int) error) error {
+func (b *batch) apply(t *table, drop func([]span) error, fork func(child int) error) error {
 	b.applied = make([]bool, len(b.events))
 	for i := range b.events {
 		if err := b.applyOne(i, t, drop, fork); err != nil {
@@ -41,7 +41,7 @@ func (b *batch) apply(t *spanSet, drop func([]span) error, fork func(child int) 
 	return nil
 }
 
-func (b *batch) applyOne(i int, t *spanSet, drop func([]span) error, fork func(int) error) error {
+func (b *batch) applyOne(i int, t *table, drop func([]span) error, fork func(int) error) error {
 	if b.applied[i] {
 		return nil
 	}
@@ -60,7 +60,7 @@ func (b *batch) applyOne(i int, t *spanSet, drop func([]span) error, fork func(i
 	return nil
 }
 
-func (b *batch) unmap(ev event, t *spanSet, drop func([]span) error) error {
+func (b *batch) unmap(ev event, t *table, drop func([]span) error) error {
 	var gone []span
 	for _, sp := range t.cut(ev.start, ev.end) {
 		if sp.batch != b.number {
@@ -73,7 +73,7 @@ func (b *batch) unmap(ev event, t *spanSet, drop func([]span) error) error {
 	return drop(gone)
 }
 
-func (b *batch) remap(i int, t *spanSet, drop func([]span) error, fork func(int) error) error {
+func (b *batch) remap(i int, t *table, drop func([]span) error, fork func(int) error) error {
 	ev := b.events[i]
 	size := ev.end - ev.start
 	if len(t.within(ev.to, ev.to+size)) > 0 {
@@ -95,7 +95,7 @@ func (b *batch) remap(i int, t *spanSet, drop func([]span) error, fork func(int)
 
 // vacate applies the event behind i that took the pages away from where event i
 // moves others to. If there is none, they were unmapped, and i drops them.
-func (b *batch) vacate(i int, t *spanSet, drop func([]span) error, fork func(int) error) error {
+func (b *batch) vacate(i int, t *table, drop func([]span) error, fork func(int) error) error {
 	to, end := b.events[i].to, b.events[i].to+b.events[i].end-b.events[i].start
 	first, unmaps := -1, 0
 	for j := i + 1; j < len(b.events); j++ {

@@ -9,7 +9,7 @@ import (
 // at offsets 10… and 20….
 func play(t *testing.T, events ...event) (flat, error) {
 	t.Helper()
-	var table spanSet
+	var table table
 	table.insert(span{start: 10 * pageSize, end: 14 * pageSize, off: 10 * pageSize})
 	table.insert(span{start: 20 * pageSize, end: 24 * pageSize, off: 20 * pageSize})
 	b := batch{events: events, number: 1}
@@ -68,7 +68,7 @@ func TestOrderThatCannotBeToldIsAnError(t *testing.T) {
 }
 
 func TestUnmapInTheBatchOfTheArrivalLeavesTheLastWordToTheKernel(t *testing.T) {
-	var table spanSet
+	var table table
 	table.insert(span{start: 0, end: 4 * pageSize, off: 0})
 	drop := func([]span) error { return nil }
 	fork := func(int) error { return nil }

@@ -90,7 +90,7 @@ func (s *Server) insist(sp *space, chunk span) error {
 	if err := s.settle(sp); err != nil || sp.closed {
 		return err
 	}
-	for _, page := range sp.table.within(chunk.start, chunk.end) {
+	for _, page := range sp.table.ready.within(chunk.start, chunk.end) {
 		page = page.clip(page.start, page.start+pageSize)
 		err := s.bring(sp, page)
 		switch {
@@ -107,16 +107,21 @@ func (s *Server) insist(sp *space, chunk span) error {
 	return nil
 }
 
-// retire closes an address space that lacks nothing. settle makes sure that no
-// fork is under way whose child lacks something.
+// retire closes an address space that lacks nothing, and sets one aside that only
+// lacks what is not here. settle makes sure that no fork is under way whose child
+// lacks something.
 func (s *Server) retire(sp *space) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
 	if sp.closed {
 		return nil
 	}
-	if err := s.settle(sp); err != nil || sp.closed || !sp.table.empty() {
+	if err := s.settle(sp); err != nil || sp.closed || !sp.table.ready.empty() {
 		return err
+	}
+	if !sp.table.absent.empty() {
+		sp.idle.Store(true)
+		return nil
 	}
 	return s.end(sp)
 }

@@ -40,6 +40,18 @@ type Server struct {
 	done     chan struct{}
 	filled   atomic.Int64
 	total    atomic.Int64
+	absent   atomic.Int64 // of the total, what has not arrived
+
+	// What comes while the server runs; see supply.go. The lock is taken before
+	// that of any space: for writing by whoever makes pages available.
+	supply  sync.RWMutex
+	awaits  bool
+	opened  chan struct{} // closed when Serve has the store, or has failed
+	lazy    map[image.VPID][]addrRange
+	pending map[image.VPID]*spanSet // by origin: not known to be as of the freeze
+	taken   map[image.VPID]bool     // handed over by CRIU
+	shut    bool                    // Serve has ended
+	how     error
 
 	keeper Keeper // may be nil
 	store  *Store
@@ -53,7 +65,9 @@ type Server struct {
 	spaces   []*space
 	lastID   int32
 	filling  bool
-	finished bool // CRIU has let the tasks go
+	finished bool    // CRIU has let the tasks go
+	turn     uint64  // counts what Wanted has to look at
+	asking   *asking // nil: nobody asks for absent pages
 	err      error
 	stats    Stats
 }
@@ -77,7 +91,8 @@ func Listen(workDir string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for CRIU in %s: %w", workDir, err)
 	}
-	s := &Server{listener: l, socket: filepath.Join(workDir, socketName), done: make(chan struct{}), epoll: -1, wakeup: -1}
+	s := &Server{listener: l, socket: filepath.Join(workDir, socketName), done: make(chan struct{}), epoll: -1, wakeup: -1,
+		opened: make(chan struct{}), taken: make(map[image.VPID]bool)}
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -85,8 +100,8 @@ func Listen(workDir string) (*Server, error) {
 // Serve brings the pages in store to the tasks that CRIU restores: at once where
 // a task touches one, the others in the background by the given number of
 // workers, once Fill was called or CRIU has let the tasks go. regions are CRIU's
-// pagemaps: the store must hold all of their lazy pages (ErrMissing), and what it
-// holds beyond them is forgotten. Serve may be called once.
+// pagemaps: the store must hold all of their lazy pages (ErrMissing) unless Await was
+// called, and what it holds beyond them is forgotten. Serve may be called once.
 //
 // It returns nil when no living task lacks a page. After an error pages may be
 // missing: the tasks hang when they touch one, and must be killed before Close,
@@ -98,6 +113,7 @@ func (s *Server) Serve(ctx context.Context, store *Store, regions map[image.VPID
 	if err == nil {
 		err = s.run(ctx, max(workers, 1))
 	}
+	s.shutSupply(err)
 	err = errors.Join(err, s.unmap())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,6 +145,9 @@ func (s *Server) Progress() (filled, total int64) {
 	return filled, max(filled, s.total.Load())
 }
 
+// Absent is how many of the bytes still to bring have not arrived.
+func (s *Server) Absent() int64 { return max(0, s.absent.Load()) }
+
 // Close ends all address spaces, also those that lack pages: after an error of
 // Serve the tasks must be dead by now. It must not be called while Serve runs.
 func (s *Server) Close() error {
@@ -155,17 +174,16 @@ func (s *Server) Close() error {
 
 // prepare checks and maps the store.
 func (s *Server) prepare(store *Store, regions map[image.VPID][]image.Region) (err error) {
-	if vpid, addr, pages, missing := store.Missing(regions); missing {
+	if vpid, addr, pages, missing := store.Missing(regions); missing && !s.awaits {
 		return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, pages, addr, ErrMissing)
 	}
 	if err := store.Trim(regions); err != nil {
 		return err
 	}
-	s.store = store
-	s.total.Store(store.Bytes())
-	if s.memory, err = store.mmap(); err != nil {
+	if s.memory, err = store.mmap(s.room(regions)); err != nil {
 		return err
 	}
+	s.open(store, regions)
 	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("make an epoll instance: %w", err)
 	}
@@ -174,6 +192,37 @@ func (s *Server) prepare(store *Store, regions map[image.VPID][]image.Region) (e
 	}
 	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.wakeup, &unix.EpollEvent{Events: unix.EPOLLIN})
 }
+
+// open lets Put, Deliver and Settle in.
+func (s *Server) open(store *Store, regions map[image.VPID][]image.Region) {
+	s.supply.Lock()
+	defer s.supply.Unlock()
+	s.store, s.lazy = store, lazyOf(regions)
+	if s.awaits {
+		s.expect(regions)
+	} else {
+		s.pending = map[image.VPID]*spanSet{}
+		s.total.Store(store.Bytes())
+	}
+	close(s.opened)
+}
+
+// room is how much the store may grow while the server runs: by each lazy page once,
+// and by what was under way of a warm-up.
+func (s *Server) room(regions map[image.VPID][]image.Region) (n int64) {
+	if !s.awaits {
+		return 0
+	}
+	for _, list := range lazyOf(regions) {
+		for _, r := range list {
+			n += int64(r.end - r.start)
+		}
+	}
+	return n + strayRoom
+}
+
+// strayRoom is address space only.
+const strayRoom = 16 << 30
 
 func (s *Server) unmap() error {
 	if s.memory == nil {
@@ -204,6 +253,9 @@ func (s *Server) run(ctx context.Context, workers int) error {
 	for i := range workers {
 		wg.Go(func() { s.fillSpaces(i) })
 	}
+	if s.awaits {
+		wg.Go(s.noticeDeaths)
+	}
 	if err := s.receive(conn); err != nil {
 		s.fail(err)
 	}
@@ -223,22 +275,32 @@ func (s *Server) pick(worker int) *space {
 		if s.over() {
 			return nil
 		}
-		if s.filling && len(s.spaces) > 0 {
-			return choose(s.spaces, worker)
+		if sp := choose(s.spaces, worker); s.filling && sp != nil {
+			return sp
 		}
 		s.changed.Wait()
 	}
 }
 
+// choose returns nil if there is nothing to copy to any address space now.
 func choose(spaces []*space, worker int) *space {
-	restored := 0
-	for restored < len(spaces) && !spaces[restored].forked {
-		restored++
+	var restored, forked []*space
+	for _, sp := range spaces {
+		switch {
+		case sp.idle.Load():
+		case sp.forked:
+			forked = append(forked, sp)
+		default:
+			restored = append(restored, sp)
+		}
 	}
-	if restored == 0 {
-		restored = len(spaces)
+	if len(restored) == 0 {
+		restored = forked
 	}
-	return spaces[worker%restored]
+	if len(restored) == 0 {
+		return nil
+	}
+	return restored[worker%len(restored)]
 }
 
 // over tells whether there is nothing left to do. The caller holds mu.
@@ -264,7 +326,7 @@ func (s *Server) fail(err error) {
 }
 
 func (s *Server) wakeIfOver() {
-	s.changed.Broadcast()
+	s.stir()
 	if !s.over() || s.wakeup < 0 {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,23 +35,27 @@ type space struct {
 	forked bool // made by a fork after the restore
 	fd     int
 
-	gate   sync.RWMutex
-	closed bool     // under gate
-	faults []uint64 // pages that threads wait for; under gate, for writing
-	batch  uint32   // number of the last batch; under gate, for writing
+	gate    sync.RWMutex
+	closed  bool     // under gate
+	faults  []uint64 // pages that threads wait for; under gate, for writing
+	waiting []uint64 // those of them that are absent; under gate, for writing
+	batch   uint32   // number of the last batch; under gate, for writing
 
 	mu     sync.Mutex // among holders of gate for reading
-	table  spanSet    // pages that are still to be copied
+	table  table      // pages that are still to be copied
 	cursor uint64     // where the background copies go on
+	ask    uint64     // where asking for absent pages goes on
+
+	idle atomic.Bool // nothing to copy, but some pages are absent
 }
 
 // claim takes up to size bytes out of the table for the caller to copy.
 func (sp *space) claim(size int64) (span, bool) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	next, ok := sp.table.next(sp.cursor)
+	next, ok := sp.table.ready.next(sp.cursor)
 	if !ok {
-		next, ok = sp.table.next(0)
+		next, ok = sp.table.ready.next(0)
 	}
 	if !ok {
 		return span{}, false
@@ -96,6 +101,7 @@ func (s *Server) settle(sp *space) error {
 		if err != nil {
 			return fmt.Errorf("follow task %d: %w", sp.vpid, err)
 		}
+		sp.faults, sp.waiting = append(sp.waiting, sp.faults...), nil
 		err = s.resolveAll(sp)
 		switch {
 		case errors.Is(err, errChanging):
@@ -105,6 +111,7 @@ func (s *Server) settle(sp *space) error {
 		case err != nil:
 			return fmt.Errorf("serve a fault of task %d: %w", sp.vpid, err)
 		}
+		s.rouse(sp)
 		return nil
 	}
 }
@@ -159,9 +166,12 @@ func (s *Server) resolveAll(sp *space) error {
 // A page that the job did not have is zero. Where nothing is mapped any more,
 // the thread tries again and learns that from the kernel.
 func (s *Server) resolve(sp *space, addr uint64) error {
-	wanted, ok := sp.table.next(addr)
+	if _, absent := covering(&sp.table.absent, addr); absent {
+		s.await(sp, addr)
+		return nil
+	}
 	var err error
-	if ok && wanted.start <= addr {
+	if wanted, ok := covering(&sp.table.ready, addr); ok {
 		window := addr &^ (aroundSize - 1)
 		err = s.bring(sp, wanted.clip(max(window, wanted.start), window+aroundSize))
 		if errors.Is(err, errUnregistered) {
@@ -179,10 +189,34 @@ func (s *Server) resolve(sp *space, addr uint64) error {
 	return wake(sp.fd, addr)
 }
 
+func covering(set *spanSet, addr uint64) (span, bool) {
+	sp, ok := set.next(addr)
+	return sp, ok && sp.start <= addr
+}
+
+// await leaves a thread waiting for a page that is not here, and asks for it and
+// what lies around it.
+func (s *Server) await(sp *space, addr uint64) {
+	sp.waiting = append(sp.waiting, addr)
+	window := addr &^ (aroundSize - 1)
+	if s.urge(sp.vpid, sp.table.absent.within(window, window+aroundSize)) {
+		sp.ask = window + aroundSize
+	}
+}
+
+// rouse has an address space looked at again that had nothing to copy.
+func (s *Server) rouse(sp *space) {
+	if sp.idle.Swap(false) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	}
+}
+
 // bringPage copies the page at addr if it is still to be copied.
 func (s *Server) bringPage(sp *space, addr uint64) error {
-	wanted, ok := sp.table.next(addr)
-	if !ok || wanted.start > addr {
+	wanted, ok := covering(&sp.table.ready, addr)
+	if !ok {
 		return nil
 	}
 	return s.bring(sp, wanted.clip(addr, addr+pageSize))
@@ -210,8 +244,18 @@ func (s *Server) land(sp *space, chunk span) error {
 
 // drop forgets pages that nobody can ask for any more.
 func (s *Server) drop(gone []span) error {
+	lacked := int64(0)
 	for _, sp := range gone {
 		s.total.Add(-sp.bytes())
+		if sp.absent {
+			lacked += sp.bytes()
+		}
+	}
+	if lacked > 0 {
+		s.absent.Add(-lacked)
+		s.mu.Lock()
+		s.stir()
+		s.mu.Unlock()
 	}
 	return s.store.release(gone...)
 }
@@ -229,7 +273,8 @@ func (s *Server) fork(parent *space, fd int) error {
 		}
 	}
 	s.store.retain(child.table.all())
-	s.total.Add(child.table.data)
+	s.total.Add(child.table.bytes())
+	s.absent.Add(child.table.absent.data)
 	s.count(func(st *Stats) { st.Forks++ })
 	return s.add(child)
 }

@@ -19,9 +19,13 @@ type span struct {
 	off        int64  // offset of start's page in the data file, or zeroOff
 	batch      uint32 // number of the batch of events that brought it to start; see events.go
 	weak       bool   // its mapping may be gone: the kernel has the last word
+	absent     bool   // not here yet; off is where start's page was at the freeze
 }
 
-func (s span) zero() bool   { return s.off == zeroOff }
+func (s span) zero() bool { return s.off == zeroOff }
+
+// stored tells whether off is a place in the store.
+func (s span) stored() bool { return !s.zero() && !s.absent }
 func (s span) bytes() int64 { return int64(s.end - s.start) }
 
 // clip returns the part of s within [start, end), which must not be empty.
@@ -38,7 +42,7 @@ func (s span) clip(start, end uint64) span {
 
 // continues tells whether t can be appended to s.
 func (s span) continues(t span) bool {
-	if s.end != t.start || s.zero() != t.zero() || s.batch != t.batch || s.weak != t.weak {
+	if s.end != t.start || s.zero() != t.zero() || s.batch != t.batch || s.weak != t.weak || s.absent != t.absent {
 		return false
 	}
 	return s.zero() || s.off+s.bytes() == t.off
@@ -120,7 +124,7 @@ func (s *spanSet) insert(sp span) {
 	if leaf < len(s.leaves) && at < len(s.leaves[leaf]) && sp.continues(s.leaves[leaf][at]) {
 		sp.end = s.leaves[leaf][at].end
 		s.removeAt(leaf, at)
-		s.insert(span{sp.start, sp.end, sp.off, sp.batch, sp.weak})
+		s.insert(sp)
 		return
 	}
 	if pl, pa, ok := s.before(leaf, at); ok && s.leaves[pl][pa].continues(sp) {

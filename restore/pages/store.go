@@ -224,13 +224,14 @@ func (s *Store) punch(holes []hole) error {
 	return nil
 }
 
-// mmap maps the data file for reading; nil if it is empty.
-func (s *Store) mmap() ([]byte, error) {
+// mmap maps the data file for reading, and more bytes that it may grow by; nil if
+// that is nothing.
+func (s *Store) mmap(more int64) ([]byte, error) {
 	info, err := s.data.Stat()
-	if err != nil || info.Size() == 0 {
+	if err != nil || info.Size()+more == 0 {
 		return nil, err
 	}
-	memory, err := unix.Mmap(int(s.data.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	memory, err := unix.Mmap(int(s.data.Fd()), 0, int(info.Size()+more), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map the page store: %w", err)
 	}

@@ -165,14 +165,13 @@ func TestPutTwiceTakesNoMoreMemory(t *testing.T) {
 func TestMemoryOfReleasedPagesIsGivenBack(t *testing.T) {
 	s := mustCreate(t)
 	mustPut(t, s, 1, 0, fill(1024, 0))
-	table := s.take(1)
-	if err := s.release(table.cut(0, 512*pageSize)...); err != nil {
+	if err := s.release(s.take(1, 0, 512*pageSize)...); err != nil {
 		t.Fatal(err)
 	}
 	if n := onDisk(t, s); n != 512*pageSize {
 		t.Fatalf("%d bytes on disk, want %d", n, 512*pageSize)
 	}
-	rest := table.cut(512*pageSize, 1024*pageSize)
+	rest := s.take(1, 512*pageSize, 1024*pageSize)
 	s.retain(rest)
 	if err := s.release(rest...); err != nil {
 		t.Fatal(err)

@@ -6,13 +6,10 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
 
 // receive takes the tasks over from CRIU until it has let them go.
 func (s *Server) receive(conn criuConn) error {
-	seen := make(map[image.VPID]bool)
 	for {
 		h, err := conn.next()
 		switch {
@@ -26,21 +23,35 @@ func (s *Server) receive(conn criuConn) error {
 			s.count(func(st *Stats) { st.Zombies++ })
 			continue
 		}
-		sp := &space{vpid: h.vpid, pid: h.pid, fd: h.fd, table: s.store.take(h.vpid)}
-		s.count(func(st *Stats) { st.Tasks++ })
-		if err := s.add(sp); err != nil {
+		if err := s.takeOver(h); err != nil {
 			return err
 		}
-		if seen[h.vpid] {
-			return fmt.Errorf("CRIU restores task %d twice", h.vpid)
-		}
-		seen[h.vpid] = true
 	}
+}
+
+// takeOver takes charge of a task's memory.
+func (s *Server) takeOver(h hello) error {
+	s.supply.Lock()
+	defer s.supply.Unlock()
+	sp := &space{vpid: h.vpid, pid: h.pid, fd: h.fd}
+	again := s.taken[h.vpid]
+	if !again {
+		s.taken[h.vpid] = true
+		sp.table = s.tableFor(h.vpid)
+	}
+	s.count(func(st *Stats) { st.Tasks++ })
+	if err := s.add(sp); err != nil {
+		return err
+	}
+	if again {
+		return fmt.Errorf("CRIU restores task %d twice", h.vpid)
+	}
+	return nil
 }
 
 // finish notes that CRIU has let the tasks go.
 func (s *Server) finish() error {
-	if n := s.store.Bytes(); n > 0 {
+	if n := s.untaken(); n > 0 {
 		return fmt.Errorf("CRIU has finished, but %d bytes belong to tasks that it did not restore", n)
 	}
 	s.mu.Lock()
@@ -50,6 +61,18 @@ func (s *Server) finish() error {
 	return nil
 }
 
+// untaken is how much memory belongs to tasks that CRIU has not handed over.
+func (s *Server) untaken() (n int64) {
+	s.supply.RLock()
+	defer s.supply.RUnlock()
+	for vpid := range s.lazy {
+		if !s.taken[vpid] {
+			n += s.store.bytesOf(vpid) + s.pendingOf(vpid).data
+		}
+	}
+	return n
+}
+
 // add takes an address space in and waits for its messages.
 func (s *Server) add(sp *space) error {
 	s.mu.Lock()
@@ -57,7 +80,7 @@ func (s *Server) add(sp *space) error {
 	s.lastID++
 	sp.id = s.lastID
 	s.spaces = append(s.spaces, sp)
-	s.changed.Broadcast()
+	s.stir()
 	if err := s.keep(sp); err != nil {
 		return fmt.Errorf("have task %d kept: %w", sp.vpid, err)
 	}

@@ -14,6 +14,7 @@ const (
 	ioctlCopy     = 0xc028aa03
 	ioctlZeropage = 0xc020aa04
 	ioctlWake     = 0x8010aa02
+	ioctlProtect  = 0xc018aa06
 
 	msgSize      = 32
 	msgPagefault = 0x12
@@ -109,6 +110,17 @@ func wake(fd int, addr uint64) error {
 func changing(fd int) bool {
 	var arg uffdCopy
 	return ioctl(fd, ioctlCopy, unsafe.Pointer(&arg)) == unix.EAGAIN
+}
+
+// gone asks whether the address space has ended, for which there is no message. It
+// lifts the write protection of a page that has none, which changes nothing; before
+// that the kernel looks for the address space (userfaultfd_writeprotect).
+func gone(fd int, addr uint64) bool {
+	arg := struct {
+		uffdRange
+		mode uint64
+	}{uffdRange: uffdRange{addr, pageSize}}
+	return ioctl(fd, ioctlProtect, unsafe.Pointer(&arg)) == unix.ESRCH
 }
 
 func uffdError(errno unix.Errno) error {

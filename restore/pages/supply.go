@@ -1,0 +1,270 @@
+package pages
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// Await makes the server accept a store that is not complete. Nothing in it is
+// served before it is known to be as of the freeze: by Deliver page by page, or by
+// Settle for all. It must be called before Serve.
+func (s *Server) Await() { s.awaits = true }
+
+// expect lists what is still to come of each task.
+func (s *Server) expect(regions map[image.VPID][]image.Region) {
+	s.pending = make(map[image.VPID]*spanSet, len(regions))
+	for vpid := range regions {
+		s.pending[vpid] = &spanSet{}
+		for _, r := range lazyRanges(regions[vpid]) {
+			s.pending[vpid].insert(span{start: r.start, end: r.end, off: int64(r.start)})
+		}
+		s.total.Add(s.pending[vpid].data)
+		s.absent.Add(s.pending[vpid].data)
+	}
+}
+
+// Put keeps pages that may not be those of the freeze yet: a later version of a page
+// replaces the earlier one. It waits until Serve has opened the store.
+func (s *Server) Put(runs []image.Run) error {
+	<-s.opened
+	s.supply.RLock()
+	defer s.supply.RUnlock()
+	if s.shut {
+		return s.endedHow()
+	}
+	for _, r := range runs {
+		if err := s.stillPending(r); err != nil {
+			return err
+		}
+	}
+	return s.store.PutBatch(runs)
+}
+
+// stillPending refuses to replace a page that may be in use. Pages that are not lazy
+// are never served and do no harm.
+func (s *Server) stillPending(r image.Run) error {
+	lazy := s.lazy[r.VPID]
+	first := sort.Search(len(lazy), func(i int) bool { return lazy[i].end > r.Addr })
+	for _, l := range lazy[first:] {
+		from, to := max(r.Addr, l.start), min(endOf(r), l.end)
+		if from >= to {
+			break
+		}
+		var left int64
+		for _, sp := range s.pendingOf(r.VPID).within(from, to) {
+			left += sp.bytes()
+		}
+		if left != int64(to-from) {
+			return fmt.Errorf("task %d, %#x: a page that was complete comes again", r.VPID, from)
+		}
+	}
+	return nil
+}
+
+func (s *Server) pendingOf(vpid image.VPID) *spanSet {
+	if p := s.pending[vpid]; p != nil {
+		return p
+	}
+	return &spanSet{}
+}
+
+// Deliver brings pages as of the freeze to the address spaces that wait for them.
+// What has been delivered before, or is not lazy, is left out. After the end of
+// Serve it does nothing.
+func (s *Server) Deliver(runs []image.Run) error {
+	<-s.opened
+	s.supply.Lock()
+	defer s.supply.Unlock()
+	if s.shut {
+		return s.endedHow()
+	}
+	var fresh []image.Run
+	for _, r := range runs {
+		fresh = append(fresh, s.claimRun(r)...)
+	}
+	if err := s.store.PutBatch(fresh); err != nil {
+		for _, r := range fresh {
+			s.pendingOf(r.VPID).insert(span{start: r.Addr, end: endOf(r), off: int64(r.Addr)})
+		}
+		return err
+	}
+	for _, r := range fresh {
+		if err := s.distribute(r.VPID, r.Addr, endOf(r)); err != nil {
+			return err
+		}
+	}
+	s.answered(runs)
+	return nil
+}
+
+func endOf(r image.Run) uint64 { return r.Addr + uint64(r.Pages)*pageSize }
+
+// claimRun takes the part of a run that is still to come out of what is.
+func (s *Server) claimRun(r image.Run) []image.Run {
+	var out []image.Run
+	for _, sp := range s.pendingOf(r.VPID).cut(r.Addr, endOf(r)) {
+		part := image.Run{VPID: r.VPID, Addr: sp.start, Pages: sp.bytes() / pageSize, Zero: r.Zero}
+		if !r.Zero {
+			part.Data = r.Data[sp.start-r.Addr : sp.end-r.Addr]
+		}
+		out = append(out, part)
+	}
+	return out
+}
+
+// Settle says that every page in the store is as of the freeze. A page that is not
+// there is ErrMissing, and nothing has changed.
+func (s *Server) Settle() error {
+	<-s.opened
+	s.supply.Lock()
+	defer s.supply.Unlock()
+	if s.shut {
+		return s.endedHow()
+	}
+	for _, vpid := range slices.Sorted(maps.Keys(s.pending)) {
+		for _, sp := range s.pending[vpid].all() {
+			if from, to, missing := s.store.lacks(vpid, addrRange{sp.start, sp.end}); missing {
+				return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, (to-from)/pageSize, from, ErrMissing)
+			}
+		}
+	}
+	for vpid, p := range s.pending {
+		for _, sp := range p.cut(0, maxAddress) {
+			if err := s.distribute(vpid, sp.start, sp.end); err != nil {
+				return err
+			}
+		}
+	}
+	return s.store.trim(s.lazy)
+}
+
+// distribute makes pages of the store available to the address spaces that wait for
+// them, if their task is there already. The caller holds supply.
+//
+// A child that is forked meanwhile has what its parent lacked then. It is among the
+// spaces before its parent can be looked at, so looking until there is none that was
+// not looked at finds every one.
+func (s *Server) distribute(vpid image.VPID, start, end uint64) error {
+	if !s.taken[vpid] {
+		s.absent.Add(-int64(end - start))
+		return nil
+	}
+	pieces := s.store.take(vpid, start, end)
+	seen := make(map[int32]bool)
+	for {
+		var todo []*space
+		for _, sp := range s.spacesOf(vpid) {
+			if !seen[sp.id] {
+				seen[sp.id] = true
+				todo = append(todo, sp)
+			}
+		}
+		if len(todo) == 0 {
+			return s.store.release(pieces...)
+		}
+		for _, sp := range todo {
+			if err := s.hand(sp, pieces); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// hand makes pages ready in one address space.
+func (s *Server) hand(sp *space, pieces []span) error {
+	if !s.makeReady(sp, pieces) {
+		return nil
+	}
+	err := s.attend(sp)
+	if err != nil {
+		s.fail(err)
+	}
+	return err
+}
+
+// makeReady returns whether a thread waits for one of the pages.
+func (s *Server) makeReady(sp *space, pieces []span) (wake bool) {
+	sp.gate.RLock()
+	defer sp.gate.RUnlock()
+	if sp.closed {
+		return false
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	for _, piece := range pieces {
+		for _, gone := range sp.table.arrive(piece.start, piece.end) {
+			s.absent.Add(-gone.bytes())
+			gone.absent = false
+			if piece.zero() {
+				s.total.Add(-gone.bytes())
+				continue
+			}
+			gone.off += piece.off - int64(piece.start)
+			s.store.retain([]span{gone})
+			sp.table.insert(gone)
+		}
+	}
+	for _, addr := range sp.waiting {
+		wake = wake || len(sp.table.absent.within(addr, addr+pageSize)) == 0
+	}
+	s.rouse(sp)
+	return wake
+}
+
+// tableFor is what a task lacks that CRIU hands over. The caller holds supply.
+func (s *Server) tableFor(vpid image.VPID) (t table) {
+	ready := func(start, end uint64) {
+		for _, sp := range s.store.take(vpid, start, end) {
+			switch {
+			case !sp.zero():
+				t.insert(sp)
+			case s.awaits:
+				s.total.Add(-sp.bytes())
+			}
+		}
+	}
+	for _, r := range s.lazy[vpid] {
+		at := r.start
+		for _, sp := range s.pendingOf(vpid).within(r.start, r.end) {
+			ready(at, sp.start)
+			at = sp.end
+			sp.absent = true
+			t.insert(sp)
+		}
+		ready(at, r.end)
+	}
+	return t
+}
+
+// shutSupply ends Put and Deliver, with what became of Serve.
+func (s *Server) shutSupply(err error) {
+	s.supply.Lock()
+	defer s.supply.Unlock()
+	if s.pending == nil {
+		close(s.opened) // it failed before
+	}
+	s.shut, s.how = true, err
+}
+
+func (s *Server) endedHow() error {
+	if s.how != nil {
+		return fmt.Errorf("the fault server has ended: %w", s.how)
+	}
+	return nil
+}
+
+func (s *Server) spacesOf(vpid image.VPID) []*space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*space
+	for _, sp := range s.spaces {
+		if sp.vpid == vpid {
+			out = append(out, sp)
+		}
+	}
+	return out
+}

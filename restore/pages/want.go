@@ -1,0 +1,286 @@
+package pages
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// Want names memory that is asked for, as it was at the freeze. An urgent one has a
+// thread waiting for it.
+type Want struct {
+	VPID   image.VPID `json:"vpid"`
+	Addr   uint64     `json:"addr"`
+	Pages  int64      `json:"pages"`
+	Urgent bool       `json:"urgent,omitempty"`
+}
+
+const (
+	// AskWindow bounds what is asked for and has not arrived, in bytes; urgent
+	// wants come on top. It covers a link of 10 Gbit/s for 25 ms.
+	AskWindow = 32 << 20
+	// MaxWants bounds how many are handed out at once.
+	MaxWants = 64
+
+	firstAsk = 64 * pageSize // the background's runs grow from here
+	mostAsk  = image.MaxRunPages * pageSize
+)
+
+// ErrSuperseded ends Wanted when it was called anew.
+var ErrSuperseded = errors.New("somebody else asks for the missing pages now")
+
+// asking is what one call of Wanted has asked for and not got yet, by origin.
+type asking struct {
+	asked   map[image.VPID]*spanSet
+	hurried map[image.VPID]*spanSet // urgently
+	bytes   int64                   // asked
+	urgent  []Want                  // to be handed out
+	run     int64
+	next    int // the address space to look at next
+}
+
+func setOf(m map[image.VPID]*spanSet, vpid image.VPID) *spanSet {
+	if m[vpid] == nil {
+		m[vpid] = &spanSet{}
+	}
+	return m[vpid]
+}
+
+// Wanted tells ask what is absent, until nothing is or nobody lives who could miss it:
+// first what threads wait for, the rest in growing runs as long as no more than
+// AskWindow is under way. What a call has handed out and Deliver has not brought is
+// handed out again by the next call, which ends this one.
+func (s *Server) Wanted(ctx context.Context, ask func([]Want) error) error {
+	a := &asking{asked: map[image.VPID]*spanSet{}, hurried: map[image.VPID]*spanSet{}, run: firstAsk}
+	s.mu.Lock()
+	s.asking = a
+	s.stir()
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.stir()
+	})
+	defer stop()
+	for _, sp := range s.living() {
+		s.urgeWaiting(sp)
+	}
+	for {
+		wants, err := s.nextWants(ctx, a)
+		if err != nil || len(wants) == 0 {
+			return err
+		}
+		if err := ask(wants); err != nil {
+			return err
+		}
+	}
+}
+
+// nextWants waits until there is something to ask for; none is the end.
+func (s *Server) nextWants(ctx context.Context, a *asking) ([]Want, error) {
+	for {
+		turn, wants, err := s.urgentWants(ctx, a)
+		if err != nil || len(wants) > 0 {
+			return wants, err
+		}
+		wants, complete := s.backgroundWants(a)
+		if len(wants) > 0 || complete {
+			return wants, nil
+		}
+		s.mu.Lock()
+		for s.turn == turn {
+			s.changed.Wait()
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *Server) urgentWants(ctx context.Context, a *asking) (turn uint64, wants []Want, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return 0, nil, context.Cause(ctx)
+	case s.asking != a:
+		return 0, nil, ErrSuperseded
+	}
+	n := min(len(a.urgent), MaxWants)
+	wants, a.urgent = a.urgent[:n:n], a.urgent[n:]
+	return s.turn, wants, nil
+}
+
+// backgroundWants takes the next wants of each address space in turn. complete says
+// that there are none and will be none.
+func (s *Server) backgroundWants(a *asking) (wants []Want, complete bool) {
+	s.mu.Lock()
+	complete = s.finished || s.err != nil
+	s.mu.Unlock()
+	spaces := s.living()
+	for i := range spaces {
+		sp := spaces[(a.next+i)%len(spaces)]
+		some, lacks := s.askFor(sp, a)
+		wants = append(wants, some...)
+		complete = complete && !lacks
+		if len(wants) >= MaxWants {
+			break
+		}
+	}
+	a.next++
+	return wants, complete
+}
+
+// askFor takes a few runs of one address space.
+func (s *Server) askFor(sp *space, a *asking) (wants []Want, lacks bool) {
+	sp.gate.RLock()
+	defer sp.gate.RUnlock()
+	if sp.closed {
+		return nil, false
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	absent := &sp.table.absent
+	for wrapped := false; a.bytes < AskWindow && len(wants) < MaxWants/2; {
+		next, ok := absent.next(sp.ask)
+		if !ok && wrapped {
+			break
+		}
+		if !ok {
+			sp.ask, wrapped = 0, true
+			continue
+		}
+		chunk := next.clip(max(next.start, sp.ask), max(next.start, sp.ask)+uint64(a.run))
+		sp.ask = chunk.end
+		for _, free := range a.fresh(a.asked, sp.vpid, chunk) {
+			a.bytes += free.bytes()
+			wants = append(wants, Want{VPID: sp.vpid, Addr: free.start, Pages: free.bytes() / pageSize})
+			a.run = min(2*a.run, mostAsk)
+		}
+	}
+	return wants, !absent.empty()
+}
+
+// fresh returns the parts of an absent span, by origin, that are not in the set yet,
+// and adds them.
+func (a *asking) fresh(to map[image.VPID]*spanSet, vpid image.VPID, sp span) []span {
+	set := setOf(to, vpid)
+	at, end := uint64(sp.off), uint64(sp.off)+uint64(sp.bytes())
+	var out []span
+	add := func(start, end uint64) {
+		if start < end {
+			out = append(out, span{start: start, end: end, off: int64(start)})
+		}
+	}
+	for _, known := range set.within(at, end) {
+		add(at, known.start)
+		at = known.end
+	}
+	add(at, end)
+	for _, o := range out {
+		set.insert(o)
+	}
+	return out
+}
+
+// urge asks for absent pages that a thread waits for.
+func (s *Server) urge(vpid image.VPID, absent []span) (news bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.asking
+	if a == nil {
+		return false
+	}
+	for _, sp := range absent {
+		for _, free := range a.fresh(a.hurried, vpid, sp) {
+			a.urgent = append(a.urgent, Want{VPID: vpid, Addr: free.start, Pages: free.bytes() / pageSize, Urgent: true})
+			news = true
+		}
+		for _, free := range a.fresh(a.asked, vpid, sp) {
+			a.bytes += free.bytes()
+		}
+	}
+	if news {
+		a.run = firstAsk
+		s.stir()
+	}
+	return news
+}
+
+// urgeWaiting asks again for what threads wait for.
+func (s *Server) urgeWaiting(sp *space) {
+	sp.gate.RLock()
+	defer sp.gate.RUnlock()
+	if sp.closed {
+		return
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	for _, addr := range sp.waiting {
+		window := addr &^ (aroundSize - 1)
+		s.urge(sp.vpid, sp.table.absent.within(window, window+aroundSize))
+	}
+}
+
+// deathsEvery is how often address spaces are looked at whose absent pages nobody
+// may miss any more.
+const deathsEvery = 100 * time.Millisecond
+
+// noticeDeaths lets go of address spaces that have ended while nothing was copied to
+// them, which would have told.
+func (s *Server) noticeDeaths() {
+	for !s.stopped() {
+		time.Sleep(deathsEvery)
+		for _, sp := range s.living() {
+			if !sp.idle.Load() || !s.hasEnded(sp) {
+				continue
+			}
+			if err := s.lose(sp); err != nil {
+				s.fail(err)
+				return
+			}
+		}
+	}
+}
+
+func (s *Server) hasEnded(sp *space) bool {
+	sp.gate.RLock()
+	defer sp.gate.RUnlock()
+	if sp.closed {
+		return false
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	first, ok := sp.table.absent.next(0)
+	return ok && gone(sp.fd, first.start)
+}
+
+// answered notes what has arrived, wanted or not.
+func (s *Server) answered(runs []image.Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asking == nil {
+		return
+	}
+	for _, r := range runs {
+		for _, sp := range setOf(s.asking.asked, r.VPID).cut(r.Addr, endOf(r)) {
+			s.asking.bytes -= sp.bytes()
+		}
+		setOf(s.asking.hurried, r.VPID).cut(r.Addr, endOf(r))
+	}
+	s.stir()
+}
+
+// stir has Wanted look again. The caller holds mu.
+func (s *Server) stir() {
+	s.turn++
+	s.changed.Broadcast()
+}
+
+func (s *Server) living() []*space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*space(nil), s.spaces...)
+}
