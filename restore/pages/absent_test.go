@@ -18,11 +18,20 @@ func pulling(t *testing.T, pages int) (*scene, *remote) {
 	t.Helper()
 	s := newScene(t)
 	r := s.lacking(7, pages)
-	s.server.Await()
-	s.serve(2)
+	s.await()
 	r.do("register 0 %d", pages)
 	r.do("send 7")
 	return s, r
+}
+
+// await serves a store of which nothing is there yet.
+func (s *scene) await() {
+	s.t.Helper()
+	s.server.Await()
+	s.serve(2)
+	if err := s.server.Settle(true); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // lacking starts a task with so many pages, none of them in the store.
@@ -106,8 +115,7 @@ func TestAThreadThatWaitsForAZeroPageGoesOn(t *testing.T) {
 func TestPagesThatArriveBeforeTheirTaskAreThere(t *testing.T) {
 	s := newScene(t)
 	r := s.lacking(7, 200)
-	s.server.Await()
-	s.serve(2)
+	s.await()
 	s.deliver(r, 7, 0, 50)
 	s.deliverZero(r, 7, 50, 50)
 	r.do("register 0 200")
@@ -306,8 +314,7 @@ func TestThreadsThatChangeTheirMemoryWhileItIsPulledKeepItRight(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := newScene(t)
 			tasks := map[image.VPID]*remote{7: s.lacking(7, 12000), 8: s.lacking(8, 12000)}
-			s.server.Await()
-			s.serve(2)
+			s.await()
 			for vpid, r := range tasks {
 				r.do("register 0 12000")
 				r.do("send %d", vpid)
@@ -347,7 +354,7 @@ func TestNothingIsServedBeforeItIsSettled(t *testing.T) {
 		})
 	}
 	each.Wait()
-	if err := s.server.Settle(); err != nil {
+	if err := s.server.Settle(false); err != nil {
 		t.Fatal(err)
 	}
 	wantAnswer(t, answer)
@@ -359,18 +366,43 @@ func TestNothingIsServedBeforeItIsSettled(t *testing.T) {
 	r.do("right 0 300")
 }
 
-func TestAStoreThatLacksAPageIsNotSettled(t *testing.T) {
-	s, r := pulling(t, 300)
-	if err := s.server.Put([]image.Run{{VPID: 7, Addr: r.page(0), Pages: 299, Zero: true}}); err != nil {
+func TestAStoreThatLacksAPageIsSettledOnlyIfItCanBePulled(t *testing.T) {
+	s := newScene(t)
+	r := s.lacking(7, 300)
+	s.server.Await()
+	s.serve(2)
+	r.do("register 0 300")
+	r.do("send 7")
+	if err := s.server.Put([]image.Run{{VPID: 7, Addr: r.page(0), Pages: 299, Data: fill(299, 0)}, {VPID: 7, Addr: r.page(20), Pages: 2, Drop: true}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.server.Settle(); !errors.Is(err, ErrMissing) {
+	if err := s.server.Settle(false); !errors.Is(err, ErrMissing) {
 		t.Fatalf("Settle: %v", err)
 	}
+	if err := s.server.Settle(true); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.server.Absent(); n != 3*pageSize {
+		t.Fatalf("%d bytes are absent, want those of 3 pages", n)
+	}
+	r.do("right 0 20")
 	s.deliver(r, 7, 0, 300)
 	s.finish()
 	s.wantDone()
 	r.do("right 0 300")
+}
+
+func TestWhatNobodyAskedForIsRefused(t *testing.T) {
+	s, r := pulling(t, 10)
+	for _, run := range []image.Run{{Drop: true}, {Copy: true, From: image.Place{VPID: 7, Addr: r.page(5)}}} {
+		run.VPID, run.Addr, run.Pages = 7, r.page(0), 1
+		if err := s.server.Deliver([]image.Run{run}); err == nil {
+			t.Errorf("%+v was taken", run)
+		}
+	}
+	s.deliver(r, 7, 0, 10)
+	s.finish()
+	s.wantDone()
 }
 
 func TestATaskThatLacksEverythingAndIsNeverRestoredIsAnError(t *testing.T) {
@@ -391,7 +423,7 @@ func TestAfterAFailureNothingIsTaken(t *testing.T) {
 		t.Fatal("Serve: no error")
 	}
 	run := []image.Run{{VPID: 7, Addr: r.page(0), Pages: 1, Zero: true}}
-	if s.server.Put(run) == nil || s.server.Deliver(run) == nil || s.server.Settle() == nil {
+	if s.server.Put(run) == nil || s.server.Deliver(run) == nil || s.server.Settle(false) == nil {
 		t.Error("a server that has failed takes pages")
 	}
 	failed(t, s, r, 50)

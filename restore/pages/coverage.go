@@ -89,6 +89,16 @@ func (s *Store) take(vpid image.VPID, start, end uint64) []span {
 	return nil
 }
 
+// held returns where the store has pages in [start, end).
+func (s *Store) held(vpid image.VPID, start, end uint64) []span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.index[vpid]; t != nil {
+		return t.within(start, end)
+	}
+	return nil
+}
+
 // bytesOf is the size of the pages held of one task; zero pages are none.
 func (s *Store) bytesOf(vpid image.VPID) int64 {
 	s.mu.Lock()

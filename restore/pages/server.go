@@ -46,6 +46,7 @@ type Server struct {
 	// that of any space: for writing by whoever makes pages available.
 	supply  sync.RWMutex
 	awaits  bool
+	settled bool            // what the store has is as of the freeze; also under mu
 	opened  chan struct{} // closed when Serve has the store, or has failed
 	lazy    map[image.VPID][]addrRange
 	pending map[image.VPID]*spanSet // by origin: not known to be as of the freeze
@@ -201,7 +202,7 @@ func (s *Server) open(store *Store, regions map[image.VPID][]image.Region) {
 	if s.awaits {
 		s.expect(regions)
 	} else {
-		s.pending = map[image.VPID]*spanSet{}
+		s.pending, s.settled = map[image.VPID]*spanSet{}, true
 		s.total.Store(store.Bytes())
 	}
 	close(s.opened)

@@ -1,10 +1,10 @@
 package pages
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
@@ -36,33 +36,10 @@ func (s *Server) Put(runs []image.Run) error {
 	if s.shut {
 		return s.endedHow()
 	}
-	for _, r := range runs {
-		if err := s.stillPending(r); err != nil {
-			return err
-		}
+	if s.settled {
+		return errors.New("pages come that the restored job may have by now")
 	}
 	return s.store.PutBatch(runs)
-}
-
-// stillPending refuses to replace a page that may be in use. Pages that are not lazy
-// are never served and do no harm.
-func (s *Server) stillPending(r image.Run) error {
-	lazy := s.lazy[r.VPID]
-	first := sort.Search(len(lazy), func(i int) bool { return lazy[i].end > r.Addr })
-	for _, l := range lazy[first:] {
-		from, to := max(r.Addr, l.start), min(endOf(r), l.end)
-		if from >= to {
-			break
-		}
-		var left int64
-		for _, sp := range s.pendingOf(r.VPID).within(from, to) {
-			left += sp.bytes()
-		}
-		if left != int64(to-from) {
-			return fmt.Errorf("task %d, %#x: a page that was complete comes again", r.VPID, from)
-		}
-	}
-	return nil
 }
 
 func (s *Server) pendingOf(vpid image.VPID) *spanSet {
@@ -72,9 +49,9 @@ func (s *Server) pendingOf(vpid image.VPID) *spanSet {
 	return &spanSet{}
 }
 
-// Deliver brings pages as of the freeze to the address spaces that wait for them.
-// What has been delivered before, or is not lazy, is left out. After the end of
-// Serve it does nothing.
+// Deliver brings pages as of the freeze, data or zero, to the address spaces that wait
+// for them. What has been delivered before, or is not lazy, is left out. It comes after
+// Settle; after the end of Serve it does nothing.
 func (s *Server) Deliver(runs []image.Run) error {
 	<-s.opened
 	s.supply.Lock()
@@ -84,6 +61,9 @@ func (s *Server) Deliver(runs []image.Run) error {
 	}
 	var fresh []image.Run
 	for _, r := range runs {
+		if r.Copy || r.Drop || !s.settled {
+			return fmt.Errorf("task %d, %#x: nobody asked for that", r.VPID, r.Addr)
+		}
 		fresh = append(fresh, s.claimRun(r)...)
 	}
 	if err := s.store.PutBatch(fresh); err != nil {
@@ -116,30 +96,44 @@ func (s *Server) claimRun(r image.Run) []image.Run {
 	return out
 }
 
-// Settle says that every page in the store is as of the freeze. A page that is not
-// there is ErrMissing, and nothing has changed.
-func (s *Server) Settle() error {
+// Settle says that every page in the store is as of the freeze. What is not there is to
+// be delivered if pull is set; else it is ErrMissing, and nothing has changed. Settling
+// twice is settling once.
+func (s *Server) Settle(pull bool) error {
 	<-s.opened
 	s.supply.Lock()
 	defer s.supply.Unlock()
 	if s.shut {
 		return s.endedHow()
 	}
+	if s.settled {
+		return nil
+	}
 	for _, vpid := range slices.Sorted(maps.Keys(s.pending)) {
 		for _, sp := range s.pending[vpid].all() {
-			if from, to, missing := s.store.lacks(vpid, addrRange{sp.start, sp.end}); missing {
+			if from, to, missing := s.store.lacks(vpid, addrRange{sp.start, sp.end}); missing && !pull {
 				return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, (to-from)/pageSize, from, ErrMissing)
 			}
 		}
 	}
+	if err := s.store.trim(s.lazy); err != nil {
+		return err
+	}
 	for vpid, p := range s.pending {
-		for _, sp := range p.cut(0, maxAddress) {
+		for _, sp := range p.all() {
+			for _, held := range s.store.held(vpid, sp.start, sp.end) {
+				p.cut(held.start, held.end)
+			}
 			if err := s.distribute(vpid, sp.start, sp.end); err != nil {
 				return err
 			}
 		}
 	}
-	return s.store.trim(s.lazy)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settled = true
+	s.stir()
+	return nil
 }
 
 // distribute makes pages of the store available to the address spaces that wait for
@@ -150,7 +144,9 @@ func (s *Server) Settle() error {
 // not looked at finds every one.
 func (s *Server) distribute(vpid image.VPID, start, end uint64) error {
 	if !s.taken[vpid] {
-		s.absent.Add(-int64(end - start))
+		for _, sp := range s.store.held(vpid, start, end) {
+			s.absent.Add(-sp.bytes())
+		}
 		return nil
 	}
 	pieces := s.store.take(vpid, start, end)

@@ -37,12 +37,12 @@ func (t *table) cut(start, end uint64) []span {
 	for _, sp := range gone {
 		t.origins.cut(uint64(sp.off), uint64(sp.off)+uint64(sp.bytes()))
 	}
-	return inOrder(t.ready.cut(start, end), gone)
+	return merge(t.ready.cut(start, end), gone)
 }
 
 // within returns the parts of all spans inside [start, end), in order.
 func (t *table) within(start, end uint64) []span {
-	return inOrder(t.ready.within(start, end), t.absent.within(start, end))
+	return merge(t.ready.within(start, end), t.absent.within(start, end))
 }
 
 // arrive removes the absent pages whose origin is in [start, end) and returns them.
@@ -54,13 +54,13 @@ func (t *table) arrive(start, end uint64) []span {
 	return out
 }
 
-func (t *table) all() []span { return inOrder(t.ready.all(), t.absent.all()) }
+func (t *table) all() []span { return merge(t.ready.all(), t.absent.all()) }
 
 func (t *table) clone() table {
 	return table{t.ready.clone(), t.absent.clone(), t.origins.clone()}
 }
 
-func inOrder(a, b []span) []span {
+func merge(a, b []span) []span {
 	if len(b) == 0 {
 		return a
 	}

@@ -64,6 +64,7 @@ func (s *Server) Wanted(ctx context.Context, ask func([]Want) error) error {
 		s.stir()
 	})
 	defer stop()
+	s.awaitSettled(ctx, a)
 	for _, sp := range s.living() {
 		s.urgeWaiting(sp)
 	}
@@ -75,6 +76,15 @@ func (s *Server) Wanted(ctx context.Context, ask func([]Want) error) error {
 		if err := ask(wants); err != nil {
 			return err
 		}
+	}
+}
+
+// awaitSettled waits until it is known what is absent, or there is no use in that.
+func (s *Server) awaitSettled(ctx context.Context, a *asking) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.settled && ctx.Err() == nil && s.asking == a && s.err == nil {
+		s.changed.Wait()
 	}
 }
 
@@ -190,7 +200,7 @@ func (s *Server) urge(vpid image.VPID, absent []span) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.asking
-	if a == nil {
+	if a == nil || !s.settled {
 		return false
 	}
 	for _, sp := range absent {
