@@ -32,7 +32,8 @@ type departure struct {
 	hangUp func()
 	why    func(context.Context) error
 
-	fullSpeed int64 // thousandths of a core that the job uses unthrottled; 0: never throttled
+	fullSpeed int64    // thousandths of a core that the job uses unthrottled; 0: never throttled
+	sending   *sending // what Transfer has begun
 
 	total  int64 // of memory, bytes, as far as known
 	read   atomic.Int64
@@ -78,6 +79,7 @@ const wholePause = 20 * time.Millisecond
 
 // close frees what was kept of the memory that was sent.
 func (d *departure) close() {
+	d.sending.end()
 	if err := d.src.Close(); err != nil {
 		d.a.log.Error("memory of a move", "err", err)
 	}
@@ -134,22 +136,17 @@ func (d *departure) Transfer(ctx context.Context) error {
 	return nil
 }
 
-// send sends everything.
-func (d *departure) send(ctx context.Context) error {
-	_, err := d.src.Send(ctx, d.out)
-	if err != nil && ctx.Err() == nil && d.why != nil {
-		return errors.Join(d.why(ctx), err)
-	}
-	return err
-}
-
 func (d *departure) StillFrozen(ctx context.Context) error {
 	d.tell.enter(api.Commit, "")
+	if err := d.sending.wait(ctx); err != nil {
+		return err
+	}
 	return d.src.StillFrozen(ctx)
 }
 
 func (d *departure) Thaw(ctx context.Context) error {
 	d.tell.enter(api.Abort, "")
+	d.sending.end()
 	err := errors.Join(d.unthrottle(), d.src.Thaw(ctx))
 	d.thawed = time.Now()
 	return errors.Join(err, os.RemoveAll(d.dir))
@@ -159,6 +156,7 @@ func (d *departure) Thaw(ctx context.Context) error {
 // frozen tree is gone, so that nobody can be told that it was lost.
 func (d *departure) Release(ctx context.Context) error {
 	d.tell.enter(api.Release, "")
+	d.sending.end()
 	if err := d.recordLeft(); err != nil {
 		return err
 	}

@@ -109,7 +109,8 @@ type remote struct {
 	move    handoff.MoveID
 	session *transport.Session // nil: none, or broken
 	prepare func() prepareRequest
-	ran     func() // told when the target says that the job runs; may be nil
+	sending func() *sending // what is under way besides; may be nil
+	ran     func()          // told when the target says that the job runs; may be nil
 }
 
 // Prepare waits for the target's word that the job is parked. A broken connection
@@ -124,6 +125,7 @@ func (r *remote) Prepare(ctx context.Context) error {
 	go func() { answered <- ask(ctx, r.session, sayPrepare, r.prepare(), sayPrepared, nil) }()
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
+	sent := r.sending().ended()
 	for missed := 0; ; {
 		select {
 		case err := <-answered:
@@ -131,6 +133,12 @@ func (r *remote) Prepare(ctx context.Context) error {
 				r.hangUp()
 			}
 			return err
+		case <-sent:
+			if err := r.sending().err; err != nil {
+				return r.giveUp(answered, err)
+			}
+			sent = nil
+			continue
 		case <-tick.C:
 		}
 		state, err := r.askAnew(ctx)
@@ -149,6 +157,21 @@ func (r *remote) Prepare(ctx context.Context) error {
 		}
 		return err
 	}
+}
+
+// giveUp ends Prepare because the job's memory does not get through. The target finds
+// that out as well, and its answer may say why.
+func (r *remote) giveUp(answered <-chan error, err error) error {
+	select {
+	case why := <-answered:
+		if isAnswer(why) {
+			return why
+		}
+	case <-time.After(whyTime):
+		r.hangUp()
+		<-answered
+	}
+	return err
 }
 
 const (
@@ -177,11 +200,17 @@ func (r *remote) hangUp() {
 	r.session = nil
 }
 
-// why asks a target that hung up on the data what was wrong with it.
+// why asks a target that hung up on the data what was wrong with it, over a connection
+// of its own: an answer may be awaited on the other one.
 func (r *remote) why(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, whyTime)
 	defer cancel()
-	if err := r.say(ctx, sayWhy, sayNothing, nil); isAnswer(err) {
+	s, err := transport.Dial(ctx, r.addr, r.node, r.a.id, 0)
+	if err != nil {
+		return nil
+	}
+	defer s.Close()
+	if err := ask(ctx, s, sayWhy, moveRef{r.move}, sayNothing, nil); isAnswer(err) {
 		return fmt.Errorf("%s says: %w", r.node, err)
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/job/durable"
@@ -30,6 +32,8 @@ type landing struct {
 
 	mu      sync.Mutex
 	failure error // of receiving
+
+	pulls bool // memory that was not sent is pulled after the commit
 
 	in       *restore.Incoming
 	received chan error // one value: how receiving ended
@@ -65,7 +69,7 @@ func (l *landing) open() error {
 	if err != nil {
 		return err
 	}
-	l.in = &restore.Incoming{Images: l.images(), Store: store, IODir: l.ioDir()}
+	l.in = restore.NewIncoming(l.images(), store, l.ioDir())
 	return nil
 }
 
@@ -132,33 +136,71 @@ func (l *landing) record() (job.Record, error) {
 	return rec, json.Unmarshal(data, &rec)
 }
 
-// Prepare restores the job, once all of it is here, and parks it.
+// Prepare restores the job and parks it, once its images are here, and waits for its
+// memory, which comes meanwhile.
 func (l *landing) Prepare(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	arrived := make(chan struct{}) // closed when all lanes have ended well
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if err := l.awaitLanes(ctx); err != nil {
+			stop(err)
+			return
+		}
+		close(arrived)
+	})
+	err := l.prepare(ctx, arrived)
+	stop(err)
+	watch.Wait()
+	return err
+}
+
+func (l *landing) awaitLanes(ctx context.Context) error {
 	select {
 	case err := <-l.received:
-		l.received <- nil // for a second call
+		l.received <- err // for a second call
 		if err != nil {
 			return fmt.Errorf("receive the job: %w", err)
 		}
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if err := l.in.Store.Close(); err != nil {
-		return err
+}
+
+func (l *landing) prepare(ctx context.Context, arrived <-chan struct{}) error {
+	select {
+	case <-l.in.Ready():
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	rec, err := l.record()
 	if err != nil {
 		return err
 	}
-	return l.park(ctx, rec)
+	return l.park(ctx, rec, arrived)
 }
 
-// parkTime bounds a restore, during which the job stands still. It does not grow
-// with the job's memory, which comes after it.
+// settle hands what still comes of the memory to the shim, and tells it when that was
+// all.
+func (l *landing) settle(ctx context.Context, client *shim.Client, arrived <-chan struct{}) error {
+	if err := l.in.HandOver(func() restore.Feed { return client.Pages(ctx, false) }); err != nil {
+		return err
+	}
+	select {
+	case <-arrived:
+		return client.Settle(ctx, l.pulls)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// parkTime bounds a restore, from when all memory is here that it may have to wait for.
 const parkTime = 60 * time.Second
 
 // park starts a shim in a cgroup of the job's own and has it restore.
-func (l *landing) park(ctx context.Context, rec job.Record) error {
+func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struct{}) error {
 	if _, err := l.a.shimOf(l.job).Status(ctx); !errors.Is(err, shim.ErrGone) {
 		return fmt.Errorf("an earlier copy of job %s has not left this node yet", l.job)
 	}
@@ -191,9 +233,20 @@ func (l *landing) park(ctx context.Context, rec job.Record) error {
 			}
 		}()
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, parkTime, fmt.Errorf("CRIU did not finish the restore within %v", parkTime))
-	defer cancel()
-	err = client.Park(ctx, shim.ParkRequest{Plan: l.plan(rec, cg, cfg, at), Volatile: l.memory()})
+	both, ctx := errgroup.WithContext(ctx)
+	parking, late := context.WithCancelCause(ctx)
+	defer late(nil)
+	both.Go(func() error {
+		err := l.settle(ctx, client, arrived)
+		if err == nil {
+			time.AfterFunc(parkTime, func() { late(fmt.Errorf("CRIU did not finish the restore within %v", parkTime)) })
+		}
+		return err
+	})
+	both.Go(func() error {
+		return client.Park(parking, shim.ParkRequest{Plan: l.plan(rec, cg, cfg, at), Volatile: l.memory()})
+	})
+	err = both.Wait()
 	if err == nil {
 		return cg.Limit(namespaces.Limits{Pids: rec.Spec.Limits.Pids})
 	}

@@ -144,7 +144,7 @@ func (m *movement) sendAhead(ctx context.Context) error {
 
 // peer is the target's half of this move.
 func (m *movement) peer() *remote {
-	return &remote{a: m.a, node: m.req.Node, addr: m.addr, move: m.id, session: m.sess,
+	return &remote{a: m.a, node: m.req.Node, addr: m.addr, move: m.id, session: m.sess, sending: func() *sending { return m.dep.sending },
 		prepare: func() prepareRequest { return prepareRequest{m.id, m.dep.traveller()} }}
 }
 

@@ -53,6 +53,9 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 		if err == nil {
 			sent.Images, err = s.sendImages(ctx, lanes)
 		}
+		if err == nil && s.Parkable != nil {
+			s.Parkable()
+		}
 		return err
 	})
 	all.Go(func() (err error) {
@@ -112,7 +115,10 @@ func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, erro
 	}
 	fault.Point("images", "sent")
 	n, err := s.Output(ctx, lanes)
-	return n + out.Stats().Payload + blocks, err
+	if err != nil {
+		return n, err
+	}
+	return n + out.Stats().Payload + blocks, transport.NewStreamWriter(lanes[0], image.KindReady).Close()
 }
 
 // sendBlocks sends the images that hold memory of which the target may have a part.

@@ -32,6 +32,9 @@ type Source struct {
 	Log       *slog.Logger
 	// Count is told of memory as it is looked at, in bytes. May be nil.
 	Count func(read int64)
+	// Parkable is called when everything but memory has been sent: the target can
+	// restore the job while that still comes. May be nil.
+	Parkable func()
 	// Hold has Dump and Send tell the target to forget the pages that have changed since
 	// the warm-up, instead of sending them. Residue says which are missing there.
 	Hold bool

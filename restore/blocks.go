@@ -21,8 +21,7 @@ import (
 // maxRefs bounds how many parts of images may equal pages in the store.
 const maxRefs = 1 << 22
 
-// blocks are images with parts that are still to be copied from the page store: the
-// lane that brings the page may be behind the one that refers to it.
+// blocks are images with parts that are still to be copied from the page store.
 type blocks struct {
 	mu     sync.Mutex
 	images []refers
@@ -121,7 +120,8 @@ func (b *blocks) add(r refers) error {
 	return nil
 }
 
-// complete copies what is missing from the store, now that all of it is there.
+// complete copies what is missing from the store. All that images refer to came before
+// them, on the lane of images.
 func (b *blocks) complete(store *pages.Store) error {
 	for _, r := range b.images {
 		f, err := os.OpenFile(r.path, os.O_WRONLY, 0)

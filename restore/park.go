@@ -49,7 +49,7 @@ type Mount struct {
 // fillers is how many workers copy memory in the background.
 const fillers = 2
 
-// Parked is a job that exists and does not run.
+// Parked is a job that exists and does not run, or is about to.
 type Parked struct {
 	plan    Plan
 	server  *pages.Server
@@ -58,16 +58,18 @@ type Parked struct {
 	err     error         // and this is how
 	let     atomic.Bool   // CRIU was about to let go of the tasks
 	filled  chan error    // how the fault server ended
+	life    context.Context
 	stop    context.CancelFunc
 	pid     int
 }
 
 var errDropped = errors.New("dropped before it ran")
 
-// Park restores the job up to the point before its first instruction. The
-// caller becomes its parent; keeper sees to it that nothing of the job survives
-// the caller before its memory is whole. On an error nothing of the job is left.
-func Park(ctx context.Context, client *criu.Client, plan Plan, keeper pages.Keeper, log *slog.Logger) (*Parked, error) {
+// Open gets ready to restore the job: from here on pages are taken, by Put until
+// Settle has said that all of them are those of the freeze. keeper sees to it that
+// nothing of the job survives the caller before its memory is whole. Park follows, or
+// Discard.
+func Open(ctx context.Context, plan Plan, keeper pages.Keeper) (*Parked, error) {
 	regions, err := image.Pagemaps(plan.Images)
 	if err != nil {
 		return nil, err
@@ -81,32 +83,42 @@ func Park(ctx context.Context, client *criu.Client, plan Plan, keeper pages.Keep
 		return nil, errors.Join(err, store.Close())
 	}
 	server.KeepBy(keeper)
-	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	p := &Parked{plan: plan, server: server, verdict: make(chan error), ended: make(chan struct{}), filled: make(chan error, 1), stop: stop}
+	server.Await()
+	p := &Parked{plan: plan, server: server, verdict: make(chan error), ended: make(chan struct{}), filled: make(chan error, 1)}
+	p.life, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
-		_, err := server.Serve(life, store, regions, fillers)
+		_, err := server.Serve(p.life, store, regions, fillers)
 		p.filled <- errors.Join(err, store.Close())
 	}()
+	return p, nil
+}
+
+// Memory is the job's memory on its way.
+func (p *Parked) Memory() *pages.Server { return p.server }
+
+// Park restores the job up to the point before its first instruction. The caller
+// becomes its parent. On an error nothing of the job is left.
+func (p *Parked) Park(ctx context.Context, client *criu.Client, log *slog.Logger) error {
 	arrived := make(chan int, 1)
 	go func() {
 		defer close(p.ended)
-		p.err = p.restore(life, client, plan, arrived)
+		p.err = p.restore(p.life, client, p.plan, arrived)
 	}()
 	select {
 	case p.pid = <-arrived:
-		server.Fill()
+		p.server.Fill()
 		log.Info("job parked", "pid", p.pid)
-		return p, nil
+		return nil
 	case <-p.ended:
 		err := p.err
 		if err == nil {
 			err = errors.New("CRIU finished without ever parking the job")
 		}
-		return nil, errors.Join(fmt.Errorf("restore: %w", err), p.discard())
+		return errors.Join(fmt.Errorf("restore: %w", err), p.Discard())
 	case <-ctx.Done():
 		p.stop()
 		<-p.ended
-		return nil, errors.Join(context.Cause(ctx), p.err, p.discard())
+		return errors.Join(context.Cause(ctx), p.err, p.Discard())
 	}
 }
 
@@ -121,8 +133,9 @@ func (plan Plan) sweep() error {
 	return plan.Chamber.Cgroup.Kill(ctx)
 }
 
-// discard ends what is left of a job that is given up, and its fault server.
-func (p *Parked) discard() error {
+// Discard ends what is left of a job that is given up, or was never restored, and its
+// fault server.
+func (p *Parked) Discard() error {
 	err := p.plan.sweep()
 	p.stop()
 	<-p.filled
@@ -196,7 +209,7 @@ func (p *Parked) Ended() <-chan struct{} { return p.ended }
 // Drop undoes the restore: nothing of the job is left.
 func (p *Parked) Drop() error {
 	p.answer(errDropped)
-	return p.discard()
+	return p.Discard()
 }
 
 // answer tells CRIU the verdict, unless it has ended before, and waits for its end.
@@ -215,9 +228,6 @@ func (p *Parked) Filled() error { return <-p.filled }
 // Close ends the fault server. Until then no task of the job reads memory that
 // has not arrived.
 func (p *Parked) Close() error { return p.server.Close() }
-
-// Progress is how much memory is in place, in bytes.
-func (p *Parked) Progress() (filled, total int64) { return p.server.Progress() }
 
 // makeQueues brings the POSIX message queues back, which CRIU does not.
 func (plan Plan) makeQueues(pid int) error {

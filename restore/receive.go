@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/fault"
 	"github.com/migrate-hpc/migrate/restore/pages"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -37,10 +36,45 @@ type Incoming struct {
 
 	private private
 	blocks  blocks
+
+	ready     chan struct{} // closed when all is here but memory
+	readyOnce sync.Once
+	notReady  error // why it is of no use, though all is here
+
+	owner sync.RWMutex // held for reading while a frame is kept
+	feeds func() Feed  // who keeps memory instead of Store; nil: nobody
 }
 
-// Receive reads all lanes to their ends and then checks that nothing is
-// missing: every lazy page that CRIU's pagemaps name must be in the store.
+// NewIncoming gets ready to receive.
+func NewIncoming(images string, store *pages.Store, ioDir string) *Incoming {
+	return &Incoming{Images: images, Store: store, IODir: ioDir, ready: make(chan struct{})}
+}
+
+// Ready is closed when images and output are complete, so that the job can be restored
+// while its memory still comes.
+func (in *Incoming) Ready() <-chan struct{} { return in.ready }
+
+// setReady completes all but memory.
+func (in *Incoming) setReady() error {
+	in.readyOnce.Do(func() {
+		in.notReady = errors.Join(in.blocks.complete(in.Store), in.private.finish())
+		if in.notReady == nil {
+			close(in.ready)
+		}
+	})
+	return in.notReady
+}
+
+// allButMemory reads the stream that says so.
+func (in *Incoming) allButMemory(s *transport.StreamReader) error {
+	if _, err := s.ReadFrame(); err != io.EOF {
+		return errors.Join(err, errors.New("the stream that ends images and output is not empty"))
+	}
+	return in.setReady()
+}
+
+// Receive reads all lanes to their ends. Then everything is kept, in the store or by
+// those that it was handed over to.
 func (in *Incoming) Receive(ctx context.Context, lanes []io.Reader) error {
 	var all sync.WaitGroup
 	var once sync.Once
@@ -63,40 +97,20 @@ func (in *Incoming) Receive(ctx context.Context, lanes []io.Reader) error {
 	if cause != nil {
 		return errors.Join(context.Cause(ctx), cause)
 	}
-	return in.complete()
+	return errors.Join(in.setReady(), in.attested())
 }
 
-func (in *Incoming) complete() error {
-	regions, err := image.Pagemaps(in.Images)
-	if err != nil {
-		return err
-	}
-	vpid, addr, missing, bad := in.Store.Missing(regions)
-	if bad {
-		return fmt.Errorf("%d pages of process %d from %#x on never arrived", missing, vpid, addr)
-	}
-	if named, lazy := in.Digests.Pages(), lazyPages(regions); named != 0 && named != lazy {
-		return fmt.Errorf("verify memory: the source has said what %d pages hold, of %d", named, lazy)
-	}
-	if err := in.blocks.complete(in.Store); err != nil {
-		return err
-	}
-	return in.private.finish()
-}
-
-func lazyPages(regions map[image.VPID][]image.Region) int64 {
-	n := int64(0)
-	for _, list := range regions {
-		for _, r := range list {
-			if r.Lazy {
-				n += r.Pages
-			}
-		}
-	}
-	return n
-}
-
+// lane reads one lane to its end.
 func (in *Incoming) lane(r io.Reader) error {
+	k := keeping{in: in}
+	if err := in.streams(r, &k); err != nil {
+		k.abort()
+		return err
+	}
+	return k.end()
+}
+
+func (in *Incoming) streams(r io.Reader, k *keeping) error {
 	for {
 		s, err := transport.NewStreamReader(r)
 		if err != nil {
@@ -114,70 +128,20 @@ func (in *Incoming) lane(r io.Reader) error {
 		case image.KindFile:
 			err = in.file(s)
 		case image.KindPages:
-			err = in.memory(s)
+			err = k.memory(s)
 		case image.KindBlocks:
 			err = in.readBlocks(s)
 		case image.KindTmpfsPages, image.KindTmpfsNames:
 			err = in.tmpfs(s)
 		case image.KindDigests:
-			err = in.verify(s)
+			err = k.verify(s)
+		case image.KindReady:
+			err = in.allButMemory(s)
 		default:
 			err = fmt.Errorf("stream of unknown kind %d", s.Kind())
 		}
 		if err != nil {
 			return err
-		}
-	}
-}
-
-func (in *Incoming) memory(s *transport.StreamReader) error {
-	var runs []image.Run
-	for {
-		frame, err := s.ReadFrame()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		runs = runs[:0]
-		err = image.EachRun(frame, func(r image.Run) error {
-			in.Received.Add(r.Pages * image.PageSize)
-			runs = append(runs, r)
-			return nil
-		})
-		if err == nil {
-			err = fault.Fail("pages", "received")
-		}
-		if err == nil {
-			err = in.Store.PutBatch(runs)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// verify compares memory with what the source says that it is.
-func (in *Incoming) verify(s *transport.StreamReader) error {
-	head, err := s.ReadFrame()
-	if err != nil {
-		return fmt.Errorf("verify memory: %w", err)
-	}
-	seed, err := image.ParseDigestHead(head)
-	if err != nil {
-		return fmt.Errorf("verify memory: %w", err)
-	}
-	for {
-		frame, err := s.ReadFrame()
-		if err == io.EOF {
-			return nil
-		}
-		if err == nil {
-			err = image.EachDigests(frame, func(d image.Digests) error { return in.Digests.Check(in.Store, seed, d) })
-		}
-		if err != nil {
-			return fmt.Errorf("verify memory: %w", err)
 		}
 	}
 }

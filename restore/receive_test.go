@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -36,11 +37,11 @@ func incoming(t testing.TB) *Incoming {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
+		if err := store.Close(); err != nil && !errors.Is(err, os.ErrClosed) { // handed over
 			t.Error(err)
 		}
 	})
-	return &Incoming{Images: t.TempDir(), Store: store, IODir: t.TempDir()}
+	return NewIncoming(t.TempDir(), store, t.TempDir())
 }
 
 // lane is the bytes of one lane, written piece by piece.
@@ -275,33 +276,89 @@ func pagemap(t testing.TB) []byte {
 	return data
 }
 
-func TestAPageThatNeverArrivedIsNamed(t *testing.T) {
-	in := incoming(t)
-	lazy := lazyRegions(t)
-	l, last := newLane(t).images(map[string][]byte{"pagemap-1.img": pagemap(t)}), lazy[len(lazy)-1]
-	for _, r := range lazy[:len(lazy)-1] {
-		l.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
-	}
-	if last.Pages > 1 {
-		l.stream(image.KindPages, image.AppendZero(nil, 1, last.Addr, last.Pages-1))
-	}
-	err := in.Receive(bounded(t), []io.Reader{l.end().reader()})
-	if err == nil || !strings.Contains(err.Error(), "1 pages of process 1") {
-		t.Fatalf("got %v", err)
-	}
-	if err := in.Store.PutZero(1, last.Addr, last.Pages); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.complete(); err != nil {
-		t.Errorf("all is there: %v", err)
-	}
-}
-
 func TestADamagedPagemapIsNoReasonToTrustTheRest(t *testing.T) {
 	in := incoming(t)
 	l := newLane(t).images(map[string][]byte{"pagemap-7.img": []byte("damaged")}).end()
-	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err == nil {
-		t.Error("it was taken for whole")
+	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(bounded(t), Plan{Images: in.Images, Store: in.Images, Work: t.TempDir()}, nil); err == nil || !strings.Contains(err.Error(), "pagemap-7") {
+		t.Errorf("opened: %v", err)
+	}
+}
+
+func TestTheJobCanBeRestoredWhenOnlyMemoryIsMissing(t *testing.T) {
+	in := incoming(t)
+	first := newLane(t).images(map[string][]byte{"pagemap-1.img": pagemap(t)})
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- in.Receive(bounded(t), []io.Reader{r}) }()
+	if _, err := io.Copy(w, first.reader()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-in.Ready():
+		t.Fatal("ready before it was said")
+	default:
+	}
+	if _, err := io.Copy(w, newLane(t).stream(image.KindReady).reader()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-in.Ready():
+	case <-time.After(patience):
+		t.Fatal("not ready")
+	}
+	if _, err := io.Copy(w, newLane(t).end().reader()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// feed is a lane's new owner.
+type feed struct {
+	frames int
+	err    error
+	how    *string
+}
+
+func (f *feed) Frame([]byte) error { f.frames++; return f.err }
+func (f *feed) Close() error       { *f.how = fmt.Sprintf("closed after %d", f.frames); return nil }
+func (f *feed) Abort()             { *f.how = "aborted" }
+
+func TestEveryFrameGoesToTheStoreOrToItsNewOwner(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{"taken": {nil, "closed after 2"}, "refused": {errors.New("no room"), "aborted"}} {
+		t.Run(name, func(t *testing.T) {
+			in := incoming(t)
+			r, w := io.Pipe()
+			ended := make(chan error, 1)
+			go func() {
+				ended <- in.Receive(bounded(t), []io.Reader{r})
+				r.Close()
+			}()
+			page := func(n uint64) *lane { return newLane(t).stream(image.KindPages, image.AppendZero(nil, 1, n<<12, 1)) }
+			if _, err := io.Copy(w, page(1).reader()); err != nil {
+				t.Fatal(err)
+			}
+			var how string
+			for range 2 {
+				if err := in.HandOver(func() Feed { return &feed{err: c.err, how: &how} }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for n := range uint64(2) {
+				_, _ = io.Copy(w, page(2+n).reader()) // refused at the first, if so
+			}
+			_, _ = io.Copy(w, newLane(t).end().reader())
+			if err := <-ended; !errors.Is(err, c.err) || c.err == nil && err != nil || how != c.want {
+				t.Errorf("%v, %s; want %v, %s", err, how, c.err, c.want)
+			}
+		})
 	}
 }
 
@@ -344,7 +401,7 @@ func TestAParkWithoutImagesFailsBeforeAnythingIsStarted(t *testing.T) {
 	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, Chamber: namespaces.Chamber{Cgroup: &namespaces.Cgroup{}}}
 	for _, images := range []string{plan.Images, dir} { // none at all; none, and no page store
 		plan.Images = images
-		if p, err := Park(bounded(t), nil, plan, nil, nil); err == nil || p != nil {
+		if p, err := Open(bounded(t), plan, nil); err == nil || p != nil {
 			t.Errorf("%s: %v %v", images, p, err)
 		}
 	}

@@ -25,6 +25,8 @@ type Status struct {
 	// longer serves faults.
 	Filled int64 `json:"filled"`
 	Total  int64 `json:"total"`
+	// Absent is how much of the total has not arrived on this node yet.
+	Absent int64 `json:"absent,omitempty"`
 }
 
 // ParkRequest asks a waiting shim to restore and park its job.

@@ -127,24 +127,5 @@ func (c *Client) call(ctx context.Context, method, path string, body any) (Statu
 	if err != nil {
 		return st, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://shim"+path, bytes.NewReader(data))
-	if err != nil {
-		return st, err
-	}
-	resp, err := c.http.Do(req)
-	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
-		return st, fmt.Errorf("%w (%s)", ErrGone, c.runDir)
-	}
-	if err != nil {
-		return st, fmt.Errorf("talk to the shim: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		var f failure
-		if err := json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&f); err != nil {
-			return st, fmt.Errorf("the shim answers %s", resp.Status)
-		}
-		return st, errors.New(f.Error)
-	}
-	return st, json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&st)
+	return c.send(ctx, method, path, bytes.NewReader(data))
 }

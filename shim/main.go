@@ -20,6 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore"
+	"github.com/migrate-hpc/migrate/restore/pages"
 )
 
 const processName = "migrate:shim"
@@ -68,7 +69,9 @@ type shim struct {
 	mu       sync.Mutex // the fields below
 	state    State
 	init     int
-	initFD   int // pidfd: a number could be somebody else's by now
+	initFD   int           // pidfd: a number could be somebody else's by now
+	opened   chan struct{} // closed while memory is set
+	memory   *pages.Server // of the job that is being restored, or was
 	parked   *restore.Parked
 	guard    *guard
 	volatile string
@@ -93,7 +96,7 @@ func prepare(runDir string) (*shim, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shim{cfg: cfg, store: store, done: make(chan struct{}), state: Starting}
+	s := &shim{cfg: cfg, store: store, done: make(chan struct{}), opened: make(chan struct{}), state: Starting}
 	s.log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("job", cfg.Job)
 	if s.listen, err = listenSocket(filepath.Join(runDir, socketName)); err != nil {
 		return nil, err
@@ -156,7 +159,11 @@ func (s *shim) live() {
 	}
 	s.awaitFilling()
 	// Whoever asked for the end gets an answer before the process is gone.
-	_ = s.server.Shutdown(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		_ = s.server.Close() // somebody is in the middle of sending pages that nobody needs
+	}
 }
 
 // awaitFilling waits for the fault server to end and to free what it held. A job
@@ -175,6 +182,9 @@ func (s *shim) awaitFilling() {
 	}
 }
 
+// answerTime is how long the end of a shim waits for requests under way.
+const answerTime = 5 * time.Second
+
 func (s *shim) set(state State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,8 +201,9 @@ func (s *shim) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := Status{State: s.state, Shim: os.Getpid(), Init: s.init}
-	if s.parked != nil {
-		st.Filled, st.Total = s.parked.Progress()
+	if s.memory != nil {
+		st.Filled, st.Total = s.memory.Progress()
+		st.Absent = s.memory.Absent()
 	}
 	return st
 }

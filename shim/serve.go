@@ -20,19 +20,25 @@ const maxRequest = 1 << 20
 
 func (s *shim) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", s.answer(func(*http.Request) error { return nil }))
-	mux.HandleFunc("POST /signal", s.answer(s.signal))
-	mux.HandleFunc("POST /park", s.answer(s.park))
-	mux.HandleFunc("POST /resume", s.answer(s.resume))
-	mux.HandleFunc("POST /drop", s.answer(s.drop))
-	mux.HandleFunc("POST /release", s.answer(s.release))
+	mux.HandleFunc("GET /status", s.answer(func(*http.Request) error { return nil }, maxRequest))
+	mux.HandleFunc("POST /signal", s.answer(s.signal, maxRequest))
+	mux.HandleFunc("POST /park", s.answer(s.park, maxRequest))
+	mux.HandleFunc("POST /resume", s.answer(s.resume, maxRequest))
+	mux.HandleFunc("POST /drop", s.answer(s.drop, maxRequest))
+	mux.HandleFunc("POST /release", s.answer(s.release, maxRequest))
+	mux.HandleFunc("POST /pages", s.takePages)
+	mux.HandleFunc("POST /settle", s.answer(s.settle, maxRequest))
+	mux.HandleFunc("GET /wanted", s.tellWanted)
 	return mux
 }
 
-// answer runs one request and replies with the status after it.
-func (s *shim) answer(do func(*http.Request) error) http.HandlerFunc {
+// answer runs one request, of at most so many bytes unless that is 0, and replies with
+// the status after it.
+func (s *shim) answer(do func(*http.Request) error, most int64) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		if most > 0 {
+			r.Body = http.MaxBytesReader(w, r.Body, most)
+		}
 		err := do(r)
 		w.Header().Set("Content-Type", "application/json")
 		var reply any = s.status()
@@ -72,8 +78,13 @@ func (s *shim) park(r *http.Request) error {
 		return err
 	}
 	client := criu.New(s.cfg.CRIU, s.cfg.KdatDir, s.log)
-	p, err := restore.Park(r.Context(), client, req.Plan, g, s.log)
+	p, err := restore.Open(r.Context(), req.Plan, g)
 	if err != nil {
+		return errors.Join(err, g.dismiss())
+	}
+	s.open(p)
+	if err := p.Park(r.Context(), client, s.log); err != nil {
+		s.close()
 		return errors.Join(err, g.dismiss())
 	}
 	s.mu.Lock()

@@ -33,6 +33,9 @@ const (
 	// KindBlocks is one of CRIU's images that holds pages, without those that the
 	// target has: the first frame is a BlocksHead, the others see EachBlock.
 	KindBlocks uint16 = 10
+	// KindReady says, on the lane of images and output, that all of them came before:
+	// nothing but memory is missing. Its stream is empty.
+	KindReady uint16 = 6
 )
 
 // FileRange heads a stream of kind KindFile. The bytes belong at Offset of the

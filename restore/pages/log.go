@@ -92,7 +92,9 @@ func (s *Store) replay() error {
 	if len(log) < headerSize || string(log[:headerSize]) != string(logHeader()) {
 		return fmt.Errorf("%w: header of the index log", ErrDamaged)
 	}
-	if (len(log)-headerSize)%recordSize != 0 {
+	if torn := (len(log) - headerSize) % recordSize; torn != 0 && s.view {
+		log = log[:len(log)-torn]
+	} else if torn != 0 {
 		return fmt.Errorf("%w: the index log ends inside a record", ErrDamaged)
 	}
 	for log = log[headerSize:]; len(log) > 0; log = log[recordSize:] {

@@ -46,7 +46,7 @@ type Server struct {
 	// that of any space: for writing by whoever makes pages available.
 	supply  sync.RWMutex
 	awaits  bool
-	settled bool            // what the store has is as of the freeze; also under mu
+	settled bool          // what the store has is as of the freeze; also under mu
 	opened  chan struct{} // closed when Serve has the store, or has failed
 	lazy    map[image.VPID][]addrRange
 	pending map[image.VPID]*spanSet // by origin: not known to be as of the freeze

@@ -39,6 +39,7 @@ type Store struct {
 	dir  string
 	data *os.File
 	log  *os.File
+	view bool // somebody else may be in the middle of writing a record
 
 	mu     sync.Mutex
 	index  map[image.VPID]*spanSet
@@ -70,6 +71,20 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("open page store in %s: %w", dir, errors.Join(err, s.Close()))
 	}
 	return s, nil
+}
+
+// View opens the store once more, to read what is in it by now. It may be put to
+// meanwhile, by another process too; what is put later is not seen.
+func (s *Store) View() (*Store, error) {
+	v, err := openStore(s.dir, 0)
+	if err != nil {
+		return nil, fmt.Errorf("view page store in %s: %w", s.dir, err)
+	}
+	v.view = true
+	if err := v.replay(); err != nil {
+		return nil, fmt.Errorf("view page store in %s: %w", s.dir, errors.Join(err, v.Close()))
+	}
+	return v, nil
 }
 
 func openStore(dir string, flags int) (*Store, error) {

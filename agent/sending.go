@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"context"
+	"errors"
+)
+
+// sending is the job on its way to the target after the dump. It goes on while the
+// target restores already.
+type sending struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	err    error // once done is closed
+}
+
+// send sends everything. To another node it returns as soon as the target can restore
+// the job, and the rest of its memory follows; a directory must be complete.
+func (d *departure) send(ctx context.Context) error {
+	parkable := make(chan struct{})
+	d.src.Parkable = func() { close(parkable) }
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &sending{cancel: cancel, done: make(chan struct{})}
+	d.sending = s
+	go func() {
+		defer close(s.done)
+		s.err = d.sendAll(ctx)
+	}()
+	if d.hangUp == nil {
+		return s.wait(ctx)
+	}
+	select {
+	case <-parkable:
+		return nil
+	case <-s.done:
+		return s.err
+	}
+}
+
+func (d *departure) sendAll(ctx context.Context) error {
+	if d.hangUp != nil { // a blocked write does not see the end of ctx
+		release := context.AfterFunc(ctx, d.hangUp)
+		defer release()
+	}
+	_, err := d.src.Send(ctx, d.out)
+	if err != nil && ctx.Err() == nil && d.why != nil {
+		return errors.Join(d.why(ctx), err)
+	}
+	return err
+}
+
+// wait returns how it ended, nil if nothing was ever begun.
+func (s *sending) wait(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// end ends it, if it has not ended.
+func (s *sending) end() {
+	if s != nil {
+		s.cancel(errors.New("nobody waits for the job's memory any more"))
+		<-s.done
+	}
+}
+
+// ended is closed when nothing more is sent; nil if nothing was ever begun.
+func (s *sending) ended() <-chan struct{} {
+	if s == nil {
+		return nil
+	}
+	return s.done
+}

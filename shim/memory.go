@@ -1,0 +1,176 @@
+package shim
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/restore"
+	"github.com/migrate-hpc/migrate/restore/pages"
+)
+
+// Pages come to the shim as a body of frames, each behind its length, a u32 in the
+// node's order. A body that ends anywhere else than between two frames was cut.
+
+// beatEvery is how often whoever hears what is wanted hears something.
+const beatEvery = time.Second
+
+// wantedLine is one line of the answer to GET /wanted. An empty one is a beat.
+type wantedLine struct {
+	Wants    []pages.Want `json:"wants,omitempty"`
+	Complete bool         `json:"complete,omitempty"`
+	Error    string       `json:"error,omitempty"`
+}
+
+// open lets pages in; close sends those away who wait with some.
+func (s *shim) open(p *restore.Parked) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.memory = p.Memory()
+	close(s.opened)
+}
+
+func (s *shim) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.memory, s.opened = nil, make(chan struct{})
+}
+
+// awaitMemory waits until the job is being restored.
+func (s *shim) awaitMemory(ctx context.Context) (*pages.Server, error) {
+	s.mu.Lock()
+	opened, waiting := s.opened, s.state == Waiting
+	s.mu.Unlock()
+	if waiting {
+		select {
+		case <-opened:
+		case <-s.done:
+		case <-ctx.Done():
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.memory == nil {
+		return nil, fmt.Errorf("no memory is expected: the job is %s", s.state)
+	}
+	return s.memory, nil
+}
+
+// takePages takes the pages of one lane, in order. It answers when all have been kept,
+// or brought to the job if they are those of the freeze (final).
+func (s *shim) takePages(w http.ResponseWriter, r *http.Request) {
+	final := r.URL.Query().Get("final") != ""
+	s.answer(func(r *http.Request) error {
+		memory, err := s.awaitMemory(r.Context())
+		if err != nil {
+			return err
+		}
+		take := memory.Put
+		if final {
+			take = memory.Deliver
+		}
+		return eachFrame(r.Body, func(frame []byte) error {
+			var runs []image.Run
+			if err := image.EachRun(frame, func(r image.Run) error {
+				runs = append(runs, r)
+				return nil
+			}); err != nil {
+				return err
+			}
+			return take(runs)
+		})
+	}, 0)(w, r)
+}
+
+func eachFrame(body io.Reader, do func([]byte) error) error {
+	in := bufio.NewReaderSize(body, 64<<10)
+	buf := make([]byte, image.MaxBatch)
+	for {
+		var head [4]byte
+		if _, err := io.ReadFull(in, head[:]); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read pages: %w", err)
+		}
+		size := binary.NativeEndian.Uint32(head[:])
+		if size == 0 || size > image.MaxBatch {
+			return fmt.Errorf("a frame of %d bytes", size)
+		}
+		if _, err := io.ReadFull(in, buf[:size]); err != nil {
+			return fmt.Errorf("read pages: %w", err)
+		}
+		if err := do(buf[:size]); err != nil {
+			return err
+		}
+	}
+}
+
+// settle is told when all that was sent before the commit is here. With pull the rest
+// comes later.
+func (s *shim) settle(r *http.Request) error {
+	memory, err := s.awaitMemory(r.Context())
+	if err != nil {
+		return err
+	}
+	return memory.Settle(r.URL.Query().Get("pull") != "")
+}
+
+// tellWanted tells which pages are to be delivered until the job lacks none.
+func (s *shim) tellWanted(w http.ResponseWriter, r *http.Request) {
+	memory, err := s.awaitMemory(r.Context())
+	if err != nil {
+		s.answer(func(*http.Request) error { return err }, 0)(w, r)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := &lineWriter{to: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
+	var beats sync.WaitGroup
+	beats.Go(func() { out.beat(ctx, cancel) })
+	err = memory.Wanted(ctx, func(wants []pages.Want) error { return out.line(wantedLine{Wants: wants}) })
+	cancel()
+	beats.Wait()
+	last := wantedLine{Complete: err == nil}
+	if err != nil {
+		last.Error = err.Error()
+	}
+	_ = out.line(last) // whoever asked may be gone
+}
+
+// lineWriter writes lines at once.
+type lineWriter struct {
+	mu    sync.Mutex
+	to    *json.Encoder
+	flush func() error
+}
+
+func (l *lineWriter) line(v wantedLine) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(l.to.Encode(v), l.flush())
+}
+
+func (l *lineWriter) beat(ctx context.Context, lost func()) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if l.line(wantedLine{}) != nil {
+				lost()
+				return
+			}
+		}
+	}
+}
