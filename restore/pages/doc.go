@@ -21,7 +21,7 @@
 // a warm-up take no more memory than one. CRIU's pagemaps are the authority: a
 // page that they do not name as lazy is never served, though a warm-up may have
 // sent it (Trim), and one that they name and the store lacks stops the restore
-// before it begins (Missing).
+// before the job can run (Missing, Settle).
 //
 // # Server
 //
@@ -42,6 +42,23 @@
 //     could be a fork, is under way. Closing it earlier would make the kernel
 //     serve zeros. After any error they stay open: tasks then hang, and the caller
 //     kills them.
+//
+// # Absent pages
+//
+// A server that awaits pages (Await) starts with a store that is still being filled.
+// Until Settle says that what it holds is of the freeze nothing of it is served; after
+// that single pages may still be absent, and come by Deliver (supply.go). An absent page
+// is in the table like any other and follows forks, moves and discards, but by its
+// origin: the address that it had at the freeze, which is how the source knows it. A
+// fault on one waits. When it arrives it goes to every address space that has its
+// origin in the table; nobody else can ever ask for it, so a second delivery is left
+// out. Wanted tells what to ask for: what threads wait for first, with the 64 KiB around
+// it, and what lies behind it next.
+//
+// While all that an address space lacks is absent nothing is copied to it, and so
+// nothing tells that it has ended. It is asked now and then.
+//
+// # What is zero, and what comes first
 //
 // A page that is not in the table and is touched is zero: the job never had it,
 // or gave it up. A page in the table that has no mapping, with no event to say
