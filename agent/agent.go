@@ -68,6 +68,7 @@ func Run(ctx context.Context, cfg Config) error {
 		a.log.Warn("a job may be slowed down", "err", err)
 	}
 	a.recover(ctx)
+	a.tellPeers()
 	a.log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
 
 	group.Go(func() error { return serve(ctx, local, a.localHandler(), localCaller) })

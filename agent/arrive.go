@@ -75,6 +75,9 @@ func toTell(err error) error {
 	if errors.Is(err, handoff.ErrUnknownMove) {
 		return &transport.Error{Code: codeUnknownMove, Message: err.Error()}
 	}
+	if errors.Is(err, handoff.ErrTaken) {
+		return &transport.Error{Code: codeTaken, Message: err.Error()}
+	}
 	e := asError(err)
 	if e.Code == api.Failed {
 		e = withDiagnosis(&api.Error{Code: api.Failed, Message: err.Error(), Hint: e.Hint}, err)
@@ -186,11 +189,15 @@ func (a *Agent) observer(rec handoff.Record, role handoff.Role) func(handoff.Sta
 	return func(s handoff.State) {
 		a.log.Info("move", "job", rec.Job, "move", rec.Move, "peer", rec.Peer, "role", role, "epoch", rec.Epoch, "state", s)
 		if s.Finished() {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			delete(a.arrivals, rec.Move)
+			a.forget(rec.Move)
 		}
 	}
+}
+
+func (a *Agent) forget(m handoff.MoveID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.arrivals, m)
 }
 
 // answer carries out a word about a move that is known here.
@@ -199,12 +206,15 @@ func (a *Agent) answer(ctx context.Context, s *transport.Session, m transport.Me
 	if err := m.Decode(&ref); err != nil {
 		return transport.Message{}, err
 	}
+	if m.Type == sayYield {
+		return said(sayYielded, a.yield(ctx, s.Peer(), ref.Move))
+	}
 	state, err := a.journal.Answer(ref.Move, s.Peer())
 	if err != nil {
 		return transport.Message{}, err
 	}
 	if m.Type == sayOutcome {
-		return transport.NewMessage(sayState, stateReply{state})
+		return transport.NewMessage(sayState, stateReply{state, a.cannotDecide(ref.Move)})
 	}
 	arr := a.arrivalOf(ref.Move)
 	if arr == nil {

@@ -172,17 +172,30 @@ func (s *saving) Prepare(context.Context) error {
 // Commit has nothing to do: the directory is on the disk.
 func (s *saving) Commit(context.Context) error { return nil }
 
-// Abort takes back a directory that the job has not left for.
+// Abort takes back a directory that the job has not left for. When the agent has
+// started again meanwhile, the job goes on even if that fails.
 func (s *saving) Abort(context.Context) error {
 	if s.req.LeaveRunning {
 		return nil
 	}
-	return s.dir.remove()
+	err := s.dir.remove()
+	if err != nil && s.tell == nil {
+		s.a.log.Warn("a checkpoint that was given up stays", "dir", s.req.Dir, "err", err)
+		return nil
+	}
+	return err
 }
 
-// Outcome is never asked for: a directory decides nothing.
+// Yield has nothing to do: an operator does not decide about a checkpoint.
+func (s *saving) Yield(context.Context) error { return nil }
+
+// Outcome is asked for after the node went down in a checkpoint: a directory that
+// has its name is whole.
 func (s *saving) Outcome(context.Context) (handoff.State, error) {
-	return "", errors.New("a directory has no journal")
+	if s.dir.isOurs() {
+		return handoff.StatePrepared, nil
+	}
+	return handoff.StateDropped, nil
 }
 
 func (s *saving) explain(err error) error {

@@ -24,6 +24,7 @@ import (
 //	abort    → aborted
 //	outcome  → state               what does your journal say?
 //	why      → nothing             did receiving fail? the answer is the error
+//	yield    → yielded             an operator took the job here: end what you have of it; both ways
 const (
 	sayOffer    = "offer"
 	sayAccept   = "accept"
@@ -38,6 +39,8 @@ const (
 	sayState    = "state"
 	sayWhy      = "why"
 	sayNothing  = "nothing"
+	sayYield    = "yield"
+	sayYielded  = "yielded"
 )
 
 // offer is what a target must know to say yes or no.
@@ -64,6 +67,8 @@ type moveRef struct {
 
 type stateReply struct {
 	State handoff.State `json:"state"`
+	// InDoubt says that this node can do nothing about the state by itself.
+	InDoubt bool `json:"in_doubt,omitempty"`
 }
 
 // ask sends one message and waits for the one that answers it.
@@ -196,7 +201,7 @@ func (r *remote) askAnew(ctx context.Context) (handoff.State, error) {
 // hangUp gives a session up whose answer is still to come or never will: the next
 // word must not wait behind it.
 func (r *remote) hangUp() {
-	_ = r.session.Close()
+	_ = r.session.Abandon() // a commit that is under way must not arrive when it is no longer meant
 	r.session = nil
 }
 
@@ -230,6 +235,10 @@ func (r *remote) Abort(ctx context.Context) error {
 	return r.say(ctx, sayAbort, sayAborted, nil)
 }
 
+func (r *remote) Yield(ctx context.Context) error {
+	return r.say(ctx, sayYield, sayYielded, nil)
+}
+
 func (r *remote) Outcome(ctx context.Context) (handoff.State, error) {
 	var st stateReply
 	err := r.say(ctx, sayOutcome, sayState, &st)
@@ -249,19 +258,31 @@ func (r *remote) say(ctx context.Context, kind, want string, into any) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	return fromPeer(ask(ctx, s, kind, ref, want, into))
+	err = ask(ctx, s, kind, ref, want, into)
+	if err != nil && !isAnswer(err) {
+		_ = s.Abandon()
+	}
+	_ = s.Close() // all that mattered was said
+	return fromPeer(err)
 }
 
-// codeUnknownMove crosses the wire for handoff.ErrUnknownMove, which recovery
-// branches on.
-const codeUnknownMove = "unknown-move"
+// Codes that cross the wire for errors of package handoff that the peer branches on.
+const (
+	codeUnknownMove = "unknown-move"
+	codeTaken       = "taken"
+)
 
 // fromPeer gives an error that the peer told us the meaning that it had there.
 func fromPeer(err error) error {
 	var told *transport.Error
-	if errors.As(err, &told) && told.Code == codeUnknownMove {
+	if !errors.As(err, &told) {
+		return err
+	}
+	switch told.Code {
+	case codeUnknownMove:
 		return fmt.Errorf("%w: %w", handoff.ErrUnknownMove, err)
+	case codeTaken:
+		return fmt.Errorf("%w: %w", handoff.ErrTaken, err)
 	}
 	return err
 }

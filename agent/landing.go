@@ -280,8 +280,12 @@ func (l *landing) StillParked(ctx context.Context) error {
 	switch {
 	case errors.Is(err, shim.ErrGone) && !l.ran():
 		return fmt.Errorf("%w: %w", handoff.ErrGone, err)
+	case errors.Is(err, shim.ErrGone):
+		return fmt.Errorf("%w: %w", handoff.ErrRuns, err)
 	case err != nil:
 		return err
+	case st.State == shim.Running:
+		return handoff.ErrRuns
 	case st.State != shim.Parked:
 		return fmt.Errorf("the copy is %s, not parked", st.State)
 	}
@@ -397,7 +401,7 @@ func (l *landing) Drop(ctx context.Context) error {
 // retract takes back that the job is one of this node's: the copy was published,
 // and turned out to be gone before it ran. The job is where it came from.
 func (l *landing) retract() error {
-	move, err := l.a.journal.Get(handoff.MoveID(l.move))
+	to, saved, err := l.origin()
 	if err != nil {
 		return err
 	}
@@ -405,14 +409,8 @@ func (l *landing) retract() error {
 		return err
 	}
 	_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
-		if move.Extra == nil {
-			r.MovedTo = &job.Moved{Node: move.Peer, Addr: move.PeerAddr, Epoch: move.Epoch, At: time.Now()}
-			return nil
-		}
-		var x savingExtra
-		err := json.Unmarshal(move.Extra, &x)
-		r.SavedIn = x.Dir
-		return err
+		r.MovedTo, r.SavedIn = to, saved
+		return nil
 	})
 	return err
 }

@@ -135,15 +135,18 @@ func (a *Agent) reachable(t testing.TB) string {
 	}
 	l := transport.NewListener(raw, a.id, a.log)
 	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
+	served := make(chan error, 2)
 	go func() { served <- serve(ctx, l.HTTP(), a.peerHandler(), nil) }()
+	go func() { served <- a.acceptMoves(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
+		}
+		for range 2 {
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	a.cfg.Listen = raw.Addr().String()

@@ -251,7 +251,8 @@ func (m *movement) explain(err error) error {
 	switch {
 	case errors.Is(err, handoff.ErrInDoubt):
 		return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "frozen on " + m.a.cfg.Node + ", or running on " + m.req.Node,
-			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate ps` tells how it ended"}
+			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate moves` tells what it waits for, and `migrate resolve " + string(m.id) +
+				" --take|--drop` decides if " + m.req.Node + " is gone for good"}
 	case errors.Is(err, context.Canceled):
 		return &api.Error{Code: api.Cancelled, Message: "cancelled; the job was not moved", Where: here}
 	case errors.As(err, &told):

@@ -83,7 +83,7 @@ func (a *Agent) under(id job.ID, m handoff.MoveID) bool {
 
 func (a *Agent) summary(rec handoff.Record, name string) api.MoveSummary {
 	s := api.MoveSummary{Move: string(rec.Move), Job: job.ID(rec.Job), Name: name, Node: a.cfg.Node, Role: string(rec.Role), Peer: rec.Peer,
-		Epoch: rec.Epoch, State: string(rec.State), Since: rec.At, Finished: rec.State.Finished(), WaitFor: a.waitsFor(rec), Note: rec.Note}
+		Epoch: rec.Epoch, State: string(rec.State), Since: rec.At, Finished: rec.State.Finished() && !rec.Untold, WaitFor: a.waitsFor(rec), Note: rec.Note}
 	var x savingExtra
 	if rec.Extra != nil && json.Unmarshal(rec.Extra, &x) == nil {
 		s.Peer = x.Dir
@@ -105,25 +105,32 @@ func summaryOf(r api.MoveRecord, node string, finished bool) api.MoveSummary {
 // waitsFor says what an unfinished move needs to go on, and what to type if that
 // will not come.
 func (a *Agent) waitsFor(rec handoff.Record) string {
+	decide := func(words string) string {
+		return fmt.Sprintf("; if that is gone for good: `migrate resolve %s %s`", rec.Move, words)
+	}
 	switch {
+	case rec.Untold:
+		return rec.Peer + " to hear that the job was taken here"
 	case rec.State.Finished():
 		return ""
-	case rec.Role == handoff.RoleSource && a.under(job.ID(rec.Job), rec.Move):
+	case rec.Role == handoff.RoleSource && rec.State != handoff.StateCommitted && a.under(job.ID(rec.Job), rec.Move):
 		return "nothing: it is under way"
 	case rec.Extra != nil:
 		return "nothing: the agent finishes or undoes it"
 	case rec.State == handoff.StateReceiving:
 		return "the job's state, from " + rec.Peer
 	case rec.State == handoff.StatePrepared:
-		return "the decision of " + rec.Peer
+		return "the decision of " + rec.Peer + decide("--take|--drop")
 	case rec.Role == handoff.RoleTarget && rec.BootID != a.boot:
-		return "an operator: this node went down while it resumed the job"
+		return fmt.Sprintf("an operator: this node went down while it resumed the job; if it did not run here: `migrate resolve %s --drop`", rec.Move)
 	case rec.Role == handoff.RoleTarget:
-		return "the job to resume"
+		return "the word of " + rec.Peer + decide("--take|--drop")
 	case rec.State == handoff.StateCommitted:
-		return rec.Peer + " to run the job"
+		return rec.Peer + " to run the job" + decide("--take|--drop")
+	case rec.BootID != a.boot:
+		return rec.Peer + " to say whether it has the job" + decide("--drop")
 	}
-	return "the job to be thawed"
+	return rec.Peer + " to drop its copy" + decide("--take")
 }
 
 func moveNotFound(ref string) error {

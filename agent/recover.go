@@ -118,6 +118,10 @@ func (a *Agent) OpenTarget(_ context.Context, rec handoff.Record) (*handoff.Targ
 	if rec.Extra != nil {
 		return half, givenUp{}, nil
 	}
+	if half.InDoubt() {
+		a.log.Error("a move waits for an operator: this node went down while it resumed the job", "job", rec.Job, "move", rec.Move, "peer", rec.Peer,
+			"try", "migrate resolve "+string(rec.Move)+" --drop")
+	}
 	return half, a.remoteOf(rec), nil
 }
 

@@ -43,6 +43,8 @@ func (a *Agent) routes(who func(*http.Request) (caller, error)) http.Handler {
 		"POST /v1/restore":               a.handleRestore,
 		"GET /v1/moves":                  a.handleMoves,
 		"GET /v1/moves/{move}":           a.handleMoveRecord,
+		"GET /v1/moves/{move}/resolve":   a.handleResolve,
+		"POST /v1/moves/{move}/resolve":  a.handleResolve,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)

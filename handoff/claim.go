@@ -11,21 +11,25 @@ var ErrRunning = errors.New("the agent is working on this move")
 
 var errResolved = errors.New("an operator decides this move")
 
+// ErrTaken says that operators took the job on both nodes.
+var ErrTaken = errors.New("an operator took the job on this node, too: end one of the two")
+
 // run is one engine at work on the source's side of a move.
 type run struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
+	taking bool // an operator takes the job, and the peer must not hear of a commit any more
 }
 
 // claim makes sure that one engine at a time works on a move; release ends it.
-func (j *Journal) claim(ctx context.Context, m MoveID) (_ context.Context, release func(), err error) {
+func (j *Journal) claim(ctx context.Context, m MoveID, taking bool) (_ context.Context, release func(), err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if _, ok := j.runs[m]; ok {
 		return nil, nil, fmt.Errorf("move %s: %w", m, ErrRunning)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	r := &run{cancel: cancel, done: make(chan struct{})}
+	r := &run{cancel: cancel, done: make(chan struct{}), taking: taking}
 	j.runs[m] = r
 	return ctx, func() {
 		cancel(nil)
@@ -34,6 +38,14 @@ func (j *Journal) claim(ctx context.Context, m MoveID) (_ context.Context, relea
 		j.mu.Unlock()
 		close(r.done)
 	}, nil
+}
+
+// undecided tells whether an operator is taking the job.
+func (j *Journal) undecided(m MoveID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := j.runs[m]
+	return r != nil && r.taking
 }
 
 // interrupt ends the engine that works on a move, if any, and waits for it.

@@ -41,15 +41,19 @@
 //
 // # What a node does with an unfinished record when its agent starts
 //
-//	source  frozen     thaw, aborted              after a reboot: the frozen job is gone, so ask the
+//	source  frozen     aborting, and on as there  after a reboot: the frozen job is gone, so ask the
 //	                                              target: parked there → commit; else it is lost
-//	source  aborting   thaw, aborted              after a reboot: aborted
+//	source  aborting   have the target drop its copy: dropped → thaw, aborted; it runs, because an
+//	                   operator decided so → commit; unreachable → try again, the job stays frozen
+//	                                              after a reboot: aborted
 //	source  committed  commit again until the target runs it, then release; aborted only if the
 //	                   target proves that it dropped the job and never ran it
 //	target  receiving  drop
 //	target  prepared   ask the source: committed → commit, aborted → drop; unreachable → ask again
 //	                                              after a reboot: the parked copy is gone, drop
-//	target  committed  resume, done               after a reboot: in doubt, the job may have run here
+//	target  committed  it runs → done; else ask the source: committed → resume, done; an operator took
+//	                   the job there → end; unreachable → ask again
+//	                                              after a reboot: in doubt, the job may have run here
 //
 // "Aborting" is a record of its own because a thawed job runs on: a parked copy that is older must
 // never be taken for the job afterwards, not even when the source dies with the rest of its abort
@@ -57,8 +61,30 @@
 // nevertheless, unless a committed record may be on the disk: then it stays frozen, in doubt.
 //
 // A broken connection decides nothing, and neither does an error: after the commit point only the
-// peer's own record does. What nobody can decide, because a node is gone for good or went down in
-// the moment between its committed record and the resume, waits for an operator (Resolve).
+// peer's own record does.
+//
+// # Operators
+//
+// What nobody can decide, because a node is gone for good or went down in the moment between its
+// committed record and the resume, waits for an operator: ResolveSource, TargetHalf.Resolve.
+//
+//	             take: the copy here is the job        drop: it is not
+//	source       aborting, thaw, aborted (Taken)       release, released; a parked copy runs when its
+//	                                                   node is back
+//	target       committed (Taken), resume, done       drop, dropped; a frozen job is thawed when its
+//	                                                   node is back
+//
+// The operator vouches that the other copy does not run and has not run since the freeze: no program can
+// find that out about a node that does not answer. What the programs see to is that it stays so, however
+// late that node comes back: an agent that starts asks before it lets a copy run whose peer may have
+// been decided for meanwhile. That is why a restarted source does not simply thaw, and a restarted
+// target does not simply resume. A source that is deciding does not tell anybody of a commit any more,
+// and one whose job was taken answers StateTaken.
+//
+// A record that is Taken stays Untold until the other node has ended what it has of the job (Peer.Yield,
+// YieldSource, TargetHalf.Yield). If what the operator vouched for was wrong, and the other copy runs,
+// it ends then. Two operators who take both copies get both; each node then refuses to yield
+// (ErrTaken), and a person must end one.
 //
 // # Journal, format 1
 //

@@ -100,6 +100,8 @@ func (l cutAfter) Prepare(ctx context.Context) error {
 
 func (l cutAfter) Abort(context.Context) error { return l.cut() }
 
+func (l cutAfter) Yield(context.Context) error { return l.cut() }
+
 func (l cutAfter) Outcome(context.Context) (State, error) { return "", l.cut() }
 
 func TestWithoutAConnectionAfterTheCommitTheMoveIsInDoubtAndTheTargetFindsOut(t *testing.T) {
@@ -241,7 +243,7 @@ func TestAnOperatorCanTakeTheJobBackFromAnEngineThatStillTries(t *testing.T) {
 			}
 		})
 		time.Sleep(time.Minute)
-		outcome, err := ResolveSource(ctx, c.src.j, c.move, "boot-s", sourceJob{c.src, c.k}, cutAfter{link{c}, &calls}, true, nil)
+		outcome, err := ResolveSource(ctx, c.src.j, c.move, "boot-s", sourceJob{c.src, c.k}, cutAfter{link{c}, &calls}, true, nil, nil)
 		if outcome != OutcomeAborted {
 			t.Fatalf("%s, %v", outcome, err)
 		}

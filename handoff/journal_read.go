@@ -38,6 +38,12 @@ func (j *Journal) Answer(m MoveID, peer string) (State, error) {
 	if r.Peer != peer {
 		return "", fmt.Errorf("move %s, asked by %.80q: %w", m, peer, ErrUnknownMove)
 	}
+	if r.Role == RoleSource && r.Taken {
+		return StateTaken, nil
+	}
+	if j.undecided(m) {
+		return "", fmt.Errorf("move %s: %w", m, errResolved)
+	}
 	return r.State, nil
 }
 
@@ -100,6 +106,16 @@ func (j *Journal) Unfinished() ([]Record, error) {
 	return slices.DeleteFunc(records, func(r Record) bool { return r.State.Finished() }), err
 }
 
+// Told notes that the other node has heard of an operator's decision.
+func (j *Journal) Told(m MoveID) error {
+	r, err := j.Get(m)
+	if err != nil || !r.Untold {
+		return err
+	}
+	r.Untold = false
+	return j.Append(r)
+}
+
 // Remove forgets a finished move. The peer must have finished it too: a source whose target no
 // longer knows that it dropped the job cannot thaw it.
 func (j *Journal) Remove(m MoveID) error {
@@ -125,7 +141,7 @@ func (j *Journal) Prune(before time.Time) error {
 	records, listErr := j.List()
 	errs := []error{listErr}
 	for _, r := range records {
-		if r.State.Finished() && r.At.Before(before) {
+		if r.State.Finished() && !r.Untold && r.At.Before(before) {
 			errs = append(errs, j.Remove(r.Move))
 		}
 	}

@@ -8,7 +8,8 @@ import (
 // The model is two nodes that do what the rules say, one action at a time, and a network that keeps
 // every message for ever and delivers it in any order, any number of times, or never. Between any
 // two actions an agent may crash and start again, a node may go down and lose its copy of the job,
-// an action may fail, or the parked copy may die. All orders are tried.
+// an action may fail, or the parked copy may die. While one agent is down an operator may decide at
+// the other, and vouches for no more than what is so. All orders are tried.
 
 type copyState uint8
 
@@ -35,6 +36,12 @@ const (
 	msgTargetHasCopy
 	msgTargetHasNone
 	msgTargetDropped
+	msgTargetTook
+	msgSourceYield // "an operator took the job here", to the target, asked or not
+	msgTargetYield // the same, to the source
+
+	toTarget = msgPrepare | msgCommit | msgAbort | msgSourceAsks | msgSourceCommitted | msgSourceAborted | msgSourceYield
+	toSource = ^toTarget
 )
 
 // node is one side. rule and at say which action is next; rule is -1 when there is none.
@@ -45,6 +52,7 @@ type node struct {
 	waits    Action // the action whose answer is awaited
 	reboot   bool   // its copy is gone with an earlier boot
 	ran      bool   // its copy has run since the freeze, or at all for the target
+	took     bool   // an operator has taken its copy
 	down     bool   // the agent is not running
 }
 
@@ -52,10 +60,10 @@ type world struct {
 	src, tgt node
 	sent     message
 	// what may still happen
-	failures, crashes, reboots, deaths int8
-	excused                            bool // the job could not have been saved
-	admitted                           bool // the target's fence has let the epoch in, and lets it in no more
-	twice                              bool // an action had another effect the second time
+	failures, crashes, reboots, deaths, decisions int8
+	excused                                       bool // the job could not have been saved
+	admitted                                      bool // the target's fence has let the epoch in, and lets it in no more
+	twice                                         bool // an action had another effect the second time
 }
 
 type model struct {
@@ -80,12 +88,16 @@ func newModel(table map[situation]rule) *model {
 	return m
 }
 
-func start(failures, crashes, reboots, deaths int8) world {
-	return world{
+func start(failures, crashes, reboots, deaths int8, decisions ...int8) world {
+	w := world{
 		src:      node{state: StateNew, job: running, rule: -1},
 		tgt:      node{state: StateNew, rule: -1},
 		failures: failures, crashes: crashes, reboots: reboots, deaths: deaths,
 	}
+	for _, n := range decisions {
+		w.decisions += n
+	}
+	return w
 }
 
 // fire lets a node begin with an event; it reports whether there is a rule for it.
@@ -134,7 +146,45 @@ func (m *model) successors(w world) []world {
 		}
 		out = m.disaster(w, role, out)
 	}
-	return m.answers(w, out)
+	return m.answers(w, m.decide(w, out))
+}
+
+// decide are the worlds in which an operator decides, who knows that the other node's agent is gone,
+// and what has become of the copy there. What was on its way to an agent that is gone dies with its
+// connections.
+func (m *model) decide(w world, out []world) []world {
+	if w.decisions == 0 {
+		return out
+	}
+	w.decisions--
+	waits := func(n node) bool { return !n.down && n.rule < 0 && n.waits != ActionAskPrepare && !n.state.Finished() }
+	alive := func(n node) bool { return n.job == running || n.ran }
+	there := w.src.job == frozen || w.src.job == running && w.src.state == StateAborting
+	if waits(w.src) && there && w.tgt.down && !alive(w.tgt) && !w.src.reboot {
+		c := w
+		c.sent &^= toTarget
+		c.src.took = true
+		out = m.event(c, RoleSource, EventTake, out)
+	}
+	if waits(w.src) && w.tgt.down {
+		c := w
+		whole := slices.Contains([]State{StatePrepared, StateCommitted, StateDone}, c.tgt.state) && (c.tgt.job == parked || c.tgt.job == running)
+		c.excused = c.excused || !whole || c.reboots > 0 // who drops a copy relies on the other
+		c.sent &^= toTarget
+		out = m.event(c, RoleSource, EventDrop, out)
+	}
+	if waits(w.tgt) && w.src.down && !alive(w.src) && !w.tgt.reboot {
+		c := w
+		c.sent &^= toSource
+		c.tgt.took = true
+		out = m.event(c, RoleTarget, EventTake, out)
+	}
+	if waits(w.tgt) && !alive(w.tgt) && (w.src.down || w.tgt.reboot && w.tgt.state == StateCommitted) {
+		c := w
+		c.excused = c.excused || c.src.job == dead || c.reboots > 0
+		out = m.event(c, RoleTarget, EventDrop, out)
+	}
+	return out
 }
 
 func (m *model) restart(w world, role Role, out []world) []world {
@@ -226,7 +276,11 @@ func (m *model) sourceHears(w world, out []world) []world {
 	case ActionAskOutcome:
 		on(has(msgTargetHasCopy), EventRescue)
 		on(has(msgTargetHasNone|msgTargetDropped), EventLost)
+	case ActionAskDrop:
+		on(has(msgTargetDropped), EventPeerDropped)
+		on(has(msgTargetTook) && !w.src.took || has(msgTargetYield) && w.src.took, EventPeerTook)
 	}
+	on(has(msgTargetYield) && !w.src.took, EventYield)
 	return out
 }
 
@@ -244,6 +298,8 @@ func (m *model) targetHears(w world, out []world) []world {
 	on(has(msgAbort|msgSourceAborted), EventAbort)
 	on(true, EventCut)
 	on(w.tgt.state == StatePrepared && w.tgt.job == dead, EventGone)
+	on(has(msgSourceAborted) && w.tgt.took && !w.tgt.reboot, EventCommit)
+	on(has(msgSourceYield) && !(w.tgt.took && w.tgt.state == StateDone), EventYield)
 	return out
 }
 
@@ -256,15 +312,26 @@ func (m *model) answers(w world, out []world) []world {
 			out = append(out, c)
 		}
 	}
-	if w.sent&msgTargetAsks != 0 && !w.src.down {
+	deciding := w.src.took && !w.src.state.Finished() && w.src.state != StateAborting
+	if w.sent&msgTargetAsks != 0 && !w.src.down && !deciding {
 		switch w.src.state {
 		case StateCommitted, StateReleased:
 			say(msgSourceCommitted)
 		case StateAborting, StateAborted:
-			say(msgSourceAborted)
+			if w.src.took {
+				say(msgSourceYield)
+			} else {
+				say(msgSourceAborted)
+			}
 		}
 	}
+	if w.src.took && w.src.state == StateAborted && !w.src.down {
+		say(msgSourceYield)
+	}
 	if !w.tgt.down {
+		if w.tgt.took && w.tgt.state == StateDone {
+			say(msgTargetYield)
+		}
 		switch w.tgt.state {
 		case StatePrepared:
 			say(msgPrepared)
@@ -280,7 +347,11 @@ func (m *model) answers(w world, out []world) []world {
 			say(msgTargetHasNone)
 		case StateDone:
 			say(msgTargetHasCopy)
+			say(msgTargetTook)
 			say(msgRuns)
+		case StateCommitted:
+			say(msgTargetHasCopy)
+			say(msgTargetTook)
 		default:
 			say(msgTargetHasCopy)
 		}
@@ -322,7 +393,7 @@ func (m *model) next(w world, role Role, r namedRule, a Action) world {
 		m.fire(n, role, EventThawed)
 	case ActionResume:
 		m.fire(n, role, EventResumed)
-	case ActionAskPrepare, ActionSendCommit, ActionAskOutcome:
+	case ActionAskPrepare, ActionSendCommit, ActionAskOutcome, ActionAskDrop:
 		n.waits = a
 	}
 	return w
@@ -332,7 +403,9 @@ func (m *model) next(w world, role Role, r namedRule, a Action) world {
 func (m *model) perform(w *world, role Role, a Action, next State) (ok bool, event Event) {
 	switch a {
 	case ActionJournal:
-		w.node(role).state = next
+		n := w.node(role)
+		n.state = next
+		n.took = n.took && next != StateReleased && next != StateDropped && !(role == RoleSource && next == StateCommitted)
 	case ActionAdmit:
 		if w.admitted {
 			return false, ""
@@ -364,6 +437,10 @@ func (m *model) perform(w *world, role Role, a Action, next State) (ok bool, eve
 		}
 	case ActionPark:
 		w.tgt.job = parked
+	case ActionCheckRuns:
+		if w.tgt.ran && !w.tgt.reboot {
+			return true, EventResumed
+		}
 	case ActionCheckParked:
 		if w.tgt.job != parked {
 			return false, EventGone
@@ -377,7 +454,12 @@ func (m *model) perform(w *world, role Role, a Action, next State) (ok bool, eve
 		case w.tgt.job == dead:
 			return false, ""
 		}
-	case ActionDrop:
+	case ActionAskDrop:
+		w.sent |= msgAbort | msgSourceAsks
+		if w.src.took {
+			w.sent = w.sent&^msgAbort | msgSourceYield
+		}
+	case ActionDrop, ActionEnd:
 		w.tgt.job = dead
 	}
 	return true, ""

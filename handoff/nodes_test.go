@@ -178,7 +178,10 @@ func (t targetJob) Prepare(ctx context.Context) error {
 
 func (t targetJob) StillParked(context.Context) error {
 	return t.do(func() error {
-		if t.k.tgt == dead {
+		switch {
+		case t.k.tgtRan:
+			return ErrRuns
+		case t.k.tgt == dead:
 			return ErrGone
 		}
 		return nil
@@ -202,6 +205,8 @@ func (t targetJob) Resume(context.Context) error {
 func (t targetJob) Drop(context.Context) error {
 	return t.do(func() error { t.k.tgt = dead; return nil })
 }
+
+func (t targetJob) End(ctx context.Context) error { return t.Drop(ctx) }
 
 // cluster is the two agents and the connection between them.
 type cluster struct {
@@ -283,6 +288,10 @@ func (l link) Commit(ctx context.Context) error {
 
 func (l link) Abort(ctx context.Context) error {
 	return l.call(func(h *TargetHalf) error { return h.Abort(ctx) })
+}
+
+func (l link) Yield(ctx context.Context) error {
+	return l.call(func(h *TargetHalf) error { return h.Yield(ctx) })
 }
 
 func (l link) Outcome(ctx context.Context) (state State, err error) {

@@ -60,6 +60,10 @@ const (
 	StateDropped   State = "dropped"  // the copy is gone and never ran
 )
 
+// StateTaken is no state of a journal, but an answer (Journal.Answer): the source is aborting or has
+// aborted because an operator decided so, whatever the target has recorded.
+const StateTaken State = "taken"
+
 // recorded are the states that a journal can hold.
 var recorded = map[Role][]State{
 	RoleSource: {StateFrozen, StateCommitted, StateAborting, StateAborted, StateReleased},
@@ -89,6 +93,11 @@ type Record struct {
 	Note     string    `json:"note,omitempty"`
 
 	Extra json.RawMessage `json:"extra,omitempty"` // of the caller, kept as it is
+
+	// Taken says that an operator decided that the copy on this node is the job.
+	// Untold says that the other node has not heard of it yet.
+	Taken  bool `json:"taken,omitempty"`
+	Untold bool `json:"untold,omitempty"`
 }
 
 // Bounds of what a record names.

@@ -34,11 +34,14 @@ func startEvent(rec Record, boot string) Event {
 	return EventReboot
 }
 
-// ResolveSource carries out an operator's decision about a committed move whose target is gone for
+// ResolveSource carries out an operator's decision about an unfinished move whose target is gone for
 // good: take thaws the job here (OutcomeAborted), otherwise its frozen copy is released
-// (OutcomeMoved). The operator vouches that the target does not run the job (take), or that it does
-// or that the job shall end (not take). An engine that still works on the move is ended first.
-func ResolveSource(ctx context.Context, j *Journal, m MoveID, boot string, s Source, p Peer, take bool, observe func(State)) (Outcome, error) {
+// (OutcomeMoved). The operator vouches that the target does not run the job and has not (take), or
+// that it does or that the job shall end (not take). An engine that still works on the move is ended
+// first; from then on the target is not told of a commit any more, and apart, which may be nil, is
+// asked whether the target really cannot be reached: its error refuses the decision. After take the
+// record is Untold until Journal.Told.
+func ResolveSource(ctx context.Context, j *Journal, m MoveID, boot string, s Source, p Peer, take bool, apart func(context.Context) error, observe func(State)) (Outcome, error) {
 	rec, err := j.Get(m)
 	if err != nil {
 		return OutcomeRefused, err
@@ -46,22 +49,55 @@ func ResolveSource(ctx context.Context, j *Journal, m MoveID, boot string, s Sou
 	if take && rec.BootID != boot {
 		return OutcomeRefused, fmt.Errorf("move %s: this node went down since, and the frozen job with it: there is nothing to take here", m)
 	}
-	if err := j.interrupt(ctx, m); err != nil {
+	event := EventDrop
+	if take {
+		event = EventTake
+	}
+	for {
+		if err := j.interrupt(ctx, m); err != nil {
+			return OutcomeRefused, err
+		}
+		outcome, err := runSourceIf(ctx, j, rec, s, p, observe, event, apart)
+		if !errors.Is(err, ErrRunning) { // another engine was quicker
+			return outcome, err
+		}
+	}
+}
+
+// YieldSource carries out the word of a target whose operator took the job there: whatever this node
+// has of it ends, however the move ended here. It fails with ErrTaken if an operator took the job here,
+// too.
+func YieldSource(ctx context.Context, j *Journal, m MoveID, s Source, p Peer, observe func(State)) (Outcome, error) {
+	rec, err := j.Get(m)
+	if err == nil && rec.Taken {
+		err = fmt.Errorf("move %s: %w", m, ErrTaken)
+	}
+	if err == nil {
+		err = j.interrupt(ctx, m)
+	}
+	if err != nil {
 		return OutcomeRefused, err
 	}
-	if take {
-		return runSource(ctx, j, rec, s, p, observe, EventTake)
-	}
-	return runSource(ctx, j, rec, s, p, observe, EventDrop)
+	return runSource(ctx, j, rec, s, p, observe, EventYield)
 }
 
 func runSource(ctx context.Context, j *Journal, rec Record, s Source, p Peer, observe func(State), first Event) (Outcome, error) {
-	ctx, release, err := j.claim(ctx, rec.Move)
+	return runSourceIf(ctx, j, rec, s, p, observe, first, nil)
+}
+
+func runSourceIf(ctx context.Context, j *Journal, rec Record, s Source, p Peer, observe func(State), first Event, apart func(context.Context) error) (Outcome, error) {
+	ctx, release, err := j.claim(ctx, rec.Move, first == EventTake)
 	if err != nil {
 		return OutcomeRefused, err
 	}
 	defer release()
-	if rec, err = current(j, rec, first); err != nil {
+	if apart != nil {
+		err = apart(ctx)
+	}
+	if err == nil {
+		rec, err = current(j, rec, first)
+	}
+	if err != nil {
 		return OutcomeRefused, err
 	}
 	r := &sourceRun{j: j, rec: rec, source: s, peer: p, observe: observe, rebooted: first == EventReboot}
@@ -82,6 +118,7 @@ func current(j *Journal, rec Record, first Event) (Record, error) {
 	case first != EventStart:
 		if first == EventTake || first == EventDrop {
 			known.note(errResolved)
+			known.Taken, known.Untold = first == EventTake, first == EventTake
 		}
 		return known, err
 	case err == nil:
@@ -94,14 +131,15 @@ func current(j *Journal, rec Record, first Event) (Record, error) {
 
 // sourceRun performs the rules of the source, from one event to the end of the move.
 type sourceRun struct {
-	j        *Journal
-	rec      Record
-	source   Source
-	peer     Peer
-	observe  func(State)
-	rebooted bool  // the frozen job is gone with an earlier boot
-	unsure   bool  // a committed record may be on the disk
-	cause    error // what went wrong on the way
+	j          *Journal
+	rec        Record
+	source     Source
+	peer       Peer
+	observe    func(State)
+	rebooted   bool  // the frozen job is gone with an earlier boot
+	passedOver bool  // an operator has decided against the copy here
+	unsure     bool  // a committed record may be on the disk
+	cause      error // what went wrong on the way
 }
 
 // stop ends a run before the move is finished.
@@ -161,6 +199,9 @@ func (r *sourceRun) do(ctx context.Context, a Action, next State) (Event, error)
 	case ActionTransfer:
 		return r.attempt(ctx, a, r.source.Transfer)
 	case ActionCheckFrozen:
+		if next == StateAborting { // an operator takes the job: if it is there
+			return "", r.present(ctx)
+		}
 		return r.attempt(ctx, a, r.source.StillFrozen)
 	case ActionAskPrepare:
 		if event, err := r.attempt(ctx, a, r.peer.Prepare); event != "" || err != nil {
@@ -173,6 +214,8 @@ func (r *sourceRun) do(ctx context.Context, a Action, next State) (Event, error)
 		return r.ask(ctx)
 	case ActionThaw:
 		return r.thaw(ctx)
+	case ActionAskDrop:
+		return r.askDrop(ctx)
 	case ActionSendAbort:
 		r.sendAbort(ctx)
 		return "", nil

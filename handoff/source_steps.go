@@ -11,6 +11,9 @@ import (
 func (r *sourceRun) append(next State) error {
 	rec := r.rec
 	rec.State = next
+	if next == StateReleased || next == StateCommitted { // an operator took the peer's copy later
+		rec.Taken, rec.Untold = false, false
+	}
 	fault.Point("before", "source", string(next))
 	if err := r.j.Append(rec); err != nil {
 		return err
@@ -63,7 +66,7 @@ func (r *sourceRun) unbegun(ctx context.Context, err error) Outcome {
 // proven to be overruled.
 func (r *sourceRun) uncommitted(err error) (Event, error) {
 	r.unsure = errors.Is(err, ErrUnsure)
-	if r.rebooted { // nothing to go back to; the target keeps its parked copy
+	if r.rebooted || r.passedOver { // nothing to go back to; the target keeps its copy
 		return "", &stop{OutcomeInDoubt, err}
 	}
 	r.blame(err)
@@ -158,6 +161,58 @@ func (r *sourceRun) ask(ctx context.Context) (Event, error) {
 			return "", &stop{OutcomeInDoubt, errors.Join(context.Cause(ctx), err)}
 		}
 	}
+}
+
+// askDrop makes sure, when the agent starts again, that the peer's copy is gone before the job goes on
+// here: the peer could not reach this node, and an operator may have let its copy run.
+func (r *sourceRun) askDrop(ctx context.Context) (Event, error) {
+	var pause backoff
+	for {
+		event, err := r.haveDropped(ctx)
+		if event == EventPeerTook {
+			r.passedOver = true
+			r.blame(fmt.Errorf("an operator took the copy on %s", r.rec.Peer))
+		}
+		if event != "" {
+			return event, nil
+		}
+		if !pause.wait(ctx, nil) {
+			return "", &stop{OutcomeInDoubt, fmt.Errorf("the job stays frozen until %s has dropped its copy: %w", r.rec.Peer, errors.Join(context.Cause(ctx), err))}
+		}
+	}
+}
+
+// haveDropped is one try; without an event its error says why there is no answer.
+func (r *sourceRun) haveDropped(ctx context.Context) (Event, error) {
+	word := r.peer.Abort
+	if r.rec.Taken {
+		word = r.peer.Yield
+	}
+	err := within(ctx, callTimeout, word)
+	switch {
+	case err == nil || errors.Is(err, ErrUnknownMove):
+		return EventPeerDropped, nil
+	case errors.Is(err, ErrTaken):
+		return EventPeerTook, nil
+	case r.rec.Taken:
+		return "", err
+	}
+	state, asked := r.outcome(ctx)
+	switch {
+	case errors.Is(asked, ErrUnknownMove) || asked == nil && (state == StateNew || state == StateDropped):
+		return EventPeerDropped, nil
+	case asked == nil && (state == StateCommitted || state == StateDone):
+		return EventPeerTook, nil
+	}
+	return "", err
+}
+
+// present makes sure that there is a frozen job to take.
+func (r *sourceRun) present(ctx context.Context) error {
+	if err := r.source.StillFrozen(ctx); err != nil {
+		return &stop{OutcomeRefused, fmt.Errorf("there is no frozen job to take here: %w", err)}
+	}
+	return nil
 }
 
 func (r *sourceRun) thaw(ctx context.Context) (Event, error) {

@@ -19,6 +19,7 @@ const (
 	EventPeerDropped  Event = "peer dropped" // proven by the peer's record: it never ran the job
 	EventRescue       Event = "rescue"       // the frozen job died with this node's last boot, the peer's copy lives
 	EventLost         Event = "lost"         // the frozen job died with this node's last boot, and the peer has no copy
+	EventPeerTook     Event = "peer took"    // an operator let the peer's copy run before the commit point
 )
 
 // Events of the target.
@@ -32,12 +33,13 @@ const (
 	EventCut     Event = "cut"  // the connection broke
 )
 
-// Events of both.
+// Events of both. EventLost is one, too: the copy here went down with the node, and the other is gone.
 const (
 	EventRestart Event = "restart" // the agent starts, in the boot that the copy lives in
 	EventReboot  Event = "reboot"  // the agent starts, in a later boot
 	EventTake    Event = "take"    // the operator: the copy on this node is the job
 	EventDrop    Event = "drop"    // the operator: the copy on this node is not the job
+	EventYield   Event = "yield"   // the operator took the peer's copy: that is the job
 )
 
 // Action is something to do, in the order given. The first action that fails ends the list.
@@ -53,14 +55,17 @@ const (
 	ActionSendCommit  Action = "tell peer to commit"
 	ActionThaw        Action = "thaw"
 	ActionSendAbort   Action = "tell peer to abort"
+	ActionAskDrop     Action = "have peer drop its copy"
 	ActionRelease     Action = "release"
 	ActionAskOutcome  Action = "ask peer for the outcome"
 
 	ActionAdmit       Action = "admit the epoch"
 	ActionPark        Action = "restore and park"
 	ActionCheckParked Action = "check that the copy is still parked"
+	ActionCheckRuns   Action = "see whether the copy was resumed"
 	ActionResume      Action = "resume"
 	ActionDrop        Action = "drop"
+	ActionEnd         Action = "end what may have run"
 )
 
 type situation struct {
@@ -80,27 +85,37 @@ var rules = map[situation]rule{
 
 	{RoleSource, StateFrozen, EventPeerPrepared}: {StateCommitted, []Action{ActionCheckFrozen, ActionJournal, ActionSendCommit}},
 	{RoleSource, StateFrozen, EventFail}:         {StateAborting, []Action{ActionJournal, ActionThaw}},
-	{RoleSource, StateFrozen, EventRestart}:      {StateAborting, []Action{ActionJournal, ActionThaw}},
+	{RoleSource, StateFrozen, EventRestart}:      {StateAborting, []Action{ActionJournal, ActionAskDrop}}, // an operator may have let the peer's copy run meanwhile
+	{RoleSource, StateFrozen, EventTake}:         {StateAborting, []Action{ActionCheckFrozen, ActionJournal, ActionThaw}},
+	{RoleSource, StateFrozen, EventDrop}:         {StateReleased, []Action{ActionRelease, ActionJournal}},
+	{RoleSource, StateFrozen, EventYield}:        {StateReleased, []Action{ActionRelease, ActionJournal}},
 	{RoleSource, StateFrozen, EventReboot}:       {StateFrozen, []Action{ActionAskOutcome}},
 	{RoleSource, StateFrozen, EventRescue}:       {StateCommitted, []Action{ActionJournal, ActionSendCommit}}, // a job that is gone needs no check
 	{RoleSource, StateFrozen, EventLost}:         {StateAborted, []Action{ActionJournal, ActionSendAbort}},
 
-	{RoleSource, StateAborting, EventThawed}:  {StateAborted, []Action{ActionJournal, ActionSendAbort}},
-	{RoleSource, StateAborting, EventRestart}: {StateAborting, []Action{ActionThaw}},
-	{RoleSource, StateAborting, EventReboot}:  {StateAborted, []Action{ActionJournal, ActionSendAbort}},
+	{RoleSource, StateAborting, EventThawed}:      {StateAborted, []Action{ActionJournal, ActionSendAbort}},
+	{RoleSource, StateAborting, EventRestart}:     {StateAborting, []Action{ActionAskDrop}},
+	{RoleSource, StateAborting, EventPeerDropped}: {StateAborting, []Action{ActionThaw}},
+	{RoleSource, StateAborting, EventPeerTook}:    {StateCommitted, []Action{ActionJournal, ActionSendCommit}},
+	{RoleSource, StateAborting, EventReboot}:      {StateAborted, []Action{ActionJournal, ActionSendAbort}},
+	{RoleSource, StateAborting, EventTake}:        {StateAborting, []Action{ActionJournal, ActionThaw}},
+	{RoleSource, StateAborting, EventYield}:       {StateReleased, []Action{ActionRelease, ActionJournal}},
 
 	{RoleSource, StateCommitted, EventPeerRuns}:    {StateReleased, []Action{ActionRelease, ActionJournal}},
 	{RoleSource, StateCommitted, EventPeerDropped}: {StateAborting, []Action{ActionJournal, ActionThaw}},
 	{RoleSource, StateCommitted, EventLost}:        {StateAborted, []Action{ActionJournal, ActionSendAbort}},
 	{RoleSource, StateCommitted, EventRestart}:     {StateCommitted, []Action{ActionSendCommit}},
 	{RoleSource, StateCommitted, EventReboot}:      {StateCommitted, []Action{ActionSendCommit}},
-	{RoleSource, StateCommitted, EventTake}:        {StateAborting, []Action{ActionJournal, ActionThaw}},
+	{RoleSource, StateCommitted, EventTake}:        {StateAborting, []Action{ActionCheckFrozen, ActionJournal, ActionThaw}},
 	{RoleSource, StateCommitted, EventDrop}:        {StateReleased, []Action{ActionRelease, ActionJournal}},
+	{RoleSource, StateCommitted, EventYield}:       {StateReleased, []Action{ActionRelease, ActionJournal}},
 
 	{RoleSource, StateAborted, EventRestart}:  {StateAborted, nil},
 	{RoleSource, StateAborted, EventReboot}:   {StateAborted, nil},
+	{RoleSource, StateAborted, EventYield}:    {StateReleased, []Action{ActionRelease, ActionJournal}},
 	{RoleSource, StateReleased, EventRestart}: {StateReleased, nil},
 	{RoleSource, StateReleased, EventReboot}:  {StateReleased, nil},
+	{RoleSource, StateReleased, EventYield}:   {StateReleased, nil},
 
 	{RoleTarget, StateNew, EventBegin}: {StateReceiving, []Action{ActionAdmit, ActionJournal}},
 	{RoleTarget, StateNew, EventAbort}: {StateDropped, nil},
@@ -112,6 +127,7 @@ var rules = map[situation]rule{
 	{RoleTarget, StateReceiving, EventAbort}:   {StateDropped, []Action{ActionDrop, ActionJournal}},
 	{RoleTarget, StateReceiving, EventRestart}: {StateDropped, []Action{ActionDrop, ActionJournal}},
 	{RoleTarget, StateReceiving, EventReboot}:  {StateDropped, []Action{ActionDrop, ActionJournal}},
+	{RoleTarget, StateReceiving, EventYield}:   {StateDropped, []Action{ActionDrop, ActionJournal}},
 
 	{RoleTarget, StatePrepared, EventPrepare}: {StatePrepared, nil},
 	{RoleTarget, StatePrepared, EventCommit}:  {StateCommitted, []Action{ActionCheckParked, ActionJournal, ActionResume}},
@@ -122,26 +138,32 @@ var rules = map[situation]rule{
 	{RoleTarget, StatePrepared, EventRestart}: {StatePrepared, []Action{ActionAskOutcome}},
 	{RoleTarget, StatePrepared, EventTake}:    {StateCommitted, []Action{ActionCheckParked, ActionJournal, ActionResume}},
 	{RoleTarget, StatePrepared, EventDrop}:    {StateDropped, []Action{ActionDrop, ActionJournal}},
+	{RoleTarget, StatePrepared, EventYield}:   {StateDropped, []Action{ActionDrop, ActionJournal}},
 
 	{RoleTarget, StateCommitted, EventResumed}: {StateDone, []Action{ActionJournal}},
-	{RoleTarget, StateCommitted, EventGone}:    {StateDropped, []Action{ActionDrop, ActionJournal}},
+	{RoleTarget, StateCommitted, EventGone}:    {StateDropped, []Action{ActionEnd, ActionJournal}},
 	{RoleTarget, StateCommitted, EventCommit}:  {StateCommitted, []Action{ActionResume}},
-	{RoleTarget, StateCommitted, EventRestart}: {StateCommitted, []Action{ActionResume}},
-	{RoleTarget, StateCommitted, EventCut}:     {StateCommitted, nil},
+	{RoleTarget, StateCommitted, EventRestart}: {StateCommitted, []Action{ActionCheckRuns, ActionAskOutcome}}, // an operator may have taken the source's copy meanwhile
+	{RoleTarget, StateCommitted, EventReboot}:  {StateCommitted, []Action{ActionAskOutcome}},
+	{RoleTarget, StateCommitted, EventCut}:     {StateCommitted, []Action{ActionAskOutcome}},
 	{RoleTarget, StateCommitted, EventTake}:    {StateCommitted, []Action{ActionResume}},
-	{RoleTarget, StateCommitted, EventDrop}:    {StateDropped, []Action{ActionDrop, ActionJournal}},
+	{RoleTarget, StateCommitted, EventDrop}:    {StateDropped, []Action{ActionEnd, ActionJournal}},
+	{RoleTarget, StateCommitted, EventLost}:    {StateDropped, []Action{ActionJournal}}, // the job's record here stays: it is lost
+	{RoleTarget, StateCommitted, EventYield}:   {StateDropped, []Action{ActionEnd, ActionJournal}},
 
 	{RoleTarget, StateDone, EventPrepare}: {StateDone, nil},
 	{RoleTarget, StateDone, EventCommit}:  {StateDone, nil},
 	{RoleTarget, StateDone, EventCut}:     {StateDone, nil},
 	{RoleTarget, StateDone, EventRestart}: {StateDone, nil},
 	{RoleTarget, StateDone, EventReboot}:  {StateDone, nil},
+	{RoleTarget, StateDone, EventYield}:   {StateDropped, []Action{ActionEnd, ActionJournal}},
 
 	{RoleTarget, StateDropped, EventAbort}:   {StateDropped, nil},
 	{RoleTarget, StateDropped, EventGone}:    {StateDropped, nil},
 	{RoleTarget, StateDropped, EventCut}:     {StateDropped, nil},
 	{RoleTarget, StateDropped, EventRestart}: {StateDropped, nil},
 	{RoleTarget, StateDropped, EventReboot}:  {StateDropped, nil},
+	{RoleTarget, StateDropped, EventYield}:   {StateDropped, nil},
 }
 
 // Refusals of Step, to branch on. They are answers, not faults: each says what the node's record is.

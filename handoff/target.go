@@ -88,23 +88,22 @@ func (h *TargetHalf) Cut(ctx context.Context, source Asker) error {
 	return h.settle(ctx, source)
 }
 
-// Recover goes on with an unfinished move when the agent starts, and asks like Cut. It fails with
-// ErrInDoubt when the node went down between its committed record and the end of the resume:
-// whether the job ran here cannot be known.
+// Recover goes on with an unfinished move when the agent starts, and asks like Cut. When the node
+// went down between its committed record and the end of the resume, it cannot be known whether the
+// job ran here; then only an operator's decision, here or on the source, ends it.
 func (h *TargetHalf) Recover(ctx context.Context, source Asker) error {
 	event := EventRestart
 	if h.gone {
 		event = EventReboot
 	}
-	err := h.handle(ctx, event)
-	if h.gone && h.State() == StateCommitted {
-		return h.unknown()
-	}
-	if err != nil && h.State() != StateCommitted {
+	if err := h.handle(ctx, event); err != nil {
 		return err
 	}
 	return h.settle(ctx, source)
 }
+
+// InDoubt tells whether the node went down between its committed record and the end of the resume.
+func (h *TargetHalf) InDoubt() bool { return h.gone && h.State() == StateCommitted }
 
 func (h *TargetHalf) unknown() error {
 	return errors.Join(ErrInDoubt, fmt.Errorf("move %s: this node went down while it resumed job %s, which may have run here for a moment; "+
@@ -112,13 +111,22 @@ func (h *TargetHalf) unknown() error {
 }
 
 // Resolve carries out an operator's decision about a move whose source is gone for good: take lets
-// the copy run here, otherwise it is killed and dropped. The operator vouches that the source does
-// not run the job, nor will (take).
+// the copy run here, otherwise it is killed and dropped. The operator vouches that the job does not
+// run on the source and has not since the freeze (take), or that it has not run here (not take). After
+// take the record is Untold until Journal.Told.
 func (h *TargetHalf) Resolve(ctx context.Context, take bool) error {
 	if take {
 		return h.handle(ctx, EventTake)
 	}
 	return h.handle(ctx, EventDrop)
+}
+
+// Yield carries out the word of a source whose operator took the job there: whatever this node has of
+// it ends, however the move ended here. It fails with ErrTaken if an operator took the job here, too,
+// and it runs.
+func (h *TargetHalf) Yield(ctx context.Context) error {
+	h.preemptPrepare(EventYield)
+	return h.handle(ctx, EventYield)
 }
 
 // handle performs an event and all that follows from it, alone.
@@ -128,10 +136,34 @@ func (h *TargetHalf) handle(ctx context.Context, event Event) error {
 		return err
 	}
 	defer release()
+	if r := h.Record(); event == EventYield && r.Taken && r.State == StateDone {
+		return fmt.Errorf("move %s: %w", h.rec.Move, ErrTaken)
+	}
+	before, undo := h.State(), h.decided(event)
 	if err := h.follow(ctx, event); err != nil {
+		if h.State() == before {
+			undo()
+		}
 		return fmt.Errorf("move %s of job %s: %w", h.rec.Move, h.rec.Job, err)
 	}
 	return nil
+}
+
+// decided notes an operator's decision in the records to come. undo is for one that came to nothing.
+func (h *TargetHalf) decided(event Event) (undo func()) {
+	if event != EventTake && event != EventDrop {
+		return func() {}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := h.rec
+	h.rec.note(errResolved)
+	h.rec.Taken, h.rec.Untold = event == EventTake, event == EventTake
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.rec.Note, h.rec.Taken, h.rec.Untold = before.Note, before.Taken, before.Untold
+	}
 }
 
 // take waits for this caller's turn.
@@ -170,6 +202,9 @@ func (h *TargetHalf) perform(ctx context.Context, next State, actions []Action) 
 		var err error
 		if event, err = h.do(ctx, a, next); err != nil {
 			return event, fmt.Errorf("%s: %w", a, err)
+		}
+		if event != "" {
+			return event, nil
 		}
 	}
 	if len(actions) == 0 {

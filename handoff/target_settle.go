@@ -6,8 +6,9 @@ import (
 	"fmt"
 )
 
-// settle brings the move to its end without a connection to the source: while the copy is parked it
-// asks, and once the move is committed it resumes. Other methods may come in between.
+// settle brings the move to its end without a connection to the source, by asking it. A committed copy
+// asks, too, before it is resumed once more: since its record was written the source's operator may have
+// taken the job back. Other methods may come in between.
 func (h *TargetHalf) settle(ctx context.Context, source Asker) error {
 	var pause backoff
 	for {
@@ -27,9 +28,7 @@ func (h *TargetHalf) settle(ctx context.Context, source Asker) error {
 func (h *TargetHalf) advance(ctx context.Context, source Asker) error {
 	var event Event
 	switch h.State() {
-	case StateCommitted:
-		event = EventCommit
-	case StatePrepared:
+	case StateCommitted, StatePrepared:
 		var err error
 		if event, err = h.question(ctx, source); err != nil {
 			return err
@@ -45,9 +44,9 @@ func (h *TargetHalf) advance(ctx context.Context, source Asker) error {
 	return err
 }
 
-// question finds out what to do about a parked copy.
+// question finds out what to do about a copy.
 func (h *TargetHalf) question(ctx context.Context, source Asker) (Event, error) {
-	if err := h.noticeDeath(ctx); err != nil || h.State() != StatePrepared {
+	if err := h.noticeDeath(ctx); err != nil || h.State().Finished() {
 		return "", err
 	}
 	var state State
@@ -58,11 +57,29 @@ func (h *TargetHalf) question(ctx context.Context, source Asker) (Event, error) 
 	if err != nil {
 		return "", fmt.Errorf("ask %s for the outcome: %w", h.rec.Peer, err)
 	}
+	committed := h.State() == StateCommitted
 	switch state {
-	case StateCommitted, StateReleased:
+	case StateTaken:
+		return EventYield, nil
+	case StateReleased:
+		if h.InDoubt() {
+			h.blame(fmt.Errorf("this node went down with the copy, and an operator gave the one on %s up", h.rec.Peer))
+			return EventLost, nil
+		}
+		return EventCommit, nil
+	case StateCommitted:
+		if h.InDoubt() {
+			return "", h.unknown()
+		}
 		return EventCommit, nil
 	case StateAborting, StateAborted:
-		return EventAbort, nil
+		if !committed {
+			return EventAbort, nil
+		}
+		if h.Record().Taken && !h.gone {
+			return EventCommit, nil // an operator's decision stands, and the source yields
+		}
+		return EventYield, nil
 	}
 	return "", fmt.Errorf("%s has not decided: %.40q", h.rec.Peer, state)
 }

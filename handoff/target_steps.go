@@ -18,10 +18,17 @@ func (h *TargetHalf) do(ctx context.Context, a Action, next State) (Event, error
 		return h.park(ctx)
 	case ActionCheckParked:
 		return h.checkParked(ctx)
+	case ActionCheckRuns:
+		if err := h.target.StillParked(ctx); errors.Is(err, ErrRuns) {
+			return EventResumed, nil
+		}
+		return "", nil // parked, gone or not known: the source is asked
 	case ActionResume:
 		return h.resume(ctx)
 	case ActionDrop:
 		return "", insist(ctx, h.target.Drop)
+	case ActionEnd:
+		return "", insist(ctx, h.target.End)
 	case ActionAskOutcome: // by settle, between the events, so that a commit or an abort can come in
 		return "", nil
 	}
@@ -96,6 +103,9 @@ func (h *TargetHalf) preemptPrepare(event Event) {
 func (h *TargetHalf) journal(next State) error {
 	rec := h.Record()
 	rec.State = next
+	if next == StateDropped {
+		rec.Taken, rec.Untold = false, false
+	}
 	fault.Point("before", "target", string(next))
 	if err := h.j.Append(rec); err != nil {
 		return err

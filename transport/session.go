@@ -180,6 +180,19 @@ func (s *Session) receive(ctx context.Context) ([]byte, error) {
 	return body, err
 }
 
+// Abandon is Close for a session whose last words must not arrive any more: what the kernel has not
+// yet delivered is thrown away, where Close lets it try on for up to a minute.
+func (s *Session) Abandon() error {
+	var all []error
+	for c := range s.each {
+		if tcp, ok := c.wire.Conn.(*net.TCPConn); ok {
+			all = append(all, tcp.SetLinger(0))
+		}
+		all = append(all, c.wire.Conn.Close())
+	}
+	return errors.Join(all...)
+}
+
 // Close ends all connections. Whatever is blocked on them returns with an error.
 func (s *Session) Close() error {
 	var all []error

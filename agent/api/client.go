@@ -99,6 +99,21 @@ func (c *Client) MoveRecord(ctx context.Context, move string) (r MoveRecord, err
 	return r, c.call(ctx, "GET", "/v1/moves/"+url.PathEscape(move), nil, &r)
 }
 
+// PlanResolve says what a decision about a move would do, or why there is none to
+// make. take is for the copy on the agent's node, else it is against it.
+func (c *Client) PlanResolve(ctx context.Context, move string, take bool) (p ResolvePlan, err error) {
+	return p, c.call(ctx, "GET", resolvePath(move, take), nil, &p)
+}
+
+// Resolve carries the decision out.
+func (c *Client) Resolve(ctx context.Context, move string, take bool) (p ResolvePlan, err error) {
+	return p, c.call(ctx, "POST", resolvePath(move, take), nil, &p)
+}
+
+func resolvePath(move string, take bool) string {
+	return "/v1/moves/" + url.PathEscape(move) + "/resolve?take=" + strconv.FormatBool(take)
+}
+
 // Move moves a job and tells of every event; it returns the last one's result or
 // error.
 func (c *Client) Move(ctx context.Context, ref string, req MoveRequest, tell func(Event)) (*Result, error) {
@@ -115,7 +130,7 @@ func (c *Client) Restore(ctx context.Context, req RestoreRequest, tell func(Even
 	return c.events(ctx, "/v1/restore", req, tell)
 }
 
-const inDoubtHint = "the agent finishes or undoes by itself; `migrate ps` tells where the job is"
+const inDoubtHint = "the agent finishes or undoes by itself; `migrate ps` tells where the job is, `migrate moves` what it waits for"
 
 func jobPath(ref, rest string) string { return "/v1/jobs/" + url.PathEscape(ref) + rest }
 

@@ -120,6 +120,24 @@ type MoveRecord struct {
 	Partial string `json:"partial,omitempty"`
 }
 
+// ResolvePlan is what an operator's decision about a move does, and after it what it
+// did.
+type ResolvePlan struct {
+	Move  string   `json:"move"`
+	Job   job.ID   `json:"job"`
+	Node  string   `json:"node"` // that decides
+	Peer  string   `json:"peer"`
+	Take  bool     `json:"take"`
+	State string   `json:"state"` // of the journal
+	Why   string   `json:"why"`   // it cannot decide itself
+	Does  []string `json:"does"`
+	Vouch []string `json:"vouch"` // what the operator answers for
+	// Where the job is now, and whether the peer has yet to be told; after the
+	// decision.
+	Where  string `json:"where,omitempty"`
+	Untold bool   `json:"untold,omitempty"`
+}
+
 // MoveSummary is a line of `migrate moves`: what one node knows of a move.
 type MoveSummary struct {
 	Move     string    `json:"move"`

@@ -34,6 +34,7 @@ type fakeAgent struct {
 	request []byte // body of the last POST
 	events  []api.Event
 	record  api.MoveRecord // the only move that is known
+	decided []string       // of each decision about a move, whether it takes
 	cut     int            // a reply with output breaks off after so many bytes; 0 = never
 	refuse  int            // so many requests are answered with 502
 }
@@ -70,6 +71,7 @@ func (a *fakeAgent) start() {
 		}
 		a.reply(w, a.record)
 	})
+	mux.HandleFunc("/v1/moves/{move}/resolve", a.decides)
 	mux.HandleFunc("DELETE /v1/jobs/{job}", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(api.NotFound.Status())
 		a.reply(w, api.Error{Code: api.NotFound, Message: "no job " + r.PathValue("job")})

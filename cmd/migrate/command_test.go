@@ -258,7 +258,7 @@ func TestMistypedCommandsAreUsageErrors(t *testing.T) {
 	for line, word := range map[string]string{
 		"mvoe a b": "did you mean move", "pki inti": "did you mean init", "ps extra": "no arguments", "move a": "JOB NODE", "rm": "JOB...",
 		"move a b=c": "HOST:PORT", "move --connections 17 a b": "--connections", "kill -s NONE a": "no signal", "restore --clock x d": "--clock",
-		"pki init d": "--cluster", "pki issue d n": "--out", "exec a": "command", "agent --peer x": "--peer", "ps --jsno": "--jsno", "report": "MOVE",
+		"pki init d": "--cluster", "pki issue d n": "--out", "exec a": "command", "agent --peer x": "--peer", "ps --jsno": "--jsno", "report": "MOVE", "resolve m": "--take", "resolve --take --drop m": "one of",
 	} {
 		s, _, errs := newShell(nil)
 		if code := s.execute(t.Context(), strings.Fields(line)); code != api.ExitUsage || !strings.Contains(errs.String(), word) || !strings.Contains(errs.String(), "usage: ") {

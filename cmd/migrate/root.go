@@ -60,7 +60,7 @@ left behind, 130 cancelled. run, exec and wait return the job's own status,
 	root.PersistentFlags().StringVar(&s.socket, "socket", s.defaultSocket(), "`PATH` of the agent's socket, also $MIGRATE_SOCKET")
 	root.AddCommand(
 		newRunCommand(s), newPsCommand(s), newInspectCommand(s), newLogsCommand(s), newWaitCommand(s),
-		newKillCommand(s), newExecCommand(s), newRmCommand(s), newMoveCommand(s), newMovesCommand(s), newReportCommand(s),
+		newKillCommand(s), newExecCommand(s), newRmCommand(s), newMoveCommand(s), newMovesCommand(s), newReportCommand(s), newResolveCommand(s),
 		newCheckpointCommand(s), newRestoreCommand(s), newPKICommand(s), newAgentCommand(s), newDemoCommand(s), newVersionCommand(s),
 	)
 	return root

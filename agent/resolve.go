@@ -1,0 +1,219 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// handleResolve says what an operator's decision about a move would do, and with
+// POST carries it out.
+func (a *Agent) handleResolve(w http.ResponseWriter, r *http.Request, c caller) error {
+	if !c.root() || c.peer != "" {
+		return &api.Error{Code: api.Forbidden, Message: "only root decides about a move, on the node itself"}
+	}
+	rec, err := a.resolvable(r.PathValue("move"))
+	if err != nil {
+		return err
+	}
+	take := r.URL.Query().Get("take") == "true"
+	plan, err := a.planOf(rec, take)
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodGet {
+		if plan.Why, err = a.apart(r.Context(), rec, take); err != nil {
+			return err
+		}
+		return reply(w, plan)
+	}
+	// Not the caller's context: half a decision is worse than one too many.
+	ctx, cancel := context.WithTimeout(a.life, resolveTime)
+	defer cancel()
+	if err := a.resolve(ctx, rec, take); err != nil {
+		return err
+	}
+	return reply(w, a.resolved(rec.Move, plan))
+}
+
+// resolveTime bounds the carrying out of a decision.
+const resolveTime = 2 * time.Minute
+
+func (a *Agent) resolvable(ref string) (handoff.Record, error) {
+	m, err := handoff.ParseMoveID(ref)
+	if err != nil {
+		return handoff.Record{}, moveNotFound(ref)
+	}
+	rec, err := a.journal.Get(m)
+	if errors.Is(err, handoff.ErrUnknownMove) {
+		return rec, moveNotFound(ref)
+	}
+	if err != nil {
+		return rec, err
+	}
+	undecided := func(format string, args ...any) (handoff.Record, error) {
+		return rec, &api.Error{Code: api.Refused, Message: fmt.Sprintf("move %s of job %s: ", m, rec.Job) + fmt.Sprintf(format, args...),
+			Where: a.whereabouts(rec), Hint: "migrate inspect " + string(m)}
+	}
+	switch {
+	case rec.State.Finished():
+		return undecided("it is over here: %s", rec.State)
+	case rec.Extra != nil:
+		return undecided("the agent finishes or undoes a checkpoint or restore by itself")
+	case rec.State == handoff.StateReceiving:
+		return undecided("the copy here is not whole; it is dropped when the connection breaks, and the job stays on %s", rec.Peer)
+	case rec.Role == handoff.RoleSource && rec.State == handoff.StateFrozen && a.under(job.ID(rec.Job), m):
+		return undecided("it is under way; Ctrl-C in the command that moves the job ends it")
+	}
+	return rec, nil
+}
+
+// whereabouts says where the job of a move is, as far as this node knows.
+func (a *Agent) whereabouts(rec handoff.Record) string {
+	here := rec.Role == handoff.RoleSource
+	switch rec.State {
+	case handoff.StateAborted:
+		return "on " + a.cfg.Node
+	case handoff.StateReleased:
+		return "on " + rec.Peer
+	case handoff.StateDone:
+		return "on " + a.cfg.Node
+	case handoff.StateDropped:
+		return "on " + rec.Peer
+	case handoff.StateCommitted:
+		if !here {
+			return "on " + a.cfg.Node + ", or frozen on " + rec.Peer
+		}
+		return "frozen on " + a.cfg.Node + ", or running on " + rec.Peer
+	}
+	if here {
+		return "frozen on " + a.cfg.Node
+	}
+	return "on " + rec.Peer + ", or parked on " + a.cfg.Node
+}
+
+// planOf says what a decision does and what the operator answers for.
+func (a *Agent) planOf(rec handoff.Record, take bool) (api.ResolvePlan, error) {
+	p := api.ResolvePlan{Move: string(rec.Move), Job: job.ID(rec.Job), Node: a.cfg.Node, Peer: rec.Peer, State: string(rec.State), Take: take}
+	gone := rec.BootID != a.boot
+	if take && gone {
+		return p, &api.Error{Code: api.Refused, Message: fmt.Sprintf("there is nothing to take: %s went down since, and its copy of job %s with it", a.cfg.Node, rec.Job),
+			Where: a.whereabouts(rec), Hint: fmt.Sprintf("migrate resolve %s --drop, here; or --take on %s", rec.Move, rec.Peer)}
+	}
+	later := fmt.Sprintf("%s is told as soon as it can be reached, however late; whatever it has of the job then ends, even if it runs.", rec.Peer)
+	switch {
+	case rec.Role == handoff.RoleSource && take:
+		p.Does = []string{fmt.Sprintf("The frozen job goes on on %s, from where it was frozen.", a.cfg.Node), later}
+		p.Vouch = []string{fmt.Sprintf("%s does not run the job, and has not since the move.", rec.Peer)}
+	case rec.Role == handoff.RoleSource && rec.State == handoff.StateAborting:
+		return p, &api.Error{Code: api.Refused, Message: "the move was given up, and the job may run here already", Where: a.whereabouts(rec),
+			Hint: fmt.Sprintf("migrate resolve %s --take, here or on %s", rec.Move, rec.Peer)}
+	case rec.Role == handoff.RoleSource:
+		p.Does = []string{fmt.Sprintf("The frozen job on %s is ended.", a.cfg.Node),
+			fmt.Sprintf("A copy that is parked on %s runs when that node is back.", rec.Peer)}
+		p.Vouch = []string{fmt.Sprintf("%s runs the job or has it parked, or the job is not wanted any more.", rec.Peer)}
+	case take:
+		p.Does = []string{fmt.Sprintf("The copy parked on %s runs.", a.cfg.Node), later}
+		p.Vouch = []string{fmt.Sprintf("The job does not run on %s, and has not since it was frozen there.", rec.Peer)}
+	default:
+		p.Does = []string{fmt.Sprintf("What there is of the job on %s is dropped.", a.cfg.Node),
+			fmt.Sprintf("The job goes on on %s, if it is frozen there, when that node is back.", rec.Peer)}
+		p.Vouch = []string{fmt.Sprintf("The job has not run on %s.", a.cfg.Node)}
+	}
+	return p, nil
+}
+
+// cannotDecide tells whether this node waits for an operator, whoever answers.
+func (a *Agent) cannotDecide(m handoff.MoveID) bool {
+	rec, err := a.journal.Get(m)
+	return err == nil && rec.Role == handoff.RoleTarget && rec.State == handoff.StateCommitted && rec.BootID != a.boot
+}
+
+// apart makes sure that the move cannot decide itself, and says why: its other node
+// does not answer, or answers that it does not know, either.
+func (a *Agent) apart(ctx context.Context, rec handoff.Record, take bool) (why string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	theirs, err := a.remoteOf(rec).asked(ctx)
+	switch {
+	case isAnswer(err):
+		return fmt.Sprintf("%s answers, but cannot decide it: %v", rec.Peer, err), nil
+	case err != nil:
+		return fmt.Sprintf("%s does not answer: %v", rec.Peer, err), nil
+	case theirs.InDoubt:
+		return fmt.Sprintf("%s went down while it resumed the job, and does not know whether that ran there", rec.Peer), nil
+	case a.cannotDecide(rec.Move) && !take:
+		return a.cfg.Node + " went down while it resumed the job, and does not know whether that ran here", nil
+	}
+	return "", &api.Error{Code: api.Refused, Message: fmt.Sprintf("move %s: %s answers (%s there, %s here), and the agents finish it by themselves", rec.Move, rec.Peer, theirs.State, rec.State),
+		Where: a.whereabouts(rec), Hint: "wait a few seconds and see `migrate moves`; if it stays, the agents' logs say why"}
+}
+
+// asked is the other node's word about the move.
+func (r *remote) asked(ctx context.Context) (st stateReply, err error) {
+	s, err := transport.Dial(ctx, r.addr, r.node, r.a.id, 0)
+	if err != nil {
+		return st, err
+	}
+	defer s.Close()
+	return st, ask(ctx, s, sayOutcome, moveRef{r.move}, sayState, &st)
+}
+
+func (a *Agent) resolve(ctx context.Context, rec handoff.Record, take bool) error {
+	a.log.Warn("an operator decides", "job", rec.Job, "move", rec.Move, "peer", rec.Peer, "role", rec.Role, "state", rec.State, "take", take)
+	if rec.Role == handoff.RoleTarget {
+		return a.resolveTarget(ctx, rec, take)
+	}
+	s, p, err := a.OpenSource(ctx, rec)
+	if err != nil {
+		return err
+	}
+	apart := func(ctx context.Context) error {
+		_, err := a.apart(ctx, rec, take)
+		return err
+	}
+	outcome, err := handoff.ResolveSource(ctx, a.journal, rec.Move, a.boot, s, p, take, apart, a.observer(rec, handoff.RoleSource))
+	switch {
+	case take && outcome == handoff.OutcomeAborted:
+		a.tellPeer(rec.Move)
+		return nil
+	case !take && outcome == handoff.OutcomeMoved:
+		return nil
+	}
+	a.pursueLater(rec.Move) // whatever worked on it was ended
+	return err
+}
+
+func (a *Agent) resolveTarget(ctx context.Context, rec handoff.Record, take bool) error {
+	if _, err := a.apart(ctx, rec, take); err != nil {
+		return err
+	}
+	arr := a.arrivalOf(rec.Move)
+	if arr == nil {
+		return fmt.Errorf("move %s: the agent has no hand on it: restart the agent", rec.Move)
+	}
+	if err := arr.half.Resolve(ctx, take); err != nil {
+		return err
+	}
+	if take {
+		a.tellPeer(rec.Move)
+	}
+	return nil
+}
+
+// resolved says what became of a decision.
+func (a *Agent) resolved(m handoff.MoveID, plan api.ResolvePlan) api.ResolvePlan {
+	rec, err := a.journal.Get(m)
+	if err != nil {
+		return plan
+	}
+	plan.State, plan.Where, plan.Untold = string(rec.State), a.whereabouts(rec), rec.Untold
+	return plan
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+func newResolveCommand(s *shell) *cobra.Command {
+	var take, drop, yes bool
+	cmd := &cobra.Command{
+		Use:   "resolve [flags] MOVE",
+		Short: "Decide a move that nobody else can",
+		Long: `Decides a move that waits for a node that is gone for good, as root on the node that
+is left. --take makes the copy on this node the job, --drop gives it up. It is refused
+as long as the other node answers, because then the agents finish the move themselves.
+
+You answer for what no program can find out: that the other copy does not run. Make
+sure of that before you take one, by the power switch if need be. The other node is
+told when it comes back, even after days, and ends what it has of a job that was taken
+here.
+
+Without --yes it says what will happen and asks.`,
+		Example: `  migrate resolve m0123456789abcdef --take
+  migrate resolve m0123456789abcdef --drop --yes`,
+		Args: takes("MOVE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if take == drop {
+				return usage(cmd, errors.New("name one of --take and --drop"))
+			}
+			return interruptible(func(ctx context.Context, args []string) error { return s.resolve(ctx, args[0], take, yes) })(cmd, args)
+		},
+	}
+	cmd.Flags().BoolVar(&take, "take", false, "the copy on this node is the job")
+	cmd.Flags().BoolVar(&drop, "drop", false, "the copy on this node is not the job")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (s *shell) resolve(ctx context.Context, move string, take, yes bool) error {
+	c := s.client()
+	plan, err := c.PlanResolve(ctx, move, take)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.err, "Move %s of job %s is %s on %s.\nWhy it waits: %s.\n", plan.Move, plan.Job, plan.State, plan.Node, plan.Why)
+	fmt.Fprintf(s.err, "What will happen:\n  %s\n", strings.Join(plan.Does, "\n  "))
+	fmt.Fprintf(s.err, "What you answer for:\n  %s\n", strings.Join(plan.Vouch, "\n  "))
+	if !yes {
+		if err := s.confirm(); err != nil {
+			return err
+		}
+	}
+	done, err := c.Resolve(ctx, move, take)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "move %s is resolved: job %s is %s\n", done.Move, done.Job, done.Where)
+	if done.Untold {
+		fmt.Fprintf(s.err, "%s has not heard of it yet; `migrate moves` lists this until it has\n", done.Peer)
+	}
+	return nil
+}
+
+// confirm asks a person for the word.
+func (s *shell) confirm() error {
+	declined := &api.Error{Code: api.Cancelled, Message: "nothing was done"}
+	if !s.terminal {
+		declined.Hint = "there is no terminal to ask on: add --yes if all of this is so"
+		return declined
+	}
+	fmt.Fprint(s.err, "Type yes if all of this is so: ")
+	answer, err := bufio.NewReader(s.in).ReadString('\n')
+	if strings.TrimSpace(answer) == "yes" {
+		return nil
+	}
+	if err != nil {
+		fmt.Fprintln(s.err)
+	}
+	return declined
+}
