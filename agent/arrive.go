@@ -155,6 +155,9 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 	if err := l.open(); err != nil {
 		return nil, errors.Join(err, arr.half.Abort(ctx))
 	}
+	if _, err := l.makeRoom(ctx, o.Record); err != nil {
+		a.log.Info("room for a job is made later", "job", l.job, "move", o.Move, "err", err)
+	}
 	l.receive(ctx, s.Data())
 	a.mu.Lock()
 	a.arrivals[o.Move] = arr

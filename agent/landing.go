@@ -35,6 +35,7 @@ type landing struct {
 
 	pulls bool // memory that was not sent is pulled after the commit
 
+	room     *room // nil until it is made
 	in       *restore.Incoming
 	received chan error // one value: how receiving ended
 	stop     context.CancelFunc
@@ -115,6 +116,10 @@ func (l *landing) expect(rec job.Record) error {
 	}
 	if err := rec.Spec.Validate(); err != nil {
 		return err
+	}
+	rec.Cgroup = nil // the other node's
+	if l.room != nil {
+		rec.Cgroup = l.room.cgroup.Dirs
 	}
 	return l.save(rec)
 }
@@ -199,29 +204,13 @@ func (l *landing) settle(ctx context.Context, client *shim.Client, arrived <-cha
 // parkTime bounds a restore, from when all memory is here that it may have to wait for.
 const parkTime = 60 * time.Second
 
-// park starts a shim in a cgroup of the job's own and has it restore.
+// park has the job's shim restore it.
 func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struct{}) error {
-	if _, err := l.a.shimOf(l.job).Status(ctx); !errors.Is(err, shim.ErrGone) {
-		return fmt.Errorf("an earlier copy of job %s has not left this node yet", l.job)
-	}
-	roomy := rec
-	roomy.Spec.Limits.Pids = 0 // CRIU works inside and has tasks of its own
-	cg, err := l.a.makeCgroup(roomy, os.Getpid())
+	room, err := l.makeRoom(ctx, rec)
 	if err != nil {
 		return err
 	}
-	rec.Cgroup = cg.Dirs
-	if err := l.save(rec); err != nil {
-		return errors.Join(err, cg.Remove())
-	}
-	cfg := l.a.shimConfig(rec, 0)
-	cfg.Cgroup = *cg
-	at, mounts := l.in.Private()
-	client, err := shim.Start(cfg, l.dir(), mounts...)
-	err = errors.Join(err, l.in.ClosePrivate())
-	if err != nil {
-		return errors.Join(err, cg.Remove(), os.RemoveAll(cfg.RunDir))
-	}
+	defer l.in.ClosePrivate() // CRIU has them now, or nobody needs them
 	if rec.Spec.UserNS {
 		done, err := openFaultAccess()
 		if err != nil {
@@ -237,18 +226,18 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 	parking, late := context.WithCancelCause(ctx)
 	defer late(nil)
 	both.Go(func() error {
-		err := l.settle(ctx, client, arrived)
+		err := l.settle(ctx, room.client, arrived)
 		if err == nil {
 			time.AfterFunc(parkTime, func() { late(fmt.Errorf("CRIU did not finish the restore within %v", parkTime)) })
 		}
 		return err
 	})
 	both.Go(func() error {
-		return client.Park(parking, shim.ParkRequest{Plan: l.plan(rec, cg, cfg, at), Volatile: l.memory()})
+		return room.client.Park(parking, shim.ParkRequest{Plan: l.plan(rec, room.cfg), Volatile: l.memory()})
 	})
 	err = both.Wait()
 	if err == nil {
-		return cg.Limit(namespaces.Limits{Pids: rec.Spec.Limits.Pids})
+		return room.cgroup.Limit(namespaces.Limits{Pids: rec.Spec.Limits.Pids})
 	}
 	if kept := l.a.keepLog(filepath.Join(l.work(), "restore.log"), l.move+"-restore.log"); kept != "" {
 		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, l.a.cfg.Node)
@@ -256,19 +245,18 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 	return err
 }
 
-// plan says what is restored; private are the places of the file systems that the
-// shim was given.
-func (l *landing) plan(rec job.Record, cg *namespaces.Cgroup, cfg shim.Config, private []string) restore.Plan {
+// plan says what is restored.
+func (l *landing) plan(rec job.Record, cfg shim.Config) restore.Plan {
 	var mounts []restore.Mount
 	dirs := map[string]string{}
-	for i, at := range private {
-		mounts = append(mounts, cfg.Mount(i))
-		dirs[at] = cfg.Mount(i).Dir
+	at, private := l.in.Private()
+	for i, f := range private {
+		dirs[at[i]] = cfg.MountDir(i)
+		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: cfg.MountDir(i)})
 	}
 	return restore.Plan{
-		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true,
-		Chamber: namespaces.Chamber{Cgroup: cg, Root: rec.Spec.Root, RootDir: cfg.RootDir()},
-		Mounts:  externalMounts(rec, l.ioDir(), cfg.QueueDir(), dirs), QueueDir: cfg.QueueDir(), Private: mounts,
+		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true, Chamber: *cfg.Chamber,
+		Mounts: externalMounts(rec, l.ioDir(), cfg.QueueDir(), dirs), QueueDir: cfg.QueueDir(), Private: mounts,
 		Interface: jobInterface(rec),
 	}
 }

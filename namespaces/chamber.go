@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 const chamberName = "migrate:chamber"
@@ -22,21 +24,55 @@ type Chamber struct {
 	Root    string  `json:"root"`
 	RootDir string  `json:"root_dir"`
 	Network bool    `json:"network,omitempty"`
-	// Attach are mounts that nobody but CRIU shall see.
-	Attach []Attach `json:"attach,omitempty"`
+	// Entered is a descriptor of the chamber's process that is closed when the chamber
+	// is entered, 0 for none.
+	Entered int `json:"entered,omitempty"`
 }
 
-// Attach is a mount that is attached nowhere yet.
-type Attach struct {
-	FD  int    `json:"fd"` // of the chamber's process, which closes it
-	Dir string `json:"dir"`
+// Attach attaches mounts that are attached nowhere yet, named by the paths of
+// descriptors, /proc/PID/fd/N, at directories as the process pid has them in its mount
+// namespace. The directories are made if they are missing.
+func Attach(pid int, mounts map[string]string) error {
+	return thread.Throwaway(func() error {
+		fds := map[string]int{}
+		for path, dir := range mounts {
+			fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return &os.PathError{Op: "open", Path: path, Err: err}
+			}
+			defer unix.Close(fd)
+			fds[dir] = fd
+		}
+		if err := enterMounts(pid); err != nil {
+			return err
+		}
+		for dir, fd := range fds {
+			if err := os.MkdirAll(dir, 0o711); err != nil {
+				return err
+			}
+			if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+				return fmt.Errorf("attach a mount at %s: %w", dir, err)
+			}
+		}
+		return nil
+	})
 }
 
-func (a Attach) attach() error {
-	if err := unix.MoveMount(a.FD, "", unix.AT_FDCWD, a.Dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("attach a mount at %s: %w", a.Dir, err)
+// enterMounts takes the calling thread into the mount namespace of pid for good.
+func enterMounts(pid int) error {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	if err != nil {
+		return err
 	}
-	return unix.Close(a.FD)
+	defer ns.Close()
+	err = unix.Unshare(unix.CLONE_FS)
+	if err == nil {
+		err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)
+	}
+	if err != nil {
+		return fmt.Errorf("enter the mount namespace of process %d: %w", pid, err)
+	}
+	return nil
 }
 
 // Wrap is the beginning of a command line that enters the chamber and then
@@ -78,10 +114,8 @@ func chamber() error {
 	if err := BindRoot(c.Root, c.RootDir); err != nil {
 		return err
 	}
-	for _, a := range c.Attach {
-		if err := a.attach(); err != nil {
-			return err
-		}
+	if c.Entered != 0 {
+		unix.CloseOnExec(c.Entered)
 	}
 	return syscall.Exec(os.Args[3], os.Args[3:], os.Environ())
 }

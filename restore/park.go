@@ -38,12 +38,14 @@ type Plan struct {
 	// Interface is the job's network interface, nil for none.
 	Interface *namespaces.Interface `json:"interface,omitempty"`
 	TCP       bool                  `json:"tcp,omitempty"`
+	// Standby is a CRIU that waits in Chamber, nil if there is none. Park uses it up.
+	Standby *Standby `json:"-"`
 }
 
 // Mount is a mount that is attached nowhere, and where it is wanted while CRIU works.
 type Mount struct {
-	FD  int    `json:"fd"` // of the process that calls Park, which closes it
-	Dir string `json:"dir"`
+	Path string `json:"path"` // of a descriptor of it, /proc/PID/fd/N, that stays open until Park returns
+	Dir  string `json:"dir"`
 }
 
 // fillers is how many workers copy memory in the background.
@@ -144,6 +146,7 @@ func (p *Parked) Discard() error {
 
 // restore runs CRIU to its end, which is after the verdict.
 func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- int) error {
+	defer plan.Standby.Close() // if it was of no use
 	network, err := image.NetworkOf(plan.Images)
 	if err != nil {
 		return err
@@ -183,7 +186,12 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 		}
 		return nil
 	}
-	_, err = client.Do(ctx, req, run.Run)
+	ready, err := plan.ready(ctx, client, network)
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	_, err = ready.criu.Do(ctx, req, run.Run)
 	return err
 }
 
@@ -253,16 +261,6 @@ type parkRun struct {
 }
 
 func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
-	plan.Chamber.Network = network == image.NetworkInherited
-	var private []*os.File
-	for i, m := range plan.Private {
-		private = append(private, os.NewFile(uintptr(m.FD), m.Dir))
-		plan.Chamber.Attach = append(plan.Chamber.Attach, namespaces.Attach{FD: int(criu.FD(i)), Dir: m.Dir})
-	}
-	wrap, err := plan.Chamber.Wrap()
-	if err != nil {
-		return nil, parkRun{}, err
-	}
 	images, err := os.Open(plan.Images)
 	if err != nil {
 		return nil, parkRun{}, err
@@ -271,7 +269,7 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 	if err != nil {
 		return nil, parkRun{}, errors.Join(err, images.Close())
 	}
-	run := parkRun{criu.Run{LogFile: filepath.Join(plan.Work, "restore.log"), Wrap: wrap, Files: private}, append(private, images, work)}
+	run := parkRun{criu.Run{LogFile: filepath.Join(plan.Work, "restore.log")}, []*os.File{images, work}}
 	opts := &rpc.CriuOpts{
 		ImagesDirFd:       proto.Int32(int32(images.Fd())),
 		WorkDirFd:         proto.Int32(int32(work.Fd())),

@@ -26,10 +26,8 @@ var ErrGone = errors.New("no shim answers for the job")
 
 // Start starts a shim, and with it the job if cfg.Launch is set. It returns when
 // the job's command runs, or when the shim waits to restore. A job that could
-// not be started has left nothing behind but cfg.RunDir's log. mounts, attached
-// nowhere, are for a job that is restored.
-func Start(cfg Config, logDir string, mounts ...*os.File) (*Client, error) {
-	cfg.Mounts = len(mounts)
+// not be started has left nothing behind but cfg.RunDir's log.
+func Start(cfg Config, logDir string) (*Client, error) {
 	if err := cfg.write(); err != nil {
 		return nil, fmt.Errorf("prepare the shim: %w", err)
 	}
@@ -47,7 +45,7 @@ func Start(cfg Config, logDir string, mounts ...*os.File) (*Client, error) {
 	cmd.Args = []string{processName, cfg.RunDir}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = append([]*os.File{w}, mounts...)
+	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
 	_ = w.Close()

@@ -9,7 +9,6 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/job/durable"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/restore"
 )
 
 // Config tells a shim what it is for. It lies in the shim's run directory, so
@@ -24,7 +23,8 @@ type Config struct {
 	JoinPid  int               `json:"join_pid,omitempty"` // whose cgroups the shim enters; 0 = stays in the agent's
 	Launch   *Launch           `json:"launch,omitempty"`   // nil: wait to be told to restore
 	LinkName string            `json:"link_name,omitempty"`
-	Mounts   int               `json:"mounts,omitempty"` // how many Start was given
+	// Chamber is where CRIU is to work if the job is to be restored.
+	Chamber *namespaces.Chamber `json:"chamber,omitempty"`
 }
 
 // Launch is a job that is started anew.
@@ -49,18 +49,12 @@ func (c Config) RootDir() string { return filepath.Join(c.RunDir, "root") }
 // CRIU, in a mount namespace that nobody else sees.
 func (c Config) QueueDir() string { return filepath.Join(c.RunDir, "mqueue") }
 
-// Mount is the i-th of the mounts that the shim was given at its start, and where
-// CRIU finds it.
-func (c Config) Mount(i int) restore.Mount {
-	return restore.Mount{FD: firstMountFD + i, Dir: filepath.Join(c.RunDir, fmt.Sprintf("mount-%d", i))}
-}
+// MountDir is where CRIU finds the i-th of the private file systems of a job that is
+// restored.
+func (c Config) MountDir(i int) string { return filepath.Join(c.RunDir, fmt.Sprintf("mount-%d", i)) }
 
 func (c Config) write() error {
-	dirs := []string{c.RunDir, c.RootDir(), c.QueueDir()}
-	for i := range c.Mounts {
-		dirs = append(dirs, c.Mount(i).Dir)
-	}
-	for _, dir := range dirs {
+	for _, dir := range []string{c.RunDir, c.RootDir(), c.QueueDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return err
 		}

@@ -28,9 +28,6 @@ const processName = "migrate:shim"
 // reportFD is a pipe on which the shim says "ok" or why it could not start.
 const reportFD = 3
 
-// firstMountFD is the first of the mounts that the shim was given.
-const firstMountFD = 4
-
 // Main runs a shim if the process was started as one, and does not return then.
 func Main() {
 	guardMain()
@@ -75,15 +72,14 @@ type shim struct {
 	parked   *restore.Parked
 	guard    *guard
 	volatile string
+
+	spare spare // of turn
 }
 
 func prepare(runDir string) (*shim, error) {
 	cfg, err := readConfig(runDir)
 	if err != nil {
 		return nil, err
-	}
-	for i := range cfg.Mounts {
-		unix.CloseOnExec(cfg.Mount(i).FD)
 	}
 	// The terminal or session of whoever started the agent is not ours to die with.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
@@ -119,6 +115,7 @@ func listenSocket(path string) (net.Listener, error) {
 func (s *shim) begin() error {
 	s.server = &http.Server{Handler: s.routes()}
 	if s.cfg.Launch == nil {
+		s.standBy()
 		s.set(Waiting)
 		return nil
 	}
@@ -235,6 +232,7 @@ func (s *shim) reap(pid int) {
 func (s *shim) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
 	defer cancel()
+	s.spare.end()
 	err := s.cfg.Cgroup.Kill(ctx) // tasks that CRIU left behind, if any
 	err = errors.Join(err, s.cfg.Cgroup.Remove())
 	if s.cfg.LinkName != "" {

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/fault"
 	"github.com/migrate-hpc/migrate/restore"
 )
@@ -73,13 +72,15 @@ func (s *shim) park(r *http.Request) error {
 	if now := s.is(); now != Waiting {
 		return fmt.Errorf("cannot park: the shim is %s", now)
 	}
-	g, err := startGuard(s.cfg.RunDir)
+	g, standby, err := s.spare.take(s.cfg.RunDir)
 	if err != nil {
 		return err
 	}
-	client := criu.New(s.cfg.CRIU, s.cfg.KdatDir, s.log)
+	req.Plan.Standby = standby
+	client := s.criuClient()
 	p, err := restore.Open(r.Context(), req.Plan, g)
 	if err != nil {
+		standby.Close()
 		return errors.Join(err, g.dismiss())
 	}
 	s.open(p)

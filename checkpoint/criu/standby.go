@@ -25,6 +25,9 @@ func (c *Client) Start(ctx context.Context, run Run) (*Standby, error) {
 	return &Standby{w}, nil
 }
 
+// Pid is the process.
+func (s *Standby) Pid() int { return s.w.pid }
+
 // Do has it serve the request as Client.Do does. Of run, what is about the request
 // counts: Notify, LogFile, Started and Grace.
 func (s *Standby) Do(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.CriuResp, error) {

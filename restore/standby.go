@@ -1,0 +1,81 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// Standby is a CRIU in the chamber of a job that is still to come: the job need not
+// stand still for its start.
+type Standby struct {
+	criu    *criu.Standby
+	network bool     // the chamber has a network namespace of its own
+	entered *os.File // ends when CRIU is in its chamber, or gone
+}
+
+// StandBy starts a CRIU in a chamber. What is wrong with the chamber is told by the
+// restore.
+func StandBy(ctx context.Context, client *criu.Client, chamber namespaces.Chamber) (*Standby, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	chamber.Entered = int(criu.FD(0))
+	wrap, err := chamber.Wrap()
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	s, err := client.Start(ctx, criu.Run{Wrap: wrap, Files: []*os.File{w}})
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return &Standby{criu: s, network: chamber.Network, entered: r}, nil
+}
+
+// Close ends a CRIU that is not needed. It may be nil.
+func (s *Standby) Close() {
+	if s == nil {
+		return
+	}
+	s.criu.Close()
+	_ = s.entered.Close() // only read
+}
+
+// attach shows CRIU the job's private file systems.
+func (s *Standby) attach(mounts []Mount) error {
+	if _, err := io.Copy(io.Discard, s.entered); err != nil {
+		return fmt.Errorf("wait for CRIU in its chamber: %w", err)
+	}
+	where := map[string]string{}
+	for _, m := range mounts {
+		where[m.Path] = m.Dir
+	}
+	return namespaces.Attach(s.criu.Pid(), where)
+}
+
+// ready returns a CRIU in a chamber that suits the network: the one that stands by, if
+// the job's network is carried as was expected, or else another.
+func (plan Plan) ready(ctx context.Context, client *criu.Client, network image.Network) (*Standby, error) {
+	chamber, s := plan.Chamber, plan.Standby
+	chamber.Network = network == image.NetworkInherited
+	if s == nil || s.network != chamber.Network {
+		s.Close()
+		var err error
+		if s, err = StandBy(ctx, client, chamber); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.attach(plan.Private); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
