@@ -22,7 +22,8 @@ type account struct {
 	phases map[api.Phase]time.Duration
 	spans  []api.Span
 	rounds []api.Round
-	keep   *keeper // of a move; nil for others
+	sent   map[api.Phase]int64 // on the wire when the phase began
+	keep   *keeper             // of a move; nil for others
 	sizes  func(*api.Event)
 	stop   chan struct{}
 	done   sync.WaitGroup
@@ -33,7 +34,7 @@ const tellEvery = 100 * time.Millisecond
 
 // newAccount begins an account; sizes, which may be nil, fills in the counters.
 func newAccount(out io.Writer, id job.ID, move string, sizes func(*api.Event)) *account {
-	t := &account{out: out, began: time.Now(), phases: map[api.Phase]time.Duration{}, sizes: sizes, stop: make(chan struct{})}
+	t := &account{out: out, began: time.Now(), phases: map[api.Phase]time.Duration{}, sent: map[api.Phase]int64{}, sizes: sizes, stop: make(chan struct{})}
 	t.now = api.Event{Job: id, Move: move}
 	t.done.Go(t.beat)
 	return t
@@ -66,7 +67,7 @@ func (t *account) enter(p api.Phase, note string) {
 	t.close()
 	t.now.Phase, t.since = p, time.Now()
 	t.spans = append(t.spans, api.Span{Phase: p, Began: t.since})
-	t.write(note)
+	t.sent[p] = t.write(note).Sent
 	if t.keep != nil && t.keep.due(p) {
 		t.keep.beside(t.record())
 	}
@@ -90,13 +91,14 @@ func (t *account) close() {
 	}
 }
 
-func (t *account) write(note string) {
+func (t *account) write(note string) api.Event {
 	e := t.now
 	e.At, e.Note = time.Now(), note
 	if t.sizes != nil {
 		t.sizes(&e)
 	}
 	t.put(e)
+	return e
 }
 
 func (t *account) put(e api.Event) {

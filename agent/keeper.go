@@ -84,6 +84,9 @@ func (t *account) record() api.MoveRecord {
 		t.sizes(&e)
 	}
 	r.Read, r.Sent = e.Read, e.Sent
+	if end, ok := t.sent[api.Commit]; ok {
+		r.Residue = end - t.sent[api.Freeze]
+	}
 	if t.keep.describe != nil {
 		t.keep.describe(&r)
 	}

@@ -94,7 +94,7 @@ func (m *movement) keeper() *keeper {
 
 // describe adds to the move's record what the account does not see.
 func (m *movement) describe(r *api.MoveRecord) {
-	r.Epoch = m.rec.Epoch
+	r.Epoch, r.Mode = m.rec.Epoch, m.mode
 	if m.dep == nil {
 		return
 	}

@@ -27,12 +27,13 @@ type bars []bar
 const (
 	thick  = 0.36 // half of a bar, in rows
 	narrow = vg.Length(1.5)
+	seam   = vg.Length(1) // between two bars
 )
 
 func (b bars) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
 	for _, each := range b {
-		left, right := x(each.from), max(x(each.to), x(each.from)+narrow)
+		left, right := x(each.from), max(x(each.to)-seam, x(each.from)+narrow)
 		low, high := y(each.row-thick), y(each.row+thick)
 		c.FillPolygon(each.fill, rectangle(left, low, right, high))
 		in := label(10, onColour, draw.XCenter, draw.YCenter)

@@ -104,7 +104,7 @@ type MoveRecord struct {
 	Rounds     []Round       `json:"rounds,omitempty"`
 	Memory     int64         `json:"memory"`  // resident, at the start
 	Read       int64         `json:"read"`    // of memory
-	Residue    int64         `json:"residue"` // sent while the job stood still
+	Residue    int64         `json:"residue"` // of that on the wire, sent while the job stood still
 	Pulled     int64         `json:"pulled"`  // sent after the commit
 	Sent       int64         `json:"sent"`    // on the wire
 	Lanes      int           `json:"lanes"`   // connections for data

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 )
@@ -16,6 +17,8 @@ type moveRecord struct {
 	StoodStill time.Duration `json:"stood_still"`
 	Took       time.Duration `json:"took"`
 	Sent       int64         `json:"sent"`
+	Residue    int64         `json:"residue"`
+	Mode       string        `json:"mode"`
 	Phases     []struct {
 		Phase string        `json:"phase"`
 		Took  time.Duration `json:"took"`
@@ -74,7 +77,7 @@ func TestAMoveIsOnRecordOnBothNodes(t *testing.T) {
 	}
 	for _, n := range c.nodes {
 		r := n.moveRecord(all[0].Move)
-		if r.State != "moved" || r.Job != j.id || r.From != a.name || r.To != b.name || r.StoodStill != done.Done.StoodStill || r.Sent != done.Done.Sent {
+		if r.State != "moved" || r.Job != j.id || r.From != a.name || r.To != b.name || r.StoodStill != done.Done.StoodStill || r.Sent != done.Done.Sent || r.Residue <= 0 || r.Residue >= r.Sent || r.Mode != "pre-copy" {
 			t.Errorf("%s tells %+v of %+v", n.name, r, done.Done)
 		}
 		seen := map[string]bool{}
@@ -88,6 +91,9 @@ func TestAMoveIsOnRecordOnBothNodes(t *testing.T) {
 		}
 		if len(r.Steps) < 3 {
 			t.Errorf("%s tells of the steps %+v", n.name, r.Steps)
+		}
+		if page := n.migrate("report", "-o", "-", r.Move).want(t, 0).out; strings.Count(page, "<svg") < 2 || !strings.Contains(page, j.id) {
+			t.Errorf("the report on %s: %s", n.name, clip(page))
 		}
 	}
 	// What was refused is on record, too.
