@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -125,6 +124,7 @@ const unseen = -1
 func (j *job) moveWithFault(from, to *Node, phase, fault string) int {
 	j.c.t.Helper()
 	var once sync.Once
+	var said strings.Builder
 	repaired := make(chan error, 1)
 	lines := &lineWriter{each: func(line string) {
 		var e struct {
@@ -141,8 +141,10 @@ func (j *job) moveWithFault(from, to *Node, phase, fault string) int {
 	}}
 	ctx, cancel := context.WithTimeout(j.c.t.Context(), limit)
 	defer cancel()
-	code, err := from.Stream(ctx, api.Command{Args: append([]string{Migrate}, j.moving(to, "--json")...)}, lines, io.Discard)
-	once.Do(func() { repaired <- fmt.Errorf("the move ended with %d, %w before the phase %s", code, err, phase) })
+	code, err := from.Stream(ctx, api.Command{Args: append([]string{Migrate}, j.moving(to, "--json")...)}, lines, &said)
+	once.Do(func() {
+		repaired <- errors.Join(fmt.Errorf("the move ended with %d before the phase %s: %s", code, phase, said.String()), err)
+	})
 	if err := <-repaired; err != nil {
 		j.c.t.Fatal(err)
 	}
