@@ -31,9 +31,10 @@ type lane struct {
 	count func(int64)
 	round Round
 
-	pid     int      // of the pages that are to be read
-	extents []extent // they are
-	pages   []slot   // each of them
+	pid     int         // of the pages that are to be read
+	stays   func() bool // of their tables, if that matters
+	extents []extent    // they are
+	pages   []slot      // each of them
 	data    []byte
 	lost    []bool
 }
@@ -103,11 +104,11 @@ func (l *lane) workOff(ctx context.Context, work <-chan []stretch) error {
 
 // look picks the pages of a stretch that have to be read.
 func (l *lane) look(s stretch) error {
-	if s.task.PID != l.pid {
+	if s.task.PID != l.pid || s.stays != nil || l.stays != nil {
 		if err := l.read(); err != nil {
 			return err
 		}
-		l.pid = s.task.PID
+		l.pid, l.stays = s.task.PID, s.stays
 	}
 	base := s.addr &^ (chunkSize - 1)
 	slab, number, err := l.ledger.at(s.task.VPID, base)
@@ -171,14 +172,19 @@ func (l *lane) read() error {
 	}
 	start, writing := time.Now(), l.round.Writing
 	lost := l.lost[:len(l.pages)]
+	stayed := l.stays == nil || l.stays()
 	if err := l.reader.read(l.pid, l.extents, l.data, lost); err != nil && l.mode.strict() {
 		at := l.pages[slices.Index(lost, true)]
 		return &ReadError{VPID: at.slab.vpid, PID: l.pid, Addr: at.slab.place(at.page).Addr, Err: err}
 	}
+	stayed = stayed && (l.stays == nil || l.stays())
 	for i, at := range l.pages {
+		at.slab.read.drop(at.page)
 		if lost[i] {
-			at.slab.read.drop(at.page)
 			continue
+		}
+		if stayed {
+			at.slab.read.add(at.page)
 		}
 		if err := l.enter(at, l.data[i*image.PageSize:][:image.PageSize]); err != nil {
 			return err
@@ -203,7 +209,6 @@ func (l *lane) enter(at slot, data []byte) error {
 	if !isZero(data) {
 		s = l.ledger.sum(data)
 	}
-	at.slab.read.add(at.page)
 	if at.slab.sums[at.page] != s {
 		l.round.Dirty += image.PageSize
 		if l.mode == modeHold {

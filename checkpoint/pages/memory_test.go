@@ -142,7 +142,7 @@ func lazyRegions(t testing.TB, tasks []Task) map[image.VPID][]image.Region {
 		}
 		defer table.close()
 		for _, m := range maps {
-			if err := table.each(m, 0, func(r addrRange) error {
+			if err := table.each(m, func(r addrRange) error {
 				regions[task.VPID] = append(regions[task.VPID],
 					image.Region{Addr: r.start, Pages: int64((r.end - r.start) / image.PageSize), Lazy: true})
 				return nil
@@ -173,7 +173,7 @@ func trackers(t *testing.T) map[string]func() tracker {
 // Each role changes its memory in its own way while rounds go on.
 func TestAfterTheFreezeTheStoreHoldsWhatTheJobHolds(t *testing.T) {
 	for name, track := range trackers(t) {
-		for _, role := range []string{"plain", "writers", "huge pages", "threads", "hidden", "remap", "discard", "forks"} {
+		for _, role := range []string{"plain", "writers", "huge pages", "threads", "hidden", "remap", "swap", "discard", "forks"} {
 			t.Run(name+"/"+role, func(t *testing.T) {
 				p, s := launch(t, role), trackedScene(t, 3, track())
 				for range 4 {

@@ -21,6 +21,7 @@ type stretch struct {
 	addr  uint64
 	pages int
 	clean bool // unchanged since an earlier pass looked at them
+	stays func() bool
 }
 
 // planner finds the pages that a pass is to look at and hands them to their lanes.
@@ -68,12 +69,12 @@ func (p *planner) process(t Task) error {
 	for _, m := range maps {
 		var failed error
 		changed, known := p.tracker.changed(t, m)
-		err := table.each(m, 0, func(found addrRange) error {
+		err := table.each(m, func(found addrRange) error {
 			p.present += int64(found.end - found.start)
 			if known {
-				changed, failed = p.split(t, found, changed)
+				changed, failed = p.split(t, m, found, changed)
 			} else {
-				failed = p.add(t, found, false)
+				failed = p.add(t, found, false, nil)
 			}
 			return failed
 		})
@@ -90,7 +91,8 @@ func (p *planner) process(t Task) error {
 
 // split adds the parts of r that lie in changed and those that do not. It returns what
 // of changed lies behind r.
-func (p *planner) split(t Task, r addrRange, changed []addrRange) ([]addrRange, error) {
+func (p *planner) split(t Task, m, r addrRange, changed []addrRange) ([]addrRange, error) {
+	stays := func(addr uint64) func() bool { return p.tracker.stays(t, m, addr) }
 	for r.start < r.end {
 		for len(changed) > 0 && changed[0].end <= r.start {
 			changed = changed[1:]
@@ -103,7 +105,7 @@ func (p *planner) split(t Task, r addrRange, changed []addrRange) ([]addrRange, 
 				part.end = min(r.end, c.start)
 			}
 		}
-		if err := p.add(t, part, clean); err != nil {
+		if err := p.add(t, part, clean, stays); err != nil {
 			return nil, err
 		}
 		r.start = part.end
@@ -130,7 +132,7 @@ func (p *planner) regions(tasks []Task, regions map[image.VPID][]image.Region) e
 				return fmt.Errorf("process %d: region of %d pages at %#x", vpid, r.Pages, r.Addr)
 			}
 			p.present += r.Pages * image.PageSize
-			if err := p.add(t, addrRange{r.Addr, r.End()}, false); err != nil {
+			if err := p.add(t, addrRange{r.Addr, r.End()}, false, nil); err != nil {
 				return err
 			}
 		}
@@ -139,12 +141,16 @@ func (p *planner) regions(tasks []Task, regions map[image.VPID][]image.Region) e
 }
 
 // add gives the range to the lanes that its chunks are bound to.
-func (p *planner) add(t Task, r addrRange, clean bool) error {
+func (p *planner) add(t Task, r addrRange, clean bool, stays func(addr uint64) func() bool) error {
 	for r.start < r.end {
 		end := min(r.end, r.start&^(chunkSize-1)+chunkSize)
 		lane := laneOf(r.start, len(p.work))
 		pages := int((end - r.start) / image.PageSize)
-		p.waiting[lane] = append(p.waiting[lane], stretch{t, r.start, pages, clean})
+		s := stretch{t, r.start, pages, clean, nil}
+		if stays != nil {
+			s.stays = stays(r.start)
+		}
+		p.waiting[lane] = append(p.waiting[lane], s)
 		p.pages[lane] += pages
 		if p.pages[lane] >= workPages || len(p.waiting[lane]) >= workStretches {
 			if err := p.hand(lane); err != nil {

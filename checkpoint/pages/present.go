@@ -17,18 +17,19 @@ import (
 const (
 	pagemapScan = 0xc0606610
 
-	pageIsFile      = 1 << 2
-	pageIsPresent   = 1 << 3
-	pageIsSwapped   = 1 << 4
-	pageIsPFNZero   = 1 << 5
-	pageIsSoftDirty = 1 << 7
+	pageIsFile    = 1 << 2
+	pageIsPresent = 1 << 3
+	pageIsSwapped = 1 << 4
+	pageIsPFNZero = 1 << 5
 )
 
 // Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 const (
 	entryPresent   = 1 << 63
 	entrySwapped   = 1 << 62
+	entryExclusive = 1 << 56 // mapped here only
 	entrySoftDirty = 1 << 55
+	entryFrame     = 1<<55 - 1
 )
 
 // scanArgs is struct pm_scan_arg.
@@ -46,7 +47,7 @@ type pagemap struct {
 	file    *os.File
 	old     bool // no PAGEMAP_SCAN
 	regions []scanRegion
-	entries []byte
+	entries []uint64
 }
 
 func openPagemap(pid int) (*pagemap, error) {
@@ -59,25 +60,20 @@ func openPagemap(pid int) (*pagemap, error) {
 
 func (p *pagemap) close() { _ = p.file.Close() } // opened for reading only
 
-// each calls fn for the pages in r that exist, in order. They also are what must says:
-// pageIsSoftDirty or nothing.
-func (p *pagemap) each(r addrRange, must uint64, fn func(found addrRange) error) error {
+// each calls fn for the pages in r that exist, in order.
+func (p *pagemap) each(r addrRange, fn func(found addrRange) error) error {
 	if !p.old {
-		err := p.scan(r, must, fn)
+		err := p.scan(r, fn)
 		if !errors.Is(err, unix.ENOTTY) {
 			return err
 		}
 		p.old = true
 	}
-	entry := uint64(0)
-	if must&pageIsSoftDirty != 0 {
-		entry = entrySoftDirty
-	}
-	return p.readEntries(r, entry, fn)
+	return p.readEach(r, fn)
 }
 
 // scan asks for what CRIU asks for (pmc_fill in its pagemap-cache.c).
-func (p *pagemap) scan(r addrRange, must uint64, fn func(addrRange) error) error {
+func (p *pagemap) scan(r addrRange, fn func(addrRange) error) error {
 	if p.regions == nil {
 		p.regions = make([]scanRegion, 1024)
 	}
@@ -85,7 +81,7 @@ func (p *pagemap) scan(r addrRange, must uint64, fn func(addrRange) error) error
 		args := scanArgs{
 			size: uint64(unsafe.Sizeof(scanArgs{})), start: r.start, end: r.end,
 			vec: uint64(uintptr(unsafe.Pointer(&p.regions[0]))), vecLen: uint64(len(p.regions)),
-			inverted: pageIsPFNZero | pageIsFile, mask: pageIsPFNZero | pageIsFile | must,
+			inverted: pageIsPFNZero | pageIsFile, mask: pageIsPFNZero | pageIsFile,
 			anyOf: pageIsPresent | pageIsSwapped,
 		}
 		n, _, errno := unix.Syscall(unix.SYS_IOCTL, p.file.Fd(), pagemapScan, uintptr(unsafe.Pointer(&args)))
@@ -108,50 +104,58 @@ func (p *pagemap) scan(r addrRange, must uint64, fn func(addrRange) error) error
 	return nil
 }
 
-// readEntries is scan for kernels without it. It also finds pages that are nothing but
-// the kernel's page of zeros.
-func (p *pagemap) readEntries(r addrRange, must uint64, fn func(addrRange) error) error {
-	const entry = 8
-	if p.entries == nil {
-		p.entries = make([]byte, 64<<10)
-	}
+// readEach is scan for kernels without it. It also finds pages that are nothing but the
+// kernel's page of zeros.
+func (p *pagemap) readEach(r addrRange, fn func(addrRange) error) error {
+	run := addrRange{r.start, r.start}
 	for r.start < r.end {
-		want := min(len(p.entries), int((r.end-r.start)/image.PageSize)*entry)
-		n, err := p.file.ReadAt(p.entries[:want], int64(r.start/image.PageSize)*entry)
-		if n -= n % entry; n == 0 {
-			if err == nil || err == io.EOF { // the process has no memory any more
-				err = unix.ESRCH
-			}
+		entries, err := p.read(addrRange{r.start, min(r.end, r.start+entriesAtOnce*image.PageSize)})
+		if err != nil {
 			return err
 		}
-		if err := eachExisting(r.start, p.entries[:n], must, fn); err != nil {
-			return err
-		}
-		r.start += uint64(n/entry) * image.PageSize
-	}
-	return nil
-}
-
-// eachExisting joins neighbours among the entries of pages from addr on.
-func eachExisting(addr uint64, entries []byte, must uint64, fn func(addrRange) error) error {
-	run := addrRange{addr, addr}
-	for ; len(entries) > 0; entries, addr = entries[8:], addr+image.PageSize {
-		e := binary.LittleEndian.Uint64(entries)
-		if e&(entryPresent|entrySwapped) == 0 || e&must != must {
-			continue
-		}
-		if run.end != addr {
-			if run.end > run.start {
-				if err := fn(run); err != nil {
-					return err
+		for _, e := range entries {
+			if e&(entryPresent|entrySwapped) == 0 {
+				if run.start < run.end {
+					if err := fn(run); err != nil {
+						return err
+					}
 				}
+				run.start = r.start + image.PageSize
 			}
-			run.start = addr
+			r.start += image.PageSize
+			run.end = r.start
 		}
-		run.end = addr + image.PageSize
 	}
-	if run.end == run.start {
+	if run.start == run.end {
 		return nil
 	}
 	return fn(run)
+}
+
+// entriesAtOnce bounds what read is asked for.
+const entriesAtOnce = 8192
+
+// entry returns that of one page. It may be called while others use the pagemap.
+func (p *pagemap) entry(addr uint64) (uint64, error) {
+	var buf [8]byte
+	if _, err := p.file.ReadAt(buf[:], int64(addr/image.PageSize)*8); err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint64(buf[:]), nil
+}
+
+// read returns the entries of the pages in r. They are valid until the next call.
+func (p *pagemap) read(r addrRange) ([]uint64, error) {
+	if p.entries == nil {
+		p.entries = make([]uint64, entriesAtOnce)
+	}
+	n := int((r.end - r.start) / image.PageSize)
+	buf := unsafe.Slice((*byte)(unsafe.Pointer(&p.entries[0])), n*8)
+	if _, err := p.file.ReadAt(buf, int64(r.start/image.PageSize)*8); err != nil {
+		if err == io.EOF { // the process has no memory any more
+			err = unix.ESRCH
+		}
+		return nil, err
+	}
+	return p.entries[:n], nil
 }

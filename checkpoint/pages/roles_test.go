@@ -117,6 +117,7 @@ var roles = map[string]func(*child){
 		c.must(unix.Close(fd))
 	},
 	"remap":   remap,
+	"swap":    swap,
 	"discard": discard,
 	"forks":   forks,
 	"brief": func(c *child) {
@@ -197,6 +198,31 @@ func remap(c *child) {
 		c.must(err)
 		c.remmap(area[from : from+unit])
 		fillPage(area[from:][:image.PageSize], i)
+	}
+}
+
+// swap lets two buffers change places over and over, without writing to them.
+func swap(c *child) {
+	const size = 16 * mib
+	area := c.mmap(3*size+2*mib, readWrite)
+	skip := -int(uintptr(unsafe.Pointer(&area[0]))) & (2*mib - 1)
+	area = area[skip:][:3*size]
+	c.must(unix.Madvise(area, unix.MADV_NOHUGEPAGE))
+	fill(area[:size], 1)
+	fill(area[size:2*size], 1<<20)
+	place := func(n int) unsafe.Pointer { return unsafe.Pointer(&area[n*size]) }
+	move := func(from, to int) {
+		_, err := unix.MremapPtr(place(from), size, place(to), size, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED)
+		c.must(err)
+	}
+	c.ready()
+	for {
+		move(0, 2)
+		move(1, 0)
+		move(2, 1)
+		for end := time.Now().Add(time.Duration(c.random.IntN(3000)) * time.Microsecond); time.Now().Before(end); {
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,30 +19,65 @@ import (
 // clearing them between looking at the bits and reading would lose what is written in
 // between. So the pages that have to be looked at only grow more, and what has really
 // changed among them is found by comparing.
+//
+// The bits are true of a page table, and mremap moves whole tables, with the bits as they
+// are, from 2 MiB to others (move_normal_pmd in mm/mremap.c). So they count only for a
+// table that is still the one that was there: one of a few pages that were sampled has
+// neither been written nor got another frame. Pages that are the table's alone are
+// sampled, because only those can be in no other. The same is asked right before and
+// after pages are read, so that what was read is what the table holds. Only a process
+// that moves a table away and back in the few microseconds in between would escape.
 type softDirty struct {
-	followed map[Task]string // identity when its bits were cleared
+	followed map[Task]*dirtyBits
 }
+
+// dirtyBits is what is known of the bits of a process.
+type dirtyBits struct {
+	id     string // of the process when they were cleared
+	table  *pagemap
+	tables map[uint64][]sample // by the first address of ours that the table covers
+}
+
+// sample is a page that was clean, and its frame.
+type sample struct {
+	addr  uint64
+	frame uint64
+}
+
+// holds says that the page is still clean and where it was.
+func (s sample) holds(entry uint64) bool {
+	return entry&entrySoftDirty == 0 && entry&entryPresent != 0 && entry&entryFrame == s.frame
+}
+
+// maxSamples is how many pages of a table are sampled.
+const maxSamples = 4
 
 func (s *softDirty) name() string { return "soft-dirty" }
 
 func (s *softDirty) begin(tasks []Task) (news []image.VPID) {
-	now := map[Task]string{}
+	now := map[Task]*dirtyBits{}
 	for _, t := range tasks {
 		id, err := identity(t.PID)
 		if err != nil {
 			continue
 		}
-		if was, ok := s.followed[t]; ok && was == id && !directIO(t.PID) {
-			now[t] = id
+		if b := s.followed[t]; b != nil && b.id == id && !directIO(t.PID) {
+			now[t] = b
+			delete(s.followed, t)
 		}
 	}
+	_ = s.close() // of those that are gone
 	s.followed = now
 	for _, t := range tasks {
 		if _, ok := now[t]; ok {
 			continue
 		}
 		if id, ok := s.follow(t); ok {
-			now[t] = id
+			table, err := openPagemap(t.PID)
+			if err != nil {
+				continue
+			}
+			now[t] = &dirtyBits{id, table, map[uint64][]sample{}}
 			news = append(news, t.VPID)
 		}
 	}
@@ -79,31 +115,95 @@ func shareMemory(a, b int) (bool, error) {
 	return order == 0, nil
 }
 
-func (s *softDirty) changed(t Task, m addrRange) ([]addrRange, bool) {
-	if _, ok := s.followed[t]; !ok {
+func (s *softDirty) changed(t Task, m addrRange) (where []addrRange, known bool) {
+	b := s.followed[t]
+	if b == nil {
 		return nil, false
 	}
-	table, err := openPagemap(t.PID)
-	if err != nil {
-		return nil, false
-	}
-	defer table.close()
-	var where []addrRange
-	err = table.each(m, pageIsSoftDirty, func(r addrRange) error {
-		where = append(where, r)
+	next := m.start
+	err := b.table.each(m, func(found addrRange) error {
+		for next = max(next, found.start&^(chunkSize-1), m.start); next < found.end; {
+			part := addrRange{next, min(next&^(chunkSize-1)+chunkSize, m.end)}
+			next = part.end
+			entries, err := b.table.read(part)
+			if err != nil {
+				return err
+			}
+			where = append(where, b.written(part, entries)...)
+		}
 		return nil
 	})
 	return where, err == nil
 }
 
-func (s *softDirty) missed(t Task) { delete(s.followed, t) }
-func (s *softDirty) close() error  { return nil }
+// written lists the pages that may have been written, of a range that one table covers.
+func (b *dirtyBits) written(r addrRange, entries []uint64) []addrRange {
+	stayed := slices.ContainsFunc(b.tables[r.start], func(s sample) bool {
+		i := (s.addr - r.start) / image.PageSize
+		return i < uint64(len(entries)) && s.holds(entries[i])
+	})
+	var samples []sample
+	var where []addrRange
+	for i, e := range entries {
+		addr := r.start + uint64(i)*image.PageSize
+		switch {
+		case e&(entryPresent|entrySwapped) == 0:
+		case e&entrySoftDirty != 0:
+			where = appendRange(where, addrRange{addr, addr + image.PageSize})
+		case e&entryExclusive != 0 && e&entryPresent != 0 && len(samples) < maxSamples:
+			samples = append(samples, sample{addr, e & entryFrame})
+		}
+	}
+	b.tables[r.start] = samples
+	if !stayed {
+		return []addrRange{r}
+	}
+	return where
+}
+
+// stays returns what finds out whether the table at addr is still that of the last look.
+func (s *softDirty) stays(t Task, m addrRange, addr uint64) func() bool {
+	b := s.followed[t]
+	if b == nil {
+		return nil
+	}
+	samples := b.tables[max(addr&^(chunkSize-1), m.start)]
+	return func() bool {
+		return slices.ContainsFunc(samples, func(s sample) bool {
+			entry, err := b.table.entry(s.addr)
+			return err == nil && s.holds(entry)
+		})
+	}
+}
+
+// appendRange adds a range behind others.
+func appendRange(list []addrRange, r addrRange) []addrRange {
+	if n := len(list); n > 0 && list[n-1].end == r.start {
+		list[n-1].end = r.end
+		return list
+	}
+	return append(list, r)
+}
+
+func (s *softDirty) missed(t Task) {
+	if b := s.followed[t]; b != nil {
+		b.table.close()
+		delete(s.followed, t)
+	}
+}
+
+func (s *softDirty) close() error {
+	for t := range s.followed {
+		s.missed(t)
+	}
+	return nil
+}
 
 // settle lets go of processes that are not those which were followed.
 func (s *softDirty) settle([]Task) error {
-	for t, was := range s.followed {
-		if id, err := identity(t.PID); err != nil || id != was {
-			delete(s.followed, t)
+	for t, b := range s.followed {
+		if id, err := identity(t.PID); err != nil || id != b.id {
+			s.missed(t)
 		}
 	}
 	return nil
@@ -111,25 +211,18 @@ func (s *softDirty) settle([]Task) error {
 
 var errNoSoftDirty = errors.New("this kernel has no soft-dirty bits")
 
-// softDirtyWorks tries it on memory of our own: a write is found, what was not written
-// is not, and neither does a move hide a change. Kernels move whole page tables without
-// setting the bits of what is in them; there, soft-dirty bits cannot be relied on.
+// softDirtyWorks tries it on memory of our own: a write is found, and what was not
+// written is not.
 func softDirtyWorks() error {
 	if _, err := shareMemory(os.Getpid(), os.Getpid()); err != nil {
 		return fmt.Errorf("kcmp: %w", err)
 	}
-	const table = 2 << 20 // what one page table covers
-	area, err := mapMemory(4 * table)
+	mem, err := mapMemory(2 * image.PageSize)
 	if err != nil {
 		return err
 	}
-	defer unix.MunmapPtr(unsafe.Pointer(&area[0]), uintptr(len(area)))
-	if err := unix.Madvise(area, unix.MADV_NOHUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	skip := -int(uintptr(unsafe.Pointer(&area[0]))) & (table - 1)
-	from, to := area[skip:][:table], area[skip+table:][:table]
-	from[0], from[len(from)-1], to[0], to[len(to)-1] = 1, 1, 2, 2
+	defer unix.MunmapPtr(unsafe.Pointer(&mem[0]), uintptr(len(mem)))
+	mem[0], mem[image.PageSize] = 1, 1
 	clear, err := os.OpenFile("/proc/self/clear_refs", os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -138,33 +231,21 @@ func softDirtyWorks() error {
 	if _, err := clear.WriteString("4"); err != nil {
 		return fmt.Errorf("%w: %w", errNoSoftDirty, err)
 	}
-	if found, err := softDirtyPages(from); err != nil || found != 0 {
-		return fmt.Errorf("%w: %d pages are dirty after clearing: %v", errNoSoftDirty, found, err)
-	}
-	from[0] = 3
-	if found, err := softDirtyPages(from); err != nil || found != 1 {
-		return fmt.Errorf("%w: %d pages are dirty after one was written: %v", errNoSoftDirty, found, err)
-	}
-	if _, err := unix.MremapPtr(unsafe.Pointer(&from[0]), table, unsafe.Pointer(&to[0]), table, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED); err != nil {
-		return err
-	}
-	if found, err := softDirtyPages(to); err != nil || found != 2 {
-		return fmt.Errorf("%w that find what has moved: %d pages of 2, %v", errNoSoftDirty, found, err)
-	}
-	return nil
-}
-
-func softDirtyPages(mem []byte) (int, error) {
+	mem[image.PageSize] = 2
 	table, err := openPagemap(os.Getpid())
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer table.close()
 	start := uint64(uintptr(unsafe.Pointer(&mem[0])))
-	pages := 0
-	err = table.each(addrRange{start, start + uint64(len(mem))}, pageIsSoftDirty, func(r addrRange) error {
-		pages += int((r.end - r.start) / image.PageSize)
-		return nil
-	})
-	return pages, err
+	e, err := table.read(addrRange{start, start + uint64(len(mem))})
+	switch {
+	case err != nil:
+		return err
+	case e[0]&entrySoftDirty != 0 || e[1]&entrySoftDirty == 0:
+		return fmt.Errorf("%w: after a write they are %v and %v", errNoSoftDirty, e[0]&entrySoftDirty != 0, e[1]&entrySoftDirty != 0)
+	case e[0]&entryFrame == 0:
+		return errors.New("the kernel hides where pages are: CAP_SYS_ADMIN is missing")
+	}
+	return nil
 }

@@ -22,6 +22,10 @@ type tracker interface {
 	// changed lists, in order, where a mapping may have changed since the last call, or
 	// since begin. known is false if that could be anywhere.
 	changed(t Task, m addrRange) (where []addrRange, known bool)
+	// stays returns a check, to be made before and after pages of the chunk at addr, in
+	// mapping m, are read: if it fails, what was read is not what changed is about. It
+	// may be nil, and is called by other goroutines until the pass ends.
+	stays(t Task, m addrRange, addr uint64) func() bool
 	// missed says that a pass could not look at the process, whatever changed has said.
 	missed(t Task)
 	// settle is called when the processes stand still, and before anybody else works on
@@ -45,6 +49,7 @@ type hashing struct{}
 func (hashing) name() string                                { return "hash" }
 func (hashing) begin([]Task) []image.VPID                   { return nil }
 func (hashing) changed(Task, addrRange) ([]addrRange, bool) { return nil, false }
+func (hashing) stays(Task, addrRange, uint64) func() bool   { return nil }
 func (hashing) missed(Task)                                 {}
 func (hashing) settle([]Task) error                         { return nil }
 func (hashing) close() error                                { return nil }

@@ -77,6 +77,8 @@ func (f *watched) written(m addrRange) ([]addrRange, bool) {
 	return where, true
 }
 
+func (w *watching) stays(Task, addrRange, uint64) func() bool { return nil }
+
 func (w *watching) missed(t Task) {
 	if f := w.followed[t]; f != nil {
 		_ = f.close() // it is watched anew, or gone
