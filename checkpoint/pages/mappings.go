@@ -16,7 +16,7 @@ type addrRange struct{ start, end uint64 }
 
 // lazyMappings lists where a process has memory that CRIU can leave to a lazy restore:
 // private, anonymous, not locked (vma_entry_can_be_lazy in CRIU's vma.h). It need not
-// be exact, because CRIU's pagemaps have the last word. Neighbours are joined.
+// be exact, because CRIU's pagemaps have the last word.
 func lazyMappings(pid int) ([]addrRange, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
@@ -24,15 +24,9 @@ func lazyMappings(pid int) ([]addrRange, error) {
 	}
 	var out []addrRange
 	for line := range bytes.Lines(text) {
-		r, ok := parseMapping(string(line))
-		if !ok {
-			continue
+		if r, ok := parseMapping(string(line)); ok {
+			out = append(out, r)
 		}
-		if n := len(out); n > 0 && out[n-1].end == r.start {
-			out[n-1].end = r.end
-			continue
-		}
-		out = append(out, r)
 	}
 	return without(out, lockedMappings(pid)), nil
 }

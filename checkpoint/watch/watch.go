@@ -23,19 +23,30 @@ type Watch struct {
 }
 
 // Written appends to dst the pages in [start, end), which must lie in private
-// anonymous mappings, that exist and were written since the last call. Pages that no
-// call has seen where they are now, because their mapping is new or has moved, count
-// as written. An error that wraps ErrCannot says that this range cannot be watched,
-// for instance because the process has ended (ENOMEM).
+// anonymous mappings, that were written since the last call. Where a mapping is new or
+// has moved since, that is all of it. An error that wraps ErrCannot says that this range
+// cannot be watched, for instance because the process has ended (ENOMEM). After any
+// error all of it counts as written: the process may have put another mapping there
+// just now (EPERM).
+//
+// Whether a mapping has moved is seen by the mapping, which is not registered any more,
+// and not by its pages: one that moves there and back may keep their protection (seen
+// with 6.18).
 func (w *Watch) Written(dst []Range, start, end uint64) ([]Range, error) {
-	arg := registerArg{start: start, length: end - start, mode: registerWP} // what is registered already stays so
-	if err := ioctl(w.uffd, ioctlRegister, unsafe.Pointer(&arg)); err != nil {
-		return dst, fmt.Errorf("%w: %#x-%#x: %w", ErrCannot, start, end, err)
-	}
 	if w.regions == nil {
 		w.regions = make([]pageRegion, scanBatch)
 	}
-	return scan(w.pagemap, w.regions, dst, start, end)
+	known := len(dst)
+	dst, err := scan(w.pagemap, w.regions, dst, start, end)
+	if !errors.Is(err, unix.EPERM) {
+		return dst, err
+	}
+	arg := registerArg{start: start, length: end - start, mode: registerWP} // what is registered already stays so
+	if err := ioctl(w.uffd, ioctlRegister, unsafe.Pointer(&arg)); err != nil {
+		return dst[:known], fmt.Errorf("%w: %#x-%#x: %w", ErrCannot, start, end, err)
+	}
+	dst, err = scan(w.pagemap, w.regions, dst[:known], start, end)
+	return append(dst[:known], Range{start, end}), err
 }
 
 // Close ends the watch. The process runs on as if it had never been.
@@ -58,6 +69,7 @@ const (
 	ioctlScan = 0xc0606610
 
 	scanProtect = 1 << 0 // protect what is found
+	scanAll     = 1 << 1 // fail where that cannot be, instead of passing over it
 
 	isWritten = 1 << 1
 	isPresent = 1 << 3
@@ -94,7 +106,7 @@ func ioctl(fd int, request uint, arg unsafe.Pointer) error {
 // scan walks over [start, end) in as many calls as it takes.
 func scan(pagemap *os.File, regions []pageRegion, dst []Range, start, end uint64) ([]Range, error) {
 	for start < end {
-		arg := scanArg{size: uint64(unsafe.Sizeof(scanArg{})), flags: scanProtect, start: start, end: end,
+		arg := scanArg{size: uint64(unsafe.Sizeof(scanArg{})), flags: scanProtect | scanAll, start: start, end: end,
 			vec: uint64(uintptr(unsafe.Pointer(&regions[0]))), vecLen: uint64(len(regions)),
 			categoryMask: isWritten, categoryAnyOf: isPresent | isSwapped, returnCategory: isWritten}
 		n, err := scanOnce(pagemap, &arg)
