@@ -90,6 +90,10 @@ func (w *watching) missed(t Task) {
 func (w *watching) settle(tasks []Task) error {
 	var errs []error
 	for t, f := range w.followed {
+		if id, err := identity(t.PID); err != nil || id != f.id {
+			w.missed(t) // another program runs there
+			continue
+		}
 		f.final = map[addrRange][]addrRange{}
 		maps, err := lazyMappings(t.PID)
 		if err != nil {

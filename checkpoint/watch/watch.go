@@ -38,8 +38,11 @@ func (w *Watch) Written(dst []Range, start, end uint64) ([]Range, error) {
 	}
 	known := len(dst)
 	dst, err := scan(w.pagemap, w.regions, dst, start, end)
+	if err == nil {
+		return dst, w.alive(start)
+	}
 	if !errors.Is(err, unix.EPERM) {
-		return dst, err
+		return dst[:known], err
 	}
 	arg := registerArg{start: start, length: end - start, mode: registerWP} // what is registered already stays so
 	if err := ioctl(w.uffd, ioctlRegister, unsafe.Pointer(&arg)); err != nil {
@@ -47,6 +50,15 @@ func (w *Watch) Written(dst []Range, start, end uint64) ([]Range, error) {
 	}
 	dst, err = scan(w.pagemap, w.regions, dst[:known], start, end)
 	return append(dst[:known], Range{start, end}), err
+}
+
+// alive says ErrCannot if the address space is gone: a scan finds nothing in it.
+func (w *Watch) alive(addr uint64) error {
+	var entry [8]byte
+	if _, err := w.pagemap.ReadAt(entry[:], int64(addr)/int64(os.Getpagesize())*8); err != nil {
+		return fmt.Errorf("%w: the program has ended: %w", ErrCannot, err)
+	}
+	return nil
 }
 
 // Close ends the watch. The process runs on as if it had never been.
