@@ -271,6 +271,9 @@ func (l link) call(f func(*TargetHalf) error) error {
 	l.c.mu.Lock()
 	half := l.c.tgt.half
 	l.c.mu.Unlock()
+	if half == nil { // the agent has started and not yet looked at its journal
+		return errUnreachable
+	}
 	err := f(half)
 	if l.c.tgt.crashed() {
 		return errUnreachable

@@ -37,6 +37,7 @@ func TestRecoverFinishesBothSidesOfAMoveThatLostItsConnection(t *testing.T) {
 		for _, a := range []*agent{c.src, c.tgt} {
 			a.open(t)
 		}
+		c.tgt.half = nil // went with the agent before
 		for _, a := range []*agent{c.src, c.tgt} {
 			c.work.Go(func() {
 				report := func(rec Record, err error) {
