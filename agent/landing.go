@@ -187,12 +187,8 @@ func (l *landing) prepare(ctx context.Context, arrived <-chan struct{}) error {
 	return l.park(ctx, rec, arrived)
 }
 
-// settle hands what still comes of the memory to the shim, and tells it when that was
-// all.
+// settle tells the shim when all memory has come.
 func (l *landing) settle(ctx context.Context, client *shim.Client, arrived <-chan struct{}) error {
-	if err := l.in.HandOver(func() restore.Feed { return client.Pages(ctx, false) }); err != nil {
-		return err
-	}
 	select {
 	case <-arrived:
 		return client.Settle(ctx, l.pulls)
@@ -223,6 +219,10 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 		}()
 	}
 	both, ctx := errgroup.WithContext(ctx)
+	// Before the shim reads what is in the store: what came later would escape it.
+	if err := l.in.HandOver(func() restore.Feed { return room.client.Pages(ctx, false) }); err != nil {
+		return err
+	}
 	parking, late := context.WithCancelCause(ctx)
 	defer late(nil)
 	both.Go(func() error {

@@ -178,8 +178,10 @@ func (s *Server) prepare(store *Store, regions map[image.VPID][]image.Region) (e
 	if vpid, addr, pages, missing := store.Missing(regions); missing && !s.awaits {
 		return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, pages, addr, ErrMissing)
 	}
-	if err := store.Trim(regions); err != nil {
-		return err
+	if !s.awaits { // else runs that still come may copy from what is not lazy: Settle trims
+		if err := store.Trim(regions); err != nil {
+			return err
+		}
 	}
 	if s.memory, err = store.mmap(s.room(regions)); err != nil {
 		return err
