@@ -55,12 +55,12 @@ var roles = map[string]func(*child){
 		c.await()
 	},
 	"writers": func(c *child) {
-		mem := c.mmap(64*mib, readWrite)
+		mem := c.mmap(24*mib, readWrite)
 		fill(mem, 1)
 		scribble(c, mem, 4)
 	},
 	"huge pages": func(c *child) {
-		mem := c.mmap(64*mib, readWrite)
+		mem := c.mmap(24*mib, readWrite)
 		c.must(unix.Madvise(mem, unix.MADV_HUGEPAGE))
 		fill(mem, 1)
 		scribble(c, mem, 2)
@@ -178,6 +178,7 @@ func remap(c *child) {
 	area = area[skip:][:size]
 	fill(area, 1)
 	c.ready()
+	go c.await() // ends with the test
 	for i := uint64(0); ; i++ {
 		unit := 2 * mib
 		if c.random.IntN(2) == 0 {
@@ -203,7 +204,7 @@ func remap(c *child) {
 
 // swap lets two buffers change places over and over, without writing to them.
 func swap(c *child) {
-	const size = 16 * mib
+	const size = 8 * mib
 	area := c.mmap(3*size+2*mib, readWrite)
 	skip := -int(uintptr(unsafe.Pointer(&area[0]))) & (2*mib - 1)
 	area = area[skip:][:3*size]
@@ -216,6 +217,7 @@ func swap(c *child) {
 		c.must(err)
 	}
 	c.ready()
+	go c.await() // ends with the test
 	for {
 		move(0, 2)
 		move(1, 0)
@@ -231,6 +233,7 @@ func discard(c *child) {
 	mem := c.mmap(32*mib, readWrite)
 	fill(mem, 1)
 	c.ready()
+	go c.await() // ends with the test
 	for i := uint64(0); ; i++ {
 		at := c.random.IntN(len(mem)-mib) &^ (image.PageSize - 1)
 		n := (1 + c.random.IntN(64)) * image.PageSize
@@ -250,6 +253,7 @@ func forks(c *child) {
 	fill(first, 1)
 	mem.Store(&first)
 	c.ready()
+	go c.await() // ends with the test
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() {
