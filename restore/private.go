@@ -32,7 +32,7 @@ func (p *private) of(h image.TmpfsHead) (*tmpfs.Target, error) {
 	if t := p.mounts[h.Mount]; t != nil {
 		return t, nil
 	}
-	t, err := tmpfs.New(h.Options)
+	t, err := tmpfs.New(h.Mount, h.Options)
 	if err != nil {
 		return nil, err
 	}

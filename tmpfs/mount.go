@@ -12,7 +12,10 @@ import (
 )
 
 // Dirs are the mounts of a job that this package carries. Every job has them.
-func Dirs() []string { return []string{"/dev/shm", "/tmp"} }
+func Dirs() []string { return []string{devices, "/dev/shm", "/tmp"} }
+
+// devices is the one whose device nodes work.
+const devices = "/dev"
 
 // Default leaves a limit to the kernel.
 const Default = -1

@@ -18,7 +18,7 @@ const (
 
 // detached mounts a new tmpfs that is attached nowhere. It lasts as long as the
 // file, or until it is attached.
-func detached(options map[string]string) (*os.File, error) {
+func detached(dir string, options map[string]string) (*os.File, error) {
 	name, err := unix.BytePtrFromString("tmpfs")
 	if err != nil {
 		return nil, err
@@ -31,7 +31,11 @@ func detached(options map[string]string) (*os.File, error) {
 	if err := configure(fs, options, unix.FsconfigCreate); err != nil {
 		return nil, fmt.Errorf("make a tmpfs: %w", err)
 	}
-	fd, err := call(unix.SYS_FSMOUNT, uintptr(fs), fsmountCloexec, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	attributes := uintptr(unix.MOUNT_ATTR_NOSUID)
+	if dir != devices {
+		attributes |= unix.MOUNT_ATTR_NODEV
+	}
+	fd, err := call(unix.SYS_FSMOUNT, uintptr(fs), fsmountCloexec, attributes)
 	if err != nil {
 		return nil, fmt.Errorf("mount a tmpfs: %w", err)
 	}

@@ -24,12 +24,12 @@ type Target struct {
 	done    bool
 }
 
-// New mounts a tmpfs, attached nowhere.
-func New(o Options) (*Target, error) {
+// New mounts a tmpfs for one of Dirs, attached nowhere.
+func New(dir string, o Options) (*Target, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	root, err := detached(o.roomy())
+	root, err := detached(dir, o.roomy())
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func mounted(t testing.TB, o Options) (string, *Source) {
 	if os.Geteuid() != 0 {
 		missing(t, "not root: mounting needs it")
 	}
-	root, err := detached(o.exact())
+	root, err := detached("/tmp", o.exact())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func lane(target *Target) Sink { return &wire{take: target.Pages} }
 
 func target(t testing.TB, o Options) *Target {
 	t.Helper()
-	target, err := New(o)
+	target, err := New("/tmp", o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +457,7 @@ func TestOptionsAreReadFromMountinfo(t *testing.T) {
 			t.Errorf("%q gives %+v", text, got)
 		}
 	}
-	if _, err := New(Options{-2, 0}); !errors.Is(err, ErrFormat) {
+	if _, err := New("/tmp", Options{-2, 0}); !errors.Is(err, ErrFormat) {
 		t.Errorf("got %v", err)
 	}
 }
