@@ -65,9 +65,9 @@ func (t *account) enter(p api.Phase, note string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.close()
-	t.now.Phase, t.since = p, time.Now()
+	t.now.Phase, t.now.Note, t.since = p, note, time.Now()
 	t.spans = append(t.spans, api.Span{Phase: p, Began: t.since})
-	t.sent[p] = t.write(note).Sent
+	t.sent[p] = t.write("").Sent
 	if t.keep != nil && t.keep.due(p) {
 		t.keep.beside(t.record())
 	}
@@ -91,9 +91,10 @@ func (t *account) close() {
 	}
 }
 
+// write tells how it stands, with a note, "" for that of the phase.
 func (t *account) write(note string) api.Event {
 	e := t.now
-	e.At, e.Note = time.Now(), note
+	e.At, e.Note = time.Now(), orElse(note, e.Note)
 	if t.sizes != nil {
 		t.sizes(&e)
 	}
@@ -116,7 +117,7 @@ func (t *account) end(res *api.Result, err error) {
 	defer t.mu.Unlock()
 	t.close()
 	e := t.now
-	e.At = time.Now()
+	e.At, e.Note = time.Now(), ""
 	if t.sizes != nil {
 		t.sizes(&e)
 	}

@@ -40,6 +40,8 @@ type Agent struct {
 	moves    map[job.ID]*activeMove // what leaves; a job moves once at a time
 	arrivals map[handoff.MoveID]*arrival
 
+	turns turns // of moves
+
 	background sync.WaitGroup
 	life       context.Context // ends with Run
 }
@@ -107,7 +109,7 @@ func open(cfg Config) (*Agent, error) {
 	if cfg.Socket == "" {
 		cfg.Socket = filepath.Join(cfg.RunDir, "agent.sock")
 	}
-	a := &Agent{cfg: cfg, id: id, log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{}}
+	a := &Agent{cfg: cfg, id: id, log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{}, turns: turns{most: maxMoves}}
 	if err := a.usableCRIU(cfg.CRIU); err != nil {
 		a.log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
 	}

@@ -105,8 +105,15 @@ func (m *movement) describe(r *api.MoveRecord) {
 }
 
 func (m *movement) run(ctx context.Context) (*api.Result, error) {
+	give, err := m.a.turns.take(ctx, func(others int) {
+		m.tell.enter(api.Queue, fmt.Sprintf("waiting for %s", otherMoves(others)))
+	})
+	if err != nil {
+		return nil, m.explain(err)
+	}
+	defer give()
 	m.tell.enter(api.Preflight, "")
-	err := m.prepare(ctx)
+	err = m.prepare(ctx)
 	if m.sess != nil {
 		defer m.sess.Close()
 	}

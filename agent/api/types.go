@@ -96,6 +96,7 @@ type Phase string
 
 // The phases, in order.
 const (
+	Queue     Phase = "queue" // for other moves of the node; the note tells for how many
 	Preflight Phase = "preflight"
 	Warmup    Phase = "warm-up"
 	Freeze    Phase = "freeze"

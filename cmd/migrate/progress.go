@@ -80,6 +80,9 @@ func (m *meter) bytes(s decor.Statistics) string {
 func (m *meter) show(e api.Event) {
 	if e.Phase != "" {
 		m.phase.Store(string(e.Phase))
+		if e.Phase == api.Queue {
+			m.phase.Store(e.Note)
+		}
 	}
 	if e.Round != nil {
 		_, _ = fmt.Fprintln(m.bars, roundLine(*e.Round)) // on the screen above the bar

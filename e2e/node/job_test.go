@@ -52,9 +52,11 @@ type view struct {
 
 // event is a line of `move --json`.
 type event struct {
-	Phase string `json:"phase"`
-	Sent  int64  `json:"sent"`
-	Round *round `json:"round"`
+	At    time.Time `json:"at"`
+	Phase string    `json:"phase"`
+	Note  string    `json:"note"`
+	Sent  int64     `json:"sent"`
+	Round *round    `json:"round"`
 	Done  *struct {
 		Mode       string        `json:"mode"`
 		Rounds     []round       `json:"rounds"`
