@@ -5,7 +5,7 @@ export MIGRATE_BIN := $(CURDIR)/bin/migrate
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint test-unit test-node test-matrix vm-image test-vm vm-shell bench setup-bench install clean
+.PHONY: help setup build demo test lint test-unit test-node test-matrix soak vm-image test-vm vm-shell bench setup-bench install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,8 +35,12 @@ test-unit: ## unit tests, no root
 test-node: setup build ## real CRIU, two nodes as network namespaces on this machine (root)
 	go test -race -count=1 -timeout 20m -p 1 ./e2e/node/... ./e2e/demo/...
 
-test-matrix: setup build ## every fault at every step of a move, in every mode; half an hour (root)
-	MIGRATE_MATRIX=all go test -count=1 -v -timeout 90m -run TestWhateverGoesWrong ./e2e/node
+test-matrix: setup build ## every fault at every step of a move, in every mode; 50 jobs at once (root)
+	MIGRATE_MATRIX=all MIGRATE_LOAD=50 go test -count=1 -v -timeout 90m -run 'TestWhateverGoesWrong|TestJobsThatAreAllMovedAtOnce' ./e2e/node
+
+soak: setup build ## jobs on three nodes under random faults: COUNT=500 SEED=1 TIME=1h (root)
+	SOAK_COUNT=$(or $(COUNT),500) SOAK_SEED=$(or $(SEED),1) SOAK_TIME=$(or $(TIME),1h) \
+		go test -count=1 -v -timeout 0 -run TestJobsSurviveWhateverComesOverThem ./e2e/node
 
 vm-image: ## build the guest image for the tests on virtual machines (Debian)
 	@scripts/vm-image

@@ -238,8 +238,10 @@ func (m *matrix) try(t *testing.T, x trouble) {
 // harm moves the job and lets the trouble come over it, then heals what can heal.
 func (m *matrix) harm(x trouble, from, to *node) result {
 	m.c.t.Helper()
-	victim := map[string]*node{"source": from, "target": to}[x.side]
-	other := m.c.otherThan(victim)
+	victim, other := from, to
+	if x.side == "target" {
+		victim, other = to, from
+	}
 	action := "pause"
 	if x.harm == killAgent && !strings.HasPrefix(x.point, "shim.") {
 		action = "kill"
@@ -259,7 +261,7 @@ func (m *matrix) harm(x trouble, from, to *node) result {
 	case <-p.ended:
 	case <-time.After(2 * time.Second):
 	}
-	m.heal(victim, other)
+	m.heal(victim)
 	r := p.wait()
 	for _, n := range m.c.nodes {
 		n.plan()
@@ -282,9 +284,9 @@ func (m *matrix) befall(x trouble, victim, other *node) {
 	case killShim:
 		m.end(victim.shimOf(m.j.id))
 	case cutLink:
-		m.c.cut(m.c.nodes[0])
+		m.c.cut(m.c.nodes[min(victim.number, other.number)-1])
 	case swallow:
-		for _, n := range m.c.nodes {
+		for _, n := range []*node{victim, other} {
 			n.in("nft", "add table inet fault; add chain inet fault in { type filter hook input priority 0; policy drop; }").want(m.c.t, 0)
 		}
 	case fullDisk:
@@ -307,14 +309,14 @@ func (m *matrix) end(pids ...int) {
 	}
 }
 
-func (m *matrix) heal(victim, other *node) {
+func (m *matrix) heal(victim *node) {
 	m.c.t.Helper()
 	victim.amend()
-	m.c.join(m.c.nodes[0])
+	for _, n := range m.c.nodes[1:] {
+		m.c.join(m.c.nodes[n.number-2])
+	}
 	for _, n := range m.c.nodes {
 		n.in("nft", "add table inet fault; delete table inet fault").want(m.c.t, 0)
-	}
-	for _, n := range []*node{victim, other} {
 		select {
 		case <-n.agent.ended:
 			n.start()
