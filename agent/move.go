@@ -60,7 +60,14 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	m.tell = newAccount(&flusher{w, http.NewResponseController(w)}, rec.ID, string(move), m.sizes)
 	m.tell.keep = m.keeper()
-	res, err := m.run(r.Context())
+	var res *api.Result
+	give, err := a.turns.take(r.Context(), func(others int) { m.tell.enter(api.Queue, "waiting for "+otherMoves(others)) })
+	if err != nil {
+		err = m.explain(err)
+	} else {
+		defer give()
+		res, err = m.run(r.Context())
+	}
 	m.tell.end(res, err)
 	return nil
 }
@@ -105,15 +112,8 @@ func (m *movement) describe(r *api.MoveRecord) {
 }
 
 func (m *movement) run(ctx context.Context) (*api.Result, error) {
-	give, err := m.a.turns.take(ctx, func(others int) {
-		m.tell.enter(api.Queue, fmt.Sprintf("waiting for %s", otherMoves(others)))
-	})
-	if err != nil {
-		return nil, m.explain(err)
-	}
-	defer give()
 	m.tell.enter(api.Preflight, "")
-	err = m.prepare(ctx)
+	err := m.prepare(ctx)
 	if m.sess != nil {
 		defer m.sess.Close()
 	}

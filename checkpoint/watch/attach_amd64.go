@@ -109,7 +109,7 @@ func (s *stopped) run(tid int, regs unix.PtraceRegs, call, number, arg uint64) (
 		if err := unix.PtraceSingleStep(tid); err != nil {
 			return 0, err
 		}
-		sig, err := awaitStop(tid, stopTime)
+		sig, err := awaitStop(tid, stepTime)
 		if err != nil {
 			return 0, err
 		}
@@ -129,3 +129,9 @@ func (s *stopped) run(tid int, regs unix.PtraceRegs, call, number, arg uint64) (
 // stopTime is how long a thread may take to stop. One that sleeps in the kernel
 // uninterruptibly does not.
 const stopTime = 200 * time.Millisecond
+
+// stepTime is how long a thread may take for a step of ours, which it has to make: let
+// go of before, it would go on in the middle of our call, and a trap that comes when
+// nobody traces it ends the process. The step itself is short, but on a busy node the
+// thread may have to wait for a processor.
+const stepTime = time.Minute

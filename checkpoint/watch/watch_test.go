@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -307,4 +308,48 @@ func TestTheWatchEndsWithTheProcess(t *testing.T) {
 	if _, err := w.Written(nil, p.start, p.end()); !errors.Is(err, ErrCannot) {
 		t.Errorf("the error is %v", err)
 	}
+}
+
+func TestAProcessThatHardlyGetsAProcessorSurvives(t *testing.T) {
+	p := launch(t, 65534)
+	const idle = 5 // SCHED_IDLE, sched(7)
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tid := range threads {
+		n, err := strconv.Atoi(tid.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SchedSetAttr(n, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: idle}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var done atomic.Bool
+	var hogs sync.WaitGroup
+	for range 2 * runtime.NumCPU() {
+		hogs.Go(func() {
+			for !done.Load() {
+			}
+		})
+	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		w, err := Attach(p.pid)
+		if errors.Is(err, ErrCannot) {
+			continue // it did not stop in time
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done.Store(true)
+	hogs.Wait()
+	if after := descriptors(t, p.pid); strings.Contains(after, "userfaultfd") {
+		t.Errorf("it is left with\n%s", after)
+	}
+	p.tell("turns")
 }

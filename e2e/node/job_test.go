@@ -244,7 +244,7 @@ func (j *job) whereabouts(n *node) error {
 				continue
 			}
 			if each == n && v.State != "running" {
-				return fmt.Errorf("job %s is %s on %s, want running", j.id, v.State, each.name)
+				return fmt.Errorf("job %s is %s on %s, want running%s", j.id, v.State, each.name, v.end())
 			}
 			if each != n && v.State != "moved" {
 				return fmt.Errorf("job %s is %s on %s, and should run on %s", j.id, v.State, each.name, n.name)
@@ -270,4 +270,12 @@ func (j *job) finish(n *node) oracle.Report {
 		j.t.Errorf("stderr: %s", s)
 	}
 	return r
+}
+
+// end says how the job ended, if it did.
+func (v view) end() string {
+	if v.Exit == nil {
+		return ""
+	}
+	return fmt.Sprintf("; it ended with code %d, signal %d", v.Exit.Code, v.Exit.Signal)
 }

@@ -61,7 +61,7 @@ func soakNumber(t *testing.T, name string, fallback uint64) uint64 {
 // soakTime bounds a soak that says nothing else.
 func soakTime(t *testing.T) time.Duration {
 	t.Helper()
-	d, err := time.ParseDuration(cmp.Or(os.Getenv("SOAK_TIME"), "45s"))
+	d, err := time.ParseDuration(cmp.Or(os.Getenv("SOAK_TIME"), "30s"))
 	if err != nil {
 		t.Fatal(err)
 	}
