@@ -24,7 +24,7 @@ func (l *lane) tmpfs(at string) *lane {
 		}
 		l.t.Skip("not root: mounting needs it")
 	}
-	from, err := tmpfs.New(tmpfs.Options{Size: tmpfs.Default, Inodes: tmpfs.Default})
+	from, err := tmpfs.New(at, tmpfs.Options{Size: tmpfs.Default, Inodes: tmpfs.Default})
 	if err != nil {
 		l.t.Fatal(err)
 	}
