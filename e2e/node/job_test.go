@@ -164,7 +164,7 @@ func (j *job) inspect(n *node) view {
 // move moves the job and wants it to succeed.
 func (j *job) move(from, to *node, flags ...string) event {
 	j.t.Helper()
-	r := from.migrate(append([]string{"move", j.id, to.name, "--json"}, flags...)...).want(j.t, 0)
+	r := from.migrate(append([]string{"move", "--verify", j.id, to.name, "--json"}, flags...)...).want(j.t, 0)
 	events := decodeEvents(j.t, r.out)
 	last := events[len(events)-1]
 	if last.Done == nil || last.Done.Node != to.name {

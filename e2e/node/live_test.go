@@ -11,7 +11,7 @@ import (
 // moveBy moves the job with flags and returns what was told.
 func (j *job) moveBy(from, to *node, want int, flags ...string) []event {
 	j.t.Helper()
-	args := append([]string{"move", "--json"}, flags...)
+	args := append([]string{"move", "--json", "--verify"}, flags...)
 	return decodeEvents(j.t, from.migrate(append(args, j.id, to.name)...).want(j.t, want).out)
 }
 
