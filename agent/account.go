@@ -125,7 +125,7 @@ func (t *account) end(res *api.Result, err error) {
 		e.Error = asError(err)
 	} else {
 		res.Took, res.Phases = time.Since(t.began), maps.Clone(t.phases)
-		res.Read, res.Sent, res.Rounds = e.Read, e.Sent, t.rounds
+		res.Read, res.Sent, res.Pulled, res.Rounds = e.Read, e.Sent, e.Pulled, t.rounds
 		e.Done = res
 	}
 	if t.keep != nil {

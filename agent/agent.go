@@ -39,6 +39,7 @@ type Agent struct {
 	mu       sync.Mutex
 	moves    map[job.ID]*activeMove // what leaves; a job moves once at a time
 	arrivals map[handoff.MoveID]*arrival
+	pulls    map[handoff.MoveID]*transport.Session // by which memory comes that was not sent
 
 	turns turns // of moves
 
@@ -109,7 +110,8 @@ func open(cfg Config) (*Agent, error) {
 	if cfg.Socket == "" {
 		cfg.Socket = filepath.Join(cfg.RunDir, "agent.sock")
 	}
-	a := &Agent{cfg: cfg, id: id, log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{}, turns: turns{most: maxMoves}}
+	a := &Agent{cfg: cfg, id: id, log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{},
+		pulls: map[handoff.MoveID]*transport.Session{}, turns: turns{most: maxMoves}}
 	if err := a.usableCRIU(cfg.CRIU); err != nil {
 		a.log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
 	}

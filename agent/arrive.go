@@ -48,9 +48,12 @@ func (a *Agent) converse(ctx context.Context, s *transport.Session) {
 			break
 		}
 		var answer transport.Message
-		if m.Type == sayOffer && current == nil {
+		switch {
+		case m.Type == sayOffer && current == nil:
 			current, answer, err = a.consider(ctx, s, m)
-		} else {
+		case m.Type == sayPull:
+			answer, err = a.relay(ctx, s, m)
+		default:
 			answer, err = a.answer(ctx, s, m)
 		}
 		if err != nil {
@@ -231,7 +234,7 @@ func (a *Agent) answer(ctx context.Context, s *transport.Session, m transport.Me
 		if err := m.Decode(&p); err != nil {
 			return transport.Message{}, err
 		}
-		if err := arr.landing.expect(p.Record); err != nil {
+		if err := arr.landing.expect(p.Record, p.Pull); err != nil {
 			return transport.Message{}, err
 		}
 		return said(sayPrepared, arr.half.Prepare(ctx))

@@ -132,7 +132,7 @@ func (s *saving) prepare(ctx context.Context) error {
 	if s.dep.src.Init == 0 {
 		return notRunning(s.rec)
 	}
-	if err := s.dep.awaitWhole(ctx); err != nil {
+	if err := s.a.awaitWhole(ctx, s.rec); err != nil {
 		return err
 	}
 	var findings []preflight.Finding

@@ -34,11 +34,17 @@ type departure struct {
 
 	fullSpeed int64    // thousandths of a core that the job uses unthrottled; 0: never throttled
 	sending   *sending // what Transfer has begun
+	postCopy  bool     // memory that the target lacks at the freeze is pulled
+	pull      *pull    // nil: nobody has asked for that yet
+	bandwidth int64    // of the pull, bytes per second; 0 is no limit
 
 	total  int64 // of memory, bytes, as far as known
 	read   atomic.Int64
-	frozen time.Time
-	thawed time.Time
+	pulled atomic.Int64 // of memory, bytes: what the target has asked for
+	// pullSent is what that took on the wire.
+	pullSent atomic.Int64
+	frozen   time.Time
+	thawed   time.Time
 }
 
 // departureOf finds the job behind a record. One whose shim is gone can still be
@@ -59,27 +65,10 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 	return d, nil
 }
 
-// awaitWhole waits until all memory of a job that has arrived lately is in place. What
-// is still missing is not in its page tables, and would be taken for zeros.
-func (d *departure) awaitWhole(ctx context.Context) error {
-	for {
-		st, err := d.a.shimOf(d.rec.ID).Status(ctx)
-		if err != nil || st.Filled >= st.Total {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(wholePause):
-		}
-	}
-}
-
-const wholePause = 20 * time.Millisecond
-
 // close frees what was kept of the memory that was sent.
 func (d *departure) close() {
 	d.sending.end()
+	d.endPull()
 	if err := d.src.Close(); err != nil {
 		d.a.log.Error("memory of a move", "err", err)
 	}
@@ -132,6 +121,9 @@ func (d *departure) Transfer(ctx context.Context) error {
 	if err := d.send(ctx); err != nil {
 		return err
 	}
+	if d.postCopy { // also what CRIU touches while it restores
+		d.beginPull()
+	}
 	d.tell.enter(api.Park, "")
 	return nil
 }
@@ -147,19 +139,26 @@ func (d *departure) StillFrozen(ctx context.Context) error {
 func (d *departure) Thaw(ctx context.Context) error {
 	d.tell.enter(api.Abort, "")
 	d.sending.end()
+	d.endPull()
 	err := errors.Join(d.unthrottle(), d.src.Thaw(ctx))
 	d.thawed = time.Now()
 	return errors.Join(err, os.RemoveAll(d.dir))
 }
 
-// Release ends the job's copy here. The record says where the job is before the
-// frozen tree is gone, so that nobody can be told that it was lost.
+// Release ends the job's copy here, once the target has every page of it. The record
+// says where the job is before the frozen tree is gone, so that nobody can be told that
+// it was lost.
 func (d *departure) Release(ctx context.Context) error {
-	d.tell.enter(api.Release, "")
 	d.sending.end()
 	if err := d.recordLeft(); err != nil {
 		return err
 	}
+	if d.to != nil {
+		if err := d.awaitPull(ctx); err != nil {
+			return fmt.Errorf("memory is still being pulled by %s: %w", d.to.Node, err)
+		}
+	}
+	d.tell.enter(api.Release, "")
 	if err := d.a.shimOf(d.rec.ID).Release(ctx); err != nil && !errors.Is(err, shim.ErrGone) {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 //	outcome  → state               what does your journal say?
 //	why      → nothing             did receiving fail? the answer is the error
 //	yield    → yielded             an operator took the job here: end what you have of it; both ways
+//	pull     → want… complete      which memory is missing? see pull.go
 const (
 	sayOffer    = "offer"
 	sayAccept   = "accept"
@@ -41,6 +42,10 @@ const (
 	sayNothing  = "nothing"
 	sayYield    = "yield"
 	sayYielded  = "yielded"
+	sayPull     = "pull"
+	sayWant     = "want"
+	sayLost     = "lost"
+	sayComplete = "complete"
 )
 
 // offer is what a target must know to say yes or no.
@@ -59,6 +64,8 @@ type refusal struct {
 type prepareRequest struct {
 	Move   handoff.MoveID `json:"move"`
 	Record job.Record     `json:"record"` // as it is at the freeze
+	// Pull says that memory which was not sent is pulled: its lack is no reason to fail.
+	Pull bool `json:"pull,omitempty"`
 }
 
 type moveRef struct {

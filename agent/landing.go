@@ -109,8 +109,10 @@ func closeConns(conns []net.Conn) {
 	}
 }
 
-// expect writes down the record that the job has at the freeze.
-func (l *landing) expect(rec job.Record) error {
+// expect writes down the record that the job has at the freeze. pulls says that memory
+// which was not sent is pulled.
+func (l *landing) expect(rec job.Record, pulls bool) error {
+	l.pulls = pulls
 	if rec.ID != l.job {
 		return fmt.Errorf("the record is of job %s, the move of %s", rec.ID, l.job)
 	}

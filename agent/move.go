@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"time"
 
@@ -87,10 +88,13 @@ type movement struct {
 
 func (m *movement) sizes(e *api.Event) {
 	if m.dep != nil {
-		e.Read, e.Total = m.dep.read.Load(), m.dep.total
+		e.Read, e.Total, e.Pulled = m.dep.read.Load(), m.dep.total, m.dep.pulled.Load()
 	}
 	if m.sess != nil {
 		e.Sent = m.sess.Sent()
+	}
+	if m.dep != nil {
+		e.Sent += m.dep.pullSent.Load()
 	}
 }
 
@@ -105,7 +109,7 @@ func (m *movement) describe(r *api.MoveRecord) {
 	if m.dep == nil {
 		return
 	}
-	r.Memory, r.Lanes = m.dep.total, len(m.dep.out)
+	r.Memory, r.Lanes, r.Pulled = m.dep.total, len(m.dep.out), m.dep.pulled.Load()
 	if !m.dep.thawed.IsZero() {
 		r.Resumed = m.dep.thawed
 	}
@@ -152,7 +156,9 @@ func (m *movement) sendAhead(ctx context.Context) error {
 // peer is the target's half of this move.
 func (m *movement) peer() *remote {
 	return &remote{a: m.a, node: m.req.Node, addr: m.addr, move: m.id, session: m.sess, sending: func() *sending { return m.dep.sending },
-		prepare: func() prepareRequest { return prepareRequest{m.id, m.dep.traveller()} }}
+		prepare: func() prepareRequest {
+			return prepareRequest{Move: m.id, Record: m.dep.traveller(), Pull: m.dep.postCopy}
+		}}
 }
 
 // prepare looks at both sides and asks the target, before anything is touched.
@@ -164,7 +170,7 @@ func (m *movement) prepare(ctx context.Context) error {
 	if m.dep.src.Init == 0 {
 		return notRunning(m.rec)
 	}
-	if err := m.dep.awaitWhole(ctx); err != nil {
+	if err := m.a.awaitWhole(ctx, m.rec); err != nil {
 		return err
 	}
 	m.dep.src.Verify = m.req.Verify
@@ -202,7 +208,8 @@ const afterCommit = time.Minute
 // the user's, aborts it.
 func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	to := &job.Moved{Node: m.req.Node, Addr: m.addr, Epoch: m.rec.Epoch, At: time.Now()}
-	m.dep.to = to
+	m.dep.to, m.dep.postCopy = to, m.mode == api.PostCopy
+	m.dep.src.Hold, m.dep.bandwidth = m.dep.postCopy, m.req.Bandwidth
 	peer := m.peer()
 	m.dep.hangUp, m.dep.why = func() { closeConns(m.sess.Data()) }, peer.why
 	rec := handoff.Record{Move: m.id, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot}
@@ -211,12 +218,14 @@ func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	defer cancel(nil)
 	follow := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	defer follow()
-	stood := m.watch(peer)
+	confirm := time.AfterFunc(math.MaxInt64, func() { cancel(errors.New("the target did not confirm in time")) })
+	defer confirm.Stop()
+	stood := m.watch(peer, confirm)
 	outcome, err := handoff.RunSource(own, m.a.journal, rec, m.dep, peer, func(s handoff.State) {
 		m.a.log.Info("move", "job", m.rec.ID, "move", m.id, "peer", m.req.Node, "epoch", m.rec.Epoch, "state", s)
 		if s == handoff.StateCommitted {
 			follow()
-			time.AfterFunc(afterCommit, func() { cancel(errors.New("the target did not confirm in time")) })
+			confirm.Reset(afterCommit)
 		}
 	})
 	return m.conclude(outcome, err, stood())
@@ -224,9 +233,10 @@ func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 
 // watch measures the stand-still, from the freeze to the target's word that the
 // job runs.
-func (m *movement) watch(peer *remote) func() time.Duration {
+func (m *movement) watch(peer *remote, confirm *time.Timer) func() time.Duration {
 	var ran time.Time
 	peer.ran = func() {
+		confirm.Stop()
 		ran = time.Now()
 		m.tell.enter(api.Resume, "")
 	}

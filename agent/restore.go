@@ -188,7 +188,7 @@ func (b *bringing) fetch(ctx context.Context) error {
 	if err := b.landing.open(); err != nil {
 		return err
 	}
-	if err := b.landing.expect(b.rec); err != nil {
+	if err := b.landing.expect(b.rec, false); err != nil {
 		return err
 	}
 	lanes, err := openLanes(b.req.Dir, b.manifest)

@@ -43,6 +43,9 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 		return v // it is busy; the job is not the worse for it
 	}
 	v.Init, v.Shim, v.Filled, v.Total = st.Init, st.Shim, st.Filled, st.Total
+	if v.Absent = st.Absent; v.Absent > 0 {
+		v.PulledFrom = cameFrom(rec)
+	}
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
 	v.CgroupDir = cg.FreezerDir()
 	switch frozen, err := cg.Frozen(); {

@@ -174,6 +174,9 @@ type scan struct {
 
 // beginScan starts the scan. The job must stand still until it has ended.
 func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) error {
+	if s.holdsAll(m) {
+		return nil
+	}
 	tasks, err := s.tasks()
 	if err != nil {
 		return err
@@ -192,6 +195,23 @@ func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) e
 		}
 	}()
 	return nil
+}
+
+// holdsAll says that nothing is to be sent of the memory, and nothing was.
+func (s *Source) holdsAll(m *memory) bool { return s.Hold && !m.begun }
+
+// Puller reads what the target asks for of the memory of the dumped job, which stands
+// still.
+func (s *Source) Puller() (*pages.Puller, error) {
+	regions, err := image.Pagemaps(s.Images())
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := s.tasks()
+	if err != nil {
+		return nil, err
+	}
+	return pages.NewPuller(tasks, regions), nil
 }
 
 // awaitScan waits for the scan, if one was begun.

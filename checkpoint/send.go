@@ -78,17 +78,9 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID
 	if err != nil {
 		return pages.Round{}, err
 	}
-	areas, err := image.RestartAreas(s.Images())
-	if err != nil {
-		return pages.Round{}, err
-	}
-	m.pages.Recheck(areas)
-	round, err := m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
+	round, err := s.rest(ctx, m, tasks, regions)
 	if err != nil {
 		return round, err
-	}
-	if s.Hold {
-		s.residue = m.pages.Residue(regions)
 	}
 	if err := m.end(); err != nil || !s.Verify {
 		return round, err
@@ -97,6 +89,18 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID
 		return round, fmt.Errorf("verify memory: %w", err)
 	}
 	return round, nil
+}
+
+func (s *Source) rest(ctx context.Context, m *memory, tasks []pages.Task, regions map[image.VPID][]image.Region) (pages.Round, error) {
+	if s.holdsAll(m) {
+		return pages.Round{}, nil
+	}
+	areas, err := image.RestartAreas(s.Images())
+	if err != nil {
+		return pages.Round{}, err
+	}
+	m.pages.Recheck(areas)
+	return m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
 }
 
 func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, error) {

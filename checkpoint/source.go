@@ -36,7 +36,7 @@ type Source struct {
 	// restore the job while that still comes. May be nil.
 	Parkable func()
 	// Hold has Dump and Send tell the target to forget the pages that have changed since
-	// the warm-up, instead of sending them. Residue says which are missing there.
+	// the warm-up, instead of sending them: it pulls them.
 	Hold bool
 	// Verify has Send read every lazy page once more and send what the target must
 	// find it to be.
@@ -50,13 +50,9 @@ type Source struct {
 	memory  *memory
 	scan    *scan
 	sharing *sharing
-	residue map[image.VPID][]image.Region
 	// segments is shared memory without a path, nil before it was sent.
 	segments *tmpfs.Files
 }
-
-// Residue is the lazy memory that the target lacks after Send with Hold.
-func (s *Source) Residue() map[image.VPID][]image.Region { return s.residue }
 
 // Freeze makes the job stand still and reads its clocks. Freezing a frozen job
 // changes nothing but the reading.

@@ -25,6 +25,8 @@ type Status struct {
 	// longer serves faults.
 	Filled int64 `json:"filled"`
 	Total  int64 `json:"total"`
+	// Filling says that not all of it is in place.
+	Filling bool `json:"filling,omitempty"`
 	// Absent is how much of the total has not arrived on this node yet.
 	Absent int64 `json:"absent,omitempty"`
 }
@@ -39,6 +41,10 @@ type ParkRequest struct {
 
 type signalRequest struct {
 	Signal int `json:"signal"`
+}
+
+type loseRequest struct {
+	Why string `json:"why"`
 }
 
 // failure is how the shim tells an error.

@@ -77,6 +77,12 @@ func (c *Client) Settle(ctx context.Context, pull bool) error {
 	return err
 }
 
+// Lose says that what the job lacks will never come: it is ended.
+func (c *Client) Lose(ctx context.Context, why string) error {
+	_, err := c.call(ctx, "POST", "/lose", loseRequest{why})
+	return err
+}
+
 // Wanted calls ask with the pages that the job lacks, now and then with none, until it
 // lacks none. It returns nil then, and ErrGone if there is no job.
 func (c *Client) Wanted(ctx context.Context, ask func([]pages.Want) error) error {

@@ -201,6 +201,11 @@ func (s *shim) status() Status {
 	if s.memory != nil {
 		st.Filled, st.Total = s.memory.Progress()
 		st.Absent = s.memory.Absent()
+		select {
+		case <-s.memory.Done():
+		default:
+			st.Filling = true
+		}
 	}
 	return st
 }

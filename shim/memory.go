@@ -123,6 +123,21 @@ func (s *shim) settle(r *http.Request) error {
 	return memory.Settle(r.URL.Query().Get("pull") != "")
 }
 
+// lose is told when what is missing will never come. Of a job that runs, guardMemory
+// hears of it.
+func (s *shim) lose(r *http.Request) error {
+	var req loseRequest
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		return err
+	}
+	memory, err := s.awaitMemory(r.Context())
+	if err != nil {
+		return err
+	}
+	memory.Lose(errors.New(req.Why))
+	return nil
+}
+
 // tellWanted tells which pages are to be delivered until the job lacks none.
 func (s *shim) tellWanted(w http.ResponseWriter, r *http.Request) {
 	memory, err := s.awaitMemory(r.Context())

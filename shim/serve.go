@@ -28,6 +28,7 @@ func (s *shim) routes() http.Handler {
 	mux.HandleFunc("POST /pages", s.takePages)
 	mux.HandleFunc("POST /settle", s.answer(s.settle, maxRequest))
 	mux.HandleFunc("GET /wanted", s.tellWanted)
+	mux.HandleFunc("POST /lose", s.answer(s.lose, maxRequest))
 	return mux
 }
 

@@ -52,6 +52,9 @@ type Job struct {
 	// place, in bytes.
 	Filled int64 `json:"filled,omitempty"`
 	Total  int64 `json:"total,omitempty"`
+	// Absent is how much of the total has still to come from the node PulledFrom.
+	Absent     int64  `json:"absent,omitempty"`
+	PulledFrom string `json:"pulled_from,omitempty"`
 }
 
 // Clocks are readings inside the job, in nanoseconds, and the offsets of its
@@ -105,6 +108,7 @@ const (
 	Park      Phase = "park"
 	Commit    Phase = "commit"
 	Resume    Phase = "resume"
+	Pull      Phase = "pull"
 	Release   Phase = "release"
 	Abort     Phase = "abort"
 )
@@ -118,8 +122,10 @@ type Event struct {
 	Read  int64     `json:"read,omitempty"` // of memory so far
 	Total int64     `json:"total,omitempty"`
 	Sent  int64     `json:"sent,omitempty"` // on the wire so far
-	Note  string    `json:"note,omitempty"`
-	Round *Round    `json:"round,omitempty"` // the warm-up round that has just ended
+	// Pulled is the memory that was sent because the target lacked it.
+	Pulled int64  `json:"pulled,omitempty"`
+	Note   string `json:"note,omitempty"`
+	Round  *Round `json:"round,omitempty"` // the warm-up round that has just ended
 
 	Done  *Result `json:"done,omitempty"`
 	Error *Error  `json:"error,omitempty"`
@@ -136,8 +142,9 @@ type Result struct {
 	StoodStill time.Duration           `json:"stood_still"` // freeze to resume, as the source saw it
 	Took       time.Duration           `json:"took"`
 	Phases     map[Phase]time.Duration `json:"phases"`
-	Read       int64                   `json:"read"` // bytes of memory
-	Sent       int64                   `json:"sent"` // bytes on the wire, or in the directory
+	Read       int64                   `json:"read"`             // bytes of memory
+	Sent       int64                   `json:"sent"`             // bytes on the wire, or in the directory
+	Pulled     int64                   `json:"pulled,omitempty"` // of memory, after the freeze, because the target asked for it
 	Mode       Mode                    `json:"mode,omitempty"`
 	Rounds     []Round                 `json:"rounds,omitempty"`
 	// CleanupLeft says what could not be cleaned up; the job is not affected.

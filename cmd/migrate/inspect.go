@@ -129,6 +129,9 @@ func printFacts(w io.Writer, j api.Job) {
 	if j.Filled < j.Total {
 		fact("Arriving", fmt.Sprintf("%s of %s of memory in place", size(j.Filled), size(j.Total)))
 	}
+	if j.Absent > 0 {
+		fact("Pulling", fmt.Sprintf("%s still to come from %s", size(j.Absent), j.PulledFrom))
+	}
 	fact("Cgroup", j.CgroupDir)
 	if j.Shim != 0 {
 		fact("Shim", fmt.Sprintf("pid %d", j.Shim))

@@ -16,6 +16,8 @@ type view struct {
 	Node       string            `json:"node"`
 	State      string            `json:"state"`
 	Epoch      int64             `json:"epoch"`
+	Absent     int64             `json:"absent"`
+	PulledFrom string            `json:"pulled_from"`
 	Init       int               `json:"init"`
 	Shim       int               `json:"shim"`
 	Namespaces map[string]string `json:"namespaces"`
@@ -64,6 +66,7 @@ type event struct {
 		StoodStill time.Duration `json:"stood_still"`
 		Took       time.Duration `json:"took"`
 		Sent       int64         `json:"sent"`
+		Pulled     int64         `json:"pulled"`
 	} `json:"done"`
 	Error *struct {
 		Code     string `json:"code"`

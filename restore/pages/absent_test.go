@@ -416,6 +416,30 @@ func TestATaskThatLacksEverythingAndIsNeverRestoredIsAnError(t *testing.T) {
 	}
 }
 
+func TestATaskWhosePagesAreLostIsNotLetGo(t *testing.T) {
+	s, r := pulling(t, 100)
+	s.finish()
+	s.deliver(r, 7, 0, 50)
+	r.do("right 0 50")
+	ended, asked := make(chan error, 1), make(chan struct{}, 10)
+	go func() {
+		ended <- s.server.Wanted(context.Background(), func([]Want) error {
+			asked <- struct{}{}
+			return nil
+		})
+	}()
+	<-asked
+	why := errors.New("the source is gone")
+	s.server.Lose(why)
+	if err := s.wait(); !errors.Is(err, why) {
+		t.Fatalf("Serve: %v", err)
+	}
+	if err := <-ended; !errors.Is(err, why) {
+		t.Errorf("Wanted: %v", err)
+	}
+	failed(t, s, r, 50)
+}
+
 func TestAfterAFailureNothingIsTaken(t *testing.T) {
 	s, r := pulling(t, 100)
 	s.cancel()

@@ -135,6 +135,16 @@ func (s *Server) Fill() {
 	s.changed.Broadcast()
 }
 
+// Lose ends Serve because pages will never come.
+func (s *Server) Lose(why error) {
+	s.mu.Lock()
+	serving := s.cancel != nil
+	s.mu.Unlock()
+	if serving {
+		s.fail(why)
+	}
+}
+
 // Done is closed when Serve has returned.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
@@ -243,7 +253,9 @@ func (s *Server) run(ctx context.Context, workers int) error {
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	s.mu.Lock()
 	s.cancel = cancel
+	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() {
 		s.fail(context.Cause(ctx))
 		conn.SetDeadline(time.Unix(1, 0))

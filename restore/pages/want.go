@@ -115,6 +115,8 @@ func (s *Server) urgentWants(ctx context.Context, a *asking) (turn uint64, wants
 		return 0, nil, context.Cause(ctx)
 	case s.asking != a:
 		return 0, nil, ErrSuperseded
+	case s.err != nil:
+		return 0, nil, s.err
 	}
 	n := min(len(a.urgent), MaxWants)
 	wants, a.urgent = a.urgent[:n:n], a.urgent[n:]
@@ -125,7 +127,7 @@ func (s *Server) urgentWants(ctx context.Context, a *asking) (turn uint64, wants
 // that there are none and will be none.
 func (s *Server) backgroundWants(a *asking) (wants []Want, complete bool) {
 	s.mu.Lock()
-	complete = s.finished || s.err != nil
+	complete = s.finished
 	s.mu.Unlock()
 	spaces := s.living()
 	for i := range spaces {

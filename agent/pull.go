@@ -1,0 +1,358 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/handoff"
+	wanted "github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// Before it lets go of the frozen job the source asks the target which memory it lacks,
+// and sends that until the target has all.
+//
+//	source                                        target
+//	pull ─────────────────────────────────────►   asks the job's shim
+//	reads the frozen tasks    ◄───────────── want …   again and again, also with nothing
+//	pages ── data connections ────────────────►   to the shim
+//	                          ◄──────────── complete  every page is here, or nobody is left
+//	lost ─────────────────────────────────────►   the frozen tasks are gone: ends the job
+//
+// What is missing is known to the target's shim alone; both agents may restart, and the
+// connection may break, and it is asked again. A target that hears of a second pull of
+// the move ends the first.
+
+// wants is what the target asks for; none is a sign of life.
+type wants struct {
+	Wants []wanted.Want `json:"wants,omitempty"`
+}
+
+type lost struct {
+	Move handoff.MoveID `json:"move"`
+	Why  string         `json:"why"`
+}
+
+const (
+	// silence is how long a target may say nothing before a new connection is tried.
+	silence = 8 * time.Second
+	// maxPulled bounds what may be asked for at once: the window of the shim, urgent
+	// wants that come on top, and as much again.
+	maxPulled = 2*wanted.AskWindow + 64<<20
+)
+
+// errLost: the memory that is still missing on the target is gone.
+var errLost = errors.New("the frozen tasks are gone, and their memory with them")
+
+// pulling is a pull, which may take several connections.
+type pulling struct {
+	a      *Agent
+	peer   *remote
+	open   func() (*pages.Puller, error)
+	pulled *atomic.Int64 // bytes of memory
+	sent   *atomic.Int64 // bytes on the wire
+	limit  int64         // of them per second; 0 is none
+
+	missing chan struct{} // closed as soon as something is
+	once    sync.Once
+}
+
+// run returns nil when the target has every page.
+func (p *pulling) run(ctx context.Context) error {
+	pause := firstPullPause
+	for {
+		began := time.Now()
+		err := p.try(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(began) > mostPullPause { // it went on for a while
+			pause = firstPullPause
+		}
+		p.a.log.Warn("the pull is interrupted", "move", p.peer.move, "peer", p.peer.node, "err", err)
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-p.a.life.Done():
+			return errors.Join(context.Cause(p.a.life), err)
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, mostPullPause)
+	}
+}
+
+const (
+	firstPullPause = 50 * time.Millisecond
+	mostPullPause  = 5 * time.Second
+)
+
+// try pulls over one session.
+func (p *pulling) try(ctx context.Context) error {
+	s, err := transport.Dial(ctx, p.peer.addr, p.peer.node, p.a.id, 0, transport.WithData(func(trip time.Duration) int {
+		return connections(0, trip) - 1 // there are no images
+	}))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		p.sent.Add(s.Sent())
+		_ = s.Close()
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	leave := context.AfterFunc(p.a.life, func() { _ = s.Close() })
+	defer leave()
+	m, err := transport.NewMessage(sayPull, moveRef{p.peer.move})
+	if err == nil {
+		err = s.Send(m)
+	}
+	if err != nil {
+		return err
+	}
+	return p.serve(ctx, s)
+}
+
+// serve reads and sends what the target wants until it is complete.
+func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
+	all, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // writes do not see the end of ctx
+	defer stop()
+	q, complete := newWantQueue(), false
+	all.Go(func() error {
+		defer q.close()
+		err := p.hear(ctx, s, q)
+		complete = err == nil
+		return err
+	})
+	first, started := (*pages.Puller)(nil), make(chan struct{})
+	all.Go(func() (err error) {
+		defer close(started)
+		if !q.wait() {
+			return nil
+		}
+		p.once.Do(func() { close(p.missing) })
+		if first, err = p.open(); err != nil {
+			return p.explain(s, err)
+		}
+		return nil
+	})
+	for _, c := range lanesOf(ctx, s.Data(), p.limit) {
+		all.Go(func() error {
+			<-started
+			if first == nil {
+				return nil
+			}
+			if err := p.lane(q, first.Clone(), c); err != nil {
+				return p.explain(s, err)
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); !complete { // else a lane may have been cut short by that
+		return err
+	}
+	return nil
+}
+
+// hear takes in what the target wants.
+func (p *pulling) hear(ctx context.Context, s *transport.Session, q *wantQueue) error {
+	s.SetRecvTimeout(silence)
+	for {
+		m, err := s.RecvContext(ctx)
+		if err != nil {
+			return fmt.Errorf("hear what is missing: %w", err)
+		}
+		switch m.Type {
+		case sayComplete:
+			return nil
+		case sayWant:
+		default:
+			return fmt.Errorf("%s answers %q to %q", s.Peer(), m.Type, sayPull)
+		}
+		var w wants
+		if err := m.Decode(&w); err != nil {
+			return err
+		}
+		if err := q.push(w.Wants); err != nil {
+			return err
+		}
+	}
+}
+
+// lane sends wanted pages on one connection.
+func (p *pulling) lane(q *wantQueue, puller *pages.Puller, c io.Writer) (err error) {
+	defer func() { err = errors.Join(err, puller.Close()) }()
+	out := transport.NewStreamWriter(c, image.KindPages)
+	for {
+		w, ok := q.pop()
+		if !ok {
+			return nil
+		}
+		frame, err := puller.Read(image.Place{VPID: w.VPID, Addr: w.Addr}, w.Pages)
+		if err == nil {
+			err = out.WriteFrame(frame)
+		}
+		if err != nil {
+			return err
+		}
+		p.pulled.Add(w.Pages * image.PageSize)
+	}
+}
+
+// explain tells the target, if it will never have what it lacks, and ends the session.
+func (p *pulling) explain(s *transport.Session, err error) error {
+	if errors.Is(err, errLost) || errors.Is(err, pages.ErrEnded) {
+		m, failed := transport.NewMessage(sayLost, lost{p.peer.move, err.Error()})
+		if failed == nil {
+			failed = s.Send(m)
+		}
+		err = errors.Join(err, failed)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// wantQueue holds what is to be read: what threads wait for first.
+type wantQueue struct {
+	mu     sync.Mutex
+	news   sync.Cond
+	urgent []wanted.Want
+	other  []wanted.Want
+	asked  int64 // bytes
+	over   bool
+}
+
+func newWantQueue() *wantQueue {
+	q := &wantQueue{}
+	q.news.L = &q.mu
+	return q
+}
+
+func (q *wantQueue) push(list []wanted.Want) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range list {
+		if w.Pages <= 0 || w.Pages > image.MaxRunPages {
+			return fmt.Errorf("%d pages wanted at once", w.Pages)
+		}
+		if q.asked += w.Pages * image.PageSize; q.asked > maxPulled {
+			return fmt.Errorf("more than %d bytes wanted at once", maxPulled)
+		}
+		if w.Urgent {
+			q.urgent = append(q.urgent, w)
+		} else {
+			q.other = append(q.other, w)
+		}
+	}
+	q.news.Broadcast()
+	return nil
+}
+
+// pop waits for the next want; false is the end.
+func (q *wantQueue) pop() (w wanted.Want, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.over && len(q.urgent)+len(q.other) == 0 {
+		q.news.Wait()
+	}
+	from := &q.urgent
+	if len(*from) == 0 {
+		from = &q.other
+	}
+	if q.over {
+		return w, false
+	}
+	w, *from = (*from)[0], (*from)[1:]
+	q.asked -= w.Pages * image.PageSize
+	return w, true
+}
+
+// wait waits until something is wanted; false is the end.
+func (q *wantQueue) wait() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.over && len(q.urgent)+len(q.other) == 0 {
+		q.news.Wait()
+	}
+	return !q.over
+}
+
+func (q *wantQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.over = true
+	q.news.Broadcast()
+}
+
+// pull answers what the target lacks, in the background.
+type pull struct {
+	pulling
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	err    error // once done is closed
+}
+
+// beginPull starts to answer what the target lacks, unless that is under way.
+func (d *departure) beginPull() {
+	if d.pull != nil {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(d.a.life)
+	p := &pull{cancel: cancel, done: make(chan struct{})}
+	p.pulling = pulling{a: d.a, peer: &remote{a: d.a, node: d.to.Node, addr: d.to.Addr, move: handoff.MoveID(filepath.Base(d.dir))},
+		open: d.openPuller, pulled: &d.pulled, sent: &d.pullSent, limit: d.bandwidth, missing: make(chan struct{})}
+	d.pull = p
+	go func() {
+		defer close(p.done)
+		p.err = p.run(ctx)
+	}()
+}
+
+// awaitPull waits until the target has every page.
+func (d *departure) awaitPull(ctx context.Context) error {
+	d.beginPull()
+	missing := d.pull.missing
+	for {
+		select {
+		case <-missing:
+			d.tell.enter(api.Pull, "")
+			missing = nil
+		case <-d.pull.done:
+			return d.pull.err
+		case <-ctx.Done():
+			d.endPull()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// endPull stops it, if it was begun.
+func (d *departure) endPull() {
+	if d.pull != nil {
+		d.pull.cancel(errors.New("the pull was given up"))
+		<-d.pull.done
+		d.pull = nil
+	}
+}
+
+// openPuller fails with errLost only if it is proven that no task is left to read.
+func (d *departure) openPuller() (*pages.Puller, error) {
+	p, err := d.src.Puller()
+	if err == nil {
+		return p, nil
+	}
+	if pids, listErr := d.src.Cgroup.Pids(); listErr == nil && len(pids) == 0 {
+		return nil, fmt.Errorf("%w: %w", errLost, err)
+	}
+	return nil, err
+}

@@ -1,0 +1,210 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// pulls makes a move whose memory is pulled after the commit, slowly enough that the
+// pull goes on for some seconds.
+func pulls(rate string) []string {
+	return []string{"--stop-copy", "--post-copy", "--verify", "--bandwidth", rate}
+}
+
+// pull moves the job so and does harm once memory is being pulled. It returns how the
+// command ended, which is when all memory is on the target.
+func (j *job) pull(from, to *node, rate string, harm func()) result {
+	j.t.Helper()
+	var once sync.Once
+	harmed := make(chan struct{})
+	args := append([]string{"--socket", from.socket(), "move", j.id, to.name, "--json"}, pulls(rate)...)
+	p := spawn(j.t, 3*limit, func(line string) {
+		var e event
+		if json.Unmarshal([]byte(line), &e) == nil && e.Phase == "pull" {
+			once.Do(func() { close(harmed) })
+		}
+	}, shared.migrate, args...)
+	select {
+	case <-harmed:
+		harm()
+	case <-p.ended:
+		j.t.Fatalf("nothing was pulled: %v", p.outcome)
+	}
+	return p.wait()
+}
+
+// whole waits until the job has all its memory on n and nobody else has a copy.
+func (j *job) whole(n *node, most time.Duration) {
+	j.t.Helper()
+	eventually(j.t, most, func() error {
+		if v := j.inspect(n); v.State != "running" || v.Absent > 0 {
+			return fmt.Errorf("the job is %s, and %d bytes are absent", v.State, v.Absent)
+		}
+		return j.oneCopy(n.c)
+	})
+}
+
+func TestMemoryIsPulledWhileTheJobRunsOnTheTarget(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.oracle("--mem", "192", "--dirty", "20", "--tree", "3", "--sysv")
+	var during view
+	r := j.pull(a, b, "40M", func() {
+		j.ticks(b, 50)
+		during = j.inspect(b)
+		b.migrate("move", j.id, a.name).want(t, 3).says(t, "still being pulled", a.name)
+		b.migrate("checkpoint", j.id, c.dir+"/saved").want(t, 3).says(t, "still being pulled", a.name)
+		b.migrate("inspect", j.id).want(t, 0).lists(t, "Pulling", a.name)
+	}).want(t, 0)
+	if during.State != "running" || during.Absent == 0 || during.PulledFrom != a.name {
+		t.Errorf("during the pull the job is %s, %d bytes are absent, from %q", during.State, during.Absent, during.PulledFrom)
+	}
+	events := decodeEvents(t, r.out)
+	done := events[len(events)-1].Done
+	if done == nil || done.Mode != "post-copy" || done.Pulled < 90<<20 || done.StoodStill > done.Took/2 {
+		t.Errorf("the result: %+v", done)
+	}
+	j.runsOn(b)
+	j.whole(b, limit)
+	j.ticks(b, 50)
+	j.state(b)
+	j.move(b, a)
+	j.finish(a)
+}
+
+func TestRoundsGoBeforeAPullIfThereWereSome(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.oracle("--mem", "128", "--dirty", "400", "--check", "64")
+	r := a.migrate("move", j.id, b.name, "--json", "--verify", "--post-copy", "--max-downtime", "1ms").want(t, 0)
+	events := decodeEvents(t, r.out)
+	done := events[len(events)-1].Done
+	if done.Mode != "post-copy" || done.Pulled == 0 {
+		t.Errorf("the result: %+v", done)
+	}
+	j.runsOn(b)
+	j.whole(b, limit)
+	j.ticks(b, 100)
+	j.finish(b)
+}
+
+func TestAPullOutlivesTheCableAndBothAgents(t *testing.T) {
+	c := newCluster(t, 2)
+	a := c.nodes[0]
+	interrupted := func(from *node) {
+		eventually(t, limit, func() error {
+			if !strings.Contains(readFile(from.logPath()), "the pull is interrupted") {
+				return fmt.Errorf("the source has not noticed")
+			}
+			return nil
+		})
+	}
+	swallow := func(n *node) {
+		n.in("nft", "add", "table", "inet", "void").want(t, 0)
+		n.in("nft", "add", "chain", "inet", "void", "in", "{ type filter hook input priority 0; policy accept; }").want(t, 0)
+		n.in("nft", "add", "rule", "inet", "void", "in", "tcp", "dport", port, "drop").want(t, 0)
+		n.in("nft", "add", "rule", "inet", "void", "in", "tcp", "sport", port, "drop").want(t, 0)
+	}
+	on := a
+	for _, tc := range []struct {
+		name string
+		harm func(from, to *node)
+	}{
+		{"the cable is pulled", func(from, to *node) {
+			c.cut(a)
+			interrupted(from)
+			c.join(a)
+		}},
+		{"the link swallows everything", func(from, to *node) {
+			swallow(to)
+			interrupted(from)
+			to.in("nft", "delete", "table", "inet", "void").want(t, 0)
+		}},
+		{"the source's agent is killed", func(from, to *node) {
+			from.kill()
+			from.start()
+		}},
+		{"the target's agent is killed", func(from, to *node) {
+			to.kill()
+			to.start()
+		}},
+		{"both agents are killed", func(from, to *node) {
+			from.kill()
+			to.kill()
+			from.start()
+			to.start()
+		}},
+	} {
+		c.run(tc.name, func(t *testing.T) {
+			from, to := on, c.otherThan(on)
+			j := from.oracle("--mem", "192", "--dirty", "10", "--tree", "2")
+			j.pull(from, to, "30M", func() {
+				j.inspect(to)
+				tc.harm(from, to)
+			})
+			j.whole(to, 2*limit)
+			j.runsOn(to)
+			j.ticks(to, 50)
+			j.finish(to)
+		})
+	}
+}
+
+func TestAJobThatEndsInThePullIsOverOnBothNodes(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.oracle("--mem", "192", "--tree", "2")
+	j.pull(a, b, "20M", func() {
+		b.migrate("kill", "-s", "KILL", j.id).want(t, 0)
+	}).want(t, 0)
+	v := j.inspect(b)
+	if v.State != "exited" || v.Exit == nil || v.Exit.Signal != int(syscall.SIGKILL) {
+		t.Errorf("the job is %s, exit %+v", v.State, v.Exit)
+	}
+	if v := j.inspect(a); v.Node != b.name || v.State != "exited" {
+		t.Errorf("seen from the source it is %s on %s", v.State, v.Node)
+	}
+	eventually(t, limit, func() error {
+		if groups := append(a.cgroups(), b.cgroups()...); len(groups) > 0 {
+			return fmt.Errorf("left behind: %v", groups)
+		}
+		return nil
+	})
+}
+
+func TestAJobWhoseMemoryIsLostInThePullIsEnded(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.oracle("--mem", "192")
+	tasks := j.inspect(a).Pids
+	j.pull(a, b, "10M", func() {
+		a.kill()
+		for _, p := range tasks {
+			c.must(syscall.Kill(p.Host, syscall.SIGKILL))
+		}
+		c.must(syscall.Kill(a.shimOf(j.id), syscall.SIGKILL))
+		for _, dir := range a.cgroups() { // where the freezer holds up even that
+			_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
+		}
+		a.start()
+	})
+	eventually(t, 2*limit, func() error {
+		if v := j.inspect(b); v.State != "exited" {
+			return fmt.Errorf("the job is %s", v.State)
+		}
+		return nil
+	})
+	if log := b.shimLog(j.id); !strings.Contains(log, "cannot be completed") {
+		t.Errorf("the shim's log does not say why: %s", log)
+	}
+	if said := j.stderr(b); strings.Contains(said, "ORACLE FAIL") {
+		t.Errorf("the job read wrong memory: %s", said)
+	}
+}
