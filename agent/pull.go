@@ -210,16 +210,18 @@ func (p *pulling) lane(q *wantQueue, puller *pages.Puller, c io.Writer) (err err
 	}
 }
 
-// explain tells the target, if it will never have what it lacks, and ends the session.
+// explain tells the target, if it will never have what it lacks, and then waits for it
+// to be complete without. Any other error ends the session.
 func (p *pulling) explain(s *transport.Session, err error) error {
-	if errors.Is(err, errLost) || errors.Is(err, pages.ErrEnded) {
-		m, failed := transport.NewMessage(sayLost, lost{p.peer.move, err.Error()})
-		if failed == nil {
-			failed = s.Send(m)
-		}
-		err = errors.Join(err, failed)
+	if !errors.Is(err, errLost) && !errors.Is(err, pages.ErrEnded) {
+		return err
 	}
-	return errors.Join(err, s.Close())
+	p.a.log.Error("memory that is pulled is lost", "move", p.peer.move, "peer", p.peer.node, "err", err)
+	m, failed := transport.NewMessage(sayLost, lost{p.peer.move, err.Error()})
+	if failed == nil {
+		failed = s.Send(m)
+	}
+	return failed
 }
 
 // wantQueue holds what is to be read: what threads wait for first.

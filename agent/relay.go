@@ -228,13 +228,19 @@ func (r *relay) check(frame []byte) error {
 	})
 }
 
-// lose has the job ended, which will never have all of its memory.
+// loseTime is how long a shim may take to hear that.
+const loseTime = 10 * time.Second
+
+// lose has the job ended, which will never have all of its memory. That the source has
+// hung up meanwhile does not change it.
 func (r *relay) lose(ctx context.Context, why string) error {
 	client, over, err := r.shim()
 	if err != nil || over {
 		return err
 	}
 	r.a.log.Error("memory that a job lacks is lost; the job is ended", "move", r.move, "peer", r.session.Peer(), "why", why)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loseTime)
+	defer cancel()
 	if err := client.Lose(ctx, why); err != nil && !errors.Is(err, shim.ErrGone) {
 		return err
 	}

@@ -201,6 +201,12 @@ func TestAJobWhoseMemoryIsLostInThePullIsEnded(t *testing.T) {
 		}
 		return nil
 	})
+	eventually(t, limit, func() error {
+		if groups := a.cgroups(); len(groups) > 0 {
+			return fmt.Errorf("left behind: %v", groups)
+		}
+		return nil
+	})
 	if log := b.shimLog(j.id); !strings.Contains(log, "cannot be completed") {
 		t.Errorf("the shim's log does not say why: %s", log)
 	}
