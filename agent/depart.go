@@ -36,6 +36,7 @@ type departure struct {
 	sending   *sending // what Transfer has begun
 	postCopy  bool     // memory that the target lacks at the freeze is pulled
 	pull      *pull    // nil: nobody has asked for that yet
+	vouched   bool     // an operator has decided: the target is not asked what it lacks
 	bandwidth int64    // of the pull, bytes per second; 0 is no limit
 
 	total  int64 // of memory, bytes, as far as known
@@ -153,7 +154,7 @@ func (d *departure) Release(ctx context.Context) error {
 	if err := d.recordLeft(); err != nil {
 		return err
 	}
-	if d.to != nil {
+	if d.to != nil && !d.vouched {
 		if err := d.awaitPull(ctx); err != nil {
 			return fmt.Errorf("memory is still being pulled by %s: %w", d.to.Node, err)
 		}

@@ -48,8 +48,8 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 	if req.Node == "" || req.Node == a.cfg.Node {
 		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.cfg.Node), Where: "on " + a.cfg.Node, Hint: "name another node"}
 	}
-	if req.PostCopy || req.Eager {
-		return &api.Error{Code: api.Usage, Message: "this agent cannot move with post_copy or eager yet", Where: "on " + a.cfg.Node, Hint: "leave them out"}
+	if req.Eager {
+		return &api.Error{Code: api.Usage, Message: "this agent cannot move with eager yet", Where: "on " + a.cfg.Node, Hint: "leave it out"}
 	}
 	move := handoff.NewMoveID()
 	release, err := a.claim(rec.ID, move)

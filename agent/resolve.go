@@ -175,6 +175,9 @@ func (a *Agent) resolve(ctx context.Context, rec handoff.Record, take bool) erro
 	if err != nil {
 		return err
 	}
+	if d, ok := s.(*departure); ok && !take {
+		d.vouched = true
+	}
 	apart := func(ctx context.Context) error {
 		_, err := a.apart(ctx, rec, take)
 		return err

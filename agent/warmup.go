@@ -21,11 +21,14 @@ var freezeCosts = converge.Costs{Base: 200 * time.Millisecond, Pin: 0.1 / (1 << 
 func (m *movement) warmUp(ctx context.Context) error {
 	if m.req.StopCopy {
 		m.mode = api.StopCopy
+		if m.req.PostCopy {
+			m.mode = api.PostCopy
+		}
 		return nil
 	}
 	m.mode = api.PreCopy
 	limits := converge.Limits{Downtime: m.req.MaxDowntime, Named: m.req.MaxDowntime > 0,
-		Throttle: m.req.Throttle, Force: m.req.Force}
+		Throttle: m.req.Throttle, PostCopy: m.req.PostCopy, Force: m.req.Force}
 	if !limits.Named {
 		limits.Downtime = api.DefaultMaxDowntime
 	}
@@ -47,6 +50,9 @@ func (m *movement) warmUp(ctx context.Context) error {
 		m.tell.round(toldRound(api.Round{Number: n, Began: began, Tracking: m.dep.src.Tracking()}, r, seen, v))
 		switch v.Step {
 		case converge.Freeze:
+			return nil
+		case converge.PostCopy:
+			m.mode = api.PostCopy
 			return nil
 		case converge.GiveUp:
 			return m.tooLong(n, v)
@@ -76,7 +82,7 @@ func toldRound(out api.Round, r pages.Round, seen converge.Round, v converge.Ver
 
 // tooLong is the error of a warm-up that does not converge.
 func (m *movement) tooLong(rounds int, v converge.Verdict) error {
-	hint := "try --throttle (slows the job down meanwhile), a larger --max-downtime, or --force"
+	hint := "try --throttle (slows the job down meanwhile), --post-copy (pulls the rest after the commit), a larger --max-downtime, or --force"
 	if v.Least > m.req.MaxDowntime && m.req.MaxDowntime > 0 {
 		hint = fmt.Sprintf("what has to be done while the job stands still takes %s by itself: name a larger --max-downtime, or --force", v.Least.Round(time.Millisecond))
 	}

@@ -51,9 +51,9 @@ func TestMoveEndsWithOneLine(t *testing.T) {
 }
 
 func TestWhatAMoveMayDoWithAJobThatWritesReachesTheAgent(t *testing.T) {
-	line := "move --max-downtime 1.5s --throttle --force --verify --bandwidth 100M sim node-b"
+	line := "move --max-downtime 1.5s --throttle --post-copy --force --verify --bandwidth 100M sim node-b"
 	_, _, _, got := do(t, moved(), line)
-	want := map[string]any{"node": "node-b", "max_downtime": 1.5e9, "throttle": true, "force": true, "verify": true, "bandwidth": float64(100 << 20)}
+	want := map[string]any{"node": "node-b", "max_downtime": 1.5e9, "throttle": true, "post_copy": true, "force": true, "verify": true, "bandwidth": float64(100 << 20)}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("asked for %v", got)
 	}

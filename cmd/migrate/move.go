@@ -29,14 +29,14 @@ The job's memory is sent while it runs, in rounds, each with what has changed si
 the one before. When the forecast of the stand-still is within --max-downtime the job
 is frozen, the rest is sent, and it runs on NODE. If the job writes faster than rounds
 can follow, the move ends with status 4 and the job was never stopped, unless
---throttle or --force says what to do instead.
+--throttle, --post-copy or --force says what to do instead.
 
 Until the move is committed anything that goes wrong, Ctrl-C included, leaves the job
 running where it is (status 3 or 4); after that it only goes forward. On a terminal
 the progress is shown.`,
 		Example: `  migrate move sim node-b
   migrate move --max-downtime 1s --throttle sim node-b
-  migrate move --bandwidth 100M sim node-b
+  migrate move --post-copy --bandwidth 100M sim node-b
   migrate move --json sim node-b=10.0.0.2:7707`,
 		Args: takes("JOB", "NODE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -64,8 +64,9 @@ the progress is shown.`,
 func moveFlags(f *pflag.FlagSet, o *api.MoveOptions, bandwidth *string) {
 	f.DurationVar(&o.MaxDowntime, "max-downtime", 0, "the longest stand-still that the forecast may show at the freeze,\n`DURATION` such as 500ms (default: 300ms, or what CRIU needs by itself)")
 	f.BoolVar(&o.Throttle, "throttle", false, "slow the job down, step by step, if rounds cannot follow it")
+	f.BoolVar(&o.PostCopy, "post-copy", false, "if rounds cannot follow the job, let it run on NODE first and pull\nthe rest after; both nodes are needed until then")
 	f.BoolVar(&o.Force, "force", false, "take the stand-still, however long")
-	f.BoolVar(&o.StopCopy, "stop-copy", false, "send no memory while the job runs")
+	f.BoolVar(&o.StopCopy, "stop-copy", false, "send no memory while the job runs; with --post-copy all of it is pulled")
 	f.BoolVar(&o.Verify, "verify", false, "compare a hash of every page on both sides before the commit")
 	f.StringVar(bandwidth, "bandwidth", "", "send at most so much per second, `SIZE` such as 100M")
 }
