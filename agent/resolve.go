@@ -10,6 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/quantity"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -24,7 +25,7 @@ func (a *Agent) handleResolve(w http.ResponseWriter, r *http.Request, c caller) 
 		return err
 	}
 	take := r.URL.Query().Get("take") == "true"
-	plan, err := a.planOf(rec, take)
+	plan, err := a.planOf(r.Context(), rec, take)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (a *Agent) whereabouts(rec handoff.Record) string {
 }
 
 // planOf says what a decision does and what the operator answers for.
-func (a *Agent) planOf(rec handoff.Record, take bool) (api.ResolvePlan, error) {
+func (a *Agent) planOf(ctx context.Context, rec handoff.Record, take bool) (api.ResolvePlan, error) {
 	p := api.ResolvePlan{Move: string(rec.Move), Job: job.ID(rec.Job), Node: a.cfg.Node, Peer: rec.Peer, State: string(rec.State), Take: take}
 	gone := rec.BootID != a.boot
 	if take && gone {
@@ -120,6 +121,11 @@ func (a *Agent) planOf(rec handoff.Record, take bool) (api.ResolvePlan, error) {
 			fmt.Sprintf("A copy that is parked on %s runs when that node is back.", rec.Peer)}
 		p.Vouch = []string{fmt.Sprintf("%s runs the job or has it parked, or the job is not wanted any more.", rec.Peer)}
 	case take:
+		if st, err := a.shimOf(p.Job).Status(ctx); err == nil && st.Absent > 0 {
+			return p, &api.Error{Code: api.Refused, Where: a.whereabouts(rec),
+				Message: fmt.Sprintf("the copy here lacks %s of the job's memory, which only %s has", quantity.Size(st.Absent), rec.Peer),
+				Hint:    fmt.Sprintf("wait until %s is back; or migrate resolve %s --take there, or --drop here", rec.Peer, rec.Move)}
+		}
 		p.Does = []string{fmt.Sprintf("The copy parked on %s runs.", a.cfg.Node), later}
 		p.Vouch = []string{fmt.Sprintf("The job does not run on %s, and has not since it was frozen there.", rec.Peer)}
 	default:
@@ -175,8 +181,8 @@ func (a *Agent) resolve(ctx context.Context, rec handoff.Record, take bool) erro
 	if err != nil {
 		return err
 	}
-	if d, ok := s.(*departure); ok && !take {
-		d.vouched = true
+	if d, ok := s.(*departure); ok {
+		d.vouched = !take
 	}
 	apart := func(ctx context.Context) error {
 		_, err := a.apart(ctx, rec, take)

@@ -44,10 +44,12 @@ func (l *landing) origin() (*job.Moved, string, error) {
 	return nil, x.Dir, err
 }
 
-// ending is a departure of a job that may run.
+// ending is a departure of a job that may run, and that is wanted no more: the peer is
+// not asked what it lacks.
 type ending struct{ *departure }
 
 func (e ending) Release(ctx context.Context) error {
+	e.vouched = true
 	rec, err := e.a.jobs.Get(e.rec.ID)
 	if err == nil && rec.Exit != nil {
 		return os.RemoveAll(e.dir) // it came to its end here
