@@ -79,12 +79,18 @@ func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, r
 			return err
 		}
 	}
+	if st, err := a.shimOf(rec.ID).Status(r.Context()); err == nil && st.State == shim.Exited {
+		awaitProcess(r.Context(), st.Shim, shimTime)
+	}
 	if err := a.jobs.Remove(rec.ID); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
+
+// shimTime is how long the shim of a job that is over may take to leave.
+const shimTime = 10 * time.Second
 
 // end kills a job and waits until its shim has written that down.
 func (a *Agent) end(ctx context.Context, rec job.Record) error {

@@ -154,7 +154,6 @@ func (s *shim) live() {
 		s.log.Error("lost the socket", "err", err)
 		<-s.done
 	}
-	s.awaitFilling()
 	// Whoever asked for the end gets an answer before the process is gone.
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
@@ -243,6 +242,7 @@ func (s *shim) cleanUp() error {
 	if s.cfg.LinkName != "" {
 		err = errors.Join(err, namespaces.RemoveLink(s.cfg.LinkName))
 	}
+	s.awaitFilling()
 	if rmErr := os.RemoveAll(s.cfg.RunDir); rmErr != nil {
 		err = errors.Join(err, fmt.Errorf("run directory: %w", rmErr))
 	}
