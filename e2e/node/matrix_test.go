@@ -113,6 +113,21 @@ func tellingLive() []trouble {
 	})
 }
 
+// tellingPulls are those in which a move may differ that leaves memory behind until it
+// is committed.
+func tellingPulls() []trouble {
+	return picked(map[string][]string{
+		killAgent: {"images.sent", "after.target.prepared", "before.target.committed", "after.source.committed", "after.target.done", "before.source.released"},
+		killBoth:  {"after.source.committed"},
+		killCRIU:  {"after.target.prepared"},
+		killShim:  {"after.target.prepared"},
+		cutLink:   {"after.source.committed", "after.target.done"},
+		swallow:   {"before.source.released"},
+		fullDisk:  {"before.target.done"},
+		failDisk:  {"before.source.committed"},
+	})
+}
+
 func picked(points map[string][]string) (some []trouble) {
 	for _, x := range theMatrix() {
 		if slices.Contains(points[x.harm], x.point) {
@@ -142,6 +157,7 @@ func TestWhateverGoesWrongInAMoveTheJobRunsOnceAndNothingIsLeftBehind(t *testing
 	}{
 		"stop-copy": {[]string{"--stop-copy"}, telling()},
 		"pre-copy":  {nil, tellingLive()},
+		"post-copy": {[]string{"--stop-copy", "--post-copy"}, tellingPulls()},
 	} {
 		t.Run(mode, func(t *testing.T) {
 			m := newMatrix(newCluster(t, 2, withFaults), of.flags...)
