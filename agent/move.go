@@ -173,7 +173,7 @@ func (m *movement) prepare(ctx context.Context) error {
 	if err := m.a.awaitWhole(ctx, m.rec); err != nil {
 		return err
 	}
-	m.dep.src.Verify = m.req.Verify
+	m.dep.src.Verify, m.dep.src.Eager = m.req.Verify, m.req.Eager
 	needs, findings, err := preflight.OfJob(ctx, m.rec, m.dep.src.Init, m.dep.src.Cgroup, m.dep.src.CRIU)
 	if err != nil {
 		return err

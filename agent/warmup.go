@@ -16,6 +16,10 @@ import (
 // the job writes; docs/performance.md has the breakdown.
 var freezeCosts = converge.Costs{Base: 200 * time.Millisecond, Pin: 0.1 / (1 << 30)}
 
+// eagerPin is what all memory takes on its way through CRIU's images: written, put
+// together on the target, and read.
+const eagerPin = 3.0 / (1 << 30)
+
 // warmUp sends memory, round by round, while the job runs, until the rest is small
 // enough to stand still for. It leaves in the departure how the move is to end.
 func (m *movement) warmUp(ctx context.Context) error {
@@ -32,7 +36,11 @@ func (m *movement) warmUp(ctx context.Context) error {
 	if !limits.Named {
 		limits.Downtime = api.DefaultMaxDowntime
 	}
-	plan := converge.New(limits, freezeCosts)
+	costs := freezeCosts
+	if m.req.Eager {
+		costs.Pin = eagerPin
+	}
+	plan := converge.New(limits, costs)
 	brake := &brake{m.dep}
 	var last time.Time
 	for n := 1; ; n++ {

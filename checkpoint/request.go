@@ -50,6 +50,7 @@ func (s *Source) request(network image.Network) (*rpc.CriuReq, dumpRun, error) {
 		GhostLimit:        proto.Uint32(criu.GhostLimit),
 		TcpEstablished:    proto.Bool(s.TCP),
 		External:          s.external(),
+		LazyPages:         proto.Bool(!s.Eager),
 	}
 	if network == image.NetworkEmpty {
 		opts.EmptyNs = proto.Uint32(unix.CLONE_NEWNET)

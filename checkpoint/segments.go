@@ -172,11 +172,17 @@ func orGone(err error) error {
 }
 
 // known finds pages that the target has. nil: it has none that could be in images.
-func (s *Source) known() func(page []byte) (image.Place, bool) {
-	if s.segments == nil || s.segments.Empty() {
+func (s *Source) known(m *memory) image.Finder {
+	if !s.Eager && (s.segments == nil || s.segments.Empty()) {
 		return nil
 	}
-	return func(page []byte) (image.Place, bool) {
+	return func(page []byte, own image.Place) (image.Place, bool) {
+		if own.VPID != 0 {
+			return own, s.Eager && m.pages.Holds(own, page)
+		}
+		if s.segments == nil {
+			return own, false
+		}
 		at, ok := s.segments.Find(page)
 		return image.Place{VPID: image.FirstShared + image.VPID(at.File), Addr: uint64(at.Offset)}, ok
 	}

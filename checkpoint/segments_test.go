@@ -104,7 +104,7 @@ func received(t *testing.T, lane *bytes.Buffer) map[image.Place][]byte {
 func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	tasks := sharer(t)
 	s := &Source{Log: quiet()}
-	if s.known() != nil {
+	if s.known(nil) != nil {
 		t.Error("something is known before anything was sent")
 	}
 	var lane bytes.Buffer
@@ -120,26 +120,26 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	if round, err := s.warmSegments(context.Background(), &lane, tasks); err != nil || round.Dirty != 0 {
 		t.Errorf("nothing has changed, and %+v: %v", round, err)
 	}
-	find := s.known()
+	find := s.known(nil)
 	for kind := 1; kind <= 5; kind++ {
 		for i := range 8 {
 			if kind == 3 && i > 0 {
 				break
 			}
 			page := bytes.Repeat([]byte{byte(kind), byte(i)}, image.PageSize/2)
-			at, ok := find(page)
+			at, ok := find(page, image.Place{})
 			if !ok || !bytes.Equal(got[at], page) {
 				t.Errorf("page %d of kind %d is at %+v (%v)", i, kind, at, ok)
 			}
 		}
 	}
-	if at, ok := find(make([]byte, image.PageSize)); ok {
+	if at, ok := find(make([]byte, image.PageSize), image.Place{}); ok {
 		t.Errorf("a page that nobody has is at %+v", at)
 	}
 	if _, err := s.warmSegments(context.Background(), &lane, nil); err != nil {
 		t.Error(err)
 	}
-	if s.known() != nil {
+	if s.known(nil) != nil {
 		t.Error("the target is asked for memory of tasks that are gone")
 	}
 }

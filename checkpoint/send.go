@@ -40,7 +40,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 		return sent, err
 	}
 	all, ctx := errgroup.WithContext(ctx)
-	if m.shared {
+	if m.shared || s.Eager { // images then refer to all memory
 		all.SetLimit(1)
 		if sent.Scan, err = s.awaitScan(ctx); err != nil {
 			return sent, err
@@ -51,7 +51,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 			err = s.sendNames(lanes[0])
 		}
 		if err == nil {
-			sent.Images, err = s.sendImages(ctx, lanes)
+			sent.Images, err = s.sendImages(ctx, m, lanes)
 		}
 		if err == nil && s.Parkable != nil {
 			s.Parkable()
@@ -103,9 +103,9 @@ func (s *Source) rest(ctx context.Context, m *memory, tasks []pages.Task, region
 	return m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
 }
 
-func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, error) {
+func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer) (int64, error) {
 	out := transport.NewStreamWriter(lanes[0], image.KindImages)
-	known := s.known()
+	known := s.known(m)
 	leave := image.HoldsMemory
 	if known == nil {
 		leave = nil
@@ -126,11 +126,15 @@ func (s *Source) sendImages(ctx context.Context, lanes []io.Writer) (int64, erro
 }
 
 // sendBlocks sends the images that hold memory of which the target may have a part.
-func (s *Source) sendBlocks(lane io.Writer, known func([]byte) (image.Place, bool)) (n int64, err error) {
+func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err error) {
 	if known == nil {
 		return 0, nil
 	}
 	entries, err := os.ReadDir(s.Images())
+	if err != nil {
+		return 0, err
+	}
+	owners, err := image.Owners(s.Images())
 	if err != nil {
 		return 0, err
 	}
@@ -139,7 +143,7 @@ func (s *Source) sendBlocks(lane io.Writer, known func([]byte) (image.Place, boo
 			continue
 		}
 		out := transport.NewStreamWriter(lane, image.KindBlocks)
-		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), known, out), out.Close()); err != nil {
+		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), owners[e.Name()], known, out), out.Close()); err != nil {
 			return n, err
 		}
 		n += out.Stats().Payload

@@ -38,6 +38,9 @@ type Source struct {
 	// Hold has Dump and Send tell the target to forget the pages that have changed since
 	// the warm-up, instead of sending them: it pulls them.
 	Hold bool
+	// Eager has CRIU save all memory, for a restore that keeps copy-on-write memory
+	// shared. What the target has of it does not cross again.
+	Eager bool
 	// Verify has Send read every lazy page once more and send what the target must
 	// find it to be.
 	Verify bool

@@ -47,8 +47,7 @@ func (in *Incoming) readBlocks(s *transport.StreamReader) error {
 	if err := in.blocks.admit(h); err != nil {
 		return err
 	}
-	path := filepath.Join(in.Images, h.Name)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, imagePerm)
+	f, err := image.Create(in.Images, h.Name)
 	if err != nil {
 		return err
 	}
@@ -56,12 +55,8 @@ func (in *Incoming) readBlocks(s *transport.StreamReader) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("%s: %w", h.Name, err)
 	}
-	return in.blocks.add(refers{path, refs})
+	return in.blocks.add(refers{f.Name(), refs})
 }
-
-// imagePerm lets the root of the job's user namespace, who is nobody outside, read
-// what CRIU has it read.
-const imagePerm = 0o644
 
 func (in *Incoming) fillBlocks(f *os.File, h image.BlocksHead, s *transport.StreamReader) (refs []image.Ref, err error) {
 	if err := f.Truncate(h.Size); err != nil {
@@ -160,6 +155,10 @@ func copyRef(f *os.File, r image.Ref, store *pages.Store, buf []byte) error {
 	if sum := xxh3.Hash128(buf); sum != r.Sum {
 		return fmt.Errorf("%d pages from %#x of %d on are not those that the source has sent", r.Size/image.PageSize, r.From.Addr, r.From.VPID)
 	}
-	_, err := f.WriteAt(buf, r.Offset)
-	return err
+	if _, err := f.WriteAt(buf, r.Offset); err != nil || r.From.VPID >= image.FirstShared {
+		return err
+	}
+	// Memory of a process is referred to once, by its own image: from here on it is
+	// there, and the store's copy would be a second one.
+	return store.PutBatch([]image.Run{{VPID: r.From.VPID, Addr: r.From.Addr, Pages: r.Size / image.PageSize, Drop: true}})
 }

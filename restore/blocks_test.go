@@ -16,14 +16,14 @@ import (
 )
 
 // blocks adds an image of which the target has what find says.
-func (l *lane) blocks(name string, data []byte, find func([]byte) (image.Place, bool)) *lane {
+func (l *lane) blocks(name string, data []byte, find image.Finder) *lane {
 	l.t.Helper()
 	dir := l.t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 		l.t.Fatal(err)
 	}
 	w := transport.NewStreamWriter(&l.buf, image.KindBlocks)
-	if err := errors.Join(image.PackBlocks(dir, name, find, w), w.Close()); err != nil {
+	if err := errors.Join(image.PackBlocks(dir, name, image.Owner{}, find, w), w.Close()); err != nil {
 		l.t.Fatal(err)
 	}
 	return l
@@ -32,7 +32,7 @@ func (l *lane) blocks(name string, data []byte, find func([]byte) (image.Place, 
 // shared puts pages 1, 2 and 3 into shared memory.
 const shared = image.FirstShared + 5
 
-func sharedPages(page []byte) (image.Place, bool) {
+func sharedPages(page []byte, _ image.Place) (image.Place, bool) {
 	return image.Place{VPID: shared, Addr: uint64(page[0]) * image.PageSize}, page[0] <= 3
 }
 
@@ -82,7 +82,7 @@ func TestHostileBlocksAreRefused(t *testing.T) {
 		return data
 	}
 	frames := func(data []byte) (frames [][]byte) { // of an image that needs no head
-		l := newLane(t).blocks("pages-1.img", data, func([]byte) (image.Place, bool) { return image.Place{}, false })
+		l := newLane(t).blocks("pages-1.img", data, func([]byte, image.Place) (image.Place, bool) { return image.Place{}, false })
 		s, err := transport.NewStreamReader(l.reader())
 		for err == nil {
 			var frame []byte

@@ -284,6 +284,7 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 		GhostLimit:        proto.Uint32(criu.GhostLimit),
 		TcpEstablished:    proto.Bool(plan.TCP),
 		External:          plan.external(network),
+		AutoDedup:         proto.Bool(true), // gives back the room of pages that were read
 	}
 	if network == image.NetworkEmpty {
 		opts.EmptyNs = proto.Uint32(unix.CLONE_NEWNET)

@@ -20,7 +20,8 @@ type Result struct {
 }
 
 // DumpLazy makes CRIU write everything but lazy memory and end, with the job
-// still frozen. It sets LazyPages, LeaveRunning and the network lock SKIP;
+// still frozen. It sets LeaveRunning, the network lock SKIP and LazyPages, unless that
+// was set to false: then CRIU writes all memory, and nothing else is different.
 // FreezeCgroup must name the job's cgroup, which the caller has frozen, and
 // ConfigFile must be free.
 //
@@ -72,7 +73,9 @@ func (l *Lazy) Dump(ctx context.Context, req *rpc.CriuReq, run Run) (Result, err
 		l.Close()
 		return Result{}, &Error{Op: "lazy dump", Err: err}
 	}
-	req.Opts.ConfigFile = proto.String(l.config)
+	if req.GetOpts().GetLazyPages() {
+		req.Opts.ConfigFile = proto.String(l.config)
+	}
 	start := time.Now()
 	resp, err := l.Do(ctx, req, run)
 	return Result{Response: resp, Took: time.Since(start)}, err
@@ -88,7 +91,9 @@ func lazyRequest(req *rpc.CriuReq) (*rpc.CriuReq, error) {
 		return nil, errors.New("a configuration file was named")
 	}
 	req = proto.Clone(req).(*rpc.CriuReq)
-	req.Opts.LazyPages = proto.Bool(true)
+	if req.Opts.LazyPages == nil {
+		req.Opts.LazyPages = proto.Bool(true)
+	}
 	req.Opts.LeaveRunning = proto.Bool(true)
 	req.Opts.NetworkLock = rpc.CriuNetworkLockMethod_SKIP.Enum()
 	return req, nil

@@ -21,11 +21,24 @@ const (
 	tarBlock  = 512
 	copyChunk = 1 << 20
 	filePerm  = 0o600
-	// imagePerm lets the root of the job's user namespace, who is nobody outside,
-	// read what CRIU has it read. Who else gets to the files is up to the
-	// directories above.
+	// imagePerm and pagesPerm let the root of the job's user namespace, who is nobody
+	// outside, read what CRIU has it read, and give back the room of pages that it has
+	// read. Who else gets to the files is up to the directories above.
 	imagePerm = 0o644
+	pagesPerm = 0o666
 )
+
+// Create makes an image of that name in dir, as CRIU wants to find it.
+func Create(dir, name string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, imagePerm)
+	if err != nil || !strings.HasPrefix(name, "pages-") {
+		return f, err
+	}
+	if err := f.Chmod(pagesPerm); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return f, nil
+}
 
 // ErrArchive is wrapped by every error about an archive that Pack would not
 // have written.
@@ -131,12 +144,11 @@ func (u *unpacker) file(h *tar.Header, r io.Reader) (err error) {
 	if err := u.admit(h); err != nil {
 		return err
 	}
-	path := filepath.Join(u.dir, h.Name)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, imagePerm)
+	f, err := Create(u.dir, h.Name)
 	if err != nil {
 		return err
 	}
-	u.made = append(u.made, path)
+	u.made = append(u.made, f.Name())
 	defer func() { err = errors.Join(err, f.Close()) }()
 	n, err := io.CopyBuffer(onlyWriter{f}, onlyReader{r}, u.buf)
 	if err == nil && n != h.Size {

@@ -61,9 +61,13 @@ func HoldsMemory(e os.DirEntry) bool {
 	return (pages || ghost) && err == nil && info.Mode().IsRegular() && info.Size() >= smallest
 }
 
+// Finder looks for a place on the target where there is a page. own is where the page
+// is in the job, as far as the image's owner says.
+type Finder func(page []byte, own Place) (Place, bool)
+
 // PackBlocks writes an image to the frames of out, without the pages that find knows a
 // place of on the target.
-func PackBlocks(dir, name string, find func(page []byte) (Place, bool), out interface{ WriteFrame([]byte) error }) error {
+func PackBlocks(dir, name string, owner Owner, find Finder, out interface{ WriteFrame([]byte) error }) error {
 	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return err
@@ -84,7 +88,7 @@ func PackBlocks(dir, name string, find func(page []byte) (Place, bool), out inte
 	if err := out.WriteFrame(first); err != nil {
 		return err
 	}
-	p := &blockPacker{find: find, out: out, frame: make([]byte, 0, maxBlocks), buf: make([]byte, PageSize)}
+	p := &blockPacker{find: find, owner: owner, out: out, frame: make([]byte, 0, maxBlocks), buf: make([]byte, PageSize)}
 	for _, part := range parts {
 		r := bufio.NewReaderSize(io.NewSectionReader(f, part.offset, part.size), copyChunk)
 		if err := p.part(r, part); err != nil {
@@ -104,7 +108,8 @@ type part struct {
 }
 
 type blockPacker struct {
-	find  func([]byte) (Place, bool)
+	find  Finder
+	owner Owner
 	out   interface{ WriteFrame([]byte) error }
 	frame []byte
 	data  int // where the run of data that is being written begins in frame, 0 for none
@@ -123,7 +128,7 @@ func (p *blockPacker) part(r io.Reader, about part) error {
 		var from Place
 		known := false
 		if about.pages && len(block) == PageSize {
-			from, known = p.find(block)
+			from, known = p.find(block, p.owner.next())
 		}
 		var err error
 		if known {

@@ -25,7 +25,7 @@ func (c *collected) WriteFrame(frame []byte) error {
 // target is what the target has, by content.
 type target map[string]Place
 
-func (t target) find(page []byte) (Place, bool) {
+func (t target) find(page []byte, _ Place) (Place, bool) {
 	p, ok := t[string(page)]
 	return p, ok
 }
@@ -40,7 +40,7 @@ func packImage(t testing.TB, name string, data []byte, has target) (BlocksHead, 
 		t.Fatal(err)
 	}
 	var out collected
-	if err := PackBlocks(dir, name, has.find, &out); err != nil {
+	if err := PackBlocks(dir, name, Owner{}, has.find, &out); err != nil {
 		t.Fatal(err)
 	}
 	var h BlocksHead
@@ -159,7 +159,7 @@ func TestPagesOfDeletedFilesAreFoundBehindTheirRecords(t *testing.T) {
 		if err := os.WriteFile(dir+"/ghost-file-1.img", whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := PackBlocks(dir, "ghost-file-1.img", has.find, &collected{}); !errors.Is(err, ErrFormat) {
+		if err := PackBlocks(dir, "ghost-file-1.img", Owner{}, has.find, &collected{}); !errors.Is(err, ErrFormat) {
 			t.Errorf("cut at %d of %d: %v", cut, len(whole), err)
 		}
 	}

@@ -158,3 +158,50 @@ func eachVarint(msg []byte, fn func(protowire.Number, uint64)) error {
 	}
 	return nil
 }
+
+// Owner is the process whose memory an image of pages holds, and where; the zero Owner
+// is nobody.
+type Owner struct {
+	vpid    VPID
+	regions []Region // that are in the image
+	done    int64    // pages of the first
+}
+
+// Owners finds the owner of each image of pages in a directory, by its name. Shared
+// memory has none.
+func Owners(dir string) (map[string]Owner, error) {
+	all, err := Pagemaps(dir)
+	if err != nil {
+		return nil, err
+	}
+	owners := map[string]Owner{}
+	for vpid, regions := range all {
+		data, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("pagemap-%d.img", vpid)))
+		if err != nil {
+			return nil, err
+		}
+		head, err := cutMagic(data, magicPagemap)
+		if err == nil {
+			head, _, err = cutRecord(head)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("head of the pagemap of %d: %w", vpid, err)
+		}
+		present := slices.DeleteFunc(regions, func(r Region) bool { return !r.Present })
+		owners[fmt.Sprintf("pages-%d.img", field(head, 1))] = Owner{vpid: vpid, regions: present}
+	}
+	return owners, nil
+}
+
+// next is the place of the next page in the image.
+func (o *Owner) next() Place {
+	if len(o.regions) == 0 {
+		return Place{}
+	}
+	r := o.regions[0]
+	at := Place{o.vpid, r.Addr + uint64(o.done)*PageSize}
+	if o.done++; o.done == r.Pages {
+		o.regions, o.done = o.regions[1:], 0
+	}
+	return at
+}

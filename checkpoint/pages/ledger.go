@@ -193,3 +193,10 @@ func (l *ledger) find(sum sum) (image.Place, bool) {
 	s, page := l.slab((entry-1)/chunkPages), int((entry-1)%chunkPages)
 	return s.place(page), s.sums[page] == sum
 }
+
+// holds says whether the target has a page at a place, and there what is given.
+func (l *ledger) holds(at image.Place, page []byte) bool {
+	base := at.Addr / chunkSize * chunkSize
+	n, ok := l.slabs[slabKey{at.VPID, base}]
+	return ok && l.slab(n).sums[(at.Addr-base)/image.PageSize] == l.sum(page)
+}

@@ -138,6 +138,12 @@ func appendPage(list []image.Region, addr uint64) []image.Region {
 
 func (m *Memory) laneOf(addr uint64) *lane { return m.lanes[laneOf(addr, len(m.lanes))] }
 
+// Holds says whether the target has a page at a place, and there what is given. No pass
+// may be under way.
+func (m *Memory) Holds(at image.Place, page []byte) bool {
+	return m.laneOf(at.Addr).ledger.holds(at, page)
+}
+
 // laneOf binds memory to lanes by its address, whatever the process: equal pages of two
 // processes are often at the same one, and a copy must be on the lane of its original.
 func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -137,5 +138,54 @@ func TestOddFilesInMemorySurviveMoves(t *testing.T) {
 				here.migrate("rm", "-f", j.id).want(t, 0)
 			})
 		}
+	}
+}
+
+// shares is what the job's processes share by copy-on-write, in bytes.
+func (j *job) shares(n *node) (sum int64) {
+	j.t.Helper()
+	for _, p := range j.inspect(n).Pids {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.Host))
+		if err != nil {
+			continue // it has just ended
+		}
+		field := func(name string) (kib int64) {
+			_, text, _ := strings.Cut(string(data), "\n"+name+":")
+			_, _ = fmt.Sscan(text, &kib)
+			return kib << 10
+		}
+		sum += field("Anonymous") - field("Pss_Anon")
+	}
+	return sum
+}
+
+func TestMemoryThatIsSharedByCopyOnWriteStaysSharedIfAsked(t *testing.T) {
+	c := newCluster(t, 2)
+	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
+		c.run(name, func(t *testing.T) {
+			here, there := c.two()
+			j := here.oracleIn(flags, "--mem", "32", "--dirty", "10", "--tree", "3", "--shared", "4")
+			had := j.shares(here)
+			if had < 1<<20 {
+				t.Fatalf("the job shares %d bytes", had)
+			}
+			for range 2 {
+				events := j.moveBy(here, there, 0, "--eager", "--force")
+				here, there = there, here
+				j.ticks(here, 20)
+				if n := whileFrozen(t, events); n > 24<<20 {
+					t.Errorf("%d bytes crossed while the job stood still", n)
+				}
+				if now := j.shares(here); now < had/2 {
+					t.Errorf("the job shares %d bytes, and it was %d", now, had)
+				}
+			}
+			j.move(here, there)
+			if now := j.shares(there); now > had/2 {
+				t.Errorf("after a move without the flag %d bytes are shared, the same as before: %d", now, had)
+			}
+			j.checksAll(there, "mem", "cow", "shared", "devshm", "segment", "memfd", "anon", "unlinked")
+			j.finish(there)
+		})
 	}
 }
