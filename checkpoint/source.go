@@ -205,6 +205,11 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err := image.WakeTimers(s.Images()); err != nil {
 		return res.Took, err
 	}
+	if s.Eager {
+		if err := image.SetEager(s.Images()); err != nil {
+			return res.Took, err
+		}
+	}
 	return res.Took, image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
 }
 

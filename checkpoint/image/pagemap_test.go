@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -143,4 +144,78 @@ func FuzzPagemap(f *testing.F) {
 			end = r.End()
 		}
 	})
+}
+
+func TestMemoryIsMadeEagerInPlace(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join(goldenDir, "pagemap-1.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	name := filepath.Join(dir, "pagemap-1.img")
+	if err := os.WriteFile(name, golden, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := SetEager(dir); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "not there") {
+		t.Errorf("of a lazy dump: %v", err)
+	}
+	// As CRIU writes it if it is not lazy: all of it is marked, and there.
+	rest, err := cutMagic(golden, magicPagemap)
+	if err == nil {
+		_, rest, err = cutRecord(rest)
+	}
+	for err == nil && len(rest) > 0 {
+		var record []byte
+		if record, rest, err = cutRecord(rest); err == nil {
+			setFlags(record, flagPresent|flagLazy)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, golden, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, err := Pagemaps(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := SetEager(dir); err != nil {
+		t.Fatal(err)
+	}
+	after, err := Pagemaps(dir)
+	if err != nil || len(after[1]) != len(before[1]) || len(after[1]) == 0 {
+		t.Fatalf("%d regions of %d: %v", len(after[1]), len(before[1]), err)
+	}
+	for i, r := range after[1] {
+		want := before[1][i]
+		if want.Lazy = false; r != want {
+			t.Errorf("region %+v, want %+v", r, want)
+		}
+	}
+}
+
+func TestOwnersOfImagesCountTheirPagesInOrder(t *testing.T) {
+	owners, err := Owners(goldenDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := Pagemaps(goldenDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := owners["pages-1.img"]
+	if len(owners) != 1 {
+		t.Fatalf("owners %+v", owners)
+	}
+	for _, r := range all[1] {
+		for i := int64(0); r.Present && i < r.Pages; i++ {
+			if at := owner.next(); at != (Place{1, r.Addr + uint64(i)*PageSize}) {
+				t.Fatalf("page %d of %+v is at %+v", i, r, at)
+			}
+		}
+	}
+	if at := owner.next(); at != (Place{}) {
+		t.Errorf("behind the end is %+v", at)
+	}
 }

@@ -170,7 +170,11 @@ func TestMemoryThatIsSharedByCopyOnWriteStaysSharedIfAsked(t *testing.T) {
 				t.Fatalf("the job shares %d bytes", had)
 			}
 			for range 2 {
-				events := j.moveBy(here, there, 0, "--eager", "--force")
+				r := here.migrate("move", "--json", "--verify", "--eager", "--force", j.id, there.name)
+				if r.code != 0 {
+					t.Fatalf("%v; its stderr: %s", r, j.stderr(here))
+				}
+				events := decodeEvents(t, r.out)
 				here, there = there, here
 				j.ticks(here, 20)
 				if n := whileFrozen(t, events); n > 24<<20 {
