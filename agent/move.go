@@ -83,7 +83,9 @@ type movement struct {
 	tell *account
 	dep  *departure
 	sess *transport.Session
-	mode api.Mode
+	// copyOnWrite is memory that the job's processes share, in bytes.
+	copyOnWrite int64
+	mode        api.Mode
 }
 
 func (m *movement) sizes(e *api.Event) {
@@ -103,13 +105,22 @@ func (m *movement) keeper() *keeper {
 		From: m.a.cfg.Node, To: m.req.Node, Epoch: m.rec.Epoch, Options: m.req.MoveOptions, Began: time.Now()}}
 }
 
+// unshared says what the move does to memory that processes share by copy-on-write, if
+// it is enough for a word.
+func (m *movement) unshared() string {
+	if m.req.Eager || m.copyOnWrite < 1<<20 || m.copyOnWrite < m.dep.total/20 {
+		return ""
+	}
+	return fmt.Sprintf("%d MiB that processes share by copy-on-write become separate copies; --eager keeps them shared", m.copyOnWrite>>20)
+}
+
 // describe adds to the move's record what the account does not see.
 func (m *movement) describe(r *api.MoveRecord) {
 	r.Epoch, r.Mode = m.rec.Epoch, m.mode
 	if m.dep == nil {
 		return
 	}
-	r.Memory, r.Lanes, r.Pulled = m.dep.total, len(m.dep.out), m.dep.pulled.Load()
+	r.Memory, r.CopyOnWrite, r.Lanes, r.Pulled = m.dep.total, m.copyOnWrite, len(m.dep.out), m.dep.pulled.Load()
 	if !m.dep.thawed.IsZero() {
 		r.Resumed = m.dep.thawed
 	}
@@ -128,7 +139,7 @@ func (m *movement) run(ctx context.Context) (*api.Result, error) {
 		return nil, m.explain(err)
 	}
 	m.dep.getReady(ctx)
-	m.tell.enter(api.Warmup, "")
+	m.tell.enter(api.Warmup, m.unshared())
 	if err := m.sendAhead(ctx); err != nil {
 		return nil, m.explain(errors.Join(err, m.dep.unthrottle()))
 	}
@@ -181,6 +192,7 @@ func (m *movement) prepare(ctx context.Context) error {
 	if len(findings) > 0 {
 		return refused(asFindings(findings))
 	}
+	needs.Eager, m.copyOnWrite = m.req.Eager, needs.CopyOnWrite
 	m.sess, err = transport.Dial(ctx, m.addr, m.req.Node, m.a.id, 0, transport.WithData(func(trip time.Duration) int {
 		return connections(m.req.Connections, trip)
 	}))

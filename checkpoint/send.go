@@ -122,7 +122,11 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer) (
 	if err != nil {
 		return n, err
 	}
-	return n + out.Stats().Payload + blocks, transport.NewStreamWriter(lanes[0], image.KindReady).Close()
+	n += out.Stats().Payload + blocks
+	if s.Eager {
+		return n, nil // ready when all lanes have ended: the images need them
+	}
+	return n, transport.NewStreamWriter(lanes[0], image.KindReady).Close()
 }
 
 // sendBlocks sends the images that hold memory of which the target may have a part.

@@ -63,6 +63,7 @@ const (
 	UIDRangeTaken      Code = "uid-range-taken"
 	JobHere            Code = "job-here"
 	MemoryShort        Code = "memory-short"
+	CopyOnWrite        Code = "copy-on-write" // copies would not fit into the job's limit
 	AddressTaken       Code = "address-taken"
 	NamespacesDisabled Code = "namespaces-disabled"
 	UserfaultfdMissing Code = "userfaultfd-missing" // the kernel cannot bring memory in lazily

@@ -76,15 +76,37 @@ func (f nodeFacts) judgeKernel(r *report, n Needs) {
 // judgeMemory asks for a tenth more than the job has: page tables, the
 // bookkeeping of the pages that arrive, and what the job writes meanwhile.
 func (f nodeFacts) judgeMemory(r *report, n Needs) {
-	want := n.Memory + n.Memory/10
+	want := n.Memory + n.Segments
+	want += want / 10
 	if f.Available < want {
 		r.add(MemoryShort, "end or move other jobs here, or choose another node; `free -m` shows what is in use",
-			"the job needs %d MiB of memory and this node has %d MiB available", want>>20, f.Available>>20)
+			"the job needs %d MiB of memory%s and this node has %d MiB available", want>>20, n.shares(), f.Available>>20)
 	}
+	want = n.Memory - n.InTmpfs + n.Segments
+	want += want / 10
 	if f.Room < want {
 		r.add(MemoryShort, fmt.Sprintf("enlarge it: `mount -o remount,size=%dm %s`, or let the agent use another tmpfs", (want+want/4)>>20, quoted(f.MemoryDir)),
-			"%s has %d MiB free, and the job's memory arrives there: %d MiB", f.MemoryDir, f.Room>>20, want>>20)
+			"%s has %d MiB free, and the job's memory arrives there: %d MiB%s", f.MemoryDir, f.Room>>20, want>>20, n.shares())
 	}
+}
+
+// shares says what of the memory there is once on the source and several times on its
+// way, if that is worth a word.
+func (n Needs) shares() string {
+	if n.CopyOnWrite < 1<<20 || n.CopyOnWrite < n.Memory/20 {
+		return ""
+	}
+	return fmt.Sprintf(" (its processes share %d MiB of it by copy-on-write, which arrives once for each)", n.CopyOnWrite>>20)
+}
+
+// judgeLimit compares what the job's memory becomes with what it is allowed.
+func judgeLimit(r *report, n Needs, limit int64) {
+	if limit == 0 || n.Eager || n.Memory <= limit || n.Memory-n.CopyOnWrite > limit {
+		return // the last: it fits in no way, and did not on the source
+	}
+	r.add(CopyOnWrite, "move it with --eager, which keeps that memory shared",
+		"the job's processes share %d MiB by copy-on-write; after a live move each has a copy, together %d MiB, and the job may use %d MiB",
+		n.CopyOnWrite>>20, n.Memory>>20, limit>>20)
 }
 
 func judgeMount(r *report, m Mount, here seenMount) {

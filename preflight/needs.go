@@ -23,6 +23,15 @@ type Needs struct {
 	// every task, resident or swapped out, though copy-on-write shares them here; shared
 	// memory and private tmpfs, once.
 	Memory int64 `json:"memory"`
+	// CopyOnWrite is the part of Memory that copy-on-write saves on the source, in bytes.
+	// A restore by page faults loses it, an eager one keeps it.
+	CopyOnWrite int64 `json:"copy_on_write,omitempty"`
+	// Segments is the part of Memory that takes its room twice while the job is restored:
+	// shared memory without a path, which is in CRIU's images, too.
+	Segments int64 `json:"segments,omitempty"`
+	// InTmpfs is the part of Memory that arrives in file systems of the job's own.
+	InTmpfs int64 `json:"in_tmpfs,omitempty"`
+	Eager   bool  `json:"eager,omitempty"` // restored by CRIU alone
 
 	Files        []File `json:"files,omitempty"`
 	FilesLeftOut int    `json:"files_left_out,omitempty"` // beyond MaxFiles or the size of a message
@@ -94,8 +103,13 @@ func (n Needs) validate() error {
 	if len(n.Files) > MaxFiles {
 		return fmt.Errorf("the source names %d files, above %d", len(n.Files), MaxFiles)
 	}
-	if n.Memory < 0 || n.Memory > math.MaxInt64/2 {
+	if n.Memory < 0 || n.Memory > math.MaxInt64/4 {
 		return fmt.Errorf("the source names %d bytes of memory", n.Memory)
+	}
+	for _, part := range []int64{n.CopyOnWrite, n.Segments, n.InTmpfs} {
+		if part < 0 || part > n.Memory {
+			return fmt.Errorf("the source names %d bytes of %d of memory", part, n.Memory)
+		}
 	}
 	paths := []string{n.Root, n.WorkDir}
 	for _, f := range n.Files {

@@ -230,6 +230,50 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 	wantCodes(t, findings, CRIUMissing, FileSize, FileMissing, BridgeMissing, WorkDirMissing, MountMissing)
 }
 
+func TestMemoryThatArrivesTwiceOrElsewhereIsReckonedSo(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*Needs)
+		want  []Code
+	}{
+		"fits":                   {func(n *Needs) { n.Memory = 1700 << 20 }, nil},
+		"passes through images":  {func(n *Needs) { n.Memory, n.Segments = 1700<<20, 400<<20 }, []Code{MemoryShort}},
+		"too large for the room": {func(n *Needs) { n.Memory = 3 << 30 }, []Code{MemoryShort}},
+		"files have their own":   {func(n *Needs) { n.Memory, n.InTmpfs = 3<<30, 2<<30 }, nil},
+	} {
+		var r report
+		n := needs()
+		c.spoil(&n)
+		good().judgeMemory(&r, n)
+		if !t.Run(name, func(t *testing.T) { wantCodes(t, r.findings(), c.want...) }) {
+			t.Log(r.findings())
+		}
+	}
+	var r report
+	n := needs()
+	n.Memory, n.CopyOnWrite = 8<<30, 7<<30
+	good().judgeMemory(&r, n)
+	if f := r.findings(); len(f) != 2 || !strings.Contains(f[0].Cause, "7168 MiB of it by copy-on-write") {
+		t.Errorf("findings %+v", f)
+	}
+}
+
+func TestCopiesMustFitIntoTheJobsLimit(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit int64
+		eager bool
+		want  []Code
+	}{
+		"no limit": {0, false, nil}, "roomy": {8 << 30, false, nil}, "tight": {2 << 30, false, []Code{CopyOnWrite}},
+		"shared": {2 << 30, true, nil}, "too small as it is": {512 << 20, false, nil},
+	} {
+		var r report
+		n := needs()
+		n.Memory, n.CopyOnWrite, n.Eager = 4<<30, 3<<30, c.eager
+		judgeLimit(&r, n, c.limit)
+		t.Run(name, func(t *testing.T) { wantCodes(t, r.findings(), c.want...) })
+	}
+}
+
 func modeOf(t *testing.T, path string) uint32 {
 	t.Helper()
 	i, err := look(path, 0)
@@ -244,6 +288,7 @@ func TestAPeersNeedsAreBounded(t *testing.T) {
 		"files":    {Files: make([]File, MaxFiles+1)},
 		"memory":   {Memory: -1},
 		"overflow": {Memory: 1<<63 - 1},
+		"parts":    {Memory: 5, Segments: 6},
 		"relative": {Files: []File{{Path: "etc/passwd"}}},
 	} {
 		if _, err := OfNode(bounded(t), n, job.Record{}, Node{MemoryDir: t.TempDir()}); err == nil {

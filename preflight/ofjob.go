@@ -85,9 +85,11 @@ func judgeFloor(r *report, v criu.Version, kernel string) {
 
 func (j *jobFacts) needs(rec job.Record) (Needs, error) {
 	n := Needs{
-		Arch: runtime.GOARCH, Root: rec.Spec.Root, Memory: j.memory(), Files: j.files(),
+		Arch: runtime.GOARCH, Root: rec.Spec.Root, Files: j.files(),
 		UserNS: rec.Spec.UserNS, UIDBase: rec.Spec.UIDBase,
 	}
+	n.Segments, n.InTmpfs, n.CopyOnWrite = j.segments(), j.Carried, j.CopyOnWrite
+	n.Memory = j.private() + n.Segments + j.TmpfsUsed
 	if rec.Spec.Network.Bridged() {
 		n.Bridge = rec.Spec.Network.Mode
 	}
@@ -125,10 +127,20 @@ func boundHere(rec job.Record, node view) []Mount {
 	return mounts
 }
 
-// memory adds up what the target must have room for. Files of the node are not
-// in it: they come from the node's page cache there as here.
-func (j *jobFacts) memory() int64 {
-	total := j.TmpfsUsed
+// private adds up the private memory of all tasks, as a restore by page faults needs it:
+// what copy-on-write shares is counted for each.
+func (j *jobFacts) private() int64 {
+	total := int64(0)
+	for _, t := range j.Tasks {
+		total += t.Private
+	}
+	return total
+}
+
+// segments adds up shared memory without a path. Files of the node are not in it: they
+// come from the node's page cache there as here.
+func (j *jobFacts) segments() int64 {
+	total := int64(0)
 	seen := map[[3]uint64]bool{}
 	shared := func(f file) {
 		if internal(f) && !seen[f.key()] {
@@ -137,7 +149,6 @@ func (j *jobFacts) memory() int64 {
 		}
 	}
 	for _, t := range j.Tasks {
-		total += t.Private
 		for _, d := range t.Opened {
 			shared(d.file)
 		}

@@ -37,6 +37,7 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	}
 	judgeDirection(&r, n.CRIU, version)
 	facts.judge(&r, n)
+	judgeLimit(&r, n, rec.Spec.Limits.MemoryBytes)
 	judgeJobs(&r, n, rec, node.Jobs)
 	for _, m := range n.Mounts {
 		judgeMount(&r, m, facts.mount(m.Path))

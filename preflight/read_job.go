@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 // jobFacts is a job as it was seen once, and the process that looked.
@@ -27,6 +28,8 @@ type jobFacts struct {
 	FreezerDir       string
 	UserNS           bool
 	TmpfsUsed        int64 // bytes on the job's own tmpfs mounts
+	Carried          int64 // of them those that package tmpfs carries
+	CopyOnWrite      int64 // bytes that copy-on-write saves
 	Source           looker
 
 	view view
@@ -57,13 +60,18 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cg
 		return nil, err
 	}
 	j.view = newView(rec, mounts)
-	j.TmpfsUsed = tmpfsUsed(initPID, j.view)
+	j.TmpfsUsed, j.Carried = tmpfsUsed(initPID, j.view)
 	entries, err := j.readMembers(initPID, cg)
 	if err != nil {
 		return nil, err
 	}
 	if j.Tasks, err = readTasks(ctx, entries, j.view, initPID); err != nil {
 		return nil, err
+	}
+	if len(j.Tasks) > 1 {
+		for _, t := range j.Tasks {
+			j.CopyOnWrite += copyOnWrite(t.Host)
+		}
 	}
 	j.Links, err = readLinks(ctx, j, initPID)
 	return j, err
@@ -175,10 +183,9 @@ func lookAtSelf() (looker, error) {
 	}, nil
 }
 
-// tmpfsUsed is what the job's own memory file systems hold, in bytes. The
-// content of each crosses in the images.
-func tmpfsUsed(initPID int, v view) int64 {
-	var total int64
+// tmpfsUsed is what the job's own memory file systems hold, in bytes, and which part of
+// it does not cross in CRIU's images.
+func tmpfsUsed(initPID int, v view) (total, carried int64) {
 	seen := map[string]bool{}
 	for _, m := range v.mounts {
 		if m.Type != "tmpfs" || seen[m.Device] || v.byMove(m, false) {
@@ -187,10 +194,25 @@ func tmpfsUsed(initPID int, v view) int64 {
 		seen[m.Device] = true
 		var st unix.Statfs_t
 		if err := unix.Statfs(filepath.Join(fmt.Sprintf("/proc/%d/root", initPID), m.Target), &st); err == nil {
-			total += int64(st.Blocks-st.Bfree) * int64(st.Bsize)
+			used := int64(st.Blocks-st.Bfree) * int64(st.Bsize)
+			total += used
+			if slices.Contains(tmpfs.Dirs(), m.Target) {
+				carried += used
+			}
 		}
 	}
-	return total
+	return total, carried
+}
+
+// copyOnWrite is how much of a process's private memory it does not pay for alone, in
+// bytes: over all processes that share a page the parts add up to what one copy saves.
+// It is 0 where the kernel does not tell.
+func copyOnWrite(pid int) int64 {
+	sums, err := statusOf(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil || sums["Pss_Anon"] == "" {
+		return 0
+	}
+	return max(0, kilobytes(sums["Anonymous"])-kilobytes(sums["Pss_Anon"]))
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

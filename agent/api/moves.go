@@ -102,14 +102,17 @@ type MoveRecord struct {
 	StoodStill time.Duration `json:"stood_still"`
 	Phases     []Span        `json:"phases,omitempty"`
 	Rounds     []Round       `json:"rounds,omitempty"`
-	Memory     int64         `json:"memory"`  // resident, at the start
-	Read       int64         `json:"read"`    // of memory
-	Residue    int64         `json:"residue"` // of that on the wire, sent while the job stood still
-	Pulled     int64         `json:"pulled"`  // sent after the commit
-	Sent       int64         `json:"sent"`    // on the wire
-	Lanes      int           `json:"lanes"`   // connections for data
-	State      MoveState     `json:"state"`
-	Error      *Error        `json:"error,omitempty"`
+	Memory     int64         `json:"memory"` // resident, at the start
+	// CopyOnWrite is what the job's processes save by sharing it. After the move they
+	// have copies, unless it was eager.
+	CopyOnWrite int64     `json:"copy_on_write,omitempty"`
+	Read        int64     `json:"read"`    // of memory
+	Residue     int64     `json:"residue"` // of that on the wire, sent while the job stood still
+	Pulled      int64     `json:"pulled"`  // sent after the commit
+	Sent        int64     `json:"sent"`    // on the wire
+	Lanes       int       `json:"lanes"`   // connections for data
+	State       MoveState `json:"state"`
+	Error       *Error    `json:"error,omitempty"`
 	// CleanupLeft says what could not be cleaned up on the source.
 	CleanupLeft string `json:"cleanup_left,omitempty"`
 

@@ -67,6 +67,9 @@ func printMoveFacts(w io.Writer, r api.MoveRecord) {
 		fact("Options", "%s", o)
 	}
 	size64("Memory", r.Memory)
+	if r.CopyOnWrite > 0 && !r.Options.Eager {
+		fact("Copies", "%s more than before, of memory that was shared by copy-on-write", size(r.CopyOnWrite))
+	}
 	size64("Read", r.Read)
 	size64("Residue", r.Residue)
 	size64("Pulled", r.Pulled)

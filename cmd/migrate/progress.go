@@ -84,6 +84,9 @@ func (m *meter) show(e api.Event) {
 			m.phase.Store(e.Note)
 		}
 	}
+	if e.Note != "" {
+		_, _ = fmt.Fprintln(m.bars, e.Note)
+	}
 	if e.Round != nil {
 		_, _ = fmt.Fprintln(m.bars, roundLine(*e.Round)) // on the screen above the bar
 	}

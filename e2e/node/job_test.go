@@ -55,6 +55,7 @@ type view struct {
 // event is a line of `move --json`.
 type event struct {
 	At    time.Time `json:"at"`
+	Move  string    `json:"move"`
 	Phase string    `json:"phase"`
 	Note  string    `json:"note"`
 	Sent  int64     `json:"sent"`

@@ -184,7 +184,10 @@ func TestMemoryThatIsSharedByCopyOnWriteStaysSharedIfAsked(t *testing.T) {
 					t.Errorf("the job shares %d bytes, and it was %d", now, had)
 				}
 			}
-			j.move(here, there)
+			move := j.move(here, there).Move
+			if r := here.migrate("inspect", "--json", move).want(t, 0); !strings.Contains(r.out, `"copy_on_write":`) {
+				t.Errorf("what is lost is not told: %s", r.out)
+			}
 			if now := j.shares(there); now > had/2 {
 				t.Errorf("after a move without the flag %d bytes are shared, the same as before: %d", now, had)
 			}
