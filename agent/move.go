@@ -48,8 +48,8 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 	if req.Node == "" || req.Node == a.cfg.Node {
 		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.cfg.Node), Where: "on " + a.cfg.Node, Hint: "name another node"}
 	}
-	if req.Eager {
-		return &api.Error{Code: api.Usage, Message: "this agent cannot move with eager yet", Where: "on " + a.cfg.Node, Hint: "leave it out"}
+	if req.Eager && req.PostCopy {
+		return &api.Error{Code: api.Usage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + a.cfg.Node, Hint: "name one of them"}
 	}
 	move := handoff.NewMoveID()
 	release, err := a.claim(rec.ID, move)

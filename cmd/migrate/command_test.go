@@ -63,6 +63,7 @@ func TestOptionsOfAMoveThatContradictEachOtherAreUsageErrors(t *testing.T) {
 	for line, word := range map[string]string{
 		"--max-downtime 0s":             "more than nothing",
 		"--max-downtime -1s":            "more than nothing",
+		"--eager --post-copy":           "name one of them",
 		"--stop-copy --throttle":        "no rounds",
 		"--stop-copy --max-downtime 1s": "no rounds",
 		"--bandwidth fast":              "no size",

@@ -67,6 +67,7 @@ func moveFlags(f *pflag.FlagSet, o *api.MoveOptions, bandwidth *string) {
 	f.BoolVar(&o.PostCopy, "post-copy", false, "if rounds cannot follow the job, let it run on NODE first and pull\nthe rest after; both nodes are needed until then")
 	f.BoolVar(&o.Force, "force", false, "take the stand-still, however long")
 	f.BoolVar(&o.StopCopy, "stop-copy", false, "send no memory while the job runs; with --post-copy all of it is pulled")
+	f.BoolVar(&o.Eager, "eager", false, "restore all memory before the job runs: longer, but pages that processes\nshare after a fork stay shared")
 	f.BoolVar(&o.Verify, "verify", false, "compare a hash of every page on both sides before the commit")
 	f.StringVar(bandwidth, "bandwidth", "", "send at most so much per second, `SIZE` such as 100M")
 }
@@ -76,6 +77,8 @@ func checkMove(o api.MoveOptions, downtimeNamed bool) error {
 	switch {
 	case downtimeNamed && o.MaxDowntime <= 0:
 		return errors.New("--max-downtime must be more than nothing; --force takes any stand-still")
+	case o.Eager && o.PostCopy:
+		return errors.New("--eager restores all memory before the job runs, --post-copy after: name one of them")
 	case o.StopCopy && (downtimeNamed || o.Throttle):
 		return errors.New("--stop-copy has no rounds that --max-downtime or --throttle could steer")
 	}
