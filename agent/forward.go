@@ -20,9 +20,19 @@ import (
 // maxHops ends a request that is passed round in circles.
 const maxHops = 16
 
+// hopsOf is how often a request was passed on. Users can set it, so a number that no agent sends
+// is as bad as the most.
+func hopsOf(r *http.Request) int {
+	hops, _ := strconv.Atoi(r.Header.Get(hopsHeader))
+	if hops < 0 || hops > maxHops {
+		return maxHops
+	}
+	return hops
+}
+
 // passOn lets the node that a job moved to answer a request about it.
 func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
-	hops, _ := strconv.Atoi(r.Header.Get(hopsHeader))
+	hops := hopsOf(r)
 	if hops >= maxHops {
 		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s was not found within %d nodes that it moved between", rec.ID, hops)}
 	}

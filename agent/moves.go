@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -145,7 +144,7 @@ func (a *Agent) handleMoveRecord(w http.ResponseWriter, r *http.Request, c calle
 	if err != nil {
 		return moveNotFound(r.PathValue("move"))
 	}
-	hops, _ := strconv.Atoi(r.Header.Get(hopsHeader))
+	hops := hopsOf(r)
 	rec, err := a.moveRecord(r.Context(), m, c, hops)
 	if err != nil {
 		return err

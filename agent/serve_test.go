@@ -165,9 +165,12 @@ func TestARequestThatGoesRoundInCirclesEnds(t *testing.T) {
 		r.Spec.Name, r.MovedTo = "lost", &job.Moved{Node: "here", Addr: addr}
 	})
 	for _, ref := range []string{string(rec.ID), "lost"} {
-		w := answer(a, owner, httptest.NewRequest("GET", "/v1/jobs/"+ref, nil))
-		if !strings.Contains(w.Body.String(), "was not found within 16 nodes") {
-			t.Errorf("%s: %d %s", ref, w.Code, w.Body)
+		for _, said := range []string{"", "x", "-1000000000", "99999999999999999999"} {
+			r := httptest.NewRequest("GET", "/v1/jobs/"+ref, nil)
+			r.Header.Set(hopsHeader, said)
+			if w := answer(a, owner, r); !strings.Contains(w.Body.String(), "was not found within 16 nodes") {
+				t.Errorf("%s, %q hops: %d %s", ref, said, w.Code, w.Body)
+			}
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (s *Source) saveQueues() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(s.Images(), image.QueuesName), data, 0o600)
+	return image.SetQueues(s.Images(), data)
 }
 
 // queueFD is an open message queue descriptor as CRIU sees it: a file on a mount

@@ -239,11 +239,8 @@ func (p *Parked) Close() error { return p.server.Close() }
 
 // makeQueues brings the POSIX message queues back, which CRIU does not.
 func (plan Plan) makeQueues(pid int) error {
-	data, err := os.ReadFile(filepath.Join(plan.Images, image.QueuesName))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	data, err := image.Queues(plan.Images)
+	if err != nil || data == nil {
 		return err
 	}
 	var queues []mqueue.Queue

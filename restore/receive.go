@@ -37,6 +37,7 @@ type Incoming struct {
 	private private
 	blocks  blocks
 
+	rest      sync.Mutex    // held while anything but memory is read
 	ready     chan struct{} // closed when all is here but memory
 	readyOnce sync.Once
 	notReady  error // why it is of no use, though all is here
@@ -56,6 +57,8 @@ func (in *Incoming) Ready() <-chan struct{} { return in.ready }
 
 // setReady completes all but memory.
 func (in *Incoming) setReady() error {
+	in.rest.Lock()
+	defer in.rest.Unlock()
 	in.readyOnce.Do(func() {
 		in.notReady = errors.Join(in.blocks.complete(in.Store), in.private.finish())
 		if in.notReady == nil {
@@ -123,27 +126,44 @@ func (in *Incoming) streams(r io.Reader, k *keeping) error {
 				return nil
 			}
 			return errors.Join(err, errors.New("the stream that ends a lane is not empty"))
-		case image.KindImages:
-			err = image.Unpack(&counting{s, &in.Received}, in.Images, MaxImages)
-		case image.KindFile:
-			err = in.file(s)
 		case image.KindPages:
 			err = k.memory(s)
-		case image.KindBlocks:
-			err = in.readBlocks(s)
-		case image.KindTmpfsPages, image.KindTmpfsNames:
-			err = in.tmpfs(s)
 		case image.KindDigests:
 			err = k.verify(s)
 		case image.KindReady:
 			err = in.allButMemory(s)
 		default:
-			err = fmt.Errorf("stream of unknown kind %d", s.Kind())
+			err = in.notMemory(s)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// errLate: CRIU may be reading already what is to be added to.
+var errLate = errors.New("images or output behind the word that all of them are here")
+
+// notMemory reads a stream of images or output. All of them come on one lane.
+func (in *Incoming) notMemory(s *transport.StreamReader) error {
+	in.rest.Lock()
+	defer in.rest.Unlock()
+	select {
+	case <-in.ready:
+		return errLate
+	default:
+	}
+	switch s.Kind() {
+	case image.KindImages:
+		return image.Unpack(&counting{s, &in.Received}, in.Images, MaxImages)
+	case image.KindFile:
+		return in.file(s)
+	case image.KindBlocks:
+		return in.readBlocks(s)
+	case image.KindTmpfsPages, image.KindTmpfsNames:
+		return in.tmpfs(s)
+	}
+	return fmt.Errorf("stream of unknown kind %d", s.Kind())
 }
 
 // file puts a piece of an output file where it belongs.

@@ -255,6 +255,29 @@ func TestALaneThatIsCutAnywhereIsNeverTakenForWhole(t *testing.T) {
 	}
 }
 
+func TestNothingIsAddedBehindTheWordThatAllImagesAreHere(t *testing.T) {
+	ready := func() *lane {
+		return newLane(t).images(map[string][]byte{"core-1.img": []byte("core")}).stream(image.KindReady)
+	}
+	for name, late := range map[string]*lane{
+		"images": ready().images(map[string][]byte{"core-2.img": []byte("late")}),
+		"output": ready().file(own("stdout", 0), "late"),
+		"blocks": ready().stream(image.KindBlocks, []byte(`{"name":"pages-1.img","size":0}`)),
+		"files":  ready().stream(image.KindTmpfsNames, []byte(`{"mount":"/tmp"}`)),
+	} {
+		in := incoming(t)
+		if err := in.Receive(bounded(t), []io.Reader{late.end().reader()}); !errors.Is(err, errLate) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, dir := range []string{in.Images, in.IODir} {
+			entries, err := os.ReadDir(dir)
+			if err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() != "core-1.img" }) {
+				t.Errorf("%s: %v %v", name, entries, err)
+			}
+		}
+	}
+}
+
 // golden is a lazy dump by CRIU 4.2.1 of a small job.
 const golden = "../checkpoint/image/testdata/criu-4.2"
 
@@ -415,7 +438,7 @@ func TestDamagedQueuesAreRefused(t *testing.T) {
 	if err := plan.makeQueues(os.Getpid()); err != nil {
 		t.Errorf("a job without queues: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(plan.Images, image.QueuesName), []byte("{"), 0o600); err != nil {
+	if err := image.SetQueues(plan.Images, []byte("{")); err != nil {
 		t.Fatal(err)
 	}
 	if err := plan.makeQueues(os.Getpid()); err == nil || !strings.Contains(err.Error(), "message queues") {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -22,7 +21,7 @@ func Clocks(dir string) (monotonic, boottime time.Duration, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	data, err := os.ReadFile(name)
+	data, err := readBounded(name, maxTimensImage)
 	if err != nil {
 		return 0, 0, fmt.Errorf("read clocks: %w", err)
 	}
@@ -50,6 +49,9 @@ func SetClocks(dir string, monotonic, boottime time.Duration) error {
 	}
 	return nil
 }
+
+// maxTimensImage bounds a timens-*.img, in bytes: two clocks and their head.
+const maxTimensImage = 4 << 10
 
 // timensFile finds the one image of a time namespace. CRIU refuses to dump jobs
 // with more of them.

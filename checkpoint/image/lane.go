@@ -72,7 +72,3 @@ func (h TmpfsHead) Check() error {
 	}
 	return nil
 }
-
-// QueuesName is the file among CRIU's images that holds the job's POSIX message
-// queues, as package mqueue has them, in JSON. CRIU does not look at it.
-const QueuesName = "migrate-mqueue.json"

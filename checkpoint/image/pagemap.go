@@ -3,7 +3,6 @@ package image
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -63,8 +62,11 @@ func pagemapVPID(base string) (VPID, bool) {
 	return VPID(n), err == nil && n > 0 && strconv.FormatInt(n, 10) == id
 }
 
+// maxPagemapImage bounds a pagemap-*.img, in bytes: some ten million regions.
+const maxPagemapImage = 256 << 20
+
 func readPagemap(name string) ([]Region, error) {
-	data, err := os.ReadFile(name)
+	data, err := readBounded(name, maxPagemapImage)
 	if err != nil {
 		return nil, fmt.Errorf("read pagemap: %w", err)
 	}

@@ -223,9 +223,17 @@ func readBounded(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	tooLarge := fmt.Errorf("%s: %w: more than %d bytes", filepath.Base(path), ErrSize, limit)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, tooLarge
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1)) // it may grow meanwhile
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: %w: more than %d bytes", filepath.Base(path), ErrSize, limit)
+		err = tooLarge
 	}
 	return data, err
 }
