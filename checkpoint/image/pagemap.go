@@ -178,7 +178,7 @@ func Owners(dir string) (map[string]Owner, error) {
 	}
 	owners := map[string]Owner{}
 	for vpid, regions := range all {
-		data, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("pagemap-%d.img", vpid)))
+		data, err := readBounded(filepath.Join(dir, fmt.Sprintf("pagemap-%d.img", vpid)), maxPagemapImage)
 		if err != nil {
 			return nil, err
 		}
