@@ -160,10 +160,15 @@ func listenLocal(path string) (net.Listener, error) {
 	return l, os.Chmod(path, 0o666)
 }
 
+// idleTime is how long a connection may lie idle over which nothing is under way.
+const idleTime = 2 * time.Minute
+
 // serve answers HTTP on l until ctx ends, then lets requests under way end.
 func serve(ctx context.Context, l net.Listener, h http.Handler, who func(context.Context, net.Conn) context.Context) error {
 	srv := &http.Server{
-		Handler: h, ConnContext: who, ReadHeaderTimeout: 10 * time.Second,
+		Handler: h, ConnContext: who,
+		// What has arrived wholly has no deadline: its answer may take long.
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: idleTime,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	done := make(chan error, 1)

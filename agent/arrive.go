@@ -43,6 +43,11 @@ func (a *Agent) acceptMoves(ctx context.Context, l *transport.Listener) error {
 func (a *Agent) converse(ctx context.Context, s *transport.Session) {
 	var current *arrival
 	for {
+		wait := idleTime
+		if current != nil {
+			wait = 0 // memory may come for hours before the next word
+		}
+		s.SetRecvTimeout(wait)
 		m, err := s.RecvContext(ctx)
 		if err != nil {
 			break

@@ -28,6 +28,7 @@ func (a *Agent) relay(ctx context.Context, s *transport.Session, m transport.Mes
 	if _, err := a.journal.Answer(ref.Move, s.Peer()); err != nil {
 		return transport.Message{}, err
 	}
+	s.SetRecvTimeout(0) // a source has nothing to say as long as all is well
 	release := a.takeOverPull(ref.Move, s)
 	defer release()
 	r := &relay{a: a, move: ref.Move, session: s}

@@ -9,6 +9,9 @@ import (
 // MaxMessage bounds a control message, in bytes of JSON.
 const MaxMessage = 1 << 20
 
+// maxType bounds the type of a message, which ends up in logs, in bytes.
+const maxType = 64
+
 // typeError is the Type of a message that carries an Error.
 const typeError = "error"
 

@@ -142,6 +142,9 @@ func (s *Session) RecvContext(ctx context.Context) (Message, error) {
 	if err := json.Unmarshal(body, &m); err != nil {
 		return Message{}, fmt.Errorf("receive from node %s: malformed message: %w", s.peer, err)
 	}
+	if m.Type == "" || len(m.Type) > maxType {
+		return Message{}, fmt.Errorf("receive from node %s: malformed message: a type of %d bytes", s.peer, len(m.Type))
+	}
 	if m.Type != typeError {
 		return m, nil
 	}
