@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,7 +156,7 @@ func (b *builder) regular(e Entry, name string) error {
 	f := os.NewFile(uintptr(fd), staged)
 	err = f.Truncate(e.Size)
 	if err == nil && e.Full {
-		err = retry(func() error { return unix.Fallocate(fd, 0, 0, e.Size) })
+		err = setAside(fd, e.Size)
 	}
 	if err == nil {
 		err = e.apply(f)
@@ -164,6 +165,38 @@ func (b *builder) regular(e Entry, name string) error {
 		return err
 	}
 	return unix.Renameat(int(b.stage.Fd()), staged, int(b.dir.Fd()), name)
+}
+
+// setAside makes room for every page of a file. The size is what somebody says: more than
+// there is would take memory from everybody else.
+func setAside(fd int, size int64) error {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return err
+	}
+	free, err := available()
+	if err != nil {
+		return err
+	}
+	if need := size - st.Blocks*512; need > free {
+		return fmt.Errorf("%w: it takes %d bytes more, %d are available", unix.ENOSPC, need, free)
+	}
+	return retry(func() error { return unix.Fallocate(fd, 0, 0, size) })
+}
+
+// available is MemAvailable of proc_meminfo(5), in bytes.
+func available() (int64, error) {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
+			return kib << 10, nil
+		}
+	}
+	return 0, errors.New("/proc/meminfo tells no MemAvailable")
 }
 
 func finishDir(root *os.File, e Entry) error {

@@ -3,6 +3,9 @@ package tmpfs
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -49,4 +52,54 @@ func FuzzNameFrames(f *testing.F) {
 			}
 		}
 	})
+}
+
+// built has a target build the entries behind a root.
+func built(t testing.TB, o Options, entries ...Entry) (*Target, error) {
+	t.Helper()
+	to := target(t, o)
+	data, err := json.Marshal(append([]Entry{{Mode: unix.S_IFDIR | 0o755}}, entries...))
+	must(t, err)
+	if err := to.Names(data); err != nil {
+		return to, err
+	}
+	return to, to.Finish()
+}
+
+func TestNamesLeadNowhereBeyondTheMount(t *testing.T) {
+	outside := t.TempDir()
+	link := Entry{Path: []byte("out"), Mode: unix.S_IFLNK | 0o777, File: 1, Link: []byte(outside)}
+	file := Entry{Mode: unix.S_IFREG | 0o600, File: 2}
+	at := func(path string, e Entry) Entry { e.Path = []byte(path); return e }
+	for name, entries := range map[string][]Entry{
+		"a file behind a link":      {link, at("out/file", file)},
+		"a directory behind a link": {link, at("out/dir", Entry{Mode: unix.S_IFDIR | 0o700})},
+		"a link behind a link":      {link, at("out/link", Entry{Mode: unix.S_IFLNK | 0o777, File: 3, Link: []byte("x")})},
+		"a name behind a link":      {at("f", file), link, at("out/again", file)},
+		"up":                        {at("../file", file)},
+		"up from within":            {at("d", Entry{Mode: unix.S_IFDIR | 0o700}), at("d/../../file", file)},
+		"from the root":             {at("/file", file)},
+		"a link for a directory":    {at("d", Entry{Mode: unix.S_IFDIR | 0o700}), at("d", link)},
+	} {
+		if _, err := built(t, defaults, entries...); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		for _, dir := range []string{outside, filepath.Dir(outside)} {
+			entries, err := os.ReadDir(dir)
+			if err != nil || dir == outside && len(entries) > 0 {
+				t.Errorf("%s: %s holds %v %v", name, dir, entries, err)
+			}
+		}
+	}
+}
+
+func TestAFileThatIsSaidToBeVastTakesNoMemory(t *testing.T) {
+	for _, o := range []Options{defaults, {Size: 0, Inodes: 0}, {Size: 1 << 60, Inodes: Default}} {
+		for _, size := range []int64{1 << 46, maxOffset} {
+			vast := Entry{Path: []byte("vast"), Mode: unix.S_IFREG | 0o600, File: 1, Size: size, Full: true}
+			if _, err := built(t, o, vast); !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("%d bytes in %+v: %v", size, o, err)
+			}
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 type Digests struct {
 	mu    sync.Mutex
 	pages int64
+	named map[image.VPID]*spanSet
 	later map[image.VPID][]expected
 }
 
@@ -46,10 +47,10 @@ func (d *Digests) Pages() int64 {
 // Check compares the pages that the store has, and keeps the digests of the others. A
 // difference is a [*WrongPageError].
 func (d *Digests) Check(s *Store, seed uint64, run image.Digests) error {
-	d.mu.Lock()
-	d.pages += run.Pages()
-	d.mu.Unlock()
 	end := run.Addr + uint64(run.Pages())*pageSize
+	if err := d.note(run.VPID, run.Addr, end); err != nil {
+		return err
+	}
 	for at := run.Addr; at < end; {
 		here, next := s.stretch(run.VPID, at, end)
 		part := expected{seed, at, run.Sums[(at-run.Addr)/pageSize*image.DigestSize:][:(next-at)/pageSize*image.DigestSize]}
@@ -61,6 +62,22 @@ func (d *Digests) Check(s *Store, seed uint64, run image.Digests) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// note counts pages. Of none may it be said twice what it holds: which one would count?
+func (d *Digests) note(vpid image.VPID, start, end uint64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.named == nil {
+		d.named = map[image.VPID]*spanSet{}
+	}
+	set := setOf(d.named, vpid)
+	if twice := set.within(start, end); len(twice) > 0 {
+		return fmt.Errorf("%w: the page at %#x of process %d is named twice", image.ErrDigests, twice[0].start, vpid)
+	}
+	set.insert(span{start: start, end: end, off: zeroOff})
+	d.pages += int64(end-start) / pageSize
 	return nil
 }
 

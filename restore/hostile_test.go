@@ -1,0 +1,65 @@
+package restore
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/restore/pages"
+)
+
+// FuzzLane has a source send any two frames as any kind of stream, in good order: nothing
+// but what is in them stands in its way. Whatever becomes of it, nothing lies outside the
+// directories that were made for it, and they hold plain files only.
+func FuzzLane(f *testing.F) {
+	in := func(v any) []byte {
+		data, err := json.Marshal(v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return data
+	}
+	f.Add(image.KindFile, in(own("stdout", 0)), []byte("x"))
+	f.Add(image.KindFile, in(own("../../stdout", 0)), []byte("x"))
+	f.Add(image.KindFile, in(own("stdout", 1<<62)), []byte("x"))
+	f.Add(image.KindBlocks, in(image.BlocksHead{Name: "pages-1.img", Size: 4}), []byte("\x04\x00\x00\x00\x00\x00\x00\x00data"))
+	f.Add(image.KindBlocks, in(image.BlocksHead{Name: "../pages-1.img", Size: MaxImages}), []byte{})
+	f.Add(image.KindPages, image.AppendRun(nil, 1, 0x1000, page(1)), image.AppendCopy(nil, 1, 0x200000, 1, image.Place{VPID: 1, Addr: 0x1000}))
+	f.Add(image.KindPages, image.AppendZero(nil, 1, 0x1000, 1<<32-1), image.AppendDrop(nil, 1, 0, 1<<31))
+	f.Add(image.KindDigests, image.DigestHead(1), make([]byte, 32))
+	f.Add(image.KindReady, []byte{}, []byte{})
+	f.Add(image.KindImages, []byte("../x"), make([]byte, 1024))
+	f.Add(uint16(99), []byte("x"), []byte("y"))
+	f.Fuzz(func(t *testing.T, kind uint16, first, second []byte) {
+		if kind == image.KindTmpfsNames || kind == image.KindTmpfsPages {
+			return // they mount; package tmpfs has targets of its own
+		}
+		frames := slices.DeleteFunc([][]byte{first, second}, func(f []byte) bool { return len(f) == 0 })
+		above := t.TempDir()
+		store, images, output := filepath.Join(above, "store"), filepath.Join(above, "images"), filepath.Join(above, "io")
+		for _, dir := range []string{store, images, output} {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := pages.Create(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		_ = NewIncoming(images, s, output).Receive(bounded(t), []io.Reader{newLane(t).stream(kind, frames...).end().reader()})
+		if entries, err := os.ReadDir(above); err != nil || len(entries) != 3 {
+			t.Errorf("beside the directories lie %v, %v", entries, err)
+		}
+		for _, dir := range []string{images, output} {
+			entries, err := os.ReadDir(dir)
+			if err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !e.Type().IsRegular() }) {
+				t.Errorf("%v, %v", entries, err)
+			}
+		}
+	})
+}

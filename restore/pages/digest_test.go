@@ -1,0 +1,60 @@
+package pages
+
+import (
+	"testing"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// FuzzDigests has a source say anything of what pages hold. A page that it says something
+// else of is never taken for right, whether it is there or lands later, and it says it of
+// no page twice.
+func FuzzDigests(f *testing.F) {
+	const seed, here, later = 7, 1 << 20, 1 << 21
+	data := fill(2, 1)
+	frame := func(wrong int) []byte {
+		var b image.DigestBatch
+		for i, addr := range []uint64{here, here + pageSize, later, later + pageSize} {
+			sum := image.PageDigest(seed, data[i%2*pageSize:][:pageSize])
+			if i == wrong {
+				sum[0]++
+			}
+			b.Add(3, addr, sum)
+		}
+		return b.Bytes()
+	}
+	for wrong := range 5 {
+		f.Add(frame(wrong))
+	}
+	f.Add(append(frame(2), frame(4)...))
+	f.Fuzz(func(t *testing.T, batch []byte) {
+		s := mustCreate(t)
+		mustPut(t, s, 3, here, data)
+		var d Digests
+		wrong := map[uint64]bool{}
+		said := map[image.Place]bool{}
+		twice := false
+		err := image.EachDigests(batch, func(r image.Digests) error {
+			for i := range r.Pages() {
+				addr := r.Addr + uint64(i)*pageSize
+				twice = twice || said[image.Place{VPID: r.VPID, Addr: addr}]
+				said[image.Place{VPID: r.VPID, Addr: addr}] = true
+				for n, known := range []uint64{here, here + pageSize, later, later + pageSize} {
+					if r.VPID == 3 && addr == known && [image.DigestSize]byte(r.Sums[i*image.DigestSize:]) != image.PageDigest(seed, data[n%2*pageSize:][:pageSize]) {
+						wrong[addr] = true
+					}
+				}
+			}
+			return d.Check(s, seed, r)
+		})
+		if err != nil {
+			return
+		}
+		if wrong[here] || wrong[here+pageSize] || twice || d.Pages() != int64(len(said)) {
+			t.Errorf("it passes: wrong are %v, twice %v; %d pages named, %d counted", wrong, twice, len(said), d.Pages())
+		}
+		if landed := d.Landed(3, later, data); (wrong[later] || wrong[later+pageSize]) != (landed != nil) {
+			t.Errorf("what lands: %v, wrong are %v", landed, wrong)
+		}
+	})
+}
