@@ -20,7 +20,6 @@ var forbidden = []struct{ from, to, why string }{
 	{"fault", "", "it is a leaf: every package may name its points"},
 	{"thread", "", "it is a leaf: everything may run on a thread of its own"},
 	{"job/durable", "", "it is a leaf: everything that must last is written by it"},
-	{"checkpoint/watch", "", "it is a leaf: one use of the kernel"},
 	{"checkpoint/converge", "", "it is arithmetic on what was measured"},
 	{"handoff", "checkpoint", "it declares what it needs; who owns a job must not depend on how it travels"},
 	{"handoff", "restore", "it declares what it needs; who owns a job must not depend on how it travels"},

@@ -13,7 +13,7 @@
 //	checkpoint/criu swrk client of CRIU: the only place that speaks to it
 //	checkpoint/image its images, manifests, page batches
 //	checkpoint/pages reading memory            restore/pages  page store, fault server
-//	checkpoint/watch the kernel keeps track of writes    checkpoint/converge when to freeze
+//	checkpoint/converge when to freeze
 //	mqueue          POSIX message queues, which CRIU does not carry
 //	tmpfs           files in memory, /dev/shm and /tmp: sent in rounds, built on the target
 //	transport       TLS sessions, frames, streams, compression; payloads opaque

@@ -181,9 +181,6 @@ func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) e
 	if err != nil {
 		return err
 	}
-	if err := m.pages.Settle(tasks); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	sc := &scan{cancel: cancel, done: make(chan struct{})}
 	s.scan = sc

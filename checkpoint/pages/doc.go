@@ -7,7 +7,7 @@
 //	                     └─────► lane 2: …
 //
 //	Warm   rounds, while the job runs. Anything may happen to it meanwhile.
-//	Scan   of the frozen memory, while CRIU dumps. What it has seen is settled.
+//	Scan   of all the frozen memory, while CRIU dumps. What it has seen is settled.
 //	Rest   after the dump: what CRIU's pagemaps name and Scan has not seen.
 //
 // # Ledger

@@ -31,10 +31,9 @@ type lane struct {
 	count func(int64)
 	round Round
 
-	pid     int         // of the pages that are to be read
-	stays   func() bool // of their tables, if that matters
-	extents []extent    // they are
-	pages   []slot      // each of them
+	pid     int      // of the pages that are to be read
+	extents []extent // they are
+	pages   []slot   // each of them
 	data    []byte
 	lost    []bool
 }
@@ -104,11 +103,11 @@ func (l *lane) workOff(ctx context.Context, work <-chan []stretch) error {
 
 // look picks the pages of a stretch that have to be read.
 func (l *lane) look(s stretch) error {
-	if s.task.PID != l.pid || s.stays != nil || l.stays != nil {
+	if s.task.PID != l.pid {
 		if err := l.read(); err != nil {
 			return err
 		}
-		l.pid, l.stays = s.task.PID, s.stays
+		l.pid = s.task.PID
 	}
 	base := s.addr &^ (chunkSize - 1)
 	slab, number, err := l.ledger.at(s.task.VPID, base)
@@ -137,21 +136,15 @@ func (l *lane) look(s stretch) error {
 }
 
 // settled says that nothing is to be done about a page. clean: by the tracker it has not
-// changed since the last pass.
+// changed since it was read.
 func (l *lane) settled(s *slab, page int, clean bool) bool {
 	switch l.mode {
 	case modeRest, modeDrop:
 		return s.seen.has(page)
-	case modeVerify:
-		return false
+	case modeWarm:
+		return clean && s.read.has(page)
 	}
-	if !clean || !s.read.has(page) {
-		return false
-	}
-	if l.mode != modeWarm {
-		s.seen.add(page)
-	}
-	return true
+	return false
 }
 
 // want adds a page to those that are to be read.
@@ -172,20 +165,16 @@ func (l *lane) read() error {
 	}
 	start, writing := time.Now(), l.round.Writing
 	lost := l.lost[:len(l.pages)]
-	stayed := l.stays == nil || l.stays()
 	if err := l.reader.read(l.pid, l.extents, l.data, lost); err != nil && l.mode.strict() {
 		at := l.pages[slices.Index(lost, true)]
 		return &ReadError{VPID: at.slab.vpid, PID: l.pid, Addr: at.slab.place(at.page).Addr, Err: err}
 	}
-	stayed = stayed && (l.stays == nil || l.stays())
 	for i, at := range l.pages {
 		at.slab.read.drop(at.page)
 		if lost[i] {
 			continue
 		}
-		if stayed {
-			at.slab.read.add(at.page)
-		}
+		at.slab.read.add(at.page)
 		if err := l.enter(at, l.data[i*image.PageSize:][:image.PageSize]); err != nil {
 			return err
 		}

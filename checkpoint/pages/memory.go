@@ -49,7 +49,7 @@ func newMemory(lanes int, t tracker) (*Memory, error) {
 
 // Close gives the memory of the Memory back.
 func (m *Memory) Close() error {
-	errs := []error{m.tracker.close()}
+	var errs []error
 	for _, l := range m.lanes {
 		errs = append(errs, l.close())
 	}
@@ -57,7 +57,7 @@ func (m *Memory) Close() error {
 	return errors.Join(errs...)
 }
 
-// Tracking is how changes are found: "soft-dirty", "write-protect" or "hash". A process
+// Tracking is how rounds find changes: "soft-dirty" or "hash". A process
 // that the kernel does not keep track of is compared all the same.
 func (m *Memory) Tracking() string { return m.tracker.name() }
 
@@ -76,12 +76,8 @@ func (m *Memory) unread(vpid image.VPID) {
 	}
 }
 
-// Settle is called once the processes stand still, before CRIU looks at their mappings.
-// Scan follows, or they run again.
-func (m *Memory) Settle(tasks []Task) error { return m.tracker.settle(tasks) }
-
-// Scan is Warm for processes that stand still. Pages that it has seen are those that
-// Rest need not send. A page that cannot be read is left to Rest.
+// Scan is Warm for processes that stand still, and compares all of their memory, whatever
+// was tracked. Pages that it has seen are those that Rest need not send. A page that cannot be read is left to Rest.
 func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
 	for _, l := range m.lanes {
 		l.ledger.unsee()

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/checkpoint/watch"
 	target "github.com/migrate-hpc/migrate/restore/pages"
 )
 
@@ -78,9 +77,6 @@ func (s *scene) warm(t testing.TB, tasks []Task) Round {
 // finish does what follows the freeze, and compares.
 func (s *scene) finish(t testing.TB, tasks []Task) (scan, rest Round) {
 	t.Helper()
-	if err := s.Settle(tasks); err != nil {
-		t.Fatal(err)
-	}
 	scan, err := s.Scan(t.Context(), tasks, s.sinks)
 	if err != nil {
 		t.Fatal(err)
@@ -161,11 +157,6 @@ func trackers(t *testing.T) map[string]func() tracker {
 		all["soft-dirty"] = func() tracker { return &softDirty{} }
 	} else {
 		t.Logf("without soft-dirty: %v", err)
-	}
-	if err := watch.Supported(); err == nil {
-		all["write-protect"] = func() tracker { return &watching{} }
-	} else {
-		t.Logf("without write protection: %v", err)
 	}
 	return all
 }

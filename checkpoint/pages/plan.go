@@ -21,7 +21,6 @@ type stretch struct {
 	addr  uint64
 	pages int
 	clean bool // unchanged since an earlier pass looked at them
-	stays func() bool
 }
 
 // planner finds the pages that a pass is to look at and hands them to their lanes.
@@ -57,24 +56,26 @@ func (p *planner) processes(tasks []Task) error {
 func (p *planner) process(t Task) error {
 	maps, err := lazyMappings(t.PID)
 	if err != nil {
-		p.tracker.missed(t)
 		return nil
 	}
 	table, err := openPagemap(t.PID)
 	if err != nil {
-		p.tracker.missed(t)
 		return nil
 	}
 	defer table.close()
 	for _, m := range maps {
 		var failed error
-		changed, known := p.tracker.changed(t, m)
+		var changed []addrRange
+		known := false
+		if p.mode == modeWarm { // what else it may be, the job stands still, and nothing is believed
+			changed, known = p.tracker.changed(t, m)
+		}
 		err := table.each(m, func(found addrRange) error {
 			p.present += int64(found.end - found.start)
 			if known {
-				changed, failed = p.split(t, m, found, changed)
+				changed, failed = p.split(t, found, changed)
 			} else {
-				failed = p.add(t, found, false, nil)
+				failed = p.add(t, found, false)
 			}
 			return failed
 		})
@@ -82,7 +83,6 @@ func (p *planner) process(t Task) error {
 			return failed
 		}
 		if err != nil {
-			p.tracker.missed(t)
 			return nil
 		}
 	}
@@ -91,8 +91,7 @@ func (p *planner) process(t Task) error {
 
 // split adds the parts of r that lie in changed and those that do not. It returns what
 // of changed lies behind r.
-func (p *planner) split(t Task, m, r addrRange, changed []addrRange) ([]addrRange, error) {
-	stays := func(addr uint64) func() bool { return p.tracker.stays(t, m, addr) }
+func (p *planner) split(t Task, r addrRange, changed []addrRange) ([]addrRange, error) {
 	for r.start < r.end {
 		for len(changed) > 0 && changed[0].end <= r.start {
 			changed = changed[1:]
@@ -105,7 +104,7 @@ func (p *planner) split(t Task, m, r addrRange, changed []addrRange) ([]addrRang
 				part.end = min(r.end, c.start)
 			}
 		}
-		if err := p.add(t, part, clean, stays); err != nil {
+		if err := p.add(t, part, clean); err != nil {
 			return nil, err
 		}
 		r.start = part.end
@@ -132,7 +131,7 @@ func (p *planner) regions(tasks []Task, regions map[image.VPID][]image.Region) e
 				return fmt.Errorf("process %d: region of %d pages at %#x", vpid, r.Pages, r.Addr)
 			}
 			p.present += r.Pages * image.PageSize
-			if err := p.add(t, addrRange{r.Addr, r.End()}, false, nil); err != nil {
+			if err := p.add(t, addrRange{r.Addr, r.End()}, false); err != nil {
 				return err
 			}
 		}
@@ -141,16 +140,12 @@ func (p *planner) regions(tasks []Task, regions map[image.VPID][]image.Region) e
 }
 
 // add gives the range to the lanes that its chunks are bound to.
-func (p *planner) add(t Task, r addrRange, clean bool, stays func(addr uint64) func() bool) error {
+func (p *planner) add(t Task, r addrRange, clean bool) error {
 	for r.start < r.end {
 		end := min(r.end, r.start&^(chunkSize-1)+chunkSize)
 		lane := laneOf(r.start, len(p.work))
 		pages := int((end - r.start) / image.PageSize)
-		s := stretch{t, r.start, pages, clean, nil}
-		if stays != nil {
-			s.stays = stays(r.start)
-		}
-		p.waiting[lane] = append(p.waiting[lane], s)
+		p.waiting[lane] = append(p.waiting[lane], stretch{t, r.start, pages, clean})
 		p.pages[lane] += pages
 		if p.pages[lane] >= workPages || len(p.waiting[lane]) >= workStretches {
 			if err := p.hand(lane); err != nil {

@@ -1,7 +1,6 @@
 package pages
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,9 +26,7 @@ const (
 const (
 	entryPresent   = 1 << 63
 	entrySwapped   = 1 << 62
-	entryExclusive = 1 << 56 // mapped here only
 	entrySoftDirty = 1 << 55
-	entryFrame     = 1<<55 - 1
 )
 
 // scanArgs is struct pm_scan_arg.
@@ -134,15 +131,6 @@ func (p *pagemap) readEach(r addrRange, fn func(addrRange) error) error {
 
 // entriesAtOnce bounds what read is asked for.
 const entriesAtOnce = 8192
-
-// entry returns that of one page. It may be called while others use the pagemap.
-func (p *pagemap) entry(addr uint64) (uint64, error) {
-	var buf [8]byte
-	if _, err := p.file.ReadAt(buf[:], int64(addr/image.PageSize)*8); err != nil {
-		return 0, err
-	}
-	return binary.NativeEndian.Uint64(buf[:]), nil
-}
 
 // read returns the entries of the pages in r. They are valid until the next call.
 func (p *pagemap) read(r addrRange) ([]uint64, error) {

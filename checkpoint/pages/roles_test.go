@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -100,21 +99,6 @@ var roles = map[string]func(*child){
 		c.must(err)
 		c.ready()
 		c.await()
-	},
-	"direct": func(c *child) {
-		fill(c.mmap(32*mib, readWrite), 1)
-		c.ready()
-		c.await()
-		name := filepath.Join(os.TempDir(), fmt.Sprint("pages-test-", os.Getpid()))
-		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_DIRECT, 0o600)
-		_ = os.Remove(name)
-		if err != nil {
-			fmt.Println("open", err)
-		} else {
-			fmt.Println("open")
-		}
-		c.await()
-		c.must(unix.Close(fd))
 	},
 	"remap":   remap,
 	"swap":    swap,
