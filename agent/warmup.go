@@ -49,7 +49,7 @@ func (m *movement) warmUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		seen := converge.Round{Took: r.Took, Memory: r.Present, Looked: r.Looked, Dirty: r.Dirty, Reading: r.Reading, Tracked: m.dep.src.Tracking() != "hash"}
+		seen := converge.Round{Took: r.Took, Memory: r.Present, Looked: r.Looked, Dirty: r.Dirty, Reading: r.Reading}
 		if n > 1 {
 			seen.Interval = began.Sub(last)
 		}

@@ -6,10 +6,9 @@
 //	base + max(pin × memory, looking + sending)
 //
 // where base is what CRIU and the handoff take for any job, pin what CRIU's dump
-// takes for memory that it does not copy but walks, looking the time to find what
-// has changed since the last round (all memory is read and compared where the
-// kernel does not keep track of writes, next to none where it does), and sending
-// what changed, at the rate seen so far. Looking and sending run beside CRIU.
+// takes for memory that it does not copy but walks, looking the time to read all
+// memory and compare it with what was sent, and sending what changed, at the rate
+// seen so far. Looking and sending run beside CRIU.
 //
 // What will have changed at the freeze is what changed per second between the last
 // two looks at a page, for as long as the last round took.

@@ -28,7 +28,6 @@ type Round struct {
 	Looked   int64         // of it what was read and compared
 	Dirty    int64         // of it what had changed
 	Reading  time.Duration // of Took, spent on looking
-	Tracked  bool          // the kernel keeps track of writes
 }
 
 // Step is what comes next.
@@ -154,19 +153,11 @@ func (p *Plan) learn(r Round) {
 	}
 }
 
+// forecast reckons with a look at all memory, which goes on while CRIU walks over it, too.
 func (p *Plan) forecast(r Round) Verdict {
-	residue := p.residue(r)
-	look := r.Memory
-	if r.Tracked {
-		look = residue
-	}
 	pin := seconds(p.costs.Pin * float64(r.Memory))
-	looking := ratio(look, p.readRate)
-	least := p.costs.Base + max(pin, looking)
-	if r.Tracked {
-		least = p.costs.Base + pin
-	}
-	return Verdict{Least: least, Forecast: p.costs.Base + max(pin, looking+ratio(residue, p.sendRate))}
+	looking := ratio(r.Memory, p.readRate)
+	return Verdict{Least: p.costs.Base + max(pin, looking), Forecast: p.costs.Base + max(pin, looking+ratio(p.residue(r), p.sendRate))}
 }
 
 // residue is how much will have changed since it was sent, in bytes.

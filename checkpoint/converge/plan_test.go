@@ -18,7 +18,7 @@ type writer struct {
 	rate    float64 // bytes of it per second, at full speed
 	wire    float64 // bytes per second
 	read    float64
-	tracked bool
+	tracked bool // rounds look at what was written alone
 }
 
 // warm runs rounds until the plan ends them, and returns the last verdict, the
@@ -34,7 +34,7 @@ func (w writer) warm(t *testing.T, p *Plan, c Costs) (Verdict, time.Duration, in
 		}
 		reading := ratio(look, w.read)
 		took := reading + ratio(stale, w.wire) + time.Millisecond
-		v := p.After(Round{Took: took, Interval: before, Memory: w.memory, Looked: look, Dirty: stale, Reading: reading, Tracked: w.tracked})
+		v := p.After(Round{Took: took, Interval: before, Memory: w.memory, Looked: look, Dirty: stale, Reading: reading})
 		before = took
 		stale = min(w.hot, int64(w.rate*float64(cpu)/100*took.Seconds()))
 		if v.Step == Throttle {
@@ -45,11 +45,7 @@ func (w writer) warm(t *testing.T, p *Plan, c Costs) (Verdict, time.Duration, in
 			continue
 		}
 		if v.Step != Again {
-			looking := ratio(w.memory, w.read)
-			if w.tracked {
-				looking = ratio(stale, w.read)
-			}
-			return v, c.Base + max(seconds(c.Pin*float64(w.memory)), looking+ratio(stale, w.wire)), n
+			return v, c.Base + max(seconds(c.Pin*float64(w.memory)), ratio(w.memory, w.read)+ratio(stale, w.wire)), n
 		}
 	}
 	t.Fatal("the warm-up never ends")
@@ -72,7 +68,7 @@ func TestAQuietJobIsFrozenSoonAndAsForecast(t *testing.T) {
 }
 
 func TestAJobThatNeverConvergesIsLeftAloneUnlessMoreIsAllowed(t *testing.T) {
-	w := writer{memory: gib, hot: gib, rate: 2e9, wire: 2e8, read: 4e9, tracked: true}
+	w := writer{memory: gib, hot: gib, rate: 2e9, wire: 2e8, read: 1e10, tracked: true}
 	for _, c := range []struct {
 		allowed Limits
 		want    Step
@@ -91,7 +87,7 @@ func TestAJobThatNeverConvergesIsLeftAloneUnlessMoreIsAllowed(t *testing.T) {
 }
 
 func TestAThrottledJobConverges(t *testing.T) {
-	w := writer{memory: gib, hot: gib / 2, rate: 4e8, wire: 3e8, read: 4e9, tracked: true}
+	w := writer{memory: gib, hot: gib / 2, rate: 4e8, wire: 3e8, read: 1e10, tracked: true}
 	limits := Limits{Downtime: 300 * time.Millisecond, Named: true, Throttle: true}
 	v, stood, _ := w.warm(t, New(limits, usual), usual)
 	if v.Step != Freeze || stood > 300*time.Millisecond || v.CPU >= 100 {
@@ -100,7 +96,7 @@ func TestAThrottledJobConverges(t *testing.T) {
 }
 
 func TestThrottlingEndsWhereItCannotHelp(t *testing.T) {
-	w := writer{memory: gib, hot: gib, rate: 1e12, wire: 1e8, read: 4e9, tracked: true}
+	w := writer{memory: gib, hot: gib, rate: 1e12, wire: 1e8, read: 1e10, tracked: true}
 	v, _, _ := w.warm(t, New(Limits{Downtime: 300 * time.Millisecond, Throttle: true}, usual), usual)
 	if v.Step != GiveUp || v.CPU != leastCPU {
 		t.Errorf("%s at %d %%: %s", v.Step, v.CPU, v.Reason)
@@ -109,7 +105,7 @@ func TestThrottlingEndsWhereItCannotHelp(t *testing.T) {
 
 func TestWhatTheFreezeNeedsByItselfCountsAgainstANamedLimitOnly(t *testing.T) {
 	slow := Costs{Base: time.Second}
-	w := writer{memory: gib, hot: mib, rate: float64(mib), wire: 5e8, read: 4e9, tracked: true}
+	w := writer{memory: gib, hot: mib, rate: float64(mib), wire: 5e8, read: 1e10, tracked: true}
 	limits := Limits{Downtime: 300 * time.Millisecond}
 	if v, _, _ := w.warm(t, New(limits, slow), slow); v.Step != Freeze {
 		t.Errorf("by default: %s: %s", v.Step, v.Reason)
