@@ -24,8 +24,10 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/restore/pages"
 	"github.com/migrate-hpc/migrate/transport"
+	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
 // aboutAJob is every request about a job.
@@ -373,12 +375,50 @@ func TestARequestThatHasArrivedMayTakeItsTime(t *testing.T) {
 	})
 }
 
+// sessionOver dials over pipes.
+func sessionOver(t *testing.T, wire *pipes, to string, id *pki.Identity) *transport.Session {
+	t.Helper()
+	s, err := transport.Dial(t.Context(), "pipes", to, id, 0,
+		transport.WithDialer(func(context.Context, string) (net.Conn, error) { return wire.dial(), nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestATargetThatNeitherTakesNorRefusesIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, ca, wire := newAgent(t), newAuthority(t), newPipes()
+		silent := transport.NewListener(wire, ca.node(t, "there"), a.log)
+		defer silent.Close()
+		accepted := make(chan *transport.Session, 1)
+		go func() {
+			s, _ := silent.Accept(t.Context())
+			accepted <- s
+		}()
+		s := sessionOver(t, wire, "there", ca.node(t, "here"))
+		defer s.Close()
+		theirs := <-accepted
+		defer theirs.Close()
+		went := make(chan error, 1)
+		go func() {
+			_, err := theirs.Recv()
+			went <- err
+		}()
+		m := &movement{a: a, id: handoff.NewMoveID(), sess: s, req: api.MoveRequest{Node: "there"}}
+		if err := m.offer(t.Context(), preflight.Needs{}); err == nil || !strings.Contains(err.Error(), "there has not said yes or no") {
+			t.Errorf("got %v", err)
+		}
+		if err := <-went; err != nil {
+			t.Errorf("it was not even asked: %v", err)
+		}
+	})
+}
+
 func TestANodeThatOpensASessionAndSaysNothingIsHungUpOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAgent(t)
-		ca := newAuthority(t)
+		a, ca, wire := newAgent(t), newAuthority(t), newPipes()
 		a.id = ca.node(t, "here")
-		wire := newPipes()
 		l := transport.NewListener(wire, a.id, a.log)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -389,11 +429,7 @@ func TestANodeThatOpensASessionAndSaysNothingIsHungUpOn(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		s, err := transport.Dial(t.Context(), "pipes", "here", ca.node(t, "there"), 0,
-			transport.WithDialer(func(context.Context, string) (net.Conn, error) { return wire.dial(), nil }))
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := sessionOver(t, wire, "here", ca.node(t, "there"))
 		defer s.Close()
 		if err := ask(t.Context(), s, sayOutcome, moveRef{handoff.NewMoveID()}, sayState, nil); !isAnswer(err) {
 			t.Fatal(err)

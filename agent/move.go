@@ -208,6 +208,16 @@ func (m *movement) prepare(ctx context.Context) error {
 		return err
 	}
 	m.dep.rec = m.rec
+	return m.offer(ctx, needs)
+}
+
+// offerTime is how long a target may look at what it is offered, and end an earlier move
+// of the job.
+const offerTime = time.Minute
+
+func (m *movement) offer(ctx context.Context, needs preflight.Needs) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, offerTime, fmt.Errorf("%s has not said yes or no within %v", m.req.Node, offerTime))
+	defer cancel()
 	o := offer{Move: m.id, Epoch: m.rec.Epoch, Record: m.rec, Port: m.a.listenPort(), Needs: needs}
 	return ask(ctx, m.sess, sayOffer, o, sayAccept, nil)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"testing"
@@ -217,5 +218,25 @@ func TestFramesInAnotherOrderOrTwiceAreRefused(t *testing.T) {
 	}
 	if got, err := read(bytes.NewReader(bytes.Join([][]byte{head, one, two, end}, nil))); err != io.EOF || !sameFrames(got, frames) {
 		t.Errorf("as it was: %v", err)
+	}
+}
+
+func TestHTTPIsForNodesOfTheClusterOnly(t *testing.T) {
+	c := newCluster(t)
+	l := listen(t, c.node(t, "b"))
+	serveNames(t, l)
+	sameCA := *newCluster(t).node(t, "a")
+	sameCA.CA = c.node(t, "a").CA
+	nobody := *c.node(t, "a")
+	nobody.Cert = tls.Certificate{}
+	for name, id := range map[string]*pki.Identity{
+		"our CA is another": newCluster(t).node(t, "a"), "their CA is another": &sameCA,
+		"no certificate": &nobody, "expired": c.expired(t, "a"),
+	} {
+		client := http.Client{Transport: HTTPTransport(l.Addr().String(), "b", id), Timeout: patience}
+		if resp, err := client.Get("https://b/v1/jobs"); err == nil {
+			resp.Body.Close()
+			t.Errorf("%s: %s", name, resp.Status)
+		}
 	}
 }
