@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/migrate-hpc/migrate/transport/pki"
@@ -171,6 +172,7 @@ func said(h Hello) []byte {
 
 func TestAnAnswerThatDoesNotFitIsRefused(t *testing.T) {
 	c := newCluster(t)
+	a, b := c.node(t, "a"), c.node(t, "b")
 	for name, test := range map[string]struct {
 		answer func(Hello) []byte
 		want   error
@@ -189,7 +191,7 @@ func TestAnAnswerThatDoesNotFitIsRefused(t *testing.T) {
 		"huge":      {func(Hello) []byte { return []byte("MGRH\xff\xff\xff\xff") }, ErrHello},
 		"no hello":  {func(Hello) []byte { return []byte("HTTP/1.1 200 OK\r\n\r\n") }, ErrHello},
 	} {
-		s, err := Dial(testContext(t), answering(t, c.node(t, "b"), test.answer), "b", c.node(t, "a"), 1)
+		s, err := Dial(testContext(t), answering(t, b, test.answer), "b", a, 1)
 		if err == nil {
 			s.Close()
 			t.Errorf("%s: got a session", name)
@@ -239,4 +241,49 @@ func TestHTTPIsForNodesOfTheClusterOnly(t *testing.T) {
 			t.Errorf("%s: %s", name, resp.Status)
 		}
 	}
+}
+
+// pipes is a listener without a network, for tests in which time passes at once.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+func (p pipes) Close() error   { close(p.done); return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+
+func TestAPeerThatReadsNoMessagesIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, wire := newCluster(t), pipes{make(chan net.Conn), make(chan struct{})}
+		l := NewListener(wire, c.node(t, "b"), discard())
+		defer l.Close()
+		accepted := make(chan *Session, 1)
+		go func() {
+			s, _ := l.Accept(t.Context())
+			accepted <- s
+		}()
+		s, err := Dial(t.Context(), "pipes", "b", c.node(t, "a"), 0, WithDialer(func(context.Context, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			wire.conns <- theirs
+			return ours, nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent := <-accepted
+		if err := s.Send(Message{Type: "commit"}); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		for _, end := range []*Session{s, silent} { // nobody reads, so no goodbye arrives
+			_ = end.Close()
+		}
+	})
 }

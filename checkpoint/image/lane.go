@@ -34,7 +34,7 @@ const (
 	// target has: the first frame is a BlocksHead, the others see EachBlock.
 	KindBlocks uint16 = 10
 	// KindReady says, on the lane of images and output, that all of them came before:
-	// nothing but memory is missing. Its stream is empty.
+	// nothing but memory is missing, and nothing but memory follows. Its stream is empty.
 	KindReady uint16 = 6
 )
 
