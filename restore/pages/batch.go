@@ -239,11 +239,10 @@ func (s *Store) publishAll(all []news) error {
 		if n.span.zero() {
 			kind = recordZero
 		}
-		records = append(records, encodeRecord(kind, n.vpid, n.span)...)
+		records = appendRecord(records, kind, n.vpid, n.span)
 		if err := s.replace(n.vpid, n.span); err != nil {
 			return err
 		}
 	}
-	_, err := s.log.Write(records)
-	return err
+	return s.appendAll(records)
 }

@@ -1,7 +1,7 @@
 package pages
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,37 +14,37 @@ import (
 // pages that starts there. A store may hold more than the pagemaps name; see
 // Trim.
 func (s *Store) Missing(regions map[image.VPID][]image.Region) (vpid image.VPID, addr uint64, pages int64, missing bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, vpid := range slices.Sorted(maps.Keys(regions)) {
-		for _, r := range lazyRanges(regions[vpid]) {
-			if start, end, ok := s.gap(vpid, r); ok {
-				return vpid, start, int64((end - start) / pageSize), true
-			}
+	gaps := s.gaps(lazyOf(regions))
+	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
+		for _, g := range gaps[vpid] {
+			return vpid, g.start, g.pages(), true
 		}
 	}
 	return 0, 0, 0, false
 }
 
-// gap returns the first part of r that the index does not cover.
-func (s *Store) gap(vpid image.VPID, r addrRange) (start, end uint64, ok bool) {
-	at := r.start
-	if t := s.index[vpid]; t != nil {
-		for _, sp := range t.within(r.start, r.end) {
-			if sp.start > at {
-				return at, sp.start, true
-			}
-			at = sp.end
-		}
-	}
-	return at, r.end, at < r.end
-}
-
-// lacks returns the first part of r that the index does not cover.
-func (s *Store) lacks(vpid image.VPID, r addrRange) (start, end uint64, missing bool) {
+// gaps returns the lazy pages that the store lacks.
+func (s *Store) gaps(lazy map[image.VPID][]addrRange) map[image.VPID][]addrRange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gap(vpid, r)
+	out := make(map[image.VPID][]addrRange, len(lazy))
+	for vpid, ranges := range lazy {
+		out[vpid] = ranges
+		if t := s.index[vpid]; t != nil {
+			out[vpid] = subtract(ranges, t.ranges())
+		}
+	}
+	return out
+}
+
+// firstOf returns a gap as an error: of the first task, and there the first.
+func firstOf(gaps map[image.VPID][]addrRange) error {
+	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
+		for _, g := range gaps[vpid] {
+			return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, g.pages(), g.start, ErrMissing)
+		}
+	}
+	return nil
 }
 
 // Trim forgets every page that is not lazy in CRIU's pagemaps, and gives its
@@ -55,24 +55,30 @@ func (s *Store) Trim(regions map[image.VPID][]image.Region) error { return s.tri
 func (s *Store) trim(lazy map[image.VPID][]addrRange) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var gone []span
+	var records []byte
 	for vpid, t := range s.index {
-		at := uint64(0)
-		for _, r := range append(slices.Clip(lazy[vpid]), addrRange{maxAddress, maxAddress}) {
-			if err := s.drop(vpid, t, at, r.start); err != nil {
-				return fmt.Errorf("trim pages of task %d: %w", vpid, err)
+		for _, r := range subtract(t.ranges(), lazy[vpid]) {
+			for _, sp := range t.cut(r.start, r.end) {
+				records = appendRecord(records, recordDrop, vpid, sp)
+				gone = append(gone, sp)
 			}
-			at = r.end
 		}
+	}
+	if err := errors.Join(s.appendAll(records), s.punch(s.blocks.release(gone))); err != nil {
+		return fmt.Errorf("trim the page store: %w", err)
 	}
 	return nil
 }
 
 func (s *Store) drop(vpid image.VPID, t *spanSet, start, end uint64) error {
 	old := t.cut(start, end)
+	var records []byte
 	for _, sp := range old {
-		if err := s.append(recordDrop, vpid, sp); err != nil {
-			return err
-		}
+		records = appendRecord(records, recordDrop, vpid, sp)
+	}
+	if err := s.appendAll(records); err != nil {
+		return err
 	}
 	return s.punch(s.blocks.release(old))
 }
@@ -107,34 +113,4 @@ func (s *Store) bytesOf(vpid image.VPID) int64 {
 		return t.data
 	}
 	return 0
-}
-
-type addrRange struct{ start, end uint64 }
-
-// lazyRanges returns where the lazy regions lie: sorted, none overlapping.
-func lazyRanges(regions []image.Region) []addrRange {
-	var all []addrRange
-	for _, r := range regions {
-		if r.Lazy && r.Pages > 0 {
-			all = append(all, addrRange{r.Addr, r.End()})
-		}
-	}
-	slices.SortFunc(all, func(a, b addrRange) int { return cmp.Compare(a.start, b.start) })
-	var out []addrRange
-	for _, r := range all {
-		if n := len(out); n > 0 && r.start <= out[n-1].end {
-			out[n-1].end = max(out[n-1].end, r.end)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-func lazyOf(regions map[image.VPID][]image.Region) map[image.VPID][]addrRange {
-	out := make(map[image.VPID][]addrRange, len(regions))
-	for vpid, list := range regions {
-		out[vpid] = lazyRanges(list)
-	}
-	return out
 }

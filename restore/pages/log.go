@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
@@ -35,15 +36,15 @@ func logHeader() []byte {
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-func encodeRecord(kind uint32, vpid image.VPID, sp span) []byte {
-	b := make([]byte, 0, recordSize)
+func appendRecord(b []byte, kind uint32, vpid image.VPID, sp span) []byte {
+	from := len(b)
 	b = binary.LittleEndian.AppendUint32(b, kind)
 	b = binary.LittleEndian.AppendUint32(b, uint32(vpid))
 	b = binary.LittleEndian.AppendUint64(b, sp.start)
 	b = binary.LittleEndian.AppendUint64(b, uint64(sp.bytes()/pageSize))
 	b = binary.LittleEndian.AppendUint64(b, uint64(max(sp.off, 0)))
 	b = binary.LittleEndian.AppendUint32(b, 0)
-	return binary.LittleEndian.AppendUint32(b, checksum(b))
+	return binary.LittleEndian.AppendUint32(b, checksum(b[from:]))
 }
 
 // decodeRecord decodes one record; size is the data file's, in bytes.
@@ -73,43 +74,115 @@ func decodeRecord(b []byte, size int64) (kind uint32, vpid image.VPID, sp span, 
 // append adds a record to the log. The caller holds mu, so that the order of
 // records is the order of changes.
 func (s *Store) append(kind uint32, vpid image.VPID, sp span) error {
-	if _, err := s.log.Write(encodeRecord(kind, vpid, sp)); err != nil {
+	return s.appendAll(appendRecord(nil, kind, vpid, sp))
+}
+
+func (s *Store) appendAll(records []byte) error {
+	if len(records) == 0 {
+		return nil
+	}
+	if _, err := s.log.Write(records); err != nil {
 		return fmt.Errorf("append to the index log: %w", err)
 	}
 	return nil
 }
 
-// replay rebuilds the index and the counters of blocks from the log.
-func (s *Store) replay() error {
-	log, err := io.ReadAll(s.log)
-	if err != nil {
-		return fmt.Errorf("read the index log: %w", err)
+// logReader rebuilds an index from a log.
+type logReader struct {
+	log   *os.File
+	at    int64 // in bytes: what lies before is in the index
+	index map[image.VPID]*spanSet
+}
+
+func newLogReader(log *os.File) *logReader {
+	return &logReader{log: log, index: make(map[image.VPID]*spanSet)}
+}
+
+// readSize is how much of a log is read at once.
+const readSize = 1 << 20
+
+// advance reads all whole records that have been added. size is asked for the length of
+// the data file, in bytes, after what is checked against it was read: pages are written
+// before their record is.
+func (r *logReader) advance(size func() (int64, error)) error {
+	if r.at == 0 {
+		if err := r.header(); err != nil {
+			return err
+		}
 	}
-	info, err := s.data.Stat()
-	if err != nil {
-		return err
-	}
-	if len(log) < headerSize || string(log[:headerSize]) != string(logHeader()) {
-		return fmt.Errorf("%w: header of the index log", ErrDamaged)
-	}
-	if torn := (len(log) - headerSize) % recordSize; torn != 0 && s.view {
-		log = log[:len(log)-torn]
-	} else if torn != 0 {
-		return fmt.Errorf("%w: the index log ends inside a record", ErrDamaged)
-	}
-	for log = log[headerSize:]; len(log) > 0; log = log[recordSize:] {
-		kind, vpid, sp, err := decodeRecord(log[:recordSize], info.Size())
+	buf := make([]byte, readSize/recordSize*recordSize)
+	for {
+		n, err := r.log.ReadAt(buf, r.at)
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("read the index log: %w", err)
+		}
+		if n < recordSize {
+			return nil
+		}
+		length, err := size()
 		if err != nil {
 			return err
 		}
-		t := s.tableOf(vpid)
-		t.cut(sp.start, sp.end)
-		if kind != recordDrop {
-			t.insert(sp)
+		if err := r.take(buf[:n/recordSize*recordSize], length); err != nil {
+			return err
 		}
 	}
-	s.recount(info.Size())
+}
+
+func (r *logReader) header() error {
+	head := make([]byte, headerSize)
+	if n, err := r.log.ReadAt(head, 0); err != nil && err != io.EOF {
+		return fmt.Errorf("read the index log: %w", err)
+	} else if n < headerSize || string(head) != string(logHeader()) {
+		return fmt.Errorf("%w: header of the index log", ErrDamaged)
+	}
+	r.at = headerSize
 	return nil
+}
+
+func (r *logReader) take(records []byte, size int64) error {
+	for ; len(records) > 0; records = records[recordSize:] {
+		kind, vpid, sp, err := decodeRecord(records[:recordSize], size)
+		if err != nil {
+			return err
+		}
+		t := setOf(r.index, vpid)
+		if kind == recordDrop {
+			t.cut(sp.start, sp.end)
+		} else {
+			t.put(sp)
+		}
+		r.at += recordSize
+	}
+	return nil
+}
+
+// replay has the index be what r has read and what the log says behind that.
+func (s *Store) replay(r *logReader) error {
+	if err := r.advance(s.size); err != nil {
+		return err
+	}
+	if info, err := s.log.Stat(); err != nil {
+		return err
+	} else if !s.view && info.Size() != r.at {
+		return fmt.Errorf("%w: the index log ends inside a record", ErrDamaged)
+	}
+	size, err := s.size()
+	if err != nil {
+		return err
+	}
+	s.index = r.index
+	s.recount(size)
+	return nil
+}
+
+// size is the length of the data file, in bytes.
+func (s *Store) size() (int64, error) {
+	info, err := s.data.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // recount sets the counters of blocks from the index.
@@ -117,6 +190,8 @@ func (s *Store) recount(size int64) {
 	s.blocks = blocks{next: size}
 	s.blocks.grow()
 	for _, t := range s.index {
-		s.blocks.retain(t.all())
+		for _, leaf := range t.leaves {
+			s.blocks.retain(leaf)
+		}
 	}
 }

@@ -185,18 +185,19 @@ func (s *Server) Close() error {
 
 // prepare checks and maps the store.
 func (s *Server) prepare(store *Store, regions map[image.VPID][]image.Region) (err error) {
-	if vpid, addr, pages, missing := store.Missing(regions); missing && !s.awaits {
-		return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, pages, addr, ErrMissing)
-	}
+	lazy := lazyOf(regions)
 	if !s.awaits { // else runs that still come may copy from what is not lazy: Settle trims
-		if err := store.Trim(regions); err != nil {
+		if err := firstOf(store.gaps(lazy)); err != nil {
+			return err
+		}
+		if err := store.trim(lazy); err != nil {
 			return err
 		}
 	}
-	if s.memory, err = store.mmap(s.room(regions)); err != nil {
+	if s.memory, err = store.mmap(s.room(lazy)); err != nil {
 		return err
 	}
-	s.open(store, regions)
+	s.open(store, lazy)
 	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("make an epoll instance: %w", err)
 	}
@@ -207,12 +208,12 @@ func (s *Server) prepare(store *Store, regions map[image.VPID][]image.Region) (e
 }
 
 // open lets Put, Deliver and Settle in.
-func (s *Server) open(store *Store, regions map[image.VPID][]image.Region) {
+func (s *Server) open(store *Store, lazy map[image.VPID][]addrRange) {
 	s.supply.Lock()
 	defer s.supply.Unlock()
-	s.store, s.lazy = store, lazyOf(regions)
+	s.store, s.lazy = store, lazy
 	if s.awaits {
-		s.expect(regions)
+		s.expect()
 	} else {
 		s.pending, s.settled = map[image.VPID]*spanSet{}, true
 		s.total.Store(store.Bytes())
@@ -222,14 +223,12 @@ func (s *Server) open(store *Store, regions map[image.VPID][]image.Region) {
 
 // room is how much the store may grow while the server runs: by each lazy page once,
 // and by what was under way of a warm-up.
-func (s *Server) room(regions map[image.VPID][]image.Region) (n int64) {
+func (s *Server) room(lazy map[image.VPID][]addrRange) (n int64) {
 	if !s.awaits {
 		return 0
 	}
-	for _, list := range lazyOf(regions) {
-		for _, r := range list {
-			n += int64(r.end - r.start)
-		}
+	for _, list := range lazy {
+		n += bytesIn(list)
 	}
 	return n + strayRoom
 }

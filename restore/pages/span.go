@@ -40,6 +40,23 @@ func (s span) clip(start, end uint64) span {
 	return s
 }
 
+// ofOrigin returns the part of absent pages that was in [start, end) at the freeze.
+func (s span) ofOrigin(start, end uint64) span {
+	moved := s.start - uint64(s.off)
+	return s.clip(start+moved, end+moved)
+}
+
+// found returns absent pages as what they are, of a piece of the store that has them.
+func (s span) found(piece span) span {
+	s.absent = false
+	if piece.zero() {
+		s.off = zeroOff
+	} else {
+		s.off += piece.off - int64(piece.start)
+	}
+	return s
+}
+
 // continues tells whether t can be appended to s.
 func (s span) continues(t span) bool {
 	if s.end != t.start || s.zero() != t.zero() || s.batch != t.batch || s.weak != t.weak || s.absent != t.absent {
@@ -97,31 +114,64 @@ func (s *spanSet) within(start, end uint64) []span {
 
 // cut removes [start, end) and returns what was there, in order.
 func (s *spanSet) cut(start, end uint64) []span {
-	var out []span
-	for start < end {
-		leaf, at := s.seek(start)
-		if leaf == len(s.leaves) || s.leaves[leaf][at].start >= end {
+	leaf, at := s.seek(start)
+	if leaf == len(s.leaves) || s.leaves[leaf][at].start >= end {
+		return nil
+	}
+	out := s.remove(leaf, at, end)
+	for _, sp := range out {
+		s.count(sp, -1)
+	}
+	first, last := &out[0], &out[len(out)-1]
+	if last.end > end {
+		s.insertPiece(last.clip(end, last.end))
+		*last = last.clip(last.start, end)
+	}
+	if first.start < start {
+		s.insertPiece(first.clip(first.start, start))
+		*first = first.clip(start, first.end)
+	}
+	return out
+}
+
+// remove takes whole spans out, from a position on to the last that starts in front of
+// end. It does not count.
+func (s *spanSet) remove(leaf, at int, end uint64) []span {
+	n, empty := 0, leaf
+	for _, l := range s.leaves[leaf:] {
+		if l[0].start >= end {
 			break
 		}
-		old := s.leaves[leaf][at]
-		gone := old.clip(start, end)
-		s.removeAt(leaf, at)
-		if gone.end < old.end {
-			s.insertPiece(old.clip(gone.end, old.end))
-		}
-		if old.start < gone.start {
-			s.insertPiece(old.clip(old.start, gone.start))
-		}
-		out = append(out, gone)
-		start = gone.end
+		n += len(l)
 	}
+	if at > 0 {
+		empty++
+	}
+	var out []span
+	if n > 2*leafSpans {
+		out = make([]span, 0, n)
+	}
+	for ; leaf < len(s.leaves); leaf, at = leaf+1, 0 {
+		l := s.leaves[leaf]
+		stop := at + sort.Search(len(l)-at, func(i int) bool { return l[at+i].start >= end })
+		out = append(out, l[at:stop]...)
+		s.leaves[leaf] = slices.Delete(l, at, stop)
+		if stop < len(l) {
+			break
+		}
+	}
+	s.leaves = slices.Delete(s.leaves, empty, max(empty, leaf))
 	return out
 }
 
 // insert adds sp, whose range must be free, and joins it with its neighbours.
 func (s *spanSet) insert(sp span) {
 	leaf, at := s.seek(sp.start)
-	if leaf < len(s.leaves) && at < len(s.leaves[leaf]) && sp.continues(s.leaves[leaf][at]) {
+	if leaf == len(s.leaves) {
+		s.push(sp)
+		return
+	}
+	if sp.continues(s.leaves[leaf][at]) {
 		sp.end = s.leaves[leaf][at].end
 		s.removeAt(leaf, at)
 		s.insert(sp)
@@ -133,6 +183,45 @@ func (s *spanSet) insert(sp span) {
 		return
 	}
 	s.insertPiece(sp)
+}
+
+// push adds sp, which must lie behind all others, and joins it with the last.
+func (s *spanSet) push(sp span) {
+	s.count(sp, 1)
+	n := len(s.leaves)
+	if n == 0 {
+		s.leaves = [][]span{{sp}}
+		return
+	}
+	l := s.leaves[n-1]
+	switch last := &l[len(l)-1]; {
+	case last.continues(sp):
+		last.end = sp.end
+	case len(l) < leafSpans:
+		s.leaves[n-1] = append(l, sp)
+	default:
+		s.leaves = append(s.leaves, append(make([]span, 0, leafSpans), sp))
+	}
+}
+
+// setFrom makes a set of spans that are in order.
+func setFrom(spans []span) (s spanSet) {
+	for _, sp := range spans {
+		s.push(sp)
+	}
+	return s
+}
+
+// put has sp take the place of what is in its range.
+func (s *spanSet) put(sp span) {
+	if n := len(s.leaves); n > 0 {
+		if l := s.leaves[n-1]; l[len(l)-1].end > sp.start {
+			s.cut(sp.start, sp.end)
+			s.insert(sp)
+			return
+		}
+	}
+	s.push(sp)
 }
 
 // before returns the position in front of (leaf, at).
@@ -181,13 +270,7 @@ func (s *spanSet) count(sp span, sign int64) {
 }
 
 // all returns every span, in order.
-func (s *spanSet) all() []span {
-	var out []span
-	for _, l := range s.leaves {
-		out = append(out, l...)
-	}
-	return out
-}
+func (s *spanSet) all() []span { return slices.Concat(s.leaves...) }
 
 // clone returns an independent copy.
 func (s *spanSet) clone() spanSet {

@@ -67,7 +67,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open page store in %s: %w", dir, err)
 	}
-	if err := s.replay(); err != nil {
+	if err := s.replay(newLogReader(s.log)); err != nil {
 		return nil, fmt.Errorf("open page store in %s: %w", dir, errors.Join(err, s.Close()))
 	}
 	return s, nil
@@ -81,7 +81,7 @@ func (s *Store) View() (*Store, error) {
 		return nil, fmt.Errorf("view page store in %s: %w", s.dir, err)
 	}
 	v.view = true
-	if err := v.replay(); err != nil {
+	if err := v.replay(newLogReader(v.log)); err != nil {
 		return nil, fmt.Errorf("view page store in %s: %w", s.dir, errors.Join(err, v.Close()))
 	}
 	return v, nil
@@ -196,14 +196,7 @@ func checkRange(vpid image.VPID, addr uint64, pages int64) error {
 	return nil
 }
 
-func (s *Store) tableOf(vpid image.VPID) *spanSet {
-	t := s.index[vpid]
-	if t == nil {
-		t = &spanSet{}
-		s.index[vpid] = t
-	}
-	return t
-}
+func (s *Store) tableOf(vpid image.VPID) *spanSet { return setOf(s.index, vpid) }
 
 // replace puts sp into the index and gives back the memory of what it covers.
 func (s *Store) replace(vpid image.VPID, sp span) error {
@@ -242,11 +235,11 @@ func (s *Store) punch(holes []hole) error {
 // mmap maps the data file for reading, and more bytes that it may grow by; nil if
 // that is nothing.
 func (s *Store) mmap(more int64) ([]byte, error) {
-	info, err := s.data.Stat()
-	if err != nil || info.Size()+more == 0 {
+	size, err := s.size()
+	if err != nil || size+more == 0 {
 		return nil, err
 	}
-	memory, err := unix.Mmap(int(s.data.Fd()), 0, int(info.Size()+more), unix.PROT_READ, unix.MAP_SHARED)
+	memory, err := unix.Mmap(int(s.data.Fd()), 0, int(size+more), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map the page store: %w", err)
 	}

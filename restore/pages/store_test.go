@@ -267,9 +267,9 @@ func TestOpenRefusesADamagedLog(t *testing.T) {
 		"no header":   func(b []byte) []byte { return b[:8] },
 		"other magic": func(b []byte) []byte { b[0]++; return b },
 		"beyond data": func(b []byte) []byte {
-			return append(b, encodeRecord(recordData, 1, span{start: 0, end: pageSize, off: 1 << 40})...)
+			return appendRecord(b, recordData, 1, span{start: 0, end: pageSize, off: 1 << 40})
 		},
-		"unknown kind": func(b []byte) []byte { return append(b, encodeRecord(9, 1, span{start: 0, end: pageSize})...) },
+		"unknown kind": func(b []byte) []byte { return appendRecord(b, 9, 1, span{start: 0, end: pageSize}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := mustCreate(t)
@@ -305,8 +305,8 @@ func TestCreateRefusesAnExistingStoreAndRemoveIsIdempotent(t *testing.T) {
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	f.Add(encodeRecord(recordData, 1, span{start: 4096, end: 8192, off: 0})[:recordSize-4])
-	f.Add(encodeRecord(recordZero, 9, span{start: 0, end: 8192, off: zeroOff})[:recordSize-4])
+	f.Add(appendRecord(nil, recordData, 1, span{start: 4096, end: 8192, off: 0})[:recordSize-4])
+	f.Add(appendRecord(nil, recordZero, 9, span{start: 0, end: 8192, off: zeroOff})[:recordSize-4])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) != recordSize-4 {
 			return

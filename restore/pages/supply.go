@@ -3,8 +3,6 @@ package pages
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
@@ -15,16 +13,22 @@ import (
 func (s *Server) Await() { s.awaits = true }
 
 // expect lists what is still to come of each task.
-func (s *Server) expect(regions map[image.VPID][]image.Region) {
-	s.pending = make(map[image.VPID]*spanSet, len(regions))
-	for vpid := range regions {
-		s.pending[vpid] = &spanSet{}
-		for _, r := range lazyRanges(regions[vpid]) {
-			s.pending[vpid].insert(span{start: r.start, end: r.end, off: int64(r.start)})
-		}
+func (s *Server) expect() {
+	s.pending = make(map[image.VPID]*spanSet, len(s.lazy))
+	for vpid, ranges := range s.lazy {
+		s.pending[vpid] = originsIn(ranges)
 		s.total.Add(s.pending[vpid].data)
 		s.absent.Add(s.pending[vpid].data)
 	}
+}
+
+// originsIn lists pages by origin, which is where they are, too.
+func originsIn(ranges []addrRange) *spanSet {
+	set := &spanSet{}
+	for _, r := range ranges {
+		set.push(span{start: r.start, end: r.end, off: int64(r.start)})
+	}
+	return set
 }
 
 // Put keeps pages that may not be those of the freeze yet: a later version of a page
@@ -67,7 +71,8 @@ func (s *Server) Deliver(runs []image.Run) error {
 		fresh = append(fresh, s.claimRun(r)...)
 	}
 	if err := s.store.PutBatch(fresh); err != nil {
-		for _, r := range fresh {
+		for _, r := range fresh { // of which the store may have some
+			err = errors.Join(err, s.store.release(s.store.take(r.VPID, r.Addr, endOf(r))...))
 			s.pendingOf(r.VPID).insert(span{start: r.Addr, end: endOf(r), off: int64(r.Addr)})
 		}
 		return err
@@ -109,24 +114,22 @@ func (s *Server) Settle(pull bool) error {
 	if s.settled {
 		return nil
 	}
-	for _, vpid := range slices.Sorted(maps.Keys(s.pending)) {
-		for _, sp := range s.pending[vpid].all() {
-			if from, to, missing := s.store.lacks(vpid, addrRange{sp.start, sp.end}); missing && !pull {
-				return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, (to-from)/pageSize, from, ErrMissing)
-			}
-		}
+	gaps := s.store.gaps(s.lazy)
+	if err := firstOf(gaps); err != nil && !pull {
+		return err
 	}
 	if err := s.store.trim(s.lazy); err != nil {
 		return err
 	}
-	for vpid, p := range s.pending {
-		for _, sp := range p.all() {
-			for _, held := range s.store.held(vpid, sp.start, sp.end) {
-				p.cut(held.start, held.end)
-			}
-			if err := s.distribute(vpid, sp.start, sp.end); err != nil {
-				return err
-			}
+	for vpid, missing := range gaps {
+		before := s.pending[vpid].data
+		s.pending[vpid] = originsIn(missing)
+		if !s.taken[vpid] {
+			s.absent.Add(s.pending[vpid].data - before)
+			continue
+		}
+		if err := s.handOut(vpid, s.store.take(vpid, 0, maxAddress), (*table).arriveAll); err != nil {
+			return err
 		}
 	}
 	s.mu.Lock()
@@ -138,10 +141,6 @@ func (s *Server) Settle(pull bool) error {
 
 // distribute makes pages of the store available to the address spaces that wait for
 // them, if their task is there already. The caller holds supply.
-//
-// A child that is forked meanwhile has what its parent lacked then. It is among the
-// spaces before its parent can be looked at, so looking until there is none that was
-// not looked at finds every one.
 func (s *Server) distribute(vpid image.VPID, start, end uint64) error {
 	if !s.taken[vpid] {
 		for _, sp := range s.store.held(vpid, start, end) {
@@ -149,7 +148,16 @@ func (s *Server) distribute(vpid image.VPID, start, end uint64) error {
 		}
 		return nil
 	}
-	pieces := s.store.take(vpid, start, end)
+	return s.handOut(vpid, s.store.take(vpid, start, end), (*table).arrive)
+}
+
+// handOut makes pieces, which the store has let go of, available to the address spaces
+// that wait for them.
+//
+// A child that is forked meanwhile has what its parent lacked then. It is among the
+// spaces before its parent can be looked at, so looking until there is none that was
+// not looked at finds every one.
+func (s *Server) handOut(vpid image.VPID, pieces []span, arrive func(*table, []span) []span) error {
 	seen := make(map[int32]bool)
 	for {
 		var todo []*space
@@ -163,7 +171,7 @@ func (s *Server) distribute(vpid image.VPID, start, end uint64) error {
 			return s.store.release(pieces...)
 		}
 		for _, sp := range todo {
-			if err := s.hand(sp, pieces); err != nil {
+			if err := s.hand(sp, pieces, arrive); err != nil {
 				return err
 			}
 		}
@@ -171,8 +179,8 @@ func (s *Server) distribute(vpid image.VPID, start, end uint64) error {
 }
 
 // hand makes pages ready in one address space.
-func (s *Server) hand(sp *space, pieces []span) error {
-	if !s.makeReady(sp, pieces) {
+func (s *Server) hand(sp *space, pieces []span, arrive func(*table, []span) []span) error {
+	if !s.makeReady(sp, pieces, arrive) {
 		return nil
 	}
 	err := s.attend(sp)
@@ -183,7 +191,7 @@ func (s *Server) hand(sp *space, pieces []span) error {
 }
 
 // makeReady returns whether a thread waits for one of the pages.
-func (s *Server) makeReady(sp *space, pieces []span) (wake bool) {
+func (s *Server) makeReady(sp *space, pieces []span, arrive func(*table, []span) []span) (wake bool) {
 	sp.gate.RLock()
 	defer sp.gate.RUnlock()
 	if sp.closed {
@@ -191,19 +199,14 @@ func (s *Server) makeReady(sp *space, pieces []span) (wake bool) {
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	for _, piece := range pieces {
-		for _, gone := range sp.table.arrive(piece.start, piece.end) {
-			s.absent.Add(-gone.bytes())
-			gone.absent = false
-			if piece.zero() {
-				s.total.Add(-gone.bytes())
-				continue
-			}
-			gone.off += piece.off - int64(piece.start)
-			s.store.retain([]span{gone})
-			sp.table.insert(gone)
+	came := arrive(&sp.table, pieces)
+	for _, c := range came {
+		s.absent.Add(-c.bytes())
+		if c.zero() {
+			s.total.Add(-c.bytes())
 		}
 	}
+	s.store.retain(came)
 	for _, addr := range sp.waiting {
 		wake = wake || len(sp.table.absent.within(addr, addr+pageSize)) == 0
 	}
@@ -211,27 +214,20 @@ func (s *Server) makeReady(sp *space, pieces []span) (wake bool) {
 	return wake
 }
 
-// tableFor is what a task lacks that CRIU hands over. The caller holds supply.
+// tableFor is what a task lacks that CRIU hands over. The caller holds supply. What the
+// store has once all is settled is lazy, and not pending.
 func (s *Server) tableFor(vpid image.VPID) (t table) {
-	ready := func(start, end uint64) {
-		for _, sp := range s.store.take(vpid, start, end) {
-			switch {
-			case !sp.zero():
-				t.insert(sp)
-			case s.awaits:
-				s.total.Add(-sp.bytes())
-			}
-		}
+	t.await(s.pendingOf(vpid).all())
+	if !s.settled {
+		return t
 	}
-	for _, r := range s.lazy[vpid] {
-		at := r.start
-		for _, sp := range s.pendingOf(vpid).within(r.start, r.end) {
-			ready(at, sp.start)
-			at = sp.end
-			sp.absent = true
-			t.insert(sp)
+	for _, sp := range s.store.take(vpid, 0, maxAddress) {
+		switch {
+		case !sp.zero():
+			t.ready.push(sp)
+		case s.awaits:
+			s.total.Add(-sp.bytes())
 		}
-		ready(at, r.end)
 	}
 	return t
 }

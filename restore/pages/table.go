@@ -45,13 +45,91 @@ func (t *table) within(start, end uint64) []span {
 	return merge(t.ready.within(start, end), t.absent.within(start, end))
 }
 
-// arrive removes the absent pages whose origin is in [start, end) and returns them.
-func (t *table) arrive(start, end uint64) []span {
-	var out []span
-	for _, from := range t.origins.cut(start, end) {
-		out = append(out, t.absent.cut(uint64(from.off), uint64(from.off)+uint64(from.bytes()))...)
+// await has a table without absent pages lack those of a list, sorted, which are where
+// they were at the freeze.
+func (t *table) await(pages []span) {
+	for i := range pages {
+		pages[i].absent = true
+	}
+	t.awaitRest(pages)
+}
+
+// arrive makes absent pages ready that are among pieces of the store, and returns them.
+// Those that are zero are not lacked any more.
+func (t *table) arrive(pieces []span) (came []span) {
+	for _, piece := range pieces {
+		for _, from := range t.origins.cut(piece.start, piece.end) {
+			for _, sp := range t.absent.cut(uint64(from.off), uint64(from.off)+uint64(from.bytes())) {
+				sp = sp.found(piece)
+				if !sp.zero() {
+					t.ready.insert(sp)
+				}
+				came = append(came, sp)
+			}
+		}
+	}
+	return came
+}
+
+// arriveAll is arrive for very many pieces, which are sorted. It goes through the table
+// and the pieces once.
+func (t *table) arriveAll(pieces []span) (came []span) {
+	var rest []span
+	for _, sp := range ordered(t.absent.all(), byOrigin) {
+		from, end := uint64(sp.off), uint64(sp.off)+uint64(sp.bytes())
+		for len(pieces) > 0 && pieces[0].end <= from {
+			pieces = pieces[1:]
+		}
+		at := from
+		for _, piece := range pieces {
+			if piece.start >= end {
+				break
+			}
+			piece = piece.clip(from, end)
+			if at < piece.start {
+				rest = append(rest, sp.ofOrigin(at, piece.start))
+			}
+			came = append(came, sp.ofOrigin(piece.start, piece.end).found(piece))
+			at = piece.end
+		}
+		if at < end {
+			rest = append(rest, sp.ofOrigin(at, end))
+		}
+	}
+	t.awaitRest(rest)
+	t.ready = setFrom(merge(t.ready.all(), ordered(withoutZeros(came), byAddress)))
+	return came
+}
+
+// awaitRest has the table lack no other absent pages than rest, in order of origin.
+func (t *table) awaitRest(rest []span) {
+	t.absent, t.origins = spanSet{}, spanSet{}
+	for _, sp := range rest {
+		from := uint64(sp.off)
+		t.origins.push(span{start: from, end: from + uint64(sp.bytes()), off: int64(sp.start)})
+	}
+	t.absent = setFrom(ordered(rest, byAddress))
+}
+
+func withoutZeros(list []span) []span {
+	out := make([]span, 0, len(list))
+	for _, sp := range list {
+		if !sp.zero() {
+			out = append(out, sp)
+		}
 	}
 	return out
+}
+
+func byAddress(a, b span) int { return cmp.Compare(a.start, b.start) }
+func byOrigin(a, b span) int  { return cmp.Compare(a.off, b.off) }
+
+// ordered sorts list, which mostly is sorted already.
+func ordered(list []span, by func(a, b span) int) []span {
+	if !slices.IsSortedFunc(list, by) {
+		slices.SortFunc(list, by)
+	}
+	return list
 }
 
 func (t *table) all() []span { return merge(t.ready.all(), t.absent.all()) }
@@ -67,7 +145,5 @@ func merge(a, b []span) []span {
 	if len(a) == 0 {
 		return b
 	}
-	all := append(a, b...)
-	slices.SortFunc(all, func(x, y span) int { return cmp.Compare(x.start, y.start) })
-	return all
+	return ordered(append(a, b...), byAddress)
 }
