@@ -116,3 +116,28 @@ func TestSpanSetCloneIsIndependent(t *testing.T) {
 		t.Fatalf("clone %d, original %d bytes", c.data, s.data)
 	}
 }
+
+func TestCutAcrossLeavesAgreesWithPageByPageModel(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for range 60 {
+		var spans []span
+		for at := uint64(0); len(spans) < 5*leafSpans; {
+			end := at + 1 + rnd.Uint64N(3)
+			spans = append(spans, span{start: at * pageSize, end: end * pageSize, off: int64(rnd.Uint32()) * pageSize})
+			at = end + rnd.Uint64N(2)
+		}
+		set, model := setFrom(spans), flatten(spans)
+		for range 4 {
+			start := rnd.Uint64N(15*leafSpans) * pageSize
+			end := start + rnd.Uint64N(10*leafSpans)*pageSize
+			gone := flatten(set.cut(start, end))
+			if want := model.cut(start, end); !maps.Equal(gone, want) {
+				t.Fatalf("cut [%#x, %#x): %d pages, want %d", start, end, len(gone), len(want))
+			}
+			checkShape(t, &set)
+			if !maps.Equal(flatten(set.all()), model) {
+				t.Fatal("contents differ")
+			}
+		}
+	}
+}

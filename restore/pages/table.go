@@ -73,8 +73,9 @@ func (t *table) arrive(pieces []span) (came []span) {
 
 // arriveAll is arrive for very many pieces, which are sorted. It goes through the table
 // and the pieces once.
-func (t *table) arriveAll(pieces []span) (came []span) {
+func (t *table) arriveAll(pieces []span) []span {
 	var rest []span
+	came := make([]span, 0, len(pieces))
 	for _, sp := range ordered(t.absent.all(), byOrigin) {
 		from, end := uint64(sp.off), uint64(sp.off)+uint64(sp.bytes())
 		for len(pieces) > 0 && pieces[0].end <= from {
