@@ -15,8 +15,8 @@
 // own, in which a test may cover a directory.
 //
 // The tests know the program as its users do: by its flags, its exit status, its
-// JSON and its messages. Nothing of its packages is imported but the oracle, the
-// job that checks itself. Most tests come down to three claims: the verb ended
+// JSON and its messages. Nothing of its packages is imported but the oracle, with
+// the jobs that check themselves. Most tests come down to three claims: the verb ended
 // with the right status, the job is where it should be, and the oracle's output,
 // read from its first byte, has no gap, no double and no step back in time.
 //

@@ -20,6 +20,7 @@ type tools struct {
 	migrate string
 	criu    string
 	oracle  string
+	breaker string
 	helper  string // testdata/helper
 }
 
@@ -65,13 +66,17 @@ var makeTools = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	built, err := oracle.Build(ctx)
+	shared.oracle, shared.breaker = filepath.Join(shared.dir, "oracle"), filepath.Join(shared.dir, "breaker")
+	return errors.Join(buildC(ctx, oracle.Build, shared.oracle), buildC(ctx, oracle.BuildBreaker, shared.breaker))
+})
+
+func buildC(ctx context.Context, build func(context.Context) (string, error), to string) error {
+	built, err := build(ctx)
 	if err != nil {
 		return err
 	}
-	shared.oracle = filepath.Join(shared.dir, "oracle")
-	return copyProgram(built, shared.oracle)
-})
+	return copyProgram(built, to)
+}
 
 // copyProgram puts a program where every user can start it, whoever may reach it
 // where it was built.

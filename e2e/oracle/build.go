@@ -15,7 +15,10 @@ import (
 )
 
 //go:embed oracle.c
-var source []byte
+var oracleSource []byte
+
+//go:embed breaker.c
+var breakerSource []byte
 
 // ErrNoCompiler is wrapped by Build's error where gcc is not installed.
 var ErrNoCompiler = errors.New("gcc is not installed: apt-get install gcc libc6-dev")
@@ -23,39 +26,47 @@ var ErrNoCompiler = errors.New("gcc is not installed: apt-get install gcc libc6-
 // compile is the command that makes the program from standard input.
 var compile = []string{"gcc", "-static", "-O2", "-pthread", "-Wall", "-x", "c", "-", "-o"}
 
-// Build returns the path of the static program, made of oracle.c if no earlier call
-// has: os.UserCacheDir()/migrate/oracle-HASH. Several processes may build at once.
-func Build(ctx context.Context) (string, error) {
+// Build returns the path of the oracle, a static program, made of oracle.c if no earlier
+// call has: os.UserCacheDir()/migrate/oracle-HASH. Several processes may build at once.
+func Build(ctx context.Context) (string, error) { return build(ctx, "oracle", oracleSource) }
+
+// BuildBreaker is Build for the breaker.
+func BuildBreaker(ctx context.Context) (string, error) {
+	return build(ctx, "breaker", breakerSource)
+}
+
+func build(ctx context.Context, name string, source []byte) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("build oracle: %w", err)
+		return "", fmt.Errorf("build %s: %w", name, err)
 	}
 	dir := filepath.Join(cache, "migrate")
 	key := sha256.Sum256(fmt.Appendf(nil, "%q%s", compile, source))
-	path := filepath.Join(dir, fmt.Sprintf("oracle-%x", key[:8]))
+	path := filepath.Join(dir, fmt.Sprintf("%s-%x", name, key[:8]))
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("build oracle: %w", err)
+		return "", fmt.Errorf("build %s: %w", name, err)
 	}
-	if err := build(ctx, dir, path); err != nil {
-		return "", fmt.Errorf("build oracle: %w", err)
+	if err := compileTo(ctx, source, path); err != nil {
+		return "", fmt.Errorf("build %s: %w", name, err)
 	}
 	return path, nil
 }
 
-func build(ctx context.Context, dir, path string) error {
+// compileTo compiles source into path, which is there as a whole or not at all.
+func compileTo(ctx context.Context, source []byte, path string) error {
 	gcc, err := exec.LookPath(compile[0])
 	if err != nil {
 		return errors.Join(ErrNoCompiler, err)
 	}
-	work, err := os.MkdirTemp(dir, "build-")
+	work, err := os.MkdirTemp(filepath.Dir(path), "build-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
-	out := filepath.Join(work, "oracle")
+	out := filepath.Join(work, "program")
 	cmd := exec.CommandContext(ctx, gcc, append(compile[1:len(compile):len(compile)], out)...)
 	cmd.Stdin = bytes.NewReader(source)
 	if text, err := cmd.CombinedOutput(); err != nil {
@@ -69,11 +80,16 @@ func build(ctx context.Context, dir, path string) error {
 func Need(t testing.TB) string {
 	t.Helper()
 	path, err := Build(t.Context())
+	wantBuilt(t, err)
+	return path
+}
+
+func wantBuilt(t testing.TB, err error) {
+	t.Helper()
 	if errors.Is(err, ErrNoCompiler) && os.Getenv("CI") != "true" {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path
 }

@@ -44,4 +44,28 @@
 //
 // No check measures how long anything took, because a move may hold the job at any
 // instruction. How long it stood still is for Judge to tell, from the ticks.
+//
+// # Breaker
+//
+// The oracle keeps still what it does not write. The second program, breaker.c, is for the
+// jobs that do not: it does with its memory, one of these at a time, what makes it hard to
+// tell which pages a move still has to send, or has to bring in later.
+//
+//	breaker ROLE [--seconds N]
+//
+//	random       three threads write pages, words, copies and zeros at random in 48 MiB
+//	forks        up to four children, and theirs, that live for a moment, and change and
+//	             check what they inherited
+//	remap        mremap: pieces of 2 MiB and 16 KiB change places, are lifted off their
+//	             mapping and put back; a mapping grows, shrinks and moves
+//	discard      MADV_DONTNEED, MADV_FREE, munmap and mmap at the same address
+//	huge         words in huge pages, which are split, given up and collapsed
+//	threads      200, that write their stacks and pages side by side, sleep, wait for
+//	             each other and count together
+//	userfaultfd  as random, and holds a userfaultfd, which no move can take along
+//
+// It prints "area ADDRESS PAGES", "ready", "ok N" when all of its memory has been found
+// right N times, and "bye" upon SIGTERM or after N (300) seconds, after a last look. At the
+// first wrong byte it prints "BAD" with what is there and what should be, and ends with
+// code 33. [JudgeBreaker] reads that.
 package oracle
