@@ -19,7 +19,7 @@ build: ## build the static binary bin/migrate
 demo: setup build ## move a running job between two nodes on this machine (root)
 	bin/migrate demo
 
-test: setup build lint test-unit test-node ## everything that continuous integration runs (root)
+test: setup build lint test-unit test-node test-vm ## everything that continuous integration runs (root)
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w" $$unformatted; exit 1; }

@@ -30,14 +30,21 @@ func (r round) String() string {
 func TestRoundsLookOnlyAtWhatTheKernelSaysWasWritten(t *testing.T) {
 	c := newCluster(t)
 	c.sh(c.A, "grep -q '^VmFlags:.* sd' /proc/self/smaps")
-	j := c.oracle(c.A, root, nil, "--mem", "24", "--dirty", "10", "--check", "8")
+	// One bit stands for a huge page, and a job that writes here and there has them all set.
+	const huge = "/sys/kernel/mm/transparent_hugepage/enabled"
+	was := c.sh(c.A, "sed 's/.*\\[\\(.*\\)\\].*/\\1/' "+huge+"; echo never > "+huge)
+	defer c.sh(c.A, "echo "+strings.TrimSpace(was)+" > "+huge)
+	j := c.oracle(c.A, root, nil, "--mem", "24", "--dirty", "1", "--check", "8")
 	rounds := j.rounds(c.A, c.B)
+	if len(rounds) < 2 {
+		t.Errorf("rounds %v", rounds)
+	}
 	for i, r := range rounds {
 		t.Log(r)
 		if r.Tracking != "soft-dirty" {
 			t.Errorf("round %d found changes by %q", r.Number, r.Tracking)
 		}
-		if i > 1 && r.Looked > rounds[0].Looked/2 { // the first begins to track, the second looks at all again
+		if i > 0 && r.Looked > rounds[0].Looked/2 {
 			t.Errorf("round %d looked at %d bytes, the first at %d", r.Number, r.Looked, rounds[0].Looked)
 		}
 	}
