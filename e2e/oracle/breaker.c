@@ -9,7 +9,7 @@
  *   children      of the role forks; their exit status is what they found
  *
  * A page is written from its note (a stamp, and one word that counts), and checked by it,
- * also before it is overwritten or given up. A page has one owner, so nothing is locked.
+ * also before it is overwritten. A page has one owner, so nothing is locked.
  * Between the steps of what takes several system calls there are sleeps, so that the job
  * is often stopped there.
  */
@@ -182,6 +182,13 @@ static void check_range(struct area *a, long i, long n)
 {
 	for (; n > 0; i++, n--)
 		check(a, i);
+}
+
+/* Half of the time, before the pages are given up or moved: what is checked has arrived. */
+static void check_maybe(struct worker *w, struct area *a, long i, long n)
+{
+	if (below(w, 2))
+		check_range(a, i, n);
 }
 
 static void forget(struct area *a, long i, long n) { memset(a->notes + i, 0, n * sizeof *a->notes); }
@@ -396,7 +403,7 @@ static void drop(struct worker *w, struct area *a)
 {
 	long n = 1 + below(w, 48), i = below(w, a->pages - n);
 	void *p = page(a, i);
-	check_range(a, i, n);
+	check_maybe(w, a, i, n);
 	switch (below(w, 4)) {
 	case 0:
 		return free_later(a, i, n);
@@ -412,8 +419,7 @@ static void drop(struct worker *w, struct area *a)
 		map_at(p, n, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
 	}
 	forget(a, i, n);
-	if (below(w, 2))
-		check_range(a, i, n); /* maps the zero page */
+	check_maybe(w, a, i, n); /* maps the zero page */
 }
 
 static void discard_step(struct worker *w)
@@ -484,7 +490,7 @@ static void lift_piece(struct worker *w, struct area *a, long size)
 	check_range(&empty, 0, size);
 	move_piece(spare, empty.base, size);
 	map_at(spare, size, PROT_NONE, MAP_FIXED);
-	check_range(a, i, size);
+	check_maybe(w, a, i, size);
 }
 
 /* To another size, and now and then to a place that is told. */
@@ -492,7 +498,7 @@ static void stretch(struct worker *w, struct area *a)
 {
 	long pages = MIB / 2 + below(w, ELASTIC - MIB), old = a->pages;
 	void *to = windows[below(w, 2)], *from = a->base;
-	check_range(a, 0, old);
+	check_maybe(w, a, 0, old);
 	if (to == from || below(w, 2))
 		a->base = mapped(mremap(from, old * PAGE, pages * PAGE, MREMAP_MAYMOVE), "mremap to another size");
 	else
@@ -503,7 +509,7 @@ static void stretch(struct worker *w, struct area *a)
 	a->pages = pages;
 	if (pages > old)
 		forget(a, old, pages - old);
-	check_range(a, 0, pages);
+	check_maybe(w, a, 0, pages);
 }
 
 static void remap_step(struct worker *w)
@@ -538,7 +544,7 @@ static void huge_setup(void)
 static void huge_drop(struct worker *w, struct area *a, long size)
 {
 	long i = below(w, a->pages / size) * size;
-	check_range(a, i, size);
+	check_maybe(w, a, i, size);
 	done(madvise(page(a, i), size * PAGE, MADV_DONTNEED), "MADV_DONTNEED");
 	forget(a, i, size);
 	poke(w, a, i + below(w, size));
@@ -552,9 +558,9 @@ static void huge_step(struct worker *w)
 		check(a, i);
 		poke(w, a, i);
 	}
-	if (below(w, 4) == 0)
+	if (below(w, 2))
 		huge_drop(w, a, 1);
-	if (below(w, 32) == 0)
+	if (below(w, 16) == 0)
 		huge_drop(w, a, BIG);
 	if (below(w, 32) == 0) /* it may refuse, and not every kernel has it */
 		madvise(page(a, below(w, 16) * BIG), BIG * PAGE, MADV_COLLAPSE);

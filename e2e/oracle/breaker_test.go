@@ -34,6 +34,9 @@ func breaker(t *testing.T, role string) (*job, BreakerReport) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if strings.Contains(j.err.String(), "cannot set up: userfaultfd") && os.Getenv("CI") != "true" {
+			t.Skip(j.err.String())
+		}
 		if r.Oks >= 2 {
 			return j, r
 		}
@@ -73,9 +76,8 @@ func TestABreakerNoticesOneWrongBitAndOneLostPage(t *testing.T) {
 	}
 }
 
-// alter damages a page in the middle of the area. The page may be away for a moment,
-// and the write may fall into a moment in which it is written as a whole: there are
-// several, and any of them will do.
+// alter damages a few pages of the area. Some may be away for a moment, or about to be
+// given up or written as a whole; any of them will do.
 func alter(t *testing.T, pid int, a BreakerArea, damage func([]byte)) {
 	t.Helper()
 	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
@@ -87,7 +89,7 @@ func alter(t *testing.T, pid int, a BreakerArea, damage func([]byte)) {
 	altered := 0
 	for i := range int64(8) {
 		page := make([]byte, pageSize)
-		at := a.Address + (a.Pages/2+i*3)*pageSize
+		at := a.Address + (a.Pages/10*i+7)*pageSize
 		if _, err := mem.ReadAt(page, at); err != nil {
 			continue
 		}
