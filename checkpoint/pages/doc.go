@@ -26,11 +26,17 @@
 // possible: a page that equals another on its lane, by the ledger, is sent as a
 // reference to it.
 //
+// A lane has one worker, and several for the scan of a job that stands still, if the node
+// has more processors than there are lanes. They read and compare at the same time, and
+// enter what they have found in turn. Each page is looked at once in a pass, and a pass
+// begins when the one before it has ended. So in what order they come does not matter.
+//
 // # Reading
 //
 // Only pages that exist are read, because touching another one would make it, and a job
 // may reserve far more than it uses. Pages are read in batches that the cache of a core
-// keeps until they have been compared. process_vm_readv does not read memory that the
+// keeps until they have been compared. Most of the time that it takes is the kernel's: to
+// find each page, and to copy it. process_vm_readv does not read memory that the
 // job itself may not read (PROT_NONE, where garbage collectors and debug allocators keep
 // data). Such pages come through /proc/PID/mem, which may.
 //

@@ -45,6 +45,28 @@ func (s *pageSet) add(page int)      { s[page/64] |= 1 << (page % 64) }
 func (s *pageSet) drop(page int)     { s[page/64] &^= 1 << (page % 64) }
 func (s *pageSet) has(page int) bool { return s[page/64]>>(page%64)&1 == 1 }
 
+// gap returns the first pages from page on, and before end, that are not in the set and
+// follow each other. There are none if from is to.
+func (s *pageSet) gap(page, end int) (from, to int) {
+	from = s.next(page, end, false)
+	return from, s.next(from, end, true)
+}
+
+// next returns the first page from page on that is in the set, or is not, or end.
+func (s *pageSet) next(page, end int, in bool) int {
+	for page < end {
+		word := s[page/64]
+		if !in {
+			word = ^word
+		}
+		if word >>= page % 64; word != 0 {
+			return min(end, page+bits.TrailingZeros64(word))
+		}
+		page = page&^63 + 64
+	}
+	return end
+}
+
 func (s *slab) place(page int) image.Place {
 	return image.Place{VPID: s.vpid, Addr: s.base + uint64(page)*image.PageSize}
 }

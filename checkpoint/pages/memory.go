@@ -3,13 +3,10 @@ package pages
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"sync"
-	"time"
+	"runtime"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/thread"
 )
 
 // Memory sends the memory of one job and knows what of it the target has. Its methods
@@ -22,9 +19,11 @@ type Memory struct {
 	// instead of sending them. Residue lists them.
 	Hold bool
 
-	lanes   []*lane
-	tracker tracker
-	broken  bool // a pass did not get to its end
+	lanes      []*lane
+	workers    []*worker // one for each lane, then a second one for each, and so on
+	processors int
+	tracker    tracker
+	broken     bool // a pass did not get to its end
 }
 
 // New returns a Memory that sends on the given number of lanes and of which nothing has
@@ -36,7 +35,7 @@ func newMemory(lanes int, t tracker) (*Memory, error) {
 		return nil, errors.New("memory without a lane to send it on")
 	}
 	seed := rand.Uint64()
-	m := &Memory{tracker: t}
+	m := &Memory{tracker: t, processors: runtime.GOMAXPROCS(0)}
 	for range lanes {
 		l, err := newLane(seed, lanes)
 		if err != nil {
@@ -51,9 +50,12 @@ func newMemory(lanes int, t tracker) (*Memory, error) {
 func (m *Memory) Close() error {
 	var errs []error
 	for _, l := range m.lanes {
-		errs = append(errs, l.close())
+		errs = append(errs, l.ledger.close())
 	}
-	m.lanes = nil
+	for _, w := range m.workers {
+		errs = append(errs, w.close())
+	}
+	m.lanes, m.workers = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -160,66 +162,3 @@ func (m *Memory) Digests(ctx context.Context, seed uint64, tasks []Task, regions
 	}
 	return m.pass(ctx, modeVerify, sinks, func(p *planner) error { return p.regions(tasks, regions) })
 }
-
-// pass has one worker for each lane do what the plan gives it. The first error, or the
-// end of ctx, stops all; pass returns when they have. A worker in WriteFrame is not
-// interrupted: who cancels ctx also makes the sinks fail.
-func (m *Memory) pass(ctx context.Context, mode mode, sinks []Sink, plan func(*planner) error) (Round, error) {
-	if len(sinks) != len(m.lanes) {
-		return Round{}, fmt.Errorf("memory of %d lanes sent on %d", len(m.lanes), len(sinks))
-	}
-	if m.broken { // what the tracker said then was not acted upon
-		m.unread(0)
-	}
-	start := time.Now()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	p := newPlanner(ctx, mode, len(m.lanes), m.tracker)
-	var done sync.WaitGroup
-	for i, l := range m.lanes {
-		l.begin(mode, sinks[i], m.Count)
-		work := func() {
-			if err := l.work(ctx, p.work[i]); err != nil {
-				stop(err)
-			}
-		}
-		if mode == modeWarm { // the job runs, and comes first
-			done.Go(func() { thread.Politely(work) })
-		} else {
-			done.Go(work)
-		}
-	}
-	if err := errors.Join(plan(p), p.flush()); err != nil {
-		stop(err)
-	}
-	p.close()
-	done.Wait()
-	round := Round{Present: p.present}
-	for _, l := range m.lanes {
-		round.count(l.round)
-		round.Reading += l.round.Reading / time.Duration(len(m.lanes))
-		round.Writing += l.round.Writing / time.Duration(len(m.lanes))
-	}
-	round.Took = time.Since(start)
-	err := context.Cause(ctx)
-	m.broken = err != nil
-	if err != nil {
-		return round, fmt.Errorf("send memory: %w", err)
-	}
-	return round, nil
-}
-
-// mode says what a pass is to do with a page.
-type mode int
-
-const (
-	modeWarm   mode = iota // send it if the target lacks it
-	modeScan               // the same, and it is seen
-	modeHold               // have it forgotten if the target lacks it, otherwise it is seen
-	modeRest               // the same as modeScan, but what was seen already is done
-	modeDrop               // have it forgotten if it was not seen
-	modeVerify             // send its digest
-)
-
-// strict says that a page which cannot be read is an error.
-func (m mode) strict() bool { return m == modeRest || m == modeVerify }

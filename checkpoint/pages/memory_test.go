@@ -177,6 +177,21 @@ func TestAfterTheFreezeTheStoreHoldsWhatTheJobHolds(t *testing.T) {
 	}
 }
 
+// The workers of a lane share its ledger and its frames.
+func TestManyWorkersOnALaneSendEveryPage(t *testing.T) {
+	p, s := launch(t, "writers"), newScene(t, 2)
+	s.processors = 7
+	s.warm(t, p.members(t))
+	tasks := p.stop(t)
+	scan, _ := s.finish(t, tasks)
+	if len(s.workers) != 8 || scan.Dirty == 0 {
+		t.Errorf("%d workers, scan %+v", len(s.workers), scan)
+	}
+	if again, _ := s.finish(t, tasks); again.Looked != scan.Looked || again.Dirty != 0 {
+		t.Errorf("scan %+v, and once more %+v", scan, again)
+	}
+}
+
 func TestWithoutAWarmUpTheScanSendsEverything(t *testing.T) {
 	p, s := launch(t, "plain"), newScene(t, 2)
 	scan, rest := s.finish(t, p.stop(t))

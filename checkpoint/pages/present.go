@@ -16,7 +16,6 @@ import (
 const (
 	pagemapScan = 0xc0606610
 
-	pageIsFile    = 1 << 2
 	pageIsPresent = 1 << 3
 	pageIsSwapped = 1 << 4
 	pageIsPFNZero = 1 << 5
@@ -69,7 +68,9 @@ func (p *pagemap) each(r addrRange, fn func(found addrRange) error) error {
 	return p.readEach(r, fn)
 }
 
-// scan asks for what CRIU asks for (pmc_fill in its pagemap-cache.c).
+// scan asks for what CRIU asks for (pmc_fill in its pagemap-cache.c), but not whether a
+// page is of a file: to know that the kernel visits what it has noted of each page, and
+// r is anonymous memory.
 func (p *pagemap) scan(r addrRange, fn func(addrRange) error) error {
 	if p.regions == nil {
 		p.regions = make([]scanRegion, 1024)
@@ -78,7 +79,7 @@ func (p *pagemap) scan(r addrRange, fn func(addrRange) error) error {
 		args := scanArgs{
 			size: uint64(unsafe.Sizeof(scanArgs{})), start: r.start, end: r.end,
 			vec: uint64(uintptr(unsafe.Pointer(&p.regions[0]))), vecLen: uint64(len(p.regions)),
-			inverted: pageIsPFNZero | pageIsFile, mask: pageIsPFNZero | pageIsFile,
+			inverted: pageIsPFNZero, mask: pageIsPFNZero,
 			anyOf: pageIsPresent | pageIsSwapped,
 		}
 		n, _, errno := unix.Syscall(unix.SYS_IOCTL, p.file.Fd(), pagemapScan, uintptr(unsafe.Pointer(&args)))

@@ -20,6 +20,18 @@ const readWrite = unix.PROT_READ | unix.PROT_WRITE
 // lowest is an address below everything else that a process has mapped.
 const lowest = 0x100000
 
+// gigabyte has memory whose rest, behind what is filled, is zeros.
+func gigabyte(c *child, advice, filled int) {
+	mem := c.mmap(1<<30, readWrite)
+	c.must(unix.Madvise(mem, advice))
+	fill(mem[:filled], 1)
+	for i := filled; i < len(mem); i += image.PageSize {
+		mem[i] = 0
+	}
+	c.ready()
+	c.await()
+}
+
 // roles are what children do. Those that go on for ever are stopped by the test.
 var roles = map[string]func(*child){
 	"plain": func(c *child) {
@@ -27,21 +39,11 @@ var roles = map[string]func(*child){
 		c.ready()
 		c.await()
 	},
-	"gigabyte": func(c *child) {
-		mem := c.mmap(1<<30, readWrite)
-		c.must(unix.Madvise(mem, unix.MADV_NOHUGEPAGE))
-		fill(mem, 1)
-		c.ready()
-		c.await()
-	},
-	"huge gigabyte": func(c *child) {
-		mem := c.mmap(1<<30, readWrite)
-		c.must(unix.Madvise(mem, unix.MADV_HUGEPAGE))
-		fill(mem, 1)
-		c.ready()
-		c.await()
-	},
-	"steps": steps,
+	"gigabyte":           func(c *child) { gigabyte(c, unix.MADV_NOHUGEPAGE, 1<<30) },
+	"half gigabyte":      func(c *child) { gigabyte(c, unix.MADV_NOHUGEPAGE, 1<<29) },
+	"huge gigabyte":      func(c *child) { gigabyte(c, unix.MADV_HUGEPAGE, 1<<30) },
+	"huge half gigabyte": func(c *child) { gigabyte(c, unix.MADV_HUGEPAGE, 1<<29) },
+	"steps":              steps,
 	"equal": func(c *child) {
 		const size = 8 * mib
 		a, b := c.mmap(size, readWrite), c.mmap(size, readWrite)

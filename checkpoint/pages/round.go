@@ -14,7 +14,7 @@ type Task struct {
 }
 
 // Sink takes the frames of one stream. A frame holds one or more runs (image.EachRun),
-// 1 MiB at most, and may be used until WriteFrame returns. One worker calls it.
+// 1 MiB at most, and may be used until WriteFrame returns. It is called by one worker at a time.
 type Sink interface{ WriteFrame(p []byte) error }
 
 // Round counts one pass over the job's memory. Sizes are bytes.
