@@ -36,7 +36,7 @@ func (l *landing) makeRoom(ctx context.Context, rec job.Record) (*room, error) {
 		return nil, err
 	}
 	r := &room{cgroup: cg, cfg: l.a.shimConfig(rec, 0)}
-	r.cfg.Cgroup = *cg
+	r.cfg.Cgroup, r.cfg.Store = *cg, l.pages()
 	r.cfg.Chamber = &namespaces.Chamber{Cgroup: cg, Root: rec.Spec.Root, RootDir: r.cfg.RootDir(), Network: !rec.Spec.UserNS}
 	rec.Cgroup = cg.Dirs
 	if err = l.save(rec); err == nil {

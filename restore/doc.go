@@ -4,6 +4,7 @@
 //	agent                                   shim of the job
 //	Receive: lanes → images, output files,
 //	         page store
+//	the store's log, as it grows ─ ─ ─ ─ ─► read along by a shim that waits
 //	HandOver, when images are complete ───► Open: fault server, page store
 //	         lanes ── the rest ───────────► pages kept
 //	                                        Park: CRIU restores the job around

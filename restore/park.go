@@ -40,6 +40,8 @@ type Plan struct {
 	TCP       bool                  `json:"tcp,omitempty"`
 	// Standby is a CRIU that waits in Chamber, nil if there is none. Park uses it up.
 	Standby *Standby `json:"-"`
+	// Following has read of Store what was there already; it may be nil. Open uses it up.
+	Following *pages.Follower `json:"-"`
 }
 
 // Mount is a mount that is attached nowhere, and where it is wanted while CRIU works.
@@ -72,11 +74,12 @@ var errDropped = errors.New("dropped before it ran")
 // nothing of the job survives the caller before its memory is whole. Park follows, or
 // Discard.
 func Open(ctx context.Context, plan Plan, keeper pages.Keeper) (*Parked, error) {
+	defer plan.Following.Close() // if it was of no use
 	regions, err := image.Pagemaps(plan.Images)
 	if err != nil {
 		return nil, err
 	}
-	store, err := pages.Open(plan.Store)
+	store, err := plan.Following.Open(plan.Store)
 	if err != nil {
 		return nil, err
 	}

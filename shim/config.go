@@ -25,6 +25,9 @@ type Config struct {
 	LinkName string            `json:"link_name,omitempty"`
 	// Chamber is where CRIU is to work if the job is to be restored.
 	Chamber *namespaces.Chamber `json:"chamber,omitempty"`
+	// Store is the page store of a job that is on its way here: until it is to be
+	// restored the shim reads along what its memory is. Empty for none.
+	Store string `json:"store,omitempty"`
 }
 
 // Launch is a job that is started anew.

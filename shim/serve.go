@@ -73,15 +73,16 @@ func (s *shim) park(r *http.Request) error {
 	if now := s.is(); now != Waiting {
 		return fmt.Errorf("cannot park: the shim is %s", now)
 	}
-	g, standby, err := s.spare.take(s.cfg.RunDir)
+	ahead, err := s.spare.take(s.cfg.RunDir)
 	if err != nil {
 		return err
 	}
-	req.Plan.Standby = standby
+	g := ahead.guard
+	req.Plan.Standby, req.Plan.Following = ahead.criu, ahead.store
 	client := s.criuClient()
 	p, err := restore.Open(r.Context(), req.Plan, g)
 	if err != nil {
-		standby.Close()
+		ahead.criu.Close()
 		return errors.Join(err, g.dismiss())
 	}
 	s.open(p)

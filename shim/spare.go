@@ -5,6 +5,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/restore"
+	"github.com/migrate-hpc/migrate/restore/pages"
 )
 
 // spare is what a waiting shim has started ahead of the restore, while the job still
@@ -12,6 +13,7 @@ import (
 type spare struct {
 	guard *guard
 	criu  *restore.Standby
+	store *pages.Follower
 }
 
 // standBy starts it. What fails here is tried again at the restore.
@@ -27,29 +29,34 @@ func (s *shim) standBy() {
 	if err != nil {
 		s.log.Warn("start CRIU ahead", "err", err)
 	}
+	if s.cfg.Store == "" {
+		return
+	}
+	if s.spare.store, err = pages.Follow(s.cfg.Store); err != nil {
+		s.log.Warn("read the page store ahead", "err", err)
+	}
 }
 
 func (s *shim) criuClient() *criu.Client { return criu.New(s.cfg.CRIU, s.cfg.KdatDir, s.log) }
 
-// take returns the guard, which is started if need be, and the CRIU, which may be nil.
-func (s *spare) take(runDir string) (*guard, *restore.Standby, error) {
-	g, c := s.guard, s.criu
-	s.guard, s.criu = nil, nil
-	if g != nil {
-		return g, c, nil
+// take hands everything over. The guard is started if need be, the others may be nil.
+func (s *spare) take(runDir string) (spare, error) {
+	if s.guard == nil {
+		var err error
+		if s.guard, err = startGuard(runDir); err != nil {
+			return spare{}, err
+		}
 	}
-	g, err := startGuard(runDir)
-	if err != nil {
-		c.Close()
-		return nil, nil, err
-	}
-	return g, c, nil
+	all := *s
+	*s = spare{}
+	return all, nil
 }
 
 func (s *spare) end() {
 	s.criu.Close()
+	s.store.Close()
 	if s.guard != nil {
 		_ = s.guard.dismiss() // it holds nothing
 	}
-	s.guard, s.criu = nil, nil
+	*s = spare{}
 }

@@ -147,13 +147,14 @@ func eachVarint(msg []byte, fn func(protowire.Number, uint64)) error {
 		}
 		msg = msg[n:]
 		if typ == protowire.VarintType {
-			v, n := protowire.ConsumeVarint(msg)
-			if n < 0 {
-				return errors.Join(ErrFormat, protowire.ParseError(n))
+			var v uint64
+			if v, n = protowire.ConsumeVarint(msg); n >= 0 {
+				fn(num, v)
 			}
-			fn(num, v)
+		} else {
+			n = protowire.ConsumeFieldValue(num, typ, msg)
 		}
-		if n = protowire.ConsumeFieldValue(num, typ, msg); n < 0 {
+		if n < 0 {
 			return errors.Join(ErrFormat, protowire.ParseError(n))
 		}
 		msg = msg[n:]

@@ -23,6 +23,11 @@
 // sent it (Trim), and one that they name and the store lacks stops the restore
 // before the job can run (Missing, Settle).
 //
+// The index of many gigabytes has millions of entries, and the job stands still while
+// the shim learns it. So a shim that waits for its job reads the log along (Follower)
+// and has little left to read in the end; and what concerns all pages goes through index
+// and pagemaps once, in order, instead of looking each page up.
+//
 // # Server
 //
 // A page has to arrive once, and in the version of the freeze, and nothing may

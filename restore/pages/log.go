@@ -92,6 +92,7 @@ type logReader struct {
 	log   *os.File
 	at    int64 // in bytes: what lies before is in the index
 	index map[image.VPID]*spanSet
+	buf   []byte
 }
 
 func newLogReader(log *os.File) *logReader {
@@ -110,9 +111,11 @@ func (r *logReader) advance(size func() (int64, error)) error {
 			return err
 		}
 	}
-	buf := make([]byte, readSize/recordSize*recordSize)
+	if r.buf == nil {
+		r.buf = make([]byte, readSize/recordSize*recordSize)
+	}
 	for {
-		n, err := r.log.ReadAt(buf, r.at)
+		n, err := r.log.ReadAt(r.buf, r.at)
 		if err != nil && err != io.EOF {
 			return fmt.Errorf("read the index log: %w", err)
 		}
@@ -123,7 +126,7 @@ func (r *logReader) advance(size func() (int64, error)) error {
 		if err != nil {
 			return err
 		}
-		if err := r.take(buf[:n/recordSize*recordSize], length); err != nil {
+		if err := r.take(r.buf[:n/recordSize*recordSize], length); err != nil {
 			return err
 		}
 	}

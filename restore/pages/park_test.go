@@ -83,11 +83,17 @@ func measurePark(b *testing.B, dir string, regions map[image.VPID][]image.Region
 	}
 	for _, early := range []bool{true, false} { // CRIU hands the task over after Settle, or before
 		began = cpu(b)
-		store, err := Open(dir)
+		var f *Follower
+		step := "open"
+		if early {
+			f, step = followed(b, dir), "open-followed"
+			lap("follow")
+		}
+		store, err := f.Open(dir)
 		if err != nil {
 			b.Fatal(err)
 		}
-		lap("open")
+		lap(step)
 		s := prepared(b, store, regions)
 		lap("prepare")
 		settle, handOver := "settle", "table"
@@ -106,6 +112,19 @@ func measurePark(b *testing.B, dir string, regions map[image.VPID][]image.Region
 		}
 		finish(b, s)
 	}
+}
+
+// followed is a follower that has read everything.
+func followed(b *testing.B, dir string) *Follower {
+	f, err := newFollower(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := f.look(); err != nil {
+		b.Fatal(err)
+	}
+	close(f.done)
+	return f
 }
 
 // prepared is a server that has a store and waits for CRIU.

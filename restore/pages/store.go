@@ -62,12 +62,14 @@ func Create(dir string) (*Store, error) {
 // Open opens the store that Create made in dir, with every page put so far,
 // also from another process; that one must have stopped putting. It returns
 // ErrDamaged if the index log is incomplete or does not fit the data.
-func Open(dir string) (*Store, error) {
+func Open(dir string) (*Store, error) { return open(dir, newLogReader) }
+
+func open(dir string, reader func(log *os.File) *logReader) (*Store, error) {
 	s, err := openStore(dir, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open page store in %s: %w", dir, err)
 	}
-	if err := s.replay(newLogReader(s.log)); err != nil {
+	if err := s.replay(reader(s.log)); err != nil {
 		return nil, fmt.Errorf("open page store in %s: %w", dir, errors.Join(err, s.Close()))
 	}
 	return s, nil
