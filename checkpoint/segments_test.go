@@ -38,8 +38,8 @@ seg = libc.shmget(0, N * PAGE, 0o600); at = libc.shmat(seg, None, 0); libc.shmct
 fill((ctypes.c_char * (N * PAGE)).from_address(at), 4)
 f = tempfile.TemporaryFile(dir="/dev/shm"); f.truncate(N * PAGE); gone = mmap.mmap(f.fileno(), N * PAGE); fill(gone, 5)
 other = tempfile.TemporaryFile(dir="/var/tmp"); other.write(b"on a disk" * PAGE); other.flush()
-if os.fork() > 0: print(os.getpid(), flush=True)
-else: print(os.getpid(), flush=True)
+os.fork()
+os.write(1, b"%d\n" % os.getpid()) # at once: print may write a line and its end apart
 time.sleep(1000)
 `)
 	cmd.Stderr = os.Stderr
