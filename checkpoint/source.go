@@ -65,8 +65,8 @@ func (s *Source) Freeze(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.Cgroup.Freeze(ctx); err != nil {
-		return fmt.Errorf("freeze: %w", err)
+	if err := s.freezeWhole(ctx); err != nil {
+		return err
 	}
 	mono, boot, err := timens.Offsets(s.Init)
 	if err != nil {
