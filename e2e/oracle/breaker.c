@@ -72,6 +72,7 @@ struct role {
 	long workers, nap_us;
 	void (*setup)(void);
 	void (*step)(struct worker *);
+	int apart; /* worker i has area i for itself; else each has pages of every area */
 };
 
 static const struct role *role;
@@ -278,15 +279,21 @@ static long own_page(struct worker *w, struct area *a)
 	return below(w, a->pages / role->workers) * role->workers + w->id;
 }
 
+/* To the first of the worker's pages in an area. */
+static void look_at(struct worker *w, long area)
+{
+	w->area = role->apart ? w->id : area % n_areas;
+	w->cursor = role->apart ? 0 : w->id;
+}
+
 /* Checks the next of the worker's pages, counts when it has been through all. */
 static void scan(struct worker *w, long pages)
 {
-	for (; pages > 0; pages--, w->cursor += role->workers) {
+	for (; pages > 0; pages--, w->cursor += role->apart ? 1 : role->workers) {
 		if (w->cursor >= areas[w->area].pages) {
-			w->cursor = w->id;
-			w->area = (w->area + 1) % n_areas;
-			if (w->area == 0)
+			if (role->apart || w->area == n_areas - 1)
 				atomic_fetch_add(&w->passes, 1);
+			look_at(w, w->area + 1);
 		}
 		check(&areas[w->area], w->cursor);
 	}
@@ -402,7 +409,12 @@ static void forks_step(struct worker *w)
 
 /* ---- discard ---- */
 
-static void discard_setup(void) { fill_area(make_area(32 * MIB, 32 * MIB)); }
+/* Two threads change the mappings of one process at the same time. */
+static void discard_setup(void)
+{
+	fill_area(make_area(16 * MIB, 16 * MIB));
+	fill_area(make_area(16 * MIB, 16 * MIB));
+}
 
 static void free_later(struct area *a, long i, long n)
 {
@@ -437,7 +449,7 @@ static void drop(struct worker *w, struct area *a)
 
 static void discard_step(struct worker *w)
 {
-	struct area *a = &areas[0];
+	struct area *a = &areas[w->id];
 	drop(w, a);
 	for (long n = 1 + below(w, 48), i = below(w, a->pages - n); n > 0; i++, n--) {
 		check(a, i);
@@ -637,7 +649,7 @@ static const struct role roles[] = {
 	{ "random", 3, 2000, random_setup, random_step },
 	{ "forks", 1, 10000, forks_setup, forks_step },
 	{ "remap", 1, 4000, remap_setup, remap_step },
-	{ "discard", 1, 2000, discard_setup, discard_step },
+	{ "discard", 2, 3000, discard_setup, discard_step, 1 },
 	{ "huge", 1, 2000, huge_setup, huge_step },
 	{ "threads", THREADS, 1000, threads_setup, threads_step },
 	{ "userfaultfd", 2, 4000, userfaultfd_setup, random_step },
@@ -667,7 +679,8 @@ static void start_workers(void)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, 128 << 10);
 	for (long i = 0; i < role->workers; i++) {
-		workers[i].id = workers[i].cursor = i;
+		workers[i].id = i;
+		look_at(&workers[i], 0);
 		workers[i].random = workers[i].salt = i + 1;
 		workers[i].stamps = 1 << 20; /* no page of the setup has it */
 		if ((errno = pthread_create(&workers[i].thread, &attr, worker_main, &workers[i])))

@@ -58,7 +58,7 @@
 //	             check what they inherited
 //	remap        mremap: pieces of 2 MiB and 16 KiB change places, are lifted off their
 //	             mapping and put back; a mapping grows, shrinks and moves
-//	discard      MADV_DONTNEED, MADV_FREE, munmap and mmap at the same address
+//	discard      two threads: MADV_DONTNEED, MADV_FREE, munmap and mmap at the same address
 //	huge         words in huge pages, which are split, given up and collapsed
 //	threads      200, that write their stacks and pages side by side, sleep, wait for
 //	             each other and count together
