@@ -83,7 +83,6 @@ type ledger struct {
 	seed   uint64
 	blocks [][]slab
 	used   uint32 // slabs handed out, of all blocks
-	free   []uint32
 	slabs  map[slabKey]uint32
 	// index finds a page by its sum: number of slab × chunkPages + page + 1. Newer
 	// pages push out older ones. What it says holds only if that page's sum agrees.
@@ -144,12 +143,6 @@ func (l *ledger) at(vpid image.VPID, base uint64) (*slab, uint32, error) {
 
 // spare returns the number of a slab that is not in use and empty.
 func (l *ledger) spare() (uint32, error) {
-	if n := len(l.free); n > 0 {
-		number := l.free[n-1]
-		l.free = l.free[:n-1]
-		*l.slab(number) = slab{}
-		return number, nil
-	}
 	if int(l.used) == len(l.blocks)*blockSlabs {
 		mem, err := mapMemory(blockSlabs * int(unsafe.Sizeof(slab{})))
 		if err != nil {
