@@ -172,13 +172,13 @@ func orGone(err error) error {
 }
 
 // known finds pages that the target has. nil: it has none that could be in images.
-func (s *Source) known(m *memory) image.Finder {
-	if !s.Eager && (s.segments == nil || s.segments.Empty()) {
+func (s *Source) known(m *memory, refer bool) image.Finder {
+	if !refer && (s.segments == nil || s.segments.Empty()) {
 		return nil
 	}
 	return func(page []byte, own image.Place) (image.Place, bool) {
 		if own.VPID != 0 {
-			return own, s.Eager && m.pages.Holds(own, page)
+			return own, refer && m.pages.Holds(own, page)
 		}
 		if s.segments == nil {
 			return own, false

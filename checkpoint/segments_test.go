@@ -104,7 +104,7 @@ func received(t *testing.T, lane *bytes.Buffer) map[image.Place][]byte {
 func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	tasks := sharer(t)
 	s := &Source{Log: quiet()}
-	if s.known(nil) != nil {
+	if s.known(nil, false) != nil {
 		t.Error("something is known before anything was sent")
 	}
 	var lane bytes.Buffer
@@ -120,7 +120,7 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	if round, err := s.warmSegments(context.Background(), &lane, tasks); err != nil || round.Dirty != 0 {
 		t.Errorf("nothing has changed, and %+v: %v", round, err)
 	}
-	find := s.known(nil)
+	find := s.known(nil, false)
 	for kind := 1; kind <= 5; kind++ {
 		for i := range 8 {
 			if kind == 3 && i > 0 {
@@ -139,7 +139,7 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	if _, err := s.warmSegments(context.Background(), &lane, nil); err != nil {
 		t.Error(err)
 	}
-	if s.known(nil) != nil {
+	if s.known(nil, false) != nil {
 		t.Error("the target is asked for memory of tasks that are gone")
 	}
 }

@@ -39,8 +39,12 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 	if err != nil {
 		return sent, err
 	}
+	refer, err := s.imagesRefer()
+	if err != nil {
+		return sent, err
+	}
 	all, ctx := errgroup.WithContext(ctx)
-	if m.shared || s.Eager { // images then refer to all memory
+	if m.shared || refer { // to memory on any lane
 		all.SetLimit(1)
 		if sent.Scan, err = s.awaitScan(ctx); err != nil {
 			return sent, err
@@ -51,7 +55,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 			err = s.sendNames(lanes[0])
 		}
 		if err == nil {
-			sent.Images, err = s.sendImages(ctx, m, lanes)
+			sent.Images, err = s.sendImages(ctx, m, lanes, refer)
 		}
 		if err == nil && s.Parkable != nil {
 			s.Parkable()
@@ -103,9 +107,22 @@ func (s *Source) rest(ctx context.Context, m *memory, tasks []pages.Task, region
 	return m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
 }
 
-func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer) (int64, error) {
+// imagesRefer says that memory of processes is in the images, all of it or much, so that
+// they better refer to what the target has.
+func (s *Source) imagesRefer() (bool, error) {
+	if s.Eager {
+		return true, nil
+	}
+	size, err := image.OwnedPages(s.Images())
+	return size > muchOwned, err
+}
+
+// muchOwned is more than stacks and locked memory of most jobs.
+const muchOwned = 16 << 20
+
+func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, refer bool) (int64, error) {
 	out := transport.NewStreamWriter(lanes[0], image.KindImages)
-	known := s.known(m)
+	known := s.known(m, refer)
 	leave := image.HoldsMemory
 	if known == nil {
 		leave = nil
@@ -123,7 +140,7 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer) (
 		return n, err
 	}
 	n += out.Stats().Payload + blocks
-	if s.Eager {
+	if refer {
 		return n, nil // ready when all lanes have ended: the images need them
 	}
 	return n, transport.NewStreamWriter(lanes[0], image.KindReady).Close()

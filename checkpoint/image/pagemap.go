@@ -196,6 +196,20 @@ func Owners(dir string) (map[string]Owner, error) {
 	return owners, nil
 }
 
+// OwnedPages is how much memory of processes is in the images of pages in a directory, in
+// bytes.
+func OwnedPages(dir string) (size int64, err error) {
+	all, err := Pagemaps(dir)
+	for _, regions := range all {
+		for _, r := range regions {
+			if r.Present {
+				size += r.Pages * PageSize
+			}
+		}
+	}
+	return size, err
+}
+
 // next is the place of the next page in the image.
 func (o *Owner) next() Place {
 	if len(o.regions) == 0 {

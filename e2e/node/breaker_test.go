@@ -20,13 +20,17 @@ func TestJobsThatMakeTrackingHardMoveWhole(t *testing.T) {
 		j.foundRight(a)
 		j.endsWhole(a)
 	})
-	for _, role := range []string{"random", "forks", "remap", "discard", "huge", "threads"} {
+	for _, role := range []string{"random", "aligned", "forks", "remap", "discard", "huge", "threads"} {
 		c.run(role, func(t *testing.T) {
 			j := a.breaker(role)
 			if role == "huge" {
 				j.hasHugePages(a)
 			}
-			done := last(j.moveBy(a, b, 0, "--max-downtime", "1ms", "--force")).Done // rounds go on as long as they gain anything
+			events := j.moveBy(a, b, 0, "--max-downtime", "1ms", "--force") // rounds go on as long as they gain anything
+			if n := whileFrozen(t, events); n > 24<<20 {
+				t.Errorf("%d bytes crossed while the job stood still", n)
+			}
+			done := last(events).Done
 			if done.Mode != "pre-copy" || len(done.Rounds) < 2 {
 				t.Errorf("mode %s, rounds %+v", done.Mode, done.Rounds)
 			}

@@ -303,6 +303,26 @@ static void scan(struct worker *w, long pages)
 
 static void random_setup(void) { fill_area(make_area(48 * MIB, 48 * MIB)); }
 
+/* Waits for ever with the end of its stack at the start of a page. */
+__attribute__((noreturn)) static void *wait_aligned(void *unused)
+{
+	(void)unused;
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	for (;;)
+		__asm__ volatile("mov %%rsp, %%rbx\n and $-4096, %%rsp\n mov %0, %%eax\n syscall\n mov %%rbx, %%rsp"
+			: : "i"(SYS_pause) : "rax", "rbx", "rcx", "r11", "memory");
+}
+
+static void aligned_setup(void)
+{
+	pthread_t thread;
+	random_setup();
+	if ((errno = pthread_create(&thread, NULL, wait_aligned, NULL)))
+		setup_failed("pthread_create");
+}
+
 static void random_step(struct worker *w)
 {
 	for (int i = 0; i < 16; i++)
@@ -647,6 +667,7 @@ static void threads_step(struct worker *w)
 
 static const struct role roles[] = {
 	{ "random", 3, 2000, random_setup, random_step },
+	{ "aligned", 3, 2000, aligned_setup, random_step },
 	{ "forks", 1, 10000, forks_setup, forks_step },
 	{ "remap", 1, 4000, remap_setup, remap_step },
 	{ "discard", 2, 3000, discard_setup, discard_step, 1 },

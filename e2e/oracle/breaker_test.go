@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-var breakerRoles = []string{"random", "forks", "remap", "discard", "huge", "threads", "userfaultfd"}
+var breakerRoles = []string{"random", "aligned", "forks", "remap", "discard", "huge", "threads", "userfaultfd"}
 
 // breaker starts one and waits until it has looked at all of its memory.
 func breaker(t *testing.T, role string) (*job, BreakerReport) {

@@ -54,6 +54,7 @@
 //	breaker ROLE [--seconds N]
 //
 //	random       three threads write pages, words, copies and zeros at random in 48 MiB
+//	aligned      as random, and a thread waits with its stack pointer at the start of a page
 //	forks        up to four children, and theirs, that live for a moment, and change and
 //	             check what they inherited
 //	remap        mremap: pieces of 2 MiB and 16 KiB change places, are lifted off their

@@ -1,0 +1,115 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// ErrForking says that a thread of the job stayed between vfork and exec, where nobody
+// can save it.
+var ErrForking = errors.New("a program is being started")
+
+const (
+	// forkTime is how long a vfork may go on. Most take less than a millisecond.
+	forkTime = 2 * time.Second
+	// goodMoments is how often a better moment is waited for.
+	goodMoments = 12
+)
+
+// freezeWhole freezes the job at a moment at which it can be saved, and saved well.
+func (s *Source) freezeWhole(ctx context.Context) error {
+	pause := time.Millisecond
+	end := time.Now().Add(forkTime)
+	for tries := 0; ; tries++ {
+		if err := s.Cgroup.Freeze(ctx); err != nil {
+			return fmt.Errorf("freeze: %w", err)
+		}
+		at, err := s.moment()
+		if err != nil || at.good() || at.forking == 0 && tries >= goodMoments {
+			return err
+		}
+		if at.forking != 0 && time.Now().After(end) {
+			return fmt.Errorf("freeze: %w: process %d has waited for %v for a child that it has made by vfork", ErrForking, at.forking, forkTime)
+		}
+		if err := s.Cgroup.Thaw(ctx); err != nil {
+			return fmt.Errorf("freeze: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, 20*time.Millisecond)
+	}
+}
+
+// moment is what there is against saving the frozen job as it is.
+type moment struct {
+	// forking is a process with a thread that waits for a child which it has made by vfork
+	// and which runs no program of its own yet; 0 is none. It stops for nobody before the
+	// child goes on, and that is frozen: CRIU would wait for it in vain.
+	forking int
+	// aligned is a process with a thread whose stack ends at the start of a page. CRIU 4.2
+	// then takes every page of the process for its stack (is_stack in its mem.c compares
+	// the wrong bits), and writes all of them into its images.
+	aligned int
+}
+
+func (m moment) good() bool { return m == moment{} }
+
+// moment asks the kernel where the threads of the frozen job are. What it does not tell,
+// CRIU will find out.
+func (s *Source) moment() (m moment, err error) {
+	tasks, err := s.tasks()
+	if err != nil {
+		return m, err
+	}
+	for _, t := range tasks {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", t.PID))
+		if err != nil {
+			return m, err
+		}
+		for _, name := range threads {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				continue
+			}
+			call, stack := parseSyscall(string(text))
+			if forks[call] {
+				m.forking = t.PID
+			}
+			if stack != 0 && stack%image.PageSize == 0 {
+				m.aligned = t.PID
+			}
+		}
+	}
+	return m, nil
+}
+
+// parseSyscall reads /proc/PID/task/TID/syscall, which is "running", or else the number of
+// the call, -1 for none, its arguments, if it is one, the stack pointer and the program
+// counter.
+func parseSyscall(text string) (call string, stack uint64) {
+	f := strings.Fields(text)
+	if len(f) < 3 {
+		return "", 0
+	}
+	stack, _ = strconv.ParseUint(f[len(f)-2], 0, 64)
+	return f[0], stack
+}
+
+// forks are the system calls that make processes. Only a thread that waits for its child
+// stays in one.
+var forks = map[string]bool{
+	fmt.Sprint(unix.SYS_VFORK): true, fmt.Sprint(unix.SYS_CLONE): true, fmt.Sprint(unix.SYS_CLONE3): true,
+}
