@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -106,6 +107,25 @@ func poll(ctx context.Context, most time.Duration, what string, ask func() (bool
 		case <-time.After(20 * time.Millisecond): // asking costs the job time, too
 		}
 	}
+}
+
+// giveWay sets the priority of the node's agent, in nice levels, and of all threads and
+// processes that it starts from now on.
+func (n *node) giveWay(level int) error {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", n.agent.Pid))
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		tid, err := strconv.Atoi(t.Name())
+		if err == nil {
+			err = unix.Setpriority(unix.PRIO_PROCESS, tid, level)
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("priority of thread %s of the agent of %s: %w", t.Name(), n.name, err)
+		}
+	}
+	return nil
 }
 
 // removeJobs ends and forgets every job that the node knows. One that is just leaving is

@@ -64,7 +64,7 @@ var rows = []row{
 		total(stopped), total(stopped.by(pipe)), 0},
 	{"wire-1GiB", "bytes sent, and the job's size: a third each is floating-point numbers, text, and zeros", atMost(1.0 / 2), inBytes,
 		sent(fields), resident(fields), 0},
-	{"loop-rate", "rate of the job's own loop during the warm-up, and right before the move", atLeast(0.95), perSecond,
+	{"loop-rate", "rate of the job's own loop during the warm-up, and right before the move; the target, on the same cores, gives way", atLeast(0.95), perSecond,
 		loopWarm(computing), loopBefore(computing), 0},
 	{"source-memory", "peak of the source's agent with a job of 1 GiB, and what it may be", atMost(1), inBytes,
 		sourcePeak(weighed), limit(64 << 20), 0},
