@@ -148,20 +148,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	network := image.NetworkSaved
-	decided := make(chan string, 1)
-	go func() {
-		var why string
-		network, why = s.network()
-		decided <- why
-	}()
-	queues, queueMount, err := s.queues()
-	if why := <-decided; why != "" {
-		s.Log.Info("the job's network is left to CRIU", "why", why)
-	}
-	if err == nil {
-		err = image.SetNetwork(s.Images(), network)
-	}
+	network, queues, queueMount, err := s.besideCRIU()
 	if err != nil {
 		return 0, err
 	}
@@ -202,15 +189,38 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err := s.nameQueues(queues, queueMount); err != nil {
 		return res.Took, err
 	}
+	return res.Took, s.amend()
+}
+
+// besideCRIU finds out what CRIU does not carry.
+func (s *Source) besideCRIU() (network image.Network, queues []queueFD, mount string, err error) {
+	decided := make(chan string, 1)
+	go func() {
+		var why string
+		network, why = s.network()
+		decided <- why
+	}()
+	queues, mount, err = s.queues()
+	if why := <-decided; why != "" {
+		s.Log.Info("the job's network is left to CRIU", "why", why)
+	}
+	if err == nil {
+		err = image.SetNetwork(s.Images(), network)
+	}
+	return network, queues, mount, err
+}
+
+// amend changes what the images say.
+func (s *Source) amend() error {
 	if err := image.WakeTimers(s.Images()); err != nil {
-		return res.Took, err
+		return err
 	}
 	if s.Eager {
 		if err := image.SetEager(s.Images()); err != nil {
-			return res.Took, err
+			return err
 		}
 	}
-	return res.Took, image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
+	return image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
 }
 
 // seized is the notification by which CRIU says that it holds every task. Not before

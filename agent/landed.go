@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+// What becomes of a copy that is parked.
+
+// StillParked asks the shim. That none answers proves that the copy is gone, and
+// that it never ran unless the shim says so.
+func (l *landing) StillParked(ctx context.Context) error {
+	st, err := l.a.shimOf(l.job).Status(ctx)
+	switch {
+	case errors.Is(err, shim.ErrGone) && !l.ran():
+		return fmt.Errorf("%w: %w", handoff.ErrGone, err)
+	case errors.Is(err, shim.ErrGone):
+		return fmt.Errorf("%w: %w", handoff.ErrRuns, err)
+	case err != nil:
+		return err
+	case st.State == shim.Running:
+		return handoff.ErrRuns
+	case st.State != shim.Parked:
+		return fmt.Errorf("the copy is %s, not parked", st.State)
+	}
+	return nil
+}
+
+// Resume lets the copy run. Its record comes first: from its first instruction
+// on the job may end, and its shim then writes that down.
+func (l *landing) Resume(ctx context.Context) error {
+	if err := l.publish(); err != nil {
+		return err
+	}
+	_, err := l.a.shimOf(l.job).Resume(ctx)
+	if !errors.Is(err, shim.ErrGone) {
+		return err
+	}
+	if l.ran() {
+		return nil // and is over already
+	}
+	return fmt.Errorf("%w: %w", handoff.ErrGone, err)
+}
+
+// ran tells whether a copy whose shim is gone was ever let run.
+func (l *landing) ran() bool {
+	rec, err := l.a.jobs.Get(l.job)
+	if err == nil && rec.FromMove == l.move && rec.Exit != nil {
+		return true
+	}
+	return l.a.shimOf(l.job).Resumed()
+}
+
+// publish makes the job known as one of this node's. Doing it again changes
+// nothing.
+func (l *landing) publish() error {
+	if known, err := l.a.jobs.Get(l.job); err == nil && known.FromMove == l.move {
+		return l.settleFiles()
+	}
+	rec, err := l.record()
+	if err != nil {
+		return err
+	}
+	rec.FromMove, rec.MovedTo, rec.Exit, rec.SavedIn = l.move, nil, nil, ""
+	rec.Stays = append(rec.Stays, job.Stay{Node: l.a.cfg.Node, From: time.Now(), Epoch: rec.Epoch})
+	err = l.a.jobs.Create(rec)
+	if errors.Is(err, job.ErrExists) { // it was here before
+		_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
+			*r = rec
+			return nil
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return l.settleFiles()
+}
+
+// settleFiles moves output and log to the job's directory. The directory that
+// the job has mounted stays the same one under its new name.
+func (l *landing) settleFiles() error {
+	if _, err := os.Stat(l.ioDir()); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	to := l.a.ioDir(l.job)
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	if err := os.Rename(l.ioDir(), to); err != nil {
+		return err
+	}
+	// The shim goes on writing to its log under whatever name.
+	err := os.Rename(filepath.Join(l.dir(), shim.LogName), filepath.Join(filepath.Dir(to), shim.LogName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := durable.SyncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	return os.RemoveAll(l.dir())
+}
+
+// Drop ends a copy that has not run and frees what was received.
+func (l *landing) Drop(ctx context.Context) error {
+	l.stop()
+	known, err := l.a.jobs.Get(l.job)
+	published := err == nil && known.Here()
+	if published && known.FromMove != l.move {
+		return nil // the job that lives here is not this copy
+	}
+	if err := l.a.shimOf(l.job).Drop(ctx); err != nil {
+		return err
+	}
+	if err := l.a.awaitShimGone(ctx, l.job); err != nil {
+		return err
+	}
+	rec, err := l.record()
+	if published {
+		rec, err = known, l.retract()
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	rec.ID = l.job
+	if err := l.a.sweep(ctx, rec); err != nil { // a shim that was killed has freed nothing
+		return err
+	}
+	if l.in != nil {
+		_ = l.in.Store.Close()  // its files go next
+		_ = l.in.ClosePrivate() // so does the last that holds them
+	}
+	return errors.Join(os.RemoveAll(l.memory()), os.RemoveAll(l.dir()))
+}
+
+// retract takes back that the job is one of this node's: the copy was published,
+// and turned out to be gone before it ran. The job is where it came from.
+func (l *landing) retract() error {
+	to, saved, err := l.origin()
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(l.a.ioDir(l.job)); err != nil {
+		return err
+	}
+	_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
+		r.MovedTo, r.SavedIn = to, saved
+		return nil
+	})
+	return err
+}
