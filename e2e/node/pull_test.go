@@ -214,3 +214,31 @@ func TestAJobWhoseMemoryIsLostInThePullIsEnded(t *testing.T) {
 		t.Errorf("the job read wrong memory: %s", said)
 	}
 }
+
+// A copy that waits for memory which the source alone has is none that could be taken.
+func TestACopyThatLacksMemoryCannotBeTaken(t *testing.T) {
+	c := newCluster(t, 2, withFaults)
+	a, b := c.two()
+	j := a.oracle("--mem", "128")
+	b.plan("after.target.prepared 1 pause")
+	p := a.spawn(append([]string{"move", j.id, b.name}, pulls("10M")...)...)
+	if err := b.awaitHit("after.target.prepared", p); err != nil {
+		t.Fatal(err)
+	}
+	a.kill()
+	c.cut(a)
+	b.amend()
+	open := b.moves()
+	if len(open) != 1 || open[0].State != "prepared" {
+		t.Fatalf("moves are %+v", open)
+	}
+	b.migrate("resolve", open[0].Move, "--take", "--yes").want(t, 3).says(t, "lacks", a.name, "--drop")
+	c.join(a)
+	a.start()
+	p.wait()
+	if on := j.settled(c); on != a {
+		t.Errorf("the job is on %s", on.name)
+	}
+	j.ticks(a, 20)
+	j.finish(a)
+}
