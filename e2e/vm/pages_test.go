@@ -23,7 +23,7 @@ func TestSoftDirtyBitsShowEveryChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.sh(c.A, "rm "+there)
-	const roles = "AfterTheFreeze.*/soft-dirty/(plain|swap)"
+	const roles = "AfterTheFreeze.*/soft-dirty/(plain|writers)"
 	out := c.sh(c.A, "CI=true "+there+" -test.v -test.run '"+roles+"' 2>&1 || echo failed")
 	for line := range strings.Lines(out) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "---") {
