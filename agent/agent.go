@@ -42,6 +42,7 @@ type Agent struct {
 	pulls    map[handoff.MoveID]*transport.Session // by which memory comes that was not sent
 
 	turns turns // of moves
+	pace  *pace
 
 	background sync.WaitGroup
 	life       context.Context // ends with Run
@@ -111,7 +112,7 @@ func open(cfg Config) (*Agent, error) {
 		cfg.Socket = filepath.Join(cfg.RunDir, "agent.sock")
 	}
 	a := &Agent{cfg: cfg, id: id, log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{},
-		pulls: map[handoff.MoveID]*transport.Session{}, turns: turns{most: maxMoves}}
+		pulls: map[handoff.MoveID]*transport.Session{}, turns: turns{most: maxMoves}, pace: newPace()}
 	if err := a.usableCRIU(cfg.CRIU); err != nil {
 		a.log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
 	}

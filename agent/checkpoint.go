@@ -102,6 +102,7 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 		return nil, err
 	}
 	rec := handoff.Record{Move: s.id, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra}
+	defer s.a.pace.urgent()()
 	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, s.dep, s, s.a.observer(rec, handoff.RoleSource))
 	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.cfg.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
 	if outcome != handoff.OutcomeMoved {

@@ -144,6 +144,7 @@ func (l *landing) record() (job.Record, error) {
 // Prepare restores the job and parks it, once its images are here, and waits for its
 // memory, which comes meanwhile.
 func (l *landing) Prepare(ctx context.Context) error {
+	defer l.a.pace.urgent()()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	arrived := make(chan struct{}) // closed when all lanes have ended well

@@ -153,7 +153,9 @@ func (m *movement) sendAhead(ctx context.Context) error {
 	defer release()
 	_, err := m.dep.src.Output(ctx, m.dep.out)
 	if err == nil {
+		done := m.a.pace.warm()
 		err = m.warmUp(ctx)
+		done()
 	}
 	switch told := (*api.Error)(nil); {
 	case err == nil || errors.As(err, &told):
@@ -243,6 +245,7 @@ func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	confirm := time.AfterFunc(math.MaxInt64, func() { cancel(errors.New("the target did not confirm in time")) })
 	defer confirm.Stop()
 	stood := m.watch(peer, confirm)
+	defer m.a.pace.urgent()()
 	outcome, err := handoff.RunSource(own, m.a.journal, rec, m.dep, peer, func(s handoff.State) {
 		m.a.log.Info("move", "job", m.rec.ID, "move", m.id, "peer", m.req.Node, "epoch", m.rec.Epoch, "state", s)
 		if s == handoff.StateCommitted {

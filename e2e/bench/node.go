@@ -112,6 +112,10 @@ func poll(ctx context.Context, most time.Duration, what string, ask func() (bool
 // giveWay sets the priority of the node's agent, in nice levels, and of all threads and
 // processes that it starts from now on.
 func (n *node) giveWay(level int) error {
+	session := fmt.Sprintf("/proc/%d/autogroup", n.agent.Pid)
+	if err := os.WriteFile(session, fmt.Append(nil, level), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("priority of the agent of %s: %w", n.name, err)
+	}
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", n.agent.Pid))
 	if err != nil {
 		return err
