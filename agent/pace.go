@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/thread"
 )
@@ -19,7 +22,14 @@ type pace struct {
 
 const politely = 19
 
-func newPace() *pace { return &pace{set: thread.Session} }
+// newPace leaves a session alone that is not the agent's own: others are in it, and an
+// agent that is killed could not give it its priority back.
+func newPace() *pace {
+	if sid, err := unix.Getsid(0); err != nil || sid != os.Getpid() {
+		return &pace{set: func(int) error { return nil }}
+	}
+	return &pace{set: thread.Session}
+}
 
 // warm is for the time of a warm-up, urgent for that in which a job stands still.
 func (p *pace) warm() (done func())   { return p.count(&p.warming) }
