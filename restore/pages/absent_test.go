@@ -442,6 +442,8 @@ func TestATaskWhosePagesAreLostIsNotLetGo(t *testing.T) {
 
 func TestAfterAFailureNothingIsTaken(t *testing.T) {
 	s, r := pulling(t, 100)
+	s.deliver(r, 7, 0, 1)
+	r.do("right 0 1") // so the task has arrived: one that is still in the socket goes with it
 	s.cancel()
 	if err := s.wait(); err == nil {
 		t.Fatal("Serve: no error")
