@@ -47,6 +47,8 @@ type lost struct {
 const (
 	// silence is how long a target may say nothing before a new connection is tried.
 	silence = 8 * time.Second
+	// lastWord is how long one that has hung up on pages has to say that it is complete.
+	lastWord = 500 * time.Millisecond
 	// maxPulled bounds what may be asked for at once: the window of the shim, urgent
 	// wants that come on top, and as much again.
 	maxPulled = 2*wanted.AskWindow + 64<<20
@@ -128,9 +130,10 @@ func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
 	all, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // writes do not see the end of ctx
 	defer stop()
-	q, complete := newWantQueue(), false
+	q, complete, heard := newWantQueue(), false, make(chan struct{})
 	all.Go(func() error {
 		defer q.close()
+		defer close(heard)
 		err := p.hear(ctx, s, q)
 		complete = err == nil
 		return err
@@ -153,10 +156,15 @@ func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
 			if first == nil {
 				return nil
 			}
-			if err := p.lane(q, first.Clone(), c); err != nil {
-				return p.explain(s, err)
+			err := p.lane(q, first.Clone(), c)
+			if err == nil {
+				return nil
 			}
-			return nil
+			select { // a target that lacks nothing hangs up on what still comes, then says so
+			case <-heard:
+			case <-time.After(lastWord):
+			}
+			return p.explain(s, err)
 		})
 	}
 	if err := all.Wait(); !complete { // else a lane may have been cut short by that

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 // roomFactor is how often the job's memory must fit into what is free: the frozen
@@ -24,7 +24,7 @@ func prerequisites(ctx context.Context, o Options) (criu.Version, error) {
 	if os.Geteuid() != 0 {
 		return none, lacking("sudo migrate demo", "the demo makes namespaces and cgroups, which needs root")
 	}
-	if free, err := freeMemory(); err != nil {
+	if free, err := tmpfs.Available(); err != nil {
 		return none, err
 	} else if free < roomFactor*o.Memory {
 		return none, lacking(fmt.Sprintf("migrate demo --memory %dM", free/roomFactor>>20),
@@ -50,19 +50,4 @@ func prerequisites(ctx context.Context, o Options) (criu.Version, error) {
 
 func lacking(hint, format string, args ...any) error {
 	return &api.Error{Code: api.Failed, Message: fmt.Sprintf(format, args...), Hint: hint}
-}
-
-// freeMemory is MemAvailable of proc_meminfo(5), in bytes.
-func freeMemory() (int64, error) {
-	data, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		var kib int64
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10, nil
-		}
-	}
-	return 0, fmt.Errorf("/proc/meminfo does not say how much memory is available")
 }

@@ -1,7 +1,6 @@
 package preflight
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 // nodeFacts is a target as it was seen once.
@@ -36,7 +36,7 @@ func readNode(n Needs, memoryDir string) (nodeFacts, error) {
 	if f.CPU, err = cpuFlags(); err != nil {
 		return f, err
 	}
-	if f.Available, err = availableMemory(); err != nil {
+	if f.Available, err = tmpfs.Available(); err != nil {
 		return f, err
 	}
 	if f.Room, err = roomIn(memoryDir); err != nil {
@@ -56,18 +56,6 @@ func readNode(n Needs, memoryDir string) (nodeFacts, error) {
 func isDir(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.IsDir()
-}
-
-func availableMemory() (int64, error) {
-	info, err := statusOf("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	text, ok := info["MemAvailable"]
-	if !ok {
-		return 0, errors.New("/proc/meminfo tells no MemAvailable")
-	}
-	return kilobytes(text), nil
 }
 
 func roomIn(dir string) (int64, error) {

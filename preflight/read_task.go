@@ -109,7 +109,7 @@ func fourIDs(field string) (ids [4]uint32) {
 	return ids
 }
 
-// kilobytes reads a size as status and meminfo give it, in bytes.
+// kilobytes reads a size as status gives it, in bytes.
 func kilobytes(field string) int64 {
 	n, err := strconv.ParseInt(strings.TrimSuffix(field, " kB"), 10, 64)
 	if err != nil {

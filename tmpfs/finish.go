@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -174,7 +173,7 @@ func setAside(fd int, size int64) error {
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
 	}
-	free, err := available()
+	free, err := Available()
 	if err != nil {
 		return err
 	}
@@ -182,21 +181,6 @@ func setAside(fd int, size int64) error {
 		return fmt.Errorf("%w: it takes %d bytes more, %d are available", unix.ENOSPC, need, free)
 	}
 	return retry(func() error { return unix.Fallocate(fd, 0, 0, size) })
-}
-
-// available is MemAvailable of proc_meminfo(5), in bytes.
-func available() (int64, error) {
-	data, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		var kib int64
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10, nil
-		}
-	}
-	return 0, errors.New("/proc/meminfo tells no MemAvailable")
 }
 
 func finishDir(root *os.File, e Entry) error {
