@@ -24,8 +24,7 @@ type Lab struct {
 	lock     *os.File
 	mu       sync.Mutex
 	machines []*Machine
-	disks    sync.Mutex // RAM disks are made by whoever needs one first,
-	making   sync.Mutex // and snapshots
+	disks    sync.Mutex // RAM disks are made by whoever needs one first
 }
 
 // NewLab makes one. Say is told what a person might want to know, such as a boot

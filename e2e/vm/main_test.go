@@ -27,6 +27,7 @@ var labs struct {
 // TestMain closes what is open, also when somebody interrupts the tests: the
 // machines would go by themselves, their disks would not.
 func TestMain(m *testing.M) {
+	idle.places = make(chan struct{}, pairs)
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -104,28 +105,56 @@ type cluster struct {
 	t *testing.T
 }
 
-// common is the cluster that the tests use in turn and leave as it was.
-var common *cluster
+// pairs is how many clusters there are at most. An emulated pair leaves a third of two
+// cores to others, and a test waits half of its time.
+const pairs = 2
 
-// newCluster hands it out; a test that fails takes it down with itself.
+// idle are the clusters that the tests use in turn and leave as they were. A test that
+// wants one takes a place first.
+var idle struct {
+	sync.Mutex
+	clusters []*cluster
+	places   chan struct{}
+}
+
+// newCluster hands one out; a test that fails takes it down with itself.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	if common == nil {
-		common = makeCluster(t)
+	t.Parallel()
+	idle.places <- struct{}{}
+	t.Cleanup(func() { <-idle.places })
+	c := takeCluster()
+	if c == nil {
+		c = makeCluster(t)
 	}
-	common.t = t
+	c.t = t
 	t.Cleanup(func() {
-		common.report(t)
+		c.report(t)
 		if t.Failed() {
-			closeLab(t, common.A.lab)
-			common = nil
+			closeLab(t, c.A.lab)
+			return
 		}
+		idle.Lock()
+		defer idle.Unlock()
+		idle.clusters = append(idle.clusters, c)
 	})
 	// As what keeps the clocks of nodes together does it all the time.
-	if err := common.each(func(n *Node) error { return n.SetClock(t.Context(), 0) }); err != nil {
+	if err := c.each(func(n *Node) error { return n.SetClock(t.Context(), 0) }); err != nil {
 		t.Fatal(err)
 	}
-	return common
+	return c
+}
+
+func takeCluster() *cluster {
+	idle.Lock()
+	defer idle.Unlock()
+	last := len(idle.clusters) - 1
+	if last < 0 {
+		return nil
+	}
+	c := idle.clusters[last]
+	idle.clusters = idle.clusters[:last]
+	return c
 }
 
 func makeCluster(t *testing.T) *cluster {

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Snapshot is the state of an emulated machine whose kernel has booted, and whose
@@ -25,8 +27,11 @@ type Snapshot struct {
 // snapshot returns the one for a kernel. It is made when it is first needed, beside
 // the image, and found there by all that is in it.
 func (l *Lab) snapshot(ctx context.Context, kernel string) (Snapshot, error) {
-	l.making.Lock()
-	defer l.making.Unlock()
+	unlock, err := l.image.lockSnapshots()
+	if err != nil {
+		return Snapshot{}, err
+	}
+	defer unlock()
 	dir, err := l.snapshotDir(ctx, kernel)
 	if err != nil {
 		return Snapshot{}, err
@@ -47,13 +52,36 @@ func (l *Lab) snapshot(ctx context.Context, kernel string) (Snapshot, error) {
 
 // forget removes the snapshot for a kernel, which may be damaged.
 func (l *Lab) forget(kernel string) error {
-	l.making.Lock()
-	defer l.making.Unlock()
+	unlock, err := l.image.lockSnapshots()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	dir, err := l.snapshotDir(context.Background(), kernel)
 	if err != nil {
 		return err
 	}
 	return os.RemoveAll(dir)
+}
+
+// lockSnapshots keeps other labs away from them.
+func (im Image) lockSnapshots() (unlock func(), err error) {
+	if err := os.MkdirAll(im.snapshots(), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(im.snapshots())
+	if err != nil {
+		return nil, err
+	}
+	for {
+		switch err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err {
+		case nil:
+			return func() { _ = f.Close() }, nil
+		case unix.EINTR:
+		default:
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		}
+	}
 }
 
 // snapshotDir is named for everything that the snapshot depends on. The counter of the
@@ -89,9 +117,6 @@ func (l *Lab) makeSnapshot(ctx context.Context, kernel, dir string) ([]byte, err
 		return nil, err
 	}
 	defer m.PowerOff()
-	if err := os.MkdirAll(l.image.snapshots(), 0o755); err != nil {
-		return nil, err
-	}
 	work, err := os.MkdirTemp(l.image.snapshots(), ".making-")
 	if err != nil {
 		return nil, err
