@@ -153,9 +153,7 @@ func (m *movement) sendAhead(ctx context.Context) error {
 	defer release()
 	_, err := m.dep.src.Output(ctx, m.dep.out)
 	if err == nil {
-		done := m.a.pace.warm()
 		err = m.warmUp(ctx)
-		done()
 	}
 	switch told := (*api.Error)(nil); {
 	case err == nil || errors.As(err, &told):

@@ -20,8 +20,6 @@ type pace struct {
 	nice    int
 }
 
-const politely = 19
-
 // newPace leaves a session alone that is not the agent's own: others are in it, and an
 // agent that is killed could not give it its priority back.
 func newPace() *pace {
@@ -46,7 +44,7 @@ func (p *pace) change(n *int, by int) {
 	*n += by
 	nice := 0
 	if p.warming > 0 && p.waited == 0 {
-		nice = politely
+		nice = thread.Polite
 	}
 	if nice != p.nice && p.set(nice) == nil { // otherwise it goes on as it did
 		p.nice = nice

@@ -3,6 +3,8 @@ package agent
 import (
 	"slices"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 func TestTheAgentGivesWayUnlessAJobStandsStill(t *testing.T) {
@@ -20,7 +22,7 @@ func TestTheAgentGivesWayUnlessAJobStandsStill(t *testing.T) {
 	third := p.warm()
 	frozen()
 	third()
-	if want := []int{19, 0, 19, 0}; !slices.Equal(levels, want) {
+	if want := []int{thread.Polite, 0, thread.Polite, 0}; !slices.Equal(levels, want) {
 		t.Errorf("levels %v, want %v", levels, want)
 	}
 }

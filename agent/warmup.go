@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -14,7 +15,7 @@ import (
 
 // freezeCosts is what a freeze takes on the machines that were measured, whatever
 // the job writes; docs/performance.md has the breakdown.
-var freezeCosts = converge.Costs{Base: 200 * time.Millisecond, Pin: 0.1 / (1 << 30)}
+var freezeCosts = converge.Costs{Base: 200 * time.Millisecond, Pin: 0.1 / (1 << 30), Processors: runtime.GOMAXPROCS(0)}
 
 // eagerPin is what all memory takes on its way through CRIU's images: written, put
 // together on the target, and read.
@@ -42,6 +43,8 @@ func (m *movement) warmUp(ctx context.Context) error {
 	}
 	plan := converge.New(limits, costs)
 	brake := &brake{m.dep}
+	proceed := m.a.pace.warm()
+	defer proceed()
 	var last time.Time
 	for n := 1; ; n++ {
 		began := time.Now()
@@ -49,13 +52,18 @@ func (m *movement) warmUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		seen := converge.Round{Took: r.Took, Memory: r.Present, Looked: r.Looked, Dirty: r.Dirty, Reading: r.Reading}
+		seen := converge.Round{Took: r.Took, Memory: r.Present, Looked: r.Looked, Dirty: r.Dirty,
+			Reading: r.Reading, Waiting: r.Waiting, Scanning: r.Scanning}
 		if n > 1 {
 			seen.Interval = began.Sub(last)
 		}
 		last = began
 		v := plan.After(seen)
 		m.tell.round(toldRound(api.Round{Number: n, Began: began, Tracking: m.dep.src.Tracking()}, r, seen, v))
+		if v.Hurry {
+			proceed()
+			m.dep.src.Hurry = true
+		}
 		switch v.Step {
 		case converge.Freeze:
 			return nil

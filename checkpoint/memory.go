@@ -30,7 +30,7 @@ type memory struct {
 // memoryOn returns the job's memory. All calls for a move name the same lanes.
 func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 	if s.memory != nil {
-		s.memory.pages.Hold = s.Hold
+		s.memory.pages.Hold, s.memory.pages.Hurry = s.Hold, s.Hurry
 		return s.memory, nil
 	}
 	if len(lanes) == 0 {
@@ -44,7 +44,7 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 	if m.pages, err = pages.New(len(m.lanes)); err != nil {
 		return nil, err
 	}
-	m.pages.Count, m.pages.Hold = s.Count, s.Hold
+	m.pages.Count, m.pages.Hold, m.pages.Hurry = s.Count, s.Hold, s.Hurry
 	s.memory = m
 	return m, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/thread"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -79,16 +80,18 @@ func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (pages.Round,
 
 // counted has something sent on a stream, ends that, and says what it was as a pass over
 // memory does.
-func counted(out *transport.StreamWriter, send func() (tmpfs.Stats, error)) (pages.Round, error) {
-	began := time.Now()
-	stats, err := send()
-	if err == nil {
-		err = out.Close()
-	}
-	sent := out.Stats()
-	round := pages.Round{Present: stats.Looked, Looked: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire, Took: time.Since(began)}
-	round.Writing = sent.Packing + sent.Writing
-	round.Reading = max(0, round.Took-round.Writing)
+func counted(out *transport.StreamWriter, send func() (tmpfs.Stats, error)) (round pages.Round, err error) {
+	thread.Timed(func(clock *thread.Clock) {
+		began := time.Now()
+		var stats tmpfs.Stats
+		if stats, err = send(); err == nil {
+			err = out.Close()
+		}
+		busy, took, sent := clock.Now(), time.Since(began), out.Stats()
+		writing := min(busy, sent.Packing+sent.Writing)
+		round = pages.Round{Present: stats.Looked, Looked: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire,
+			Took: took, Reading: busy - writing, Writing: writing, Waiting: max(0, took-busy), Scanning: busy - writing}
+	})
 	return round, err
 }
 

@@ -38,6 +38,8 @@ type Source struct {
 	// Hold has Dump and Send tell the target to forget the pages that have changed since
 	// the warm-up, instead of sending them: it pulls them.
 	Hold bool
+	// Hurry has Warm give way to jobs no longer.
+	Hurry bool
 	// Eager has CRIU save all memory, for a restore that keeps copy-on-write memory
 	// shared. What the target has of it does not cross again.
 	Eager bool

@@ -3,18 +3,21 @@
 //
 // It is arithmetic on what was measured. The stand-still of a freeze right now is
 //
-//	base + max(pin × memory, looking + sending)
+//	base + max(walk, walk / processors + looking + sending)
 //
-// where base is what CRIU and the handoff take for any job, pin what CRIU's dump
-// takes for memory that it does not copy but walks, looking the time to read all
-// memory and compare it with what was sent, and sending what changed, at the rate
-// seen so far. Looking and sending run beside CRIU.
+// where base is what CRIU and the handoff take for any job, walk what CRIU's dump
+// takes on one processor for memory that it does not copy, looking the time to read all
+// memory and compare it with what was sent, on all processors, and sending what changed.
+// Looking and sending run beside CRIU. Their rates are those of the rounds so far without
+// the time in which the job had the processors: it has none while it is frozen.
 //
 // What will have changed at the freeze is what changed per second between the last
 // two looks at a page, for as long as the last round took.
 //
 //	forecast ≤ limit, and rounds gain little more    → freeze
 //	forecast > limit, and rounds still gain          → again
+//	forecast > limit, and a round that gave way to
+//	the job mostly waited for processors             → again, without giving way
 //	forecast > limit, and they do not                → slow the job down, if that is
 //	                                                   allowed and not used up; else
 //	                                                   post-copy, or freeze all the

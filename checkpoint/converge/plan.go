@@ -16,8 +16,9 @@ type Limits struct {
 
 // Costs is what a freeze takes whatever the job has written.
 type Costs struct {
-	Base time.Duration // of any job
-	Pin  float64       // seconds per byte of memory, for CRIU's walk over it
+	Base       time.Duration // of any job
+	Pin        float64       // seconds per byte of memory, for CRIU's walk over it
+	Processors int           // of the node; CRIU walks on one
 }
 
 // Round is what was measured in a warm-up round. Sizes are bytes.
@@ -28,6 +29,8 @@ type Round struct {
 	Looked   int64         // of it what was read and compared
 	Dirty    int64         // of it what had changed
 	Reading  time.Duration // of Took, spent on looking
+	Waiting  time.Duration // of Took, spent on nothing: the job had the processors
+	Scanning time.Duration // what looking would have taken with all processors
 }
 
 // Step is what comes next.
@@ -48,6 +51,7 @@ type Verdict struct {
 	Forecast time.Duration // stand-still of a freeze now
 	Least    time.Duration // of it what no round can change
 	CPU      int64         // per cent of its cpu time that the job may use from now on
+	Hurry    bool          // from now on rounds need not give way to the job
 	Reason   string
 }
 
@@ -58,9 +62,10 @@ type Plan struct {
 	rounds   int
 	cpu      int64
 	sendRate float64 // bytes per second
-	readRate float64
+	scanRate float64
 	best     time.Duration // the shortest forecast so far at this speed of the job
 	stalled  int           // rounds in a row that gained little
+	hurry    bool
 }
 
 const (
@@ -90,11 +95,12 @@ func (p *Plan) After(r Round) Verdict {
 		p.stalled++
 	}
 	v.CPU = p.cpu
-	p.choose(&v, limit, gained)
+	p.choose(&v, limit, gained, r.Waiting > r.Took/2)
+	v.Hurry = p.hurry
 	return v
 }
 
-func (p *Plan) choose(v *Verdict, limit time.Duration, gained bool) {
+func (p *Plan) choose(v *Verdict, limit time.Duration, gained, starved bool) {
 	within := v.Forecast <= limit
 	rest := v.Forecast - v.Least
 	switch {
@@ -104,6 +110,9 @@ func (p *Plan) choose(v *Verdict, limit time.Duration, gained bool) {
 		v.say(Freeze, "forecast %s is within %s after %d rounds", round(v.Forecast), round(limit), p.rounds)
 	case within:
 		v.say(Again, "forecast %s is within %s, and rounds still shorten it", round(v.Forecast), round(limit))
+	case starved && !p.hurry && p.rounds > 1:
+		p.hurry, p.best, p.stalled = true, 0, 0
+		v.say(Again, "forecast %s is above %s: rounds give way to the job no longer", round(v.Forecast), round(limit))
 	case p.stalled < 2 && p.rounds < maxRounds:
 		v.say(Again, "forecast %s is above %s", round(v.Forecast), round(limit))
 	default:
@@ -143,21 +152,24 @@ func (p *Plan) limit(v Verdict) time.Duration {
 	return max(p.limits.Downtime, v.Least+slack)
 }
 
-// learn takes the rates from a round that had enough to do.
+// learn takes the rates from a round that had enough to do. They are those of a node
+// whose processors are free, as they are when the job stands still.
 func (p *Plan) learn(r Round) {
-	if sending := r.Took - r.Reading; r.Dirty >= minSample && sending > 0 {
+	if sending := r.Took - r.Reading - r.Waiting; r.Dirty >= minSample && sending > 0 {
 		p.sendRate = float64(r.Dirty) / sending.Seconds()
 	}
-	if r.Looked >= minSample && r.Reading > 0 {
-		p.readRate = float64(r.Looked) / r.Reading.Seconds()
+	if r.Looked >= minSample && r.Scanning > 0 {
+		p.scanRate = float64(r.Looked) / r.Scanning.Seconds()
 	}
 }
 
-// forecast reckons with a look at all memory, which goes on while CRIU walks over it, too.
+// forecast reckons with a look at all memory, which goes on while CRIU walks over it, on
+// the processors that CRIU leaves.
 func (p *Plan) forecast(r Round) Verdict {
-	pin := seconds(p.costs.Pin * float64(r.Memory))
-	looking := ratio(r.Memory, p.readRate)
-	return Verdict{Least: p.costs.Base + max(pin, looking), Forecast: p.costs.Base + max(pin, looking+ratio(p.residue(r), p.sendRate))}
+	walk := seconds(p.costs.Pin * float64(r.Memory))
+	looking := walk/time.Duration(max(1, p.costs.Processors)) + ratio(r.Memory, p.scanRate)
+	sending := ratio(p.residue(r), p.sendRate)
+	return Verdict{Least: p.costs.Base + max(walk, looking), Forecast: p.costs.Base + max(walk, looking+sending)}
 }
 
 // residue is how much will have changed since it was sent, in bytes.

@@ -34,7 +34,7 @@ func (w writer) warm(t *testing.T, p *Plan, c Costs) (Verdict, time.Duration, in
 		}
 		reading := ratio(look, w.read)
 		took := reading + ratio(stale, w.wire) + time.Millisecond
-		v := p.After(Round{Took: took, Interval: before, Memory: w.memory, Looked: look, Dirty: stale, Reading: reading})
+		v := p.After(Round{Took: took, Interval: before, Memory: w.memory, Looked: look, Dirty: stale, Reading: reading, Scanning: reading})
 		before = took
 		stale = min(w.hot, int64(w.rate*float64(cpu)/100*took.Seconds()))
 		if v.Step == Throttle {
@@ -52,7 +52,7 @@ func (w writer) warm(t *testing.T, p *Plan, c Costs) (Verdict, time.Duration, in
 	return Verdict{}, 0, 0
 }
 
-var usual = Costs{Base: 100 * time.Millisecond, Pin: 0.1 / float64(gib)}
+var usual = Costs{Base: 100 * time.Millisecond, Pin: 0.1 / float64(gib), Processors: 8}
 
 func TestAQuietJobIsFrozenSoonAndAsForecast(t *testing.T) {
 	for _, tracked := range []bool{false, true} {
@@ -125,8 +125,44 @@ func TestAJobWithoutMemoryIsFrozenAtOnce(t *testing.T) {
 
 func TestAfterOneRoundNothingIsKnownOfWhatTheJobWrites(t *testing.T) {
 	p := New(Limits{Downtime: 300 * time.Millisecond}, usual)
-	v := p.After(Round{Took: 2 * time.Second, Memory: gib, Looked: gib, Dirty: gib, Reading: time.Second})
+	v := p.After(Round{Took: 2 * time.Second, Memory: gib, Looked: gib, Dirty: gib, Reading: time.Second, Scanning: time.Second})
 	if v.Step != Again || v.Forecast < 2*time.Second {
 		t.Errorf("%s with a forecast of %v", v.Step, v.Forecast)
+	}
+}
+
+func TestAJobThatKeepsTheProcessorsBusyIsForecastAsIfItDidNot(t *testing.T) {
+	idle, busy := New(Limits{Downtime: time.Second, Named: true}, usual), New(Limits{Downtime: time.Second, Named: true}, usual)
+	var calm, starved Verdict
+	for n := range 3 {
+		r := Round{Took: 2 * time.Second, Memory: gib, Looked: gib, Dirty: gib / 100, Reading: 1900 * time.Millisecond, Scanning: time.Second / 4}
+		if n > 0 {
+			r.Interval = 2 * time.Second
+		}
+		calm = idle.After(r)
+		r.Took, r.Interval, r.Waiting = 20*r.Took, 20*r.Interval, 19*r.Took
+		starved = busy.After(r)
+	}
+	if calm.Step != Freeze || starved.Forecast != calm.Forecast {
+		t.Errorf("%s after %v, and on a busy node %s after %v", calm.Step, calm.Forecast, starved.Step, starved.Forecast)
+	}
+}
+
+// A round that takes long because it gives way leaves much for the next one.
+func TestRoundsThatStarveGiveWayNoLonger(t *testing.T) {
+	p := New(Limits{Downtime: 500 * time.Millisecond, Named: true}, usual)
+	slow := Round{Took: 20 * time.Second, Memory: gib, Looked: gib, Dirty: gib, Reading: time.Second, Scanning: time.Second / 4, Waiting: 18 * time.Second}
+	if v := p.After(slow); v.Step != Again || v.Hurry {
+		t.Errorf("the first round is followed by %s, hurry %v", v.Step, v.Hurry)
+	}
+	slow.Interval = 20 * time.Second
+	if v := p.After(slow); v.Step != Again || !v.Hurry {
+		t.Errorf("the second is followed by %s, hurry %v: %s", v.Step, v.Hurry, v.Reason)
+	}
+	fast := Round{Took: 300 * time.Millisecond, Interval: 20 * time.Second, Memory: gib, Looked: gib, Dirty: gib / 2, Reading: 100 * time.Millisecond, Scanning: 100 * time.Millisecond}
+	p.After(fast)
+	fast.Interval, fast.Dirty = fast.Took, 8*mib
+	if v := p.After(fast); v.Step != Freeze || !v.Hurry {
+		t.Errorf("%s, hurry %v: %s", v.Step, v.Hurry, v.Reason)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // lane sends the chunks of memory that are bound to it. Its workers take turns.
@@ -45,14 +46,21 @@ func (l *lane) begin(mode mode, sink Sink, workers int) {
 }
 
 // end is called by each worker that has done its work. The last one sends what is left.
-func (l *lane) end() error {
+func (l *lane) end(clock *thread.Clock) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	l.working--
 	if l.working > 0 {
 		return nil
 	}
-	return l.send()
+	return l.send(clock)
+}
+
+// wait counts how long a worker had no processor.
+func (l *lane) wait(waited time.Duration) {
+	l.turn.Lock()
+	defer l.turn.Unlock()
+	l.round.Waiting += waited
 }
 
 // slab is where the pages of a chunk are entered.
@@ -75,42 +83,42 @@ func (l *lane) settled(s *slab, clean bool) *pageSet {
 }
 
 // enterAll enters what a worker has read.
-func (l *lane) enterAll(b *batch) error {
+func (l *lane) enterAll(clock *thread.Clock, b *batch) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
-	start, writing := time.Now(), l.round.Writing
+	start, writing := clock.Now(), l.round.Writing
 	i := 0
 	for _, p := range b.pieces {
 		for page := p.page; page < p.page+p.pages; page++ {
-			if err := l.enter(slot{p.slab, p.number, page}, b, i); err != nil {
+			if err := l.enter(clock, slot{p.slab, p.number, page}, b, i); err != nil {
 				return err
 			}
 			i++
 		}
 	}
 	l.round.Looked += b.size()
-	l.round.Reading += b.took + time.Since(start) - (l.round.Writing - writing)
+	l.round.Reading += b.took + clock.Now() - start - (l.round.Writing - writing)
 	return nil
 }
 
 // enter does what the mode says with a page of a batch. The sum is taken of the
 // bytes that are sent. So if the job writes while they are read, the target still has
 // what the ledger says, and the next look finds that the page is another by now.
-func (l *lane) enter(at slot, b *batch, i int) error {
+func (l *lane) enter(clock *thread.Clock, at slot, b *batch, i int) error {
 	if b.lost[i] {
 		at.slab.read.drop(at.page)
 		return nil
 	}
 	at.slab.read.add(at.page)
 	if l.mode == modeVerify {
-		return l.attest(at.slab.place(at.page), b.page(i))
+		return l.attest(clock, at.slab.place(at.page), b.page(i))
 	}
 	if at.slab.sums[at.page] != b.sums[i] {
 		l.round.Dirty += image.PageSize
 		if l.mode == modeHold {
-			return l.hold(at)
+			return l.hold(clock, at)
 		}
-		if err := l.add(at, b.sums[i], b.page(i)); err != nil {
+		if err := l.add(clock, at, b.sums[i], b.page(i)); err != nil {
 			return err
 		}
 	}
@@ -121,9 +129,9 @@ func (l *lane) enter(at slot, b *batch, i int) error {
 }
 
 // attest puts the digest of a page into the frame.
-func (l *lane) attest(at image.Place, data []byte) error {
+func (l *lane) attest(clock *thread.Clock, at image.Place, data []byte) error {
 	if l.digest.Full() {
-		if err := l.send(); err != nil {
+		if err := l.send(clock); err != nil {
 			return err
 		}
 	}
@@ -132,8 +140,8 @@ func (l *lane) attest(at image.Place, data []byte) error {
 }
 
 // add puts a page into the frame.
-func (l *lane) add(at slot, s sum, data []byte) error {
-	if err := l.room(); err != nil {
+func (l *lane) add(clock *thread.Clock, at slot, s sum, data []byte) error {
+	if err := l.room(clock); err != nil {
 		return err
 	}
 	to := at.slab.place(at.page)
@@ -151,16 +159,16 @@ func (l *lane) add(at slot, s sum, data []byte) error {
 }
 
 // room makes room in the frame.
-func (l *lane) room() error {
+func (l *lane) room(clock *thread.Clock) error {
 	if l.out.Full() {
-		return l.send()
+		return l.send(clock)
 	}
 	return nil
 }
 
 // hold has the target forget its version of a page.
-func (l *lane) hold(at slot) error {
-	if err := l.room(); err != nil {
+func (l *lane) hold(clock *thread.Clock, at slot) error {
+	if err := l.room(clock); err != nil {
 		return err
 	}
 	to := at.slab.place(at.page)
@@ -170,11 +178,11 @@ func (l *lane) hold(at slot) error {
 }
 
 // holdAll has the target forget its versions of some pages.
-func (l *lane) holdAll(p piece) error {
+func (l *lane) holdAll(clock *thread.Clock, p piece) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	for page := p.page; page < p.page+p.pages; page++ {
-		if err := l.hold(slot{p.slab, p.number, page}); err != nil {
+		if err := l.hold(clock, slot{p.slab, p.number, page}); err != nil {
 			return err
 		}
 	}
@@ -182,7 +190,7 @@ func (l *lane) holdAll(p piece) error {
 }
 
 // send writes the frame.
-func (l *lane) send() error {
+func (l *lane) send(clock *thread.Clock) error {
 	frame := l.out.Bytes()
 	if l.mode == modeVerify {
 		frame = l.digest.Bytes()
@@ -190,11 +198,11 @@ func (l *lane) send() error {
 	if len(frame) == 0 {
 		return nil
 	}
-	start := time.Now()
+	start := clock.Now()
 	if err := l.sink.WriteFrame(frame); err != nil {
 		return fmt.Errorf("write %d bytes of page runs: %w", len(frame), err)
 	}
-	l.round.Writing += time.Since(start)
+	l.round.Writing += clock.Now() - start
 	l.round.Payload += int64(len(frame))
 	l.out.Reset()
 	l.digest.Reset()

@@ -18,6 +18,8 @@ type Memory struct {
 	// Hold makes Scan and Rest tell the target to forget the pages that have changed,
 	// instead of sending them. Residue lists them.
 	Hold bool
+	// Hurry has Warm use the processors like anybody else, instead of giving way to jobs.
+	Hurry bool
 
 	lanes      []*lane
 	workers    []*worker // one for each lane, then a second one for each, and so on

@@ -52,15 +52,18 @@ func (m *Memory) startWork(ctx context.Context, crew []*worker, mode mode, sinks
 	var done sync.WaitGroup
 	for i, w := range crew {
 		w.begin(m.Count)
-		work := func() {
-			if err := w.work(ctx, p.work[i%len(m.lanes)]); err != nil {
+		work := func(clock *thread.Clock) {
+			if err := w.work(ctx, clock, p.work[i%len(m.lanes)]); err != nil {
 				stop(err)
 			}
 		}
-		if mode == modeWarm { // the job runs, and comes first
+		switch {
+		case mode != modeWarm:
+			done.Go(func() { work(thread.Wall()) })
+		case m.Hurry:
+			done.Go(func() { thread.Timed(work) })
+		default: // the job runs, and comes first
 			done.Go(func() { thread.Politely(work) })
-		} else {
-			done.Go(work)
 		}
 	}
 	return done.Wait
@@ -71,7 +74,7 @@ func (m *Memory) startWork(ctx context.Context, crew []*worker, mode mode, sinks
 func (m *Memory) crew(mode mode) ([]*worker, error) {
 	n := len(m.lanes)
 	if mode == modeScan || mode == modeHold {
-		n *= (m.processors + n - 1) / n
+		n = m.scanners()
 	}
 	for len(m.workers) < n {
 		w, err := newWorker(m.lanes[len(m.workers)%len(m.lanes)])
@@ -83,12 +86,20 @@ func (m *Memory) crew(mode mode) ([]*worker, error) {
 	return m.workers[:n], nil
 }
 
+// scanners is how many workers a Scan has.
+func (m *Memory) scanners() int {
+	n := len(m.lanes)
+	return n * ((m.processors + n - 1) / n)
+}
+
 // total is what so many workers have done.
 func (m *Memory) total(workers int) Round {
 	var round Round
 	for _, l := range m.lanes {
 		round.count(l.round)
 		round.Reading += l.round.Reading / time.Duration(workers)
+		round.Waiting += l.round.Waiting / time.Duration(workers)
+		round.Scanning += l.round.Reading / time.Duration(m.scanners())
 		round.Writing += l.round.Writing / time.Duration(len(m.lanes))
 	}
 	return round

@@ -28,8 +28,10 @@ type Round struct {
 	Wire      int64         // written to the lanes, packed; not counted by this package
 	Took      time.Duration // from the first process to the last frame
 	// Reading and Writing is what a worker spent, on average, on reading and comparing
-	// and in WriteFrame. So Looked/Reading is the speed of reading by all of them.
-	Reading, Writing time.Duration
+	// and in WriteFrame, and Waiting, which they do not include, for a processor while the
+	// job runs. So Looked/Reading is the speed of reading by all of them on an idle node.
+	Reading, Writing, Waiting time.Duration
+	Scanning                  time.Duration // what Reading would be with the workers of a Scan
 }
 
 // Add adds what another pass has done. The passes followed each other.
@@ -39,6 +41,8 @@ func (r *Round) Add(o Round) {
 	r.Took += o.Took
 	r.Reading += o.Reading
 	r.Writing += o.Writing
+	r.Waiting += o.Waiting
+	r.Scanning += o.Scanning
 }
 
 func (r *Round) count(o Round) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // worker reads memory that is bound to a lane.
@@ -14,6 +15,7 @@ type worker struct {
 	lane   *lane
 	reader reader
 	batch  *batch
+	clock  *thread.Clock
 	count  func(int64)
 }
 
@@ -36,9 +38,12 @@ func (w *worker) begin(count func(int64)) {
 	w.batch.reset()
 }
 
-// work does what it is given until that ends.
-func (w *worker) work(ctx context.Context, work <-chan []stretch) error {
+// work does what it is given until that ends. The clock is that of the thread.
+func (w *worker) work(ctx context.Context, clock *thread.Clock, work <-chan []stretch) error {
+	w.clock = clock
+	wall, began := time.Now(), clock.Now()
 	err := w.workOff(ctx, work)
+	w.lane.wait(time.Since(wall) - (clock.Now() - began))
 	return errors.Join(err, w.reader.close())
 }
 
@@ -59,7 +64,7 @@ func (w *worker) workOff(ctx context.Context, work <-chan []stretch) error {
 	if err := w.read(); err != nil {
 		return err
 	}
-	return w.lane.end()
+	return w.lane.end(w.clock)
 }
 
 // look picks the pages of a stretch that have to be read.
@@ -96,7 +101,7 @@ func (w *worker) look(s stretch) error {
 // take has the pages read, or forgotten.
 func (w *worker) take(p piece) error {
 	if w.lane.mode == modeDrop {
-		return w.lane.holdAll(p)
+		return w.lane.holdAll(w.clock, p)
 	}
 	for p.pages > 0 {
 		n := w.batch.want(p)
@@ -116,7 +121,7 @@ func (w *worker) read() error {
 	if b.pages == 0 {
 		return nil
 	}
-	start := time.Now()
+	start := w.clock.Now()
 	lost := b.lost[:b.pages]
 	if err := w.reader.read(b.pid, b.extents, b.data, lost); err != nil && w.lane.mode.strict() {
 		at := b.place(slices.Index(lost, true))
@@ -125,8 +130,8 @@ func (w *worker) read() error {
 	if w.lane.mode != modeVerify {
 		b.sum(w.lane.ledger)
 	}
-	b.took = time.Since(start)
-	if err := w.lane.enterAll(b); err != nil {
+	b.took = w.clock.Now() - start
+	if err := w.lane.enterAll(w.clock, b); err != nil {
 		return err
 	}
 	w.count(b.size())

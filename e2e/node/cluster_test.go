@@ -143,7 +143,7 @@ func (n *node) addr() string    { return n.ip + ":" + port }
 // start starts the agent and waits until it answers.
 func (n *node) start() {
 	n.c.t.Helper()
-	args := []string{"--net=/run/netns/" + n.netns, "--", "unshare", "--mount", "--", "/bin/sh", "-c",
+	args := []string{"--net=/run/netns/" + n.netns, "--", "setsid", "unshare", "--mount", "--", "/bin/sh", "-c",
 		strings.Join(append(n.cover, `exec "$@" 2>>`+n.logPath()), " && "), "sh",
 		"env", "MIGRATE_FAULTS=" + n.faults(), orElse(n.program, shared.migrate), "agent", "--node", n.name, "--state", n.state(), "--run", n.run(), "--listen", n.addr(), "--pki", orElse(n.identity, n.pki()), "--criu", n.criu}
 	for _, p := range n.c.nodes {
@@ -154,7 +154,8 @@ func (n *node) start() {
 	for _, p := range n.peers {
 		args = append(args, "--peer", p)
 	}
-	// nsenter, unshare, sh and env each become the next one: the pid stays the same.
+	// The agent leads a session, as one does that a service manager starts.
+	// nsenter, setsid, unshare, sh and env each become the next one: the pid stays the same.
 	n.agent = begin(n.c.t, time.Hour, nil, "nsenter", args...)
 	n.awaitAgent()
 }

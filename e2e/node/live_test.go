@@ -1,8 +1,10 @@
 package node
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +40,21 @@ func TestMemoryIsSentInRoundsWhileTheJobRuns(t *testing.T) {
 	}
 	j.checksAll(here, "mem", "cow", "shared")
 	j.finish(here)
+}
+
+// The rounds give way to jobs, so here they take long. What they tell of the node is not
+// what it can do while the job stands still.
+func TestAJobLeavesANodeWhoseProcessorsAreAllBusy(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	j := here.oracle("--mem", "64", "--dirty", "1")
+	here.launch("--", "/bin/sh", "-c", fmt.Sprintf("for i in $(seq %d); do while :; do :; done & done; wait", 2*runtime.NumCPU()))
+	done := last(j.moveBy(here, there, 0)).Done
+	for _, r := range done.Rounds {
+		t.Log(r.Reason)
+	}
+	j.ticks(there, 30)
+	j.finish(there)
 }
 
 // wild writes all its memory a hundred times per second, which a slow link cannot

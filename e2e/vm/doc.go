@@ -20,7 +20,8 @@
 // when its power is cut. Its process 1 is a program of ours, e2e/vm/guest, that does
 // what the tests say over a user-mode network which leads nowhere else. A [Cluster]
 // is a pair with migrate on it: pure cgroup version 2, an agent in a cgroup of its
-// own as a service manager starts it, two accounts besides root.
+// own as a service manager starts it, two accounts besides root. The tests run on two
+// clusters, each used in turn: one pair leaves a third of two cores to others.
 //
 // # Emulation
 //
