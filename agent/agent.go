@@ -75,7 +75,7 @@ func Run(ctx context.Context, cfg Config) error {
 	a.tellPeers()
 	a.log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
 
-	group.Go(func() error { return serve(ctx, local, a.localHandler(), localCaller) })
+	group.Go(func() error { return serve(ctx, newCrowd(local, mostConnections), a.localHandler(), localCaller) })
 	group.Go(func() error { return serve(ctx, peers.HTTP(), a.peerHandler(), nil) })
 	group.Go(func() error { return a.acceptMoves(ctx, peers) })
 	group.Go(func() error {
