@@ -22,8 +22,9 @@ var ErrForking = errors.New("a program is being started")
 const (
 	// forkTime is how long a vfork may go on. Most take less than a millisecond.
 	forkTime = 2 * time.Second
-	// goodMoments is how often a better moment is waited for.
-	goodMoments = 12
+	// goodMoments is how often a better moment is waited for, 32 ms in all. A thread that
+	// sleeps for longer stays where it is.
+	goodMoments = 6
 )
 
 // freezeWhole freezes the job at a moment at which it can be saved, and saved well.
@@ -61,7 +62,8 @@ type moment struct {
 	forking int
 	// aligned is a process with a thread whose stack ends at the start of a page. CRIU 4.2
 	// then takes every page of the process for its stack (is_stack in its mem.c compares
-	// the wrong bits), and writes all of them into its images.
+	// the wrong bits), and writes all of them into its images. That takes time, although
+	// [image.FreeStacks] takes them out again.
 	aligned int
 }
 

@@ -37,8 +37,8 @@ func TestJobsThatMakeTrackingHardMoveWhole(t *testing.T) {
 			j.foundRight(b)
 			done = last(j.moveBy(b, a, 0, "--stop-copy", "--post-copy", "--bandwidth", "30M")).Done // it runs while memory is missing
 			t.Logf("%d bytes pulled, stood still for %v", done.Pulled, done.StoodStill)
-			if done.Mode != "post-copy" {
-				t.Errorf("mode %s", done.Mode)
+			if done.Mode != "post-copy" || done.Pulled < 8<<20 {
+				t.Errorf("mode %s, %d bytes pulled", done.Mode, done.Pulled)
 			}
 			j.foundRight(a)
 			at := a
