@@ -83,11 +83,18 @@ func (c *cluster) search() {
 
 // scrub removes what is left, so that it harms no other test, and the nodes.
 func (c *cluster) scrub() {
-	for _, n := range c.nodes {
-		n.scrub()
-	}
+	open.Lock()
+	defer open.Unlock()
+	delete(open.clusters, c)
+	c.scrubNodes()
 	if !c.t.Failed() {
 		c.must(os.RemoveAll(c.dir))
+	}
+}
+
+func (c *cluster) scrubNodes() {
+	for _, n := range c.nodes {
+		n.scrub()
 	}
 }
 

@@ -32,6 +32,9 @@ func newCluster(t *testing.T, nodes int, opts ...option) *cluster {
 	n := clusters.Add(1)
 	c := &cluster{t: t, tag: strconv.FormatInt(int64(os.Getpid())*100+n%100, 36)}
 	c.dir = filepath.Join(shared.dir, c.tag)
+	open.Lock()
+	open.clusters[c] = true
+	open.Unlock()
 	c.must(os.Mkdir(c.dir, 0o755))
 	for _, step := range []func(){c.scrub, c.search, c.stop, c.removeJobs, c.reportFailure} { // the last one first
 		t.Cleanup(step)

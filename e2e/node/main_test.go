@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,13 +28,32 @@ type tools struct {
 
 var shared tools
 
-// TestMain removes what the tests have made. With MIGRATE_KEEP set it stays, for
-// a look at what failed.
+// open are the clusters that are not taken down yet.
+var open struct {
+	sync.Mutex
+	clusters map[*cluster]bool
+}
+
+// TestMain removes what the tests have made, also when somebody interrupts them. With
+// MIGRATE_KEEP set it stays, for a look at what failed.
 func TestMain(m *testing.M) {
 	if os.Getenv(fakeCRIU) != "" {
 		answerAsOldCRIU()
 		return
 	}
+	open.clusters = map[*cluster]bool{}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		fmt.Fprintln(os.Stderr, "interrupted: removing nodes and jobs")
+		open.Lock() // never unlocked: nothing may make another
+		for c := range open.clusters {
+			c.scrubNodes()
+		}
+		_ = os.RemoveAll(shared.dir)
+		os.Exit(130)
+	}()
 	code := m.Run()
 	if shared.dir != "" && os.Getenv("MIGRATE_KEEP") == "" {
 		if err := os.RemoveAll(shared.dir); err != nil {
