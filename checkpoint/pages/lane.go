@@ -11,8 +11,9 @@ import (
 
 // lane sends the chunks of memory that are bound to it. Its workers take turns.
 type lane struct {
-	turn    sync.Mutex // of the worker that uses what follows
-	working int        // workers that have not done their work
+	turn    sync.Mutex    // of the worker that uses what follows
+	clock   *thread.Clock // of that worker
+	working int           // workers that have not done their work
 	ledger  *ledger
 	out     *image.Batch
 	seed    uint64 // of digests
@@ -49,11 +50,12 @@ func (l *lane) begin(mode mode, sink Sink, workers int) {
 func (l *lane) end(clock *thread.Clock) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
+	l.clock = clock
 	l.working--
 	if l.working > 0 {
 		return nil
 	}
-	return l.send(clock)
+	return l.send()
 }
 
 // wait counts how long a worker had no processor.
@@ -86,39 +88,40 @@ func (l *lane) settled(s *slab, clean bool) *pageSet {
 func (l *lane) enterAll(clock *thread.Clock, b *batch) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
-	start, writing := clock.Now(), l.round.Writing
+	l.clock = clock
+	start, writing := l.clock.Now(), l.round.Writing
 	i := 0
 	for _, p := range b.pieces {
 		for page := p.page; page < p.page+p.pages; page++ {
-			if err := l.enter(clock, slot{p.slab, p.number, page}, b, i); err != nil {
+			if err := l.enter(slot{p.slab, p.number, page}, b, i); err != nil {
 				return err
 			}
 			i++
 		}
 	}
 	l.round.Looked += b.size()
-	l.round.Reading += b.took + clock.Now() - start - (l.round.Writing - writing)
+	l.round.Reading += b.took + l.clock.Now() - start - (l.round.Writing - writing)
 	return nil
 }
 
 // enter does what the mode says with a page of a batch. The sum is taken of the
 // bytes that are sent. So if the job writes while they are read, the target still has
 // what the ledger says, and the next look finds that the page is another by now.
-func (l *lane) enter(clock *thread.Clock, at slot, b *batch, i int) error {
+func (l *lane) enter(at slot, b *batch, i int) error {
 	if b.lost[i] {
 		at.slab.read.drop(at.page)
 		return nil
 	}
 	at.slab.read.add(at.page)
 	if l.mode == modeVerify {
-		return l.attest(clock, at.slab.place(at.page), b.page(i))
+		return l.attest(at.slab.place(at.page), b.page(i))
 	}
 	if at.slab.sums[at.page] != b.sums[i] {
 		l.round.Dirty += image.PageSize
 		if l.mode == modeHold {
-			return l.hold(clock, at)
+			return l.hold(at)
 		}
-		if err := l.add(clock, at, b.sums[i], b.page(i)); err != nil {
+		if err := l.add(at, b.sums[i], b.page(i)); err != nil {
 			return err
 		}
 	}
@@ -129,9 +132,9 @@ func (l *lane) enter(clock *thread.Clock, at slot, b *batch, i int) error {
 }
 
 // attest puts the digest of a page into the frame.
-func (l *lane) attest(clock *thread.Clock, at image.Place, data []byte) error {
+func (l *lane) attest(at image.Place, data []byte) error {
 	if l.digest.Full() {
-		if err := l.send(clock); err != nil {
+		if err := l.send(); err != nil {
 			return err
 		}
 	}
@@ -140,8 +143,8 @@ func (l *lane) attest(clock *thread.Clock, at image.Place, data []byte) error {
 }
 
 // add puts a page into the frame.
-func (l *lane) add(clock *thread.Clock, at slot, s sum, data []byte) error {
-	if err := l.room(clock); err != nil {
+func (l *lane) add(at slot, s sum, data []byte) error {
+	if err := l.room(); err != nil {
 		return err
 	}
 	to := at.slab.place(at.page)
@@ -159,16 +162,16 @@ func (l *lane) add(clock *thread.Clock, at slot, s sum, data []byte) error {
 }
 
 // room makes room in the frame.
-func (l *lane) room(clock *thread.Clock) error {
+func (l *lane) room() error {
 	if l.out.Full() {
-		return l.send(clock)
+		return l.send()
 	}
 	return nil
 }
 
 // hold has the target forget its version of a page.
-func (l *lane) hold(clock *thread.Clock, at slot) error {
-	if err := l.room(clock); err != nil {
+func (l *lane) hold(at slot) error {
+	if err := l.room(); err != nil {
 		return err
 	}
 	to := at.slab.place(at.page)
@@ -181,8 +184,9 @@ func (l *lane) hold(clock *thread.Clock, at slot) error {
 func (l *lane) holdAll(clock *thread.Clock, p piece) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
+	l.clock = clock
 	for page := p.page; page < p.page+p.pages; page++ {
-		if err := l.hold(clock, slot{p.slab, p.number, page}); err != nil {
+		if err := l.hold(slot{p.slab, p.number, page}); err != nil {
 			return err
 		}
 	}
@@ -190,7 +194,7 @@ func (l *lane) holdAll(clock *thread.Clock, p piece) error {
 }
 
 // send writes the frame.
-func (l *lane) send(clock *thread.Clock) error {
+func (l *lane) send() error {
 	frame := l.out.Bytes()
 	if l.mode == modeVerify {
 		frame = l.digest.Bytes()
@@ -198,11 +202,11 @@ func (l *lane) send(clock *thread.Clock) error {
 	if len(frame) == 0 {
 		return nil
 	}
-	start := clock.Now()
+	start := l.clock.Now()
 	if err := l.sink.WriteFrame(frame); err != nil {
 		return fmt.Errorf("write %d bytes of page runs: %w", len(frame), err)
 	}
-	l.round.Writing += clock.Now() - start
+	l.round.Writing += l.clock.Now() - start
 	l.round.Payload += int64(len(frame))
 	l.out.Reset()
 	l.digest.Reset()

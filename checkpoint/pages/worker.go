@@ -43,7 +43,7 @@ func (w *worker) work(ctx context.Context, clock *thread.Clock, work <-chan []st
 	w.clock = clock
 	wall, began := time.Now(), clock.Now()
 	err := w.workOff(ctx, work)
-	w.lane.wait(time.Since(wall) - (clock.Now() - began))
+	w.lane.wait(max(0, time.Since(wall)-(clock.Now()-began)))
 	return errors.Join(err, w.reader.close())
 }
 
