@@ -27,74 +27,26 @@ func (n *node) journal(move string) string {
 	return line.Record.State
 }
 
-// interruptedAt moves the job until the harm, done when the commit begins, has left
-// the move in one of these states on the two nodes; it returns the move. What comes
-// out otherwise is put right and tried again.
-func (j *job) interruptedAt(from, to *node, harm, heal func(), states ...string) string {
+// committed moves the job and does harm when the source has committed, before anybody
+// hears of it; it returns the move. The cluster has faults.
+func (j *job) committed(from, to *node, harm func()) (move string) {
 	j.t.Helper()
-	c := from.c
-	for range 12 {
-		before := map[string]bool{}
-		for _, m := range from.moves("--all") {
-			before[m.Move] = true
-		}
-		p := j.begin(from, to, "commit", harm)
-		move := ""
-		eventually(j.t, 10*time.Second, func() error {
-			files, _ := filepath.Glob(filepath.Join(from.state(), "moves", "*.journal"))
-			for _, f := range files {
-				if m := strings.TrimSuffix(filepath.Base(f), ".journal"); !before[m] {
-					move = m
-				}
-			}
-			if move == "" {
-				return fmt.Errorf("no move has begun")
-			}
-			return nil
-		})
-		eventually(j.t, 10*time.Second, func() error {
-			if s := from.journal(move); s == "frozen" && from.alive() {
-				return fmt.Errorf("the source is still %s", s)
-			}
-			return nil
-		})
-		got := from.journal(move) + " " + to.journal(move)
-		for _, want := range states {
-			if got == want {
-				return move
-			}
-		}
-		j.t.Logf("the move was left %s; once more", got)
-		heal()
-		p.wait()
-		if on := j.settled(c); on != from {
-			j.move(on, from)
-		}
+	const point = "after.source.committed"
+	from.plan(point + " 1 pause")
+	p := spawn(j.t, 2*limit, nil, shared.migrate, "--socket", from.socket(), "move", j.id, to.name)
+	from.c.must(from.awaitHit(point, p))
+	harm()
+	from.plan()
+	files, err := filepath.Glob(filepath.Join(from.state(), "moves", "*.journal"))
+	from.c.must(err)
+	if len(files) != 1 {
+		j.t.Fatalf("the journals are %q", files)
 	}
-	j.t.Fatalf("a move was never left as %v", states)
-	return ""
-}
-
-// begin starts a move and does harm as soon as the phase is told.
-func (j *job) begin(from, to *node, phase string, harm func()) *process {
-	done := false
-	return spawn(j.t, 2*limit, func(line string) {
-		var e event
-		if !done && json.Unmarshal([]byte(line), &e) == nil && e.Phase == phase {
-			done = true
-			harm()
-		}
-	}, shared.migrate, "--socket", from.socket(), "move", j.id, to.name, "--json")
-}
-
-// alive tells whether the node's agent runs.
-func (n *node) alive() bool {
-	select {
-	case <-n.agent.ended:
-		return false
-	default:
-		return true
+	move = strings.TrimSuffix(filepath.Base(files[0]), ".journal")
+	if on, at := from.journal(move), to.journal(move); on != "committed" || at != "prepared" {
+		j.t.Fatalf("the move is %s on the source and %s on the target", on, at)
 	}
+	return move
 }
 
 // copyOf is the cgroup of the job on this node, "" if there is none.
@@ -108,19 +60,16 @@ func (n *node) copyOf(j *job) string {
 }
 
 func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
-	c := newCluster(t, 2)
+	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "32", "--tree", "2")
-	move := j.interruptedAt(a, b,
-		func() { _ = b.agent.cmd.Process.Kill(); c.cut(a) },
-		func() { b.kill(); c.join(a); b.start() },
-		"committed prepared", "committed committed")
-	<-b.agent.ended
-	t.Logf("left: %s on the source, %s on the target", a.journal(move), b.journal(move))
-	open := a.moves()
-	if len(open) != 1 || open[0].State != "committed" || !strings.Contains(open[0].WaitFor, "migrate resolve "+move) {
-		t.Fatalf("moves are %+v", open)
-	}
+	move := j.committed(a, b, func() { b.kill(); c.cut(a) })
+	eventually(t, limit, func() error {
+		if open := a.moves(); len(open) != 1 || open[0].State != "committed" || !strings.Contains(open[0].WaitFor, "migrate resolve "+move) {
+			return fmt.Errorf("moves are %+v", open)
+		}
+		return nil
+	})
 	a.as("12345", "resolve", move, "--take", "--yes").want(t, 1).says(t, "only root")
 	a.migrate("resolve", move, "--take").want(t, 130).says(t, "nothing was done", "--yes", b.name)
 	r := a.migrate("resolve", move, "--take", "--yes").want(t, 0)
@@ -160,15 +109,10 @@ func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
 }
 
 func TestAnOperatorTakesTheCopyOfASourceThatIsGone(t *testing.T) {
-	c := newCluster(t, 2)
+	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "32", "--tree", "2")
-	move := j.interruptedAt(a, b,
-		func() { _ = a.agent.cmd.Process.Kill(); c.cut(a) },
-		func() { a.kill(); c.join(a); a.start() },
-		"frozen prepared", "committed prepared")
-	<-a.agent.ended
-	t.Logf("left: %s on the source", a.journal(move))
+	move := j.committed(a, b, func() { a.kill(); c.cut(a) })
 	eventually(t, limit, func() error {
 		if open := b.moves(); len(open) != 1 || open[0].State != "prepared" || !strings.Contains(open[0].WaitFor, "migrate resolve "+move) {
 			return fmt.Errorf("moves are %+v", open)
@@ -209,14 +153,10 @@ func TestAnOperatorTakesTheCopyOfASourceThatIsGone(t *testing.T) {
 }
 
 func TestADecisionIsRefusedAsLongAsTheNodesCanTalk(t *testing.T) {
-	c := newCluster(t, 2)
+	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "16")
-	move := j.interruptedAt(a, b,
-		func() { _ = b.agent.cmd.Process.Kill() },
-		func() { b.kill(); b.start() },
-		"committed prepared", "committed committed")
-	<-b.agent.ended
+	move := j.committed(a, b, b.kill)
 	b.start()
 	for _, n := range c.nodes {
 		for _, word := range []string{"--take", "--drop"} {
