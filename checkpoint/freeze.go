@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,11 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 // ErrForking says that a thread of the job stayed between vfork and exec, where nobody
 // can save it.
 var ErrForking = errors.New("a program is being started")
+
+// ErrStack says that CRIU would take all memory of a process for its stack, and that this
+// node has not enough to write it down.
+var ErrStack = errors.New("a thread sleeps with its stack pointer at the start of a page")
 
 const (
 	// forkTime is how long a vfork may go on. Most take less than a millisecond.
@@ -36,8 +42,11 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 			return fmt.Errorf("freeze: %w", err)
 		}
 		at, err := s.moment()
-		if err != nil || at.good() || at.forking == 0 && tries >= goodMoments {
+		if err != nil || at.good() {
 			return err
+		}
+		if at.forking == 0 && tries >= goodMoments {
+			return s.takeStacks(at.aligned)
 		}
 		if at.forking != 0 && time.Now().After(end) {
 			return fmt.Errorf("freeze: %w: process %d has waited for %v for a child that it has made by vfork", ErrForking, at.forking, forkTime)
@@ -60,14 +69,14 @@ type moment struct {
 	// and which runs no program of its own yet; 0 is none. It stops for nobody before the
 	// child goes on, and that is frozen: CRIU would wait for it in vain.
 	forking int
-	// aligned is a process with a thread whose stack ends at the start of a page. CRIU 4.2
+	// aligned are processes with a thread whose stack ends at the start of a page. CRIU 4.2
 	// then takes every page of the process for its stack (is_stack in its mem.c compares
 	// the wrong bits), and writes all of them into its images. That takes time, although
 	// [image.FreeStacks] takes them out again.
-	aligned int
+	aligned []int
 }
 
-func (m moment) good() bool { return m == moment{} }
+func (m moment) good() bool { return m.forking == 0 && len(m.aligned) == 0 }
 
 // moment asks the kernel where the threads of the frozen job are. What it does not tell,
 // CRIU will find out.
@@ -90,12 +99,54 @@ func (s *Source) moment() (m moment, err error) {
 			if forks[call] {
 				m.forking = t.PID
 			}
-			if stack != 0 && stack%image.PageSize == 0 {
-				m.aligned = t.PID
+			if stack != 0 && stack%image.PageSize == 0 && !slices.Contains(m.aligned, t.PID) {
+				m.aligned = append(m.aligned, t.PID)
 			}
 		}
 	}
 	return m, nil
+}
+
+// takeStacks lets a job be saved of which CRIU will write all memory of some processes
+// into its images, for a moment, if that leaves the node as much again.
+func (s *Source) takeStacks(pids []int) error {
+	if s.Eager {
+		return nil // it writes all memory of all of them, as was reckoned with
+	}
+	free, err := tmpfs.Available()
+	if err != nil {
+		return err
+	}
+	var need int64
+	for _, pid := range pids {
+		need += anonymous(pid)
+	}
+	return enough(pids, need, free)
+}
+
+func enough(pids []int, need, free int64) error {
+	if need <= free/2 {
+		return nil
+	}
+	return fmt.Errorf("freeze: %w (processes %v): CRIU would write %d MiB of memory, and %d are available; the thread may be elsewhere at another time",
+		ErrStack, pids, need>>20, free>>20)
+}
+
+// anonymous is how much memory of its own a process has, in bytes; 0 if it is gone.
+func anonymous(pid int) (size int64) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		var kib int64
+		for _, format := range []string{"RssAnon: %d kB", "VmSwap: %d kB"} {
+			if _, err := fmt.Sscanf(line, format, &kib); err == nil {
+				size += kib << 10
+			}
+		}
+	}
+	return size
 }
 
 // parseSyscall reads /proc/PID/task/TID/syscall, which is "running", or else the number of

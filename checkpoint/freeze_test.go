@@ -1,7 +1,11 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,5 +26,27 @@ func TestWhereAThreadIsIsReadAsTheKernelWritesIt(t *testing.T) {
 		if stack != want.stack || forks[call] != want.forks {
 			t.Errorf("%q: call %q, stack %#x", text, call, stack)
 		}
+	}
+}
+
+func TestMemoryThatTheNodeHasNoRoomForIsNotWrittenDown(t *testing.T) {
+	const gib = 1 << 30
+	if err := enough([]int{7}, 2*gib, 4*gib); err != nil {
+		t.Error(err)
+	}
+	err := enough([]int{7, 9}, 3*gib, 4*gib)
+	if !errors.Is(err, ErrStack) || !strings.Contains(err.Error(), "[7 9]") || !strings.Contains(err.Error(), "3072 MiB") {
+		t.Error(err)
+	}
+	huge := make([]byte, 32<<20)
+	for i := range huge {
+		huge[i] = 1
+	}
+	if n := anonymous(os.Getpid()); n < int64(len(huge)) {
+		t.Errorf("this process has %d bytes of its own", n)
+	}
+	runtime.KeepAlive(huge)
+	if n := anonymous(1 << 30); n != 0 {
+		t.Errorf("nobody has %d bytes", n)
 	}
 }
