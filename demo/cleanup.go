@@ -30,6 +30,7 @@ func (d *demo) cleanUp(ctx context.Context) (left []string) {
 	for _, n := range d.nodes {
 		note(&left, n.stop(ctx))
 	}
+	names = append(names, cgroupNames(d.nodes)...) // a job may have been about to start
 	for _, n := range d.nodes {
 		note(&left, n.sweep(ctx, findCgroups(names)))
 	}
