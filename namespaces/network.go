@@ -27,7 +27,7 @@ type Interface struct {
 }
 
 // SetUpNetwork makes of the fresh network namespace of pid what every job begins
-// with: a loopback, and the interface i if it is not nil.
+// with: a loopback, and the interface i if it is not nil, which Connect follows for.
 func SetUpNetwork(pid int, i *Interface) error {
 	err := inNetwork(pid, setUpLoopback)
 	if err != nil || i == nil {
@@ -78,28 +78,88 @@ func setUpLoopback() error {
 	return nil
 }
 
-// Attach makes the veth pair, gives one end to the network namespace of pid and
-// hangs the other on the bridge.
+// Attach makes the veth pair and gives one end, ready for use, to the network namespace
+// of pid. The other one hangs on no bridge until Connect: nobody meets an address
+// whose sockets are not there yet and gets his connections reset, and what is sent to a
+// job that moves is acknowledged by nobody but the copy that runs.
 func (i Interface) Attach(pid int) error {
-	bridge, err := netlink.LinkByName(i.Bridge)
-	if err != nil {
-		return fmt.Errorf("bridge %s: %w", i.Bridge, err)
-	}
 	mac, err := net.ParseMAC(i.MAC)
 	if err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = i.Host
-	attrs.MasterIndex = bridge.Attrs().Index
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: i.Name, PeerHardwareAddr: mac, PeerNamespace: netlink.NsPid(pid)}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make interface %s: %w", i.Host, err)
 	}
-	if err := netlink.LinkSetUp(veth); err != nil {
-		return fmt.Errorf("bring %s up: %w", i.Host, err)
+	if err := i.Raise(); err != nil {
+		return err
 	}
 	return i.configureInside(pid)
+}
+
+// Raise brings up the node's end of a veth pair. Without a bridge the node itself hears
+// what the job sends; so that it answers nothing, it resolves no addresses there.
+func (i Interface) Raise() error {
+	link, err := netlink.LinkByName(i.Host)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", i.Host, err)
+	}
+	if err := netlink.LinkSetARPOff(link); err != nil {
+		return fmt.Errorf("no address resolution on %s: %w", i.Host, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring %s up: %w", i.Host, err)
+	}
+	return nil
+}
+
+// Connect hangs the interface of the job with process pid on its bridge and announces
+// its addresses, so that switches learn where they are now.
+func (i Interface) Connect(pid int) error {
+	bridge, err := netlink.LinkByName(i.Bridge)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", i.Bridge, err)
+	}
+	link, err := netlink.LinkByName(i.Host)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", i.Host, err)
+	}
+	if err := netlink.LinkSetMaster(link, bridge); err != nil {
+		return fmt.Errorf("hang %s on bridge %s: %w", i.Host, i.Bridge, err)
+	}
+	return inNetwork(pid, i.announce)
+}
+
+// announcing are the sysctls with which the kernel announces addresses when the MAC
+// of their interface is set (ip-sysctl.rst).
+var announcing = []string{"/proc/sys/net/ipv4/conf/%s/arp_notify", "/proc/sys/net/ipv6/conf/%s/ndisc_notify"}
+
+// announce runs inside the job's network namespace. The MAC is set to what it is.
+func (i Interface) announce() error {
+	link, err := netlink.LinkByName(i.Name)
+	if err != nil {
+		return fmt.Errorf("interface %s of the job: %w", i.Name, err)
+	}
+	for _, pattern := range announcing {
+		path := fmt.Sprintf(pattern, i.Name)
+		before, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a kernel without IPv6
+		}
+		if err == nil {
+			err = os.WriteFile(path, []byte("1\n"), 0)
+		}
+		if err != nil {
+			return fmt.Errorf("announce the job's address: %w", err)
+		}
+		defer func() { _ = os.WriteFile(path, before, 0) }() // as it could be written before
+	}
+	if err := netlink.LinkSetHardwareAddr(link, link.Attrs().HardwareAddr); err != nil {
+		return fmt.Errorf("announce the job's address: %w", err)
+	}
+	return nil
 }
 
 func (i Interface) configureInside(pid int) error {
@@ -120,6 +180,9 @@ func (i Interface) configureInside(pid int) error {
 	addr, err := netlink.ParseAddr(i.Address)
 	if err != nil {
 		return fmt.Errorf("address %q: %w", i.Address, err)
+	}
+	if addr.IP.To4() == nil { // on the target of a move the same address is not a duplicate
+		addr.Flags |= unix.IFA_F_NODAD
 	}
 	if err := h.AddrAdd(link, addr); err != nil {
 		return fmt.Errorf("set address %s: %w", i.Address, err)

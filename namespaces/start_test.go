@@ -254,7 +254,7 @@ func failures() map[string]struct {
 		a.Network = func(int) error { return errors.New("no such bridge") }
 	})
 	add("bridge missing", "no-such-bridge", func(_ *testing.T, _ *Config, a *Surroundings) {
-		a.Network = Interface{Name: "eth0", Host: "mgtest0", Bridge: "no-such-bridge"}.Attach
+		a.Network = Interface{Name: "eth0", Host: "mgtest0", Bridge: "no-such-bridge"}.Connect
 	})
 	return list
 }

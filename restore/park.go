@@ -107,7 +107,7 @@ func (p *Parked) Park(ctx context.Context, client *criu.Client, log *slog.Logger
 	arrived := make(chan int, 1)
 	go func() {
 		defer close(p.ended)
-		p.err = p.restore(p.life, client, p.plan, arrived)
+		p.err = p.restore(p.life, client, p.plan, arrived, log)
 	}()
 	select {
 	case p.pid = <-arrived:
@@ -148,11 +148,14 @@ func (p *Parked) Discard() error {
 }
 
 // restore runs CRIU to its end, which is after the verdict.
-func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- int) error {
+func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- int, log *slog.Logger) error {
 	defer plan.Standby.Close() // if it was of no use
 	network, err := image.NetworkOf(plan.Images)
 	if err != nil {
 		return err
+	}
+	if i := plan.Interface; i != nil && !namespaces.BridgeExists(i.Bridge) {
+		return fmt.Errorf("there is no bridge %s", i.Bridge)
 	}
 	req, run, err := plan.request(network)
 	if err != nil {
@@ -177,9 +180,17 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 		case "post-setup-namespaces": // limits set, nothing opened yet
 			return plan.makeQueues(init)
 		case "post-restore":
+			if network == image.NetworkSaved && plan.Interface != nil {
+				if err := plan.Interface.Raise(); err != nil {
+					return err
+				}
+			}
 			arrived <- pid
 			select {
 			case err := <-p.verdict:
+				if err == nil {
+					plan.connect(pid, log)
+				}
 				return err
 			case <-ctx.Done():
 				return context.Cause(ctx)
@@ -196,6 +207,19 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 	defer ready.Close()
 	_, err = ready.criu.Do(ctx, req, run.Run)
 	return err
+}
+
+// connect lets the network reach the job, which is about to run, before CRIU has its
+// sockets send again. It is this job's only copy: it runs on without a network rather
+// than not at all.
+func (plan Plan) connect(pid int, log *slog.Logger) {
+	if plan.Interface == nil {
+		return
+	}
+	if err := plan.Interface.Connect(pid); err != nil {
+		log.Error("the job runs, but its network may not reach it", "err", err,
+			"try", fmt.Sprintf("ip link set %s master %s", plan.Interface.Host, plan.Interface.Bridge))
+	}
 }
 
 // Resume lets the job run and returns its PID 1. The fault server goes on
@@ -298,7 +322,7 @@ func (plan Plan) external(network image.Network) []string {
 		ext = append(ext, "mnt["+key+"]:"+path)
 	}
 	if i := plan.Interface; i != nil && network == image.NetworkSaved {
-		ext = append(ext, fmt.Sprintf("veth[%s]:%s@%s", i.Name, i.Host, i.Bridge))
+		ext = append(ext, fmt.Sprintf("veth[%s]:%s", i.Name, i.Host))
 	}
 	slices.Sort(ext)
 	return ext

@@ -121,7 +121,12 @@ func (s *shim) begin() error {
 	}
 	around := namespaces.Surroundings{Cgroup: &s.cfg.Cgroup}
 	if i := s.cfg.Launch.Interface; i != nil {
-		around.Network = i.Attach
+		around.Network = func(pid int) error {
+			if err := i.Attach(pid); err != nil {
+				return err
+			}
+			return i.Connect(pid)
+		}
 	}
 	p, err := namespaces.Start(context.Background(), s.cfg.Launch.Namespaces, around)
 	if err != nil {

@@ -120,6 +120,78 @@ func TestTheNetworkOfAJobIsSetUpAgainAsItWas(t *testing.T) {
 	}
 }
 
+// What is on its way to a job while it moves is sent again until the job runs: nobody
+// resets the connection because the socket is not there yet, and no copy that may never
+// run acknowledges what only that copy then has.
+func TestNobodyAnswersForAJobThatIsParked(t *testing.T) {
+	changes := map[string]string{"a network as it was given": "true", "a network that CRIU saves": "ip addr add 10.88.0.7/24 dev eth0"}
+	for what, change := range changes {
+		for _, point := range []string{"criu.post-setup-namespaces", "shim.parked"} {
+			for _, goesOn := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, paused at %s, goes on %t", what, point, goesOn), func(t *testing.T) {
+					c := newCluster(t, 2, withFaults)
+					a, b := c.two()
+					ip := strings.TrimSuffix(a.ip, ".1") + ".77"
+					j := a.oracleIn([]string{"--net", "br0", "--address", ip + "/24"}, "--tcp-listen", "9000")
+					a.migrate("exec", j.id, "sh", "-c", change).want(t, 0)
+					conn, err := a.dial(ip + ":9000")
+					c.must(err)
+					defer conn.Close()
+					c.must(echo(conn, "before"))
+					b.plan(point + " 1 pause")
+					p := a.spawn("move", j.id, b.name)
+					c.must(b.awaitHit(point, p))
+					const text = "sent while the job stood still"
+					sent := retransmitted(t, conn)
+					_, err = io.WriteString(conn, text)
+					c.must(err)
+					eventually(t, limit, func() error {
+						if again := retransmitted(t, conn) - sent; again < 3 {
+							return fmt.Errorf("sent %d times again", again)
+						}
+						return nil
+					})
+					here := b
+					if !goesOn {
+						here = a
+						p.signal(unix.SIGINT)
+						eventually(t, limit, func() error { return j.whereabouts(a) })
+						j.ticks(a, 10)
+					}
+					b.amend()
+					p.wait()
+					got := make([]byte, len(text))
+					c.must(conn.SetReadDeadline(time.Now().Add(limit)))
+					if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
+						t.Fatalf("what was sent meanwhile came back as %q: %v", got, err)
+					}
+					c.must(echo(conn, "after"))
+					j.finish(here)
+				})
+			}
+		}
+	}
+}
+
+// retransmitted is how often the kernel has sent segments of the connection again, tcp(7).
+func retransmitted(t *testing.T, conn net.Conn) (times uint32) {
+	t.Helper()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info *unix.TCPInfo
+	if ctlErr := raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	}); errors.Join(err, ctlErr) != nil {
+		t.Fatal(errors.Join(err, ctlErr))
+	}
+	if info.State != unix.BPF_TCP_ESTABLISHED {
+		t.Fatalf("the connection is in state %d", info.State)
+	}
+	return info.Total_retrans
+}
+
 // dial opens a connection from the node's own network.
 func (n *node) dial(addr string) (conn net.Conn, err error) {
 	done := make(chan struct{})

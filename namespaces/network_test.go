@@ -1,0 +1,78 @@
+package namespaces
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
+)
+
+// asNode runs do in the network namespace of pid.
+func asNode(t *testing.T, pid int, do func() error) error {
+	t.Helper()
+	return thread.Throwaway(func() error {
+		if err := EnterNetwork(pid); err != nil {
+			t.Error(err)
+		}
+		return do()
+	})
+}
+
+// call opens a connection where nobody listens: the error says whether anybody answers.
+// An IP address is dialled on the calling thread.
+func call(address string) error {
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, "9"), time.Second)
+	if err == nil {
+		_ = conn.Close() // the test fails, for there is no such server
+	}
+	return err
+}
+
+func unheard(err error) bool {
+	e := net.Error(nil)
+	return errors.Is(err, unix.EHOSTUNREACH) || errors.As(err, &e) && e.Timeout()
+}
+
+func TestNobodyMeetsAJobsAddressBeforeItIsConnectedAndThenItIsAnnounced(t *testing.T) {
+	for name, of := range map[string]struct {
+		i    Interface
+		node string // the node's own address in the job's network
+	}{"IPv4": {fourth, "10.3.0.1/24"}, "IPv6": {sixth, "fd00:3::1/64"}} {
+		t.Run(name, func(t *testing.T) {
+			node, job := netHolder(t), netHolder(t)
+			own, _, _ := strings.Cut(of.node, "/")
+			address, _, _ := strings.Cut(of.i.Address, "/")
+			within(t, node, "ip link add br0 address 02:00:00:00:00:01 type bridge; ip link set br0 up; ip addr add "+of.node+" dev br0 nodad")
+			if err := asNode(t, node, func() error { return SetUpNetwork(job, &of.i) }); err != nil {
+				t.Fatal(err)
+			}
+			if err := asNode(t, node, func() error { return call(address) }); !unheard(err) {
+				t.Errorf("a call to the job before: %v", err)
+			}
+			if err := asNode(t, job, func() error { return call(own) }); !unheard(err) {
+				t.Errorf("a call from the job before: %v", err)
+			}
+			within(t, node, "ip neigh replace "+address+" lladdr 02:00:00:00:99:99 dev br0 nud stale")
+			if err := asNode(t, node, func() error { return of.i.Connect(job) }); err != nil {
+				t.Fatal(err)
+			}
+			within(t, node, "ip neigh show "+address+" | grep -q "+of.i.MAC)
+			for what, side := range map[string]struct {
+				pid int
+				to  string
+			}{"to": {node, address}, "from": {job, own}} {
+				if err := asNode(t, side.pid, func() error { return call(side.to) }); !errors.Is(err, unix.ECONNREFUSED) {
+					t.Errorf("a call %s the job after: %v", what, err)
+				}
+			}
+			if what, err := fresh(t).Changed(job, &of.i); what != "" || err != nil {
+				t.Errorf("the job's network differs from a fresh one: %s, %v", what, err)
+			}
+		})
+	}
+}
