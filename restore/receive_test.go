@@ -409,7 +409,7 @@ func TestReceiveTellsWhyItWasStopped(t *testing.T) {
 func TestExternalMountsAndTheInterfaceAreNamedInOrder(t *testing.T) {
 	p := Plan{Mounts: map[string]string{"/z": "/node/z", "/a": "/node/a"}, Interface: &namespaces.Interface{Name: "eth0", Host: "host", Bridge: "br0"}}
 	mounts := []string{"mnt[/a]:/node/a", "mnt[/z]:/node/z"}
-	if got := p.external(image.NetworkSaved); !slices.Equal(got, append(slices.Clone(mounts), "veth[eth0]:host@br0")) {
+	if got := p.external(image.NetworkSaved); !slices.Equal(got, append(slices.Clone(mounts), "veth[eth0]:host")) {
 		t.Errorf("got %v", got)
 	}
 	for _, n := range []image.Network{image.NetworkEmpty, image.NetworkInherited} {

@@ -229,7 +229,7 @@ func TestAJobThatCannotStartLeavesNoShim(t *testing.T) {
 		"command missing":   func(c *Config) { c.Launch.Namespaces.Args = []string{"/no/such/thing"} },
 		"directory missing": func(c *Config) { c.Launch.Namespaces.WorkDir = "/no/such/thing" },
 		"bridge missing": func(c *Config) {
-			c.Launch.Interface = &namespaces.Interface{Name: "eth0", Host: "mgtest1", Bridge: "no-such-thing"}
+			c.Launch.Interface = &namespaces.Interface{Name: "eth0", Host: "mgtest1", Bridge: "no-such-thing", Address: "10.3.0.7/24", MAC: "02:00:00:00:03:07"}
 		},
 		"nobody to join":    func(c *Config) { c.JoinPid = 1 << 30 },
 		"cgroup gone":       func(c *Config) { _ = c.Cgroup.Remove() },
