@@ -57,6 +57,7 @@ const fillers = 2
 type Parked struct {
 	plan    Plan
 	server  *pages.Server
+	names   names         // of the source's sockets, until it is known who runs
 	verdict chan error    // the answer to CRIU's callback; nil lets the job run
 	ended   chan struct{} // closed when CRIU's restore has ended
 	err     error         // and this is how
@@ -141,7 +142,8 @@ func (plan Plan) sweep() error {
 // Discard ends what is left of a job that is given up, or was never restored, and its
 // fault server.
 func (p *Parked) Discard() error {
-	err := p.plan.sweep()
+	err := errors.Join(p.plan.sweep(), p.names.giveBack())
+	p.names = nil
 	p.stop()
 	<-p.filled
 	return errors.Join(err, p.server.Close())
@@ -166,59 +168,84 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 			_ = f.Close() // opened for reading only
 		}
 	}()
-	init := 0
-	run.Notify = func(ctx context.Context, name string, pid int) error {
-		switch name {
-		case "setup-namespaces":
-			init = pid
-			if network != image.NetworkSaved {
-				if err := namespaces.SetUpNetwork(pid, plan.Interface); err != nil {
-					return err
-				}
-			}
-			return mqueue.Mount(pid, plan.QueueDir) // in time for CRIU to bind it
-		case "post-setup-namespaces": // limits set, nothing opened yet
-			return plan.makeQueues(init)
-		case "post-restore":
-			if network == image.NetworkSaved && plan.Interface != nil {
-				if err := plan.Interface.Raise(); err != nil {
-					return err
-				}
-			}
-			arrived <- pid
-			select {
-			case err := <-p.verdict:
-				if err == nil {
-					plan.connect(pid, log)
-				}
-				return err
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		case "pre-resume":
-			p.let.Store(ctx.Err() == nil)
-		}
-		return nil
-	}
+	run.Notify = p.notify(network, arrived, log)
 	ready, err := plan.ready(ctx, client, network)
 	if err != nil {
 		return err
 	}
 	defer ready.Close()
+	sockets, err := image.SocketNames(plan.Images)
+	if err != nil {
+		return err
+	}
+	if p.names, err = plan.keepNames(sockets); err != nil {
+		return err
+	}
 	_, err = ready.criu.Do(ctx, req, run.Run)
 	return err
 }
 
-// connect lets the network reach the job, which is about to run, before CRIU has its
-// sockets send again. It is this job's only copy: it runs on without a network rather
-// than not at all.
-func (plan Plan) connect(pid int, log *slog.Logger) {
-	if plan.Interface == nil {
+// notify returns what is done at CRIU's notifications. It waits for the verdict in the
+// last one before the tasks are let go.
+func (p *Parked) notify(network image.Network, arrived chan<- int, log *slog.Logger) func(context.Context, string, int) error {
+	init := 0
+	return func(ctx context.Context, name string, pid int) error {
+		switch name {
+		case "setup-namespaces":
+			init = pid
+			if network != image.NetworkSaved {
+				if err := namespaces.SetUpNetwork(pid, p.plan.Interface); err != nil {
+					return err
+				}
+			}
+			return mqueue.Mount(pid, p.plan.QueueDir) // in time for CRIU to bind it
+		case "post-setup-namespaces": // limits set, nothing opened yet
+			return p.plan.makeQueues(init)
+		case "post-restore":
+			if network == image.NetworkSaved && p.plan.Interface != nil {
+				if err := p.plan.Interface.Raise(); err != nil {
+					return err
+				}
+			}
+			if err := p.names.standBack(); err != nil {
+				return err
+			}
+			arrived <- pid
+			return p.await(ctx, pid, log)
+		case "pre-resume":
+			p.let.Store(ctx.Err() == nil)
+		}
+		return nil
+	}
+}
+
+// await returns the verdict.
+func (p *Parked) await(ctx context.Context, pid int, log *slog.Logger) error {
+	select {
+	case err := <-p.verdict:
+		if err == nil {
+			p.appear(pid, log)
+		}
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// appear makes the job, which is about to run, what others reach by its addresses and
+// names, before CRIU has its sockets send again. It is this job's only copy: it runs on
+// unreached rather than not at all.
+func (p *Parked) appear(pid int, log *slog.Logger) {
+	if err := p.names.take(); err != nil {
+		log.Error("the job runs, but not all of its Unix sockets have their names", "err", err)
+	}
+	p.names = nil
+	i := p.plan.Interface
+	if i == nil {
 		return
 	}
-	if err := plan.Interface.Connect(pid); err != nil {
-		log.Error("the job runs, but its network may not reach it", "err", err,
-			"try", fmt.Sprintf("ip link set %s master %s", plan.Interface.Host, plan.Interface.Bridge))
+	if err := i.Connect(pid); err != nil {
+		log.Error("the job runs, but its network may not reach it", "err", err, "try", fmt.Sprintf("ip link set %s master %s", i.Host, i.Bridge))
 	}
 }
 

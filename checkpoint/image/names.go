@@ -1,6 +1,7 @@
 package image
 
 import (
+	"encoding/binary"
 	"fmt"
 	"path/filepath"
 
@@ -22,28 +23,39 @@ func NameFiles(dir string, names map[string]string, mount int32) error {
 
 // editFiles replaces every record of files.img by what edit makes of it.
 func editFiles(dir string, edit func(record []byte) ([]byte, error)) error {
-	path := filepath.Join(dir, "files.img")
-	data, err := readBounded(path, maxFilesImage)
+	out := binary.LittleEndian.AppendUint32(nil, magicCommon)
+	out = binary.LittleEndian.AppendUint32(out, magicFiles)
+	err := eachFile(dir, func(record []byte) error {
+		record, err := edit(record)
+		out = appendRecord(out, record)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, filesName), out, imagePerm)
+}
+
+// eachFile shows every record of files.img to look, up to the first error.
+func eachFile(dir string, look func(record []byte) error) error {
+	data, err := readBounded(filepath.Join(dir, filesName), maxFilesImage)
 	if err != nil {
 		return err
 	}
 	rest, err := cutMagic(data, magicFiles)
-	if err != nil {
-		return fmt.Errorf("files.img: %w", err)
-	}
-	out := append([]byte(nil), data[:len(data)-len(rest)]...)
-	for len(rest) > 0 {
+	for err == nil && len(rest) > 0 {
 		var record []byte
-		if record, rest, err = cutRecord(rest); err != nil {
-			return fmt.Errorf("files.img: %w", err)
+		if record, rest, err = cutRecord(rest); err == nil {
+			err = look(record)
 		}
-		if record, err = edit(record); err != nil {
-			return fmt.Errorf("files.img: %w", err)
-		}
-		out = appendRecord(out, record)
 	}
-	return durable.WriteFile(path, out, imagePerm)
+	if err != nil {
+		return fmt.Errorf("%s: %w", filesName, err)
+	}
+	return nil
 }
+
+const filesName = "files.img"
 
 // maxFilesImage bounds files.img, in bytes.
 const maxFilesImage = 256 << 20

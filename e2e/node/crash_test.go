@@ -68,7 +68,7 @@ func (j *job) moveDuring(from, to *node, phase string, harm, heal func()) result
 		if json.Unmarshal([]byte(line), &e) == nil && e.Phase == phase {
 			once.Do(harm)
 		}
-	}, shared.migrate, "--socket", from.socket(), "move", j.id, to.name, "--json")
+	}, shared.migrate, "--socket", from.socket(), "move", "--force", j.id, to.name, "--json")
 	select {
 	case <-p.ended:
 	case <-time.After(2 * time.Second):

@@ -165,10 +165,11 @@ func (j *job) inspect(n *node) view {
 	return list[0]
 }
 
-// move moves the job and wants it to succeed.
+// move moves the job and wants it to succeed, however long the forecast of its
+// stand-still is on a machine that is busy with other things.
 func (j *job) move(from, to *node, flags ...string) event {
 	j.t.Helper()
-	r := from.migrate(append([]string{"move", "--verify", j.id, to.name, "--json"}, flags...)...).want(j.t, 0)
+	r := from.migrate(append([]string{"move", "--verify", "--force", j.id, to.name, "--json"}, flags...)...).want(j.t, 0)
 	events := decodeEvents(j.t, r.out)
 	last := events[len(events)-1]
 	if last.Done == nil || last.Done.Node != to.name {

@@ -268,7 +268,7 @@ func (m *matrix) harm(x trouble, from, to *node) result {
 	}
 	other.plan()
 	victim.plan(plan...)
-	p := from.spawn(append([]string{"move", "--verify", m.j.id, to.name}, m.flags...)...)
+	p := from.spawn(append([]string{"move", "--verify", "--force", m.j.id, to.name}, m.flags...)...)
 	if err := victim.awaitHit(x.point, p); err != nil {
 		m.c.t.Fatal(err)
 	}

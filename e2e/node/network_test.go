@@ -139,7 +139,7 @@ func TestNobodyAnswersForAJobThatIsParked(t *testing.T) {
 					defer conn.Close()
 					c.must(echo(conn, "before"))
 					b.plan(point + " 1 pause")
-					p := a.spawn("move", j.id, b.name)
+					p := a.spawn("move", "--force", j.id, b.name)
 					c.must(b.awaitHit(point, p))
 					const text = "sent while the job stood still"
 					sent := retransmitted(t, conn)

@@ -33,7 +33,7 @@ func (j *job) committed(from, to *node, harm func()) (move string) {
 	j.t.Helper()
 	const point = "after.source.committed"
 	from.plan(point + " 1 pause")
-	p := spawn(j.t, 2*limit, nil, shared.migrate, "--socket", from.socket(), "move", j.id, to.name)
+	p := spawn(j.t, 2*limit, nil, shared.migrate, "--socket", from.socket(), "move", "--force", j.id, to.name)
 	from.c.must(from.awaitHit(point, p))
 	harm()
 	from.plan()

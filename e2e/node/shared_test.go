@@ -71,7 +71,7 @@ func TestFilesInMemoryCrossWhileTheJobRuns(t *testing.T) {
 		`head -c %d /dev/urandom > /dev/shm/big; head -c %d /dev/urandom > /tmp/big; sha256sum /dev/shm/big /tmp/big > /tmp/sums; exec %s --count`, size, size, shared.oracle))
 	j.ready(here)
 	for range 2 {
-		r := here.migrate("move", j.id, there.name, "--json").want(t, 0)
+		r := here.migrate("move", "--force", j.id, there.name, "--json").want(t, 0)
 		events := decodeEvents(t, r.out)
 		here, there = there, here
 		if done := events[len(events)-1].Done; done == nil || done.Sent < 2*size {
@@ -98,7 +98,7 @@ func TestADeletedFileInMemoryMayBeLarge(t *testing.T) {
 		`exec 3<>/dev/shm/x; rm /dev/shm/x; head -c %d /dev/urandom >&3; sha256sum /proc/self/fd/3 >sums; trap "sha256sum -c sums" USR1; echo ready; while :; do sleep 0.1; done`, size))
 	j.ready(here)
 	for i := range 2 {
-		r := here.migrate("move", j.id, there.name, "--json").want(t, 0)
+		r := here.migrate("move", "--force", j.id, there.name, "--json").want(t, 0)
 		here, there = there, here
 		if n := whileFrozen(t, decodeEvents(t, r.out)); n > 8<<20 {
 			t.Errorf("%d bytes crossed while the job stood still", n)

@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // everything makes the oracle keep all kinds of state that it knows.
-var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "3", "--sysv", "--mqueue", "--locks", "--deleted", "--tcp-listen", "0", "--shared", "8"}
+var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "3", "--sysv", "--mqueue", "--locks", "--deleted", "--socket", "--tcp-listen", "0", "--shared", "8"}
 
 func TestEverythingThatAJobHoldsSurvivesMovesThereAndBack(t *testing.T) {
 	c := newCluster(t, 2)
@@ -30,7 +32,7 @@ func TestEverythingThatAJobHoldsSurvivesMovesThereAndBack(t *testing.T) {
 				}
 				checked = now
 			}
-			j.checksAll(here, "mem", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep", "shm", "sem", "msg", "mqueue", "locks", "deleted",
+			j.checksAll(here, "mem", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep", "shm", "sem", "msg", "mqueue", "locks", "deleted", "socket",
 				"devshm", "segment", "memfd", "anon", "unlinked")
 			j.finish(here)
 		})
@@ -97,6 +99,57 @@ func TestFilesOfABoundDirectoryStayOpen(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("the moves left %v in the bound directory: %v", left, err)
 	}
+}
+
+// A restore binds sockets to their names, which both nodes may see. Until the job runs
+// there the names must still lead to the job that may go on where it was.
+func TestANameOfASocketLeadsToTheCopyThatRuns(t *testing.T) {
+	c := newCluster(t, 2, withFaults)
+	a, b := c.two()
+	dir := filepath.Join(c.dir, "shared")
+	c.must(os.Mkdir(dir, 0o755))
+	j := a.oracleIn([]string{"--bind", dir + ":/mnt"}, "--socket", "--dir", "/mnt")
+	whole := func(n *node) {
+		t.Helper()
+		calls := j.state(n).Checks["socket"]
+		eventually(t, limit, func() error {
+			if now := j.state(n).Checks["socket"]; now < calls+5 {
+				return fmt.Errorf("called %d times, before %d; stderr: %s", now, calls, j.stderr(n))
+			}
+			return nil
+		})
+	}
+	whole(a)
+	for point, spoil := range map[string]func(move *process){
+		"criu.post-restore": func(*process) {
+			for _, pid := range b.criuOf(j) {
+				c.must(unix.Kill(pid, unix.SIGKILL))
+			}
+		},
+		"shim.parked": func(move *process) {
+			move.signal(unix.SIGINT)
+			whole(a)
+		},
+	} {
+		b.plan(point + " 1 pause")
+		p := a.spawn("move", "--force", j.id, b.name)
+		c.must(b.awaitHit(point, p))
+		spoil(p)
+		b.amend()
+		if r := p.wait(); r.code == 0 {
+			t.Errorf("in spite of all the job has moved: %v", r)
+		}
+		j.runsOn(a)
+		whole(a)
+	}
+	j.move(a, b)
+	whole(b)
+	j.move(b, a)
+	whole(a)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "oracle.socket" {
+		t.Errorf("the shared directory holds %v: %v", left, err)
+	}
+	j.finish(a)
 }
 
 func TestAnEstablishedConnectionInsideAJobSurvives(t *testing.T) {

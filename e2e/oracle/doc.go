@@ -21,6 +21,7 @@
 //	--mqueue           a POSIX message queue with messages in it (--mq-name NAME)
 //	--locks            flock and fcntl locks, looked at by another process (--dir DIR)
 //	--deleted          an open file without a name (--dir DIR)
+//	--socket           a Unix socket with a name, called by it (--dir DIR)
 //	--shared MIB       as much of memory in a file of /dev/shm, in one without a name, in a
 //	                   System V segment, in a memfd and mapped without a file, each written
 //	                   by three processes (at the rate of --dirty) that tell each other

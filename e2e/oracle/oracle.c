@@ -37,6 +37,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,11 +47,11 @@ enum { EXIT_SETUP = 2, EXIT_COUNT = 31, EXIT_CLOCK = 32, EXIT_CHECK = 33 };
 
 enum kind {
 	COUNT, MEM, HIDDEN, COW, SHARED, RING, ZOMBIE, FORK, SIGNALS, TIMERS, SLEEP,
-	SHM, SEM, MSG, MQUEUE, LOCKS, DELETED, TCP, DEVSHM, SEGMENT, MEMFD, ANON, UNLINKED, KINDS
+	SHM, SEM, MSG, MQUEUE, LOCKS, DELETED, SOCKET, TCP, DEVSHM, SEGMENT, MEMFD, ANON, UNLINKED, KINDS
 };
 static const char *const kind_names[KINDS] = {
 	"count", "mem", "hidden", "cow", "shared", "ring", "zombie", "fork", "signals", "timers", "sleep",
-	"shm", "sem", "msg", "mqueue", "locks", "deleted", "tcp",
+	"shm", "sem", "msg", "mqueue", "locks", "deleted", "socket", "tcp",
 	"devshm", "segment", "memfd", "anon", "unlinked"
 };
 
@@ -67,7 +68,7 @@ static struct {
 	uint64_t seed;
 	key_t key;
 	const char *dir, *mq_name;
-	int count, sysv, mqueue, locks, deleted, fields, spin;
+	int count, sysv, mqueue, locks, deleted, socket, fields, spin;
 } opt = { .check_mib = 256, .seconds = -1, .seed = 1, .key = 0x4d494700, .dir = ".", .mq_name = "/oracle" };
 
 static struct shared *shared;
@@ -799,6 +800,54 @@ static void check_deleted(void)
 	DONE(DELETED);
 }
 
+/* ---- a Unix socket with a name, by which the oracle calls itself ---- */
+
+static int socket_fd = -1;
+
+static struct sockaddr_un socket_name(void)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	if (snprintf(name.sun_path, sizeof name.sun_path, "%s/oracle.socket", opt.dir) >= (int)sizeof name.sun_path)
+		setup_failed("name of the socket");
+	return name;
+}
+
+static void *socket_main(void *arg)
+{
+	for (uint64_t word;;) {
+		int fd = accept4(socket_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0 || read(fd, &word, sizeof word) != sizeof word || write(fd, &word, sizeof word) != sizeof word)
+			FAIL(SOCKET, "answer: %m");
+		close(fd);
+	}
+	return arg;
+}
+
+static void socket_setup(void)
+{
+	struct sockaddr_un name = socket_name();
+	unlink(name.sun_path);
+	socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (socket_fd < 0 || bind(socket_fd, (struct sockaddr *)&name, sizeof name) || listen(socket_fd, 8))
+		setup_failed(name.sun_path);
+	start_thread(socket_main, NULL);
+}
+
+static void check_socket(void)
+{
+	static uint64_t sent;
+	uint64_t got = 0;
+	struct sockaddr_un name = socket_name();
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&name, sizeof name))
+		FAIL(SOCKET, "call %s: %m", name.sun_path);
+	sent = mix(sent + 1);
+	if (write(fd, &sent, sizeof sent) != sizeof sent || read(fd, &got, sizeof got) != sizeof got || got != sent)
+		FAIL(SOCKET, "sent %#lx, got %#lx: %m", sent, got);
+	close(fd);
+	DONE(SOCKET);
+}
+
 static void *files_and_ipc_main(void *arg)
 {
 	for (;; pause_ns(5 * TICK_NS)) {
@@ -808,6 +857,8 @@ static void *files_and_ipc_main(void *arg)
 			check_mqueue();
 		if (opt.deleted)
 			check_deleted();
+		if (opt.socket)
+			check_socket();
 	}
 	return arg;
 }
@@ -1091,7 +1142,9 @@ static void set_up(void)
 		mqueue_setup();
 	if (opt.deleted)
 		deleted_setup();
-	if (opt.sysv || opt.mqueue || opt.deleted)
+	if (opt.socket)
+		socket_setup();
+	if (opt.sysv || opt.mqueue || opt.deleted || opt.socket)
 		start_thread(files_and_ipc_main, NULL);
 	if (opt.tcp_port >= 0)
 		tcp_setup();
@@ -1133,7 +1186,7 @@ static void parse(int argc, char **argv)
 		{ "tcp-listen", 1, 0, PORT }, { "seconds", 1, 0, SECONDS }, { "exit", 1, 0, CODE }, { "seed", 1, 0, SEED },
 		{ "key", 1, 0, KEY }, { "dir", 1, 0, DIR }, { "mq-name", 1, 0, MQNAME }, { "count", 0, &opt.count, 1 },
 		{ "sysv", 0, &opt.sysv, 1 }, { "mqueue", 0, &opt.mqueue, 1 }, { "locks", 0, &opt.locks, 1 },
-		{ "deleted", 0, &opt.deleted, 1 }, { "fields", 0, &opt.fields, 1 }, { "spin", 0, &opt.spin, 1 }, { "shared", 1, 0, AREA }, { 0 }
+		{ "deleted", 0, &opt.deleted, 1 }, { "socket", 0, &opt.socket, 1 }, { "fields", 0, &opt.fields, 1 }, { "spin", 0, &opt.spin, 1 }, { "shared", 1, 0, AREA }, { 0 }
 	};
 	int which, c;
 	opt.tcp_port = -1;

@@ -92,7 +92,7 @@ func ready(r Report) bool { return r.Ready && r.Ticks > 0 }
 
 func TestAllModesTogetherCheckAndEndOnRequest(t *testing.T) {
 	j := run(t, "--count", "--mem", "16", "--check", "64", "--dirty", "20", "--tree", "3", "--sysv", "--mqueue", "--locks",
-		"--deleted", "--tcp-listen", "0", "--shared", "2")
+		"--deleted", "--socket", "--tcp-listen", "0", "--shared", "2")
 	r := j.until(t, "ready", ready)
 	echo(t, r.IDs["port"])
 	var idle []string

@@ -1,0 +1,179 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// names are those of the job's Unix sockets. CRIU removes each one that is there and
+// binds its own socket to it, which on a file system that both nodes see takes the name
+// away from the job on the source. So the socket that is there steps aside before, is
+// back as soon as CRIU has made the other, and makes room for that one only when the job
+// runs here. All by renaming: a socket whose own link is gone counts as deleted in the
+// next move, whatever other links lead to it.
+type names []*name
+
+type name struct {
+	dir  *os.File
+	base string
+	made bool // CRIU has made a socket, which waits aside
+	back bool // the one that was there is back
+}
+
+func (n *name) was() string { return "." + n.base + ".migrate-was" }
+func (n *name) own() string { return "." + n.base + ".migrate-own" }
+
+// keepNames puts the sockets that are there at paths in the job aside. It comes before
+// CRIU.
+func (plan Plan) keepNames(paths []string) (kept names, err error) {
+	slices.Sort(paths)
+	for _, path := range slices.Compact(paths) {
+		n, err := plan.keepName(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("keep the socket %s: %w", path, err), kept.giveBack())
+		}
+		kept = append(kept, n)
+	}
+	return kept, nil
+}
+
+// keepName says os.ErrNotExist also of what is no socket: CRIU lets that be.
+func (plan Plan) keepName(path string) (*name, error) {
+	at, err := plan.find(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	n := &name{dir: dir, base: filepath.Base(path)}
+	var st unix.Stat_t
+	err = unix.Fstatat(int(dir.Fd()), n.base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		err = unix.ENOENT
+	}
+	if err == nil { // what a node that went down may have left
+		err = errors.Join(n.remove(n.was()), n.remove(n.own()))
+	}
+	if err == nil {
+		err = n.rename(n.base, n.was())
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return n, nil
+}
+
+// find says where a directory of the job lies on the node, and os.ErrNotExist if it is
+// in a file system of the job's own.
+func (plan Plan) find(dir string) (string, error) {
+	const mostLinks = 40 // as in the kernel
+	at, links := "/", 0
+	for parts := strings.Split(dir, "/"); len(parts) > 0; {
+		next := filepath.Join(at, parts[0])
+		parts = parts[1:]
+		node := plan.onNode(next)
+		if node == "" {
+			return "", os.ErrNotExist
+		}
+		target, err := os.Readlink(node)
+		if err != nil { // no link
+			at = next
+			continue
+		}
+		if links++; links > mostLinks {
+			return "", &os.PathError{Op: "follow", Path: dir, Err: unix.ELOOP}
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		parts = append(strings.Split(target, "/"), parts...)
+	}
+	return plan.onNode(at), nil
+}
+
+// onNode is where a path without links lies on the node, "" if it does not.
+func (plan Plan) onNode(path string) string {
+	for at := path; ; at = filepath.Dir(at) {
+		if slices.Contains(ownTrees, at) {
+			return ""
+		}
+		if node, ok := plan.Mounts[at]; ok {
+			return filepath.Join(node, strings.TrimPrefix(path, at))
+		}
+		if at == "/" {
+			return filepath.Join("/", plan.Chamber.Root, path)
+		}
+	}
+}
+
+// ownTrees are mounted anew for every job.
+var ownTrees = []string{"/proc", "/sys", "/dev", "/tmp"}
+
+// standBack has the names lead where they led before, while CRIU's sockets wait.
+func (kept names) standBack() error {
+	for _, n := range kept {
+		err := n.rename(n.base, n.own())
+		if n.made = err == nil; err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		if err := n.rename(n.was(), n.base); err != nil {
+			return err
+		}
+		n.back = true
+	}
+	return nil
+}
+
+// take gives the names to the sockets of the job that is about to run.
+func (kept names) take() (err error) {
+	for _, n := range kept {
+		if n.made {
+			err = errors.Join(err, n.rename(n.own(), n.base))
+		}
+	}
+	return errors.Join(err, kept.close())
+}
+
+// giveBack leaves nothing of a job that will not run here.
+func (kept names) giveBack() (err error) {
+	for _, n := range kept {
+		if !n.back {
+			err = errors.Join(err, n.rename(n.was(), n.base))
+		}
+		err = errors.Join(err, n.remove(n.own()))
+	}
+	return errors.Join(err, kept.close())
+}
+
+func (kept names) close() (err error) {
+	for _, n := range kept {
+		err = errors.Join(err, n.dir.Close())
+	}
+	return err
+}
+
+func (n *name) rename(from, to string) error {
+	if err := unix.Renameat(int(n.dir.Fd()), from, int(n.dir.Fd()), to); err != nil {
+		return &os.LinkError{Op: "rename", Old: filepath.Join(n.dir.Name(), from), New: to, Err: err}
+	}
+	return nil
+}
+
+func (n *name) remove(base string) error {
+	err := unix.Unlinkat(int(n.dir.Fd()), base, 0)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "remove", Path: filepath.Join(n.dir.Name(), base), Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package restore
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+func bind(t *testing.T, path string) net.Listener {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// leadsTo tells whether the name leads to the socket: whoever calls it is heard there.
+func leadsTo(t *testing.T, path string, l net.Listener) bool {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	fd, err := l.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	ready := []unix.PollFd{{Fd: int32(fd.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(ready, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n == 1 {
+		if conn, err := l.Accept(); err == nil {
+			_ = conn.Close()
+		}
+	}
+	return n == 1
+}
+
+func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
+	// The job sees dir as /mnt, by way of a link.
+	dir, root := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.Symlink("/mnt", filepath.Join(root, "link")), os.Mkdir(filepath.Join(root, "mnt"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	plan := Plan{Mounts: map[string]string{"/mnt": dir}, Chamber: namespaces.Chamber{Root: root}}
+	path := filepath.Join(dir, "socket")
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := func(when string, l net.Listener, files int) {
+		t.Helper()
+		if !leadsTo(t, path, l) {
+			t.Errorf("%s: the name does not lead to the socket", when)
+		}
+		if list, err := os.ReadDir(dir); err != nil || len(list) != files {
+			t.Errorf("%s: %v in the directory, %v", when, list, err)
+		}
+	}
+	source := bind(t, path)
+	for _, leave := range []string{".socket.migrate-was", ".socket.migrate-own"} { // of a node that went down
+		bind(t, filepath.Join(dir, leave))
+	}
+	keep := func() names {
+		t.Helper()
+		kept, err := plan.keepNames([]string{"/link/socket", "/link/file", "/link/none", "/tmp/socket", "/none/socket", "/link/socket"})
+		if err != nil || len(kept) != 1 {
+			t.Fatalf("kept %d names, %v", len(kept), err)
+		}
+		return kept
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(keep().giveBack())
+	want("given up before CRIU", source, 2)
+	kept := keep()
+	bind(t, path)
+	must(kept.giveBack())
+	want("given up before it was parked", source, 2)
+	kept = keep()
+	bind(t, path)
+	must(kept.standBack())
+	want("parked", source, 3)
+	must(kept.giveBack())
+	want("given up after that", source, 2)
+	kept = keep()
+	must(kept.standBack()) // CRIU made none
+	must(kept.take())
+	want("nobody else wants the name", source, 2)
+	kept = keep()
+	target := bind(t, path)
+	must(errors.Join(kept.standBack(), kept.take()))
+	want("runs here", target, 2)
+}
+
+func TestLinksThatLeadInACircleAreNotFollowed(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Symlink("/circle", filepath.Join(root, "circle")); err != nil {
+		t.Fatal(err)
+	}
+	plan := Plan{Chamber: namespaces.Chamber{Root: root}}
+	if _, err := plan.keepNames([]string{"/circle/socket"}); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := plan.find("/dev/log"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("/dev is the job's own, but %v", err)
+	}
+}
