@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/migrate-hpc/migrate/e2e/oracle"
 )
@@ -76,7 +75,7 @@ func (j *job) unbroken(n *node) oracle.BreakerReport {
 func (j *job) foundRight(n *node) {
 	j.t.Helper()
 	first := j.unbroken(n).Oks
-	eventually(j.t, 20*time.Second, func() error {
+	eventually(j.t, limit, func() error {
 		if now := j.unbroken(n).Oks; now < first+3 {
 			return fmt.Errorf("from ok %d it came to ok %d only, stderr %q; %s", first, now, j.stderr(n), n.migrate("inspect", j.id, "--json").out)
 		}

@@ -202,7 +202,7 @@ func (n *node) settled() error {
 func (cs censuses) compare(j *job, on *node) {
 	j.t.Helper()
 	for _, n := range on.c.nodes {
-		eventually(j.t, 20*time.Second, func() error {
+		eventually(j.t, limit, func() error {
 			if err := n.settled(); err != nil {
 				return err
 			}

@@ -165,7 +165,7 @@ func (n *node) start() {
 
 func (n *node) awaitAgent() {
 	n.c.t.Helper()
-	eventually(n.c.t, 15*time.Second, func() error {
+	eventually(n.c.t, limit, func() error {
 		select {
 		case <-n.agent.ended:
 			n.c.t.Fatalf("the agent of %s ended: %v\n%s", n.name, n.agent.outcome, readFile(n.logPath()))

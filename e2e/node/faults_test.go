@@ -63,7 +63,7 @@ func (n *node) awaitHit(point string, p *process) error {
 	for {
 		select {
 		case <-p.ended:
-			for end := time.Now().Add(5 * time.Second); !n.hit(point); time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(limit); !n.hit(point); time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					return fmt.Errorf("%s was never reached: %v", point, p.outcome)
 				}

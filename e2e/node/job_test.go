@@ -137,7 +137,7 @@ func (n *node) oracleIn(run []string, flags ...string) *job {
 
 func (j *job) ready(n *node) {
 	j.t.Helper()
-	eventually(j.t, 20*time.Second, func() error {
+	eventually(j.t, limit, func() error {
 		if out := j.logs(n); !strings.Contains(out, "ready\n") {
 			return fmt.Errorf("the job is not ready: %s\n%s\n%s", clip(out), j.stderr(n), n.migrate("inspect", j.id, "--json").out)
 		}
@@ -211,7 +211,7 @@ func (j *job) ticks(n *node, more int64) oracle.Report {
 	j.t.Helper()
 	first := j.judge(n)
 	var now oracle.Report
-	eventually(j.t, 15*time.Second, func() error {
+	eventually(j.t, limit, func() error {
 		if now = j.judge(n); now.Last.Counter < first.Last.Counter+more {
 			return fmt.Errorf("the job has counted from %d to %d only, and its stderr is %q; %s", first.Last.Counter, now.Last.Counter, j.stderr(n),
 				n.migrate("inspect", j.id, "--json").out)
@@ -227,7 +227,7 @@ func (j *job) state(n *node) oracle.State {
 	had := len(j.judge(n).States)
 	n.migrate("kill", "-s", "USR1", j.id).want(j.t, 0)
 	var r oracle.Report
-	eventually(j.t, 10*time.Second, func() error {
+	eventually(j.t, limit, func() error {
 		if r = j.judge(n); len(r.States) == had {
 			return fmt.Errorf("no answer to SIGUSR1")
 		}
@@ -239,7 +239,7 @@ func (j *job) state(n *node) oracle.State {
 // runsOn wants the job to run on n and the other nodes to know that.
 func (j *job) runsOn(n *node) {
 	j.t.Helper()
-	eventually(j.t, 30*time.Second, func() error { return j.whereabouts(n) })
+	eventually(j.t, limit, func() error { return j.whereabouts(n) })
 }
 
 func (j *job) whereabouts(n *node) error {

@@ -124,53 +124,75 @@ func TestTheNetworkOfAJobIsSetUpAgainAsItWas(t *testing.T) {
 // resets the connection because the socket is not there yet, and no copy that may never
 // run acknowledges what only that copy then has.
 func TestNobodyAnswersForAJobThatIsParked(t *testing.T) {
-	changes := map[string]string{"a network as it was given": "true", "a network that CRIU saves": "ip addr add 10.88.0.7/24 dev eth0"}
-	for what, change := range changes {
-		for _, point := range []string{"criu.post-setup-namespaces", "shim.parked"} {
-			for _, goesOn := range []bool{true, false} {
-				t.Run(fmt.Sprintf("%s, paused at %s, goes on %t", what, point, goesOn), func(t *testing.T) {
-					c := newCluster(t, 2, withFaults)
-					a, b := c.two()
-					ip := strings.TrimSuffix(a.ip, ".1") + ".77"
-					j := a.oracleIn([]string{"--net", "br0", "--address", ip + "/24"}, "--tcp-listen", "9000")
-					a.migrate("exec", j.id, "sh", "-c", change).want(t, 0)
-					conn, err := a.dial(ip + ":9000")
-					c.must(err)
-					defer conn.Close()
-					c.must(echo(conn, "before"))
-					b.plan(point + " 1 pause")
-					p := a.spawn("move", "--force", j.id, b.name)
-					c.must(b.awaitHit(point, p))
-					const text = "sent while the job stood still"
-					sent := retransmitted(t, conn)
-					_, err = io.WriteString(conn, text)
-					c.must(err)
-					eventually(t, limit, func() error {
-						if again := retransmitted(t, conn) - sent; again < 3 {
-							return fmt.Errorf("sent %d times again", again)
-						}
-						return nil
-					})
-					here := b
-					if !goesOn {
-						here = a
-						p.signal(unix.SIGINT)
-						eventually(t, limit, func() error { return j.whereabouts(a) })
-						j.ticks(a, 10)
-					}
-					b.amend()
-					p.wait()
-					got := make([]byte, len(text))
-					c.must(conn.SetReadDeadline(time.Now().Add(limit)))
-					if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
-						t.Fatalf("what was sent meanwhile came back as %q: %v", got, err)
-					}
-					c.must(echo(conn, "after"))
-					j.finish(here)
-				})
+	const asGiven, ofItsOwn = "true", "ip addr add 10.88.0.7/24 dev eth0" // CRIU saves the latter
+	for name, of := range map[string]struct {
+		network, point string
+		goesOn         bool
+	}{
+		"no socket yet":                        {asGiven, "criu.post-setup-namespaces", true},
+		"parked":                               {asGiven, "shim.parked", true},
+		"given up":                             {asGiven, "shim.parked", false},
+		"parked with a network that was saved": {ofItsOwn, "shim.parked", true},
+		"given up with such a network":         {ofItsOwn, "shim.parked", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 2, withFaults)
+			a, b := c.two()
+			ip := strings.TrimSuffix(a.ip, ".1") + ".77"
+			j := a.oracleIn([]string{"--net", "br0", "--address", ip + "/24"}, "--tcp-listen", "9000")
+			a.migrate("exec", j.id, "sh", "-c", of.network).want(t, 0)
+			conn, err := a.dial(ip + ":9000")
+			c.must(err)
+			defer conn.Close()
+			c.must(echo(conn, "before"))
+			b.plan(of.point + " 1 pause")
+			p := a.spawn("move", "--force", j.id, b.name)
+			c.must(b.awaitHit(of.point, p))
+			const text = "sent while the job stood still"
+			sent := retransmitted(t, conn)
+			_, err = io.WriteString(conn, text)
+			c.must(err)
+			eventually(t, limit, func() error {
+				if again := retransmitted(t, conn) - sent; again < 3 {
+					return fmt.Errorf("sent %d times again", again)
+				}
+				return nil
+			})
+			here := b
+			if !of.goesOn {
+				here = a
+				p.signal(unix.SIGINT)
+				eventually(t, limit, func() error { return j.whereabouts(a) })
+				j.ticks(a, 10)
 			}
-		}
+			b.amend()
+			p.wait()
+			got := make([]byte, len(text))
+			c.must(conn.SetReadDeadline(time.Now().Add(limit)))
+			if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
+				t.Fatalf("what was sent meanwhile came back as %q: %v", got, err)
+			}
+			c.must(echo(conn, "after"))
+			j.finish(here)
+		})
 	}
+}
+
+func TestAJobWhoseBridgeGoesAwayBeforeItRunsThereRunsWithoutANetwork(t *testing.T) {
+	c := newCluster(t, 2, withFaults)
+	a, b := c.two()
+	j := a.oracleIn([]string{"--net", "br1", "--address", "10.77.0.7/24"})
+	b.plan("shim.parked 1 pause")
+	p := a.spawn("move", "--force", j.id, b.name)
+	c.must(b.awaitHit("shim.parked", p))
+	c.ip("-n", b.netns, "link", "del", "br1")
+	b.amend()
+	p.wait().want(t, 0)
+	j.ticks(b, 20)
+	if log := b.shimLog(j.id); !strings.Contains(log, "ip link set mg") {
+		t.Errorf("the shim does not say what to do:\n%s", log)
+	}
+	j.finish(b)
 }
 
 // retransmitted is how often the kernel has sent segments of the connection again, tcp(7).
@@ -234,7 +256,7 @@ func dialHere(addr string) (net.Conn, error) {
 }
 
 func echo(conn net.Conn, text string) error {
-	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(conn, text); err != nil {

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/migrate-hpc/migrate/e2e/oracle"
 )
@@ -31,7 +30,7 @@ func TestOutputIsExactOverTenMovesForEverybodyWhoReadsIt(t *testing.T) {
 		t.Errorf("the file named with -o: %v", err)
 	}
 	front.signal(syscall.SIGUSR1) // forwarded to the job, wherever it is
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, limit, func() error {
 		if len(j.judge(here).States) == 0 {
 			return fmt.Errorf("SIGUSR1 was not passed on")
 		}
@@ -60,7 +59,7 @@ func (n *node) foreground(args ...string) *process {
 func (n *node) named(name string) *job {
 	n.c.t.Helper()
 	var found *job
-	eventually(n.c.t, 10*time.Second, func() error {
+	eventually(n.c.t, limit, func() error {
 		for _, v := range n.jobs() {
 			if v.Spec.Name == name {
 				found = &job{n.c.t, v.ID}
@@ -77,7 +76,7 @@ func (n *node) named(name string) *job {
 func (n *node) oracleFile(path string) *job {
 	n.c.t.Helper()
 	j := n.launch("-o", path, "-w", "/tmp", "--", shared.oracle, "--count")
-	eventually(n.c.t, 10*time.Second, func() error {
+	eventually(n.c.t, limit, func() error {
 		if out := readFile(path); !strings.Contains(out, "ready\n") {
 			return fmt.Errorf("not ready: %s", out)
 		}

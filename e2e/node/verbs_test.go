@@ -96,8 +96,9 @@ func TestLimitsHoldAndAreCarriedOver(t *testing.T) {
 		j := a.launch("--cpus", "0.2", "--", "/bin/sh", "-c", "echo ready; while :; do :; done")
 		j.ready(a)
 		j.move(a, b)
-		before, began := j.inspect(b).CPU, time.Now()
-		eventually(t, 10*time.Second, func() error { return after(began, 2*time.Second) })
+		began := time.Now()
+		before := j.inspect(b).CPU
+		eventually(t, limit, func() error { return after(began, 2*time.Second) })
 		used, took := j.inspect(b).CPU-before, time.Since(began)
 		if share := used.Seconds() / took.Seconds(); share > 0.35 || share < 0.05 {
 			t.Errorf("the job has used %.2f of a processor after the move, and may use 0.2", share)
@@ -107,7 +108,7 @@ func TestLimitsHoldAndAreCarriedOver(t *testing.T) {
 		j := a.launch("--ulimit", "nofile=77:99", "--", "/bin/sh", "-c", "echo ready; while :; do ulimit -n; ulimit -Hn; sleep 0.1; done")
 		j.ready(a)
 		j.move(a, b)
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, limit, func() error {
 			out := j.logs(b)
 			if strings.Count(out, "77\n99\n") < 3 {
 				return fmt.Errorf("limits in the job: %s", clip(out))

@@ -90,7 +90,7 @@ func (c *cluster) counts(who string, more int, read func() string) {
 func (c *cluster) answersFrom(n *Node) {
 	c.t.Helper()
 	const mac = "02:00:00:00:00:77"
-	c.sh(c.A, "ip netns exec outside ping -c 1 -W 5 10.77.0.77")
+	c.sh(c.A, "ip netns exec outside ping -c 1 -w 60 10.77.0.77")
 	if got := c.sh(c.A, "ip -n outside neigh show 10.77.0.77"); !strings.Contains(got, mac) {
 		c.t.Errorf("10.77.0.77 is %s", got)
 	}
