@@ -42,6 +42,7 @@ type Agent struct {
 	pulls    map[handoff.MoveID]*transport.Session // by which memory comes that was not sent
 
 	turns turns // of moves
+	gates gates
 	pace  *pace
 
 	background sync.WaitGroup

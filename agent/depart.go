@@ -98,10 +98,17 @@ func (d *departure) Freeze(ctx context.Context) error {
 	d.frozen = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, freezeTime)
 	defer cancel()
-	if err := d.src.Freeze(ctx); err != nil {
+	if err := d.freeze(ctx); err != nil {
 		return err
 	}
 	return d.unthrottle() // what CRIU does in the job's tasks must not be slow
+}
+
+func (d *departure) freeze(ctx context.Context) error {
+	g := d.a.gates.of(d.rec.ID)
+	g.Lock()
+	defer g.Unlock()
+	return d.src.Freeze(ctx)
 }
 
 const freezeTime = 20 * time.Second

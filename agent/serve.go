@@ -36,7 +36,7 @@ func (a *Agent) routes(who func(*http.Request) (caller, error)) http.Handler {
 		"GET /v1/jobs/{job}/wait":        a.onJob(a.handleWait),
 		"GET /v1/jobs/{job}/logs":        a.onJob(a.handleLogs),
 		"POST /v1/jobs/{job}/signal":     a.onJob(a.handleSignal),
-		"POST /v1/jobs/{job}/exec":       a.onJob(a.handleExec),
+		"POST /v1/jobs/{job}/exec":       a.onJob(a.whenRunning(a.handleExec, false)),
 		"POST /v1/jobs/{job}/move":       a.onJob(a.handleMove),
 		"POST /v1/jobs/{job}/checkpoint": a.onJob(a.handleCheckpoint),
 		"DELETE /v1/jobs/{job}":          a.onJob(a.handleRemove),

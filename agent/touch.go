@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,19 +17,27 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
+func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return &api.Error{Code: api.Usage, Message: "the request did not arrive: " + err.Error()}
+	}
 	var req api.SignalRequest
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	if err := decode(r, &req); err != nil {
 		return err
 	}
 	if req.Signal < 1 || req.Signal > 64 {
 		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("there is no signal %d", req.Signal)}
 	}
-	err := a.shimOf(rec.ID).Signal(r.Context(), syscall.Signal(req.Signal))
-	if errors.Is(err, shim.ErrGone) {
-		return notRunning(rec)
-	}
-	return err
+	r.Body = io.NopCloser(bytes.NewReader(body)) // for the node that the job moves to
+	return a.whenRunning(func(_ http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
+		err := a.shimOf(rec.ID).Signal(r.Context(), syscall.Signal(req.Signal))
+		if errors.Is(err, shim.ErrGone) {
+			return notRunning(rec)
+		}
+		return err
+	}, true)(w, r, c, rec)
 }
 
 func notRunning(rec job.Record) error {
@@ -94,7 +103,7 @@ const shimTime = 10 * time.Second
 
 // end kills a job and waits until its shim has written that down.
 func (a *Agent) end(ctx context.Context, rec job.Record) error {
-	if a.moving(rec.ID) {
+	if a.moving(rec.ID) || a.unfinished(rec.ID) != "" {
 		return &api.Error{Code: api.Failed, Message: "the job is being moved", Where: "on " + a.cfg.Node + ", until the move is committed", Hint: "cancel the move or wait for its end"}
 	}
 	err := a.shimOf(rec.ID).Signal(ctx, syscall.SIGKILL)
