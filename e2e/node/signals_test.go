@@ -19,7 +19,7 @@ func TestASignalReachesTheCopyThatRuns(t *testing.T) {
 		goesOn bool
 	}{
 		"sent before the commit":    {a, "before.source.committed", true},
-		"sent to a move given up":   {a, "before.source.committed", false},
+		"sent to a move given up":   {b, "shim.parked", false},
 		"sent before the job runs":  {b, "after.target.committed", true},
 		"sent when it does not yet": {b, "shim.parked", true},
 	} {
