@@ -129,7 +129,8 @@ func (i Interface) Connect(pid int) error {
 	if err := netlink.LinkSetMaster(link, bridge); err != nil {
 		return fmt.Errorf("hang %s on bridge %s: %w", i.Host, i.Bridge, err)
 	}
-	return inNetwork(pid, i.announce)
+	inside := link.Attrs().ParentIndex // a job that is root may have given it another name
+	return inNetwork(pid, func() error { return announce(inside) })
 }
 
 // announcing are the sysctls with which the kernel announces addresses when the MAC
@@ -137,13 +138,13 @@ func (i Interface) Connect(pid int) error {
 var announcing = []string{"/proc/sys/net/ipv4/conf/%s/arp_notify", "/proc/sys/net/ipv6/conf/%s/ndisc_notify"}
 
 // announce runs inside the job's network namespace. The MAC is set to what it is.
-func (i Interface) announce() error {
-	link, err := netlink.LinkByName(i.Name)
+func announce(index int) error {
+	link, err := netlink.LinkByIndex(index)
 	if err != nil {
-		return fmt.Errorf("interface %s of the job: %w", i.Name, err)
+		return fmt.Errorf("interface %d of the job: %w", index, err)
 	}
 	for _, pattern := range announcing {
-		path := fmt.Sprintf(pattern, i.Name)
+		path := fmt.Sprintf(pattern, link.Attrs().Name)
 		before, err := os.ReadFile(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // a kernel without IPv6
