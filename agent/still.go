@@ -30,13 +30,18 @@ func (g *gates) of(id job.ID) *sync.RWMutex {
 const stillTime = 30 * time.Second
 
 // whenRunning has h deal with a job that does not stand still for a move: here or, if
-// that takes it away, on the other node. With gate none begins meanwhile.
+// that takes it away, on the other node. With gate none begins meanwhile, and h has no
+// longer than the wait.
 func (a *Agent) whenRunning(h jobHandler, gate bool) jobHandler {
 	return func(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
 		ctx, cancel := context.WithTimeout(r.Context(), stillTime)
 		defer cancel()
+		within := r
+		if gate {
+			within = r.WithContext(ctx)
+		}
 		for rec.MovedTo == nil {
-			if done, err := a.ifRunning(ctx, rec, gate, func() error { return h(w, r, c, rec) }); done {
+			if done, err := a.ifRunning(ctx, rec, gate, func() error { return h(w, within, c, rec) }); done {
 				return err
 			}
 			select {
