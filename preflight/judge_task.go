@@ -28,6 +28,7 @@ func (j *jobFacts) judgeTasks(r *report) {
 	}
 	j.judgeMembers(r)
 	j.judgeLinks(r)
+	j.judgePipes(r)
 }
 
 func (j *jobFacts) judgeTask(r *report, t task) {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -63,6 +64,24 @@ func TestASocketToAProcessOfTheNodeIsRefused(t *testing.T) {
 	j := start(t, "connected", serve(t, func(*net.UnixConn) {}))
 	_, findings := j.look(t)
 	wantCodes(t, findings, SocketOutside)
+}
+
+func TestAFIFOToAProcessOfTheNodeIsRefused(t *testing.T) {
+	j := start(t, "fifo", nil)
+	_, findings := j.look(t)
+	wantCodes(t, findings)
+	other, err := os.OpenFile(filepath.Join(j.dir, "fifo"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, findings = j.look(t)
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantCodes(t, findings, FIFOOutside)
+	if text := findings[0].Cause; !strings.Contains(text, "fifo") || !strings.Contains(text, strconv.Itoa(os.Getpid())) {
+		t.Errorf("it says %s", text)
+	}
 }
 
 func TestAFileFromOutsideIsRefused(t *testing.T) {

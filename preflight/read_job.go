@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,7 @@ type jobFacts struct {
 	OutsideNamespace []process         // in the cgroup only
 	OutsideCgroup    []process         // in the pid namespace only
 	Links            []link            // Unix sockets that lead out of the job
+	Pipes            []pipe            // FIFOs that do
 	FreezerDir       string
 	UserNS           bool
 	TmpfsUsed        int64 // bytes on the job's own tmpfs mounts
@@ -61,7 +63,7 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cg
 	}
 	j.view = newView(rec, mounts)
 	j.TmpfsUsed, j.Carried = tmpfsUsed(initPID, j.view)
-	entries, err := j.readMembers(initPID, cg)
+	entries, err := j.readMembers(ctx, initPID, cg)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +75,10 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cg
 			j.CopyOnWrite += copyOnWrite(t.Host)
 		}
 	}
-	j.Links, err = readLinks(ctx, j, initPID)
+	if j.Links, err = readLinks(ctx, j, initPID); err != nil {
+		return nil, err
+	}
+	j.Pipes, err = readPipes(j)
 	return j, err
 }
 
@@ -92,11 +97,13 @@ func readTasks(ctx context.Context, entries []pidmap.Entry, v view, initPID int)
 	return tasks, nil
 }
 
-// readMembers finds the tasks of the job in both ways. The lists are taken after
-// each other while tasks come and go, so only what is on one of them twice, and on
-// the other never, counts.
-func (j *jobFacts) readMembers(initPID int, cg *namespaces.Cgroup) ([]pidmap.Entry, error) {
-	for try := 0; ; try++ {
+// readMembers finds the tasks of the job in both ways. The lists are taken after each
+// other while tasks come and go, and a visitor that is just starting is in the cgroup
+// before it is in the namespaces. So only what is on one of them all the time, and on the
+// other never, counts.
+func (j *jobFacts) readMembers(ctx context.Context, initPID int, cg *namespaces.Cgroup) ([]pidmap.Entry, error) {
+	const looks, pause = 10, 20 * time.Millisecond
+	for try := 1; ; try++ {
 		entries, err := pidmap.InNamespace(initPID)
 		if err != nil {
 			return nil, err
@@ -106,13 +113,17 @@ func (j *jobFacts) readMembers(initPID int, cg *namespaces.Cgroup) ([]pidmap.Ent
 			return nil, fmt.Errorf("processes in the job's cgroup: %w", err)
 		}
 		outNS, outCG := difference(entries, pids)
-		if try == 0 {
-			j.OutsideNamespace, j.OutsideCgroup = outNS, outCG
-		} else {
-			j.OutsideNamespace, j.OutsideCgroup = both(j.OutsideNamespace, outNS), both(j.OutsideCgroup, outCG)
+		if try > 1 {
+			outNS, outCG = both(j.OutsideNamespace, outNS), both(j.OutsideCgroup, outCG)
 		}
-		if try == 1 || len(outNS)+len(outCG) == 0 {
+		j.OutsideNamespace, j.OutsideCgroup = outNS, outCG
+		if try == looks || len(outNS)+len(outCG) == 0 {
 			return entries, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
 }

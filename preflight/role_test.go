@@ -32,6 +32,7 @@ var roles = map[string]func(dir string) error{
 	"mptcp":       playMPTCP,
 	"connected":   playConnected,
 	"given":       playGiven,
+	"fifo":        playFIFO,
 	"nested":      playNested,
 	"thread":      playThread,
 	"no-leader":   playNoLeader,
@@ -65,6 +66,18 @@ func call(nr, a, b uintptr) error {
 func socket(family, kind, proto int) error {
 	_, err := unix.Socket(family, kind, proto)
 	return err
+}
+
+func playFIFO(dir string) error {
+	path := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return keep(f)
 }
 
 // playClean holds one of each kind that moves.
