@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/migrate-hpc/migrate/restore/pages"
@@ -116,6 +118,13 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 		return nil, err
 	}
 	resp, err := c.http.Do(req)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // as from one that was just going
+		if conn, gone := net.Dial("unix", filepath.Join(c.runDir, socketName)); gone != nil {
+			err = gone
+		} else {
+			_ = conn.Close()
+		}
+	}
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w (%s)", ErrGone, c.runDir)
 	}

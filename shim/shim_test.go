@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -402,6 +403,33 @@ func TestConnectionsThatBreakChangeNothing(t *testing.T) {
 	}
 	if frozen, err := s.cfg.Cgroup.Frozen(); err != nil || frozen {
 		t.Errorf("frozen: %v %v", frozen, err)
+	}
+}
+
+func TestAShimThatGoesWhileItIsAskedIsGone(t *testing.T) {
+	for _, goes := range []bool{true, false} {
+		dir := t.TempDir()
+		l, err := net.Listen("unix", filepath.Join(dir, socketName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var shim sync.WaitGroup
+		shim.Go(func() {
+			conn, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if goes {
+				_ = l.Close()
+			}
+			_ = conn.Close()
+		})
+		if _, err := Find(dir).Status(bounded(t)); err == nil || errors.Is(err, ErrGone) != goes {
+			t.Errorf("goes: %v; got %v", goes, err)
+		}
+		_ = l.Close()
+		shim.Wait()
 	}
 }
 
