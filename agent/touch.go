@@ -104,7 +104,7 @@ const shimTime = 10 * time.Second
 // end kills a job and waits until its shim has written that down.
 func (a *Agent) end(ctx context.Context, rec job.Record) error {
 	if a.moving(rec.ID) || a.unfinished(rec.ID) != "" {
-		return &api.Error{Code: api.Failed, Message: "the job is being moved", Where: "on " + a.cfg.Node + ", until the move is committed", Hint: "cancel the move or wait for its end"}
+		return &api.Error{Code: api.Failed, Message: "the job is being moved", Where: "on " + a.cfg.Node + ", until the move is committed", Hint: "cancel the move or wait for its end; `migrate moves` tells what it waits for"}
 	}
 	err := a.shimOf(rec.ID).Signal(ctx, syscall.SIGKILL)
 	if err != nil && !errors.Is(err, shim.ErrGone) {

@@ -27,7 +27,7 @@ type Interface struct {
 }
 
 // SetUpNetwork makes of the fresh network namespace of pid what every job begins
-// with: a loopback, and the interface i if it is not nil, which Connect follows for.
+// with: a loopback, and the interface i if it is not nil, for Connect to hang on its bridge.
 func SetUpNetwork(pid int, i *Interface) error {
 	err := inNetwork(pid, setUpLoopback)
 	if err != nil || i == nil {

@@ -83,3 +83,10 @@ func (j *jobFacts) judgeLinks(r *report) {
 			"%s is connected by a Unix socket (descriptor %d) to a process of the node that is not of its job, and which stays behind", l.Who, l.Number)
 	}
 }
+
+func (j *jobFacts) judgePipes(r *report) {
+	for _, p := range j.Pipes {
+		r.add(FIFOOutside, "end that process, or have the job close the FIFO, before the move; processes that belong together can talk over TCP, or be one job",
+			"%s has the FIFO %s open, and so has process %d (%s) of this node, which stays behind: on another node it would be another FIFO", p.Who, p.Held, p.Other.Pid, p.Other.Comm)
+	}
+}

@@ -78,10 +78,3 @@ func fifosOf(pid int) (keys [][3]uint64) {
 	}
 	return keys
 }
-
-func (j *jobFacts) judgePipes(r *report) {
-	for _, p := range j.Pipes {
-		r.add(FIFOOutside, "end that process, or have the job close the FIFO, before the move; processes that belong together can talk over TCP, or be one job",
-			"%s has the FIFO %s open, and so has process %d (%s) of this node, which stays behind: on another node it would be another FIFO", p.Who, p.Held, p.Other.Pid, p.Other.Comm)
-	}
-}
