@@ -118,7 +118,8 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 		return nil, err
 	}
 	resp, err := c.http.Do(req)
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // as from one that was just going
+	if err != nil && ctx.Err() == nil {
+		// The shim may have gone while it was asked, and net/http has many words for that.
 		if conn, gone := net.Dial("unix", filepath.Join(c.runDir, socketName)); gone != nil {
 			err = gone
 		} else {

@@ -53,7 +53,8 @@ func TestFaultsAreServedBeforeTheRestoreIsFinished(t *testing.T) {
 	}
 	s.finish()
 	s.wantDone()
-	if s.stats.ZeroFaults != 200 || s.stats.Faults > 100 {
+	// A signal, as Go preempts with, makes a task fault again for a page that is on its way.
+	if s.stats.ZeroFaults < 200 || s.stats.Faults > 200 {
 		t.Fatalf("stats %+v", s.stats)
 	}
 }
