@@ -9,7 +9,7 @@ import (
 )
 
 // patience is how long a test waits for what should happen at once.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // missing skips a test for want of a prerequisite. In CI everything must run.
 func missing(t testing.TB, format string, args ...any) {

@@ -78,7 +78,7 @@ func TestAPauseLastsUntilItsLineIsTakenOut(t *testing.T) {
 		Point("after", "source", "frozen")
 		close(passed)
 	}()
-	for end := time.Now().Add(10 * time.Second); len(hits(t, path)[0]) == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(hits(t, path)[0]) == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the point was never reached")
 		}

@@ -18,7 +18,7 @@ import (
 )
 
 // patience is how long a test waits for what should happen at once.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // visitorRole makes the test binary an agent that runs one command in a job.
 const visitorRole = "namespaces-test-visitor"

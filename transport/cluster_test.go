@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a test waits for what should happen at once.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // cluster is a CA in a temporary directory.
 type cluster struct{ dir string }

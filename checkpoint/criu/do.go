@@ -127,13 +127,13 @@ func (w *worker) converse(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.
 // notify answers one notification. What it calls is told by its context when CRIU
 // dies meanwhile.
 func (w *worker) notify(ctx context.Context, n *rpc.CriuNotify, run Run) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	alive, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		select {
 		case <-w.done:
 			cancel(ErrVanished)
-		case <-ctx.Done():
+		case <-alive.Done():
 		}
 	})
 	defer watch.Wait()
@@ -141,7 +141,10 @@ func (w *worker) notify(ctx context.Context, n *rpc.CriuNotify, run Run) error {
 	fault.Point("criu", n.GetScript())
 	var err error
 	if run.Notify != nil {
-		err = run.Notify(ctx, n.GetScript(), int(n.GetPid()))
+		err = run.Notify(alive, n.GetScript(), int(n.GetPid()))
+	}
+	if err == nil {
+		err = context.Cause(ctx) // rather than that CRIU ends in peace before it is hung up on
 	}
 	answer := &rpc.CriuReq{Type: rpc.CriuReqType_NOTIFY.Enum(), NotifySuccess: proto.Bool(err == nil)}
 	if err != nil {

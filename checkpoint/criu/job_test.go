@@ -167,7 +167,7 @@ func bindRoot(t testing.TB) string {
 // eventually polls until ok, with a deadline.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Errorf("not reached: %s", what)

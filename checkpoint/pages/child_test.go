@@ -70,6 +70,16 @@ func (c *child) mmap(size, prot int) []byte {
 	return mem
 }
 
+// mmapApart is for memory with holes now and then: it lies so low that the kernel, which
+// looks from above, gives none of them to Go's runtime. It begins at a huge page.
+func (c *child) mmapApart(size int) []byte {
+	const apart = 1 << 40
+	mem, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, apart), uintptr(size), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE|unix.MAP_FIXED_NOREPLACE)
+	c.must(err)
+	return unsafe.Slice((*byte)(mem), size)
+}
+
 // remmap puts new memory where mem is.
 func (c *child) remmap(mem []byte) {
 	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&mem[0]), uintptr(len(mem)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
@@ -154,6 +164,9 @@ func (p process) say(t testing.TB) {
 // members lists the child and its descendants that live.
 func (p process) members(t testing.TB) []Task {
 	t.Helper()
+	if stateOf(p.pid()) == 'Z' {
+		t.Fatal("the child has ended")
+	}
 	var tasks []Task
 	queue := []int{p.pid()}
 	for len(queue) > 0 {
@@ -183,7 +196,7 @@ func (p process) members(t testing.TB) []Task {
 // stop makes all of them stand still and returns them.
 func (p process) stop(t testing.TB) []Task {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for still, known := 0, 0; ; {
 		if err := unix.Kill(-p.pid(), unix.SIGSTOP); err != nil {
 			t.Fatal(err)

@@ -159,9 +159,7 @@ func scribble(c *child, mem []byte, writers int) {
 // remap moves 2 MiB and single pages around, also on top of each other, for ever.
 func remap(c *child) {
 	const size = 32 * mib
-	area := c.mmap(size+2*mib, readWrite)
-	skip := -int(uintptr(unsafe.Pointer(&area[0]))) & (2*mib - 1)
-	area = area[skip:][:size]
+	area := c.mmapApart(size)
 	fill(area, 1)
 	c.ready()
 	go c.await() // ends with the test
@@ -191,9 +189,7 @@ func remap(c *child) {
 // swap lets two buffers change places over and over, without writing to them.
 func swap(c *child) {
 	const size = 8 * mib
-	area := c.mmap(3*size+2*mib, readWrite)
-	skip := -int(uintptr(unsafe.Pointer(&area[0]))) & (2*mib - 1)
-	area = area[skip:][:3*size]
+	area := c.mmapApart(3 * size)
 	c.must(unix.Madvise(area, unix.MADV_NOHUGEPAGE))
 	fill(area[:size], 1)
 	fill(area[size:2*size], 1<<20)

@@ -220,7 +220,7 @@ func (a *fakeAgent) tellEvents(w http.ResponseWriter, r *http.Request) {
 // until waits for a condition that the agent's changes bring about.
 func (a *fakeAgent) until(what string, met func() bool) {
 	a.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		a.mu.Lock()
 		done, change := met(), a.change
@@ -263,7 +263,7 @@ func (l *locked) String() string {
 
 func (l *locked) until(t *testing.T, text string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for !strings.Contains(l.String(), text) {
 		select {
 		case <-l.written:

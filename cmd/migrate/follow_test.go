@@ -20,7 +20,7 @@ func following(t *testing.T, a *fakeAgent) (out, errs *locked, news *locked, end
 	f := newFollower(api.New(a.socket), a.now(), map[string]io.Writer{"stdout": out, "stderr": errs},
 		func(line string) { io.WriteString(news, line+"\n") })
 	f.pause = pause{first: time.Millisecond, most: 4 * time.Millisecond}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	var j api.Job
 	var err error
 	done := make(chan struct{})
@@ -156,7 +156,7 @@ func TestASignalWaitsForTheAgentUntilASecondOneComes(t *testing.T) {
 		pause: pause{first: time.Millisecond, most: time.Millisecond}}
 	a.set(func() { a.refuse = 5 })
 	signals <- syscall.SIGINT
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- f.all(ctx) }()

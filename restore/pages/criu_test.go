@@ -93,7 +93,7 @@ func startJob(t *testing.T, state string) *exec.Cmd {
 // waitRounds waits until the job has checked its memory so often.
 func waitRounds(t *testing.T, state string, rounds int) int {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		b, _ := os.ReadFile(state)
 		var word string
 		var n int
