@@ -3,10 +3,11 @@ package demo
 import (
 	"errors"
 	"fmt"
-	"runtime"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // network is two network namespaces with a cable between them. Nothing of it is
@@ -42,13 +43,10 @@ func newNetwork() (_ *network, err error) {
 // newNamespace makes a network namespace that lives as long as its handle and
 // the processes in it.
 func newNamespace() (ns netns.NsHandle, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // for good: the thread is in the new namespace and ends with the goroutine
+	err = thread.Throwaway(func() (err error) {
 		ns, err = netns.New()
-	}()
-	<-done
+		return err
+	})
 	return ns, err
 }
 

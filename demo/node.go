@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/thread"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
@@ -84,21 +84,23 @@ func (n *node) start(ctx context.Context, peer *node) error {
 func (n *node) spawn(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread is in the node's namespace and ends with the goroutine
-		err := netns.Set(n.ns)
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err != nil {
+		_ = thread.Throwaway(func() error {
+			err := netns.Set(n.ns)
+			if err == nil {
+				err = cmd.Start()
+			}
 			started <- err
-			return
-		}
-		n.agent = cmd.Process
-		started <- nil
-		_ = cmd.Wait() // how it ended is in its log
-		close(n.ended)
+			if err != nil {
+				return err
+			}
+			_ = cmd.Wait() // how it ended is in its log
+			close(n.ended)
+			return nil
+		})
 	}()
-	return <-started
+	err := <-started
+	n.agent = cmd.Process
+	return err
 }
 
 func (n *node) answers(ctx context.Context) error {

@@ -7,11 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 const childEnv = "TIMENS_TEST_CHILD"
@@ -54,20 +55,16 @@ type child struct {
 // startIn runs a child in a new time namespace with the given offsets.
 func startIn(mono, boot time.Duration) (child, error) {
 	var c child
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with its namespace
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
-				return fmt.Errorf("unshare: %w", err)
-			}
-			if err := WriteOffsets(mono, boot); err != nil {
-				return err
-			}
-			return c.run()
-		}()
-	}()
-	return c, <-done
+	err := thread.Throwaway(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		if err := WriteOffsets(mono, boot); err != nil {
+			return err
+		}
+		return c.run()
+	})
+	return c, err
 }
 
 func (c *child) run() error {

@@ -7,13 +7,14 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strconv"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 const (
@@ -54,7 +55,13 @@ func (c *Client) startWorker(run Run, s surroundings) (*worker, error) {
 	}
 	w := &worker{conn: conn, output: os.NewFile(uintptr(fd), "criu-output"), done: make(chan struct{}), buf: make([]byte, maxMessage)}
 	started := make(chan error, 1)
-	go w.run(c.command(run, theirs, w.output), run.Before, s, started)
+	cmd := c.command(run, theirs, w.output)
+	go func() {
+		_ = thread.Throwaway(func() error {
+			w.run(cmd, run.Before, s, started)
+			return nil
+		})
+	}()
 	if err := <-started; err != nil {
 		return nil, errors.Join(err, conn.Close(), w.output.Close())
 	}
@@ -70,11 +77,10 @@ func (c *Client) command(run Run, socket, output *os.File) *exec.Cmd {
 	return cmd
 }
 
-// run starts the process and reaps it, on one thread that lives as long: the
-// thread may have got a mount namespace of its own, which dies with it, and a
-// parent-death signal would come when the thread dies.
+// run starts the process and reaps it, on one thread that lives as long and no longer:
+// it may have got a mount namespace of its own, which dies with it, and a parent-death
+// signal would come when the thread dies.
 func (w *worker) run(cmd *exec.Cmd, before func() error, s surroundings, started chan<- error) {
-	runtime.LockOSThread()
 	defer close(w.done)
 	var err error
 	for _, prepare := range []func() error{s.before, before} {
