@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -153,6 +154,10 @@ func dumpLazily(t *testing.T, path, dir string, pid int) {
 	}
 }
 
+func anyLazy(regions []image.Region) bool {
+	return slices.ContainsFunc(regions, func(r image.Region) bool { return r.Lazy })
+}
+
 func storeMemory(t *testing.T, s *Store, pid int, regions []image.Region) {
 	t.Helper()
 	for _, r := range regions {
@@ -178,6 +183,15 @@ func TestCRIURestoresAJobWhoseMemoryIsServed(t *testing.T) {
 	pid := job.Process.Pid
 	dumpLazily(t, path, dir, pid)
 	regions, err := image.Pagemaps(dir)
+	for tries := 0; err == nil && tries < 5 && !anyLazy(regions[image.VPID(pid)]); tries++ {
+		// CRIU 4.2 takes all memory for a stack if one ends at the start of a page.
+		if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		dir = t.TempDir()
+		dumpLazily(t, path, dir, pid)
+		regions, err = image.Pagemaps(dir)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
