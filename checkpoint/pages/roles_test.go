@@ -46,7 +46,8 @@ var roles = map[string]func(*child){
 	"steps":              steps,
 	"equal": func(c *child) {
 		const size = 8 * mib
-		a, b := c.mmap(size, readWrite), c.mmap(size, readWrite)
+		both := c.mmapApart(2 * size) // so that equal pages are on the same lane of two
+		a, b := both[:size], both[size:]
 		fill(a, 1)
 		copy(b, a)
 		c.ready()
