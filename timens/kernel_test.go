@@ -150,6 +150,9 @@ func TestOffsetsOfAGoneTaskAreAnError(t *testing.T) {
 func TestHostIsNowOutsideATimeNamespace(t *testing.T) {
 	mono, boot, err := Offsets(os.Getpid())
 	if err != nil || mono != 0 || boot != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("this process is in a time namespace itself: %v %v %v", mono, boot, err)
+		}
 		t.Skipf("this process is in a time namespace itself: %v %v %v", mono, boot, err)
 	}
 	now := Now()

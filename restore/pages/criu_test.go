@@ -195,6 +195,9 @@ func TestCRIURestoresAJobWhoseMemoryIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !anyLazy(regions[image.VPID(pid)]) {
+		t.Fatal("no memory is left to be served")
+	}
 	store := mustCreate(t)
 	storeMemory(t, store, pid, regions[image.VPID(pid)])
 	before := waitRounds(t, state, 1)
