@@ -109,8 +109,8 @@ func (t *account) put(e api.Event) {
 }
 
 // end tells the last event: the result, or the error. A move's record is on the
-// disk by then.
-func (t *account) end(res *api.Result, err error) {
+// disk by then, and free has been called: whoever hears the end may begin anew.
+func (t *account) end(res *api.Result, err error, free ...func()) {
 	close(t.stop)
 	t.done.Wait()
 	t.mu.Lock()
@@ -130,6 +130,9 @@ func (t *account) end(res *api.Result, err error) {
 	}
 	if t.keep != nil {
 		t.keep.end(t.record(), e.Done, e.Error)
+	}
+	for _, f := range free {
+		f()
 	}
 	t.put(e)
 }

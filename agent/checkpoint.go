@@ -54,7 +54,7 @@ func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	s.tell = newAccount(&flusher{w, http.NewResponseController(w)}, rec.ID, string(move), s.sizes)
 	res, err := s.run(r.Context())
-	s.tell.end(res, err)
+	s.tell.end(res, err, dir.discard, release)
 	return nil
 }
 
@@ -212,7 +212,7 @@ func (s *saving) explain(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return &api.Error{Code: api.Cancelled, Message: "cancelled; nothing was saved", Where: here}
 	}
-	return withDiagnosis(&api.Error{Code: api.Aborted, Message: err.Error(), Where: here, Hint: "nothing was lost; remove the cause and try again"}, err)
+	return s.dep.aborted(err, here, "nothing was lost; remove the cause and try again")
 }
 
 // nextEpoch uses up an epoch of the job, so that this attempt is told from all

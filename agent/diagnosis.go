@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/transport"
@@ -27,6 +30,31 @@ func withDiagnosis(e *api.Error, err error) *api.Error {
 		e.Hint = told.Hint
 	}
 	return e
+}
+
+// aborted is the error of a move or checkpoint that left the job where it was.
+func (d *departure) aborted(err error, where, hint string) *api.Error {
+	e := withDiagnosis(&api.Error{Code: api.Aborted, Message: err.Error(), Where: where, Hint: hint}, err)
+	if found := d.lookAgain(err); len(found) > 0 {
+		e.Findings, e.Hint = asFindings(found), "see above what has come into the job since the preflight; it goes on as before"
+	}
+	return e
+}
+
+// lookAgain finds what stands in the way of a job that CRIU, or the freeze, has refused. The
+// preflight has not seen what came during a long warm-up.
+func (d *departure) lookAgain(err error) []preflight.Finding {
+	var failure *criu.Error
+	if d == nil || !errors.As(err, &failure) && !errors.Is(err, checkpoint.ErrVisitor) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(d.a.life, 10*time.Second)
+	defer cancel()
+	_, findings, lookErr := preflight.OfJob(ctx, d.rec, d.src.Init, d.src.Cgroup, d.src.CRIU)
+	if lookErr != nil {
+		d.a.log.Warn("why CRIU refused the job was not found", "job", d.rec.ID, "err", lookErr)
+	}
+	return findings
 }
 
 func asFindings(list []preflight.Finding) []api.Finding {

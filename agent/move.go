@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -26,11 +27,11 @@ func (a *Agent) claim(id job.ID, m handoff.MoveID) (release func(), err error) {
 		return nil, &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is being moved already, by %s", id, other.id), Where: "on " + a.cfg.Node, Hint: "wait for its end"}
 	}
 	a.moves[id] = &activeMove{m}
-	return func() {
+	return sync.OnceFunc(func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		delete(a.moves, id)
-	}, nil
+	}), nil
 }
 
 func (a *Agent) moving(id job.ID) bool {
@@ -69,7 +70,7 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 		defer give()
 		res, err = m.run(r.Context())
 	}
-	m.tell.end(res, err)
+	m.tell.end(res, err, release)
 	return nil
 }
 
@@ -301,6 +302,5 @@ func (m *movement) explain(err error) error {
 		}
 		return told
 	}
-	e := &api.Error{Code: api.Aborted, Message: err.Error(), Where: here, Hint: "nothing was lost; remove the cause and move it again"}
-	return withDiagnosis(e, err)
+	return m.dep.aborted(err, here, "nothing was lost; remove the cause and move it again")
 }

@@ -257,3 +257,13 @@ func TestTheFaultSwitchIsOffAfterManyUsersAtOnce(t *testing.T) {
 		t.Errorf("the switch is %s", got)
 	}
 }
+
+func TestWhoHearsTheEndOfAMoveMayBeginAnother(t *testing.T) {
+	var out bytes.Buffer
+	var before string
+	tell := newAccount(&out, "j", "m", nil)
+	tell.end(nil, errors.New("no room"), func() { before += out.String() + "1" }, func() { before += "2" })
+	if before != "12" || !strings.Contains(out.String(), "no room") {
+		t.Errorf("the end was told before the job was free: %q, then %q", before, out.String())
+	}
+}

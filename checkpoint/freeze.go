@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -21,13 +21,18 @@ import (
 // can save it.
 var ErrForking = errors.New("a program is being started")
 
+// ErrVisitor says that the job has a process that does not descend from its PID 1. CRIU
+// does not see it, and it would end with the copy that is left behind.
+var ErrVisitor = errors.New("somebody visits the job")
+
 // ErrStack says that CRIU would take all memory of a process for its stack, and that this
 // node has not enough to write it down.
 var ErrStack = errors.New("a thread sleeps with its stack pointer at the start of a page")
 
 const (
-	// forkTime is how long a vfork may go on. Most take less than a millisecond.
-	forkTime = 2 * time.Second
+	// passing is how long a vfork or a visit may go on. Most vforks take less than a
+	// millisecond.
+	passing = 2 * time.Second
 	// goodMoments is how often a better moment is waited for, 32 ms in all. A thread that
 	// sleeps for longer stays where it is.
 	goodMoments = 6
@@ -36,7 +41,7 @@ const (
 // freezeWhole freezes the job at a moment at which it can be saved, and saved well.
 func (s *Source) freezeWhole(ctx context.Context) error {
 	pause := time.Millisecond
-	end := time.Now().Add(forkTime)
+	end := time.Now().Add(passing)
 	for tries := 0; ; tries++ {
 		if err := s.Cgroup.Freeze(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
@@ -45,11 +50,11 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 		if err != nil || at.good() {
 			return err
 		}
-		if at.forking == 0 && tries >= goodMoments {
+		if at.obstacle == nil && tries >= goodMoments {
 			return s.takeStacks(at.aligned)
 		}
-		if at.forking != 0 && time.Now().After(end) {
-			return fmt.Errorf("freeze: %w: process %d has waited for %v for a child that it has made by vfork", ErrForking, at.forking, forkTime)
+		if at.obstacle != nil && time.Now().After(end) {
+			return fmt.Errorf("freeze: %w, for %v", at.obstacle, passing)
 		}
 		if err := s.Cgroup.Thaw(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
@@ -65,10 +70,11 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 
 // moment is what there is against saving the frozen job as it is.
 type moment struct {
-	// forking is a process with a thread that waits for a child which it has made by vfork
-	// and which runs no program of its own yet; 0 is none. It stops for nobody before the
-	// child goes on, and that is frozen: CRIU would wait for it in vain.
-	forking int
+	// obstacle is why it cannot be saved; nil is no reason. It wraps [ErrVisitor], or
+	// [ErrForking] for a thread that waits for a child which it has made by vfork and which
+	// runs no program of its own yet. That stops for nobody before the child goes on, which
+	// is frozen: CRIU would wait for it in vain.
+	obstacle error
 	// aligned are processes with a thread whose stack ends at the start of a page. CRIU 4.2
 	// then takes every page of the process for its stack (is_stack in its mem.c compares
 	// the wrong bits), and writes all of them into its images. That takes time, although
@@ -76,33 +82,32 @@ type moment struct {
 	aligned []int
 }
 
-func (m moment) good() bool { return m.forking == 0 && len(m.aligned) == 0 }
+func (m moment) good() bool { return m.obstacle == nil && len(m.aligned) == 0 }
 
 // moment asks the kernel where the threads of the frozen job are. What it does not tell,
 // CRIU will find out.
 func (s *Source) moment() (m moment, err error) {
-	tasks, err := s.tasks()
+	all, err := pidmap.InNamespace(s.Init)
 	if err != nil {
 		return m, err
 	}
-	for _, t := range tasks {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", t.PID))
-		if err != nil {
-			return m, err
-		}
-		for _, name := range threads {
-			text, err := os.ReadFile(name)
+	for _, e := range all {
+		for _, thread := range e.Threads {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", e.Host, thread.Host))
 			if err != nil {
 				continue
 			}
 			call, stack := parseSyscall(string(text))
 			if forks[call] {
-				m.forking = t.PID
+				m.obstacle = fmt.Errorf("%w: process %d waits for a child that it has made by vfork", ErrForking, e.Host)
 			}
-			if stack != 0 && stack%image.PageSize == 0 && !slices.Contains(m.aligned, t.PID) {
-				m.aligned = append(m.aligned, t.PID)
+			if stack != 0 && stack%image.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
+				m.aligned = append(m.aligned, e.Host)
 			}
 		}
+	}
+	for _, v := range pidmap.Visitors(all) {
+		m.obstacle = fmt.Errorf("%w: process %d (%s)", ErrVisitor, v.Host, v.Comm)
 	}
 	return m, nil
 }

@@ -26,6 +26,7 @@ func frozenScene(t *testing.T) *Source {
 		missing(t, "no cgroup can be made: %v", err)
 	}
 	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -94,6 +94,23 @@ func InNamespace(initPID int) ([]Entry, error) {
 	return entries, nil
 }
 
+// Visitors are those of a pid namespace's processes, as [InNamespace] returns them, that
+// do not descend from its PID 1: setns(2) has brought them in, and nobody who follows the
+// tree of PID 1 finds them. One that has ended is none.
+func Visitors(all []Entry) []Entry {
+	inside := map[int]bool{}
+	for _, e := range all {
+		inside[e.Host] = true
+	}
+	var visitors []Entry
+	for _, e := range all {
+		if e.Job != 1 && !inside[e.PPid] && !e.Zombie() {
+			visitors = append(visitors, e)
+		}
+	}
+	return visitors
+}
+
 // describe looks at one process. One with fewer pids than levels is outside for sure.
 func describe(pid int, pidns uint64, levels int) (Entry, error) {
 	st, err := readStatus(filepath.Join(procDir(pid), "status"))

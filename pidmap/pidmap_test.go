@@ -291,3 +291,23 @@ func FuzzParseStatus(f *testing.F) {
 		}
 	})
 }
+
+func TestVisitorsAreThoseWhomPID1DoesNotDescendTo(t *testing.T) {
+	one := []Thread{{}}
+	all := []Entry{
+		{Host: 100, Job: 1, PPid: 50, State: 'S', Threads: one},
+		{Host: 101, Job: 2, PPid: 100, State: 'S', Threads: one},
+		{Host: 102, Job: 3, PPid: 101, State: 'Z', Threads: one},
+		{Host: 103, Job: 4, PPid: 60, State: 'S', Threads: one},
+		{Host: 104, Job: 5, PPid: 103, State: 'S', Threads: one}, // of the visitor's
+		{Host: 105, Job: 6, PPid: 60, State: 'Z', Threads: one},
+		{Host: 106, Job: 7, PPid: 0, State: 'S', Threads: one}, // from where nobody here sees
+	}
+	var got []int
+	for _, v := range Visitors(all) {
+		got = append(got, v.Host)
+	}
+	if !slices.Equal(got, []int{103, 106}) {
+		t.Errorf("visitors %v", got)
+	}
+}

@@ -3,6 +3,8 @@ package preflight
 import (
 	"slices"
 	"strings"
+
+	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 // process is one that is not of the job, or only half.
@@ -73,18 +75,15 @@ func (j *jobFacts) judgeRlimits(r *report, t task) {
 // judgeMembers compares the two ways to find the tasks of a job. The freezer
 // knows them by the cgroup, CRIU by the tree of PID 1.
 func (j *jobFacts) judgeMembers(r *report) {
-	hosts := map[int]bool{}
+	var all []pidmap.Entry
 	for _, t := range j.Tasks {
-		hosts[t.Host] = true
+		all = append(all, t.Entry)
 	}
 	var visited []int
-	for _, t := range j.Tasks {
-		if t.Job == 1 || hosts[t.PPid] || t.Zombie() {
-			continue // a visitor that has ended is not of the tree that moves
-		}
-		visited = append(visited, t.PPid)
-		r.add(VisitorInside, "wait for its end, or end it: `kill "+itoa(t.Host)+"`",
-			"%s was brought into the job by process %d from outside; a `migrate exec` still runs, and it cannot move with the job", t, t.PPid)
+	for _, v := range pidmap.Visitors(all) {
+		visited = append(visited, v.PPid)
+		r.add(VisitorInside, "wait for its end, or end it: `kill "+itoa(v.Host)+"`",
+			"%s was brought into the job by process %d from outside; a `migrate exec` still runs, and it cannot move with the job", processName(v.Job, v.Comm), v.PPid)
 	}
 	for _, p := range j.OutsideNamespace {
 		if p.Headless {

@@ -120,8 +120,8 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 	resp, err := c.http.Do(req)
 	if err != nil && ctx.Err() == nil {
 		// The shim may have gone while it was asked, and net/http has many words for that.
-		if conn, gone := net.Dial("unix", filepath.Join(c.runDir, socketName)); gone != nil {
-			err = gone
+		if conn, look := net.Dial("unix", filepath.Join(c.runDir, socketName)); look != nil {
+			err = errors.Join(err, look)
 		} else {
 			_ = conn.Close()
 		}

@@ -13,7 +13,7 @@ func newExecCommand(s *shell) *cobra.Command {
 	var workDir string
 	var env []string
 	cmd := &cobra.Command{
-		Use:   "exec [flags] JOB CMD [ARG...]",
+		Use:   "exec [flags] JOB [--] CMD [ARG...]",
 		Short: "Run a command inside of a job",
 		Long: `Runs CMD in the namespaces of a job, wherever that is, with the job's user and
 environment, and returns its exit status. stdin, stdout and stderr are passed
@@ -22,19 +22,28 @@ with the job.`,
 		Example: `  migrate exec sim ps -ef
   migrate exec sim sh -c 'cat > input' < input`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 2 {
+			if len(execArgs(args)) == 0 {
 				return usage(cmd, fmt.Errorf("exec takes a job and the command to run in it"))
 			}
 			return nil
 		},
 		RunE: interruptible(func(ctx context.Context, args []string) error {
-			return s.exec(ctx, args[0], api.ExecRequest{Args: args[1:], Env: env, WorkDir: workDir})
+			return s.exec(ctx, args[0], api.ExecRequest{Args: execArgs(args), Env: env, WorkDir: workDir})
 		}),
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringVarP(&workDir, "workdir", "w", "", "working `DIR` in the job (default: the job's own)")
 	cmd.Flags().StringArrayVar(&env, "env", nil, "set `KEY=VALUE` over the job's environment")
 	return cmd
+}
+
+// execArgs is the command behind the job, and behind the -- that many are used to.
+func execArgs(args []string) []string {
+	rest := args[min(1, len(args)):]
+	if len(rest) > 0 && rest[0] == "--" {
+		rest = rest[1:]
+	}
+	return rest
 }
 
 func (s *shell) exec(ctx context.Context, ref string, req api.ExecRequest) error {

@@ -1,12 +1,12 @@
 package node
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // refusal wants preflight to refuse a move, with this finding, and the job not to
@@ -59,19 +59,55 @@ func TestWhatAJobHoldsIsFoundBeforeTheFreeze(t *testing.T) {
 	}
 	c.run("a visitor", func(t *testing.T) {
 		j := a.oracle()
-		visitor := a.spawn("exec", j.id, "sleep", "30")
-		eventually(t, limit, func() error {
-			if len(j.inspect(a).Pids) < 2 {
-				return fmt.Errorf("the visitor is not inside yet")
-			}
-			return nil
-		})
+		visitor := a.visit(j)
 		j.refused(a, b, "visitor-inside", "exec")
 		visitor.signal(syscall.SIGINT)
 		visitor.wait()
 		j.move(a, b)
 		j.finish(b)
 	})
+	c.run("a visitor that comes in the warm-up", func(t *testing.T) {
+		j := a.oracle("--mem", "64")
+		warm := make(chan struct{}, 1)
+		move := spawn(t, 2*limit, func(line string) {
+			if strings.Contains(line, `"phase":"warm-up"`) {
+				select {
+				case warm <- struct{}{}:
+				default:
+				}
+			}
+		}, shared.migrate, "--socket", a.socket(), "move", "--json", "--bandwidth", "8M", "--force", j.id, b.name)
+		select {
+		case <-warm:
+		case <-time.After(limit):
+			t.Fatal("the warm-up did not begin")
+		}
+		visitor := a.visit(j)
+		r := move.wait().want(t, 4)
+		e := last(decodeEvents(t, r.out)).Error
+		if e == nil || len(e.Findings) != 1 || e.Findings[0].Code != "visitor-inside" || !strings.Contains(e.Where, "running") {
+			t.Errorf("the error is %+v", e)
+		}
+		visitor.signal(syscall.SIGINT)
+		visitor.wait()
+		j.move(a, b)
+		j.finish(b)
+	})
+}
+
+// visit brings a process into a job, for longer than a move takes.
+func (n *node) visit(j *job) *process {
+	j.t.Helper()
+	inside := make(chan struct{}, 1)
+	p := spawn(j.t, 2*limit, func(string) { inside <- struct{}{} }, shared.migrate, "--socket", n.socket(), "exec", j.id, "--", "sh", "-c", "echo inside; exec sleep 100")
+	select {
+	case <-inside:
+	case <-p.ended:
+		j.t.Fatalf("no visit: %v", p.outcome)
+	case <-time.After(limit):
+		j.t.Fatal("the visitor is not inside yet")
+	}
+	return p
 }
 
 func TestWhatTheTargetLacksIsFoundBeforeTheFreeze(t *testing.T) {
