@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -106,10 +107,40 @@ func (s *Source) moment() (m moment, err error) {
 			}
 		}
 	}
-	for _, v := range pidmap.Visitors(all) {
-		m.obstacle = fmt.Errorf("%w: process %d (%s)", ErrVisitor, v.Host, v.Comm)
+	visitor, err := s.visitor(all)
+	if visitor != 0 {
+		m.obstacle = fmt.Errorf("%w: process %d", ErrVisitor, visitor)
 	}
-	return m, nil
+	return m, err
+}
+
+// visitor is a process that visits the frozen job, or is on its way in: it enters the
+// cgroup first. 0 is none.
+func (s *Source) visitor(all []pidmap.Entry) (int, error) {
+	for _, v := range pidmap.Visitors(all) {
+		return v.Host, nil
+	}
+	inside := map[int]bool{}
+	for _, e := range all {
+		inside[e.Host] = true
+	}
+	pids, err := s.Cgroup.Pids()
+	for _, pid := range pids {
+		if !inside[pid] && alive(pid) {
+			return pid, nil
+		}
+	}
+	return 0, err
+}
+
+// alive tells whether the first thread of a process has not ended.
+func alive(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
+	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
 }
 
 // takeStacks lets a job be saved of which CRIU will write all memory of some processes

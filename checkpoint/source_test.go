@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,6 +46,31 @@ func frozenScene(t *testing.T) *Source {
 		t.Fatal(err)
 	}
 	return &Source{Init: cmd.Process.Pid, Cgroup: cg, Dir: t.TempDir(), IODir: t.TempDir(), Log: quiet()}
+}
+
+func TestNoJobIsFrozenWithAVisitorThatIsOnItsWayIn(t *testing.T) {
+	s, ctx := frozenScene(t), bounded(t)
+	visitor := exec.Command("sleep", "1000")
+	if err := visitor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Cgroup.Enter(visitor.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Freeze(ctx); !errors.Is(err, ErrVisitor) || !strings.Contains(err.Error(), fmt.Sprint(visitor.Process.Pid)) {
+		t.Errorf("freeze: %v", err)
+	}
+	if err := errors.Join(s.Thaw(ctx), visitor.Process.Kill()); err != nil {
+		t.Fatal(err)
+	}
+	// It stays a zombie until it is waited for.
+	if err := s.Freeze(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := s.Thaw(ctx); err != nil {
+		t.Error(err)
+	}
+	_ = visitor.Wait() // it was killed
 }
 
 func TestFreezeReadsTheClocksAndThawUndoesIt(t *testing.T) {
