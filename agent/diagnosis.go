@@ -35,14 +35,12 @@ func withDiagnosis(e *api.Error, err error) *api.Error {
 // aborted is the error of a move or checkpoint that left the job where it was.
 func (d *departure) aborted(err error, where, hint string) *api.Error {
 	e := withDiagnosis(&api.Error{Code: api.Aborted, Message: err.Error(), Where: where, Hint: hint}, err)
-	if found := d.lookAgain(err); len(found) > 0 {
-		e.Findings, e.Hint = asFindings(found), "see above what has come into the job since the preflight; it goes on as before"
-	}
+	e.Findings = asFindings(d.lookAgain(err))
 	return e
 }
 
 // lookAgain finds what stands in the way of a job that CRIU, or the freeze, has refused. The
-// preflight has not seen what came during a long warm-up.
+// preflight has not seen what came during a long warm-up. What it finds need not be the cause.
 func (d *departure) lookAgain(err error) []preflight.Finding {
 	var failure *criu.Error
 	if d == nil || !errors.As(err, &failure) && !errors.Is(err, checkpoint.ErrVisitor) {

@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -107,40 +106,33 @@ func (s *Source) moment() (m moment, err error) {
 			}
 		}
 	}
-	visitor, err := s.visitor(all)
-	if visitor != 0 {
-		m.obstacle = fmt.Errorf("%w: process %d", ErrVisitor, visitor)
+	err = s.visited(all)
+	if errors.Is(err, ErrVisitor) {
+		m.obstacle, err = err, nil
 	}
 	return m, err
 }
 
-// visitor is a process that visits the frozen job, or is on its way in: it enters the
-// cgroup first. 0 is none.
-func (s *Source) visitor(all []pidmap.Entry) (int, error) {
+// visited wraps [ErrVisitor] if one of the frozen processes visits the job, or is on its
+// way in: it enters the cgroup first.
+func (s *Source) visited(all []pidmap.Entry) error {
 	for _, v := range pidmap.Visitors(all) {
-		return v.Host, nil
+		return fmt.Errorf("%w: process %d (%s)", ErrVisitor, v.Host, v.Comm)
 	}
 	inside := map[int]bool{}
 	for _, e := range all {
 		inside[e.Host] = true
 	}
 	pids, err := s.Cgroup.Pids()
+	if err != nil {
+		return err
+	}
 	for _, pid := range pids {
-		if !inside[pid] && alive(pid) {
-			return pid, nil
+		if !inside[pid] {
+			return fmt.Errorf("%w: process %d is on its way in", ErrVisitor, pid)
 		}
 	}
-	return 0, err
-}
-
-// alive tells whether the first thread of a process has not ended.
-func alive(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	_, state, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
-	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
+	return nil
 }
 
 // takeStacks lets a job be saved of which CRIU will write all memory of some processes
