@@ -62,11 +62,15 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 		if rec.Spec.UserNS {
 			groups = nil
 		}
-		return namespaces.Enter(ctx, namespaces.Visit{
+		code, err := namespaces.Enter(ctx, namespaces.Visit{
 			Target: v.Init, Args: req.Args, Env: env, WorkDir: orElse(req.WorkDir, rec.Spec.WorkDir),
 			UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: groups, Cgroup: rec.Cgroup,
 			Stdin: in, Stdout: out, Stderr: errOut,
 		})
+		if errors.Is(err, namespaces.ErrOutside) {
+			err = &api.Error{Code: api.Failed, Message: err.Error(), Where: "`migrate inspect " + string(rec.ID) + "` tells; a move may have taken it from " + a.cfg.Node, Hint: "the same command again"}
+		}
+		return code, err
 	})
 }
 

@@ -39,9 +39,16 @@ type Visit struct {
 	Stdout, Stderr io.Writer `json:"-"`
 }
 
+// ErrOutside says that a visitor was ended before it was inside. A job that is frozen
+// for a move takes those with it that enter its cgroup then.
+var ErrOutside = errors.New("the command was ended on its way into the job, and has done nothing")
+
+// entered is what a visitor reports once it is in all namespaces.
+const entered = "inside\n"
+
 // Enter runs a command in every namespace of the job, the time namespace too,
 // and returns its exit code. A command that could not be started at all is a
-// *StartError.
+// *StartError, or wraps [ErrOutside].
 func Enter(ctx context.Context, v Visit) (code int, err error) {
 	cfgR, cfgW, err := os.Pipe()
 	if err != nil {
@@ -69,12 +76,16 @@ func Enter(ctx context.Context, v Visit) (code int, err error) {
 		}
 		said, err := io.ReadAll(io.LimitReader(repR, 4096))
 		waitErr := cmd.Wait()
-		if reason, bad := strings.CutPrefix(string(said), "error "); bad {
+		report, inside := strings.CutPrefix(string(said), entered)
+		if reason, bad := strings.CutPrefix(report, "error "); bad {
 			return &StartError{Reason: strings.TrimSpace(reason)}
 		}
 		var exit *exec.ExitError
 		if waitErr != nil && !errors.As(waitErr, &exit) {
 			return errors.Join(err, waitErr)
+		}
+		if !inside {
+			return errors.Join(err, ErrOutside)
 		}
 		code = exitCode(cmd.ProcessState)
 		return err
@@ -153,6 +164,9 @@ func memfile(v Visit) (int, error) {
 // inside runs in all namespaces of the job and becomes the command.
 func inside() error {
 	runtime.LockOSThread()
+	if _, err := unix.Write(reportFD, []byte(entered)); err != nil {
+		return err
+	}
 	v, err := readVisit()
 	if err != nil {
 		return err

@@ -155,6 +155,44 @@ func endsWhenCancelled(t *testing.T, v Visit) {
 	}
 }
 
+func TestAVisitorThatComesToAFrozenJobGoesInLaterOrHasDoneNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		then func(*Cgroup, context.Context) error
+		want error
+		code int
+	}{
+		"the job goes on": {(*Cgroup).Thaw, nil, 41},
+		"the job ends":    {(*Cgroup).Kill, ErrOutside, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := inhabited(t, 0)
+			v.Args = []string{"sh", "-c", "exit 41"}
+			cg := &Cgroup{Dirs: v.Cgroup}
+			if err := cg.Freeze(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			type end struct {
+				code int
+				err  error
+			}
+			ended := make(chan end, 1)
+			go func() {
+				code, err := Enter(bounded(t), v)
+				ended <- end{code, err}
+			}()
+			eventually(t, "the visitor is in the cgroup", func() bool { return !lonely(t, v) })
+			if err := c.then(cg, bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-ended; got.code != c.code || !errors.Is(got.err, c.want) {
+				t.Errorf("got %d %v, want %d %v", got.code, got.err, c.code, c.want)
+			}
+		})
+	}
+}
+
 func lonely(t *testing.T, v Visit) bool {
 	t.Helper()
 	pids, err := (&Cgroup{Dirs: v.Cgroup}).Pids()
