@@ -115,6 +115,7 @@ func TestNodesOfAnotherClusterAreNotTrusted(t *testing.T) {
 }
 
 func TestAFullDiskOnTheTargetAbortsTheMove(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2, func(c *cluster) {
 		n := c.nodes[1]
 		n.cover = []string{"mount -t tmpfs -o size=256k none " + n.state()}

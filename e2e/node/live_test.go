@@ -62,6 +62,7 @@ func TestAJobLeavesANodeWhoseProcessorsAreAllBusy(t *testing.T) {
 func wild(n *node) *job { return n.oracle("--mem", "64", "--dirty", "10000") }
 
 func TestAJobThatRoundsCannotFollowIsNeverStopped(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)
@@ -86,6 +87,7 @@ func TestAJobThatRoundsCannotFollowIsNeverStopped(t *testing.T) {
 }
 
 func TestAThrottledJobGetsItsSpeedBack(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)
@@ -125,6 +127,7 @@ func (j *job) unlimited(n *node) {
 }
 
 func TestAnAgentThatRestartsGivesASlowJobItsSpeedBack(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)

@@ -151,6 +151,7 @@ func chosen(few []trouble) []trouble {
 }
 
 func TestWhateverGoesWrongInAMoveTheJobRunsOnceAndNothingIsLeftBehind(t *testing.T) {
+	t.Parallel()
 	for mode, of := range map[string]struct {
 		flags []string
 		few   []trouble
@@ -160,6 +161,7 @@ func TestWhateverGoesWrongInAMoveTheJobRunsOnceAndNothingIsLeftBehind(t *testing
 		"post-copy": {[]string{"--stop-copy", "--post-copy"}, tellingPulls()},
 	} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			m := newMatrix(newCluster(t, 2, withFaults), of.flags...)
 			for _, x := range chosen(of.few) {
 				if m.on == nil {

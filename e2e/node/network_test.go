@@ -124,6 +124,7 @@ func TestTheNetworkOfAJobIsSetUpAgainAsItWas(t *testing.T) {
 // resets the connection because the socket is not there yet, and no copy that may never
 // run acknowledges what only that copy then has.
 func TestNobodyAnswersForAJobThatIsParked(t *testing.T) {
+	t.Parallel()
 	const asGiven, ofItsOwn = "true", "ip addr add 10.88.0.7/24 dev eth0" // CRIU saves the latter
 	for name, of := range map[string]struct {
 		network, point string

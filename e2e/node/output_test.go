@@ -11,6 +11,7 @@ import (
 )
 
 func TestOutputIsExactOverTenMovesForEverybodyWhoReadsIt(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	home, away := c.two()
 	file := filepath.Join(c.dir, "out")
@@ -93,6 +94,7 @@ func (j *job) end(n *node) {
 }
 
 func TestTheExitStatusIsPassedOnAfterMoves(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
 	front := a.foreground("--name", "seven", "--", "/bin/sh", "-c", `trap "exit 7" TERM; echo ready; while :; do sleep 0.05; done`)

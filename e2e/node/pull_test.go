@@ -52,6 +52,7 @@ func (j *job) whole(n *node, most time.Duration) {
 }
 
 func TestMemoryIsPulledWhileTheJobRunsOnTheTarget(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "192", "--dirty", "20", "--tree", "3", "--sysv")
@@ -96,6 +97,7 @@ func TestRoundsGoBeforeAPullIfThereWereSome(t *testing.T) {
 }
 
 func TestAPullOutlivesTheCableAndBothAgents(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	a := c.nodes[0]
 	interrupted := func(from *node) {

@@ -35,6 +35,7 @@ func (j *job) refused(from, to *node, code string, words ...string) {
 }
 
 func TestWhatAJobHoldsIsFoundBeforeTheFreeze(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
 	for name, tc := range map[string]struct {
@@ -111,6 +112,7 @@ func (n *node) visit(j *job) *process {
 }
 
 func TestWhatTheTargetLacksIsFoundBeforeTheFreeze(t *testing.T) {
+	t.Parallel()
 	var data string
 	c := newCluster(t, 3, func(c *cluster) {
 		data = filepath.Join(c.dir, "data")

@@ -60,6 +60,7 @@ func (n *node) copyOf(j *job) string {
 }
 
 func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "32", "--tree", "2")
@@ -109,6 +110,7 @@ func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
 }
 
 func TestAnOperatorTakesTheCopyOfASourceThatIsGone(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "32", "--tree", "2")

@@ -69,6 +69,7 @@ func soakTime(t *testing.T) time.Duration {
 }
 
 func TestJobsSurviveWhateverComesOverThem(t *testing.T) {
+	t.Parallel()
 	seed, count := soakNumber(t, "SOAK_SEED", 1), int(soakNumber(t, "SOAK_COUNT", 12))
 	most := soakTime(t)
 	s := &soak{matrix: matrix{c: newCluster(t, 3, withFaults)}, tally: map[string]map[string]int{}}
