@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"io"
 	"maps"
 	"sync"
@@ -15,7 +14,7 @@ import (
 // of its phases.
 type account struct {
 	mu     sync.Mutex
-	out    io.Writer // nil: nobody listens
+	to     *listener
 	began  time.Time
 	now    api.Event
 	since  time.Time
@@ -32,9 +31,10 @@ type account struct {
 // tellEvery is how often progress is told within a phase.
 const tellEvery = 100 * time.Millisecond
 
-// newAccount begins an account; sizes, which may be nil, fills in the counters.
+// newAccount begins an account that is told to out; sizes, which may be nil, fills in
+// the counters. It must be ended.
 func newAccount(out io.Writer, id job.ID, move string, sizes func(*api.Event)) *account {
-	t := &account{out: out, began: time.Now(), phases: map[api.Phase]time.Duration{}, sent: map[api.Phase]int64{}, sizes: sizes, stop: make(chan struct{})}
+	t := &account{to: newListener(out), began: time.Now(), phases: map[api.Phase]time.Duration{}, sent: map[api.Phase]int64{}, sizes: sizes, stop: make(chan struct{})}
 	t.now = api.Event{Job: id, Move: move}
 	t.done.Go(t.beat)
 	return t
@@ -50,7 +50,7 @@ func (t *account) beat() {
 		case <-tick.C:
 			t.mu.Lock()
 			if t.now.Phase != "" {
-				t.write("")
+				t.to.mention(t.event(""))
 			}
 			t.mu.Unlock()
 		}
@@ -67,7 +67,9 @@ func (t *account) enter(p api.Phase, note string) {
 	t.close()
 	t.now.Phase, t.now.Note, t.since = p, note, time.Now()
 	t.spans = append(t.spans, api.Span{Phase: p, Began: t.since})
-	t.sent[p] = t.write("").Sent
+	e := t.event("")
+	t.to.tell(e)
+	t.sent[p] = e.Sent
 	if t.keep != nil && t.keep.due(p) {
 		t.keep.beside(t.record())
 	}
@@ -79,7 +81,7 @@ func (t *account) round(r api.Round) {
 	defer t.mu.Unlock()
 	t.rounds = append(t.rounds, r)
 	t.now.Round = &r
-	t.write(r.Reason)
+	t.to.tell(t.event(r.Reason))
 	t.now.Round = nil
 }
 
@@ -91,21 +93,21 @@ func (t *account) close() {
 	}
 }
 
-// write tells how it stands, with a note, "" for that of the phase.
-func (t *account) write(note string) api.Event {
+// event is how it stands, with a note, "" for that of the phase.
+func (t *account) event(note string) api.Event {
 	e := t.now
 	e.At, e.Note = time.Now(), orElse(note, e.Note)
 	if t.sizes != nil {
 		t.sizes(&e)
 	}
-	t.put(e)
 	return e
 }
 
-func (t *account) put(e api.Event) {
-	if t.out != nil {
-		_ = json.NewEncoder(t.out).Encode(e) // a listener that left does not hold up the move
-	}
+// know changes what sizes looks at.
+func (t *account) know(change func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change()
 }
 
 // end tells the last event: the result, or the error. A move's record is on the
@@ -134,5 +136,5 @@ func (t *account) end(res *api.Result, err error, free ...func()) {
 	for _, f := range free {
 		f()
 	}
-	t.put(e)
+	t.to.end(e)
 }

@@ -17,6 +17,7 @@ import (
 type arrival struct {
 	half    *handoff.TargetHalf
 	landing *landing
+	source  handoff.Asker
 }
 
 // acceptMoves talks to every peer that opens a session.
@@ -98,7 +99,21 @@ func (a *Agent) onCut(ctx context.Context, arr *arrival) error {
 	if arr.half.State().Finished() {
 		return nil
 	}
-	return arr.half.Cut(ctx, a.remoteOf(arr.half.Record()))
+	return arr.half.Cut(ctx, arr.source)
+}
+
+// finish goes on with a move that has failed half way on this node, as after a restart.
+func (a *Agent) finish(half *handoff.TargetHalf, source handoff.Asker) error {
+	if half.State().Finished() {
+		return nil
+	}
+	return half.Recover(a.life, source)
+}
+
+func (a *Agent) finishLater(arr *arrival) {
+	a.background.Go(func() {
+		a.insist("a move waits", arr.half.Record().Move, func() error { return a.finish(arr.half, arr.source) })
+	})
 }
 
 func (a *Agent) remoteOf(rec handoff.Record) *remote {
@@ -155,22 +170,31 @@ func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Reco
 func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arrival, error) {
 	l := newLanding(a, string(o.Move), o.Record.ID)
 	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot}
-	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec, handoff.RoleTarget))}
+	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec, handoff.RoleTarget)), source: a.remoteOf(rec)}
 	a.settleEarlier(ctx, o.Record.ID)
 	if err := arr.half.Begin(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.open(); err != nil {
-		return nil, errors.Join(err, arr.half.Abort(ctx))
+		if err = errors.Join(err, arr.half.Abort(ctx)); !arr.half.State().Finished() {
+			a.know(arr)
+			a.finishLater(arr)
+		}
+		return nil, err
 	}
 	if _, err := l.makeRoom(ctx, o.Record); err != nil {
 		a.log.Info("room for a job is made later", "job", l.job, "move", o.Move, "err", err)
 	}
 	l.receive(ctx, s.Data())
-	a.mu.Lock()
-	a.arrivals[o.Move] = arr
-	a.mu.Unlock()
+	a.know(arr)
 	return arr, nil
+}
+
+// know has others find an arrival, until it is finished.
+func (a *Agent) know(arr *arrival) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.arrivals[arr.half.Record().Move] = arr
 }
 
 // settleTime is how long an offer waits for an earlier move to be sorted out.

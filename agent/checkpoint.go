@@ -177,6 +177,9 @@ func (s *saving) Commit(context.Context) error { return nil }
 // started again meanwhile, the job goes on even if that fails.
 func (s *saving) Abort(context.Context) error {
 	if s.req.LeaveRunning {
+		if s.tell == nil { // nobody else is left to do it
+			s.dir.discard()
+		}
 		return nil
 	}
 	err := s.dir.remove()

@@ -21,13 +21,18 @@ import (
 func (l *landing) StillParked(ctx context.Context) error {
 	st, err := l.a.shimOf(l.job).Status(ctx)
 	switch {
-	case errors.Is(err, shim.ErrGone) && !l.ran():
-		return fmt.Errorf("%w: %w", handoff.ErrGone, err)
 	case errors.Is(err, shim.ErrGone):
-		return fmt.Errorf("%w: %w", handoff.ErrRuns, err)
+		ran, asked := l.ran()
+		switch {
+		case asked != nil:
+			return asked
+		case ran:
+			return fmt.Errorf("%w: %w", handoff.ErrRuns, err)
+		}
+		return fmt.Errorf("%w: %w", handoff.ErrGone, err)
 	case err != nil:
 		return err
-	case st.State == shim.Running:
+	case st.State == shim.Running || st.State == shim.Exited:
 		return handoff.ErrRuns
 	case st.State != shim.Parked:
 		return fmt.Errorf("the copy is %s, not parked", st.State)
@@ -45,19 +50,28 @@ func (l *landing) Resume(ctx context.Context) error {
 	if !errors.Is(err, shim.ErrGone) {
 		return err
 	}
-	if l.ran() {
+	ran, asked := l.ran()
+	if asked != nil {
+		return asked
+	}
+	if ran {
 		return nil // and is over already
 	}
 	return fmt.Errorf("%w: %w", handoff.ErrGone, err)
 }
 
-// ran tells whether a copy whose shim is gone was ever let run.
-func (l *landing) ran() bool {
+// ran tells whether a copy whose shim is gone was ever let run. A shim stays until it
+// has written down how its job ended; one that was killed has left its mark. A record
+// that cannot be read proves nothing.
+func (l *landing) ran() (bool, error) {
 	rec, err := l.a.jobs.Get(l.job)
-	if err == nil && rec.FromMove == l.move && rec.Exit != nil {
-		return true
+	if err != nil && !errors.Is(err, job.ErrNotFound) {
+		return false, err
 	}
-	return l.a.shimOf(l.job).Resumed()
+	if err == nil && rec.FromMove == l.move && rec.Exit != nil {
+		return true, nil
+	}
+	return l.a.shimOf(l.job).Resumed(), nil
 }
 
 // publish makes the job known as one of this node's. Doing it again changes
@@ -86,16 +100,18 @@ func (l *landing) publish() error {
 }
 
 // settleFiles moves output and log to the job's directory. The directory that
-// the job has mounted stays the same one under its new name.
+// the job has mounted stays the same one under its new name. What an earlier try has
+// done is done; all that is left of it follows.
 func (l *landing) settleFiles() error {
-	if _, err := os.Stat(l.ioDir()); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
 	to := l.a.ioDir(l.job)
-	if err := os.RemoveAll(to); err != nil {
-		return err
-	}
-	if err := os.Rename(l.ioDir(), to); err != nil {
+	if _, err := os.Stat(l.ioDir()); err == nil {
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
+		if err := os.Rename(l.ioDir(), to); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	// The shim goes on writing to its log under whatever name.

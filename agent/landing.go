@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -144,6 +145,9 @@ func (l *landing) record() (job.Record, error) {
 // Prepare restores the job and parks it, once its images are here, and waits for its
 // memory, which comes meanwhile.
 func (l *landing) Prepare(ctx context.Context) error {
+	if l.in == nil { // of a move that could not begin, or that an earlier agent began
+		return errors.New("nothing of the job was received")
+	}
 	defer l.a.pace.urgent()()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -50,6 +50,15 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
+func eventually(t testing.TB, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v", patience)
+		}
+	}
+}
+
 // openDir is a directory that every user gets through to.
 func openDir(t testing.TB) string {
 	t.Helper()

@@ -58,20 +58,23 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 		return err
 	}
 	defer release()
-	m := &movement{a: a, rec: rec, req: req, id: move, addr: a.peerAddr(req.Node, req.Addr)}
+	m := &movement{a: a, rec: rec, req: req, id: move, addr: a.peerAddr(req.Node, req.Addr), give: func() {}}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	m.tell = newAccount(&flusher{w, http.NewResponseController(w)}, rec.ID, string(move), m.sizes)
 	m.tell.keep = m.keeper()
-	var res *api.Result
-	give, err := a.turns.take(r.Context(), func(others int) { m.tell.enter(api.Queue, "waiting for "+otherMoves(others)) })
-	if err != nil {
-		err = m.explain(err)
-	} else {
-		defer give()
-		res, err = m.run(r.Context())
-	}
-	m.tell.end(res, err, release)
+	res, err := m.inTurn(r.Context())
+	m.tell.end(res, err, m.give, release)
 	return nil
+}
+
+// inTurn moves the job when not too many others are moving.
+func (m *movement) inTurn(ctx context.Context) (*api.Result, error) {
+	give, err := m.a.turns.take(ctx, func(others int) { m.tell.enter(api.Queue, "waiting for "+otherMoves(others)) })
+	if err != nil {
+		return nil, m.explain(err)
+	}
+	m.give = sync.OnceFunc(give)
+	return m.run(ctx)
 }
 
 // movement is one attempt to move a job away from here.
@@ -82,6 +85,7 @@ type movement struct {
 	id   handoff.MoveID
 	addr string
 	tell *account
+	give func() // the turn, to the next in the queue
 	dep  *departure
 	sess *transport.Session
 	// copyOnWrite is memory that the job's processes share, in bytes.
@@ -175,10 +179,11 @@ func (m *movement) peer() *remote {
 
 // prepare looks at both sides and asks the target, before anything is touched.
 func (m *movement) prepare(ctx context.Context) error {
-	var err error
-	if m.dep, err = m.a.departureOf(ctx, m.rec, string(m.id), m.tell); err != nil {
+	dep, err := m.a.departureOf(ctx, m.rec, string(m.id), m.tell)
+	if err != nil {
 		return err
 	}
+	m.tell.know(func() { m.dep = dep })
 	if m.dep.src.Init == 0 {
 		return notRunning(m.rec)
 	}
@@ -194,13 +199,14 @@ func (m *movement) prepare(ctx context.Context) error {
 		return refused(asFindings(findings))
 	}
 	needs.Eager, m.copyOnWrite = m.req.Eager, needs.CopyOnWrite
-	m.sess, err = transport.Dial(ctx, m.addr, m.req.Node, m.a.id, 0, transport.WithData(func(trip time.Duration) int {
+	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.id, 0, transport.WithData(func(trip time.Duration) int {
 		return connections(m.req.Connections, trip)
 	}))
 	if err != nil {
 		return &api.Error{Code: api.Unreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
 			Hint: "is its agent running, and is this its address? name it with NODE=HOST:PORT, or give the agent here --peer"}
 	}
+	m.tell.know(func() { m.sess = sess })
 	m.dep.out = lanesOf(ctx, m.sess.Data(), m.req.Bandwidth)
 	if f := preflight.Skew(m.sess.Skew()); f != nil {
 		return refused(asFindings([]preflight.Finding{*f}))
@@ -263,6 +269,9 @@ func (m *movement) watch(peer *remote, confirm *time.Timer) func() time.Duration
 		confirm.Stop()
 		ran = time.Now()
 		m.tell.enter(api.Resume, "")
+		if m.mode == api.PostCopy { // a target that goes away while it pulls holds up no other move
+			m.give()
+		}
 	}
 	return func() time.Duration {
 		if ran.IsZero() || m.dep.frozen.IsZero() {

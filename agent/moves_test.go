@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,7 +33,7 @@ func told(t *testing.T, a *Agent, c caller, path string, v any) (status int, bod
 func (a *Agent) attempt(t *testing.T, rec job.Record, err error) handoff.MoveID {
 	t.Helper()
 	m := &movement{a: a, rec: rec, req: api.MoveRequest{Node: "there"}, id: handoff.NewMoveID()}
-	m.tell = newAccount(nil, rec.ID, string(m.id), m.sizes)
+	m.tell = newAccount(io.Discard, rec.ID, string(m.id), m.sizes)
 	m.tell.keep = m.keeper()
 	for _, p := range []api.Phase{api.Preflight, api.Warmup} {
 		m.tell.enter(p, "")

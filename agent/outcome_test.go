@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -159,7 +160,7 @@ func (deaf) Write([]byte) (int, error) { return 0, errors.New("nobody listens") 
 func TestAnAccountWithoutAListenerHoldsNothingUp(t *testing.T) {
 	var none *account
 	none.enter(api.Dump, "") // recovery has none
-	for _, tell := range []*account{newAccount(nil, "j", "m", nil), newAccount(deaf{}, "j", "m", nil)} {
+	for _, tell := range []*account{newAccount(io.Discard, "j", "m", nil), newAccount(deaf{}, "j", "m", nil)} {
 		tell.enter(api.Dump, "")
 		tell.end(&api.Result{}, nil)
 	}

@@ -22,6 +22,8 @@ func (a *Agent) recover(ctx context.Context) {
 			a.log.Info("recovered", "job", rec.Job, "move", rec.Move, "role", rec.Role, "state", rec.State, "err", err)
 			if rec.Role == handoff.RoleSource {
 				a.pursueLater(rec.Move)
+			} else if arr := a.arrivalOf(rec.Move); err != nil && arr != nil {
+				a.finishLater(arr)
 			}
 		})
 		if err != nil && ctx.Err() == nil {
@@ -111,18 +113,17 @@ func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Sou
 // OpenTarget makes the target's half of a move anew; see handoff.Opener.
 func (a *Agent) OpenTarget(_ context.Context, rec handoff.Record) (*handoff.TargetHalf, handoff.Asker, error) {
 	l := newLanding(a, string(rec.Move), job.ID(rec.Job))
-	half := handoff.OpenTarget(a.journal, a.fence, rec, a.boot, l, a.observer(rec, handoff.RoleTarget))
-	a.mu.Lock()
-	a.arrivals[rec.Move] = &arrival{half, l}
-	a.mu.Unlock()
+	arr := &arrival{handoff.OpenTarget(a.journal, a.fence, rec, a.boot, l, a.observer(rec, handoff.RoleTarget)), l, a.remoteOf(rec)}
 	if rec.Extra != nil {
-		return half, givenUp{}, nil
+		arr.source = givenUp{}
 	}
+	a.know(arr)
+	half := arr.half
 	if half.InDoubt() {
 		a.log.Error("a move waits for an operator: this node went down while it resumed the job", "job", rec.Job, "move", rec.Move, "peer", rec.Peer,
 			"try", "migrate resolve "+string(rec.Move)+" --drop")
 	}
-	return half, a.remoteOf(rec), nil
+	return half, arr.source, nil
 }
 
 // givenUp is the source of a restore from a directory whose agent is gone: the

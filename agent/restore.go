@@ -53,13 +53,14 @@ type bringing struct {
 	manifest  image.Manifest
 	cargo     cargo
 	rec       job.Record
-	landing   *landing
+	landing   *landing // once it is open
 	lastClaim int64
+	staked    bool
 	owner     caller
 }
 
 func (b *bringing) sizes(e *api.Event) {
-	if b.landing != nil && b.landing.in != nil {
+	if b.landing != nil {
 		e.Read = b.landing.in.Received.Load()
 	}
 }
@@ -85,14 +86,17 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 // notAlive refuses to bring back a job that has not ended, as far as this node,
 // the node that it moved to, or the one that brought it back last can tell.
 func (b *bringing) notAlive(ctx context.Context, c caller) error {
-	claim, claimed, err := b.claims(c)
+	claims, err := b.claims(c)
 	if err != nil {
 		return &api.Error{Code: api.Refused, Message: err.Error(), Where: "in " + b.req.Dir + ", saved"}
 	}
-	b.lastClaim = claim.Epoch
-	if claimed && claim.Node != b.a.cfg.Node {
-		if err := b.endedOn(ctx, job.Moved{Node: claim.Node, Addr: claim.Addr}, c); err != nil {
-			return err
+	if len(claims) > 0 {
+		newest := claims[len(claims)-1]
+		b.lastClaim = newest.Epoch
+		if newest.Node != b.a.cfg.Node {
+			if err := b.endedOn(ctx, job.Moved{Node: newest.Node, Addr: newest.Addr}, c); err != nil {
+				return err
+			}
 		}
 	}
 	known, err := b.a.jobs.Get(b.rec.ID)
@@ -107,14 +111,14 @@ func (b *bringing) notAlive(ctx context.Context, c caller) error {
 	return b.ended(b.a.view(ctx, known))
 }
 
-// claims reads the newest claim with the caller's own rights: the path is theirs.
-func (b *bringing) claims(c caller) (claim image.Claim, found bool, err error) {
+// claims reads the claims with the caller's own rights: the path is theirs.
+func (b *bringing) claims(c caller) (claims []image.Claim, err error) {
 	b.owner = c
 	err = asCaller(c, func() error {
-		claim, found, err = image.Claims(b.req.Dir)
+		claims, err = image.Claims(b.req.Dir)
 		return err
 	})
-	return claim, found, err
+	return claims, err
 }
 
 func (b *bringing) endedOn(ctx context.Context, node job.Moved, c caller) error {
@@ -153,18 +157,23 @@ func (b *bringing) run(ctx context.Context) (*api.Result, error) {
 // restore runs the target's half of a move whose source is the directory.
 func (b *bringing) restore(ctx context.Context) error {
 	b.rec.Epoch = max(b.rec.Epoch, b.lastClaim, b.a.fence.Highest(string(b.rec.ID))) + 1
-	b.landing = newLanding(b.a, string(b.id), b.rec.ID)
+	l := newLanding(b.a, string(b.id), b.rec.ID)
 	extra, err := json.Marshal(savingExtra{Dir: b.req.Dir})
 	if err != nil {
 		return err
 	}
 	rec := handoff.Record{Move: b.id, Job: string(b.rec.ID), Peer: b.a.cfg.Node, Epoch: b.rec.Epoch, BootID: b.a.boot, Extra: extra}
-	half := handoff.NewTarget(b.a.journal, b.a.fence, rec, b.landing, b.a.observer(rec, handoff.RoleTarget))
+	half := handoff.NewTarget(b.a.journal, b.a.fence, rec, l, b.a.observer(rec, handoff.RoleTarget))
 	if err := half.Begin(ctx); err != nil {
 		return err
 	}
-	if err := b.fetch(ctx); err != nil {
-		return errors.Join(err, half.Abort(context.WithoutCancel(ctx)))
+	return b.settle(half, b.bring(ctx, l, half))
+}
+
+// bring takes the job out of the directory, claims it and lets it run.
+func (b *bringing) bring(ctx context.Context, l *landing, half *handoff.TargetHalf) error {
+	if err := b.fetch(ctx, l); err != nil {
+		return err
 	}
 	b.tell.enter(api.Park, "")
 	if err := half.Prepare(ctx); err != nil {
@@ -172,37 +181,66 @@ func (b *bringing) restore(ctx context.Context) error {
 	}
 	b.tell.enter(api.Resume, "")
 	claim := image.Claim{Node: b.a.cfg.Node, Addr: b.a.publicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
-	if err := asCaller(b.owner, func() error { return image.Stake(b.req.Dir, claim) }); err != nil {
-		return errors.Join(err, half.Abort(context.WithoutCancel(ctx)))
+	if err := asCaller(b.owner, func() error { return image.Stake(b.req.Dir, claim, b.lastClaim) }); err != nil {
+		return err
 	}
-	err = half.Commit(context.WithoutCancel(ctx))
-	if half.State() == handoff.StateDropped {
-		err = errors.Join(err, asCaller(b.owner, func() error { return image.Unstake(b.req.Dir, b.rec.Epoch) }))
+	b.staked = true
+	return half.Commit(context.WithoutCancel(ctx))
+}
+
+// settle undoes a restore that has failed, or finds that the job runs. What cannot be
+// done now the agent does as soon as it can.
+func (b *bringing) settle(half *handoff.TargetHalf, err error) error {
+	if err == nil {
+		return nil
 	}
-	return err
+	if state := half.State(); state == handoff.StateReceiving || state == handoff.StatePrepared {
+		ctx, cancel := context.WithTimeout(b.a.life, undoTime)
+		defer cancel()
+		err = errors.Join(err, half.Abort(ctx))
+	}
+	if half.State().Finished() {
+		return errors.Join(err, b.unstake(half))
+	}
+	b.a.background.Go(func() {
+		b.a.insist("a restore waits", b.id, func() error { return errors.Join(b.a.finish(half, givenUp{}), b.unstake(half)) })
+	})
+	return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "in " + b.req.Dir + ", saved; or on " + b.a.cfg.Node + ", running",
+		Hint: "nothing is lost and nothing runs twice: the agent undoes the restore as soon as it can, unless the job runs already; `migrate moves` and `migrate ps` tell"}
+}
+
+// undoTime is how long a user waits until a restore that has failed is undone.
+const undoTime = time.Minute
+
+func (b *bringing) unstake(half *handoff.TargetHalf) error {
+	if !b.staked || half.State() != handoff.StateDropped {
+		return nil
+	}
+	return asCaller(b.owner, func() error { return image.Unstake(b.req.Dir, b.rec.Epoch) })
 }
 
 // fetch reads the directory and sets the clocks.
-func (b *bringing) fetch(ctx context.Context) error {
+func (b *bringing) fetch(ctx context.Context, l *landing) error {
 	b.tell.enter(api.Residue, "")
-	if err := b.landing.open(); err != nil {
+	if err := l.open(); err != nil {
 		return err
 	}
-	if err := b.landing.expect(b.rec, false); err != nil {
+	b.tell.know(func() { b.landing = l })
+	if err := l.expect(b.rec, false); err != nil {
 		return err
 	}
 	lanes, err := openLanes(b.req.Dir, b.manifest)
 	if err != nil {
 		return err
 	}
-	err = b.landing.in.Receive(ctx, lanes.readers)
+	err = l.in.Receive(ctx, lanes.readers)
 	if err == nil {
 		err = lanes.check()
 	}
 	if err = errors.Join(err, lanes.close()); err != nil {
 		return err
 	}
-	b.landing.received <- nil
+	l.received <- nil
 	return b.setClocks()
 }
 

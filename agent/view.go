@@ -42,6 +42,11 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 	if err != nil {
 		return v // it is busy; the job is not the worse for it
 	}
+	if st.Exit != nil { // the disk does not take it
+		v.Exit, v.State = st.Exit, api.Exited
+		v.CPU += st.Exit.CPU
+		return v
+	}
 	v.Init, v.Shim, v.Filled, v.Total = st.Init, st.Shim, st.Filled, st.Total
 	if v.Absent = st.Absent; v.Absent > 0 {
 		v.PulledFrom = cameFrom(rec)

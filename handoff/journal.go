@@ -211,6 +211,10 @@ func content(lines [][]byte) []byte {
 func (j *Journal) Append(r Record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.append(r)
+}
+
+func (j *Journal) append(r Record) error {
 	r.At = time.Now()
 	line, err := encodeLine(r)
 	if err != nil {

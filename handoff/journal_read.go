@@ -15,6 +15,10 @@ import (
 func (j *Journal) Get(m MoveID) (Record, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.get(m)
+}
+
+func (j *Journal) get(m MoveID) (Record, error) {
 	e, ok := j.moves[m]
 	switch {
 	case !ok || j.heal(m, e):
@@ -108,12 +112,14 @@ func (j *Journal) Unfinished() ([]Record, error) {
 
 // Told notes that the other node has heard of an operator's decision.
 func (j *Journal) Told(m MoveID) error {
-	r, err := j.Get(m)
+	j.mu.Lock() // a record that came in between would be taken back
+	defer j.mu.Unlock()
+	r, err := j.get(m)
 	if err != nil || !r.Untold {
 		return err
 	}
 	r.Untold = false
-	return j.Append(r)
+	return j.append(r)
 }
 
 // Remove forgets a finished move. The peer must have finished it too: a source whose target no

@@ -1,6 +1,9 @@
 package shim
 
-import "github.com/migrate-hpc/migrate/restore"
+import (
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/restore"
+)
 
 // State is what a shim is doing with its job.
 type State string
@@ -29,6 +32,8 @@ type Status struct {
 	Filling bool `json:"filling,omitempty"`
 	// Absent is how much of the total has not arrived on this node yet.
 	Absent int64 `json:"absent,omitempty"`
+	// Exit is how the job ended, while the disk does not take it.
+	Exit *job.Exit `json:"exit,omitempty"`
 }
 
 // ParkRequest asks a waiting shim to restore and park its job.

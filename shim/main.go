@@ -66,6 +66,7 @@ type shim struct {
 	mu       sync.Mutex // the fields below
 	state    State
 	init     int
+	exit     *job.Exit     // how the job ended, as long as that is not in its record
 	initFD   int           // pidfd: a number could be somebody else's by now
 	opened   chan struct{} // closed while memory is set
 	memory   *pages.Server // of the job that is being restored, or was
@@ -201,7 +202,7 @@ func (s *shim) is() State {
 func (s *shim) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{State: s.state, Shim: os.Getpid(), Init: s.init}
+	st := Status{State: s.state, Shim: os.Getpid(), Init: s.init, Exit: s.exit}
 	if s.memory != nil {
 		st.Filled, st.Total = s.memory.Progress()
 		st.Absent = s.memory.Absent()
@@ -225,9 +226,7 @@ func (s *shim) reap(pid int) {
 		}
 	}
 	if s.is() != Released {
-		if err := s.record(ws); err != nil {
-			s.log.Error("the job's end could not be written down", "err", err)
-		}
+		s.record(s.exitOf(ws))
 		s.set(Exited)
 		s.log.Info("job ended", "code", ws.ExitStatus(), "signaled", ws.Signaled())
 	}

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,24 +11,59 @@ import (
 
 const cleanUpTime = 30 * time.Second
 
-// record writes down how the job ended, durably, before anybody can ask.
-func (s *shim) record(ws unix.WaitStatus) error {
-	now := time.Now()
-	cpu, err := s.cfg.Cgroup.CPUTime()
-	if err != nil {
-		s.log.Warn("CPU time unknown", "err", err)
+// Pauses between two tries to write down how the job ended.
+const (
+	firstRecord = 100 * time.Millisecond
+	mostRecord  = 5 * time.Second
+)
+
+// record writes down how the job ended, durably, before anybody can ask. What the disk
+// does not take is tried until it does: nothing else knows the status, and while the
+// job's move is not finished nothing else proves that the job has run here. A job that
+// was removed needs no record.
+func (s *shim) record(exit job.Exit) {
+	for pause := firstRecord; ; pause = min(2*pause, mostRecord) {
+		err := s.write(exit)
+		if err == nil || errors.Is(err, job.ErrNotFound) {
+			return
+		}
+		if pause == firstRecord {
+			s.log.Error("the job's end could not be written down yet", "err", err)
+			s.tellExit(exit)
+		}
+		time.Sleep(pause)
 	}
-	exit := &job.Exit{Code: ws.ExitStatus(), At: now}
-	if ws.Signaled() {
-		exit.Code, exit.Signal = 128+int(ws.Signal()), int(ws.Signal())
-	}
-	_, err = s.store.Update(s.cfg.Job, func(r *job.Record) error {
-		exit.CPU = r.CPUBefore + time.Duration(cpu)
-		r.Exit = exit
+}
+
+func (s *shim) write(exit job.Exit) error {
+	_, err := s.store.Update(s.cfg.Job, func(r *job.Record) error {
+		mine := exit
+		mine.CPU += r.CPUBefore
+		r.Exit = &mine
 		if n := len(r.Stays); n > 0 {
-			r.Stays[n-1].To = now
+			r.Stays[n-1].To = exit.At
 		}
 		return nil
 	})
 	return err
+}
+
+// tellExit has the status say what is not in the record yet.
+func (s *shim) tellExit(exit job.Exit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.exit = Exited, &exit
+}
+
+// exitOf is how the job ended; its CPU time is what it used on this node.
+func (s *shim) exitOf(ws unix.WaitStatus) job.Exit {
+	cpu, err := s.cfg.Cgroup.CPUTime()
+	if err != nil {
+		s.log.Warn("CPU time unknown", "err", err)
+	}
+	exit := job.Exit{Code: ws.ExitStatus(), At: time.Now(), CPU: time.Duration(cpu)}
+	if ws.Signaled() {
+		exit.Code, exit.Signal = 128+int(ws.Signal()), int(ws.Signal())
+	}
+	return exit
 }

@@ -466,3 +466,60 @@ func TestADamagedConfigurationIsTold(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAnEndThatTheDiskDoesNotTakeIsToldAndWrittenDownLater(t *testing.T) {
+	s := newScene(t, "exec sleep 100")
+	c := s.start(t)
+	dir := s.store.Dir(s.cfg.Job)
+	refuse := func(flags uintptr) {
+		t.Helper()
+		if err := unix.Mount("none", dir, "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	refuse(unix.MS_RDONLY)
+	if err := c.Signal(bounded(t), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	var st Status
+	eventually(t, "the end is told", func() bool {
+		var err error
+		st, err = c.Status(bounded(t))
+		return err != nil || st.Exit != nil
+	})
+	if st.State != Exited || st.Exit == nil || st.Exit.Signal != int(syscall.SIGKILL) {
+		t.Errorf("told %+v", st)
+	}
+	refuse(0)
+	eventually(t, "the shim is gone", func() bool {
+		_, err := c.Status(bounded(t))
+		return errors.Is(err, ErrGone)
+	})
+	rec, err := s.store.Get(s.cfg.Job)
+	if err != nil || rec.Exit == nil || rec.Exit.Code != 128+int(syscall.SIGKILL) || rec.Exit.CPU < time.Hour {
+		t.Errorf("written down is %+v, %v", rec.Exit, err)
+	}
+}
+
+func TestTheEndOfAJobThatWasRemovedNeedsNoRecord(t *testing.T) {
+	s := newScene(t, "exec sleep 100")
+	c := s.start(t)
+	if err := s.store.Remove(s.cfg.Job); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Signal(bounded(t), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the shim is gone", func() bool {
+		_, err := c.Status(bounded(t))
+		return errors.Is(err, ErrGone)
+	})
+}

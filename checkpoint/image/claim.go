@@ -1,11 +1,13 @@
 package image
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,6 +27,7 @@ const (
 	claimPrefix = "restored-"
 	maxClaims   = 4096
 	maxClaim    = 4 << 10 // bytes of the file
+	tempSuffix  = ".tmp"  // of one that is being written
 )
 
 func isClaim(name string) bool { return strings.HasPrefix(name, claimPrefix) }
@@ -33,47 +36,66 @@ func claimPath(dir string, epoch int64) string {
 	return filepath.Join(dir, fmt.Sprintf("%s%d.json", claimPrefix, epoch))
 }
 
-// Claims returns the newest claim on a directory, false if there is none. One that
-// cannot be read is an error: it may be the newest.
-func Claims(dir string) (newest Claim, found bool, err error) {
+// Claims returns the claims on a directory, oldest epoch first. One that cannot be
+// read is an error: it may be the newest.
+func Claims(dir string) ([]Claim, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return Claim{}, false, err
+		return nil, err
 	}
-	n := 0
+	var claims []Claim
 	for _, e := range entries {
-		if !isClaim(e.Name()) {
+		if !isClaim(e.Name()) || strings.HasSuffix(e.Name(), tempSuffix) {
 			continue
 		}
-		if n++; n > maxClaims {
-			return Claim{}, false, fmt.Errorf("more than %d claims in %s", maxClaims, dir)
+		if len(claims) == maxClaims {
+			return nil, fmt.Errorf("more than %d claims in %s", maxClaims, dir)
 		}
 		data, err := readBounded(filepath.Join(dir, e.Name()), maxClaim)
+		if errors.Is(err, ErrMissing) {
+			continue // taken back meanwhile
+		}
 		if err != nil {
-			return Claim{}, false, err
+			return nil, err
 		}
 		var c Claim
 		if err := json.Unmarshal(data, &c); err != nil {
-			return Claim{}, false, fmt.Errorf("%s: %w", e.Name(), err)
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
 		}
-		if !found || c.Epoch > newest.Epoch {
-			newest, found = c, true
-		}
+		claims = append(claims, c)
 	}
-	return newest, found, nil
+	slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	return claims, nil
 }
 
-// ErrClaimed says that somebody else brought the job back with the same epoch.
+// ErrClaimed says that somebody else is bringing the job back, or has since.
 var ErrClaimed = errors.New("somebody else is bringing this job back")
 
-// Stake puts a claim into the directory. Of several nodes that try with one epoch
-// exactly one succeeds, the others get ErrClaimed.
-func Stake(dir string, c Claim) error {
+// Stake puts a claim into the directory, if the newest one there is still of the epoch
+// after, 0 for none. Of several nodes that try at a time at most one succeeds, with
+// whatever epochs; the others get ErrClaimed and leave nothing: each looks at what the
+// others have put there after it has put its own.
+func Stake(dir string, c Claim, after int64) error {
+	if err := put(dir, c); err != nil {
+		return err
+	}
+	claims, err := Claims(dir)
+	if err == nil && slices.ContainsFunc(claims, func(other Claim) bool { return other.Epoch > after && other.Epoch != c.Epoch }) {
+		err = ErrClaimed
+	}
+	if err != nil {
+		return errors.Join(err, Unstake(dir, c.Epoch))
+	}
+	return nil
+}
+
+// put writes a claim. Of several with one epoch exactly one succeeds.
+func put(dir string, c Claim) error {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, claimPrefix+"*.tmp")
+	f, err := os.CreateTemp(dir, claimPrefix+"*"+tempSuffix)
 	if err != nil {
 		return fmt.Errorf("claim the checkpoint: %w", err)
 	}

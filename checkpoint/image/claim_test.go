@@ -9,13 +9,14 @@ import (
 	"testing"
 )
 
-func TestOfManyNodesThatBringAJobBackOneSucceeds(t *testing.T) {
-	dir := t.TempDir()
+// stakeAtOnce has twenty nodes bring a job back at a time, and returns how many may.
+func stakeAtOnce(t *testing.T, dir string, epoch func(node int) int64) int32 {
+	t.Helper()
 	var won atomic.Int32
 	var all sync.WaitGroup
-	for range 20 {
+	for i := range 20 {
 		all.Go(func() {
-			switch err := Stake(dir, Claim{Node: "n", Epoch: 7}); {
+			switch err := Stake(dir, Claim{Node: "n", Epoch: epoch(i)}, 6); {
 			case err == nil:
 				won.Add(1)
 			case !errors.Is(err, ErrClaimed):
@@ -24,33 +25,69 @@ func TestOfManyNodesThatBringAJobBackOneSucceeds(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if won.Load() != 1 {
-		t.Fatalf("%d nodes succeeded", won.Load())
-	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
-		t.Fatalf("left behind: %v, %v", entries, err)
+	if err != nil || len(entries) != int(won.Load()) {
+		t.Fatalf("%d succeeded, and left behind are %v, %v", won.Load(), entries, err)
+	}
+	return won.Load()
+}
+
+func TestOfManyNodesThatBringAJobBackOneSucceeds(t *testing.T) {
+	if won := stakeAtOnce(t, t.TempDir(), func(int) int64 { return 7 }); won != 1 {
+		t.Fatalf("%d nodes succeeded", won)
 	}
 }
 
-func TestTheNewestClaimCounts(t *testing.T) {
-	dir := t.TempDir()
-	if _, found, err := Claims(dir); found || err != nil {
-		t.Fatal(found, err)
+// Nodes that have seen other moves of the job come with other epochs.
+func TestOfManyNodesWithEpochsOfTheirOwnNoTwoBringAJobBack(t *testing.T) {
+	for range 20 {
+		if won := stakeAtOnce(t, t.TempDir(), func(node int) int64 { return 7 + int64(node%5) }); won > 1 {
+			t.Fatalf("%d nodes succeeded", won)
+		}
 	}
-	for _, e := range []int64{3, 11, 9} {
-		if err := Stake(dir, Claim{Node: "n", Epoch: e}); err != nil {
+}
+
+func TestWhoLooksBeforeANewerClaimIsThereIsTheOneThatCounts(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		epoch int64
+		want  error
+	}{{7, nil}, {9, ErrClaimed}, {6, ErrClaimed}, {7, ErrClaimed}} {
+		if err := Stake(dir, Claim{Node: "n", Epoch: c.epoch}, 5); !errors.Is(err, c.want) {
+			t.Errorf("epoch %d: %v, want %v", c.epoch, err, c.want)
+		}
+	}
+	if err := Stake(dir, Claim{Node: "n", Epoch: 9}, 7); err != nil {
+		t.Errorf("who has seen it before may go on: %v", err)
+	}
+}
+
+func TestClaimsAreInTheOrderOfTheirEpochs(t *testing.T) {
+	dir := t.TempDir()
+	if claims, err := Claims(dir); len(claims) != 0 || err != nil {
+		t.Fatal(claims, err)
+	}
+	for _, e := range []int64{3, 9, 11} {
+		if err := Stake(dir, Claim{Node: "n", Epoch: e}, e-1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if c, found, err := Claims(dir); err != nil || !found || c.Epoch != 11 {
-		t.Fatal(c, found, err)
+	newest := func() int64 {
+		t.Helper()
+		claims, err := Claims(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return claims[len(claims)-1].Epoch
+	}
+	if e := newest(); e != 11 {
+		t.Fatal(e)
 	}
 	if err := errors.Join(Unstake(dir, 11), Unstake(dir, 11)); err != nil {
 		t.Fatal(err)
 	}
-	if c, _, err := Claims(dir); err != nil || c.Epoch != 9 {
-		t.Fatal(c, err)
+	if e := newest(); e != 9 {
+		t.Fatal(e)
 	}
 }
 
@@ -59,7 +96,10 @@ func TestAClaimThatCannotBeReadIsAnError(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "restored-1.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Claims(dir); err == nil {
+	if _, err := Claims(dir); err == nil {
 		t.Fatal("no error")
+	}
+	if err := Stake(dir, Claim{Epoch: 2}, 1); err == nil {
+		t.Fatal("no error of the stake")
 	}
 }

@@ -138,7 +138,8 @@ func need(t *testing.T) {
 	t.Skip(missing)
 }
 
-func prerequisites() error {
+// prerequisites is what the machine lacks. It finds the CRIU to use, too.
+var prerequisites = sync.OnceValue(func() error {
 	if os.Geteuid() != 0 {
 		return errors.New("not root: making namespaces and cgroups needs it")
 	}
@@ -156,4 +157,4 @@ func prerequisites() error {
 		}
 	}
 	return errors.New("CRIU is not installed: make setup")
-}
+})
