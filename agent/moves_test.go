@@ -227,3 +227,18 @@ func TestOfManyRecordsTheNewestAreKept(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAPullGivesItsTurnToTheNextMove(t *testing.T) {
+	for mode, want := range map[api.Mode]int{api.PostCopy: 1, api.PreCopy: 0} {
+		given := 0
+		m := &movement{mode: mode, dep: &departure{}, give: func() { given++ }, tell: newAccount(io.Discard, "j", "m", nil)}
+		peer := &remote{}
+		confirm := time.AfterFunc(time.Hour, func() {})
+		m.watch(peer, confirm)
+		peer.ran()
+		m.tell.end(&api.Result{}, nil)
+		if given != want || confirm.Stop() {
+			t.Errorf("%s: the turn was given %d times as soon as the job ran, want %d", mode, given, want)
+		}
+	}
+}
