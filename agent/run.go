@@ -37,8 +37,10 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err := bindTargetsExist(req.Spec); err != nil {
 		return err
 	}
-	if err := inherit(&req.Spec, c.pid); err != nil {
-		return &api.Error{Code: api.Failed, Message: err.Error(), Hint: "nothing was started"}
+	if err := inherit(&req.Spec, c); err != nil {
+		e := asError(err)
+		e.Hint = orElse(e.Hint, "nothing was started")
+		return e
 	}
 	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
 	if err := a.settle(&rec); err != nil {
