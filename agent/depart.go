@@ -105,9 +105,11 @@ func (d *departure) Freeze(ctx context.Context) error {
 }
 
 func (d *departure) freeze(ctx context.Context) error {
-	g := d.a.gates.of(d.rec.ID)
-	g.Lock()
-	defer g.Unlock()
+	open, err := d.a.gates.shut(ctx, d.rec.ID)
+	if err != nil {
+		return err
+	}
+	defer open()
 	return d.src.Freeze(ctx)
 }
 

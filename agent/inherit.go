@@ -10,21 +10,27 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
 )
 
 // inherit gives a job what a child of its caller would have: the umask, and the
 // resource limits that the caller did not name. A limit above the agent's own is
 // cut to that, where the kernel would not let us raise it.
-func inherit(s *job.Spec, pid int) error {
-	mask, err := umaskOf(pid)
+func inherit(s *job.Spec, c caller) error {
+	mask, err := umaskOf(c.pid)
 	if err != nil {
 		return err
 	}
 	s.Umask = mask
-	theirs, err := limitsOf(pid)
+	theirs, err := limitsOf(c.pid)
 	if err != nil {
 		return err
+	}
+	if !c.root() {
+		if err := mayName(s.Rlimits, theirs); err != nil {
+			return err
+		}
 	}
 	for name, limit := range theirs {
 		if slices.ContainsFunc(s.Rlimits, func(l job.Rlimit) bool { return l.Name == name }) {
@@ -40,6 +46,28 @@ func inherit(s *job.Spec, pid int) error {
 	}
 	slices.SortFunc(s.Rlimits, func(a, b job.Rlimit) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// mayName refuses what a process without privileges could not set for a child: named
+// limits are set while the job is root still.
+func mayName(named []job.Rlimit, theirs map[string]job.Rlimit) error {
+	for _, l := range named {
+		most := theirs[l.Name].Hard
+		if l.Hard <= most {
+			continue
+		}
+		return &api.Error{Code: api.Usage,
+			Message: fmt.Sprintf("--ulimit %s: the hard limit %s is above your own, which is %s", l.Name, limitText(l.Hard), limitText(most)),
+			Hint:    fmt.Sprintf("name at most --ulimit %s=%s, or have root raise yours in limits.conf(5)", l.Name, limitText(most))}
+	}
+	return nil
+}
+
+func limitText(n uint64) string {
+	if n == job.Unlimited {
+		return "unlimited"
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 // limitLabels are the names that /proc/PID/limits gives to resources

@@ -37,8 +37,10 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err := bindTargetsExist(req.Spec); err != nil {
 		return err
 	}
-	if err := inherit(&req.Spec, c.pid); err != nil {
-		return &api.Error{Code: api.Failed, Message: err.Error(), Hint: "nothing was started"}
+	if err := inherit(&req.Spec, c); err != nil {
+		e := asError(err)
+		e.Hint = orElse(e.Hint, "nothing was started")
+		return e
 	}
 	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
 	if err := a.settle(&rec); err != nil {
@@ -99,7 +101,7 @@ func (a *Agent) launch(rec job.Record, c caller) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg.Launch = &shim.Launch{Namespaces: ns, Interface: jobInterface(rec)}
+	cfg.Launch = &shim.Launch{Namespaces: ns, Interface: jobInterface(rec), Within: startTime}
 	parent := os.Getpid()
 	if rec.Foreground {
 		parent = c.pid
@@ -113,26 +115,6 @@ func (a *Agent) shimConfig(rec job.Record, join int) shim.Config {
 		Job: rec.ID, Records: a.paths.jobs(), RunDir: a.paths.jobRun(rec.ID),
 		CRIU: a.criuPath, KdatDir: a.paths.kdat(), JoinPid: join, LinkName: linkName(rec),
 	}
-}
-
-// startShim makes the job's cgroup beneath that of parent and starts the shim.
-func (a *Agent) startShim(rec job.Record, cfg shim.Config, parent int) error {
-	cg, err := a.makeCgroup(rec, parent)
-	if err != nil {
-		return err
-	}
-	cfg.Cgroup = *cg
-	_, err = a.jobs.Update(rec.ID, func(r *job.Record) error {
-		r.Cgroup = cg.Dirs
-		return nil
-	})
-	if err == nil {
-		_, err = shim.Start(cfg, a.jobs.Dir(rec.ID))
-	}
-	if err != nil {
-		return errors.Join(err, cg.Remove(), os.RemoveAll(cfg.RunDir))
-	}
-	return nil
 }
 
 // makeCgroup makes a job's own cgroup, with its limits, beneath that of parent.

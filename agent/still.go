@@ -3,9 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -15,33 +13,18 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// gates keep apart what reaches a job and its freeze. A signal that comes to a job that
-// CRIU has looked at already is known to nobody but the copy that will be dropped. Jobs
-// that share a gate wait for each other a little.
-type gates [64]sync.RWMutex
-
-func (g *gates) of(id job.ID) *sync.RWMutex {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id)) // never fails
-	return &g[h.Sum32()%uint32(len(g))]
-}
-
 // stillTime is how long a request waits for a job that stands still for a move.
 const stillTime = 30 * time.Second
 
 // whenRunning has h deal with a job that does not stand still for a move: here or, if
 // that takes it away, on the other node. With gate none begins meanwhile, and h has no
-// longer than the wait.
+// longer than passTime.
 func (a *Agent) whenRunning(h jobHandler, gate bool) jobHandler {
 	return func(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
 		ctx, cancel := context.WithTimeout(r.Context(), stillTime)
 		defer cancel()
-		within := r
-		if gate {
-			within = r.WithContext(ctx)
-		}
 		for rec.MovedTo == nil {
-			if done, err := a.ifRunning(ctx, rec, gate, func() error { return h(w, within, c, rec) }); done {
+			if done, err := a.ifRunning(ctx, r, rec, gate, func(r *http.Request) error { return h(w, r, c, rec) }); done {
 				return err
 			}
 			select {
@@ -60,16 +43,22 @@ func (a *Agent) whenRunning(h jobHandler, gate bool) jobHandler {
 	}
 }
 
-func (a *Agent) ifRunning(ctx context.Context, rec job.Record, gate bool, do func() error) (done bool, err error) {
+// ifRunning waits no longer than ctx says.
+func (a *Agent) ifRunning(ctx context.Context, r *http.Request, rec job.Record, gate bool, do func(*http.Request) error) (done bool, err error) {
 	if gate {
-		g := a.gates.of(rec.ID)
-		g.RLock()
-		defer g.RUnlock()
+		leave, err := a.gates.pass(ctx, rec.ID)
+		if err != nil {
+			return false, nil
+		}
+		defer leave()
+		within, cancel := context.WithTimeout(ctx, passTime)
+		defer cancel()
+		ctx, r = within, r.WithContext(within)
 	}
 	if a.standsStill(ctx, rec) {
 		return false, nil
 	}
-	return true, do()
+	return true, do(r)
 }
 
 // standsStill tells whether the job is frozen here for a move, or has not begun to run

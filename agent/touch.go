@@ -32,12 +32,24 @@ func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, c caller, r
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body)) // for the node that the job moves to
 	return a.whenRunning(func(_ http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
-		err := a.shimOf(rec.ID).Signal(r.Context(), syscall.Signal(req.Signal))
+		err := a.signal(r.Context(), rec, syscall.Signal(req.Signal))
 		if errors.Is(err, shim.ErrGone) {
 			return notRunning(rec)
 		}
 		return err
 	}, true)(w, r, c, rec)
+}
+
+// signal waits no longer than passTime for the shim.
+func (a *Agent) signal(ctx context.Context, rec job.Record, sig syscall.Signal) error {
+	ctx, cancel := context.WithTimeout(ctx, passTime)
+	defer cancel()
+	err := a.shimOf(rec.ID).Signal(ctx, sig)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("the shim of job %s has not answered within %v; nobody knows whether the signal was sent", rec.ID, passTime),
+			Where: "on " + a.cfg.Node, Hint: "the same command again"}
+	}
+	return err
 }
 
 func notRunning(rec job.Record) error {
@@ -92,8 +104,10 @@ func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, r
 			return err
 		}
 	}
-	if st, err := a.shimOf(rec.ID).Status(r.Context()); err == nil && st.State == shim.Exited {
-		awaitProcess(r.Context(), st.Shim, shimTime)
+	leaving, cancel := context.WithTimeout(r.Context(), shimTime)
+	defer cancel()
+	if st, err := a.shimOf(rec.ID).Status(leaving); err == nil && st.State == shim.Exited {
+		awaitProcess(leaving, st.Shim, shimTime)
 	}
 	if err := a.jobs.Remove(rec.ID); err != nil {
 		return err
@@ -110,12 +124,22 @@ func (a *Agent) end(ctx context.Context, rec job.Record) error {
 	if a.moving(rec.ID) || a.unfinished(rec.ID) != "" {
 		return &api.Error{Code: api.Failed, Message: "the job is being moved", Where: "on " + a.cfg.Node + ", until the move is committed", Hint: "cancel the move or wait for its end; `migrate moves` tells what it waits for"}
 	}
-	err := a.shimOf(rec.ID).Signal(ctx, syscall.SIGKILL)
+	err := a.signal(ctx, rec, syscall.SIGKILL)
 	if err != nil && !errors.Is(err, shim.ErrGone) {
 		return err
 	}
-	return a.untilOver(ctx, rec.ID, 30*time.Second)
+	if err := a.untilOver(ctx, rec.ID, endTime); err != nil {
+		return err
+	}
+	if st, err := a.status(ctx, rec.ID); err == nil && st.State == shim.Running {
+		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s has not ended within %v of SIGKILL; a task of it may wait for a file server that does not answer", rec.ID, endTime),
+			Where: "on " + a.cfg.Node, Hint: "the same command again, when it has"}
+	}
+	return nil
 }
+
+// endTime is how long a job that is killed may take to end.
+const endTime = 30 * time.Second
 
 // sweep frees what a job whose shim is gone has left on the node.
 func (a *Agent) sweep(ctx context.Context, rec job.Record) error {

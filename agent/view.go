@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
@@ -33,9 +36,7 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 		v.State = api.Saved
 		return v
 	}
-	asking, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	st, err := a.shimOf(rec.ID).Status(asking)
+	st, err := a.status(ctx, rec.ID)
 	if errors.Is(err, shim.ErrGone) {
 		return a.vanished(v)
 	}
@@ -64,6 +65,13 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 	}
 	v.Memory = residentMemory(&cg)
 	return v
+}
+
+// status asks a job's shim, which has a second to answer.
+func (a *Agent) status(ctx context.Context, id job.ID) (shim.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return a.shimOf(id).Status(ctx)
 }
 
 // vanished looks again before it calls a job lost: the shim writes down the end
@@ -107,14 +115,23 @@ func (a *Agent) handleList(w http.ResponseWriter, r *http.Request, c caller) err
 	if err != nil {
 		a.log.Error("some job records cannot be read", "err", err)
 	}
-	views := []api.Job{}
-	for _, rec := range recs {
-		if c.may(rec) {
-			views = append(views, a.view(r.Context(), rec))
-		}
+	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return !c.may(rec) })
+	views := make([]api.Job, len(recs))
+	var all errgroup.Group
+	all.SetLimit(manyViews)
+	for i, rec := range recs {
+		all.Go(func() error {
+			views[i] = a.view(r.Context(), rec)
+			return nil
+		})
 	}
+	_ = all.Wait() // none fails
 	return reply(w, views)
 }
+
+// manyViews is how many shims a list asks at a time: one that does not answer costs a
+// second.
+const manyViews = 16
 
 func (a *Agent) handleInspect(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
 	v := a.view(r.Context(), rec)
@@ -175,8 +192,9 @@ func (a *Agent) handleWait(w http.ResponseWriter, r *http.Request, _ caller, rec
 
 // untilOver returns when the job is no longer here, ctx ends or the time is up.
 func (a *Agent) untilOver(ctx context.Context, id job.ID, most time.Duration) error {
-	end := time.Now().Add(most)
-	for ctx.Err() == nil && time.Now().Before(end) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for ctx.Err() == nil {
 		rec, err := a.jobs.Get(id)
 		if err != nil || !rec.Here() {
 			return err
@@ -184,7 +202,7 @@ func (a *Agent) untilOver(ctx context.Context, id job.ID, most time.Duration) er
 		if st, err := a.shimOf(id).Status(ctx); errors.Is(err, shim.ErrGone) {
 			return nil
 		} else if err == nil && st.Shim > 0 {
-			awaitProcess(ctx, st.Shim, time.Until(end))
+			awaitProcess(ctx, st.Shim, most)
 		} else {
 			time.Sleep(busyPause)
 		}

@@ -242,5 +242,8 @@ func RemoveLink(host string) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", host, err)
 	}
-	return netlink.LinkDel(link)
+	if err := netlink.LinkDel(link); !errors.Is(err, unix.ENODEV) { // the kernel takes it with the job's namespace
+		return err
+	}
+	return nil
 }

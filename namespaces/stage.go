@@ -169,44 +169,6 @@ func become(uid, gid uint32, groups []uint32, limits []Rlimit) error {
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 }
 
-// openStdio opens the three standard descriptors inside the job, as its user,
-// output appending, so that a restored job goes on where the file ends.
-func openStdio(cfg Config) error {
-	for fd, f := range []struct {
-		path  string
-		flags int
-	}{
-		{cfg.Stdin, unix.O_RDONLY},
-		{cfg.Stdout, unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT},
-		{cfg.Stderr, unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT},
-	} {
-		if fd == 2 && cfg.Stderr == cfg.Stdout {
-			if err := unix.Dup3(1, 2, 0); err != nil {
-				return fmt.Errorf("join stderr to stdout: %w", err)
-			}
-			continue
-		}
-		n, err := unix.Open(f.path, f.flags, 0o644)
-		if err != nil {
-			return fmt.Errorf("open %s: %w", f.path, err)
-		}
-		if err := moveFD(n, fd); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func moveFD(from, to int) error {
-	if from == to {
-		return nil
-	}
-	if err := unix.Dup3(from, to, 0); err != nil {
-		return fmt.Errorf("set up descriptor %d: %w", to, err)
-	}
-	return unix.Close(from)
-}
-
 func execute(path string, args, env []string) error {
 	if err := unix.CloseRange(3, ^uint(0)>>1&0xffffffff, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close inherited descriptors: %w", err)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +36,8 @@ type Surroundings struct {
 
 // Start runs cfg's command as PID 1 of new namespaces and returns when execve
 // has succeeded. The caller is its parent and must reap it.
-// An error names the step that failed; nothing is left running then.
+// An error names the step that failed; nothing is left running then, but for a process
+// that outlives SIGKILL, which waits for a file server that does not answer.
 func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, error) {
 	var p *Process
 	err := thread.Throwaway(func() (err error) {
@@ -58,19 +60,24 @@ func start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 	}
 	defer toChild.Close()
 	defer fromChild.Close()
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	defer stop()
+	stop := context.AfterFunc(ctx, func() {
+		_ = cmd.Process.Kill()
+		_ = fromChild.SetReadDeadline(time.Now().Add(lastWords)) // PID 1 may hold the other end for ever
+	})
 
 	pid, err := guide(cfg, around, cmd.Process.Pid, toChild, fromChild)
+	if !stop() {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		_ = cmd.Process.Kill() // it may still wait for its configuration
 	}
 	_ = cmd.Wait() // its failure has reached us over the pipe
 	if err != nil {
-		if pid > 0 {
-			reapKilled(pid)
+		if pid > 0 && !reapKilled(pid) {
+			err = fmt.Errorf("%w (process %d has outlived SIGKILL until now)", err, pid)
 		}
-		return nil, errors.Join(err, context.Cause(ctx))
+		return nil, err
 	}
 	return &Process{Pid: pid}, nil
 }
@@ -163,17 +170,21 @@ type StartError struct{ Reason string }
 
 func (e *StartError) Error() string { return "start the job: " + e.Reason }
 
-func reapKilled(pid int) {
-	_ = unix.Kill(pid, unix.SIGKILL)
-	_, _ = wait4(pid)
-}
+const (
+	lastWords = time.Second     // for what the stages of a start that is given up have still to say
+	killTime  = 2 * time.Second // for a process to end that was killed
+)
 
-func wait4(pid int) (unix.WaitStatus, error) {
-	var ws unix.WaitStatus
-	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
-		if err != unix.EINTR {
-			return ws, err
+// reapKilled ends a child, and tells whether it has ended.
+func reapKilled(pid int) bool {
+	_ = unix.Kill(pid, unix.SIGKILL)
+	for end := time.Now().Add(killTime); ; time.Sleep(time.Millisecond) {
+		n, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		if n == pid || err != nil && err != unix.EINTR {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
 		}
 	}
 }

@@ -233,6 +233,18 @@ func failures() map[string]struct {
 	add("stderr not writable by its user", "/proc/sys/kernel/hostname", func(_ *testing.T, c *Config, _ *Surroundings) {
 		c.UID, c.Stderr = 4242, "/proc/sys/kernel/hostname"
 	})
+	for name, set := range map[string]func(*Config, string){
+		"stdin":  func(c *Config, path string) { c.Stdin = path },
+		"stdout": func(c *Config, path string) { c.Stdout = path },
+		"stderr": func(c *Config, path string) { c.Stderr = path },
+	} {
+		add(name+" a FIFO", IOMount+"/pipe: a FIFO cannot be", func(t *testing.T, c *Config, _ *Surroundings) {
+			if err := unix.Mkfifo(filepath.Join(c.IODir, "pipe"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			set(c, IOMount+"/pipe")
+		})
+	}
 	add("limit upside down", "resource limit 7", func(_ *testing.T, c *Config, _ *Surroundings) {
 		c.Rlimits = []Rlimit{{unix.RLIMIT_NOFILE, 9, 3}}
 	})

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Client talks to the shim of one job.
@@ -53,14 +54,28 @@ func Start(cfg Config, logDir string) (*Client, error) {
 		return nil, fmt.Errorf("start the shim: %w", err)
 	}
 	go cmd.Wait() // reaps it if it ends before us; its record tells how the job ended
-	said, err := io.ReadAll(io.LimitReader(r, 1<<16))
-	if err != nil {
+	if err := awaitBegin(r, cfg.Launch); err != nil {
+		_ = cmd.Process.Kill() // it says that it is over, or nothing
 		return nil, err
 	}
-	if string(said) != "ok" {
-		return nil, errors.New(string(said))
-	}
 	return Find(cfg.RunDir), nil
+}
+
+// awaitBegin waits until the shim says on r that it has begun.
+func awaitBegin(r *os.File, launch *Launch) error {
+	if launch != nil {
+		if err := r.SetReadDeadline(time.Now().Add(launch.Within + 2*stuckTime)); err != nil {
+			return err
+		}
+	}
+	said, err := io.ReadAll(io.LimitReader(r, 1<<16))
+	if err != nil {
+		return fmt.Errorf("listen to the shim: %w", err)
+	}
+	if string(said) != "ok" {
+		return errors.New(string(said))
+	}
+	return nil
 }
 
 // Find is the client of the shim whose run directory is given, whether one lives

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/job/durable"
@@ -34,6 +35,8 @@ type Config struct {
 type Launch struct {
 	Namespaces namespaces.Config     `json:"namespaces"`
 	Interface  *namespaces.Interface `json:"interface,omitempty"`
+	// Within is how long it may take until the command runs.
+	Within time.Duration `json:"within"`
 }
 
 // LogName is the shim's log, in the directory that Start was given for it.

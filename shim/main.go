@@ -37,17 +37,23 @@ func Main() {
 	report := os.NewFile(reportFD, "report")
 	unix.CloseOnExec(reportFD)
 	s, err := prepare(os.Args[1])
-	if err == nil {
-		err = s.begin()
-	}
 	if err != nil {
-		_, _ = io.WriteString(report, err.Error())
-		os.Exit(1)
+		fail(report, err)
+	}
+	served := s.serve() // whoever asks during the start shall not wait for its end
+	if err := s.begin(); err != nil {
+		fail(report, err)
 	}
 	_, _ = io.WriteString(report, "ok")
 	_ = report.Close()
-	s.live()
+	s.live(served)
 	os.Exit(0)
+}
+
+func fail(report *os.File, err error) {
+	_, _ = io.WriteString(report, err.Error())
+	_ = report.Close() // a thread that is stuck in the kernel holds up the end of the process
+	os.Exit(1)
 }
 
 // shim is the process's state. Everything that outlives it is on disk or in the
@@ -114,27 +120,15 @@ func listenSocket(path string) (net.Listener, error) {
 
 // begin starts the job, or gets ready to be told to restore it.
 func (s *shim) begin() error {
-	s.server = &http.Server{Handler: s.routes()}
 	if s.cfg.Launch == nil {
 		s.standBy()
 		s.set(Waiting)
 		return nil
 	}
-	around := namespaces.Surroundings{Cgroup: &s.cfg.Cgroup}
-	if i := s.cfg.Launch.Interface; i != nil {
-		around.Network = func(pid int) error {
-			if err := i.Attach(pid); err != nil {
-				return err
-			}
-			return i.Connect(pid)
-		}
-	}
-	p, err := namespaces.Start(context.Background(), s.cfg.Launch.Namespaces, around)
-	if err != nil {
+	if err := s.launch(); err != nil {
 		return errors.Join(err, s.listen.Close())
 	}
-	s.log.Info("job started", "pid", p.Pid)
-	return s.adopt(p.Pid)
+	return nil
 }
 
 // adopt takes charge of a job that runs from now on.
@@ -150,10 +144,16 @@ func (s *shim) adopt(pid int) error {
 	return nil
 }
 
-// live serves the agent until the job is over here.
-func (s *shim) live() {
-	served := make(chan error, 1)
-	go func() { served <- s.server.Serve(s.listen) }()
+// serve answers the agent from now on.
+func (s *shim) serve() (served <-chan error) {
+	s.server = &http.Server{Handler: s.routes()}
+	ended := make(chan error, 1)
+	go func() { ended <- s.server.Serve(s.listen) }()
+	return ended
+}
+
+// live goes on until the job is over here.
+func (s *shim) live(served <-chan error) {
 	select {
 	case <-s.done:
 	case err := <-served:

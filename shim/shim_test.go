@@ -87,7 +87,7 @@ func newScene(t *testing.T, script string) *scene {
 	}
 	s.cfg = Config{Job: id, Records: filepath.Join(dir, "jobs"), RunDir: filepath.Join(dir, "run"), Cgroup: *cg}
 	if script != "" {
-		s.cfg.Launch = &Launch{Namespaces: namespaces.Config{
+		s.cfg.Launch = &Launch{Within: patience, Namespaces: namespaces.Config{
 			Hostname: "job", RootDir: s.cfg.RootDir(), Root: "/", IODir: s.ioDir, WorkDir: "/",
 			Args: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"},
 			Stdin: "/dev/null", Stdout: namespaces.IOMount + "/stdout", Stderr: namespaces.IOMount + "/stderr",

@@ -1,0 +1,52 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// stuckTime is how long a start that is given up may take to end. One that is stuck in
+// a system call of the shim itself does not.
+const stuckTime = 5 * time.Second
+
+// launch starts the job. What it reaches on the way can be on a file server that does
+// not answer, so that it is given up when its time is over.
+func (s *shim) launch() error {
+	l := s.cfg.Launch
+	why := fmt.Errorf("its command did not run within %v; a file system that it needs may not answer", l.Within)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), l.Within, why)
+	defer cancel()
+	started := make(chan error, 1)
+	var p *namespaces.Process
+	go func() {
+		var err error
+		p, err = namespaces.Start(ctx, l.Namespaces, s.surroundings())
+		started <- err
+	}()
+	select {
+	case err := <-started:
+		if err != nil {
+			return err
+		}
+	case <-time.After(l.Within + stuckTime):
+		return why
+	}
+	s.log.Info("job started", "pid", p.Pid)
+	return s.adopt(p.Pid)
+}
+
+func (s *shim) surroundings() namespaces.Surroundings {
+	around := namespaces.Surroundings{Cgroup: &s.cfg.Cgroup}
+	if i := s.cfg.Launch.Interface; i != nil {
+		around.Network = func(pid int) error {
+			if err := i.Attach(pid); err != nil {
+				return err
+			}
+			return i.Connect(pid)
+		}
+	}
+	return around
+}
