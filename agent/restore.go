@@ -195,7 +195,7 @@ func (b *bringing) settle(half *handoff.TargetHalf, err error) error {
 		return nil
 	}
 	if state := half.State(); state == handoff.StateReceiving || state == handoff.StatePrepared {
-		ctx, cancel := context.WithTimeout(b.a.life, undoTime)
+		ctx, cancel := context.WithTimeout(b.a.life, undoRestoreTime)
 		defer cancel()
 		err = errors.Join(err, half.Abort(ctx))
 	}
@@ -209,8 +209,8 @@ func (b *bringing) settle(half *handoff.TargetHalf, err error) error {
 		Hint: "nothing is lost and nothing runs twice: the agent undoes the restore as soon as it can, unless the job runs already; `migrate moves` and `migrate ps` tell"}
 }
 
-// undoTime is how long a user waits until a restore that has failed is undone.
-const undoTime = time.Minute
+// undoRestoreTime is how long a user waits until a restore that has failed is undone.
+const undoRestoreTime = time.Minute
 
 func (b *bringing) unstake(half *handoff.TargetHalf) error {
 	if !b.staked || half.State() != handoff.StateDropped {
