@@ -49,11 +49,11 @@ func Attach(pid int, mounts map[string]*os.File) error {
 }
 
 func attachMade(m *os.File, path string) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(m.Fd()), &st); err != nil {
+	kind, err := m.Stat()
+	if err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+	if kind.IsDir() {
 		if err := os.MkdirAll(path, 0o711); err != nil {
 			return err
 		}

@@ -86,43 +86,37 @@ func (o ownDir) attach(mount *os.File, target string) error {
 
 // makePoint makes a mount point of the kind of mount, on this file system only: what has
 // been bound here is somebody's, in which we make nothing.
-func (o ownDir) makePoint(target string, mount *os.File) (at *os.File, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(mount.Fd()), &st); err != nil {
+func (o ownDir) makePoint(target string, mount *os.File) (*os.File, error) {
+	kind, err := mount.Stat()
+	if err != nil {
+		return nil, err
+	}
+	at, err := openat2(int(o.top.Fd()), ".", 0, 0)
+	if err != nil {
 		return nil, err
 	}
 	names := strings.Split(strings.TrimPrefix(path.Clean(target), o.at+"/"), "/")
-	dir := o.top
 	for i, name := range names {
-		kind := st.Mode & unix.S_IFMT
-		if i < len(names)-1 {
-			kind = unix.S_IFDIR
-		}
-		at, err = makeOne(dir, name, kind)
-		if dir != o.top {
-			err = errors.Join(err, dir.Close())
-		}
+		at, err = makeStep(at, name, i < len(names)-1 || kind.IsDir())
 		if errors.Is(err, unix.EXDEV) {
-			return nil, fmt.Errorf("mount at %s: there is nothing of that name in what is bound at %s, where nothing is made", target, path.Join(o.at, path.Join(names[:i+1]...)))
+			err = fmt.Errorf("nothing is made in %s, which is bound there", path.Join(o.at, path.Join(names[:i+1]...)))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("make the mount point %s: %w", target, err)
 		}
-		dir = at
 	}
 	return at, nil
 }
 
-// makeOne opens one name, which it makes unless it is there: a directory, or an empty
-// file for whatever else. EXDEV says that it is there, and another file system.
-func makeOne(dir *os.File, name string, kind uint32) (*os.File, error) {
-	var err error
-	if kind == unix.S_IFDIR {
-		err = unix.Mkdirat(int(dir.Fd()), name, 0o755)
-	} else {
-		err = unix.Mknodat(int(dir.Fd()), name, unix.S_IFREG|0o644, 0)
+// makeStep opens a name in dir, which it closes, and makes a directory or an empty file
+// of it if it is not there. EXDEV says that it is on another file system.
+func makeStep(dir *os.File, name string, isDir bool) (*os.File, error) {
+	defer dir.Close()
+	make := func() error { return unix.Mknodat(int(dir.Fd()), name, unix.S_IFREG|0o644, 0) }
+	if isDir {
+		make = func() error { return unix.Mkdirat(int(dir.Fd()), name, 0o755) }
 	}
-	if err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := make(); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, err
 	}
 	return openat2(int(dir.Fd()), name, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)

@@ -65,7 +65,7 @@ func TestABindIsWhatItsUserReachesOnTheTargetToo(t *testing.T) {
 	c.must(errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(victim, 0o755), os.Chmod(filepath.Dir(victim), 0o700)))
 	c.must(errors.Join(os.Chown(dir, alice, alice), os.Chown(filepath.Dir(dir), alice, alice)))
 	c.must(errors.Join(os.WriteFile(filepath.Join(dir, "here"), []byte("mine"), 0o644), os.WriteFile(filepath.Join(victim, "here"), []byte("secret"), 0o644)))
-	j := &job{t, strings.TrimSpace(a.as("12345", "run", "-d", "--bind", dir+":/mnt", "--bind", filepath.Join(dir, "here")+":/tmp/file:ro", "-w", "/tmp", "--", shared.oracle, "--count").want(t, 0).out)}
+	j := &job{t, strings.TrimSpace(a.as("12345", "run", "-d", "--user-ns", "--bind", dir+":/mnt", "--bind", filepath.Join(dir, "here")+":/tmp/file:ro", "-w", "/tmp", "--", shared.oracle, "--count").want(t, 0).out)}
 	j.ready(a)
 	c.must(errors.Join(os.Rename(dir, dir+"0"), os.Symlink(victim, dir)))
 	j.refused(a, b, "mount-missing")
