@@ -163,7 +163,11 @@ func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Reco
 	if err != nil {
 		a.log.Warn("some job records cannot be read", "err", err)
 	}
-	return preflight.OfNode(ctx, needs, rec, preflight.Node{CRIU: a.criuClient(), Jobs: recs, MemoryDir: a.paths.memory})
+	findings, err := preflight.OfNode(ctx, needs, rec, preflight.Node{CRIU: a.criuClient(), Jobs: recs, MemoryDir: a.paths.memory})
+	if err == nil && len(findings) == 0 { // what is missing has been told
+		findings = unreachable(rec.Spec)
+	}
+	return findings, err
 }
 
 // begin admits the move and starts to receive.

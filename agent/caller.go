@@ -12,6 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/thread"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -23,7 +24,12 @@ type caller struct {
 	peer     string // that node's name, "" for a local caller
 }
 
+// ownerOf is the job's user, as if that were the caller.
+func ownerOf(s job.Spec) caller { return caller{uid: s.UID, gid: s.GID, groups: s.Groups} }
+
 func (c caller) root() bool { return c.uid == 0 }
+
+func (c caller) user() thread.User { return thread.User{UID: c.uid, GID: c.gid, Groups: c.groups} }
 
 // may tells whether the caller may see and touch a job.
 func (c caller) may(rec job.Record) bool { return c.root() || c.uid == rec.Spec.UID }

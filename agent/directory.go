@@ -232,14 +232,4 @@ func openLanes(dir string, m image.Manifest) (*savedLanes, error) {
 }
 
 // asCaller does something with the caller's own rights to files.
-func asCaller(c caller, do func() error) error {
-	if c.root() {
-		return do()
-	}
-	return thread.Throwaway(func() error {
-		if err := assume(c); err != nil {
-			return err
-		}
-		return do()
-	})
-}
+func asCaller(c caller, do func() error) error { return thread.As(c.user(), do) }

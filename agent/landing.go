@@ -259,9 +259,13 @@ func (l *landing) plan(rec job.Record, cfg shim.Config) restore.Plan {
 		dirs[at[i]] = cfg.MountDir(i)
 		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: cfg.MountDir(i)})
 	}
+	var binds []restore.Bind
+	for i, m := range nodeMounts(rec) {
+		binds = append(binds, restore.Bind{Mount: m, Dir: cfg.BindDir(i)})
+	}
 	return restore.Plan{
 		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true, Chamber: *cfg.Chamber,
-		Mounts: externalMounts(rec, l.ioDir(), cfg.QueueDir(), dirs), QueueDir: cfg.QueueDir(), Private: mounts,
+		Mounts: externalMounts(rec, l.ioDir(), cfg.QueueDir(), dirs), Binds: binds, QueueDir: cfg.QueueDir(), Private: mounts,
 		Interface: jobInterface(rec),
 	}
 }

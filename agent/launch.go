@@ -156,7 +156,6 @@ func namespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, 
 	if s.UserNS {
 		cfg.User = true
 		cfg.UIDs, cfg.GIDs = namespaces.PrivateMap(s.UIDBase, s.UID), namespaces.PrivateMap(s.UIDBase, s.GID)
-		cfg.Groups = nil // they are not mapped
 	}
 	for _, l := range s.Rlimits {
 		n, ok := rlimits[l.Name]
@@ -178,9 +177,9 @@ var rlimits = map[string]int{
 // nodeMounts are all mounts that come from the node by path.
 func nodeMounts(rec job.Record) []namespaces.Mount {
 	var mounts []namespaces.Mount
-	for _, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
+	for i, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
 		for _, b := range list {
-			mounts = append(mounts, namespaces.Mount{Source: b.Source, Target: b.Target, ReadOnly: b.ReadOnly})
+			mounts = append(mounts, namespaces.Mount{Source: b.Source, Target: b.Target, ReadOnly: b.ReadOnly, Node: i == 0})
 		}
 	}
 	return mounts

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
 )
 
 func TestSettlingFillsInWhatIsOpenAndKeepsWhatIsSaid(t *testing.T) {
@@ -140,7 +142,7 @@ func TestAnUnknownLimitIsNamed(t *testing.T) {
 	}
 	rec.Spec = job.Spec{UserNS: true, UIDBase: 1 << 30, UID: 1000, Groups: []uint32{5}}
 	cfg, err := namespaceConfig(rec, "/root", "/io")
-	if err != nil || !cfg.User || len(cfg.UIDs) == 0 || cfg.Groups != nil || cfg.Stdin != "/dev/null" {
+	if err != nil || !cfg.User || len(cfg.UIDs) == 0 || cfg.Stdin != "/dev/null" {
 		t.Errorf("got %+v %v", cfg, err)
 	}
 }
@@ -173,5 +175,32 @@ func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
 	}
 	if err := reachable(caller{uid: 1000, gid: 1000, groups: []uint32{5, 777}}, deep); err != nil {
 		t.Errorf("the caller's group counts: %v", err)
+	}
+	deep.UID, deep.GID = owner.uid, owner.gid
+	if found := unreachable(deep); len(found) != 1 || found[0].Code != preflight.MountMissing || !strings.Contains(found[0].Cause, "deep") {
+		t.Errorf("on a target: %v", found)
+	}
+	deep.Groups = []uint32{777}
+	if found := unreachable(deep); len(found) != 0 {
+		t.Errorf("on a target, with the group: %v", found)
+	}
+	magic := job.Spec{Binds: []job.Bind{{Source: "/proc/self/cwd", Target: "/x"}}}
+	if err := reachable(owner, magic); err == nil {
+		t.Error("a link of /proc leads to where the agent is")
+	}
+}
+
+func TestBindTargetsAreLookedUpInTheJobsRoot(t *testing.T) {
+	needRoot(t)
+	root := openDir(t)
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "export/home/u"), 0o755), os.Symlink("/export/home", filepath.Join(root, "home")),
+		os.Symlink("/usr", filepath.Join(root, "away")), os.Mkdir(filepath.Join(root, "closed"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for target, there := range map[string]bool{"/home/u": true, "/away": false, "/none": false, "/closed/x": false, "/tmp/none": true} {
+		err := bindTargetsExist(owner, job.Spec{Root: root, Binds: []job.Bind{{Source: "/usr", Target: target}}})
+		if (err == nil) != there {
+			t.Errorf("%s: %v", target, err)
+		}
 	}
 }

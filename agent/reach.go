@@ -2,16 +2,16 @@ package agent
 
 import (
 	"fmt"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// reachable checks that the caller could reach, by itself, every path of the
-// node that the agent is about to bind as root: a bind must not open what the
-// directories above it close.
+// reachable tells early, and in good words, that the caller cannot reach by itself every
+// path of the node that is to be bound. What holds is that the paths are looked up as that
+// user once more when they are bound; see namespaces.Mount.Take.
 func reachable(c caller, s job.Spec) error {
 	if c.root() {
 		return nil
@@ -28,7 +28,8 @@ func reachable(c caller, s job.Spec) error {
 
 func reachAs(paths []string) error {
 	for _, p := range paths {
-		fd, err := unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
+		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+		fd, err := unix.Openat2(unix.AT_FDCWD, p, &how)
 		if err != nil {
 			return fmt.Errorf("you cannot reach %s: %w", p, err)
 		}
@@ -39,24 +40,14 @@ func reachAs(paths []string) error {
 	return nil
 }
 
-// assume gives this thread alone the caller's identity towards file systems. The
-// calls are raw, because those of package syscall change every thread.
-func assume(c caller) error {
-	var list unsafe.Pointer
-	if len(c.groups) > 0 {
-		list = unsafe.Pointer(&c.groups[0])
+// unreachable says which paths the job's user, on this node, cannot reach.
+func unreachable(s job.Spec) []preflight.Finding {
+	err := reachable(ownerOf(s), s)
+	if err == nil {
+		return nil
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(c.groups)), uintptr(list), 0); errno != 0 {
-		return fmt.Errorf("take the caller's groups: %w", errno)
-	}
-	if _, err := unix.SetfsgidRetGid(int(c.gid)); err != nil {
-		return err
-	}
-	if _, err := unix.SetfsuidRetUid(int(c.uid)); err != nil {
-		return err
-	}
-	if got, err := unix.SetfsuidRetUid(-1); err != nil || got != int(c.uid) {
-		return fmt.Errorf("take the caller's identity: the kernel refused (%v)", err)
-	}
-	return nil
+	return []preflight.Finding{{
+		Code: preflight.MountMissing, Cause: fmt.Sprintf("on this node user %d does not get to what the job has bound: %v", s.UID, err),
+		Remedy: "make it and the directories above it the same on both nodes; `namei -l PATH` shows who may pass",
+	}}
 }

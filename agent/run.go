@@ -34,7 +34,7 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err := workDirExists(req.Spec); err != nil {
 		return err
 	}
-	if err := bindTargetsExist(req.Spec); err != nil {
+	if err := bindTargetsExist(c, req.Spec); err != nil {
 		return err
 	}
 	if err := inherit(&req.Spec, c); err != nil {
@@ -67,14 +67,15 @@ func workDirExists(s job.Spec) error {
 		Hint: fmt.Sprintf("name another directory with -w, or let the job see this one with --bind %s", s.WorkDir)}
 }
 
-// bindTargetsExist checks that there is something to bind over. In /tmp, which is
-// the job's own, the mount points are made; in the node's tree nothing is.
-func bindTargetsExist(s job.Spec) error {
+// bindTargetsExist checks that there is something to bind over, for all that the caller
+// can see. In /tmp, which is the job's own, the mount points are made; in the node's tree
+// nothing is.
+func bindTargetsExist(c caller, s job.Spec) error {
 	for _, b := range s.Binds {
 		if strings.HasPrefix(b.Target, "/tmp/") {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join("/", s.Root, b.Target)); err != nil {
+		if err := asCaller(c, func() error { return namespaces.Holds(s.Root, b.Target) }); err != nil {
 			return &api.Error{Code: api.Usage, Message: fmt.Sprintf("%s cannot be shown at %s: there is nothing of that name in the job's root", b.Source, b.Target),
 				Hint: fmt.Sprintf("make it with mkdir or touch, or bind it somewhere in /tmp: --bind %s:/tmp/%s", b.Source, filepath.Base(b.Target))}
 		}

@@ -23,39 +23,48 @@ type Chamber struct {
 	Cgroup  *Cgroup `json:"cgroup"`
 	Root    string  `json:"root"`
 	RootDir string  `json:"root_dir"`
-	Network bool    `json:"network,omitempty"`
+	// User is the job's on the node, who must be able to reach Root.
+	User    thread.User `json:"user"`
+	Network bool        `json:"network,omitempty"`
 	// Entered is a descriptor of the chamber's process that is closed when the chamber
 	// is entered, 0 for none.
 	Entered int `json:"entered,omitempty"`
 }
 
-// Attach attaches mounts that are attached nowhere yet, named by the paths of
-// descriptors, /proc/PID/fd/N, at directories as the process pid has them in its mount
-// namespace. The directories are made if they are missing.
-func Attach(pid int, mounts map[string]string) error {
+// Attach attaches mounts that are attached nowhere yet at paths in the mount namespace of
+// the process pid. Mount points are made if they are missing: nobody but root may have a
+// say in the paths.
+func Attach(pid int, mounts map[string]*os.File) error {
 	return thread.Throwaway(func() error {
-		fds := map[string]int{}
-		for path, dir := range mounts {
-			fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return &os.PathError{Op: "open", Path: path, Err: err}
-			}
-			defer unix.Close(fd)
-			fds[dir] = fd
-		}
 		if err := enterMounts(pid); err != nil {
 			return err
 		}
-		for dir, fd := range fds {
-			if err := os.MkdirAll(dir, 0o711); err != nil {
-				return err
-			}
-			if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-				return fmt.Errorf("attach a mount at %s: %w", dir, err)
+		for path, m := range mounts {
+			if err := attachMade(m, path); err != nil {
+				return fmt.Errorf("attach %s at %s: %w", m.Name(), path, err)
 			}
 		}
 		return nil
 	})
+}
+
+func attachMade(m *os.File, path string) error {
+	kind, err := m.Stat()
+	if err != nil {
+		return err
+	}
+	if kind.IsDir() {
+		if err := os.MkdirAll(path, 0o711); err != nil {
+			return err
+		}
+	} else {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_ = f.Close() // nothing was written
+	}
+	return unix.MoveMount(int(m.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // enterMounts takes the calling thread into the mount namespace of pid for good.
@@ -96,6 +105,10 @@ func chamber() error {
 	if err := c.Cgroup.Enter(os.Getpid()); err != nil {
 		return err
 	}
+	root, err := rootMount(c.Root).Take(c.User)
+	if err != nil {
+		return err
+	}
 	flags := unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP
 	if c.Network {
 		flags |= unix.CLONE_NEWNET
@@ -108,10 +121,7 @@ func chamber() error {
 			return err
 		}
 	}
-	if err := mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
-		return err
-	}
-	if err := BindRoot(c.Root, c.RootDir); err != nil {
+	if err := mountRoot(root, c.RootDir); err != nil {
 		return err
 	}
 	if c.Entered != 0 {

@@ -20,6 +20,8 @@ type Config struct {
 	Stdout  string   `json:"stdout"`
 	Stderr  string   `json:"stderr"`
 
+	// The ids are also those that the job's user has on the node. Groups are not mapped,
+	// so in a user namespace the job has none.
 	UID     uint32   `json:"uid"`
 	GID     uint32   `json:"gid"`
 	Groups  []uint32 `json:"groups,omitempty"`
@@ -40,6 +42,8 @@ type Mount struct {
 	Source   string `json:"source"`
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"read_only,omitempty"`
+	// Node says that Source is the node's choice, not the user's; it has no links.
+	Node bool `json:"node,omitempty"`
 }
 
 // Rlimit is a resource limit by its setrlimit(2) number.

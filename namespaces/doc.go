@@ -21,6 +21,9 @@
 //	  - The root is a bind of one directory, not a copy of the whole mount tree;
 //	    each further mount is either made new (proc, dev, tmp …) or external, that is
 //	    bound by path on every node.
+//	  - What the job's user has a say in is looked up once and then known by its
+//	    descriptor: sources with the user's rights, targets inside the job's root, and
+//	    this program before anything is mounted.
 //	  - The user namespace comes first, so that it owns the others.
 //
 // The stages are this same binary started again; see Stage. The package knows

@@ -9,8 +9,9 @@ import (
 )
 
 // forkInit starts this program again, as PID 1 of a new pid namespace and as a
-// child of our parent; it finds the descriptor config at configFD and the report
-// pipe at reportFD.
+// child of our parent; it finds the descriptor config at configFD, and the report
+// pipe, this program and the mounts where we have them. The program is executed by its
+// descriptor: nobody knows what /proc/self/exe is in a tree that a user has a say in.
 //
 // Package os cannot do it: it shares its memory with the child until the execve,
 // and kernels before 6.2 refuse that to a task whose children are to live in
@@ -19,7 +20,7 @@ import (
 // locks, and every signal blocked, because the Go runtime is not at home in the
 // child.
 func forkInit(args []string, config int) (pid int, err error) {
-	path, err := unix.BytePtrFromString("/proc/self/exe")
+	path, err := unix.BytePtrFromString("")
 	if err != nil {
 		return 0, err
 	}
@@ -61,7 +62,7 @@ func rawForkExec(path *byte, argv, env **byte, config uintptr) (pid uintptr, err
 	}
 	syscall.RawSyscall(unix.SYS_FCNTL, reportFD, unix.F_SETFD, 0)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, sigsetSize, 0, 0)
-	syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(env)))
+	syscall.RawSyscall6(unix.SYS_EXECVEAT, selfFD, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(env)), unix.AT_EMPTY_PATH, 0)
 	for {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 125, 0, 0)
 	}

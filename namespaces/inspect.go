@@ -94,7 +94,7 @@ func NodeMounts(skip ...string) ([]Mount, error) {
 			continue
 		}
 		seen[m.Target] = true
-		mounts = append(mounts, Mount{Source: m.Target, Target: m.Target, ReadOnly: strings.HasPrefix(m.Options, "ro")})
+		mounts = append(mounts, Mount{Source: m.Target, Target: m.Target, ReadOnly: strings.HasPrefix(m.Options, "ro"), Node: true})
 	}
 	return mounts, nil
 }

@@ -23,9 +23,12 @@ const (
 // standardPath is the search path of whoever brings none.
 const standardPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// The descriptors that the stages start with.
 const (
 	configFD = 3
 	reportFD = 4
+	selfFD   = 5 // this program
+	lateFD   = 6 // and up: the mounts of late
 )
 
 // Stage runs one of this package's stages if the process was started as one,
@@ -116,11 +119,18 @@ func two() error {
 	if err != nil {
 		return err
 	}
-	if err := buildRoot(cfg); err != nil {
+	var mounts []*os.File
+	for i, m := range late(cfg) {
+		mounts = append(mounts, os.NewFile(uintptr(lateFD+i), m.Source))
+	}
+	if err := buildRoot(cfg, mounts); err != nil {
 		return err
 	}
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("become session leader: %w", err)
+	}
+	if cfg.User {
+		cfg.Groups = nil
 	}
 	if err := become(cfg.UID, cfg.GID, cfg.Groups, cfg.Rlimits); err != nil {
 		return err

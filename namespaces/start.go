@@ -39,22 +39,32 @@ type Surroundings struct {
 // An error names the step that failed; nothing is left running then, but for a process
 // that outlives SIGKILL, which waits for a file server that does not answer.
 func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, error) {
+	src, err := takeSources(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer src.close()
 	var p *Process
-	err := thread.Throwaway(func() (err error) {
+	err = thread.Throwaway(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace to build in: %w", err)
 		}
-		if err := prepareTree(cfg); err != nil {
+		// Before anything is mounted that a user has named: whatever the path leads to
+		// afterwards, this thread and stage one know this /proc, and our program by it.
+		if err := unix.Chdir("/proc"); err != nil {
 			return err
 		}
-		p, err = start(ctx, cfg, around)
+		if err := prepareTree(cfg, src); err != nil {
+			return err
+		}
+		p, err = start(ctx, cfg, around, src.late)
 		return err
 	})
 	return p, err
 }
 
-func start(ctx context.Context, cfg Config, around Surroundings) (*Process, error) {
-	toChild, fromChild, cmd, err := stageOne(cfg)
+func start(ctx context.Context, cfg Config, around Surroundings, mounts []*os.File) (*Process, error) {
+	toChild, fromChild, cmd, err := stageOne(cfg, mounts)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +93,13 @@ func start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 }
 
 // stageOne starts the first stage with its two pipes: the way in carries the
-// configuration, the way out what the stages report.
-func stageOne(cfg Config) (in *os.File, out *os.File, cmd *exec.Cmd, err error) {
+// configuration, the way out what the stages report. The working directory is /proc.
+func stageOne(cfg Config, mounts []*os.File) (in *os.File, out *os.File, cmd *exec.Cmd, err error) {
+	self, err := openat2(unix.AT_FDCWD, "self/exe", 0, 0)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer self.Close()
 	childIn, in, err := os.Pipe()
 	if err != nil {
 		return nil, nil, nil, err
@@ -93,10 +108,10 @@ func stageOne(cfg Config) (in *os.File, out *os.File, cmd *exec.Cmd, err error) 
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, childIn.Close(), in.Close())
 	}
-	cmd = exec.Command("/proc/self/exe")
+	cmd = exec.Command("self/exe")
 	cmd.Args = []string{stageOneName}
 	cmd.Env = []string{}
-	cmd.ExtraFiles = []*os.File{childIn, childOut}
+	cmd.ExtraFiles = append([]*os.File{childIn, childOut, self}, mounts...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET,
 		Pdeathsig:  syscall.SIGKILL,

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // names are those of the job's Unix sockets. CRIU removes each one that is there and
@@ -20,6 +22,7 @@ import (
 type names []*name
 
 type name struct {
+	user thread.User // the job's, who made the name: nobody else's are touched
 	dir  *os.File
 	base string
 	made bool // CRIU has made a socket, which waits aside
@@ -52,11 +55,16 @@ func (plan Plan) keepName(path string) (*name, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
+	var dir *os.File
+	user := plan.Chamber.User
+	err = thread.As(user, func() error {
+		dir, err = os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	n := &name{dir: dir, base: filepath.Base(path)}
+	n := &name{user: user, dir: dir, base: filepath.Base(path)}
 	var st unix.Stat_t
 	err = unix.Fstatat(int(dir.Fd()), n.base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
@@ -164,14 +172,17 @@ func (kept names) close() (err error) {
 }
 
 func (n *name) rename(from, to string) error {
-	if err := unix.Renameat(int(n.dir.Fd()), from, int(n.dir.Fd()), to); err != nil {
+	err := thread.As(n.user, func() error {
+		return unix.Renameat(int(n.dir.Fd()), from, int(n.dir.Fd()), to)
+	})
+	if err != nil {
 		return &os.LinkError{Op: "rename", Old: filepath.Join(n.dir.Name(), from), New: to, Err: err}
 	}
 	return nil
 }
 
 func (n *name) remove(base string) error {
-	err := unix.Unlinkat(int(n.dir.Fd()), base, 0)
+	err := thread.As(n.user, func() error { return unix.Unlinkat(int(n.dir.Fd()), base, 0) })
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return &os.PathError{Op: "remove", Path: filepath.Join(n.dir.Name(), base), Err: err}
 	}

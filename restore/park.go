@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,9 @@ type Plan struct {
 	Chamber namespaces.Chamber `json:"chamber"`
 	// Mounts are the external mounts: key → path on this node.
 	Mounts map[string]string `json:"mounts"`
+	// Binds are those of Mounts whose path a user may have a hand in, by Target. CRIU gets
+	// what Chamber.User reaches by it.
+	Binds []Bind `json:"binds,omitempty"`
 	// QueueDir is an empty directory for the job's POSIX message queues.
 	QueueDir string `json:"queue_dir"`
 	// Private are file systems of the job's own, with their content.
@@ -48,6 +52,12 @@ type Plan struct {
 type Mount struct {
 	Path string `json:"path"` // of a descriptor of it, /proc/PID/fd/N, that stays open until Park returns
 	Dir  string `json:"dir"`
+}
+
+// Bind is a mount of the node, and where it is wanted while CRIU works.
+type Bind struct {
+	namespaces.Mount
+	Dir string `json:"dir"`
 }
 
 // fillers is how many workers copy memory in the background.
@@ -344,8 +354,12 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 }
 
 func (plan Plan) external(network image.Network) []string {
+	paths := maps.Clone(plan.Mounts)
+	for _, b := range plan.Binds {
+		paths[b.Target] = b.Dir
+	}
 	var ext []string
-	for key, path := range plan.Mounts {
+	for key, path := range paths {
 		ext = append(ext, "mnt["+key+"]:"+path)
 	}
 	if i := plan.Interface; i != nil && network == image.NetworkSaved {

@@ -419,6 +419,16 @@ func TestExternalMountsAndTheInterfaceAreNamedInOrder(t *testing.T) {
 	}
 }
 
+func TestCRIUGetsABindFromWhereItWasAttached(t *testing.T) {
+	p := Plan{Mounts: map[string]string{"/a": "/home/u/a", "/z": "/node/z"}, Binds: []Bind{{namespaces.Mount{Source: "/home/u/a", Target: "/a"}, "/run/bind-0"}}}
+	if got := p.external(image.NetworkEmpty); !slices.Equal(got, []string{"mnt[/a]:/run/bind-0", "mnt[/z]:/node/z"}) {
+		t.Errorf("got %v", got)
+	}
+	if p.Mounts["/a"] != "/home/u/a" {
+		t.Error("where it lies on the node is forgotten")
+	}
+}
+
 func TestAParkWithoutImagesFailsBeforeAnythingIsStarted(t *testing.T) {
 	dir := t.TempDir()
 	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, Chamber: namespaces.Chamber{Cgroup: &namespaces.Cgroup{}}}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -49,16 +51,32 @@ func (s *Standby) Close() {
 	_ = s.entered.Close() // only read
 }
 
-// attach shows CRIU the job's private file systems.
-func (s *Standby) attach(mounts []Mount) error {
+// attach shows CRIU the mounts that are attached nowhere else.
+func (s *Standby) attach(plan Plan) error {
 	if _, err := io.Copy(io.Discard, s.entered); err != nil {
 		return fmt.Errorf("wait for CRIU in its chamber: %w", err)
 	}
-	where := map[string]string{}
-	for _, m := range mounts {
-		where[m.Path] = m.Dir
+	mounts := map[string]*os.File{}
+	defer func() {
+		for _, f := range mounts {
+			_ = f.Close() // nothing was written
+		}
+	}()
+	for _, m := range plan.Private {
+		f, err := os.OpenFile(m.Path, unix.O_PATH, 0)
+		if err != nil {
+			return err
+		}
+		mounts[m.Dir] = f
 	}
-	return namespaces.Attach(s.criu.Pid(), where)
+	for _, b := range plan.Binds {
+		f, err := b.Take(plan.Chamber.User)
+		if err != nil {
+			return err
+		}
+		mounts[b.Dir] = f
+	}
+	return namespaces.Attach(s.criu.Pid(), mounts)
 }
 
 // ready returns a CRIU in a chamber that suits the network: the one that stands by, if
@@ -73,7 +91,7 @@ func (plan Plan) ready(ctx context.Context, client *criu.Client, network image.N
 			return nil, err
 		}
 	}
-	if err := s.attach(plan.Private); err != nil {
+	if err := s.attach(plan); err != nil {
 		s.Close()
 		return nil, err
 	}

@@ -59,6 +59,10 @@ func (c Config) QueueDir() string { return filepath.Join(c.RunDir, "mqueue") }
 // restored.
 func (c Config) MountDir(i int) string { return filepath.Join(c.RunDir, fmt.Sprintf("mount-%d", i)) }
 
+// BindDir is where CRIU finds the i-th of the node's mounts and binds of a job that is
+// restored.
+func (c Config) BindDir(i int) string { return filepath.Join(c.RunDir, fmt.Sprintf("bind-%d", i)) }
+
 func (c Config) write() error {
 	for _, dir := range []string{c.RunDir, c.RootDir(), c.QueueDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {

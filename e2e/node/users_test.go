@@ -1,6 +1,9 @@
 package node
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -50,6 +53,28 @@ func TestUsersSeeAndTouchTheirOwnJobsOnly(t *testing.T) {
 	if !strings.Contains(status, "NoNewPrivs:\t1") {
 		t.Errorf("the job may gain privileges after the move: %s", status)
 	}
+	j.finish(b)
+}
+
+func TestABindIsWhatItsUserReachesOnTheTargetToo(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	a, b := c.two()
+	const alice = 12345
+	dir, victim := filepath.Join(c.dir, "alice", "d"), filepath.Join(c.dir, "closed", "deep")
+	c.must(errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(victim, 0o755), os.Chmod(filepath.Dir(victim), 0o700)))
+	c.must(errors.Join(os.Chown(dir, alice, alice), os.Chown(filepath.Dir(dir), alice, alice)))
+	c.must(errors.Join(os.WriteFile(filepath.Join(dir, "here"), []byte("mine"), 0o644), os.WriteFile(filepath.Join(victim, "here"), []byte("secret"), 0o644)))
+	j := &job{t, strings.TrimSpace(a.as("12345", "run", "-d", "--user-ns", "--bind", dir+":/mnt", "--bind", filepath.Join(dir, "here")+":/tmp/file:ro", "-w", "/tmp", "--", shared.oracle, "--count").want(t, 0).out)}
+	j.ready(a)
+	c.must(errors.Join(os.Rename(dir, dir+"0"), os.Symlink(victim, dir)))
+	j.refused(a, b, "mount-missing")
+	c.must(errors.Join(os.Remove(dir), os.Symlink(dir+"0", dir))) // a link that its user may follow
+	a.as("12345", "move", j.id, b.name).want(t, 0)
+	if got := b.as("12345", "exec", j.id, "cat", "/mnt/here", "/tmp/file").want(t, 0).out; got != "minemine" {
+		t.Errorf("the job sees %q", got)
+	}
+	j.ticks(b, 20)
 	j.finish(b)
 }
 
