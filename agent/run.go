@@ -39,7 +39,7 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	}
 	if err := inherit(&req.Spec, c); err != nil {
 		e := asError(err)
-		e.Hint = orElse(e.Hint, "nothing was started")
+		e.Where = orElse(e.Where, notStarted)
 		return e
 	}
 	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
@@ -47,10 +47,13 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 		return &api.Error{Code: api.Failed, Message: err.Error()}
 	}
 	if err := a.launch(rec, c); err != nil {
-		return &api.Error{Code: api.Failed, Message: err.Error(), Hint: "nothing was started"}
+		return &api.Error{Code: api.Failed, Message: err.Error(), Where: notStarted, Hint: "put right what the message names, and the same command again"}
 	}
 	return a.replyJob(r.Context(), w, rec.ID)
 }
+
+// notStarted is where a job is that could not be launched.
+const notStarted = "nothing was started"
 
 // workDirExists catches what happens to everybody once: the job's /tmp is its own
 // and empty, so a directory in the node's is not there.
