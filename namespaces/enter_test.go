@@ -77,7 +77,7 @@ func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 	cfg.UID, cfg.GID, cfg.RootDir = 1000, 1000, openDir(t)
 	pid := started(t, cfg, Surroundings{})
 	var out bytes.Buffer
-	code, err := Enter(bounded(t), Visit{Target: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, Stdout: &out, Stderr: &out})
+	code, err := Enter(bounded(t), Visit{Target: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, UserNS: true, Stdout: &out, Stderr: &out})
 	if err != nil || code != 0 {
 		t.Fatalf("%d %v\n%s", code, err, out.String())
 	}
