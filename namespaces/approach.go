@@ -66,7 +66,7 @@ func (p *plan) visit(v Visit, doors []door, unheard int) error {
 			p.add(do("enter the job's "+d.kind+" namespace", unix.SYS_SETNS, d.fd, d.flag))
 		}
 	}
-	p.add(do("fork in the job", unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD)))
+	p.add(do("fork in the job, which may have ended", unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD)))
 	p.tie()
 	groups := do("set groups", unix.SYS_SETGROUPS, len(v.Groups))
 	groups.mem[1] = unsafe.Pointer(unsafe.SliceData(v.Groups))
@@ -107,11 +107,10 @@ func (p *plan) enterCgroup(dirs map[string]string) error {
 // that was killed says nothing.
 func (p *plan) heed(r *os.File) error {
 	var f failure
-	err := binary.Read(r, binary.NativeEndian, &f)
-	if err != nil {
+	if err := binary.Read(r, binary.NativeEndian, &f); err != nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", p.steps[f.step].what, syscall.Errno(f.errno))
+	return fmt.Errorf("%s: %w", p.steps[f[0]].what, syscall.Errno(f[1]))
 }
 
 // follow waits for the first child, then for the second, and ends as that does.
@@ -123,6 +122,6 @@ func follow(first int) error {
 	if err != nil {
 		return err
 	}
-	os.Exit(exitCode(syscall.WaitStatus(ws)))
+	unix.Exit(exitCode(syscall.WaitStatus(ws))) // os.Exit takes a second with the race detector
 	return nil
 }

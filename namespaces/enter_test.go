@@ -112,6 +112,7 @@ func saysWhy(t *testing.T, v Visit) {
 		"no such command":   {func(v *Visit) { v.Args = []string{"no-such-command"} }, "no-such-command"},
 		"no such file":      {func(v *Visit) { v.Args = []string{"/no/such/command"} }, "/no/such/command"},
 		"no work directory": {func(v *Visit) { v.WorkDir = "/no/such/dir" }, "/no/such/dir"},
+		"no such user":      {func(v *Visit) { v.UID = ^uint32(0) }, "set user 4294967295: invalid argument"},
 		"job gone":          {func(v *Visit) { v.Target = 1 << 30 }, "1073741824"},
 		"cgroup gone":       {func(v *Visit) { v.Cgroup = map[string]string{"freezer": "/no/such/cgroup"} }, "/no/such/cgroup"},
 	} {

@@ -35,8 +35,9 @@ type step struct {
 	want uintptr
 }
 
-// failure is what a child writes to trouble: the step and the kernel's answer.
-type failure struct{ step, errno uint32 }
+// failure is what a child writes to trouble: the number of the step and the kernel's
+// answer.
+type failure [2]uint32
 
 func do(what string, call uintptr, args ...int) step {
 	s := step{what: what, call: call}

@@ -10,9 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func readVisit() (Visit, error) {
-	var v Visit
-	f := os.NewFile(configFD, "visit")
+// readVisit leaves configFD as it is, so that nothing else comes to be there.
+func readVisit() (v Visit, err error) {
+	fd, err := unix.FcntlInt(configFD, unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return v, err
+	}
+	f := os.NewFile(uintptr(fd), "visit")
+	defer f.Close()
 	if err := json.NewDecoder(f).Decode(&v); err != nil {
 		return v, fmt.Errorf("read what to run: %w", err)
 	}
