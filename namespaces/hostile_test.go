@@ -8,15 +8,19 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// hostileJob is a job whose first process does what the script says, and then is a
-// sleep of the given name of a file; and a visit that leaves a trace in its directory.
+// hostileJob is a job that has called ready, and a visit that leaves "visited" in the
+// directory.
 func hostileJob(t *testing.T, script string, edit func(*Config)) (v Visit, dir string) {
 	t.Helper()
 	cfg, dir := configuration(t, "ready() { touch "+IOMount+"/ready; }\n"+script)
@@ -55,18 +59,18 @@ func TestAVisitorDoesNotFollowAJobIntoNamespacesOfItsOwnMaking(t *testing.T) {
 		script string
 		edit   func(*Config)
 	}{
-		"a user's":                 {fmt.Sprintf(stray, "--user --mount"), ownedBy(4242)},
-		"root's":                   {fmt.Sprintf(stray, "--user --mount"), nil},
-		"of users only":            {fmt.Sprintf(stray, "--user"), ownedBy(4242)},
-		"within a namespace":       {fmt.Sprintf(stray, "--user --mount"), withUsers},
-		"within, and of users":     {fmt.Sprintf(stray, "--user"), withUsers},
-		"not as it was started":    {"ready; exec sleep 1000", func(cfg *Config) { withUsers(cfg) }},
-		"not as it was started, 2": {"ready; exec sleep 1000", nil},
+		"a user's":                    {fmt.Sprintf(stray, "--user --mount"), ownedBy(4242)},
+		"root's":                      {fmt.Sprintf(stray, "--user --mount"), nil},
+		"of users only":               {fmt.Sprintf(stray, "--user"), ownedBy(4242)},
+		"within a namespace":          {fmt.Sprintf(stray, "--user --mount"), withUsers},
+		"within, and of users":        {fmt.Sprintf(stray, "--user"), withUsers},
+		"not without, as it was told": {"ready; exec sleep 1000", withUsers},
+		"not with, as it was told":    {"ready; exec sleep 1000", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v, dir := hostileJob(t, c.script, c.edit)
-			if strings.HasPrefix(name, "not as") {
+			if strings.HasPrefix(name, "not ") {
 				v.UserNS = !v.UserNS
 			}
 			code, err := Enter(bounded(t), v)
@@ -137,8 +141,78 @@ func TestAVisitThatIsCalledOffLeavesNothing(t *testing.T) {
 	eventually(t, "only the job is left in its namespace", func() bool { return len(processesIn(t, v.Target)) == 1 })
 }
 
+// halfway brings a visitor into the job's namespaces, with the rights that it had outside,
+// and keeps it there for the rest of the test.
+func halfway(t *testing.T, v Visit, without string) {
+	t.Helper()
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+	doors, err := openDoors(v.Target, v.UserNS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeDoors(doors)
+	unheard, trouble := pipe(t)
+	waits, goes := pipe(t)
+	p := plan{trouble: int(trouble.Fd())}
+	if err := p.visit(v, doors, int(unheard.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	p.steps = slices.DeleteFunc(p.steps, func(s step) bool { return s.what == without })
+	ids := slices.IndexFunc(p.steps, func(s step) bool { return s.what == "set groups" })
+	none := make([]byte, 1)
+	wait := do("wait", unix.SYS_READ, int(waits.Fd()), 0, len(none))
+	wait.mem[1] = unsafe.Pointer(&none[0])
+	p.steps = append(p.steps[:ids:ids], do("close", unix.SYS_CLOSE, int(goes.Fd())), wait)
+	first, err := p.fork(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ws, err := wait4(first); err != nil || ws != 0 {
+		t.Fatal(ws, err)
+	}
+	for _, pid := range processesIn(t, v.Target) {
+		if pid != v.Target {
+			t.Cleanup(func() {
+				if ws, err := wait4(pid); err != nil || ws != 0 {
+					t.Error(ws, err)
+				}
+			})
+		}
+	}
+	t.Cleanup(func() { _ = goes.Close() }) // before the wait
+}
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() }) // some are closed by then
+	return r, w
+}
+
+func TestAJobsRootCannotReachAVisitorThatHasMoreRights(t *testing.T) {
+	const look = `for p in /proc/[0-9]*; do echo $(grep ^Uid: $p/status | cut -f2) $(readlink $p/exe || echo hidden); done`
+	for name, c := range map[string]struct{ without, want string }{
+		"as it comes":         {"", "65534 hidden\n"},
+		"if it were dumpable": {"become undumpable", "65534 /"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, _ := hostileJob(t, "ready; exec sleep 1000", withUsers)
+			halfway(t, v, c.without)
+			var out bytes.Buffer
+			v.Stdout, v.Args = &out, []string{"sh", "-c", look}
+			if code, err := Enter(bounded(t), v); code != 0 || err != nil || !strings.Contains(out.String(), c.want) {
+				t.Errorf("got %d %v\n%s", code, err, out.String())
+			}
+		})
+	}
+}
+
 // processesIn are those in the pid namespace of a process.
-func processesIn(t *testing.T, pid int) (pids []string) {
+func processesIn(t *testing.T, pid int) (pids []int) {
 	t.Helper()
 	own := readlink(t, "/proc/"+itoa(pid)+"/ns/pid")
 	links, err := filepath.Glob("/proc/[0-9]*/ns/pid")
@@ -147,7 +221,8 @@ func processesIn(t *testing.T, pid int) (pids []string) {
 	}
 	for _, l := range links {
 		if ns, err := os.Readlink(l); err == nil && ns == own {
-			pids = append(pids, l)
+			n, _ := strconv.Atoi(strings.Split(l, "/")[2]) // it is a number
+			pids = append(pids, n)
 		}
 	}
 	return pids
