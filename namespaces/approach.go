@@ -47,10 +47,14 @@ func approach() error {
 		return err
 	}
 	closeDoors(doors)
-	if err := errors.Join(w.Close(), p.heed(r)); err != nil {
+	_ = w.Close() // the children's end is another
+	why := p.heed(r)
+	ws, err := follow(pid)
+	if err := errors.Join(why, err); err != nil {
 		return err
 	}
-	return follow(pid)
+	unix.Exit(exitCode(syscall.WaitStatus(ws))) // os.Exit takes a second with the race detector
+	return nil
 }
 
 // visit plans the two children. unheard is the reading end of the pipe for failures,
@@ -113,15 +117,12 @@ func (p *plan) heed(r *os.File) error {
 	return fmt.Errorf("%s: %w", p.steps[f[0]].what, syscall.Errno(f[1]))
 }
 
-// follow waits for the first child, then for the second, and ends as that does.
-func follow(first int) error {
+// follow waits for the first child, then for the second, if there is one, and returns
+// how the last one ended.
+func follow(first int) (unix.WaitStatus, error) {
 	ws, err := wait4(first)
-	if err == nil && ws.ExitStatus() == 0 {
+	if err == nil && ws == 0 {
 		ws, err = wait4(-1)
 	}
-	if err != nil {
-		return err
-	}
-	unix.Exit(exitCode(syscall.WaitStatus(ws))) // os.Exit takes a second with the race detector
-	return nil
+	return ws, err
 }
