@@ -56,11 +56,33 @@ func notRunning(rec job.Record) error {
 	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run any more", rec.ID), Where: "over", Hint: "`migrate inspect " + string(rec.ID) + "` tells how it ended"}
 }
 
+// cannotEnter says why no command can be run in a job now.
+func cannotEnter(v api.Job) error {
+	e := &api.Error{Code: api.Failed, Where: fmt.Sprintf("on %s, %s", v.Node, v.State)}
+	switch v.State {
+	case api.Exited, api.Lost, api.Saved, api.Moved:
+		return notRunning(v.Record)
+	case api.Frozen:
+		e.Message = fmt.Sprintf("job %s stands still; nothing was done", v.ID)
+		e.Hint = "if it moves just now, which `migrate moves` tells, the same command again when it has; else resume it where it was suspended, as in the scheduler"
+	case api.Arriving:
+		e.Message = fmt.Sprintf("job %s does not run here yet; nothing was done", v.ID)
+		e.Hint = "the same command again when `migrate inspect " + string(v.ID) + "` says that it runs"
+	default:
+		if v.Init != 0 {
+			return nil
+		}
+		e.Message = fmt.Sprintf("the shim of job %s does not answer; nothing was done", v.ID)
+		e.Hint = "the same command again"
+	}
+	return e
+}
+
 // handleExec runs a command inside the job for its owner.
 func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
 	v := a.view(r.Context(), rec)
-	if v.State != api.Running || v.Init == 0 {
-		return notRunning(rec)
+	if err := cannotEnter(v); err != nil {
+		return err
 	}
 	return api.ServeExec(w, r, func(ctx context.Context, req api.ExecRequest, in io.Reader, out, errOut io.Writer) (int, error) {
 		if len(req.Args) == 0 {
@@ -76,7 +98,7 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 		}
 		code, err := namespaces.Enter(ctx, namespaces.Visit{
 			Target: v.Init, Args: req.Args, Env: env, WorkDir: orElse(req.WorkDir, rec.Spec.WorkDir),
-			UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: groups, Cgroup: rec.Cgroup,
+			UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: groups, Cgroup: rec.Cgroup, UserNS: rec.Spec.UserNS,
 			Stdin: in, Stdout: out, Stderr: errOut,
 		})
 		if errors.Is(err, namespaces.ErrOutside) {

@@ -8,19 +8,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/thread"
-)
-
-const (
-	approachName = "migrate:approach"
-	insideName   = "migrate:inside"
 )
 
 // Visit describes a command to run inside the namespaces of a running job.
@@ -34,6 +27,8 @@ type Visit struct {
 	Groups  []uint32 `json:"groups,omitempty"`
 	// Cgroup directories that the command enters first.
 	Cgroup map[string]string `json:"cgroup"`
+	// UserNS says that the job was given a user namespace of its own.
+	UserNS bool `json:"user_ns,omitempty"`
 
 	Stdin          io.Reader `json:"-"`
 	Stdout, Stderr io.Writer `json:"-"`
@@ -67,130 +62,61 @@ func Enter(ctx context.Context, v Visit) (code int, err error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err = thread.Throwaway(func() error {
 		err := cmd.Start()
-		err = errors.Join(err, cfgR.Close(), repW.Close())
-		if err == nil {
-			err = errors.Join(json.NewEncoder(cfgW).Encode(v), cfgW.Close())
-		}
+		closeErr := errors.Join(cfgR.Close(), repW.Close())
 		if err != nil {
-			return err
+			return errors.Join(err, closeErr, cfgW.Close())
 		}
-		said, err := io.ReadAll(io.LimitReader(repR, 4096))
-		waitErr := cmd.Wait()
-		report, inside := strings.CutPrefix(string(said), entered)
-		if reason, bad := strings.CutPrefix(report, "error "); bad {
-			return &StartError{Reason: strings.TrimSpace(reason)}
+		sent := errors.Join(json.NewEncoder(cfgW).Encode(v), cfgW.Close())
+		code, err = ended(cmd, repR)
+		if err != nil { // else it had all that it needed
+			err = errors.Join(err, sent)
 		}
-		var exit *exec.ExitError
-		if waitErr != nil && !errors.As(waitErr, &exit) {
-			return errors.Join(err, waitErr)
-		}
-		if !inside {
-			return errors.Join(err, ErrOutside)
-		}
-		code = exitCode(cmd.ProcessState)
-		return err
+		return errors.Join(err, closeErr)
 	})
 	return code, err
 }
 
-// approach enters the job's cgroup and hands over to nsenter(1): a Go process
-// has several threads, and the kernel lets only a single-threaded one into a
-// user or time namespace. nsenter then starts this binary again, inside, by its
-// descriptor, because the job's root need not have the file.
-func approach() error {
-	v, err := readVisit()
-	if err != nil {
-		return err
-	}
-	if _, err := Of(v.Target); err != nil {
-		return err // the job has ended
-	}
-	if err := enterAll(v.Cgroup, os.Getpid()); err != nil {
-		return err
-	}
-	again, err := memfile(v)
-	if err != nil {
-		return err
-	}
-	self, err := unix.Open("/proc/self/exe", unix.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	nsenter, err := exec.LookPath("nsenter")
-	if err != nil {
-		return fmt.Errorf("nsenter (package util-linux) is missing: %w", err)
-	}
-	if err := unix.Dup3(again, configFD, 0); err != nil {
-		return err
-	}
-	args := []string{"nsenter", "--target", strconv.Itoa(v.Target), "--cgroup", "--ipc", "--uts", "--net", "--pid", "--time", "--mount"}
-	if HasUserNamespace(v.Target) {
-		args = append(args, "--user")
-	}
-	args = append(args, "--", "/proc/self/fd/"+strconv.Itoa(self), insideName)
-	// The starter asked for this too, but of the first thread, which execve ends.
-	runtime.LockOSThread()
-	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return err
-	}
-	return syscall.Exec(nsenter, args, []string{standardPath})
-}
-
-func readVisit() (Visit, error) {
-	var v Visit
-	f := os.NewFile(configFD, "visit")
-	if err := json.NewDecoder(f).Decode(&v); err != nil {
-		return v, fmt.Errorf("read what to run: %w", err)
-	}
-	return v, nil
-}
-
-func memfile(v Visit) (int, error) {
-	data, err := json.Marshal(v)
+// ended waits for a visitor. It reads the report only then, and what is there by then:
+// others in the job may hold the writing end, for as long as they like.
+func ended(cmd *exec.Cmd, report *os.File) (int, error) {
+	waitErr := cmd.Wait()
+	said, err := readNow(report)
 	if err != nil {
 		return 0, err
 	}
-	fd, err := unix.MemfdCreate("visit", 0)
-	if err != nil {
-		return 0, err
+	said, inside := strings.CutPrefix(said, entered)
+	if reason, bad := strings.CutPrefix(said, "error "); bad {
+		return 0, &StartError{Reason: strings.TrimSpace(reason)}
 	}
-	if _, err := unix.Write(fd, data); err != nil {
-		return 0, err
+	var exit *exec.ExitError
+	if waitErr != nil && !errors.As(waitErr, &exit) {
+		return 0, waitErr
 	}
-	_, err = unix.Seek(fd, 0, io.SeekStart)
-	return fd, err
+	if !inside {
+		return 0, ErrOutside
+	}
+	return exitCode(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 }
 
-// inside runs in all namespaces of the job and becomes the command.
-func inside() error {
-	runtime.LockOSThread()
-	if _, err := unix.Write(reportFD, []byte(entered)); err != nil {
-		return err
-	}
-	v, err := readVisit()
+// readNow reads what is in a pipe, at most 4 KiB.
+func readNow(pipe *os.File) (string, error) {
+	raw, err := pipe.SyscallConn()
 	if err != nil {
-		return err
+		return "", err
 	}
-	// What it leaves behind must not be of a session from outside: CRIU refuses it.
-	if _, err := unix.Setsid(); err != nil {
-		return fmt.Errorf("become session leader: %w", err)
+	buf := make([]byte, 4096)
+	n := 0
+	ctlErr := raw.Read(func(fd uintptr) bool {
+		for {
+			if n, err = unix.Read(int(fd), buf); err != unix.EINTR {
+				return true
+			}
+		}
+	})
+	if err == unix.EAGAIN {
+		err = nil
 	}
-	if err := become(v.UID, v.GID, v.Groups, nil); err != nil {
-		return err
-	}
-	// The visitor must not outlive the one who asked for it. A change of uid takes
-	// this back, so it comes after that.
-	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return err
-	}
-	if err := os.Chdir(v.WorkDir); err != nil {
-		return fmt.Errorf("enter the work directory: %w", err)
-	}
-	path, err := lookCommand(v.Args[0], v.Env)
-	if err != nil {
-		return err
-	}
-	return execute(path, v.Args, v.Env)
+	return string(buf[:max(n, 0)]), errors.Join(err, ctlErr)
 }
 
 // HasUserNamespace tells whether a process is in another user namespace than ours.
@@ -206,9 +132,9 @@ func sameNamespace(a, b string) bool {
 
 // exitCode is a process's status as a shell gives it: 128 and the signal's
 // number for one that a signal ended.
-func exitCode(s *os.ProcessState) int {
-	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+func exitCode(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
 		return 128 + int(ws.Signal())
 	}
-	return s.ExitCode()
+	return ws.ExitStatus()
 }

@@ -77,7 +77,7 @@ func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 	cfg.UID, cfg.GID, cfg.RootDir = 1000, 1000, openDir(t)
 	pid := started(t, cfg, Surroundings{})
 	var out bytes.Buffer
-	code, err := Enter(bounded(t), Visit{Target: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, Stdout: &out, Stderr: &out})
+	code, err := Enter(bounded(t), Visit{Target: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, UserNS: true, Stdout: &out, Stderr: &out})
 	if err != nil || code != 0 {
 		t.Fatalf("%d %v\n%s", code, err, out.String())
 	}
@@ -112,6 +112,7 @@ func saysWhy(t *testing.T, v Visit) {
 		"no such command":   {func(v *Visit) { v.Args = []string{"no-such-command"} }, "no-such-command"},
 		"no such file":      {func(v *Visit) { v.Args = []string{"/no/such/command"} }, "/no/such/command"},
 		"no work directory": {func(v *Visit) { v.WorkDir = "/no/such/dir" }, "/no/such/dir"},
+		"no such user":      {func(v *Visit) { v.UID = ^uint32(0) }, "set user 4294967295: invalid argument"},
 		"job gone":          {func(v *Visit) { v.Target = 1 << 30 }, "1073741824"},
 		"cgroup gone":       {func(v *Visit) { v.Cgroup = map[string]string{"freezer": "/no/such/cgroup"} }, "/no/such/cgroup"},
 	} {

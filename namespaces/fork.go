@@ -8,29 +8,86 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forkInit starts this program again, as PID 1 of a new pid namespace and as a
-// child of our parent; it finds the descriptor config at configFD, and the report
-// pipe, this program and the mounts where we have them. The program is executed by its
-// descriptor: nobody knows what /proc/self/exe is in a tree that a user has a say in.
+// plan is what the child of a plain fork does: one system call after the other, all
+// made ready before.
 //
-// Package os cannot do it: it shares its memory with the child until the execve,
-// and kernels before 6.2 refuse that to a task whose children are to live in
-// another time namespace (copy_process in kernel/fork.c). So this is a plain fork,
-// with nothing but system calls between it and the execve: no allocation, no
-// locks, and every signal blocked, because the Go runtime is not at home in the
-// child.
-func forkInit(args []string, config int) (pid int, err error) {
-	path, err := unix.BytePtrFromString("")
+// Package os cannot start what is to live in other namespaces than its parent. It
+// shares its memory with the child until the execve, and the kernel lets nobody who
+// shares it into a user or time namespace (userns_install, timens_install); before 6.2
+// it even refuses such children to a task whose children are to live in another time
+// namespace (copy_process in kernel/fork.c). So this is a fork, with nothing but system
+// calls between it and the execve: no allocation, no locks, no function that could
+// want more stack, and every signal blocked, because the Go runtime is not at home in
+// the child.
+type plan struct {
+	steps   []step
+	trouble int    // descriptor that the child writes its failure to, -1 for none
+	mask    uint64 // the signals that were blocked before
+}
+
+// step is a system call. A child to which it returns anything but want ends without a
+// word: it was the parent's half of a clone, or nobody waits for it any more.
+type step struct {
+	what string // what it does, for the error
+	call uintptr
+	args [5]uintptr
+	mem  [5]unsafe.Pointer // the arguments that are addresses
+	want uintptr
+}
+
+// failure is what a child writes to trouble: the number of the step and the kernel's
+// answer.
+type failure [2]uint32
+
+func do(what string, call uintptr, args ...int) step {
+	s := step{what: what, call: call}
+	for i, a := range args {
+		s.args[i] = uintptr(a)
+	}
+	return s
+}
+
+func (p *plan) add(s ...step) { p.steps = append(p.steps, s...) }
+
+// startAgain is how a child becomes this program again, as the stage of the given
+// name: it finds the descriptor config at configFD and the report pipe at reportFD. The
+// binary is named by the descriptor self. A path would lead where those who rule the
+// child's mount namespace want it to lead.
+func (p *plan) startAgain(name string, config, self int) error {
+	argv, err := syscall.SlicePtrFromStrings([]string{name})
 	if err != nil {
+		return err
+	}
+	// A copied descriptor loses its close-on-exec; one that is in its place already
+	// must have it taken away.
+	place := do("place the configuration", unix.SYS_DUP3, config, configFD, 0)
+	place.want = configFD
+	if config == configFD {
+		place = do("keep the configuration", unix.SYS_FCNTL, config, unix.F_SETFD, 0)
+	}
+	signals := do("let signals in", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, 0, 0, sigsetSize)
+	signals.mem[1] = unsafe.Pointer(&p.mask)
+	again := do("start this program again", unix.SYS_EXECVEAT, self, 0, 0, 0, unix.AT_EMPTY_PATH)
+	again.mem[1], again.mem[2], again.mem[3] = unsafe.Pointer(new(byte)), unsafe.Pointer(&argv[0]), unsafe.Pointer(new(*byte))
+	p.add(place, do("keep the report pipe", unix.SYS_FCNTL, reportFD, unix.F_SETFD, 0), signals, again)
+	return nil
+}
+
+// forkInit starts this program again, as PID 1 of a new pid namespace and as a
+// child of our parent; it finds this program and the mounts where we have them.
+func forkInit(name string, config int) (pid int, err error) {
+	p := plan{trouble: -1}
+	if err := p.startAgain(name, config, selfFD); err != nil {
 		return 0, err
 	}
-	argv, err := syscall.SlicePtrFromStrings(args)
-	if err != nil {
-		return 0, err
-	}
-	env := []*byte{nil}
-	n, errno := rawForkExec(path, &argv[0], &env[0], uintptr(config))
-	runtime.KeepAlive(argv)
+	return p.fork(unix.CLONE_NEWPID | unix.CLONE_PARENT)
+}
+
+// fork makes a child that follows the plan. The calling goroutine must stay on its
+// thread, which the child takes for its parent.
+func (p *plan) fork(flags uintptr) (pid int, err error) {
+	n, errno := p.rawFork(flags | uintptr(unix.SIGCHLD))
+	runtime.KeepAlive(p)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -42,28 +99,31 @@ const sigsetSize = 8
 
 //go:noinline
 //go:norace
-func rawForkExec(path *byte, argv, env **byte, config uintptr) (pid uintptr, errno syscall.Errno) {
-	all, old := ^uint64(0), uint64(0)
-	_, _, errno = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), sigsetSize, 0, 0)
+func (p *plan) rawFork(flags uintptr) (pid uintptr, errno syscall.Errno) {
+	all := ^uint64(0)
+	_, _, errno = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&p.mask)), sigsetSize, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
-	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWPID|unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, flags, 0, 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
-		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, sigsetSize, 0, 0)
+		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.mask)), 0, sigsetSize, 0, 0)
 		return pid, errno
 	}
-	// The child. A copied descriptor loses its close-on-exec; one that is in its
-	// place already must have it taken away.
-	if config == configFD {
-		syscall.RawSyscall(unix.SYS_FCNTL, config, unix.F_SETFD, 0)
-	} else {
-		syscall.RawSyscall(unix.SYS_DUP3, config, configFD, 0)
+	status := uintptr(0) // of the child, from here on
+	for i := range p.steps {
+		s := &p.steps[i]
+		got, _, bad := syscall.RawSyscall6(s.call, s.args[0]|uintptr(s.mem[0]), s.args[1]|uintptr(s.mem[1]), s.args[2]|uintptr(s.mem[2]), s.args[3]|uintptr(s.mem[3]), s.args[4], 0)
+		if bad != 0 {
+			f := failure{uint32(i), uint32(bad)}
+			syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.trouble), uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f))
+			status = 125
+		}
+		if bad != 0 || got != s.want {
+			break
+		}
 	}
-	syscall.RawSyscall(unix.SYS_FCNTL, reportFD, unix.F_SETFD, 0)
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, sigsetSize, 0, 0)
-	syscall.RawSyscall6(unix.SYS_EXECVEAT, selfFD, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(env)), unix.AT_EMPTY_PATH, 0)
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 125, 0, 0)
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0)
 	}
 }

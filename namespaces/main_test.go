@@ -171,16 +171,6 @@ func run(t testing.TB, cfg Config, around Surroundings) (unix.WaitStatus, string
 	return ws, readFile(t, filepath.Join(cfg.IODir, "stdout"))
 }
 
-func wait4(pid int) (unix.WaitStatus, error) {
-	var ws unix.WaitStatus
-	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
-		if err != unix.EINTR {
-			return ws, err
-		}
-	}
-}
-
 // started is a running job that ends with the test.
 func started(t testing.TB, cfg Config, around Surroundings) int {
 	t.Helper()

@@ -18,6 +18,8 @@ import (
 const (
 	stageOneName = "migrate:stage-one"
 	stageTwoName = "migrate:stage-two"
+	approachName = "migrate:approach"
+	insideName   = "migrate:inside"
 )
 
 // standardPath is the search path of whoever brings none.
@@ -41,18 +43,15 @@ func Stage() {
 		report(two())
 	case approachName:
 		report(approach())
-	}
-	if len(os.Args) < 2 {
-		return
-	}
-	switch os.Args[1] { // those that another program starts for us
 	case insideName:
 		report(inside())
-	case chamberName:
-		if err := chamber(); err != nil {
-			fmt.Fprintln(os.Stderr, "prepare the restore:", err)
-			os.Exit(125)
-		}
+	}
+	if len(os.Args) < 2 || os.Args[1] != chamberName {
+		return
+	}
+	if err := chamber(); err != nil { // another program starts it for us
+		fmt.Fprintln(os.Stderr, "prepare the restore:", err)
+		os.Exit(125)
 	}
 }
 
@@ -101,7 +100,7 @@ func startTwo(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	pid, err := forkInit([]string{stageTwoName}, int(r.Fd()))
+	pid, err := forkInit(stageTwoName, int(r.Fd()))
 	if err != nil {
 		return fmt.Errorf("make the pid namespace: %w", err)
 	}

@@ -146,9 +146,6 @@ func TestAStrangerInTheCgroupIsRefused(t *testing.T) {
 }
 
 func TestAVisitorIsToldOfOnce(t *testing.T) {
-	if _, err := exec.LookPath("nsenter"); err != nil {
-		missing(t, "%v", err)
-	}
 	j := start(t, "clean", nil)
 	ctx, leave := context.WithCancel(bounded(t))
 	var visit sync.WaitGroup

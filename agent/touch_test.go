@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+// shimThat stands in for the shim of a job, which answers as told.
+func shimThat(t *testing.T, a *Agent, id job.ID, answers http.HandlerFunc) {
+	t.Helper()
+	if err := os.MkdirAll(a.paths.jobRun(id), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(a.paths.jobRun(id), "shim.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: answers}
+	go func() { _ = s.Serve(l) }() // until it is closed
+	t.Cleanup(func() { _ = s.Close() })
+}
+
+// frozenCgroup is one that nobody is in.
+func frozenCgroup(t *testing.T) map[string]string {
+	t.Helper()
+	needRoot(t)
+	c, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(job.NewID()))
+	if err != nil {
+		missing(t, "no cgroup can be made: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := c.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.Freeze(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	return c.Dirs
+}
+
+func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
+	says := func(st shim.Status) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(st) }
+	}
+	for name, c := range map[string]struct {
+		cgroup             func(*testing.T) map[string]string
+		shim               http.HandlerFunc
+		message, where, do string
+	}{
+		"frozen":   {frozenCgroup, says(shim.Status{State: shim.Running, Init: 1 << 30}), "stands still", "on here, frozen", "scheduler"},
+		"slow":     {nil, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "does not answer", "on here, running", "again"},
+		"arriving": {nil, says(shim.Status{State: shim.Waiting}), "not run here yet", "on here, arriving", "inspect"},
+		"gone":     {nil, nil, "does not run any more", "over", "how it ended"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAgent(t)
+			rec := a.known(t, func(r *job.Record) {
+				if c.cgroup != nil {
+					r.Cgroup = c.cgroup(t)
+				}
+			})
+			if c.shim != nil {
+				shimThat(t, a, rec.ID, c.shim)
+			}
+			w := answer(a, owner, httptest.NewRequest("POST", "/v1/jobs/"+string(rec.ID)+"/exec", strings.NewReader(`{"args":["true"]}`)))
+			var e api.Error
+			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
+				t.Fatal(err, w.Body)
+			}
+			if e.Code != api.Failed || !strings.Contains(e.Message, c.message) || e.Where != c.where || !strings.Contains(e.Hint, c.do) {
+				t.Errorf("got %+v", e)
+			}
+		})
+	}
+}
+
+func TestOnlyAJobThatIsNotHereAnyMoreIsOver(t *testing.T) {
+	over := map[api.State]bool{api.Exited: true, api.Lost: true, api.Saved: true, api.Moved: true}
+	for _, s := range []api.State{api.Running, api.Frozen, api.Arriving, api.Moved, api.Exited, api.Saved, api.Lost} {
+		for _, init := range []int{0, 7} {
+			err := cannotEnter(api.Job{State: s, Init: init})
+			if s == api.Running && init != 0 {
+				if err != nil {
+					t.Errorf("a running job: %v", err)
+				}
+				continue
+			}
+			if e, ok := err.(*api.Error); !ok || (e.Where == "over") != over[s] {
+				t.Errorf("%s, %d: %+v", s, init, err)
+			}
+		}
+	}
+}
