@@ -150,7 +150,10 @@ func (d *departure) Thaw(ctx context.Context) error {
 	d.endPull()
 	err := errors.Join(d.unthrottle(), d.src.Thaw(ctx))
 	d.thawed = time.Now()
-	return errors.Join(err, os.RemoveAll(d.dir))
+	if err != nil {
+		return err // the next try must know of a CRIU that still holds the job
+	}
+	return os.RemoveAll(d.dir)
 }
 
 // Release ends the job's copy here, once the target has every page of it. The record

@@ -99,8 +99,8 @@ func (s *Source) StillFrozen(context.Context) error {
 }
 
 // Thaw lets the job run again where it is. A job that runs keeps running. A dump
-// that an earlier agent began is waited for: CRIU ends by itself once it finds
-// its client gone, and leaves the cgroup as it found it, which is frozen.
+// that has not ended, of ours or of an earlier agent, is waited for: CRIU ends by itself
+// once it finds its client gone, and leaves the cgroup as it found it, which is frozen.
 func (s *Source) Thaw(ctx context.Context) error {
 	s.endScan()
 	s.endSharing()
