@@ -159,12 +159,13 @@ func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err er
 	if err != nil {
 		return 0, err
 	}
+	refs := image.MaxRefs
 	for _, e := range entries {
 		if !image.HoldsMemory(e) {
 			continue
 		}
 		out := transport.NewStreamWriter(lane, image.KindBlocks)
-		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), owners[e.Name()], known, out), out.Close()); err != nil {
+		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), owners[e.Name()], known, &refs, out), out.Close()); err != nil {
 			return n, err
 		}
 		n += out.Stats().Payload

@@ -212,8 +212,12 @@ func (s *Source) besideCRIU() (network image.Network, queues []queueFD, mount st
 	return network, queues, mount, err
 }
 
-// amend changes what the images say.
+// amend changes what the images say, and reads what a restore will: what could not be
+// read there must not be sent or sealed.
 func (s *Source) amend() error {
+	if _, err := image.SocketNames(s.Images()); err != nil {
+		return err
+	}
 	if err := image.WakeTimers(s.Images()); err != nil {
 		return err
 	}

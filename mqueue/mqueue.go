@@ -61,7 +61,7 @@ func Save(pid int) ([]Queue, error) {
 		}
 		queues = append(queues, q)
 	}
-	return queues, nil
+	return queues, check(queues)
 }
 
 func save(path string) (q Queue, err error) {
