@@ -47,8 +47,8 @@ type Source struct {
 	// find it to be.
 	Verify bool
 
-	sizes   map[string]int64 // how much of each output file has been sent
-	private []*tmpfs.Source  // nil: not opened yet
+	output  map[string]outputSent // by name
+	private []*tmpfs.Source       // nil: not opened yet
 	fresh   *namespaces.Fresh
 	standby standby
 	clock   image.Clock
