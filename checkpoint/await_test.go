@@ -68,7 +68,7 @@ func TestThawWaitsForTheDumpThatWasNotedAndForNoOther(t *testing.T) {
 	if now, err := os.ReadFile(s.pidFile()); err != nil || string(now) != string(note) {
 		t.Errorf("one that had ended was noted: %q, %v", now, err)
 	}
-	another := fmt.Sprintf("%d 1", os.Getpid()) // the number is another's by now
+	another := fmt.Sprintf("%d 1", os.Getpid())                                              // the number is another's by now
 	for _, text := range []string{another, "", "\n", "../../etc", fmt.Sprint(os.Getpid())} { // or cut short by a crash
 		if err := os.WriteFile(s.pidFile(), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

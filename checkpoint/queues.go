@@ -18,8 +18,15 @@ import (
 )
 
 // queues saves the job's message queues and finds the open ones, and the mount
-// that they are to be opened on again.
+// that they are to be opened on again. It wraps [mqueue.ErrNotify] if a task waits for one:
+// a running job may have asked for that since the preflight.
 func (s *Source) queues() ([]queueFD, string, error) {
+	switch name, err := mqueue.Notified(s.Init); {
+	case err != nil:
+		return nil, "", err
+	case name != "":
+		return nil, "", fmt.Errorf("message queue /%s: %w", name, mqueue.ErrNotify)
+	}
 	if err := s.saveQueues(); err != nil {
 		return nil, "", err
 	}

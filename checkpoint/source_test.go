@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -181,6 +182,17 @@ func TestAQueueThatWasUnlinkedIsToldByName(t *testing.T) {
 	s := withQueues(t, `queue("/gone"); libc.mq_unlink(b"/gone")`)
 	if _, _, err := s.openQueues(); err == nil || !strings.Contains(err.Error(), "/gone") || !strings.Contains(err.Error(), "unlinked") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAJobThatHasAskedToBeNotifiedMeanwhileKeepsThat(t *testing.T) {
+	s := withQueues(t, `sigevent = (ctypes.c_int * 16)(0, 0, 0, 1)  # SIGEV_NONE
+assert libc.mq_notify(queue("/q"), sigevent) == 0`)
+	if _, _, err := s.queues(); !errors.Is(err, mqueue.ErrNotify) || !strings.Contains(err.Error(), "/q") {
+		t.Errorf("got %v", err)
+	}
+	if name, err := mqueue.Notified(s.Init); name != "q" || err != nil {
+		t.Errorf("it waits for %q (%v)", name, err)
 	}
 }
 

@@ -1,12 +1,14 @@
 package mqueue
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -98,13 +100,33 @@ func (q *Queue) drain(fd int) error {
 	}
 }
 
+// fill puts all messages in that can be: one that cannot does not take the others along.
 func (q *Queue) fill(fd int) error {
-	for i, m := range q.Messages {
-		if err := send(fd, m.Data, m.Priority); err != nil {
-			return fmt.Errorf("send message %d of %d: %w", i+1, len(q.Messages), err)
+	var failed int
+	var first error
+	for _, m := range q.Messages {
+		if err := sendPatiently(fd, m); err != nil {
+			failed++
+			first = cmp.Or(first, err)
 		}
 	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d messages could not be sent: %w", failed, len(q.Messages), first)
+	}
 	return nil
+}
+
+// sendPatiently waits a little for memory.
+func sendPatiently(fd int, m Message) error {
+	const tries, pause = 20, 10 * time.Millisecond
+	var err error
+	for range tries {
+		if err = send(fd, m.Data, m.Priority); err != unix.ENOMEM {
+			return err
+		}
+		time.Sleep(pause)
+	}
+	return err
 }
 
 // Make creates the queues in the ipc namespace of pid.
@@ -153,6 +175,9 @@ func check(queues []Queue) error {
 	}
 	return nil
 }
+
+// ErrNotify says that a task of the job has asked to be notified of messages in a queue.
+var ErrNotify = errors.New("a task asked to be notified of messages in a queue (mq_notify), which no checkpoint can carry")
 
 // Notified names a queue of the job for which a task has asked to be notified,
 // which does not survive a checkpoint; "" if there is none.

@@ -1,6 +1,7 @@
 package mqueue
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -98,5 +99,20 @@ func TestAnOpenNotificationIsNoticed(t *testing.T) {
 	}
 	if name, err := Notified(pid); name != "" || err != nil {
 		t.Fatal(name, err)
+	}
+}
+
+func TestAMessageThatCannotBePutBackDoesNotTakeTheOthersAlong(t *testing.T) {
+	pid := inNamespaces(t)
+	q := Queue{Name: "q", MaxMessages: 3, MessageSize: 4, Messages: []Message{{Data: []byte("one")}, {Data: []byte("too long")}, {Data: []byte("two")}}}
+	if err := Make(pid, []Queue{q}); !errors.Is(err, unix.EMSGSIZE) {
+		t.Errorf("got %v", err)
+	}
+	saved, err := Save(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := saved[0].Messages; len(m) != 2 || string(m[0].Data) != "one" || string(m[1].Data) != "two" {
+		t.Errorf("left: %v", m)
 	}
 }
