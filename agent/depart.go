@@ -146,7 +146,7 @@ func (d *departure) StillFrozen(ctx context.Context) error {
 
 func (d *departure) Thaw(ctx context.Context) error {
 	d.tell.enter(api.Abort, "")
-	d.sending.end()
+	d.sending.giveUp() // close waits for its end: the job does not stand still for a file server
 	d.endPull()
 	err := errors.Join(d.unthrottle(), d.src.Thaw(ctx))
 	d.thawed = time.Now()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,4 +36,25 @@ func TestAThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("left: %v", err)
 	}
+}
+
+func TestAThawDoesNotWaitForAFileServer(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stalled := &sending{cancel: cancel, done: make(chan struct{})} // in a write that does not return
+	dir := t.TempDir()
+	d := &departure{dir: dir, sending: stalled, src: &checkpoint.Source{Dir: dir, Cgroup: &namespaces.Cgroup{}}}
+	thawed := make(chan error, 1)
+	go func() { thawed <- d.Thaw(bounded(t)) }()
+	select {
+	case err := <-thawed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-bounded(t).Done():
+		t.Error("it waits")
+	}
+	if ctx.Err() == nil {
+		t.Error("the sending was not given up")
+	}
+	close(stalled.done)
 }

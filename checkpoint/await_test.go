@@ -68,8 +68,8 @@ func TestThawWaitsForTheDumpThatWasNotedAndForNoOther(t *testing.T) {
 	if now, err := os.ReadFile(s.pidFile()); err != nil || string(now) != string(note) {
 		t.Errorf("one that had ended was noted: %q, %v", now, err)
 	}
-	another := fmt.Sprintf("%d 1", os.Getpid())                                              // the number is another's by now
-	for _, text := range []string{another, "", "\n", "../../etc", fmt.Sprint(os.Getpid())} { // or cut short by a crash
+	// A number that is another's by now, and notes that a crash cut short.
+	for _, text := range []string{fmt.Sprint(os.Getpid(), 1), fmt.Sprint(os.Getpid()), "", "\n", "../../etc"} {
 		if err := os.WriteFile(s.pidFile(), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -28,8 +28,6 @@ type Sent struct {
 // lane, meanwhile on the others what the scan of the frozen memory has left over. With
 // one lane, one after the other. Each lane is ended, also the ones that got nothing.
 func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
-	defer s.endScan()
-	defer s.endSharing()
 	var sent Sent
 	regions, err := image.Pagemaps(s.Images())
 	if err != nil {
