@@ -109,6 +109,9 @@ func (s *Source) Thaw(ctx context.Context) error {
 	if err := s.awaitDump(ctx); err != nil {
 		return err
 	}
+	if err := s.putBackQueue(); err != nil { // the job runs on without rather than not at all
+		s.Log.Error("messages are lost", "err", err)
+	}
 	if err := s.Cgroup.Thaw(ctx); err != nil {
 		return err
 	}

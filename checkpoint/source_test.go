@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -193,6 +194,32 @@ assert libc.mq_notify(queue("/q"), sigevent) == 0`)
 	}
 	if name, err := mqueue.Notified(s.Init); name != "q" || err != nil {
 		t.Errorf("it waits for %q (%v)", name, err)
+	}
+}
+
+func TestMessagesThatAnAgentHadTakenOutWhenItDiedAreBackAtTheThaw(t *testing.T) {
+	s := withQueues(t, "")
+	q := mqueue.Queue{Name: "q", Mode: 0o600, MaxMessages: 4, MessageSize: 8, Messages: []mqueue.Message{{Data: []byte("one")}, {Data: []byte("two")}}}
+	cut := q
+	cut.Messages = q.Messages[:1]
+	if err := errors.Join(mqueue.Make(s.Init, []mqueue.Queue{cut}), s.keepQueue(q)); err != nil {
+		t.Fatal(err)
+	}
+	s.Cgroup = &namespaces.Cgroup{}
+	for range 2 {
+		if err := s.Thaw(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		saved, err := mqueue.Save(s.Init, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(saved, []mqueue.Queue{q}) {
+			t.Errorf("got %+v", saved)
+		}
+	}
+	if _, err := os.Stat(s.keptQueue()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it would be put back again: %v", err)
 	}
 }
 

@@ -45,8 +45,9 @@ const (
 	maxSize     = 16 << 20
 )
 
-// Save reads the queues of a frozen job, whose PID 1 is given.
-func Save(pid int) ([]Queue, error) {
+// Save reads the queues of a frozen job, whose PID 1 is given. While the messages of one
+// are not in it, keep is called with them, for [PutBack]; nil keeps nothing.
+func Save(pid int, keep func(Queue) error) ([]Queue, error) {
 	dir := fmt.Sprintf("/proc/%d/root"+Dir, pid)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -57,7 +58,7 @@ func Save(pid int) ([]Queue, error) {
 	}
 	var queues []Queue
 	for _, e := range entries {
-		q, err := save(filepath.Join(dir, e.Name()))
+		q, err := save(filepath.Join(dir, e.Name()), keep)
 		if err != nil {
 			return nil, fmt.Errorf("message queue %s: %w", e.Name(), err)
 		}
@@ -66,8 +67,8 @@ func Save(pid int) ([]Queue, error) {
 	return queues, check(queues)
 }
 
-func save(path string) (q Queue, err error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+func save(path string, keep func(Queue) error) (q Queue, err error) {
+	fd, err := open(path)
 	if err != nil {
 		return q, err
 	}
@@ -81,9 +82,30 @@ func save(path string) (q Queue, err error) {
 		return q, err
 	}
 	q = Queue{Name: filepath.Base(path), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MaxMessages: attr.maxMessages, MessageSize: attr.messageSize}
-	err = q.drain(fd)
+	if err = q.drain(fd); err == nil && keep != nil {
+		err = keep(q)
+	}
 	// Whatever happened, what was taken out goes back.
 	return q, errors.Join(err, q.fill(fd))
+}
+
+func open(path string) (int, error) {
+	return unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+}
+
+// PutBack has a queue of a job hold what a Save that was cut short had taken out of it. The
+// job has been frozen ever since.
+func PutBack(pid int, q Queue) (err error) {
+	fd, err := open(filepath.Join(fmt.Sprintf("/proc/%d/root"+Dir, pid), q.Name))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	left := Queue{MessageSize: q.MessageSize} // a part of the same
+	if err := left.drain(fd); err != nil {
+		return err
+	}
+	return q.fill(fd)
 }
 
 func (q *Queue) drain(fd int) error {
