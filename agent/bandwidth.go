@@ -49,7 +49,8 @@ func lanesOf(ctx context.Context, conns []net.Conn, perSecond int64) []io.Writer
 			lanes = append(lanes, c)
 			continue
 		}
-		lanes = append(lanes, &limited{ctx, c, limiter})
+		ctx, cancel := context.WithCancel(ctx)
+		lanes = append(lanes, &limited{ctx, cancel, c, limiter})
 	}
 	return lanes
 }
@@ -57,8 +58,16 @@ func lanesOf(ctx context.Context, conns []net.Conn, perSecond int64) []io.Writer
 // limited is a writer that waits for its turn.
 type limited struct {
 	ctx     context.Context // of the move: a wait must end with it
-	w       io.Writer
+	cancel  context.CancelFunc
+	conn    net.Conn
 	limiter *rate.Limiter
+}
+
+// SetWriteDeadline is for a time that has come: no more is taken, whether a write waits for
+// its turn or for the peer.
+func (l *limited) SetWriteDeadline(t time.Time) error {
+	l.cancel()
+	return l.conn.SetWriteDeadline(t)
 }
 
 func (l *limited) Write(p []byte) (int, error) {
@@ -68,7 +77,7 @@ func (l *limited) Write(p []byte) (int, error) {
 		if err := l.limiter.WaitN(l.ctx, n); err != nil {
 			return done, err
 		}
-		n, err := l.w.Write(p[done : done+n])
+		n, err := l.conn.Write(p[done : done+n])
 		done += n
 		if err != nil {
 			return done, err

@@ -17,10 +17,16 @@ import (
 type sink struct {
 	net.Conn
 	bytes.Buffer
+	cut bool
 }
 
 func (s *sink) Write(p []byte) (int, error) { return s.Buffer.Write(p) }
 func (s *sink) Read(p []byte) (int, error)  { return s.Buffer.Read(p) }
+
+func (s *sink) SetWriteDeadline(t time.Time) error {
+	s.cut = !t.IsZero()
+	return nil
+}
 
 func TestAllLanesTogetherKeepToTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -48,6 +54,29 @@ func TestAWaitForBandwidthEndsWithTheMove(t *testing.T) {
 		lane := lanesOf(ctx, []net.Conn{&sink{}}, 1000)[0]
 		if _, err := lane.Write(make([]byte, 1<<20)); !errors.Is(err, context.Canceled) {
 			t.Errorf("the error is %v", err)
+		}
+	})
+}
+
+func TestAWaitForBandwidthEndsWhenTheLaneIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := &sink{}
+		lane := lanesOf(t.Context(), []net.Conn{conn}, 1)[0]
+		ended := make(chan error)
+		go func() {
+			_, err := lane.Write(make([]byte, 2*burst)) // for three days
+			ended <- err
+		}()
+		synctest.Wait()
+		cutter, ok := lane.(interface{ SetWriteDeadline(time.Time) error })
+		if !ok {
+			t.Fatal("it cannot be cut")
+		}
+		if err := cutter.SetWriteDeadline(time.Now()); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; !errors.Is(err, context.Canceled) || !conn.cut {
+			t.Errorf("cut: %v, the error is %v", conn.cut, err)
 		}
 	})
 }

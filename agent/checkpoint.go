@@ -136,13 +136,8 @@ func (s *saving) prepare(ctx context.Context) error {
 	if err := s.a.awaitWhole(ctx, s.rec); err != nil {
 		return err
 	}
-	var findings []preflight.Finding
-	s.needs, findings, err = preflight.OfJob(ctx, s.rec, s.dep.src.Init, s.dep.src.Cgroup, s.dep.src.CRIU)
-	if err != nil {
+	if s.needs, err = s.dep.mayLeave(ctx); err != nil {
 		return err
-	}
-	if len(findings) > 0 {
-		return refused(asFindings(findings))
 	}
 	s.rec, err = s.a.nextEpoch(s.rec.ID)
 	s.dep.rec, s.dep.saved = s.rec, s.req.Dir

@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -64,6 +65,20 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 		Count: func(n int64) { d.read.Add(n) },
 	}
 	return d, nil
+}
+
+// mayLeave is what the job asks of the node that it comes to, or why it cannot leave.
+func (d *departure) mayLeave(ctx context.Context) (preflight.Needs, error) {
+	needs, findings, err := preflight.OfJob(ctx, d.rec, d.src.Init, d.src.Cgroup, d.src.CRIU)
+	if err != nil {
+		return needs, err
+	}
+	needs.Eager = d.src.Eager
+	short, err := preflight.Leave(needs, d.a.paths.memory)
+	if findings = append(findings, short...); err == nil && len(findings) > 0 {
+		err = refused(asFindings(findings))
+	}
+	return needs, err
 }
 
 // close frees what was kept of the memory that was sent.
@@ -148,11 +163,14 @@ func (d *departure) StillFrozen(ctx context.Context) error {
 
 func (d *departure) Thaw(ctx context.Context) error {
 	d.tell.enter(api.Abort, "")
-	d.sending.end()
+	d.sending.giveUp() // close waits for its end: the job does not stand still for a file server
 	d.endPull()
 	err := errors.Join(d.unthrottle(), d.src.Thaw(ctx))
 	d.thawed = time.Now()
-	return errors.Join(err, os.RemoveAll(d.dir))
+	if err != nil {
+		return err // the next try must know of a CRIU that still holds the job
+	}
+	return os.RemoveAll(d.dir)
 }
 
 // Release ends the job's copy here, once the target has every page of it. The record

@@ -9,6 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -39,11 +40,12 @@ func (d *departure) aborted(err error, where, hint string) *api.Error {
 	return e
 }
 
-// lookAgain finds what stands in the way of a job that CRIU, or the freeze, has refused. The
+// lookAgain finds what stands in the way of a job that CRIU, or a Source, has refused. The
 // preflight has not seen what came during a long warm-up. What it finds need not be the cause.
 func (d *departure) lookAgain(err error) []preflight.Finding {
 	var failure *criu.Error
-	if d == nil || !errors.As(err, &failure) && !errors.Is(err, checkpoint.ErrVisitor) {
+	known := errors.As(err, &failure) || errors.Is(err, checkpoint.ErrVisitor) || errors.Is(err, mqueue.ErrNotify)
+	if d == nil || !known {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(d.a.life, 10*time.Second)

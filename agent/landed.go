@@ -11,6 +11,8 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -147,6 +149,9 @@ func (l *landing) Drop(ctx context.Context) error {
 		return err
 	}
 	rec.ID = l.job
+	if err := l.putBack(ctx, rec); err != nil {
+		return err
+	}
 	if err := l.a.sweep(ctx, rec); err != nil { // a shim that was killed has freed nothing
 		return err
 	}
@@ -155,6 +160,20 @@ func (l *landing) Drop(ctx context.Context) error {
 		_ = l.in.ClosePrivate() // so does the last that holds them
 	}
 	return errors.Join(os.RemoveAll(l.memory()), os.RemoveAll(l.dir()))
+}
+
+// putBack gives the names of Unix sockets back that a shim which was killed has put aside.
+func (l *landing) putBack(ctx context.Context, rec job.Record) error {
+	if cg := (namespaces.Cgroup{Dirs: rec.Cgroup}); cg.FreezerDir() != "" { // also the CRIU that it had started
+		if err := cg.Kill(ctx); err != nil {
+			return err
+		}
+	}
+	plan := restore.Plan{Work: l.work(), Mounts: externalMounts(rec, l.ioDir(), "", nil), Chamber: namespaces.Chamber{Root: rec.Spec.Root, User: ownerOf(rec.Spec).user()}}
+	if err := plan.PutBack(); err != nil { // who owns the directory must not hold up the end of the copy
+		l.a.log.Error("names of the job's Unix sockets lead nowhere", "job", l.job, "move", l.move, "err", err, "try", "rename .NAME.migrate-was")
+	}
+	return nil
 }
 
 // retract takes back that the job is one of this node's: the copy was published,

@@ -191,14 +191,11 @@ func (m *movement) prepare(ctx context.Context) error {
 		return err
 	}
 	m.dep.src.Verify, m.dep.src.Eager = m.req.Verify, m.req.Eager
-	needs, findings, err := preflight.OfJob(ctx, m.rec, m.dep.src.Init, m.dep.src.Cgroup, m.dep.src.CRIU)
+	needs, err := m.dep.mayLeave(ctx)
 	if err != nil {
 		return err
 	}
-	if len(findings) > 0 {
-		return refused(asFindings(findings))
-	}
-	needs.Eager, m.copyOnWrite = m.req.Eager, needs.CopyOnWrite
+	m.copyOnWrite = needs.CopyOnWrite
 	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.id, 0, transport.WithData(func(trip time.Duration) int {
 		return connections(m.req.Connections, trip)
 	}))

@@ -61,10 +61,17 @@ func (s *sending) wait(ctx context.Context) error {
 	}
 }
 
+// giveUp has it end as soon as what it writes to allows.
+func (s *sending) giveUp() {
+	if s != nil {
+		s.cancel(errors.New("nobody waits for the job's memory any more"))
+	}
+}
+
 // end ends it, if it has not ended.
 func (s *sending) end() {
 	if s != nil {
-		s.cancel(errors.New("nobody waits for the job's memory any more"))
+		s.giveUp()
 		<-s.done
 	}
 }

@@ -9,18 +9,27 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func (s *Source) pidFile() string { return filepath.Join(s.Dir, "criu.pid") }
 
-// notePid leaves a trace of the CRIU that dumps, for an agent that comes after us.
-func (s *Source) notePid(pid int) {
-	if err := os.WriteFile(s.pidFile(), []byte(strconv.Itoa(pid)), 0o600); err != nil {
-		s.Log.Warn("the pid of CRIU could not be noted", "err", err)
+// notePid leaves a trace of the CRIU that is about to dump, for whoever thaws the job: it
+// comes before the request.
+func (s *Source) notePid(pid int) error {
+	began, err := began(pid)
+	if errors.Is(err, errEnded) {
+		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("note the pid of CRIU: %w", err)
+	}
+	return os.WriteFile(s.pidFile(), fmt.Appendf(nil, "%d %d\n", pid, began), 0o600)
 }
 
-// awaitDump waits until the CRIU that was noted, if any, has ended.
+// awaitDump waits until the CRIU that was noted, if any, has ended. It freezes the job
+// once more when it lets go of it. To kill it is no way out, see package criu.
 func (s *Source) awaitDump(ctx context.Context) error {
 	data, err := os.ReadFile(s.pidFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -29,23 +38,47 @@ func (s *Source) awaitDump(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for isCRIU(string(data)) {
+	var pid int
+	var noted uint64
+	if _, err := fmt.Sscan(string(data), &pid, &noted); err != nil {
+		return nil // cut short by a crash, and so no request has been sent
+	}
+	for {
+		switch now, err := began(pid); {
+		case errors.Is(err, errEnded) || err == nil && now != noted:
+			return nil
+		case err != nil:
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("CRIU (pid %s) still holds the job: %w", data, context.Cause(ctx))
+			return fmt.Errorf("CRIU (pid %d) still holds the job, look at /proc/%d/stack: %w", pid, pid, context.Cause(ctx))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return nil
 }
 
-// isCRIU tells whether a process is a living CRIU; its number may be another's by
-// now.
-func isCRIU(pid string) bool {
-	stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
-	if err != nil {
-		return false
+var errEnded = errors.New("the process has ended")
+
+// began is when a process began, in ticks since the boot: with its number it tells it
+// from all others, which its name does not, as a program may be run by a loader. One that
+// nobody has reaped yet has ended.
+func began(pid int) (uint64, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return 0, errEnded
 	}
-	name, rest, _ := strings.Cut(string(stat), ") ")
-	return strings.Contains(name, "criu") && !strings.HasPrefix(rest, "Z")
+	if err != nil {
+		return 0, err
+	}
+	// The name, in parentheses, may hold anything. Behind it the state is field 3 of
+	// proc_pid_stat(5), and the start field 22.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat is not understood: %q", pid, stat)
+	}
+	if fields[0] == "Z" || fields[0] == "X" {
+		return 0, errEnded
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
 }

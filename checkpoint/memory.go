@@ -224,26 +224,43 @@ func (s *Source) awaitScan(ctx context.Context) (pages.Round, error) {
 	}
 }
 
-// endScan stops the scan. Lanes that take no more are cut: nobody waits for the job's
-// memory any longer, and the job must not stand still for it.
-func (s *Source) endScan() {
-	if s.scan == nil {
-		return
+// giveUp stops the looks at the frozen job, and cuts the lanes: nobody waits for its
+// memory any longer. It does not wait until that has shown: a lane that is a file of a
+// stalled file server cannot be cut, and the job must not stand still for it.
+func (s *Source) giveUp() {
+	if s.scan != nil {
+		s.scan.cancel(errGivenUp)
 	}
-	s.scan.cancel(errors.New("the scan of the frozen memory was given up"))
-	for _, lane := range s.memory.lanes {
-		cut(lane)
+	if s.sharing != nil {
+		s.sharing.cancel(errGivenUp)
+		cut(s.sharing.lane)
 	}
-	<-s.scan.done
-	s.scan = nil
+	if s.memory != nil {
+		for _, lane := range s.memory.lanes {
+			cut(lane)
+		}
+	}
+}
+
+var errGivenUp = errors.New("the look at the frozen job was given up")
+
+// endLooks stops them and waits for their end.
+func (s *Source) endLooks() {
+	s.giveUp()
+	if s.scan != nil {
+		<-s.scan.done
+	}
+	if s.sharing != nil {
+		<-s.sharing.done
+	}
+	s.scan, s.sharing = nil, nil
 }
 
 // Close stops what still goes on and gives back what the source remembers of the job's
-// memory. A second call changes nothing.
+// memory. Send must have returned. A second call changes nothing.
 func (s *Source) Close() error {
 	s.endStandby()
-	s.endScan()
-	s.endSharing()
+	s.endLooks()
 	err := s.closePrivate()
 	if s.memory == nil {
 		return err

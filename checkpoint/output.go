@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
@@ -35,14 +37,14 @@ func OpenOutput(dir, name string) (*os.File, unix.Stat_t, error) {
 
 // Output sends the job's output files as far as they have not been sent yet, on
 // the first lane. Once while the job runs and once frozen, the second time has
-// little left to do.
+// little left to send, and reads what it has sent of files that have changed.
 func (s *Source) Output(ctx context.Context, lanes []io.Writer) (int64, error) {
 	entries, err := os.ReadDir(s.IODir)
 	if err != nil {
 		return 0, err
 	}
-	if s.sizes == nil {
-		s.sizes = map[string]int64{}
+	if s.output == nil {
+		s.output = map[string]outputSent{}
 	}
 	var total int64
 	for _, e := range entries {
@@ -58,19 +60,60 @@ func (s *Source) Output(ctx context.Context, lanes []io.Writer) (int64, error) {
 	return total, nil
 }
 
+// outputSent is what the target has of a file.
+type outputSent struct {
+	size    int64
+	sum     xxh3.Uint128  // of the bytes: a job may cut its output and write it anew
+	settled unix.Timespec // when the file had last changed; zero if that was just before
+}
+
 func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
+	looked := time.Now()
 	f, st, err := OpenOutput(s.IODir, name)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	from, seen := s.sizes[name]
-	if st.Size < from {
-		from = 0 // the job cut its own output
-	} else if seen && st.Size == from {
+	before, seen := s.output[name]
+	if seen && before.settled != (unix.Timespec{}) && before.settled == st.Ctim {
 		return 0, nil
 	}
-	head, err := json.Marshal(image.FileRange{Name: name, Offset: from, Mode: st.Mode & 0o777, UID: st.Uid, GID: st.Gid})
+	sum := xxh3.New()
+	from, err := before.stillHeld(f, sum)
+	if err != nil {
+		return 0, err
+	}
+	sent := outputSent{size: from}
+	if looked.Sub(time.Unix(st.Ctim.Unix())) > settling {
+		sent.settled = st.Ctim
+	}
+	if !seen || st.Size != from || from != before.size {
+		if n, err = sendRange(w, f, st, from, sum); err != nil {
+			return n, err
+		}
+	}
+	sent.size, sent.sum = from+n, sum.Sum128()
+	s.output[name] = sent
+	return n, nil
+}
+
+// settling is far longer than the steps in which the kernel counts the times of files.
+const settling = time.Second
+
+// stillHeld is how much of a file is what the target has of it, all of that or nothing,
+// and adds it to sum.
+func (o outputSent) stillHeld(f *os.File, sum *xxh3.Hasher) (int64, error) {
+	n, err := io.Copy(sum, io.NewSectionReader(f, 0, o.size))
+	if err == nil && n == o.size && sum.Sum128() == o.sum {
+		return n, nil
+	}
+	sum.Reset()
+	return 0, err
+}
+
+// sendRange sends the end of a file.
+func sendRange(w io.Writer, f *os.File, st unix.Stat_t, from int64, sum io.Writer) (int64, error) {
+	head, err := json.Marshal(image.FileRange{Name: f.Name(), Offset: from, Mode: st.Mode & 0o777, UID: st.Uid, GID: st.Gid})
 	if err != nil {
 		return 0, err
 	}
@@ -78,7 +121,6 @@ func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
 	if err := out.WriteFrame(head); err != nil {
 		return 0, err
 	}
-	n, err = io.Copy(out, io.NewSectionReader(f, from, st.Size-from))
-	s.sizes[name] = from + n
+	n, err := io.Copy(io.MultiWriter(out, sum), io.NewSectionReader(f, from, st.Size-from))
 	return n, errors.Join(err, out.Close())
 }

@@ -181,17 +181,6 @@ func (s *Source) awaitSharing(ctx context.Context, lane io.Writer) (pages.Round,
 	}
 }
 
-// endSharing stops it, as endScan does.
-func (s *Source) endSharing() {
-	if s.sharing == nil {
-		return
-	}
-	s.sharing.cancel(errors.New("the look at shared memory was given up"))
-	cut(s.sharing.lane)
-	<-s.sharing.done
-	s.sharing = nil
-}
-
 // cut has a lane take no more, also what is blocked in it.
 func cut(lane io.Writer) {
 	if conn, ok := lane.(interface{ SetWriteDeadline(time.Time) error }); ok {

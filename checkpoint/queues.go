@@ -12,14 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/job/durable"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 // queues saves the job's message queues and finds the open ones, and the mount
-// that they are to be opened on again.
+// that they are to be opened on again. It wraps [mqueue.ErrNotify] if a task waits for one:
+// a running job may have asked for that since the preflight.
 func (s *Source) queues() ([]queueFD, string, error) {
+	switch name, err := mqueue.Notified(s.Init); {
+	case err != nil:
+		return nil, "", err
+	case name != "":
+		return nil, "", fmt.Errorf("message queue /%s: %w", name, mqueue.ErrNotify)
+	}
 	if err := s.saveQueues(); err != nil {
 		return nil, "", err
 	}
@@ -28,8 +36,11 @@ func (s *Source) queues() ([]queueFD, string, error) {
 
 // saveQueues puts what CRIU does not carry beside its images.
 func (s *Source) saveQueues() error {
-	queues, err := mqueue.Save(s.Init)
+	queues, err := mqueue.Save(s.Init, s.keepQueue)
 	if err != nil || len(queues) == 0 {
+		return err
+	}
+	if err := os.Remove(s.keptQueue()); err != nil {
 		return err
 	}
 	data, err := json.Marshal(queues)
@@ -37,6 +48,37 @@ func (s *Source) saveQueues() error {
 		return err
 	}
 	return image.SetQueues(s.Images(), data)
+}
+
+func (s *Source) keptQueue() string { return filepath.Join(s.Dir, "queue.json") }
+
+// keepQueue keeps a queue whose messages are nowhere else at the moment.
+func (s *Source) keepQueue(q mqueue.Queue) error {
+	data, err := json.Marshal(q)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(s.keptQueue(), data, 0o600)
+}
+
+// putBackQueue does what is left to do if saveQueues, of ours or of an earlier agent, was
+// cut short. The job must not have run since, and so it is tried once.
+func (s *Source) putBackQueue() error {
+	data, err := os.ReadFile(s.keptQueue())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var q mqueue.Queue
+	if err := json.Unmarshal(data, &q); err != nil {
+		return err
+	}
+	if err = mqueue.PutBack(s.Init, q); err != nil {
+		err = fmt.Errorf("message queue %s: %w", q.Name, err)
+	}
+	return errors.Join(err, os.Remove(s.keptQueue()))
 }
 
 // queueFD is an open message queue descriptor as CRIU sees it: a file on a mount

@@ -28,8 +28,6 @@ type Sent struct {
 // lane, meanwhile on the others what the scan of the frozen memory has left over. With
 // one lane, one after the other. Each lane is ended, also the ones that got nothing.
 func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
-	defer s.endScan()
-	defer s.endSharing()
 	var sent Sent
 	regions, err := image.Pagemaps(s.Images())
 	if err != nil {
@@ -159,12 +157,13 @@ func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err er
 	if err != nil {
 		return 0, err
 	}
+	refs := image.MaxRefs
 	for _, e := range entries {
 		if !image.HoldsMemory(e) {
 			continue
 		}
 		out := transport.NewStreamWriter(lane, image.KindBlocks)
-		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), owners[e.Name()], known, out), out.Close()); err != nil {
+		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), owners[e.Name()], known, &refs, out), out.Close()); err != nil {
 			return n, err
 		}
 		n += out.Stats().Payload

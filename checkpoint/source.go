@@ -47,8 +47,8 @@ type Source struct {
 	// find it to be.
 	Verify bool
 
-	sizes   map[string]int64 // how much of each output file has been sent
-	private []*tmpfs.Source  // nil: not opened yet
+	output  map[string]outputSent // by name
+	private []*tmpfs.Source       // nil: not opened yet
 	fresh   *namespaces.Fresh
 	standby standby
 	clock   image.Clock
@@ -99,13 +99,18 @@ func (s *Source) StillFrozen(context.Context) error {
 }
 
 // Thaw lets the job run again where it is. A job that runs keeps running. A dump
-// that an earlier agent began is waited for: CRIU ends by itself once it finds
-// its client gone, and leaves the cgroup as it found it, which is frozen.
+// that has not ended, of ours or of an earlier agent, is waited for: CRIU ends by itself
+// once it finds its client gone, and leaves the cgroup as it found it, which is frozen.
+//
+// Send and what Dump began may still go on for a while, until Close: what they read of a
+// running job is of no use to anybody, and does no harm.
 func (s *Source) Thaw(ctx context.Context) error {
-	s.endScan()
-	s.endSharing()
+	s.giveUp()
 	if err := s.awaitDump(ctx); err != nil {
 		return err
+	}
+	if err := s.putBackQueue(); err != nil { // the job runs on without rather than not at all
+		s.Log.Error("messages are lost", "err", err)
 	}
 	if err := s.Cgroup.Thaw(ctx); err != nil {
 		return err
@@ -127,19 +132,17 @@ func (s *Source) DumpLog() string { return filepath.Join(s.Dir, "dump.log") }
 // does not pass for the job. The job stays frozen, unless it fails.
 //
 // While CRIU works the frozen memory is looked at, and what the target lacks of it is
-// sent. That may still go on when Dump returns; Send waits for it, and Thaw and Close
-// end it.
+// sent. That may still go on when Dump returns; Send waits for it, Thaw stops it, and
+// Close waits for its end.
 func (s *Source) Dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
 	took, err := s.dump(ctx, lanes)
 	if err != nil {
-		s.endScan()
-		s.endSharing()
+		s.giveUp()
 	}
 	return took, err
 }
 
 func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
-	s.endScan() // of an attempt before
 	if err := os.RemoveAll(s.Images()); err != nil {
 		return 0, err
 	}
@@ -212,8 +215,12 @@ func (s *Source) besideCRIU() (network image.Network, queues []queueFD, mount st
 	return network, queues, mount, err
 }
 
-// amend changes what the images say.
+// amend changes what the images say, and reads what a restore will: what could not be
+// read there must not be sent or sealed.
 func (s *Source) amend() error {
+	if _, err := image.SocketNames(s.Images()); err != nil {
+		return err
+	}
 	if err := image.WakeTimers(s.Images()); err != nil {
 		return err
 	}

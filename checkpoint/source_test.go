@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -181,6 +183,43 @@ func TestAQueueThatWasUnlinkedIsToldByName(t *testing.T) {
 	s := withQueues(t, `queue("/gone"); libc.mq_unlink(b"/gone")`)
 	if _, _, err := s.openQueues(); err == nil || !strings.Contains(err.Error(), "/gone") || !strings.Contains(err.Error(), "unlinked") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAJobThatHasAskedToBeNotifiedMeanwhileKeepsThat(t *testing.T) {
+	s := withQueues(t, `sigevent = (ctypes.c_int * 16)(0, 0, 0, 1)  # SIGEV_NONE
+assert libc.mq_notify(queue("/q"), sigevent) == 0`)
+	if _, _, err := s.queues(); !errors.Is(err, mqueue.ErrNotify) || !strings.Contains(err.Error(), "/q") {
+		t.Errorf("got %v", err)
+	}
+	if name, err := mqueue.Notified(s.Init); name != "q" || err != nil {
+		t.Errorf("it waits for %q (%v)", name, err)
+	}
+}
+
+func TestMessagesThatAnAgentHadTakenOutWhenItDiedAreBackAtTheThaw(t *testing.T) {
+	s := withQueues(t, "")
+	q := mqueue.Queue{Name: "q", Mode: 0o600, MaxMessages: 4, MessageSize: 8, Messages: []mqueue.Message{{Data: []byte("one")}, {Data: []byte("two")}}}
+	cut := q
+	cut.Messages = q.Messages[:1]
+	if err := errors.Join(mqueue.Make(s.Init, []mqueue.Queue{cut}), s.keepQueue(q)); err != nil {
+		t.Fatal(err)
+	}
+	s.Cgroup = &namespaces.Cgroup{}
+	for range 2 {
+		if err := s.Thaw(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		saved, err := mqueue.Save(s.Init, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(saved, []mqueue.Queue{q}) {
+			t.Errorf("got %+v", saved)
+		}
+	}
+	if _, err := os.Stat(s.keptQueue()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it would be put back again: %v", err)
 	}
 }
 

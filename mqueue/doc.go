@@ -15,5 +15,6 @@
 // each priority, by arrival, and the order of taking out is the order of putting
 // in. A frozen task waits in no queue: the freezer has made it leave its system
 // call, which it will start again (kernel/freezer.c, kernel/cgroup/freezer.c).
-// A task that asked to be notified (mq_notify) would lose that; see Notified.
+// A task that asked to be notified (mq_notify) would lose that, and be told at the source
+// when the messages are put back; see Notified.
 package mqueue

@@ -1,12 +1,14 @@
 package mqueue
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,8 +45,9 @@ const (
 	maxSize     = 16 << 20
 )
 
-// Save reads the queues of a frozen job, whose PID 1 is given.
-func Save(pid int) ([]Queue, error) {
+// Save reads the queues of a frozen job, whose PID 1 is given. While the messages of one
+// are not in it, keep is called with them, for [PutBack]; nil keeps nothing.
+func Save(pid int, keep func(Queue) error) ([]Queue, error) {
 	dir := fmt.Sprintf("/proc/%d/root"+Dir, pid)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -55,17 +58,17 @@ func Save(pid int) ([]Queue, error) {
 	}
 	var queues []Queue
 	for _, e := range entries {
-		q, err := save(filepath.Join(dir, e.Name()))
+		q, err := save(filepath.Join(dir, e.Name()), keep)
 		if err != nil {
 			return nil, fmt.Errorf("message queue %s: %w", e.Name(), err)
 		}
 		queues = append(queues, q)
 	}
-	return queues, nil
+	return queues, check(queues)
 }
 
-func save(path string) (q Queue, err error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+func save(path string, keep func(Queue) error) (q Queue, err error) {
+	fd, err := open(path)
 	if err != nil {
 		return q, err
 	}
@@ -79,9 +82,30 @@ func save(path string) (q Queue, err error) {
 		return q, err
 	}
 	q = Queue{Name: filepath.Base(path), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MaxMessages: attr.maxMessages, MessageSize: attr.messageSize}
-	err = q.drain(fd)
+	if err = q.drain(fd); err == nil && keep != nil {
+		err = keep(q)
+	}
 	// Whatever happened, what was taken out goes back.
 	return q, errors.Join(err, q.fill(fd))
+}
+
+func open(path string) (int, error) {
+	return unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+}
+
+// PutBack has a queue of a job hold what a Save that was cut short had taken out of it. The
+// job has been frozen ever since.
+func PutBack(pid int, q Queue) (err error) {
+	fd, err := open(filepath.Join(fmt.Sprintf("/proc/%d/root"+Dir, pid), q.Name))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	left := Queue{MessageSize: q.MessageSize} // a part of the same
+	if err := left.drain(fd); err != nil {
+		return err
+	}
+	return q.fill(fd)
 }
 
 func (q *Queue) drain(fd int) error {
@@ -98,13 +122,33 @@ func (q *Queue) drain(fd int) error {
 	}
 }
 
+// fill puts all messages in that can be: one that cannot does not take the others along.
 func (q *Queue) fill(fd int) error {
-	for i, m := range q.Messages {
-		if err := send(fd, m.Data, m.Priority); err != nil {
-			return fmt.Errorf("send message %d of %d: %w", i+1, len(q.Messages), err)
+	var failed int
+	var first error
+	for _, m := range q.Messages {
+		if err := sendPatiently(fd, m); err != nil {
+			failed++
+			first = cmp.Or(first, err)
 		}
 	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d messages could not be sent: %w", failed, len(q.Messages), first)
+	}
 	return nil
+}
+
+// sendPatiently waits a little for memory.
+func sendPatiently(fd int, m Message) error {
+	const tries, pause = 20, 10 * time.Millisecond
+	var err error
+	for range tries {
+		if err = send(fd, m.Data, m.Priority); err != unix.ENOMEM {
+			return err
+		}
+		time.Sleep(pause)
+	}
+	return err
 }
 
 // Make creates the queues in the ipc namespace of pid.
@@ -153,6 +197,9 @@ func check(queues []Queue) error {
 	}
 	return nil
 }
+
+// ErrNotify says that a task of the job has asked to be notified of messages in a queue.
+var ErrNotify = errors.New("a task asked to be notified of messages in a queue (mq_notify), which no checkpoint can carry")
 
 // Notified names a queue of the job for which a task has asked to be notified,
 // which does not survive a checkpoint; "" if there is none.

@@ -1,6 +1,7 @@
 package mqueue
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,20 +53,20 @@ func TestQueuesComeBackAsTheyWere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // saving changes nothing
-		saved, err := Save(from)
+		saved, err := Save(from, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		compare(t, saved)
 	}
-	saved, err := Save(from)
+	saved, err := Save(from, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := Make(to, saved); err != nil {
 		t.Fatal(err)
 	}
-	if saved, err = Save(to); err != nil {
+	if saved, err = Save(to, nil); err != nil {
 		t.Fatal(err)
 	}
 	compare(t, saved)
@@ -98,5 +99,49 @@ func TestAnOpenNotificationIsNoticed(t *testing.T) {
 	}
 	if name, err := Notified(pid); name != "" || err != nil {
 		t.Fatal(name, err)
+	}
+}
+
+func TestAMessageThatCannotBePutBackDoesNotTakeTheOthersAlong(t *testing.T) {
+	pid := inNamespaces(t)
+	q := Queue{Name: "q", MaxMessages: 3, MessageSize: 4, Messages: []Message{{Data: []byte("one")}, {Data: []byte("too long")}, {Data: []byte("two")}}}
+	if err := Make(pid, []Queue{q}); !errors.Is(err, unix.EMSGSIZE) {
+		t.Errorf("got %v", err)
+	}
+	saved, err := Save(pid, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := saved[0].Messages; len(m) != 2 || string(m[0].Data) != "one" || string(m[1].Data) != "two" {
+		t.Errorf("left: %v", m)
+	}
+}
+
+func TestASaveThatWasCutShortIsMadeGood(t *testing.T) {
+	pid := inNamespaces(t)
+	if err := Make(pid, sample); err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]Queue{}
+	broken := errors.New("the disk is full")
+	if _, err := Save(pid, func(q Queue) error { kept[q.Name] = q; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Save(pid, func(Queue) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	for _, left := range []int{0, 3, 4} { // messages of the full queue
+		cut := sample[1]
+		cut.Messages = cut.Messages[:left]
+		for _, q := range []Queue{cut, kept["full"]} {
+			if err := PutBack(pid, q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		saved, err := Save(pid, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, saved)
 	}
 }

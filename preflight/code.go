@@ -8,6 +8,7 @@ const (
 	CRIUMissing   Code = "criu-missing"     // no CRIU, or it does not start
 	CRIUTooOld    Code = "criu-too-old"     // below what is known to work on this kernel
 	CRIUOlder     Code = "criu-older"       // the target's is older than the source's
+	ImagesShort   Code = "images-short"     // no room on the source for what CRIU writes down
 	RlimitsHidden Code = "rlimits-withheld" // another user's job, no user namespace, no CAP_SYS_RESOURCE
 )
 

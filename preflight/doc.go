@@ -4,6 +4,7 @@
 //	source                                       target
 //	OfJob ── /proc of every task ──► Findings    (refused: nothing was sent)
 //	   └──── Needs ── offer ──────────────────►  OfNode ──► Findings
+//	   └──► Leave ──► Findings
 //	Skew ◄── clocks, from the hello
 //
 // A freeze that CRIU then refuses costs the job a stand-still and the user the

@@ -251,6 +251,32 @@ func TestMapLinesAreRead(t *testing.T) {
 	}
 }
 
+func TestImagesThatHaveNoRoomOnTheSourceAreRefused(t *testing.T) {
+	lazy := Needs{Memory: 100, Segments: 20, Locked: 10, InTmpfs: 30}
+	eager := lazy
+	eager.Eager = true
+	for name, c := range map[string]struct {
+		n          Needs
+		room, free int64
+		want       []Code
+	}{
+		"lazy":            {lazy, 30, 30, nil},
+		"no room":         {lazy, 29, 30, []Code{ImagesShort}},
+		"no memory":       {lazy, 30, 29, []Code{ImagesShort}},
+		"eager":           {eager, 70, 70, nil},
+		"eager, and less": {eager, 69, 69, []Code{ImagesShort}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r report
+			judgeImages(&r, c.n.images(), "/run", c.room, c.free)
+			wantCodes(t, r.findings(), c.want...)
+		})
+	}
+	if f, err := Leave(Needs{Segments: 1 << 60, Memory: 1 << 60}, t.TempDir()); err != nil || len(f) != 2 {
+		t.Errorf("got %+v, %v", f, err)
+	}
+}
+
 func ExampleFinding() {
 	f := Skew(-2e9)
 	fmt.Println(f.Code, "-", f.Cause)

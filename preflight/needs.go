@@ -29,6 +29,9 @@ type Needs struct {
 	// Segments is the part of Memory that takes its room twice while the job is restored:
 	// shared memory without a path, which is in CRIU's images, too.
 	Segments int64 `json:"segments,omitempty"`
+	// Locked is the part of Memory that is private and locked (mlock), about. It is for the
+	// source only.
+	Locked int64 `json:"-"`
 	// InTmpfs is the part of Memory that arrives in file systems of the job's own.
 	InTmpfs int64 `json:"in_tmpfs,omitempty"`
 	Eager   bool  `json:"eager,omitempty"` // restored by CRIU alone

@@ -89,7 +89,8 @@ func (j *jobFacts) needs(rec job.Record) (Needs, error) {
 		UserNS: rec.Spec.UserNS, UIDBase: rec.Spec.UIDBase,
 	}
 	n.Segments, n.InTmpfs, n.CopyOnWrite = j.segments(), j.Carried, j.CopyOnWrite
-	n.Memory = j.private() + n.Segments + j.TmpfsUsed
+	private, locked := j.private()
+	n.Memory, n.Locked = private+n.Segments+j.TmpfsUsed, locked
 	if rec.Spec.Network.Bridged() {
 		n.Bridge = rec.Spec.Network.Mode
 	}
@@ -129,12 +130,12 @@ func boundHere(rec job.Record, node view) []Mount {
 
 // private adds up the private memory of all tasks, as a restore by page faults needs it:
 // what copy-on-write shares is counted for each.
-func (j *jobFacts) private() int64 {
-	total := int64(0)
+func (j *jobFacts) private() (total, locked int64) {
 	for _, t := range j.Tasks {
 		total += t.Private
+		locked += t.Locked
 	}
-	return total
+	return total, locked
 }
 
 // segments adds up shared memory without a path. Files of the node are not in it: they

@@ -1,7 +1,6 @@
 package preflight
 
 import (
-	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -39,7 +38,7 @@ func readNode(n Needs, memoryDir string) (nodeFacts, error) {
 	if f.Available, err = tmpfs.Available(); err != nil {
 		return f, err
 	}
-	if f.Room, err = roomIn(memoryDir); err != nil {
+	if f.Room, err = tmpfs.Room(memoryDir); err != nil {
 		return f, err
 	}
 	f.Bridge = n.Bridge == "" || namespaces.BridgeExists(n.Bridge)
@@ -56,19 +55,6 @@ func readNode(n Needs, memoryDir string) (nodeFacts, error) {
 func isDir(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.IsDir()
-}
-
-func roomIn(dir string) (int64, error) {
-	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(dir, &st)
-		if err == nil {
-			return int64(st.Bavail) * int64(st.Bsize), nil
-		}
-		if err != unix.EINTR {
-			return 0, fmt.Errorf("room in %s: %w", dir, err)
-		}
-	}
 }
 
 // namespaceKinds tells which kinds of namespaces can be made here.

@@ -30,6 +30,7 @@ func readTask(e pidmap.Entry, v view, initPID int) (task, error) {
 	}
 	t.UIDs, t.GIDs = fourIDs(status["Uid"]), fourIDs(status["Gid"])
 	t.Private = kilobytes(status["RssAnon"]) + kilobytes(status["VmSwap"])
+	t.Locked = min(t.Private, kilobytes(status["VmLck"]))
 	for _, th := range e.Threads {
 		if err := t.readThread(th.Host); err != nil && !gone(err) {
 			return t, err

@@ -94,6 +94,7 @@ type task struct {
 	GIDs    [4]uint32
 	Spaces  []space // of all threads, each once
 	Private int64   // bytes of private memory, resident or swapped out
+	Locked  int64   // of them at most those are locked
 	Opened  []descriptor
 	Mapped  []mapping
 }

@@ -15,18 +15,15 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
-
-// maxRefs bounds how many parts of images may equal pages in the store.
-const maxRefs = 1 << 22
 
 // blocks are images with parts that are still to be copied from the page store.
 type blocks struct {
 	mu     sync.Mutex
 	images []refers
 	refs   int
-	size   int64 // bytes of all images
 }
 
 type refers struct {
@@ -44,7 +41,11 @@ func (in *Incoming) readBlocks(s *transport.StreamReader) error {
 	if err := json.Unmarshal(head, &h); err != nil {
 		return fmt.Errorf("image in blocks: %w", err)
 	}
-	if err := in.blocks.admit(h); err != nil {
+	room, err := tmpfs.Room(in.Images)
+	if err != nil {
+		return err
+	}
+	if err := h.Check(room); err != nil {
 		return err
 	}
 	f, err := image.Create(in.Images, h.Name)
@@ -71,7 +72,7 @@ func (in *Incoming) fillBlocks(f *os.File, h image.BlocksHead, s *transport.Stre
 		return err
 	}
 	ref := func(r image.Ref) error {
-		if refs = append(refs, r); len(refs) > maxRefs || r.Offset+r.Size > h.Size {
+		if refs = append(refs, r); len(refs) > image.MaxRefs || r.Offset+r.Size > h.Size {
 			return image.ErrBlocks
 		}
 		return nil
@@ -95,22 +96,12 @@ func (in *Incoming) fillBlocks(f *os.File, h image.BlocksHead, s *transport.Stre
 	return refs, nil
 }
 
-func (b *blocks) admit(h image.BlocksHead) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	err := h.Check(MaxImages - b.size)
-	if err == nil {
-		b.size += h.Size
-	}
-	return err
-}
-
 func (b *blocks) add(r refers) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.images = append(b.images, r)
-	if b.refs += len(r.refs); b.refs > maxRefs {
-		return fmt.Errorf("%w: more than %d references", image.ErrBlocks, maxRefs)
+	if b.refs += len(r.refs); b.refs > image.MaxRefs {
+		return fmt.Errorf("%w: more than %d references", image.ErrBlocks, image.MaxRefs)
 	}
 	return nil
 }

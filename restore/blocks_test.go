@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,8 +13,11 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
+
+func refs(n int) *int { return &n }
 
 // blocks adds an image of which the target has what find says.
 func (l *lane) blocks(name string, data []byte, find image.Finder) *lane {
@@ -23,7 +27,7 @@ func (l *lane) blocks(name string, data []byte, find image.Finder) *lane {
 		l.t.Fatal(err)
 	}
 	w := transport.NewStreamWriter(&l.buf, image.KindBlocks)
-	if err := errors.Join(image.PackBlocks(dir, name, image.Owner{}, find, w), w.Close()); err != nil {
+	if err := errors.Join(image.PackBlocks(dir, name, image.Owner{}, find, refs(image.MaxRefs), w), w.Close()); err != nil {
 		l.t.Fatal(err)
 	}
 	return l
@@ -73,6 +77,37 @@ func TestPagesThatAreMissingOrOthersEndTheTransfer(t *testing.T) {
 	}
 }
 
+func TestImagesAreBoundedByTheRoomThatThereIs(t *testing.T) {
+	needRoot(t)
+	const small, large = 1 << 20, 65 << 30
+	head, err := json.Marshal(image.BlocksHead{Name: "pages-4.img", Size: large})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		room int64
+		lane *lane
+		want error
+	}{
+		"an archive above it": {small, newLane(t).images(map[string][]byte{"pages-4.img": make([]byte, 4*small)}), image.ErrSize},
+		"an image above it":   {small, newLane(t).stream(image.KindBlocks, head), image.ErrSize},
+		"within":              {large + small, newLane(t).stream(image.KindBlocks, head), image.ErrBlocks}, // of which nothing comes
+	} {
+		fs, err := tmpfs.New("/tmp", tmpfs.Options{Size: c.room, Inodes: tmpfs.Default})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := incoming(t)
+		in.Images = fmt.Sprintf("/proc/self/fd/%d", fs.File().Fd())
+		if err := in.Receive(bounded(t), []io.Reader{c.lane.end().reader()}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := fs.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestHostileBlocksAreRefused(t *testing.T) {
 	head := func(h image.BlocksHead) []byte {
 		data, err := json.Marshal(h)
@@ -99,7 +134,7 @@ func TestHostileBlocksAreRefused(t *testing.T) {
 		"a path":           append([][]byte{head(image.BlocksHead{Name: "../core-1.img", Size: image.PageSize})}, one...),
 		"more than it has": append([][]byte{head(image.BlocksHead{Name: "pages-1.img", Size: 2 * image.PageSize})}, one...),
 		"less than it has": append([][]byte{head(image.BlocksHead{Name: "pages-1.img", Size: 1})}, one...),
-		"too large":        {head(image.BlocksHead{Name: "pages-1.img", Size: MaxImages + 1})},
+		"too large":        {head(image.BlocksHead{Name: "pages-1.img", Size: 1 << 60})},
 		"there already":    append([][]byte{head(image.BlocksHead{Name: "pagemap-1.img", Size: image.PageSize})}, one...),
 	} {
 		l := whole(newLane(t)).stream(image.KindBlocks, stream...).end()

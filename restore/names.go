@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -36,7 +37,11 @@ func (n *name) own() string { return "." + n.base + ".migrate-own" }
 // CRIU.
 func (plan Plan) keepNames(paths []string) (kept names, err error) {
 	slices.Sort(paths)
-	for _, path := range slices.Compact(paths) {
+	paths = slices.Compact(paths)
+	if err := plan.noteNames(paths); err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
 		n, err := plan.keepName(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -51,35 +56,85 @@ func (plan Plan) keepNames(paths []string) (kept names, err error) {
 
 // keepName says os.ErrNotExist also of what is no socket: CRIU lets that be.
 func (plan Plan) keepName(path string) (*name, error) {
-	at, err := plan.find(filepath.Dir(path))
+	n, err := plan.open(path)
 	if err != nil {
 		return nil, err
 	}
-	var dir *os.File
-	user := plan.Chamber.User
-	err = thread.As(user, func() error {
-		dir, err = os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	if err = n.isSocket(n.base); errors.Is(err, os.ErrNotExist) && n.isSocket(n.was()) == nil {
+		err = n.rename(n.was(), n.base) // a node that went down has left it there
 	}
-	n := &name{user: user, dir: dir, base: filepath.Base(path)}
-	var st unix.Stat_t
-	err = unix.Fstatat(int(dir.Fd()), n.base, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		err = unix.ENOENT
-	}
-	if err == nil { // what a node that went down may have left
+	if err == nil { // another socket has the name since
 		err = errors.Join(n.remove(n.was()), n.remove(n.own()))
 	}
 	if err == nil {
 		err = n.rename(n.base, n.was())
 	}
 	if err != nil {
-		return nil, errors.Join(err, dir.Close())
+		return nil, errors.Join(err, n.dir.Close())
 	}
 	return n, nil
+}
+
+// open finds the directory that the name is in.
+func (plan Plan) open(path string) (*name, error) {
+	at, err := plan.find(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	n := &name{user: plan.Chamber.User, base: filepath.Base(path)}
+	err = thread.As(n.user, func() error {
+		n.dir, err = os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
+		return err
+	})
+	return n, err
+}
+
+// isSocket says os.ErrNotExist of what is not there, or something else.
+func (n *name) isSocket(base string) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(n.dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		err = os.ErrNotExist
+	}
+	return err
+}
+
+func (plan Plan) noted() string { return filepath.Join(plan.Work, "names.json") }
+
+// noteNames leaves a trace of the names that are about to be touched, for PutBack.
+func (plan Plan) noteNames(paths []string) error {
+	data, err := json.Marshal(paths)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(plan.noted(), data, 0o600)
+}
+
+// PutBack gives names back for a Park whose process was killed; nothing of what that has
+// restored may be left. Of the plan, Work, Mounts and the Chamber's Root and User count.
+func (plan Plan) PutBack() error {
+	data, err := os.ReadFile(plan.noted())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var paths []string
+	if err != nil || json.Unmarshal(data, &paths) != nil { // cut short: nothing was touched
+		return err
+	}
+	for _, path := range paths {
+		n, err := plan.open(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			n.back = n.isSocket(n.was()) != nil
+			err = names{n}.giveBack()
+		}
+		if err != nil {
+			return fmt.Errorf("give the socket %s back: %w", path, err)
+		}
+	}
+	return nil
 }
 
 // find says where a directory of the job lies on the node, and os.ErrNotExist if it is

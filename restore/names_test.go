@@ -56,7 +56,7 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	if err := errors.Join(os.Symlink("/mnt", filepath.Join(root, "link")), os.Mkdir(filepath.Join(root, "mnt"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Mounts: map[string]string{"/mnt": dir}, Chamber: namespaces.Chamber{Root: root}}
+	plan := Plan{Mounts: map[string]string{"/mnt": dir}, Chamber: namespaces.Chamber{Root: root}, Work: t.TempDir()}
 	path := filepath.Join(dir, "socket")
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -100,6 +100,26 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	want("parked", source, 3)
 	must(kept.giveBack())
 	want("given up after that", source, 2)
+	must(plan.PutBack())
+	want("killed after that", source, 2)
+	keep()
+	must(keep().giveBack())
+	want("a node went down, and the next tries", source, 2)
+	keep()
+	must(plan.PutBack())
+	want("killed before CRIU", source, 2)
+	keep()
+	bind(t, path)
+	for range 2 {
+		must(plan.PutBack())
+		want("killed before it was parked", source, 2)
+	}
+	kept = keep()
+	bind(t, path)
+	must(kept.standBack())
+	must(plan.PutBack())
+	want("killed when it was parked", source, 2)
+	must(Plan{Work: t.TempDir()}.PutBack())
 	kept = keep()
 	must(kept.standBack()) // CRIU made none
 	must(kept.take())
@@ -115,7 +135,7 @@ func TestLinksThatLeadInACircleAreNotFollowed(t *testing.T) {
 	if err := os.Symlink("/circle", filepath.Join(root, "circle")); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Chamber: namespaces.Chamber{Root: root}}
+	plan := Plan{Chamber: namespaces.Chamber{Root: root}, Work: t.TempDir()}
 	if _, err := plan.keepNames([]string{"/circle/socket"}); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("got %v", err)
 	}

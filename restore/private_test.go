@@ -15,15 +15,21 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("not root: mounting needs it")
+	}
+	t.Skip("not root: mounting needs it")
+}
+
 // tmpfs adds all of a directory in memory.
 func (l *lane) tmpfs(at string) *lane {
 	l.t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			l.t.Fatal("not root: mounting needs it")
-		}
-		l.t.Skip("not root: mounting needs it")
-	}
+	needRoot(l.t)
 	from, err := tmpfs.New(at, tmpfs.Options{Size: tmpfs.Default, Inodes: tmpfs.Default})
 	if err != nil {
 		l.t.Fatal(err)

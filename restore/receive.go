@@ -13,12 +13,9 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
-
-// MaxImages bounds CRIU's images of one job, in bytes. They hold no lazy
-// memory, but shared memory and the content of private tmpfs mounts.
-const MaxImages = 64 << 30
 
 // Incoming is a checkpoint that is being received.
 type Incoming struct {
@@ -155,7 +152,7 @@ func (in *Incoming) notMemory(s *transport.StreamReader) error {
 	}
 	switch s.Kind() {
 	case image.KindImages:
-		return image.Unpack(&counting{s, &in.Received}, in.Images, MaxImages)
+		return in.archive(s)
 	case image.KindFile:
 		return in.file(s)
 	case image.KindBlocks:
@@ -164,6 +161,16 @@ func (in *Incoming) notMemory(s *transport.StreamReader) error {
 		return in.tmpfs(s)
 	}
 	return fmt.Errorf("stream of unknown kind %d", s.Kind())
+}
+
+// archive reads images that are sent as they are. What bounds them is the room that there
+// is: shared and locked memory of a job is in its images, however much that is.
+func (in *Incoming) archive(s *transport.StreamReader) error {
+	room, err := tmpfs.Room(in.Images)
+	if err != nil {
+		return err
+	}
+	return image.Unpack(&counting{s, &in.Received}, in.Images, room)
 }
 
 // file puts a piece of an output file where it belongs.

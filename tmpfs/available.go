@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Available is the memory that can be had without taking it from anybody, in bytes:
@@ -21,4 +23,20 @@ func Available() (int64, error) {
 		}
 	}
 	return 0, errors.New("/proc/meminfo tells no MemAvailable")
+}
+
+// Room is how much the file system that a directory is on has left for files, in bytes.
+func Room(dir string) (int64, error) {
+	var st unix.Statfs_t
+	for {
+		switch err := unix.Statfs(dir, &st); {
+		case err == unix.EINTR:
+		case err != nil:
+			return 0, fmt.Errorf("room in %s: %w", dir, err)
+		case st.Blocks == 0: // one in memory that was mounted without a bound
+			return Available()
+		default:
+			return int64(st.Bavail) * int64(st.Bsize), nil
+		}
+	}
 }

@@ -154,10 +154,13 @@ func (s *Source) Names(out Sink) error {
 			return fmt.Errorf("a file of %s came up that was not there a moment ago, although the job is frozen", s.Target)
 		}
 	}
-	frame := []byte{'['}
+	frame, total := []byte{'['}, 0
 	flush := func() error {
 		if len(frame) == 1 {
 			return nil
+		}
+		if total += len(frame); total > maxNames {
+			return fmt.Errorf("%s: the names and attributes of its files take more than %d MiB", s.Target, maxNames>>20)
 		}
 		frame[len(frame)-1] = ']'
 		err := out.WriteFrame(frame)

@@ -42,8 +42,9 @@ type Run struct {
 	// Before is called on the thread that starts CRIU, which ends with CRIU: it may
 	// enter namespaces for it. May be nil.
 	Before func() error
-	// Started is told the pid of CRIU before the request is sent. May be nil.
-	Started func(pid int)
+	// Started is told the pid of CRIU before the request is sent, and after an error none
+	// is. May be nil.
+	Started func(pid int) error
 	// Grace is how long CRIU may take to give up after ctx was cancelled;
 	// 0 means 10 s.
 	Grace time.Duration
@@ -76,10 +77,7 @@ func (c *Client) start(ctx context.Context, run Run, s surroundings) (*worker, e
 }
 
 func (w *worker) serve(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.CriuResp, error) {
-	if run.Started != nil {
-		run.Started(w.pid)
-	}
-	resp, err := w.converse(ctx, withNotify(req), run)
+	resp, err := w.ask(ctx, req, run)
 	err = w.end(err, run, isDump(req.GetType()))
 	if err == nil {
 		return resp, nil
@@ -89,6 +87,15 @@ func (w *worker) serve(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.Cri
 		failed.Failure = Diagnose(run.LogFile)
 	}
 	return resp, failed
+}
+
+func (w *worker) ask(ctx context.Context, req *rpc.CriuReq, run Run) (*rpc.CriuResp, error) {
+	if run.Started != nil {
+		if err := run.Started(w.pid); err != nil {
+			return nil, err
+		}
+	}
+	return w.converse(ctx, withNotify(req), run)
 }
 
 // withNotify asks for notifications even if nobody wants them: they are where

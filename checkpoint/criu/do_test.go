@@ -230,10 +230,11 @@ func TestAStuckRestoreIsKilledAndAStuckDumpIsReported(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(bounded(t))
 		cancelled := make(chan struct{})
 		var pid int
-		_, err := c.Do(ctx, &rpc.CriuReq{Type: kind.Enum()}, Run{Grace: 10 * time.Millisecond, Started: func(p int) {
+		_, err := c.Do(ctx, &rpc.CriuReq{Type: kind.Enum()}, Run{Grace: 10 * time.Millisecond, Started: func(p int) error {
 			pid = p
 			cancel(errRefused)
 			close(cancelled)
+			return nil
 		}})
 		<-cancelled
 		if !errors.Is(err, errRefused) {
@@ -257,5 +258,17 @@ func TestAMissingCRIUIsAnErrorThatSaysSo(t *testing.T) {
 	_, err := New(filepath.Join(t.TempDir(), "criu"), "", quiet()).Version(bounded(t))
 	if !errors.Is(err, fs.ErrNotExist) || asError(t, err).Op != "version" {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestNoRequestIsSentToACRIUThatCouldNotBeNoted(t *testing.T) {
+	said := filepath.Join(t.TempDir(), "request")
+	c := impostor(t, "exec cat <&3 >"+said)
+	_, err := c.Do(bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum()}, Run{Started: func(int) error { return errRefused }})
+	if !errors.Is(err, errRefused) {
+		t.Errorf("got %v", err)
+	}
+	if got, err := os.ReadFile(said); err != nil || len(got) > 0 {
+		t.Errorf("it was asked for %q, %v", got, err)
 	}
 }

@@ -49,7 +49,7 @@ func TestLazyDumpWritesTheImagesEndsByItselfAndLeavesTheJobFrozen(t *testing.T) 
 	var pid int
 	result, err := c.DumpLazy(bounded(t), req, Run{
 		LogFile: log,
-		Started: func(p int) { pid = p },
+		Started: func(p int) error { pid = p; return nil },
 		Notify: func(_ context.Context, name string, _ int) error {
 			if name == "status-ready" && listens(t, pid) {
 				t.Error("CRIU listens on a port")

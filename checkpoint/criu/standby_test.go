@@ -15,7 +15,7 @@ func TestACRIUThatStandsByServesItsRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := 0
-	resp, err := s.Do(bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_VERSION.Enum()}, Run{Started: func(p int) { pid = p }})
+	resp, err := s.Do(bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_VERSION.Enum()}, Run{Started: func(p int) error { pid = p; return nil }})
 	if err != nil || resp.GetVersion().GetMajorNumber() == 0 {
 		t.Errorf("got %v, %v", resp, err)
 	}

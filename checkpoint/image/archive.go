@@ -14,6 +14,7 @@ import (
 const (
 	// maxFiles bounds the entries of an archive. CRIU writes a handful per
 	// process, so this allows for jobs of some ten thousand processes.
+	// Pack and Unpack have it, so that a job that cannot be restored goes on.
 	maxFiles = 1 << 18
 	// maxName is the longest name of a file in an archive, in bytes.
 	maxName = 255
@@ -48,9 +49,16 @@ var ErrArchive = errors.New("malformed image archive")
 // without times or owners: the same images give the same bytes. Anything in dir
 // that is no regular file is an error. What leave says is left out; it may be nil.
 func Pack(dir string, w io.Writer, leave func(os.DirEntry) bool) error {
+	return pack(dir, w, leave, maxFiles)
+}
+
+func pack(dir string, w io.Writer, leave func(os.DirEntry) bool, most int) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("pack images: %w", err)
+	}
+	if len(entries) > most {
+		return fmt.Errorf("pack images: %d files, at most %d", len(entries), most)
 	}
 	buffered := bufio.NewWriterSize(w, copyChunk)
 	archive := tar.NewWriter(buffered)

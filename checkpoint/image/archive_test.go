@@ -146,6 +146,16 @@ func TestTheLimitHoldsForAllFilesTogether(t *testing.T) {
 	}
 }
 
+func TestPackRefusesMoreFilesThanUnpackTakes(t *testing.T) {
+	dir := fill(t, map[string]string{"a": "", "b": "", "c": ""})
+	if err := pack(dir, io.Discard, nil, 3); err != nil {
+		t.Error(err)
+	}
+	if err := pack(dir, io.Discard, nil, 2); err == nil {
+		t.Error("three files were packed, and at most two may be")
+	}
+}
+
 func TestUnpackReplacesNoFile(t *testing.T) {
 	dir := fill(t, map[string]string{"a": "old"})
 	archive := packed(t, fill(t, map[string]string{"a": "new"}))

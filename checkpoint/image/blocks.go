@@ -41,6 +41,10 @@ const (
 	smallest = 256 << 10
 )
 
+// MaxRefs bounds how many parts of all images of a job may be spared: what the target
+// remembers of each until the pages are there.
+const MaxRefs = 1 << 22
+
 // ErrBlocks is wrapped by every error about blocks that no one would have sent.
 var ErrBlocks = errors.New("malformed blocks of an image")
 
@@ -66,8 +70,8 @@ func HoldsMemory(e os.DirEntry) bool {
 type Finder func(page []byte, own Place) (Place, bool)
 
 // PackBlocks writes an image to the frames of out, without the pages that find knows a
-// place of on the target.
-func PackBlocks(dir, name string, owner Owner, find Finder, out interface{ WriteFrame([]byte) error }) error {
+// place of on the target, but spares at most *refs parts, and counts them down.
+func PackBlocks(dir, name string, owner Owner, find Finder, refs *int, out interface{ WriteFrame([]byte) error }) error {
 	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return err
@@ -88,7 +92,7 @@ func PackBlocks(dir, name string, owner Owner, find Finder, out interface{ Write
 	if err := out.WriteFrame(first); err != nil {
 		return err
 	}
-	p := &blockPacker{find: find, owner: owner, out: out, frame: make([]byte, 0, maxBlocks), buf: make([]byte, PageSize)}
+	p := &blockPacker{find: find, left: refs, owner: owner, out: out, frame: make([]byte, 0, maxBlocks), buf: make([]byte, PageSize)}
 	for _, part := range parts {
 		r := bufio.NewReaderSize(io.NewSectionReader(f, part.offset, part.size), copyChunk)
 		if err := p.part(r, part); err != nil {
@@ -109,6 +113,7 @@ type part struct {
 
 type blockPacker struct {
 	find  Finder
+	left  *int // parts that may still be spared
 	owner Owner
 	out   interface{ WriteFrame([]byte) error }
 	frame []byte
@@ -131,7 +136,7 @@ func (p *blockPacker) part(r io.Reader, about part) error {
 			from, known = p.find(block, p.owner.next())
 		}
 		var err error
-		if known {
+		if known && (*p.left > 0 || p.joins(from)) {
 			err = p.spare(block, from)
 		} else {
 			err = p.write(block)
@@ -143,15 +148,19 @@ func (p *blockPacker) part(r io.Reader, about part) error {
 	return nil
 }
 
+// joins tells whether a page belongs to the reference under way.
+func (p *blockPacker) joins(from Place) bool {
+	next := Place{p.ref.From.VPID, p.ref.From.Addr + uint64(p.ref.Size)}
+	return p.ref.Size > 0 && p.ref.Size < MaxCopyPages*PageSize && from == next
+}
+
 // spare adds a page to the reference under way, or begins another.
 func (p *blockPacker) spare(block []byte, from Place) error {
-	next := Place{p.ref.From.VPID, p.ref.From.Addr + uint64(p.ref.Size)}
-	if p.ref.Size == MaxCopyPages*PageSize || p.ref.Size > 0 && from != next {
+	if !p.joins(from) {
 		if err := p.endRef(); err != nil {
 			return err
 		}
-	}
-	if p.ref.Size == 0 {
+		*p.left--
 		p.ref.From = from
 		p.hash.Reset()
 	}

@@ -22,6 +22,8 @@ func (c *collected) WriteFrame(frame []byte) error {
 	return nil
 }
 
+func refs(n int) *int { return &n }
+
 // target is what the target has, by content.
 type target map[string]Place
 
@@ -40,7 +42,7 @@ func packImage(t testing.TB, name string, data []byte, has target) (BlocksHead, 
 		t.Fatal(err)
 	}
 	var out collected
-	if err := PackBlocks(dir, name, Owner{}, has.find, &out); err != nil {
+	if err := PackBlocks(dir, name, Owner{}, has.find, refs(MaxRefs), &out); err != nil {
 		t.Fatal(err)
 	}
 	var h BlocksHead
@@ -159,7 +161,7 @@ func TestPagesOfDeletedFilesAreFoundBehindTheirRecords(t *testing.T) {
 		if err := os.WriteFile(dir+"/ghost-file-1.img", whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := PackBlocks(dir, "ghost-file-1.img", Owner{}, has.find, &collected{}); !errors.Is(err, ErrFormat) {
+		if err := PackBlocks(dir, "ghost-file-1.img", Owner{}, has.find, refs(MaxRefs), &collected{}); !errors.Is(err, ErrFormat) {
 			t.Errorf("cut at %d of %d: %v", cut, len(whole), err)
 		}
 	}
@@ -191,6 +193,32 @@ func TestOnlyLargeImagesOfMemoryAreTakenApart(t *testing.T) {
 	}
 	if got := contents(t, to); len(got) != 3 || got["core-1.img"] != large {
 		t.Errorf("%d files were packed", len(got))
+	}
+}
+
+func TestNoMoreIsSparedThanTheTargetWouldRemember(t *testing.T) {
+	has := target{}
+	var data []byte
+	for i := range 9 { // three runs of two pages, each behind a page that the target lacks
+		if i%3 > 0 {
+			has[string(blockPage(byte(i)))] = Place{FirstShared, uint64(i) * PageSize}
+		}
+		data = append(data, blockPage(byte(i))...)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "pages-1.img"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	left := 2
+	for want := range 2 {
+		var out collected
+		if err := PackBlocks(dir, "pages-1.img", Owner{}, has.find, &left, &out); err != nil {
+			t.Fatal(err)
+		}
+		got, spared := unpack(t, BlocksHead{Size: int64(len(data))}, out[1:], has)
+		if !bytes.Equal(got, data) || spared != int64(1-want)*4*PageSize || left != 0 {
+			t.Errorf("%d bytes spared, %d parts left", spared, left)
+		}
 	}
 }
 

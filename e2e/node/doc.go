@@ -21,7 +21,7 @@
 // read from its first byte, has no gap, no double and no step back in time.
 //
 // Clusters know nothing of each other. Tests that wait more than they work, for what
-// they broke or for a slow link, run side by side; those about load run alone.
+// they broke, run side by side; those about load and speed run alone.
 //
 // Every cluster ends with a search for what it may have left behind: processes,
 // cgroups, interfaces, mounts, shared memory, half a move. Finding any fails the

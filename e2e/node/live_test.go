@@ -62,7 +62,6 @@ func TestAJobLeavesANodeWhoseProcessorsAreAllBusy(t *testing.T) {
 func wild(n *node) *job { return n.oracle("--mem", "64", "--dirty", "10000") }
 
 func TestAJobThatRoundsCannotFollowIsNeverStopped(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)
@@ -87,7 +86,6 @@ func TestAJobThatRoundsCannotFollowIsNeverStopped(t *testing.T) {
 }
 
 func TestAThrottledJobGetsItsSpeedBack(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)
@@ -127,7 +125,6 @@ func (j *job) unlimited(n *node) {
 }
 
 func TestAnAgentThatRestartsGivesASlowJobItsSpeedBack(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)

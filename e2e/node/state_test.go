@@ -120,21 +120,25 @@ func TestANameOfASocketLeadsToTheCopyThatRuns(t *testing.T) {
 		})
 	}
 	whole(a)
-	for point, spoil := range map[string]func(move *process){
-		"criu.post-restore": func(*process) {
+	for _, fault := range []struct {
+		point string
+		spoil func(move *process)
+	}{
+		{"criu.post-restore", func(*process) {
 			for _, pid := range b.criuOf(j) {
 				c.must(unix.Kill(pid, unix.SIGKILL))
 			}
-		},
-		"shim.parked": func(move *process) {
+		}},
+		{"criu.post-restore", func(*process) { c.must(unix.Kill(b.shimOf(j.id), unix.SIGKILL)) }},
+		{"shim.parked", func(move *process) {
 			move.signal(unix.SIGINT)
 			whole(a)
-		},
+		}},
 	} {
-		b.plan(point + " 1 pause")
+		b.plan(fault.point + " 1 pause")
 		p := a.spawn("move", "--force", j.id, b.name)
-		c.must(b.awaitHit(point, p))
-		spoil(p)
+		c.must(b.awaitHit(fault.point, p))
+		fault.spoil(p)
 		b.amend()
 		if r := p.wait(); r.code == 0 {
 			t.Errorf("in spite of all the job has moved: %v", r)

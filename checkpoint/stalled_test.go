@@ -1,0 +1,62 @@
+package checkpoint
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/checkpoint/pages"
+)
+
+// stalled is a file on a server that does not answer: a write begins and does not return
+// before the server is back.
+type stalled struct{ began, back chan struct{} }
+
+func (f *stalled) Write([]byte) (int, error) {
+	close(f.began)
+	<-f.back
+	return 0, io.ErrClosedPipe
+}
+
+func TestAJobIsThawedWhileAFileServerTakesNothing(t *testing.T) {
+	s, ctx := frozenScene(t), bounded(t)
+	server := &stalled{make(chan struct{}), make(chan struct{})}
+	lanes := []io.Writer{bufio.NewWriterSize(server, 16)}
+	m, err := s.memoryOn(lanes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	looking, cancel := context.WithCancelCause(ctx)
+	s.scan = &scan{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(s.scan.done)
+		_, s.scan.err = m.pass(func(sinks []pages.Sink) (pages.Round, error) {
+			return pages.Round{}, sinks[0].WriteFrame(make([]byte, 1<<16))
+		})
+	}()
+	<-server.began
+	thawed := make(chan error, 1)
+	go func() { thawed <- s.Thaw(ctx) }()
+	select {
+	case err := <-thawed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-ctx.Done():
+		t.Error("it waits")
+	}
+	if err := s.StillFrozen(ctx); err == nil {
+		t.Error("the job is still frozen")
+	}
+	if looking.Err() == nil {
+		t.Error("the look at it goes on")
+	}
+	close(server.back)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
