@@ -19,11 +19,10 @@ type collector struct {
 
 func (c *collector) task(pid int) error {
 	dir := fmt.Sprintf("/proc/%d", pid)
-	comm, err := os.ReadFile(dir + "/comm")
+	who, err := nameOf(dir)
 	if err != nil {
 		return err
 	}
-	who := fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(comm)))
 	for _, name := range []string{"cwd", "root"} {
 		if err := c.add(dir+"/"+name, "the "+name+" of "+who, always(toReach)); err != nil {
 			return err
@@ -37,6 +36,24 @@ func (c *collector) task(pid int) error {
 		return err
 	}
 	return c.mappings(dir, who)
+}
+
+// nameOf calls a task by the number that it has in its job.
+func nameOf(dir string) (string, error) {
+	status, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return "", err
+	}
+	name, pid := "", ""
+	for line := range strings.Lines(string(status)) {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), ":"); key {
+		case "Name":
+			name = strings.TrimSpace(value)
+		case "NSpid":
+			pid = value[strings.LastIndexByte(value, '\t')+1:]
+		}
+	}
+	return fmt.Sprintf("process %s (%s)", pid, name), nil
 }
 
 func (c *collector) descriptors(dir, who string) error {

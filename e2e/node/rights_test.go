@@ -67,6 +67,17 @@ func TestAJobGetsNoFileThatItsUserCouldNotOpen(t *testing.T) {
 		j.numbers(a, 20)
 		j.remove(c)
 	})
+	c.run("that closes on the source", func(t *testing.T) {
+		j := files.hold(a)
+		d := filepath.Join(files.home, "d")
+		c.must(errors.Join(os.Chown(d, 0, 0), os.Chmod(d, 0o700)))
+		j.refused(a, b, "file-denied", "/mnt/d/f (descriptor")
+		c.must(errors.Join(os.Chown(d, 12345, 12345), os.Chmod(filepath.Join(d, "f"), 0), os.Chmod(filepath.Join(files.away, "d", "f"), 0)))
+		j.move(a, b) // an owner's
+		j.numbers(b, 20)
+		j.remove(c)
+		c.must(errors.Join(os.Chmod(filepath.Join(d, "f"), 0o600), os.Chmod(filepath.Join(files.away, "d", "f"), 0o600)))
+	})
 	c.run("during a move and back", func(t *testing.T) {
 		j := files.hold(a)
 		warm := make(chan struct{}, 8)
@@ -82,7 +93,7 @@ func TestAJobGetsNoFileThatItsUserCouldNotOpen(t *testing.T) {
 			t.Fatal("the warm-up did not begin")
 		}
 		e := last(decodeEvents(t, move.wait().want(t, 4).out)).Error
-		if e == nil || !strings.Contains(e.Message, files.closed+"/f (descriptor") || !strings.Contains(e.Where, "running") {
+		if e == nil || !strings.Contains(e.Message, files.closed+"/f (descriptor 3 of process 1 (helper)): user 12345 does not get there") || !strings.Contains(e.Where, "running") {
 			t.Errorf("the error is %+v", e)
 		}
 		j.numbers(a, 20)
