@@ -7,12 +7,24 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/rights"
 )
 
 // permitted refuses a job that CRIU, who is root, has given what its user could not open
 // here. It comes when all of it is restored and none of it has run.
 func (plan Plan) permitted(init int) error {
+	if plan.Chamber.User.UID == 0 {
+		return nil
+	}
+	passing, err := image.Passing(plan.Images)
+	if err != nil {
+		return err
+	}
+	if passing > 0 { // no task holds them, and CRIU has opened them all the same
+		return fmt.Errorf("%d descriptors of files are on their way in a Unix socket of the job (SCM_RIGHTS), where nobody can see whether its user could open them. "+
+			"Try again when the job has received them", passing)
+	}
 	pids, err := plan.members(init)
 	if err != nil {
 		return err

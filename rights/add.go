@@ -7,36 +7,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needs says what a user needs to have a file open whose link in /proc has this mode.
-type needs func(mode uint32) need
-
-func always(n need) needs { return func(uint32) need { return n } }
+// openLinks opens a directory of /proc: to look up each of its links from the top takes
+// longer than all the rest.
+func openLinks(dir string) (*os.File, error) {
+	return os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+}
 
 // add looks at what a magic link of /proc leads to, if that has a name.
-func (c *collector) add(at, by string, n needs) error {
-	path, err := os.Readlink(at)
-	if err != nil || !strings.HasPrefix(path, "/") { // a pipe, a socket, something anonymous
-		return err
+func (c *collector) add(dir *os.File, name, by string, n need) error {
+	fail := func(err error) error {
+		return &os.PathError{Op: "look at", Path: dir.Name() + "/" + name, Err: err}
 	}
-	var link unix.Stat_t
-	if err := retry(func() error { return unix.Lstat(at, &link) }); err != nil {
-		return &os.PathError{Op: "lstat", Path: at, Err: err}
-	}
-	st, err := look(unix.AT_FDCWD, at, 0)
+	path, err := readLink(int(dir.Fd()), name)
 	if err != nil {
-		return &os.PathError{Op: "statx", Path: at, Err: err}
+		return fail(err)
 	}
-	if skip, err := c.passes(at, st); skip || err != nil {
+	if !strings.HasPrefix(path, "/") { // a pipe, a socket, something anonymous
+		return nil
+	}
+	st, err := look(int(dir.Fd()), name, 0)
+	if err != nil {
+		return fail(err)
+	}
+	if skip, err := c.passes(dir, name, st); skip || err != nil {
 		return err
 	}
-	return c.take(at, held{
-		file: file{path: path, device: device(st), inode: st.Ino, need: n(link.Mode)},
+	if n == asOpened {
+		link, err := look(int(dir.Fd()), name, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil {
+			return fail(err)
+		}
+		n = opened(uint32(link.Mode))
+	}
+	return c.take(dir, name, held{
+		file: file{path: path, device: device(st), inode: st.Ino, need: n},
 		by:   by, mode: uint32(st.Mode), links: st.Nlink, owner: st.Uid, open: -1,
 	})
 }
 
 // passes tells what is not asked about.
-func (c *collector) passes(at string, st *unix.Statx_t) (bool, error) {
+func (c *collector) passes(dir *os.File, name string, st *unix.Statx_t) (bool, error) {
 	where := ofNode
 	if st.Mask&unix.STATX_MNT_ID != 0 { // Linux 5.8
 		where = c.mounts[st.Mnt_id]
@@ -47,17 +57,17 @@ func (c *collector) passes(at string, st *unix.Statx_t) (bool, error) {
 	if c.job.Mine != nil && c.job.Mine(device(st), st.Ino) {
 		return true, nil
 	}
-	return internal(at, st)
+	return internal(dir.Name()+"/"+name, st)
 }
 
 // take keeps a file that has lost its name open: there is no other way to it, and only
 // root may go this one.
-func (c *collector) take(at string, h held) (err error) {
+func (c *collector) take(dir *os.File, name string, h held) (err error) {
 	id := [2]uint64{h.device, h.inode}
 	switch {
 	case h.need == toExecute:
-		c.runs[id] = true
-	case h.need == toMap && c.runs[id]:
+		c.program = id
+	case h.need == toMap && id == c.program:
 		h.need = toExecute
 	case h.mode&unix.S_IFMT == unix.S_IFLNK:
 		h.need = toReach
@@ -67,8 +77,8 @@ func (c *collector) take(at string, h held) (err error) {
 	}
 	c.seen[h.file] = true
 	if h.nameless() {
-		if h.open, err = unix.Open(at, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
-			return &os.PathError{Op: "open", Path: at, Err: err}
+		if h.open, err = unix.Openat(int(dir.Fd()), name, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+			return &os.PathError{Op: "open", Path: dir.Name() + "/" + name, Err: err}
 		}
 	}
 	c.files = append(c.files, h)

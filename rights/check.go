@@ -50,7 +50,7 @@ func Check(j Job) ([]Denied, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := collector{job: j, mounts: placesOf(table, j.Binds), seen: map[file]bool{}, runs: map[[2]uint64]bool{}}
+	c := collector{job: j, mounts: placesOf(table, j.Binds), mapped: map[mapping]bool{}, seen: map[file]bool{}}
 	defer c.close()
 	for _, pid := range j.Pids {
 		if err := c.task(pid); err != nil && !gone(err) {

@@ -10,11 +10,12 @@ import (
 
 // collector gathers, as root, what tasks hold of the node's files, each once.
 type collector struct {
-	job    Job
-	mounts map[uint64]place
-	seen   map[file]bool
-	runs   map[[2]uint64]bool // the programs, by device and inode
-	files  []held
+	job     Job
+	mounts  map[uint64]place
+	program [2]uint64 // that the task runs: device and inode
+	mapped  map[mapping]bool
+	seen    map[file]bool
+	files   []held
 }
 
 func (c *collector) task(pid int) error {
@@ -23,12 +24,18 @@ func (c *collector) task(pid int) error {
 	if err != nil {
 		return err
 	}
+	links, err := openLinks(dir)
+	if err != nil {
+		return err
+	}
+	defer links.Close()
 	for _, name := range []string{"cwd", "root"} {
-		if err := c.add(dir+"/"+name, "the "+name+" of "+who, always(toReach)); err != nil {
+		if err := c.add(links, name, "the "+name+" of "+who, toReach); err != nil {
 			return err
 		}
 	}
-	err = c.add(dir+"/exe", "the program of "+who, always(toExecute))
+	c.program = [2]uint64{}
+	err = c.add(links, "exe", "the program of "+who, toExecute)
 	if err != nil && !gone(err) { // a kernel thread has none
 		return err
 	}
@@ -67,11 +74,17 @@ func (c *collector) descriptors(dir, who string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := c.add(dir+"/fd/"+name, "descriptor "+name+" of "+who, asOpened); err != nil && !gone(err) {
+		if err := c.add(f, name, "descriptor "+name+" of "+who, asOpened); err != nil && !gone(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// mapping is a file that is mapped privately, by tasks that run one program.
+type mapping struct {
+	program [2]uint64
+	what    string
 }
 
 // mappings looks at one mapping of each file that is mapped privately: they differ in
@@ -82,30 +95,35 @@ func (c *collector) mappings(dir, who string) error {
 		return err
 	}
 	defer maps.Close()
+	links, err := openLinks(dir + "/map_files")
+	if err != nil {
+		return err
+	}
+	defer links.Close()
 	lines := bufio.NewScanner(maps)
-	seen := map[string]bool{}
 	for lines.Scan() {
-		span, private, what, ok := mapped(lines.Text())
-		if !ok || private && seen[what] {
+		span, private, what, ok := parseLine(lines.Text())
+		m := mapping{c.program, what}
+		if !ok || private && c.mapped[m] {
 			continue
 		}
-		n := needs(asOpened)
+		n := asOpened
 		if private {
-			seen[what] = true
-			n = always(toMap)
+			c.mapped[m] = true
+			n = toMap
 		}
-		if err := c.add(dir+"/map_files/"+span, "a mapping of "+who, n); err != nil && !gone(err) {
+		if err := c.add(links, span, "a mapping of "+who, n); err != nil && !gone(err) {
 			return err
 		}
 	}
 	return lines.Err()
 }
 
-// mapped reads a line of /proc/PID/maps, see proc_pid_maps(5). what tells one file from
+// parseLine reads a line of /proc/PID/maps, see proc_pid_maps(5). what tells one file from
 // every other; span is its name in map_files, which has no zeros before the numbers.
-func mapped(line string) (span string, private bool, what string, ok bool) {
+func parseLine(line string) (span string, private bool, what string, ok bool) {
 	f := strings.SplitN(line, " ", 6)
-	if len(f) < 6 || len(f[1]) != 4 || f[4] == "0" {
+	if len(f) < 6 || len(f[1]) != 4 || f[3] == "00:00" && f[4] == "0" { // the latter is plain memory
 		return "", false, "", false
 	}
 	from, to, ok := strings.Cut(f[0], "-")

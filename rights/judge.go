@@ -14,13 +14,14 @@ type need uint32
 
 const (
 	toReach   need = 0
-	toExecute need = 1 << 8 // or read
-	toMap     need = 1 << 9 // read, unless it is the task's program
+	toExecute need = 1 << 8  // or read
+	toMap     need = 1 << 9  // read, unless it is the task's program
+	asOpened  need = 1 << 10 // is not known yet
 )
 
-// asOpened reads the rights of a descriptor off the mode of its link in /proc, which has
+// opened reads the rights of a descriptor off the mode of its link in /proc, which has
 // none for O_PATH.
-func asOpened(mode uint32) (n need) {
+func opened(mode uint32) (n need) {
 	if mode&unix.S_IRUSR != 0 {
 		n |= unix.R_OK
 	}

@@ -21,6 +21,17 @@ func find(root int, path string, mode uint32) (fd int, err error) {
 	return fd, err
 }
 
+// readLink takes 4096 bytes for what the kernel has never more of, see do_proc_readlink.
+func readLink(dir int, name string) (string, error) {
+	var buf [unix.PathMax]byte
+	var n int
+	err := retry(func() (err error) {
+		n, err = unix.Readlinkat(dir, name, buf[:])
+		return err
+	})
+	return string(buf[:max(n, 0)]), err
+}
+
 // look is statx(2). No file server is asked.
 func look(dir int, path string, flags int) (*unix.Statx_t, error) {
 	var st unix.Statx_t

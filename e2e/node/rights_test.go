@@ -34,8 +34,10 @@ func (a *alices) lie(c *cluster) {
 }
 
 // hold starts the job.
-func (a *alices) hold(n *node) *job {
-	r := n.as("12345", "run", "-d", "--user-ns", "--bind", a.home+":/mnt", "-w", "/tmp", "--", shared.helper, "open", "/mnt/d/f").want(a.c.t, 0)
+func (a *alices) hold(n *node) *job { return a.start(n, "open") }
+
+func (a *alices) start(n *node, role string) *job {
+	r := n.as("12345", "run", "-d", "--user-ns", "--bind", a.home+":/mnt", "-w", "/tmp", "--", shared.helper, role, "/mnt/d/f").want(a.c.t, 0)
 	j := &job{a.c.t, strings.TrimSpace(r.out)}
 	j.numbers(n, 10)
 	base := int(j.inspect(n).Spec.UIDBase) // as whom CRIU opens files in the job's user namespace
@@ -78,6 +80,12 @@ func TestAJobGetsNoFileThatItsUserCouldNotOpen(t *testing.T) {
 		j.remove(c)
 		c.must(errors.Join(os.Chmod(filepath.Join(d, "f"), 0o600), os.Chmod(filepath.Join(files.away, "d", "f"), 0o600)))
 	})
+	c.run("in a message", func(t *testing.T) {
+		j := files.start(a, "pass")
+		a.migrate("move", j.id, b.name).want(t, 4).says(t, "1 descriptors", "SCM_RIGHTS")
+		j.numbers(a, 20)
+		j.remove(c)
+	})
 	c.run("during a move and back", func(t *testing.T) {
 		j := files.hold(a)
 		warm := make(chan struct{}, 8)
@@ -117,4 +125,29 @@ func TestAJobGetsNoFileThatItsUserCouldNotOpen(t *testing.T) {
 		j.numbers(a, 20)
 		j.remove(c)
 	})
+}
+
+func TestWhatAUserMayOpenMovesWithTheJob(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	dir := filepath.Join(c.dir, "alice")
+	c.must(errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, 12345, 12345), os.WriteFile(filepath.Join(dir, "in"), nil, 0o644)))
+	for name, flags := range map[string][]string{
+		"of every kind":               append([]string{"-i", "/mnt/in", "--", shared.oracle, "--count"}, everything...),
+		"deleted in a directory":      {"--", shared.oracle, "--count", "--deleted", "--dir", "/mnt"},
+		"as output, on another mount": {"-e", "/mnt/err", "--", shared.oracle, "--count"},
+	} {
+		c.run(name, func(t *testing.T) {
+			here, there := c.two()
+			r := here.as("12345", append([]string{"run", "-d", "--user-ns", "--bind", dir + ":/mnt", "-w", "/tmp"}, flags...)...).want(t, 0)
+			j := &job{t, strings.TrimSpace(r.out)}
+			j.ready(here)
+			for range 2 {
+				j.move(here, there)
+				here, there = there, here
+				j.ticks(here, 20)
+			}
+			j.finish(here)
+		})
+	}
 }
