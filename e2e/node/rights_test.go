@@ -13,8 +13,8 @@ import (
 // that a job of hers holds. Beside it lies a directory that is closed to her and not to
 // CRIU, in which a file looks the same.
 type alices struct {
-	c                     *cluster
-	home, away, closed, f string
+	c                  *cluster
+	home, away, closed string
 }
 
 func (a *alices) lie(c *cluster) {
