@@ -56,7 +56,7 @@ const (
 	FileMissing        Code = "file-missing"
 	FileSize           Code = "file-size-differs"
 	FileMode           Code = "file-mode-differs"
-	FileDenied         Code = "file-denied" // root may not reach it
+	FileDenied         Code = "file-denied" // root may not reach it, or the job's user not open it
 	LockShared         Code = "lock-shared" // locked by the job, and the very same file here
 	MountMissing       Code = "mount-missing"
 	RootMissing        Code = "root-missing"

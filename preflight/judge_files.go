@@ -16,6 +16,7 @@ type seen struct {
 	inode
 	Network bool // on a file system that several nodes share
 	Err     error
+	Barred  uint32 // the job's user, if it does not get there or may not do what the job does; else 0
 }
 
 // named is how many files a finding names.
@@ -55,6 +56,7 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same packages"}
 	denied := mismatch{code: FileDenied, what: "root may not reach files of the job on this node",
 		remedy: "export the file system without root_squash to the nodes of the cluster, or let root search the directories: `chmod o+x DIRECTORY`"}
+	barred := mismatch{code: FileDenied, remedy: rightsRemedy}
 	size := mismatch{code: FileSize, what: "files of the job have another size on this node",
 		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same versions. A file that is shared and differs all the same is being written by somebody else: wait until that is over"}
 	mode := mismatch{code: FileMode, what: "files of the job have another type or mode on this node",
@@ -67,6 +69,10 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		}
 		here := see(f, false)
 		switch {
+		case here.Barred != 0:
+			barred.what = fmt.Sprintf("on this node user %d does not get to files of the job, or may not open them as the job has", here.Barred)
+			barred.add(f.Path)
+			continue // and is told nothing else
 		case errors.Is(here.Err, fs.ErrPermission):
 			denied.add(f.Path)
 		case here.Err != nil:
@@ -80,7 +86,7 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 			locked.add(f.Path)
 		}
 	}
-	for _, m := range []*mismatch{&missing, &denied, &mode, &size, &locked} {
+	for _, m := range []*mismatch{&missing, &denied, &barred, &mode, &size, &locked} {
 		m.tell(r)
 	}
 	return nil

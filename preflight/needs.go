@@ -60,6 +60,7 @@ type File struct {
 	Inode   uint64 `json:"inode"`
 	Written bool   `json:"written,omitempty"` // the job writes it: the size will have changed
 	Locked  bool   `json:"locked,omitempty"`  // the job holds a lock on it that excludes others
+	Access  uint32 `json:"access,omitempty"`  // what the job may do with it, as access(2) takes it; unix.X_OK: it is a program
 }
 
 // Mount is a directory or file of the node that is bound into the job.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // good is a node that has all that needs asks for.
@@ -105,12 +107,12 @@ func TestMountsMustBeThere(t *testing.T) {
 		here seenMount
 		want []Code
 	}{
-		{dir("lustre"), seenMount{true, true, "lustre"}, nil},
-		{dir("nfs"), seenMount{true, true, "nfs4"}, nil},
-		{dir("ext4"), seenMount{true, true, "xfs"}, nil},
-		{dir("lustre"), seenMount{true, true, "ext4"}, []Code{MountMissing}},
+		{dir("lustre"), seenMount{true, true, "lustre", false}, nil},
+		{dir("nfs"), seenMount{true, true, "nfs4", false}, nil},
+		{dir("ext4"), seenMount{true, true, "xfs", false}, nil},
+		{dir("lustre"), seenMount{true, true, "ext4", false}, []Code{MountMissing}},
 		{dir("ext4"), seenMount{}, []Code{MountMissing}},
-		{dir("ext4"), seenMount{true, false, "ext4"}, []Code{MountMissing}},
+		{dir("ext4"), seenMount{true, false, "ext4", false}, []Code{MountMissing}},
 	} {
 		var r report
 		judgeMount(&r, c.m, c.here)
@@ -135,6 +137,7 @@ func TestFilesMustBeTheSame(t *testing.T) {
 		"same":                      {want, is(100, mode, 9, false), nil},
 		"missing":                   {want, seen{Err: fs.ErrNotExist}, []Code{FileMissing}},
 		"no access":                 {want, seen{Err: unix.EACCES}, []Code{FileDenied}},
+		"none for the user":         {want, seen{Barred: 1000}, []Code{FileDenied}},
 		"longer":                    {want, is(101, mode, 7, true), []Code{FileSize}},
 		"other mode":                {want, is(100, unix.S_IFREG|0o755, 9, false), []Code{FileMode}},
 		"a directory":               {want, is(100, unix.S_IFDIR|0o644, 9, false), []Code{FileMode}},
@@ -208,7 +211,7 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel, err := readNode(Needs{}, dir)
+	kernel, err := readNode(Needs{}, dir, thread.User{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,6 +231,63 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCodes(t, findings, CRIUMissing, FileSize, FileMissing, BridgeMissing, WorkDirMissing, MountMissing)
+}
+
+func TestAUserIsToldOfFilesThatHeSeesOnly(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("not root")
+		}
+		t.Skip("not root: becoming others needs it")
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "migrate-preflight-") // that everybody reaches
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(at("closed"), 0o700), os.Mkdir(at("closed/dir"), 0o755), os.WriteFile(at("closed/there"), []byte("twelve bytes"), 0o644),
+		os.WriteFile(at("open"), []byte("twelve bytes"), 0o644), os.WriteFile(at("his"), []byte("twelve bytes"), 0o644),
+		os.Chown(at("his"), 1000, 1000), os.Chmod(at("his"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	const mode = unix.S_IFREG | 0o644
+	var told []string
+	for name, c := range map[string]struct {
+		n    Needs
+		want []Code
+	}{
+		"readable":           {Needs{Files: []File{{Path: at("open"), Size: 12, Mode: mode, Access: unix.R_OK}}}, nil},
+		"not writable":       {Needs{Files: []File{{Path: at("open"), Size: 12, Mode: mode, Access: unix.W_OK}}}, []Code{FileDenied}},
+		"an owner's":         {Needs{Files: []File{{Path: at("his"), Size: 12, Mode: unix.S_IFREG, Access: unix.R_OK | unix.W_OK}}}, nil},
+		"no program":         {Needs{Files: []File{{Path: at("closed"), Size: -1, Mode: unix.S_IFDIR | 0o700, Access: unix.X_OK}}}, []Code{FileDenied}},
+		"missing":            {Needs{Files: []File{{Path: at("none"), Mode: mode}}}, []Code{FileMissing}},
+		"closed":             {Needs{Files: []File{{Path: at("closed/there"), Size: 12, Mode: mode}}}, []Code{FileDenied}},
+		"closed, another":    {Needs{Files: []File{{Path: at("closed/there"), Size: 13, Mode: 7}}}, []Code{FileDenied}},
+		"closed, missing":    {Needs{Files: []File{{Path: at("closed/none"), Size: 12, Mode: mode}}}, []Code{FileDenied}},
+		"a closed directory": {Needs{WorkDir: at("closed/dir")}, []Code{WorkDirMissing}},
+		"a closed root":      {Needs{Root: at("closed/dir")}, []Code{RootMissing}},
+		"a closed bind":      {Needs{Mounts: []Mount{{Path: at("closed/none"), Dir: true}}}, nil},
+		"a closed mount":     {Needs{Mounts: []Mount{{Path: at("closed/there")}}}, nil},
+	} {
+		n := c.n
+		n.Arch = runtime.GOARCH
+		rec := job.Record{ID: "jaaaaaaaaaa", Spec: job.Spec{UID: 1000, GID: 1000, Binds: []job.Bind{{Source: at("closed/none")}}}}
+		findings, err := OfNode(bounded(t), n, rec, Node{MemoryDir: "/dev/shm"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(name)
+		wantCodes(t, findings, append([]Code{CRIUMissing}, c.want...)...)
+		for _, f := range findings {
+			if strings.HasPrefix(name, "closed") && f.Code == FileDenied {
+				told = append(told, strings.NewReplacer("there", "X", "none", "X").Replace(f.Cause))
+			}
+		}
+	}
+	if slices.Sort(told); len(told) != 3 || told[0] != told[2] || !strings.Contains(told[0], "user 1000 does not get to") {
+		t.Errorf("told of a closed directory: %q", told)
+	}
 }
 
 func TestMemoryThatArrivesTwiceOrElsewhereIsReckonedSo(t *testing.T) {
@@ -319,7 +379,7 @@ func TestNeedsFitIntoOneMessageWithTheRecord(t *testing.T) {
 
 func TestNeedsCrossTheWireWhole(t *testing.T) {
 	n := needs()
-	n.Files, n.FilesLeftOut = []File{{"/f", 1, 2, 3, true, true}}, 4
+	n.Files, n.FilesLeftOut = []File{{"/f", 1, 2, 3, true, true, 4}}, 4
 	n.Mounts = []Mount{{"/m", "nfs4", true}}
 	data, err := json.Marshal(n)
 	if err != nil {

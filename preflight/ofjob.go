@@ -42,6 +42,9 @@ func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgro
 	}
 	facts.judgeMounts(&r)
 	facts.judgeTasks(&r)
+	if err := facts.judgeRights(&r, rec, initPID); err != nil {
+		return fail(err)
+	}
 	if queue, err := mqueue.Notified(initPID); err != nil {
 		return fail(err)
 	} else if queue != "" {
@@ -164,11 +167,15 @@ func (j *jobFacts) segments() int64 {
 func (j *jobFacts) files() []File {
 	found := map[string]File{}
 	for _, t := range j.Tasks {
+		var program [3]uint64
 		for _, d := range t.Opened {
+			if d.isProgram() {
+				program = d.key()
+			}
 			access := d.Flags & unix.O_ACCMODE
 			// CRIU leaves the size of a log alone, see should_check_size in criu/files-reg.c.
 			log := access == unix.O_WRONLY && d.Flags&unix.O_APPEND != 0
-			j.addFile(found, d.file, access != unix.O_RDONLY && d.Number >= 0, !log)
+			j.addFile(found, d.file, d.access(), access != unix.O_RDONLY && d.Number >= 0, !log)
 			if p, ok := j.onNode(d.file); ok && d.Locked {
 				f := found[p]
 				f.Locked = true
@@ -176,7 +183,7 @@ func (j *jobFacts) files() []File {
 			}
 		}
 		for _, m := range t.Mapped {
-			j.addFile(found, m.file, m.Shared && m.Writable, true)
+			j.addFile(found, m.file, m.access(program), m.Shared && m.Writable, true)
 		}
 	}
 	list := make([]File, 0, len(found))
@@ -186,7 +193,7 @@ func (j *jobFacts) files() []File {
 	return list
 }
 
-func (j *jobFacts) addFile(found map[string]File, f file, written, sized bool) {
+func (j *jobFacts) addFile(found map[string]File, f file, access uint32, written, sized bool) {
 	switch f.kind() {
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFIFO, unix.S_IFLNK:
 	default:
@@ -204,7 +211,7 @@ func (j *jobFacts) addFile(found map[string]File, f file, written, sized bool) {
 	if old.Path != "" {
 		size, written = max(size, old.Size), written || old.Written
 	}
-	found[p] = File{Path: p, Size: size, Mode: f.Mode, Inode: f.Ino, Written: written, Locked: old.Locked}
+	found[p] = File{Path: p, Size: size, Mode: f.Mode, Inode: f.Ino, Written: written, Locked: old.Locked, Access: old.Access | access}
 }
 
 // onNode is the path on the node of a file that the target must have under it.

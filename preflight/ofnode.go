@@ -2,12 +2,17 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/rights"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // Node is what a target knows about itself.
@@ -26,7 +31,8 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	if err := n.validate(); err != nil {
 		return fail(err)
 	}
-	facts, err := readNode(n, node.MemoryDir)
+	user := userOf(rec)
+	facts, err := readNode(n, node.MemoryDir, user)
 	if err != nil {
 		return fail(err)
 	}
@@ -40,12 +46,48 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	judgeLimit(&r, n, rec.Spec.Limits.MemoryBytes)
 	judgeJobs(&r, n, rec, node.Jobs)
 	for _, m := range n.Mounts {
-		judgeMount(&r, m, facts.mount(m.Path))
+		if here := facts.mount(m.Path, namedBy(m.Path, rec, user)); !here.Hidden {
+			judgeMount(&r, m, here)
+		}
 	}
-	if err := judgeFiles(ctx, &r, n, func(f File, sure bool) seen { return seeFile(f, sure, facts.Mounts) }); err != nil {
+	refused, err := askFor(ctx, n.Files, user)
+	if err != nil {
+		return fail(err)
+	}
+	see := func(f File, sure bool) seen {
+		if err := refused[f.Path]; errors.Is(err, fs.ErrPermission) {
+			return seen{Barred: user.UID}
+		} else if err != nil {
+			return seen{Err: err}
+		}
+		return seeFile(f, sure, facts.Mounts)
+	}
+	if err := judgeFiles(ctx, &r, n, see); err != nil {
 		return fail(err)
 	}
 	return r.findings(), nil
+}
+
+// namedBy is the job's user for what he had bound, and root for the node's mounts.
+func namedBy(source string, rec job.Record, user thread.User) thread.User {
+	for _, b := range rec.Spec.Binds {
+		if path.Clean(b.Source) == source {
+			return user
+		}
+	}
+	return thread.User{}
+}
+
+// askFor says why the job's user, who may not be told more than he sees, does not get to
+// files as the job has them.
+func askFor(ctx context.Context, files []File, user thread.User) (map[string]error, error) {
+	wishes := make([]rights.Wish, len(files))
+	for i, f := range files {
+		wishes[i] = rights.Wish{Path: f.Path, Mode: f.Mode, Access: f.Access}
+	}
+	refused := map[string]error{}
+	err := rights.Ask(ctx, user, wishes, func(i int, err error) { refused[files[i].Path] = err })
+	return refused, err
 }
 
 // seeFile looks at a file of this node, following links as CRIU's open does. The

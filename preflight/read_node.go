@@ -1,6 +1,8 @@
 package preflight
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"runtime"
 	"strconv"
@@ -9,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/thread"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -26,7 +29,8 @@ type nodeFacts struct {
 	Mounts        view
 }
 
-func readNode(n Needs, memoryDir string) (nodeFacts, error) {
+// readNode tells of paths that the job's user has named what that user sees of them.
+func readNode(n Needs, memoryDir string, user thread.User) (nodeFacts, error) {
 	f := nodeFacts{Arch: runtime.GOARCH, MemoryDir: memoryDir, Namespaces: namespaceKinds(), Userfaultfd: hasUserfaultfd()}
 	var err error
 	if f.Kernel, err = kernelRelease(); err != nil {
@@ -42,8 +46,8 @@ func readNode(n Needs, memoryDir string) (nodeFacts, error) {
 		return f, err
 	}
 	f.Bridge = n.Bridge == "" || namespaces.BridgeExists(n.Bridge)
-	f.Root = n.Root == "" || isDir(n.Root)
-	f.WorkDir = n.WorkDir == "" || isDir(n.WorkDir)
+	f.Root = n.Root == "" || isDir(n.Root, user)
+	f.WorkDir = n.WorkDir == "" || isDir(n.WorkDir, user)
 	for _, m := range n.Mounts {
 		_, _ = os.Stat(m.Path) // has an automounter mount it
 	}
@@ -52,9 +56,17 @@ func readNode(n Needs, memoryDir string) (nodeFacts, error) {
 	return f, err
 }
 
-func isDir(path string) bool {
-	st, err := os.Stat(path)
+func isDir(path string, user thread.User) bool {
+	st, err := statAs(path, user)
 	return err == nil && st.IsDir()
+}
+
+func statAs(path string, user thread.User) (st os.FileInfo, err error) {
+	err = thread.As(user, func() error {
+		st, err = os.Stat(path)
+		return err
+	})
+	return st, err
 }
 
 // namespaceKinds tells which kinds of namespaces can be made here.
@@ -93,12 +105,14 @@ func hasUserfaultfd() bool {
 type seenMount struct {
 	Exists, Dir bool
 	Type        string // of the file system there
+	Hidden      bool   // from the job's user, who has named it; that binds fail for it is told elsewhere
 }
 
-func (f nodeFacts) mount(path string) seenMount {
-	st, err := os.Stat(path)
+// mount looks at a path with the eyes of whoever has named it.
+func (f nodeFacts) mount(path string, user thread.User) seenMount {
+	st, err := statAs(path, user)
 	if err != nil {
-		return seenMount{}
+		return seenMount{Hidden: user.UID != 0 && errors.Is(err, fs.ErrPermission)}
 	}
 	m, _ := f.Mounts.mountOf(path)
 	return seenMount{Exists: true, Dir: st.IsDir(), Type: m.Type}

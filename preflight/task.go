@@ -67,6 +67,28 @@ type descriptor struct {
 	Locked bool   // a lock on it excludes others
 }
 
+// isProgram is true of what the task runs: its other directories are directories.
+func (d descriptor) isProgram() bool { return d.Number < 0 && d.kind() == unix.S_IFREG }
+
+// access is what the task may do by the descriptor, as access(2) takes it.
+func (d descriptor) access() uint32 {
+	switch {
+	case d.isProgram():
+		return unix.X_OK
+	case d.Number < 0 || d.Flags&unix.O_PATH != 0:
+		return 0
+	}
+	switch d.Flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		return unix.R_OK
+	case unix.O_WRONLY:
+		return unix.W_OK
+	case unix.O_RDWR:
+		return unix.R_OK | unix.W_OK
+	}
+	return 0
+}
+
 func (d descriptor) String() string {
 	if d.Number < 0 {
 		return d.Link
@@ -80,6 +102,17 @@ type mapping struct {
 	file
 	Shared   bool
 	Writable bool
+}
+
+// access needs no right to read of the task's program, which the kernel has mapped.
+func (m mapping) access(program [3]uint64) uint32 {
+	switch {
+	case m.key() == program:
+		return unix.X_OK
+	case m.Shared && m.Writable:
+		return unix.R_OK | unix.W_OK
+	}
+	return unix.R_OK
 }
 
 // space is a namespace of a thread: the kind as in /proc/PID/ns, and the

@@ -212,6 +212,9 @@ func (p *Parked) notify(network image.Network, arrived chan<- int, log *slog.Log
 		case "post-setup-namespaces": // limits set, nothing opened yet
 			return p.plan.makeQueues(init)
 		case "post-restore":
+			if err := p.plan.permitted(pid); err != nil {
+				return err
+			}
 			if network == image.NetworkSaved && p.plan.Interface != nil {
 				if err := p.plan.Interface.Raise(); err != nil {
 					return err
@@ -330,11 +333,11 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 	if err != nil {
 		return nil, parkRun{}, errors.Join(err, images.Close())
 	}
-	run := parkRun{criu.Run{LogFile: filepath.Join(plan.Work, "restore.log")}, []*os.File{images, work}}
+	run := parkRun{criu.Run{LogFile: plan.log()}, []*os.File{images, work}}
 	opts := &rpc.CriuOpts{
 		ImagesDirFd:       proto.Int32(int32(images.Fd())),
 		WorkDirFd:         proto.Int32(int32(work.Fd())),
-		LogFile:           proto.String("restore.log"),
+		LogFile:           proto.String(filepath.Base(plan.log())),
 		LogLevel:          proto.Int32(2),
 		Root:              proto.String(plan.Chamber.RootDir),
 		RstSibling:        proto.Bool(true),
@@ -352,6 +355,8 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 	}
 	return &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum(), Opts: opts}, run, nil
 }
+
+func (plan Plan) log() string { return filepath.Join(plan.Work, "restore.log") }
 
 func (plan Plan) external(network image.Network) []string {
 	paths := maps.Clone(plan.Mounts)

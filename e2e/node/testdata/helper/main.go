@@ -24,6 +24,9 @@ func main() {
 		_, err := os.OpenFile(os.Args[2], os.O_RDWR, 0)
 		check(err)
 		count()
+	case "pass":
+		check(pass(os.Args[2]))
+		count()
 	case "hog":
 		hog()
 	case "queue":
@@ -38,6 +41,20 @@ func check(err error) {
 		fmt.Fprintln(os.Stderr, "HELPER FAIL", err)
 		os.Exit(33)
 	}
+}
+
+// pass has a file open nowhere but in a message that nobody has received.
+func pass(path string) error {
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return syscall.Sendmsg(ends[0], []byte("file"), syscall.UnixRights(int(f.Fd())), nil, 0)
 }
 
 // count prints a number every 10 ms, for ever.

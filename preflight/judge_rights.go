@@ -1,0 +1,45 @@
+package preflight
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/rights"
+	"github.com/migrate-hpc/migrate/thread"
+)
+
+const rightsRemedy = "have the path lead to the job's own file, and give the user the right to it and to the directories above (`namei -l PATH` shows who may pass), or have the job close it"
+
+func userOf(rec job.Record) thread.User {
+	return thread.User{UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: rec.Spec.Groups}
+}
+
+// judgeRights asks what the target will ask when the job is restored, unless it has other
+// rights to the files there.
+func (j *jobFacts) judgeRights(r *report, rec job.Record, initPID int) error {
+	asked := rights.Job{Init: initPID, User: userOf(rec)}
+	for _, t := range j.Tasks {
+		asked.Pids = append(asked.Pids, t.Host)
+	}
+	for _, b := range append(rec.Mounts[:len(rec.Mounts):len(rec.Mounts)], rec.Spec.Binds...) {
+		asked.Binds = append(asked.Binds, b.Target)
+	}
+	denied, err := rights.Check(asked)
+	if err != nil || len(denied) == 0 {
+		return err
+	}
+	again, err := rights.Check(asked) // the job goes on meanwhile
+	still := map[string]bool{}
+	for _, d := range again {
+		still[d.Error()] = true
+	}
+	closed := mismatch{code: FileDenied, what: "the job has files open or mapped that its user could not open now, and would get them on no other node", remedy: rightsRemedy}
+	for _, d := range denied {
+		if still[d.Error()] && errors.Is(d, fs.ErrPermission) { // other names are judged elsewhere
+			closed.add(d.Error())
+		}
+	}
+	closed.tell(r)
+	return err
+}
