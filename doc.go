@@ -22,7 +22,7 @@
 //	job             record, specification, store; job/durable: files that last
 //	namespaces      create, enter, inspect; mounts, network, cgroups
 //	fault           points at which tests make a program fail; nothing without its build tag
-//	thread          a thread that ends with what it ran
+//	thread          a thread that ends with what it ran; a user's rights to files
 //	quantity        sizes and durations as people read them
 //	timens, pidmap  clocks and pids across namespaces
 //

@@ -117,6 +117,7 @@ func begin(t testing.TB, most time.Duration, lines func(string), name string, ar
 	p := &process{t: t, cancel: cancel, began: time.Now(), ended: make(chan struct{})}
 	p.out.lines = lines
 	p.cmd = exec.CommandContext(ctx, name, args...)
+	p.cmd.Dir = shared.dir // a job begins where its user is: that must be there in the job, wherever the tests lie
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.WaitDelay = 2 * time.Second
 	if err := p.cmd.Start(); err != nil {
