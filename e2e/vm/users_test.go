@@ -65,3 +65,43 @@ func (c *cluster) private(n *Node, j *job) {
 		}
 	}
 }
+
+// On machines of their own users' jobs move without a user namespace: CRIU opens their
+// files with all of root's rights.
+func TestAPlainUsersJobGetsNothingThatIsRootsAlone(t *testing.T) {
+	c := newCluster(t)
+	for _, n := range c.Nodes() {
+		c.sh(n, "mkdir -p /srv/ada/d /srv/ada/f/self && echo mine >/srv/ada/d/f && chmod 600 /srv/ada/d/f && ln -s /proc /srv/ada/p"+
+			" && printf '#!/bin/sh\\ntouch /srv/closed/entered\\n' >/srv/ada/f/self/exe && chmod 755 /srv/ada/f/self/exe && chown -hR 1001:1001 /srv/ada"+
+			" && mkdir -m 700 /srv/closed && echo root >/srv/closed/f && chmod 600 /srv/closed/f")
+		defer c.sh(n, "rm -rf /srv/ada /srv/closed")
+	}
+	j := c.launch(c.A, ada, "-w", "/tmp", "--", "sh", "-c", "exec 3</srv/ada/d/f; while :; do echo held; sleep 0.2; done")
+	holds := func(n *Node) {
+		t.Helper()
+		had := strings.Count(j.logs(n), "held\n")
+		c.eventually(func() error {
+			if now := strings.Count(j.logs(n), "held\n"); now < had+3 {
+				return fmt.Errorf("the job has spoken %d times, before %d", now, had)
+			}
+			return nil
+		})
+	}
+	holds(c.A)
+	c.sh(c.B, "mv /srv/ada/d /srv/ada/d0 && ln -s /srv/closed /srv/ada/d")
+	if r := c.migrate(c.A, root, "move", j.id, c.B.Name); r.Code != 3 || !strings.Contains(r.Err, "file-denied") || strings.Contains(r.Err, "root\n") {
+		t.Errorf("a move to where the job would hold root's file: status %d, %s", r.Code, r.Err)
+	}
+	holds(c.A)
+	c.sh(c.B, "rm /srv/ada/d && mv /srv/ada/d0 /srv/ada/d")
+	j.move(c.A, c.B)
+	holds(c.B)
+	if got := c.must(c.B, ada, "exec", j.id, "cat", "/proc/1/fd/3"); got != "mine\n" {
+		t.Errorf("the job holds %q", got)
+	}
+	c.must(c.B, root, "rm", "-f", j.id)
+	r := c.migrate(c.B, ada, "run", "-w", "/", "--bind", "/srv/ada/f:/srv/ada/p", "--", "true")
+	if out := c.sh(c.B, "ls /srv/closed"); out != "f\n" {
+		t.Errorf("a link to /proc as the target of a bind has run ada's program as root: %s; status %d, %s", out, r.Code, r.Err)
+	}
+}
