@@ -40,16 +40,24 @@ func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, c caller, r
 	}, true)(w, r, c, rec)
 }
 
-// signal waits no longer than passTime for the shim.
+// signal waits no longer than passTime for the shim. It fails with shim.ErrGone if the job
+// is over.
 func (a *Agent) signal(ctx context.Context, rec job.Record, sig syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
 	err := a.shimOf(rec.ID).Signal(ctx, sig)
-	if errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case err == nil || errors.Is(err, shim.ErrGone):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
 		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("the shim of job %s has not answered within %v; nobody knows whether the signal was sent", rec.ID, passTime),
 			Where: "on " + a.cfg.Node, Hint: "the same command again"}
 	}
-	return err
+	if st, asked := a.shimOf(rec.ID).Status(ctx); errors.Is(asked, shim.ErrGone) || asked == nil && st.State == shim.Exited {
+		return shim.ErrGone // about to be: it writes down how the job ended
+	}
+	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("the signal was not sent: %v", err), Where: "on " + a.cfg.Node,
+		Hint: "`migrate inspect " + string(rec.ID) + "` tells how the job stands; the same command again when it runs"}
 }
 
 func notRunning(rec job.Record) error {

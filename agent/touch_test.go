@@ -103,3 +103,29 @@ func TestOnlyAJobThatIsNotHereAnyMoreIsOver(t *testing.T) {
 		}
 	}
 }
+
+func TestASignalThatDoesNotGetThroughSaysHowTheJobStands(t *testing.T) {
+	for state, want := range map[shim.State]api.Error{
+		shim.Exited:   {Message: "does not run any more", Where: "over"},
+		shim.Starting: {Message: "the job is starting", Where: "on here", Hint: "migrate inspect"},
+	} {
+		a := newAgent(t)
+		rec := a.known(t, nil)
+		shimThat(t, a, rec.ID, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/signal" {
+				w.WriteHeader(http.StatusConflict)
+				_ = json.NewEncoder(w).Encode(map[string]string{"error": "the job is " + string(state)})
+				return
+			}
+			_ = json.NewEncoder(w).Encode(shim.Status{State: state})
+		})
+		w := answer(a, owner, httptest.NewRequest("POST", "/v1/jobs/"+string(rec.ID)+"/signal", strings.NewReader(`{"signal":15}`)))
+		var e api.Error
+		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
+			t.Fatalf("%v in %s", err, w.Body)
+		}
+		if w.Code == http.StatusOK || !strings.Contains(e.Message, want.Message) || e.Where != want.Where || !strings.Contains(e.Hint, want.Hint) {
+			t.Errorf("%s: %d %+v", state, w.Code, e)
+		}
+	}
+}

@@ -35,7 +35,7 @@ func (m Mount) clone(user thread.User) (fd int, err error) {
 		return -1, err
 	}
 	defer at.Close()
-	err = retry(func() error {
+	err = Retry(func() error {
 		fd, err = unix.OpenTree(int(at.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 		return err
 	})

@@ -126,7 +126,7 @@ func makeStep(dir *os.File, name string, isDir bool) (*os.File, error) {
 func openat2(dir int, name string, flags, resolve uint64) (*os.File, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: resolve}
 	var fd int
-	err := retry(func() (err error) {
+	err := Retry(func() (err error) {
 		fd, err = unix.Openat2(dir, name, &how)
 		return err
 	})
@@ -136,9 +136,9 @@ func openat2(dir int, name string, flags, resolve uint64) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// retry repeats what a signal has interrupted, and what openat2(2) has given up because
+// Retry repeats what a signal has interrupted, and what openat2(2) has given up because
 // something was renamed meanwhile, which somebody could do for ever.
-func retry(call func() error) (err error) {
+func Retry(call func() error) (err error) {
 	const most = 1000
 	for range most {
 		err = call()

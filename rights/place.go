@@ -57,7 +57,7 @@ func internal(at string, st *unix.Statx_t) (bool, error) {
 		return true, nil
 	}
 	var fs unix.Statfs_t
-	if err := retry(func() error { return unix.Statfs(at, &fs) }); err != nil {
+	if err := namespaces.Retry(func() error { return unix.Statfs(at, &fs) }); err != nil {
 		return false, err
 	}
 	return fs.Type == aioMagic || fs.Type == mqueue.Magic || fs.Type == unix.PROC_SUPER_MAGIC, nil

@@ -1,10 +1,11 @@
 package rights
 
 import (
-	"errors"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces"
 )
 
 // find looks a path of the job up, and follows links as the job would. Those of /proc lead
@@ -14,7 +15,7 @@ func find(root int, path string, mode uint32) (fd int, err error) {
 	if mode&unix.S_IFMT == unix.S_IFLNK {
 		how.Flags |= unix.O_NOFOLLOW
 	}
-	err = retry(func() error {
+	err = namespaces.Retry(func() error {
 		fd, err = unix.Openat2(root, path, &how)
 		return err
 	})
@@ -25,7 +26,7 @@ func find(root int, path string, mode uint32) (fd int, err error) {
 func readLink(dir int, name string) (string, error) {
 	var buf [unix.PathMax]byte
 	var n int
-	err := retry(func() (err error) {
+	err := namespaces.Retry(func() (err error) {
 		n, err = unix.Readlinkat(dir, name, buf[:])
 		return err
 	})
@@ -35,7 +36,7 @@ func readLink(dir int, name string) (string, error) {
 // look is statx(2). No file server is asked.
 func look(dir int, path string, flags int) (*unix.Statx_t, error) {
 	var st unix.Statx_t
-	err := retry(func() error {
+	err := namespaces.Retry(func() error {
 		return unix.Statx(dir, path, flags|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
 	})
 	return &st, err
@@ -46,7 +47,7 @@ func device(st *unix.Statx_t) uint64 { return unix.Mkdev(st.Dev_major, st.Dev_mi
 // access is faccessat2(2). Without AT_EACCESS it would ask for the real user, who is root.
 func access(fd int, mode uint32) error {
 	var empty [1]byte
-	return retry(func() error {
+	return namespaces.Retry(func() error {
 		_, _, errno := unix.Syscall6(unix.SYS_FACCESSAT2, uintptr(fd), uintptr(unsafe.Pointer(&empty)), uintptr(mode),
 			unix.AT_EACCESS|unix.AT_EMPTY_PATH, 0, 0)
 		if errno != 0 {
@@ -54,17 +55,4 @@ func access(fd int, mode uint32) error {
 		}
 		return nil
 	})
-}
-
-// retry repeats what a signal has interrupted, and what openat2(2) has given up because
-// something was renamed meanwhile.
-func retry(call func() error) (err error) {
-	const most = 1000
-	for range most {
-		err = call()
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			return err
-		}
-	}
-	return err
 }
