@@ -43,6 +43,7 @@ type Agent struct {
 
 	turns turns // of moves
 	gates gates
+	ids   idRanges
 	pace  *pace
 
 	background sync.WaitGroup

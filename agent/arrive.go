@@ -133,12 +133,20 @@ func (a *Agent) consider(ctx context.Context, s *transport.Session, m transport.
 	if err != nil {
 		return nil, transport.Message{}, err
 	}
-	if len(findings) > 0 {
+	taken, err := a.keepIDs(o.Move, o.Record)
+	if err != nil {
+		return nil, transport.Message{}, err
+	}
+	if findings = append(findings, taken...); len(findings) > 0 {
+		a.ids.letGo(string(o.Move))
 		answer, err := transport.NewMessage(sayRefuse, refusal{asFindings(findings)})
 		return nil, answer, err
 	}
 	arr, err := a.begin(ctx, s, o)
 	if err != nil {
+		if a.arrivalOf(o.Move) == nil { // else until that is finished
+			a.ids.letGo(string(o.Move))
+		}
 		return nil, transport.Message{}, err
 	}
 	answer, err := transport.NewMessage(sayAccept, nil)
@@ -155,7 +163,7 @@ func checkOffer(o offer) error {
 	if o.Port < 1 || o.Port > 65535 {
 		return fmt.Errorf("port %d", o.Port)
 	}
-	return o.Record.Spec.Validate()
+	return o.Record.Validate()
 }
 
 func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Record) ([]preflight.Finding, error) {
@@ -173,6 +181,7 @@ func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Reco
 // begin admits the move and starts to receive.
 func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arrival, error) {
 	l := newLanding(a, string(o.Move), o.Record.ID)
+	l.offered = &o.Record
 	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot}
 	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec, handoff.RoleTarget)), source: a.remoteOf(rec)}
 	a.settleEarlier(ctx, o.Record.ID)
@@ -237,6 +246,7 @@ func (a *Agent) forget(m handoff.MoveID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.arrivals, m)
+	a.ids.letGo(string(m))
 }
 
 // answer carries out a word about a move that is known here.

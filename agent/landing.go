@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ type landing struct {
 
 	mu      sync.Mutex
 	failure error // of receiving
+
+	offered *job.Record // what preflight has seen; nil: nobody offered it
 
 	pulls bool // memory that was not sent is pulled after the commit
 
@@ -115,10 +118,13 @@ func (l *landing) expect(rec job.Record, pulls bool) error {
 	if rec.ID != l.job {
 		return fmt.Errorf("the record is of job %s, the move of %s", rec.ID, l.job)
 	}
-	if err := rec.Spec.Validate(); err != nil {
+	if err := rec.Validate(); err != nil {
 		return err
 	}
-	rec.Cgroup = nil // the other node's
+	if l.offered != nil && !reflect.DeepEqual([]any{rec.Spec, rec.Mounts}, []any{l.offered.Spec, l.offered.Mounts}) {
+		return fmt.Errorf("job %s is not started as the one that was offered", rec.ID)
+	}
+	rec = arriving(rec)
 	if l.room != nil {
 		rec.Cgroup = l.room.cgroup.Dirs
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net"
 	"os"
 	"os/exec"
@@ -28,7 +27,8 @@ func linkName(rec job.Record) string {
 	return "mg" + string(rec.ID[1:])
 }
 
-// settle fills in what the user left open and only this node can decide.
+// settle fills in what the user left open and only this node can decide. The ids that it chooses
+// are held; see idRanges.
 func (a *Agent) settle(rec *job.Record) error {
 	s := &rec.Spec
 	if s.Hostname == "" {
@@ -45,12 +45,10 @@ func (a *Agent) settle(rec *job.Record) error {
 			return err
 		}
 	}
-	if s.UserNS && s.UIDBase == 0 {
-		base, err := a.freeRange(rec.ID)
-		if err != nil {
+	if s.UserNS {
+		if err := a.chooseIDs(rec); err != nil {
 			return err
 		}
-		s.UIDBase = base
 	}
 	if s.Init {
 		if err := prependInit(s); err != nil {
@@ -103,43 +101,6 @@ func newMAC() string {
 	rand.Read(mac)
 	mac[0] = mac[0]&^1 | 2 // unicast, locally administered
 	return mac.String()
-}
-
-// The ids that jobs in user namespaces are mapped to, outside: ranges of 65536
-// above those that distributions give to people and to containers.
-const (
-	rangeSize  = 1 << 16
-	firstRange = 1 << 14
-	ranges     = 1 << 14
-)
-
-// freeRange picks the job's range of ids by its name, which nearly always keeps
-// ranges of a whole cluster apart, and steps on where this node has it in use.
-func (a *Agent) freeRange(id job.ID) (uint32, error) {
-	used, err := a.usedRanges()
-	if err != nil {
-		return 0, err
-	}
-	h := fnv.New32a()
-	h.Write([]byte(id))
-	for i := range uint32(ranges) {
-		base := (firstRange + (h.Sum32()+i)%ranges) * rangeSize
-		if !used[base] {
-			return base, nil
-		}
-	}
-	return 0, errors.New("every range of user ids is taken by a job")
-}
-
-func (a *Agent) usedRanges() (map[uint32]bool, error) {
-	recs, err := a.jobs.List()
-	used := map[uint32]bool{}
-	for _, r := range recs {
-		if r.Here() && r.Spec.UserNS {
-			used[r.Spec.UIDBase] = true
-		}
-	}
-	return used, err
 }
 
 // namespaceConfig translates a job's specification into what package namespaces
@@ -219,7 +180,7 @@ func makeIODir(dir string, s job.Spec) error {
 		gid, _ = namespaces.Outside(namespaces.PrivateMap(s.UIDBase, s.GID), gid)
 	}
 	for _, name := range []string{"stdout", "stderr"} {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, outputMode)
 		if err != nil {
 			return err
 		}
@@ -230,8 +191,12 @@ func makeIODir(dir string, s job.Spec) error {
 	return nil
 }
 
-// ioDirMode lets the job's user reach its files, also from outside.
-const ioDirMode = 0o755
+// ioDirMode lets the job's user reach its files, also from outside. They are closed to everybody
+// else but root, as `migrate logs` is.
+const (
+	ioDirMode  = 0o755
+	outputMode = 0o600
+)
 
 func jobInterface(rec job.Record) *namespaces.Interface {
 	n := rec.Spec.Network

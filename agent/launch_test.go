@@ -25,7 +25,7 @@ func TestSettlingFillsInWhatIsOpenAndKeepsWhatIsSaid(t *testing.T) {
 	if err != nil || mac[0]&1 != 0 || mac[0]&2 == 0 {
 		t.Errorf("MAC %s is not unicast and locally administered (%v)", s.Network.MAC, err)
 	}
-	if s.Hostname != string(rec.ID) || s.WorkDir != "/" || s.UIDBase%rangeSize != 0 || s.UIDBase < firstRange*rangeSize {
+	if s.Hostname != string(rec.ID) || s.WorkDir != "/" || s.UIDBase%job.IDRange != 0 || s.UIDBase < job.FirstBase {
 		t.Errorf("settled as %+v", s)
 	}
 	again := rec
@@ -36,35 +36,6 @@ func TestSettlingFillsInWhatIsOpenAndKeepsWhatIsSaid(t *testing.T) {
 	own := job.Record{ID: job.NewID(), Spec: job.Spec{Root: "/srv/image", Hostname: "h", WorkDir: "/w"}}
 	if err := a.settle(&own); err != nil || own.Mounts != nil || own.Spec.Hostname != "h" || own.Spec.WorkDir != "/w" || own.Spec.Network.MAC != "" {
 		t.Errorf("settled as %+v (%v)", own, err)
-	}
-}
-
-func TestRangesOfIDsAreFreeAgainWhenTheirJobsAreOver(t *testing.T) {
-	a, id := newAgent(t), job.NewID()
-	first, err := a.freeRange(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	hold := func(base uint32) job.Record {
-		return a.known(t, func(r *job.Record) { r.Spec.UserNS, r.Spec.UIDBase = true, base })
-	}
-	holder := hold(first)
-	second, err := a.freeRange(id)
-	if err != nil || second == first {
-		t.Fatalf("%d is given twice (%v)", second, err)
-	}
-	hold(second)
-	if third, err := a.freeRange(id); err != nil || third == first || third == second {
-		t.Errorf("%d is given twice (%v)", third, err)
-	}
-	if _, err := a.jobs.Update(holder.ID, func(r *job.Record) error {
-		r.Exit = &job.Exit{}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := a.freeRange(id); err != nil || got != first {
-		t.Errorf("got %d (%v), but %d is free again", got, err, first)
 	}
 }
 

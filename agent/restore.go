@@ -75,6 +75,9 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 	if err := json.Unmarshal(m.Job, &b.cargo); err != nil {
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
+	if err := b.cargo.Record.Validate(); err != nil {
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
+	}
 	b.cargo.Needs.Saved = true
 	b.manifest, b.rec = m, b.cargo.Record
 	if !c.may(b.rec) {
@@ -164,7 +167,15 @@ func (b *bringing) restore(ctx context.Context) error {
 	}
 	rec := handoff.Record{Move: b.id, Job: string(b.rec.ID), Peer: b.a.cfg.Node, Epoch: b.rec.Epoch, BootID: b.a.boot, Extra: extra}
 	half := handoff.NewTarget(b.a.journal, b.a.fence, rec, l, b.a.observer(rec, handoff.RoleTarget))
+	taken, err := b.a.keepIDs(b.id, b.rec)
+	if err != nil {
+		return err
+	}
+	if len(taken) > 0 {
+		return refused(asFindings(taken))
+	}
 	if err := half.Begin(ctx); err != nil {
+		b.a.ids.letGo(string(b.id))
 		return err
 	}
 	return b.settle(half, b.bring(ctx, l, half))

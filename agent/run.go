@@ -24,6 +24,9 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	if c.peer != "" {
 		return &api.Error{Code: api.Forbidden, Message: "a job is started on its own node"}
 	}
+	if err := mayAsk(req.Spec); err != nil {
+		return err
+	}
 	req.Spec.UID, req.Spec.GID, req.Spec.Groups = c.uid, c.gid, c.groups
 	if err := req.Spec.Validate(); err != nil {
 		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "see `migrate run --help`"}
@@ -43,6 +46,7 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 		return e
 	}
 	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
+	defer a.ids.letGo(string(rec.ID))
 	if err := a.settle(&rec); err != nil {
 		return &api.Error{Code: api.Failed, Message: err.Error()}
 	}

@@ -3,7 +3,10 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
@@ -80,7 +83,8 @@ func (a *Agent) onJob(h jobHandler) handler {
 	}
 }
 
-// find looks a job up by id or by a name that only one of the caller's has.
+// find looks a job up by id or by a name that only one of the caller's has. A name is never
+// that of another user's job, not for root either: users choose names, and agents ids.
 func (a *Agent) find(ref string, c caller) (job.Record, error) {
 	if id, err := job.ParseID(ref); err == nil {
 		rec, err := a.jobs.Get(id)
@@ -95,19 +99,49 @@ func (a *Agent) find(ref string, c caller) (job.Record, error) {
 		return rec, nil
 	}
 	recs, err := a.jobs.List()
-	var found []job.Record
+	var found, others []job.Record
 	for _, rec := range recs {
-		if rec.Spec.Name == ref && c.may(rec) {
+		switch {
+		case ref == "" || rec.Spec.Name != ref || !c.may(rec):
+		case rec.Spec.UID == c.uid:
 			found = append(found, rec)
+		default:
+			others = append(others, rec)
 		}
 	}
-	switch len(found) {
-	case 1:
+	switch {
+	case len(found) == 1:
 		return found[0], nil
-	case 0:
+	case len(found) == 0 && len(others) > 0:
+		return job.Record{}, anothers(others, ref)
+	case len(found) == 0:
 		return job.Record{}, errors.Join(notFound(ref), err)
 	}
 	return newest(found, ref)
+}
+
+// anothers tells root whose jobs have a name: first those that are here, the newest first.
+func anothers(jobs []job.Record, ref string) error {
+	slices.SortStableFunc(jobs, func(x, y job.Record) int {
+		if x.Here() != y.Here() {
+			return map[bool]int{true: -1, false: 1}[x.Here()]
+		}
+		return y.Created.Compare(x.Created)
+	})
+	const most = 8
+	var who []string
+	for _, rec := range jobs[:min(len(jobs), most)] {
+		over := ""
+		if !rec.Here() {
+			over = ", not here any more"
+		}
+		who = append(who, fmt.Sprintf("%s (user %d%s)", rec.ID, rec.Spec.UID, over))
+	}
+	if len(jobs) > most {
+		who = append(who, fmt.Sprintf("and %d more", len(jobs)-most))
+	}
+	return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("you have no job called %s, and a name means a job of your own; another user's: %s", ref, strings.Join(who, ", ")),
+		Hint: "the same command with the id: " + string(jobs[0].ID)}
 }
 
 // newest prefers, among jobs of one name, the only one that is not over.

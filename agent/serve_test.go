@@ -22,7 +22,7 @@ var (
 	operator = caller{}
 )
 
-func TestAJobIsFoundByIDOrByANameThatIsTheCallers(t *testing.T) {
+func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
 	a := newAgent(t)
 	named := func(name string, uid uint32, over bool) job.Record {
 		return a.known(t, func(r *job.Record) {
@@ -39,6 +39,8 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallers(t *testing.T) {
 	named("twice", 1000, false)
 	named("over", 1000, true)
 	named("over", 1000, true)
+	ours, roots := named("ours", 1000, false), named("ours", 0, true)
+	named("", 1000, false)
 	for _, c := range []struct {
 		ref  string
 		who  caller
@@ -51,7 +53,10 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallers(t *testing.T) {
 		{string(job.NewID()), owner, "", api.NotFound},
 		{"alone", owner, alone.ID, ""},
 		{"alone", stranger, strangers.ID, ""},
-		{"alone", operator, "", api.Usage}, // two users have one each
+		{"alone", operator, "", api.NotFound}, // two users have one each, and root none
+		{"again", operator, "", api.NotFound}, // another user's only one that is not over
+		{"ours", operator, roots.ID, ""},      // whoever else calls a job so
+		{"ours", owner, ours.ID, ""},
 		{"again", owner, alive.ID, ""},     // the one that is not over
 		{"again", stranger, "", api.NotFound},
 		{"twice", owner, "", api.Usage},
@@ -64,6 +69,31 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallers(t *testing.T) {
 		if codeOf(err) != c.code || (err == nil && rec.ID != c.want) {
 			t.Errorf("%q for %d: %s %v, want %s %s", c.ref, c.who.uid, rec.ID, err, c.want, c.code)
 		}
+	}
+}
+
+// Users choose names: one that root types leads into no job of theirs, locally or as another
+// node's root.
+func TestANameLeadsRootIntoNoUsersJob(t *testing.T) {
+	a := newAgent(t)
+	over := a.known(t, func(r *job.Record) { r.Spec.Name, r.MovedTo = "sim", &job.Moved{Node: "there", Addr: "127.0.0.1:1"} })
+	rec := a.known(t, func(r *job.Record) { r.Spec.Name, r.Created = "sim", over.Created.Add(-time.Hour) })
+	elsewhere := operator
+	elsewhere.peer = "there"
+	for _, c := range []caller{operator, elsewhere} {
+		for _, q := range aboutAJob {
+			w := answer(a, c, httptest.NewRequest(q[0], "/v1/jobs/sim"+q[1], strings.NewReader(`{"args":["true"],"signal":9,"node":"there"}`)))
+			var e api.Error
+			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != http.StatusNotFound {
+				t.Errorf("%s %s: %d %s", q[0], q[1], w.Code, w.Body)
+			}
+			if !strings.Contains(e.Message, string(rec.ID)+" (user 1000), "+string(over.ID)+" (user 1000, not here any more)") || !strings.HasSuffix(e.Hint, string(rec.ID)) {
+				t.Errorf("%s %s: %+v does not say what to type", q[0], q[1], e)
+			}
+		}
+	}
+	if known, err := a.jobs.Get(rec.ID); err != nil || known.Epoch != rec.Epoch {
+		t.Errorf("the job was touched: %+v %v", known, err)
 	}
 }
 

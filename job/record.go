@@ -70,7 +70,7 @@ func ParseRecord(data []byte) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	if err := r.Spec.Validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return Record{}, fmt.Errorf("job record %s: %w", r.ID, err)
 	}
 	return r, nil

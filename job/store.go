@@ -44,9 +44,9 @@ func OpenStore(dir string) (*Store, error) {
 // Dir is the directory of a job's files; it exists from Create to Remove.
 func (s *Store) Dir(id ID) string { return filepath.Join(s.dir, string(id)) }
 
-// Create adds a job with a valid specification. It fails with ErrExists when the store has one of this id.
+// Create adds a job whose record is valid. It fails with ErrExists when the store has one of this id.
 func (s *Store) Create(r Record) error {
-	if err := r.Spec.Validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return fmt.Errorf("create job %s: %w", r.ID, err)
 	}
 	data, err := encode(r)

@@ -131,11 +131,7 @@ func (s Spec) checkUser() error {
 		errs = append(errs, wrong("groups", "start the job as a user in fewer groups",
 			"%d groups, and the kernel holds %d", len(s.Groups), MaxGroups))
 	}
-	if s.UIDBase != 0 && !s.UserNS {
-		errs = append(errs, wrong("uid_base", "add --user-ns, or leave the base of its ids out",
-			"an id range needs a user namespace to map it"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.checkBase())...)
 }
 
 func (s Spec) checkPaths() error {

@@ -15,7 +15,7 @@ func valid() Spec {
 		Rlimits: []Rlimit{{"nofile", 1024, 4096}, {"core", 0, Unlimited}},
 		Limits:  Limits{MemoryBytes: 1 << 30, CPUMilli: 1500, Pids: 64},
 		Network: Network{Mode: "br0", Address: "10.0.0.7/24", Gateway: "10.0.0.1", MAC: "02:00:00:00:00:07"},
-		UserNS:  true, UIDBase: 100000, Init: true,
+		UserNS:  true, UIDBase: 1<<30 + 7*IDRange, Init: true,
 	}
 }
 
@@ -54,6 +54,10 @@ func TestEveryFaultOfASpecIsNamedWithItsFieldAndARemedy(t *testing.T) {
 		{"group -1", "uid", func(s *Spec) { s.Groups = []uint32{noID} }},
 		{"many groups", "groups", func(s *Spec) { s.Groups = make([]uint32, MaxGroups+1) }},
 		{"range without namespace", "uid_base", func(s *Spec) { s.UserNS = false }},
+		{"range of people", "uid_base", func(s *Spec) { s.UIDBase = IDRange }},
+		{"range that ends in the pool", "uid_base", func(s *Spec) { s.UIDBase = FirstBase - IDRange }},
+		{"range behind the pool", "uid_base", func(s *Spec) { s.UIDBase = EndBase }},
+		{"range that is not aligned", "uid_base", func(s *Spec) { s.UIDBase++ }},
 		{"relative directory", "work_dir", func(s *Spec) { s.WorkDir = "home" }},
 		{"directory with ..", "work_dir", func(s *Spec) { s.WorkDir = "/home/../etc" }},
 		{"relative root", "root", func(s *Spec) { s.Root = "." }},
@@ -102,5 +106,32 @@ func TestValidateReportsAllFaultsAtOnce(t *testing.T) {
 		if !strings.Contains(err.Error(), field+":") {
 			t.Errorf("%s is missing in %v", field, err)
 		}
+	}
+}
+
+// Base 0 would map the job's root to the node's.
+func TestARecordWithoutARangeOfIDsIsRefused(t *testing.T) {
+	r := full()
+	r.Spec.UIDBase = 0
+	if err := r.Spec.Validate(); err != nil {
+		t.Errorf("as a request: %v", err)
+	}
+	if err := r.Validate(); err == nil || !strings.Contains(err.Error(), "uid_base") {
+		t.Errorf("as a record: %v", err)
+	}
+	if err := store(t).Create(r); err == nil {
+		t.Error("it is stored")
+	}
+}
+
+func TestRangesOfIDsThatTouchDoNotShareAny(t *testing.T) {
+	at := func(base uint32) Spec { return Spec{UserNS: true, UIDBase: base} }
+	for other, shared := range map[uint32]bool{FirstBase: true, FirstBase + 1: true, FirstBase + IDRange - 1: true, FirstBase + IDRange: false, FirstBase - IDRange: false, 0: false} {
+		if at(FirstBase).SharesIDs(at(other)) != shared || at(other).SharesIDs(at(FirstBase)) != shared {
+			t.Errorf("%d: want %t", other, shared)
+		}
+	}
+	if at(FirstBase).SharesIDs(Spec{UIDBase: FirstBase}) {
+		t.Error("a job without a user namespace has a range")
 	}
 }

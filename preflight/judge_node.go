@@ -133,12 +133,8 @@ func orUnknown(s string) string {
 	return s
 }
 
-// idRange is how many ids a job in a user namespace has, see
-// namespaces.PrivateMap.
-const idRange = 1 << 16
-
 // judgeJobs compares the job with those that are here.
-func judgeJobs(r *report, n Needs, rec job.Record, here []job.Record) {
+func judgeJobs(r *report, rec job.Record, here []job.Record) {
 	for _, other := range here {
 		if !other.Here() {
 			continue
@@ -148,10 +144,6 @@ func judgeJobs(r *report, n Needs, rec job.Record, here []job.Record) {
 				"a job %s runs on this node already", rec.ID)
 			continue
 		}
-		if n.UserNS && other.Spec.UserNS && overlap(n.UIDBase, other.Spec.UIDBase) {
-			r.add(UIDRangeTaken, "wait for the end of job "+string(other.ID)+", or choose another node",
-				"the job's user ids are mapped to %d and up, which job %s has on this node: each could touch the other's processes", n.UIDBase, other.ID)
-		}
 		if sameAddress(rec.Spec.Network, other.Spec.Network) {
 			r.add(AddressTaken, "wait for the end of job "+string(other.ID)+", or choose another node",
 				"address %s is in use on bridge %s of this node, by job %s", rec.Spec.Network.Address, rec.Spec.Network.Mode, other.ID)
@@ -159,9 +151,11 @@ func judgeJobs(r *report, n Needs, rec job.Record, here []job.Record) {
 	}
 }
 
-func overlap(a, b uint32) bool {
-	x, y := int64(a), int64(b)
-	return x < y+idRange && y < x+idRange
+// IDsTaken is the finding that another job has ids of the node that the job is mapped to. The
+// agent finds it: it knows of jobs that are being started and of those that arrive.
+func IDsTaken(rec job.Record, other job.ID) Finding {
+	return Finding{Code: UIDRangeTaken, Cause: fmt.Sprintf("the job's user ids are mapped to %d and up, which job %s has on this node: each could touch the other's processes", rec.Spec.UIDBase, other),
+		Remedy: "wait for the end of job " + string(other) + ", or choose another node"}
 }
 
 func sameAddress(a, b job.Network) bool {

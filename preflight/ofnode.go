@@ -44,7 +44,7 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	judgeDirection(&r, n.CRIU, version)
 	facts.judge(&r, n)
 	judgeLimit(&r, n, rec.Spec.Limits.MemoryBytes)
-	judgeJobs(&r, n, rec, node.Jobs)
+	judgeJobs(&r, rec, node.Jobs)
 	for _, m := range n.Mounts {
 		if here := facts.mount(m.Path, namedBy(m.Path, rec, user)); !here.Hidden {
 			judgeMount(&r, m, here)

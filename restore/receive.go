@@ -186,7 +186,7 @@ func (in *Incoming) file(s *transport.StreamReader) error {
 	if err := r.Check(); err != nil {
 		return fmt.Errorf("output file: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(in.IODir, r.Name), os.O_WRONLY|os.O_CREATE, os.FileMode(r.Mode).Perm())
+	f, err := os.OpenFile(filepath.Join(in.IODir, r.Name), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
@@ -206,10 +206,10 @@ func fillFile(f *os.File, r image.FileRange, s io.Reader) error {
 	if _, err := io.Copy(f, s); err != nil {
 		return err
 	}
-	if err := f.Chmod(os.FileMode(r.Mode).Perm()); err != nil {
+	if err := f.Chown(int(r.UID), int(r.GID)); err != nil {
 		return err
 	}
-	if err := f.Chown(int(r.UID), int(r.GID)); err != nil {
+	if err := f.Chmod(os.FileMode(r.Mode).Perm()); err != nil { // until here it is closed
 		return err
 	}
 	return f.Sync()

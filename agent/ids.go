@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
+)
+
+// idRanges are the ids of the node that jobs in user namespaces are mapped to. No two jobs
+// have one in common, at whatever step of a launch or a move they are: a job has its range
+// while it is
+//
+//	held          being started, or arriving, since it was admitted
+//	in incoming/  arriving, as an earlier agent admitted it
+//	in jobs/      here, or leaving until its frozen copy is gone
+//
+// and each of these begins before the one above it ends.
+type idRanges struct {
+	mu   sync.Mutex
+	held map[string]job.Record // by the id of the job that is started, or of the move that brings it
+}
+
+// chooseIDs gives a job that is started ids of its own, and holds them until letGo. They are
+// picked by its name, which nearly always keeps the jobs of a whole cluster apart.
+func (a *Agent) chooseIDs(rec *job.Record) error {
+	a.ids.mu.Lock()
+	defer a.ids.mu.Unlock()
+	others, err := a.mapped(rec.ID)
+	if err != nil {
+		return err
+	}
+	h := fnv.New32a()
+	h.Write([]byte(rec.ID))
+	const ranges = (job.EndBase - job.FirstBase) / job.IDRange
+	for i := range uint32(ranges) {
+		rec.Spec.UIDBase = job.FirstBase + (h.Sum32()+i)%ranges*job.IDRange
+		if sharing(rec.Spec, others) == "" {
+			a.ids.hold(string(rec.ID), *rec)
+			return nil
+		}
+	}
+	rec.Spec.UIDBase = 0
+	return errors.New("every range of user ids is taken by a job: `migrate ps` lists them")
+}
+
+// keepIDs holds the ids of a job that arrives, until the move is finished, or says who has them.
+func (a *Agent) keepIDs(m handoff.MoveID, rec job.Record) ([]preflight.Finding, error) {
+	if !rec.Spec.UserNS {
+		return nil, nil
+	}
+	a.ids.mu.Lock()
+	defer a.ids.mu.Unlock()
+	others, err := a.mapped(rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	if other := sharing(rec.Spec, others); other != "" {
+		return []preflight.Finding{preflight.IDsTaken(rec, other)}, nil
+	}
+	a.ids.hold(string(m), rec)
+	return nil, nil
+}
+
+func (r *idRanges) hold(key string, rec job.Record) {
+	if r.held == nil {
+		r.held = map[string]job.Record{}
+	}
+	r.held[key] = rec
+}
+
+// letGo gives up what is held for a job or a move.
+func (r *idRanges) letGo(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.held, key)
+}
+
+func sharing(s job.Spec, others []job.Record) job.ID {
+	for _, rec := range others {
+		if s.SharesIDs(rec.Spec) {
+			return rec.ID
+		}
+	}
+	return ""
+}
+
+// mapped are the other jobs that have ids of the node's, or may have. A job goes from the first
+// place to the last, so they are looked at in this order.
+func (a *Agent) mapped(but job.ID) (others []job.Record, err error) {
+	for _, rec := range a.ids.held {
+		others = append(others, rec)
+	}
+	coming, err := a.coming()
+	if err != nil {
+		return nil, err
+	}
+	here, err := a.jobs.List()
+	if err != nil {
+		return nil, fmt.Errorf("a job whose record cannot be read may have any user ids: %w", err)
+	}
+	others = append(others, coming...)
+	for _, rec := range here {
+		if rec.Here() || a.unfinished(rec.ID) != "" {
+			others = append(others, rec)
+		}
+	}
+	n := 0
+	for _, rec := range others {
+		if rec.ID != but && rec.Spec.UserNS {
+			others[n] = rec
+			n++
+		}
+	}
+	return others[:n], nil
+}
+
+// coming are the jobs on their way here that have left a record, from earlier agents' moves too.
+func (a *Agent) coming() (recs []job.Record, err error) {
+	dir := filepath.Dir(a.paths.incoming("x"))
+	moves, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for _, m := range moves {
+		rec, err := newLanding(a, m.Name(), "").record()
+		if errors.Is(err, os.ErrNotExist) {
+			continue // not yet, or not any more
+		}
+		if err != nil {
+			return nil, fmt.Errorf("a job that arrives may have any user ids: %s: %w", filepath.Join(dir, m.Name()), err)
+		}
+		recs = append(recs, rec)
+	}
+	return recs, nil
+}
