@@ -19,6 +19,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"transport", "", "payloads are opaque to it"},
 	{"fault", "", "it is a leaf: every package may name its points"},
 	{"thread", "", "it is a leaf: everything may run on a thread of its own"},
+	{"safepath", "", "it is a leaf: it looks at directories, whosever"},
 	{"job/durable", "", "it is a leaf: everything that must last is written by it"},
 	{"checkpoint/converge", "", "it is arithmetic on what was measured"},
 	{"handoff", "checkpoint", "it declares what it needs; who owns a job must not depend on how it travels"},

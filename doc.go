@@ -23,6 +23,8 @@
 //	namespaces      create, enter, inspect; mounts, network, cgroups
 //	fault           points at which tests make a program fail; nothing without its build tag
 //	thread          a thread that ends with what it ran; a user's rights to files
+//	safepath        whether nobody but root decides what a path leads to
+//	printable       text from elsewhere, made fit for a terminal
 //	quantity        sizes and durations as people read them
 //	timens, pidmap  clocks and pids across namespaces
 //

@@ -18,6 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/safepath"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/transport"
 	"github.com/migrate-hpc/migrate/transport/pki"
@@ -100,6 +101,9 @@ func open(cfg Config) (*Agent, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("an agent must run as root: it makes namespaces and cgroups for everybody's jobs")
 	}
+	if err := safepath.Check(cfg.PKIDir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, rootsAlone(err, "--pki") // who could change the CA could be any node
+	}
 	id, err := pki.Load(cfg.PKIDir)
 	if err != nil {
 		return nil, err
@@ -149,6 +153,9 @@ func open(cfg Config) (*Agent, error) {
 // listenLocal opens the socket for users. Everybody may connect; who they are
 // decides what they may do.
 func listenLocal(path string) (net.Listener, error) {
+	if err := safepath.Check(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, rootsAlone(err, "--socket")
+	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("an agent is running behind %s already", path)

@@ -5,14 +5,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/safepath"
 )
 
 // Config is what an operator says to an agent.
@@ -38,6 +40,7 @@ func (p paths) jobs() string             { return filepath.Join(p.state, "jobs")
 func (p paths) moves() string            { return filepath.Join(p.state, "moves") }
 func (p paths) records() string          { return filepath.Join(p.state, "records") }
 func (p paths) fence() string            { return filepath.Join(p.state, "epochs.json") }
+func (p paths) criuLogs() string         { return filepath.Join(p.state, "criu-logs") }
 func (p paths) incoming(m string) string { return filepath.Join(p.state, "incoming", m) }
 func (p paths) jobRun(id job.ID) string  { return filepath.Join(p.run, "jobs", string(id)) }
 func (p paths) kdat() string             { return filepath.Join(p.memory, "kdat") }
@@ -45,15 +48,23 @@ func (p paths) kdat() string             { return filepath.Join(p.memory, "kdat"
 // move is the directory of a move's images and pages, on a tmpfs.
 func (p paths) move(m string) string { return filepath.Join(p.memory, "moves", m) }
 
-// makePaths creates the directories. Images and pages go to a tmpfs: the run
-// directory where it is one, else a directory of this agent's in /dev/shm.
+// makePaths makes the directories, which must be root's alone, each and what is above it. Images
+// and pages go to a tmpfs: the run directory where it is one, else a directory of this agent's
+// in /dev/shm, whose name anybody can know.
 func makePaths(cfg Config) (paths, error) {
 	p := paths{state: cfg.StateDir, run: cfg.RunDir, memory: cfg.RunDir}
-	// Nobody may list them, but the root of a user namespace, who is nobody
+	// Nobody may list those with mode 0711, but the root of a user namespace, who is nobody
 	// outside, must get through to what belongs to its job.
-	for _, dir := range []string{p.state, p.run, p.jobs(), filepath.Join(p.run, "jobs"), filepath.Join(p.state, "incoming")} {
-		if err := errors.Join(os.MkdirAll(dir, 0o711), os.Chmod(dir, 0o711)); err != nil {
-			return p, fmt.Errorf("prepare directories: %w", err)
+	for _, d := range []struct {
+		path, option string
+		mode         fs.FileMode
+	}{
+		{p.state, "--state", 0o711}, {p.jobs(), "--state", 0o711}, {filepath.Dir(p.incoming("x")), "--state", 0o711},
+		{p.moves(), "--state", 0o700}, {p.records(), "--state", 0o700}, {p.criuLogs(), "--state", 0o700},
+		{p.run, "--run", 0o711}, {filepath.Join(p.run, "jobs"), "--run", 0o711},
+	} {
+		if err := ownDir(d.path, d.mode, d.option); err != nil {
+			return p, err
 		}
 	}
 	onTmpfs, err := isTmpfs(p.run)
@@ -62,17 +73,41 @@ func makePaths(cfg Config) (paths, error) {
 	}
 	if !onTmpfs {
 		sum := sha256.Sum256([]byte(p.run))
-		p.memory = "/dev/shm/migrate-" + hex.EncodeToString(sum[:6])
-		if onTmpfs, err = isTmpfs("/dev/shm"); err != nil || !onTmpfs {
-			return p, errors.Join(err, fmt.Errorf("neither %s nor /dev/shm is a tmpfs: mount one at %s", p.run, p.run))
+		p.memory = filepath.Join(sharedMemory, "migrate-"+hex.EncodeToString(sum[:6]))
+		if onTmpfs, err = isTmpfs(sharedMemory); err != nil || !onTmpfs {
+			return p, errors.Join(err, fmt.Errorf("neither %s nor %s is a tmpfs: mount one at %s", p.run, sharedMemory, p.run))
+		}
+		if err := ownDir(p.memory, 0o700, "--run"); err != nil {
+			return p, err
 		}
 	}
 	for _, dir := range []string{filepath.Join(p.memory, "moves"), p.kdat()} { // the jobs' memory is in there
-		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
-			return p, fmt.Errorf("prepare directories: %w", err)
+		if err := ownDir(dir, 0o700, "--run"); err != nil {
+			return p, err
 		}
 	}
 	return p, nil
+}
+
+const sharedMemory = "/dev/shm"
+
+// ownDir makes or takes a directory of the agent's own, below one that an option names.
+func ownDir(path string, mode fs.FileMode, option string) error {
+	return rootsAlone(safepath.Dir(path, mode), option)
+}
+
+// rootsAlone says what to do about a path that others than root have a hand in.
+func rootsAlone(err error, option string) error {
+	var unsafe *safepath.Error
+	if !errors.As(err, &unsafe) {
+		return err
+	}
+	e := &api.Error{Code: api.Failed, Message: "the agent does not use " + err.Error(),
+		Hint: fmt.Sprintf("`migrate agent %s DIR`, with a DIR that is root's, and all above it", option)}
+	if unsafe.Remedy != "" {
+		e.Hint = fmt.Sprintf("`%s`, when you have looked at it; or ", unsafe.Remedy) + e.Hint
+	}
+	return e
 }
 
 func isTmpfs(dir string) (bool, error) {

@@ -21,7 +21,7 @@ func (a *Agent) keepLog(log, name string) string {
 	if readErr != nil {
 		return ""
 	}
-	dir := filepath.Join(a.paths.state, "criu-logs")
+	dir := a.paths.criuLogs()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		a.log.Warn("CRIU's log is lost", "err", err)
 		return ""

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/job/durable"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -219,6 +220,9 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 	}
 	defer l.in.ClosePrivate() // CRIU has them now, or nobody needs them
 	if rec.Spec.UserNS {
+		if err := image.Give(l.images(), mappedRoot(rec.Spec.UIDBase, rec.Spec.UID), mappedRoot(rec.Spec.UIDBase, rec.Spec.GID)); err != nil {
+			return err
+		}
 		done, err := openFaultAccess()
 		if err != nil {
 			return err
@@ -254,6 +258,12 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, l.a.cfg.Node)
 	}
 	return err
+}
+
+// mappedRoot is id 0 of a user namespace, outside, as the job's user or group is mapped.
+func mappedRoot(base, own uint32) int {
+	id, _ := namespaces.Outside(namespaces.PrivateMap(base, own), 0) // 0 is in every map
+	return int(id)
 }
 
 // plan says what is restored.

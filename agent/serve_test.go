@@ -57,7 +57,7 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
 		{"again", operator, "", api.NotFound}, // another user's only one that is not over
 		{"ours", operator, roots.ID, ""},      // whoever else calls a job so
 		{"ours", owner, ours.ID, ""},
-		{"again", owner, alive.ID, ""},     // the one that is not over
+		{"again", owner, alive.ID, ""}, // the one that is not over
 		{"again", stranger, "", api.NotFound},
 		{"twice", owner, "", api.Usage},
 		{"over", owner, "", api.Usage},

@@ -31,10 +31,7 @@ type Client struct {
 
 // New is the client of the agent behind a unix socket.
 func New(socket string) *Client {
-	dial := func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}
+	dial := func(ctx context.Context) (net.Conn, error) { return dialAgent(ctx, socket) }
 	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 	return &Client{http: &http.Client{Transport: t}, dial: dial, socket: socket}
 }
@@ -232,6 +229,9 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	}
 	e := &Error{Code: Unreachable, Message: fmt.Sprintf("no answer from the agent at %s: %v", c.socket, err)}
 	switch {
+	case errors.As(err, new(notTheAgent)):
+		e.Code = Forbidden // to try again would not help
+		e.Hint = "name the agent's socket with --socket or $MIGRATE_SOCKET, in a directory of root's"
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		e.Message = fmt.Sprintf("no agent runs behind %s", c.socket)
 		e.Hint = "start one as root with `migrate agent`, or name another socket with --socket or $MIGRATE_SOCKET; running jobs are not affected"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,23 +23,30 @@ const (
 	tarBlock  = 512
 	copyChunk = 1 << 20
 	filePerm  = 0o600
-	// imagePerm and pagesPerm let the root of the job's user namespace, who is nobody
-	// outside, read what CRIU has it read, and give back the room of pages that it has
-	// read. Who else gets to the files is up to the directories above.
-	imagePerm = 0o644
-	pagesPerm = 0o666
 )
 
-// Create makes an image of that name in dir, as CRIU wants to find it.
+// Create makes an image of that name in dir.
 func Create(dir, name string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, imagePerm)
-	if err != nil || !strings.HasPrefix(name, "pages-") {
-		return f, err
+	return os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
+}
+
+// Give hands the images in dir over to a user of the node: the root of a job's user namespace,
+// who is nobody outside, reads what CRIU has it read, and gives back the room of pages that it
+// has read. Nobody else but root gets to them.
+func Give(dir string, uid, gid int) error {
+	at, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
 	}
-	if err := f.Chmod(pagesPerm); err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	defer at.Close()
+	entries, err := fs.ReadDir(at.FS(), ".")
+	for _, e := range entries {
+		err = errors.Join(err, at.Lchown(e.Name(), uid, gid))
 	}
-	return f, nil
+	if err != nil {
+		return fmt.Errorf("hand the images over: %w", err)
+	}
+	return nil
 }
 
 // ErrArchive is wrapped by every error about an archive that Pack would not

@@ -44,7 +44,7 @@ func SetClocks(dir string, monotonic, boottime time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(name, encodeClocks(monotonic, boottime), imagePerm); err != nil {
+	if err := durable.WriteFile(name, encodeClocks(monotonic, boottime), filePerm); err != nil {
 		return fmt.Errorf("set clocks: %w", err)
 	}
 	return nil

@@ -33,7 +33,7 @@ func editFiles(dir string, edit func(record []byte) ([]byte, error)) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(dir, filesName), out, imagePerm)
+	return durable.WriteFile(filepath.Join(dir, filesName), out, filePerm)
 }
 
 // eachFile shows every record of files.img to look, up to the first error.

@@ -25,6 +25,13 @@ when it stops or starts. It logs to stderr.`,
 			if cfg.Peers, err = parsePeers(peers); err != nil {
 				return usage(cmd, err)
 			}
+			dir, err := s.getwd()
+			if err != nil {
+				return err
+			}
+			for _, path := range []*string{&cfg.StateDir, &cfg.RunDir, &cfg.Socket, &cfg.PKIDir} {
+				*path = absolute(dir, *path)
+			}
 			cfg.Log = slog.New(slog.NewTextHandler(s.err, nil))
 			return interruptible(func(ctx context.Context, _ []string) error { return agent.Run(ctx, cfg) })(cmd, args)
 		},

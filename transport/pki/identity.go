@@ -47,7 +47,7 @@ func load(dir string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyPEM, err := readKey(keyPath)
+	keyPEM, err := readFile(keyPath, closedKey)
 	if err != nil {
 		return nil, err
 	}

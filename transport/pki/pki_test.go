@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -240,4 +241,45 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("accepted %q as signed by %q", data, node)
 		}
 	})
+}
+
+// Who can write to a certificate chooses whom the node trusts, and who owns a key knows it.
+func TestFilesThatOthersHaveAHandInAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := Init(filepath.Join(dir, "ca"), "test", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, "a")
+	if err := Issue(filepath.Join(dir, "ca"), "a", time.Minute, out); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ca.crt", "node.crt", "node.key"} {
+		path := filepath.Join(out, name)
+		change := func(how string, do, undo func() error) {
+			t.Helper()
+			if err := do(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Load(out); err == nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s that is %s: %v", name, how, err)
+			}
+			if err := undo(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mode := func(m os.FileMode) func() error { return func() error { return os.Chmod(path, m) } }
+		change("open to a group", mode(info.Mode()|0o020), mode(info.Mode()))
+		change("open to all", mode(info.Mode()|0o002), mode(info.Mode()))
+		change("no file", func() error { return errors.Join(os.Rename(path, path+"0"), syscall.Mkfifo(path, 0o600)) }, func() error { return os.Rename(path+"0", path) })
+		if os.Geteuid() == 0 {
+			change("a user's", func() error { return os.Chown(path, 12345, 0) }, func() error { return os.Chown(path, 0, 0) })
+		}
+	}
+	if _, err := Load(out); err != nil {
+		t.Error(err)
+	}
 }

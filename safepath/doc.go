@@ -1,0 +1,14 @@
+// Package safepath makes sure that nobody but root decides what a path leads to. Root's own
+// files are safe in a directory of root's only if the same holds for every directory above it,
+// and for every link on the way:
+//
+//	/             root's, closed for writing
+//	/dev/shm      root's, open for writing, sticky: what is root's in it stays, …
+//	/dev/shm/x    … so this must be root's. A user who was here first is refused
+//
+// A path that was found safe stays so without being held open: whoever could change it is root.
+// So it is looked at once, when an agent starts, and used by its name from then on.
+//
+// The idea is that of OpenSSH's check of authorized_keys, and of systemd's chase_symlinks with
+// CHASE_SAFE.
+package safepath
