@@ -42,6 +42,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"agent/api", "agent", "callers must not link the agent"},
 	{"agent/api", "handoff", "callers must not link the agent"},
 	{"agent/api", "checkpoint", "callers must not link the agent"},
+	{"printable", "", "it is a leaf: text in, text out"},
 	{"quantity", "", "it is a leaf: numbers in, words out"},
 	{"report", "cmd", "imports go downwards"},
 	{"report", "handoff", "it draws what a record says and asks nobody"},

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/printable"
 )
 
 // keptLogs bounds how many of CRIU's logs are kept, and keptSize each, in bytes.
@@ -27,7 +28,8 @@ func (a *Agent) keepLog(log, name string) string {
 		return ""
 	}
 	path := filepath.Join(dir, name)
-	if err := durable.WriteFile(path, data[max(0, len(data)-keptSize):], 0o600); err != nil {
+	text := printable.Text(string(data[max(0, len(data)-keptSize):])) // there are names of the job's in it
+	if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
 		a.log.Warn("CRIU's log is lost", "err", err)
 		return ""
 	}

@@ -87,7 +87,9 @@ const askTime = 5 * time.Second
 func (a *Agent) askMove(ctx context.Context, m handoff.MoveID, at job.Moved, c caller, hops int) (r api.MoveRecord, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	_, err = a.get(ctx, "/v1/moves/"+string(m), at, c, hops+1, &r)
+	if _, err = a.get(ctx, "/v1/moves/"+string(m), at, c, hops+1, &r); err == nil && r.Move != string(m) {
+		err = fmt.Errorf("%s answers about another move", at.Node)
+	}
 	return r, err
 }
 

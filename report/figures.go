@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,7 +21,7 @@ func figures(r api.MoveRecord) []figure {
 	if len(r.Phases) > 0 {
 		all = append(all, timeline(r))
 	}
-	if r.StoodStill > 0 {
+	if r.StoodStill > 0 && slices.ContainsFunc(r.Phases, func(s api.Span) bool { return still(r, s.Began) }) {
 		all = append(all, standStill(r))
 	}
 	if len(r.Rounds) > 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/printable"
 	"github.com/migrate-hpc/migrate/quantity"
 )
 
@@ -41,7 +42,7 @@ func Write(w io.Writer, r api.MoveRecord, made time.Time) error {
 	if err != nil {
 		return fmt.Errorf("report of move %s: %w", r.Move, err)
 	}
-	_, err = io.WriteString(w, whole.String())
+	_, err = io.WriteString(w, printable.Text(whole.String())) // for who looks at it on a terminal, too
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -29,7 +30,7 @@ func (s *shell) attend(ctx context.Context, j api.Job, signals <-chan os.Signal,
 		printing.Lock()
 		defer printing.Unlock()
 		if !quiet {
-			fmt.Fprintln(s.err, "migrate:", line)
+			s.say(line)
 		}
 	}
 	c := s.client()
@@ -41,7 +42,9 @@ func (s *shell) attend(ctx context.Context, j api.Job, signals <-chan os.Signal,
 			giveUp(err)
 		}
 	})
-	ended, err := newFollower(c, j, s.outputs(j.Spec), tell).follow(ctx)
+	to := s.carry(j.Spec.UID)
+	ended, err := newFollower(c, j, outputs(j.Spec, *to), tell).follow(ctx)
+	err = errors.Join(err, to.flush())
 	endForwarding()
 	forwarder.Wait()
 	if err != nil {

@@ -3,17 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/migrate-hpc/migrate/demo"
 )
 
 func newDemoCommand(s *shell) *cobra.Command {
 	var memory string
-	o := demo.Options{Out: s.out}
+	o := demo.Options{}
 	cmd := &cobra.Command{
 		Use:   "demo [flags]",
 		Short: "Show a running job move between two nodes on this machine",
@@ -26,9 +24,7 @@ means that everything it claims was verified.`,
 			if err = demoOptions(&o, memory); err != nil {
 				return usage(cmd, err)
 			}
-			if f, ok := s.out.(*os.File); ok {
-				o.Terminal = term.IsTerminal(int(f.Fd()))
-			}
+			o.Out, o.Terminal = s.raw.out, s.screen
 			return demo.Run(cmd.Context(), o)
 		},
 	}
@@ -64,7 +60,7 @@ func newDemoJobCommand(s *shell) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return demo.Job(s.out, size)
+			return demo.Job(s.raw.out, size)
 		},
 	}
 }

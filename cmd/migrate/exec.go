@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -48,8 +50,9 @@ func execArgs(args []string) []string {
 
 func (s *shell) exec(ctx context.Context, ref string, req api.ExecRequest) error {
 	c := s.client()
+	inspect := sync.OnceValues(func() (api.Job, error) { return c.Inspect(ctx, ref) })
 	if len(req.Env) > 0 {
-		j, err := c.Inspect(ctx, ref)
+		j, err := inspect()
 		if err != nil {
 			return err
 		}
@@ -57,8 +60,13 @@ func (s *shell) exec(ctx context.Context, ref string, req api.ExecRequest) error
 			return &api.Error{Code: api.Usage, Message: "--env: " + err.Error(), Hint: "migrate exec --help"}
 		}
 	}
-	code, err := c.Exec(ctx, ref, req, s.in, s.out, s.err)
-	if err == nil && code != 0 {
+	whose, err := s.ownerOf(inspect)
+	if err != nil {
+		return err
+	}
+	to := s.carry(whose)
+	code, err := c.Exec(ctx, ref, req, s.in, to.out, to.err)
+	if err = errors.Join(err, to.flush()); err == nil && code != 0 {
 		return exitStatus(code)
 	}
 	return err

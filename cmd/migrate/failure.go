@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/printable"
 )
 
 // exitStatus is a job's own exit status, passed on without a word.
@@ -54,31 +56,41 @@ func printFailure(w io.Writer, err error) {
 	switch {
 	case err == nil, errors.As(err, &status):
 	case errors.As(err, &wrong):
-		fmt.Fprintf(w, "migrate: %v\nusage: %s\ntry: %s --help\n", err, wrong.cmd.UseLine(), wrong.cmd.CommandPath())
+		fmt.Fprintf(w, "migrate: %s\nusage: %s\ntry: %s --help\n", inner(err.Error()), wrong.cmd.UseLine(), wrong.cmd.CommandPath())
 	case errors.As(err, &told):
 		printTold(w, told)
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(w, "migrate: interrupted")
 	default:
-		fmt.Fprintf(w, "migrate: %v\n", err)
+		fmt.Fprintf(w, "migrate: %s\n", inner(err.Error()))
 	}
 }
 
 func printTold(w io.Writer, e *api.Error) {
-	fmt.Fprintf(w, "migrate: %s\n", e.Message)
+	fmt.Fprintf(w, "migrate: %s\n", inner(e.Message))
 	if e.Where != "" {
-		fmt.Fprintf(w, "the job: %s\n", e.Where)
+		fmt.Fprintf(w, "the job: %s\n", inner(e.Where))
 	}
 	for _, f := range e.Findings {
-		fmt.Fprintf(w, "  %s: %s\n", f.Code, f.Cause)
+		fmt.Fprintf(w, "  %s: %s\n", printable.Line(f.Code), printable.Line(f.Cause))
 		if f.Remedy != "" {
-			fmt.Fprintf(w, "      %s\n", f.Remedy)
+			fmt.Fprintf(w, "      %s\n", printable.Line(f.Remedy))
 		}
 	}
 	if e.Hint != "" {
-		fmt.Fprintf(w, "try: %s\n", e.Hint)
+		fmt.Fprintf(w, "try: %s\n", inner(e.Hint))
 	}
 }
+
+// printLine prints one line, whatever the words in it are.
+func printLine(w io.Writer, format string, args ...any) error {
+	_, err := fmt.Fprintln(w, printable.Line(fmt.Sprintf(format, args...)))
+	return err
+}
+
+// inner sets off what a message quotes: only our own lines begin at the left, so that a path with
+// a line break in it says nothing in our name, least of all what to type.
+func inner(s string) string { return strings.ReplaceAll(s, "\n", "\n  ") }
 
 // invalid lists everything that is wrong with a specification.
 func invalid(err error) error {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,32 +74,33 @@ func found[T any](v T, err error) (any, error) { return v, err }
 // printJob writes a table per subject.
 func printJob(w io.Writer, j api.Job) error {
 	var b bytes.Buffer
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	t := newTable(&b)
 	printFacts(t, j)
 	printProcesses(t, j.Pids)
 	if len(j.Namespaces) > 0 {
-		fmt.Fprint(t, "\nNamespaces\n")
+		t.heading("Namespaces")
 	}
 	for _, kind := range slices.Sorted(maps.Keys(j.Namespaces)) {
-		fmt.Fprintf(t, "  %s\t%s\n", kind, j.Namespaces[kind])
+		t.row(inset(kind), j.Namespaces[kind])
 	}
 	if c := j.Clocks; c != nil {
-		fmt.Fprint(t, "\nClocks\n  CLOCK\tIN THE JOB\tOFFSET TO THE NODE\n")
-		fmt.Fprintf(t, "  monotonic\t%s\t%s\n", c.Monotonic, signed(c.MonotonicOffset))
-		fmt.Fprintf(t, "  boottime\t%s\t%s\n", c.Boottime, signed(c.BoottimeOffset))
+		t.heading("Clocks")
+		t.row(inset("CLOCK"), "IN THE JOB", "OFFSET TO THE NODE")
+		t.row(inset("monotonic"), c.Monotonic, signed(c.MonotonicOffset))
+		t.row(inset("boottime"), c.Boottime, signed(c.BoottimeOffset))
 	}
 	printStays(t, j.Stays)
-	if err := t.Flush(); err != nil {
+	if err := t.flush(); err != nil {
 		return err
 	}
 	_, err := b.WriteTo(w)
 	return err
 }
 
-func printFacts(w io.Writer, j api.Job) {
+func printFacts(t table, j api.Job) {
 	fact := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", name, value)
+			t.row(name, value)
 		}
 	}
 	s := j.Spec
@@ -158,32 +158,34 @@ func limits(l job.Limits) string {
 	return b.String()
 }
 
-func printProcesses(w io.Writer, pids []pidmap.Entry) {
+func printProcesses(t table, pids []pidmap.Entry) {
 	if len(pids) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\nProcesses\n  ON THE NODE\tIN THE JOB\tSTATE\tNAME\n")
+	t.heading("Processes")
+	t.row(inset("ON THE NODE"), "IN THE JOB", "STATE", "NAME")
 	for _, p := range pids {
-		fmt.Fprintf(w, "  %d\t%d\t%c\t%s\n", p.Host, p.Job, p.State, commandLine([]string{p.Comm}))
-		for _, t := range p.Threads {
-			if t.Host != p.Host {
-				fmt.Fprintf(w, "  %d\t%d\t\t└ thread\n", t.Host, t.Job)
+		t.row(inset(p.Host), p.Job, string(p.State), commandLine([]string{p.Comm}))
+		for _, thread := range p.Threads {
+			if thread.Host != p.Host {
+				t.row(inset(thread.Host), thread.Job, "", "└ thread")
 			}
 		}
 	}
 }
 
-func printStays(w io.Writer, stays []job.Stay) {
+func printStays(t table, stays []job.Stay) {
 	if len(stays) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\nStays\n  NODE\tFROM\tTO\tEPOCH\n")
+	t.heading("Stays")
+	t.row(inset("NODE"), "FROM", "TO", "EPOCH")
 	for _, s := range stays {
 		to := "now"
 		if !s.To.IsZero() {
 			to = instant(s.To)
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%d\n", s.Node, instant(s.From), to, s.Epoch)
+		t.row(inset(s.Node), instant(s.From), to, s.Epoch)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 )
@@ -14,20 +13,20 @@ import (
 // printMove writes a table per subject.
 func printMove(w io.Writer, r api.MoveRecord) error {
 	var b bytes.Buffer
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	t := newTable(&b)
 	printMoveFacts(t, r)
 	printPhases(t, r)
 	printRounds(t, r.Rounds)
 	printSteps(t, r.Steps)
-	if err := t.Flush(); err != nil {
+	if err := t.flush(); err != nil {
 		return err
 	}
 	_, err := b.WriteTo(w)
 	return err
 }
 
-func printMoveFacts(w io.Writer, r api.MoveRecord) {
-	fact := func(name, format string, values ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", values...) }
+func printMoveFacts(t table, r api.MoveRecord) {
+	fact := func(name, format string, values ...any) { t.fact(name, fmt.Sprintf(format, values...)) }
 	size64 := func(name string, n int64) {
 		if n > 0 {
 			fact(name, "%s", size(n))
@@ -45,13 +44,13 @@ func printMoveFacts(w io.Writer, r api.MoveRecord) {
 		fact("Waits for", "%s", r.WaitFor)
 	}
 	if r.Error != nil {
-		fact("Reason", "%s", indented(r.Error.Message))
+		fact("Reason", "%s", r.Error.Message)
 		for _, f := range r.Error.Findings {
-			fact("", "%s: %s", f.Code, f.Cause)
+			t.row("", f.Code+": "+f.Cause)
 		}
 	}
 	if r.CleanupLeft != "" {
-		fact("Left behind", "%s", indented(r.CleanupLeft))
+		fact("Left behind", "%s", r.CleanupLeft)
 	}
 	if !r.Began.IsZero() {
 		fact("Began", "%s", instant(r.Began))
@@ -78,7 +77,7 @@ func printMoveFacts(w io.Writer, r api.MoveRecord) {
 		fact("Connections", "%d for data", r.Lanes)
 	}
 	if r.Partial != "" {
-		fact("Not all", "%s", indented(r.Partial))
+		fact("Not all", "%s", r.Partial)
 	}
 }
 
@@ -101,27 +100,29 @@ func options(o api.MoveOptions) string {
 	return strings.Join(f, " ")
 }
 
-func printPhases(w io.Writer, r api.MoveRecord) {
+func printPhases(t table, r api.MoveRecord) {
 	if len(r.Phases) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\nPhases\n  PHASE\tAFTER\tTOOK\tTHE JOB\n")
+	t.heading("Phases")
+	t.row(inset("PHASE"), "AFTER", "TOOK", "THE JOB")
 	for _, p := range r.Phases {
 		job := "runs"
 		if !r.Frozen.IsZero() && !p.Began.Before(r.Frozen) && (r.Resumed.IsZero() || p.Began.Before(r.Resumed)) {
 			job = "stands still"
 		}
-		fmt.Fprintf(w, "  %s\t%.3f s\t%s\t%s\n", p.Phase, p.Began.Sub(r.Began).Seconds(), span(p.Took), job)
+		t.row(inset(p.Phase), fmt.Sprintf("%.3f s", p.Began.Sub(r.Began).Seconds()), span(p.Took), job)
 	}
 }
 
-func printRounds(w io.Writer, rounds []api.Round) {
+func printRounds(t table, rounds []api.Round) {
 	if len(rounds) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\nRounds\n  ROUND\tTOOK\tLOOKED AT\tDIRTY\tZERO\tSENT BEFORE\tWIRE\tDIRTY/s\tREAD/s\tWIRE/s\tFORECAST\tCPU\tREASON\n")
+	t.heading("Rounds")
+	t.row(inset("ROUND"), "TOOK", "LOOKED AT", "DIRTY", "ZERO", "SENT BEFORE", "WIRE", "DIRTY/s", "READ/s", "WIRE/s", "FORECAST", "CPU", "REASON")
 	for _, n := range rounds {
-		fmt.Fprintf(w, "  %d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Number, span(n.Took), size(n.Looked), size(n.Dirty), size(n.Zero), size(n.Duplicate),
+		t.row(inset(n.Number), span(n.Took), size(n.Looked), size(n.Dirty), size(n.Zero), size(n.Duplicate),
 			size(n.Wire), size(int64(n.DirtyRate)), size(int64(n.ReadRate)), size(int64(n.WireRate)), span(n.Forecast), cpu(n.CPU), cmp.Or(oneLine(n.Reason), "-"))
 	}
 }
@@ -133,17 +134,15 @@ func cpu(percent int64) string {
 	return fmt.Sprintf("%d%%", percent)
 }
 
-func printSteps(w io.Writer, steps []api.MoveStep) {
+func printSteps(t table, steps []api.MoveStep) {
 	if len(steps) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\nJournal\n  NODE\tROLE\tSTATE\tAT\tNOTE\n")
+	t.heading("Journal")
+	t.row(inset("NODE"), "ROLE", "STATE", "AT", "NOTE")
 	for _, s := range steps {
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", s.Node, s.Role, s.State, instant(s.At), cmp.Or(oneLine(s.Note), "-"))
+		t.row(inset(s.Node), s.Role, s.State, instant(s.At), cmp.Or(oneLine(s.Note), "-"))
 	}
 }
-
-// indented keeps the lines of a message below each other in the second column.
-func indented(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n\t") }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

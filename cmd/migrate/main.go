@@ -18,8 +18,8 @@ func main() {
 	shim.Main()
 	s := &shell{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		terminal: term.IsTerminal(int(os.Stderr.Fd())),
-		environ:  os.Environ(), getwd: os.Getwd, now: time.Now,
+		terminal: term.IsTerminal(int(os.Stderr.Fd())), screen: term.IsTerminal(int(os.Stdout.Fd())), uid: os.Geteuid(),
+		environ: os.Environ(), getwd: os.Getwd, now: time.Now,
 	}
 	os.Exit(s.execute(context.Background(), os.Args[1:]))
 }

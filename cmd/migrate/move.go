@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,10 +92,10 @@ func (s *shell) move(ctx context.Context, ref string, req api.MoveRequest, show 
 		return interrupted(ctx, err, ref, "the move", "stays where it is, unless the move was committed already")
 	}
 	if !show.json && !show.quiet {
-		fmt.Fprintf(s.out, "job %s moved to %s (%s%s): stood still for %s, whole move %s, %s read, %s sent%s\n",
+		err = printLine(s.out, "job %s moved to %s (%s%s): stood still for %s, whole move %s, %s read, %s sent%s",
 			r.Job, r.Node, r.Mode, rounds(r.Rounds), span(r.StoodStill), span(r.Took), size(r.Read), size(r.Sent), pulled(r.Pulled))
 	}
-	return cleanUpLeft(r)
+	return cmp.Or(err, cleanUpLeft(r))
 }
 
 // pulled says how much memory came after the job ran.

@@ -3,9 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,17 +43,17 @@ node is gone for good.`,
 const maxNote = 80
 
 func printMoves(w io.Writer, moves []api.MoveSummary, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "MOVE\tJOB\tNAME\tROLE HERE\tPEER\tSTATE\tSINCE\tWAITS FOR")
+	t := newTable(w)
+	t.row("MOVE", "JOB", "NAME", "ROLE HERE", "PEER", "STATE", "SINCE", "WAITS FOR")
 	for _, m := range moves {
 		waits := m.WaitFor
 		if m.Finished && m.Note != "" {
 			waits = "- (" + clip(oneLine(m.Note), maxNote) + ")"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Move, cmp.Or(string(m.Job), "-"), cmp.Or(m.Name, "-"), cmp.Or(m.Role, "-"), cmp.Or(m.Peer, "-"),
+		t.row(m.Move, cmp.Or(string(m.Job), "-"), cmp.Or(m.Name, "-"), cmp.Or(m.Role, "-"), cmp.Or(m.Peer, "-"),
 			m.State, since(now, m.Since), cmp.Or(waits, "-"))
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 func since(now, t time.Time) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/printable"
 )
 
 // display is how a command shows what it waits for.
@@ -32,7 +33,7 @@ func (s *shell) watch(d display, do func(tell func(api.Event)) (*api.Result, err
 	if d.quiet || !s.terminal {
 		return do(func(api.Event) {})
 	}
-	m := newMeter(s.err)
+	m := newMeter(s.raw.err) // which draws; what others say it guards itself
 	defer m.end()
 	return do(m.show)
 }
@@ -79,16 +80,16 @@ func (m *meter) bytes(s decor.Statistics) string {
 
 func (m *meter) show(e api.Event) {
 	if e.Phase != "" {
-		m.phase.Store(string(e.Phase))
+		m.phase.Store(printable.Line(string(e.Phase)))
 		if e.Phase == api.Queue {
-			m.phase.Store(e.Note)
+			m.phase.Store(printable.Line(e.Note))
 		}
 	}
 	if e.Note != "" {
-		_, _ = fmt.Fprintln(m.bars, e.Note)
+		_, _ = fmt.Fprintln(m.bars, printable.Line(e.Note))
 	}
 	if e.Round != nil {
-		_, _ = fmt.Fprintln(m.bars, roundLine(*e.Round)) // on the screen above the bar
+		_, _ = fmt.Fprintln(m.bars, printable.Line(roundLine(*e.Round))) // on the screen above the bar
 	}
 	if e.Sent > 0 {
 		m.sent.Store(e.Sent)

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,11 +54,10 @@ func printJSON(w io.Writer, v any) error {
 const maxCommand = 50
 
 func printJobs(w io.Writer, jobs []api.Job, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "JOB\tNAME\tSTATE\tNODE\tAGE\tCOMMAND")
+	t := newTable(w)
+	t.row("JOB", "NAME", "STATE", "NODE", "AGE", "COMMAND")
 	for _, j := range jobs {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, cmp.Or(j.Spec.Name, "-"), state(j), place(j),
-			age(now, j.Created), clip(commandLine(j.Spec.Args), maxCommand))
+		t.row(j.ID, cmp.Or(j.Spec.Name, "-"), state(j), place(j), age(now, j.Created), clip(commandLine(j.Spec.Args), maxCommand))
 	}
-	return t.Flush()
+	return t.flush()
 }

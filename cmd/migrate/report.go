@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -40,17 +42,28 @@ func (s *shell) report(ctx context.Context, move, path string) error {
 		return err
 	}
 	if path == "-" {
-		_, err := page.WriteTo(s.out)
+		to := s.raw.out
+		if s.screen {
+			to = s.out
+		}
+		_, err := page.WriteTo(to)
 		return err
 	}
+	flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 	if path == "" {
-		path = r.Move + ".html"
+		path = move + ".html"
+		flags |= syscall.O_NOFOLLOW // everybody can know this name, and may have been here
 	}
 	dir, err := s.getwd()
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(absolute(dir, path), page.Bytes(), 0o666); err != nil {
+	f, err := os.OpenFile(absolute(dir, path), flags, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = page.WriteTo(f)
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(s.out, "%s\n", path)

@@ -49,9 +49,10 @@ func (s *shell) resolve(ctx context.Context, move string, take, yes bool) error 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.err, "Move %s of job %s is %s on %s.\nWhy it waits: %s.\n", plan.Move, plan.Job, plan.State, plan.Node, plan.Why)
-	fmt.Fprintf(s.err, "What will happen:\n  %s\n", strings.Join(plan.Does, "\n  "))
-	fmt.Fprintf(s.err, "What you answer for:\n  %s\n", strings.Join(plan.Vouch, "\n  "))
+	fmt.Fprintln(s.err, inner(fmt.Sprintf("Move %s of job %s is %s on %s.", plan.Move, plan.Job, plan.State, plan.Node)))
+	fmt.Fprintln(s.err, inner("Why it waits: "+plan.Why+"."))
+	fmt.Fprintf(s.err, "What will happen:\n  %s\n", inner(strings.Join(plan.Does, "\n")))
+	fmt.Fprintf(s.err, "What you answer for:\n  %s\n", inner(strings.Join(plan.Vouch, "\n")))
 	if !yes {
 		if err := s.confirm(); err != nil {
 			return err
@@ -61,11 +62,11 @@ func (s *shell) resolve(ctx context.Context, move string, take, yes bool) error 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "move %s is resolved: job %s is %s\n", done.Move, done.Job, done.Where)
+	err = printLine(s.out, "move %s is resolved: job %s is %s", done.Move, done.Job, done.Where)
 	if done.Untold {
-		fmt.Fprintf(s.err, "%s has not heard of it yet; `migrate moves` lists this until it has\n", done.Peer)
+		err = errors.Join(err, printLine(s.err, "%s has not heard of it yet; `migrate moves` lists this until it has", done.Peer))
 	}
-	return nil
+	return err
 }
 
 // confirm asks a person for the word.

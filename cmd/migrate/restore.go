@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -60,9 +60,9 @@ func (s *shell) restore(ctx context.Context, req api.RestoreRequest, show displa
 	}
 	if !req.Foreground {
 		if !show.json {
-			fmt.Fprintln(s.out, r.Job)
+			err = printLine(s.out, "%s", r.Job)
 		}
-		return cleanUpLeft(r)
+		return cmp.Or(err, cleanUpLeft(r))
 	}
 	signals, stop := catchSignals()
 	defer stop()

@@ -20,7 +20,10 @@ import (
 type shell struct {
 	in       io.Reader
 	out, err io.Writer
-	terminal bool // a person looks at err
+	raw      streams // out and err as they were given; see guard
+	terminal bool    // a person looks at err
+	screen   bool    // a person looks at out
+	uid      int
 	environ  []string
 	getwd    func() (string, error)
 	now      func() time.Time
@@ -32,10 +35,14 @@ func (s *shell) client() *api.Client { return api.New(s.socket) }
 
 // execute runs one command line and returns its exit status.
 func (s *shell) execute(ctx context.Context, args []string) int {
+	safe := s.guard()
 	root := newRoot(s)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	printFailure(s.err, err)
+	if broken := safe.flush(); err == nil {
+		err = broken
+	}
 	return exitCode(err)
 }
 

@@ -149,8 +149,7 @@ func (s *shell) launch(ctx context.Context, req api.RunRequest) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(s.out, j.ID)
-	return err
+	return printLine(s.out, "%s", j.ID)
 }
 
 // launchAndFollow catches signals before there is a job, so that one that comes
@@ -166,13 +165,13 @@ func (s *shell) launchAndFollow(ctx context.Context, req api.RunRequest, quiet b
 }
 
 // outputs are the streams of a job that do not go to files of the user's.
-func (s *shell) outputs(spec job.Spec) map[string]io.Writer {
+func outputs(spec job.Spec, to streams) map[string]io.Writer {
 	out := map[string]io.Writer{}
 	if spec.Stdout == "" {
-		out["stdout"] = s.out
+		out["stdout"] = to.out
 	}
 	if spec.Stderr == "" {
-		out["stderr"] = s.err
+		out["stderr"] = to.err
 	}
 	return out
 }
