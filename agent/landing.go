@@ -220,7 +220,8 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 	}
 	defer l.in.ClosePrivate() // CRIU has them now, or nobody needs them
 	if rec.Spec.UserNS {
-		if err := image.Give(l.images(), mappedRoot(rec.Spec.UIDBase, rec.Spec.UID), mappedRoot(rec.Spec.UIDBase, rec.Spec.GID)); err != nil {
+		root, _ := namespaces.Outside(namespaces.PrivateMap(rec.Spec.UIDBase, rec.Spec.UID), 0) // which is in every map
+		if err := image.Give(l.images(), int(root)); err != nil {
 			return err
 		}
 		done, err := openFaultAccess()
@@ -258,12 +259,6 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, l.a.cfg.Node)
 	}
 	return err
-}
-
-// mappedRoot is id 0 of a user namespace, outside, as the job's user or group is mapped.
-func mappedRoot(base, own uint32) int {
-	id, _ := namespaces.Outside(namespaces.PrivateMap(base, own), 0) // 0 is in every map
-	return int(id)
 }
 
 // plan says what is restored.

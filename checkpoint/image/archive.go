@@ -23,6 +23,7 @@ const (
 	tarBlock  = 512
 	copyChunk = 1 << 20
 	filePerm  = 0o600
+	givenPerm = 0o640
 )
 
 // Create makes an image of that name in dir.
@@ -32,8 +33,9 @@ func Create(dir, name string) (*os.File, error) {
 
 // Give hands the images in dir over to a user of the node: the root of a job's user namespace,
 // who is nobody outside, reads what CRIU has it read, and gives back the room of pages that it
-// has read. Nobody else but root gets to them.
-func Give(dir string, uid, gid int) error {
+// has read. Root's group stays theirs: CRIU 4.2 reads timens images in a task that is in the
+// namespace, so without rights outside, and still has root's ids (restore_task_with_children).
+func Give(dir string, uid int) error {
 	at, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -41,7 +43,7 @@ func Give(dir string, uid, gid int) error {
 	defer at.Close()
 	entries, err := fs.ReadDir(at.FS(), ".")
 	for _, e := range entries {
-		err = errors.Join(err, at.Lchown(e.Name(), uid, gid))
+		err = errors.Join(err, at.Lchown(e.Name(), uid, -1), at.Chmod(e.Name(), givenPerm))
 	}
 	if err != nil {
 		return fmt.Errorf("hand the images over: %w", err)

@@ -31,6 +31,10 @@ func main() {
 		hog()
 	case "queue":
 		check(queue())
+	case "ask":
+		check(ask(os.Args[2], os.Args[3], os.Args[4]))
+	case "listen":
+		check(listen(os.Args[2], os.Args[3]))
 	case "odd":
 		check(odd(os.Args[2]))
 	}
