@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
 )
 
 func TestPlainUsersJobsMoveAndAreNobodyElses(t *testing.T) {
@@ -58,6 +60,10 @@ func (c *cluster) private(n *Node, j *job) {
 		if r := c.migrate(n, bob, args...); r.Code == 0 || strings.Contains(r.Out, "tick") {
 			c.t.Errorf("bob may %v on %s: %s", args, n.Name, r.Out)
 		}
+	}
+	member := api.Command{Args: []string{"cat", "/var/lib/migrate/jobs/" + j.id + "/io/stdout"}, UID: uint32(bob), GID: uint32(ada), Dir: "/"}
+	if r, err := n.Run(c.t.Context(), member); err != nil || r.Code == 0 {
+		c.t.Errorf("a member of ada's group reads her job's output on %s: %s (%v)", n.Name, r.Out, err)
 	}
 	for _, script := range []string{"cat /var/lib/migrate/jobs/" + j.id + "/io/stdout", "ls /run/migrate/jobs/" + j.id} {
 		if out, err := runAs(c, n, bob, script); err == nil {
