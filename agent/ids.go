@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
@@ -19,7 +20,7 @@ import (
 //
 //	held          being started, or arriving, since it was admitted
 //	in incoming/  arriving, as an earlier agent admitted it
-//	in jobs/      here, or leaving until its frozen copy is gone
+//	in jobs/      here, or leaving until no task of its frozen copy is left
 //
 // and each of these begins before the one above it ends.
 type idRanges struct {
@@ -107,7 +108,7 @@ func (a *Agent) mapped(but job.ID) (others []job.Record, err error) {
 	}
 	others = append(others, coming...)
 	for _, rec := range here {
-		if rec.Here() || a.unfinished(rec.ID) != "" {
+		if rec.Here() || leftBehind(rec) {
 			others = append(others, rec)
 		}
 	}
@@ -119,6 +120,13 @@ func (a *Agent) mapped(but job.ID) (others []job.Record, err error) {
 		}
 	}
 	return others[:n], nil
+}
+
+// leftBehind tells whether tasks of a job are in its cgroup yet, though its record says that it
+// is elsewhere, which it does before the frozen copy is gone.
+func leftBehind(rec job.Record) bool {
+	pids, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Pids()
+	return err != nil || len(pids) > 0
 }
 
 // coming are the jobs on their way here that have left a record, from earlier agents' moves too.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
@@ -49,7 +50,8 @@ func TestIDsAreAJobsAloneFromItsLaunchToItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	leaving := handoff.Record{Move: handoff.NewMoveID(), Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there", PeerAddr: "there:1", Epoch: 1, BootID: a.boot, State: handoff.StateFrozen}
+	rec.Cgroup = map[string]string{namespaces.Unified: t.TempDir()}
+	tasks := filepath.Join(rec.Cgroup[namespaces.Unified], "cgroup.procs")
 	for _, step := range []struct {
 		name  string
 		do    func() error
@@ -60,14 +62,10 @@ func TestIDsAreAJobsAloneFromItsLaunchToItsEnd(t *testing.T) {
 		{"when it has started", func() error { a.ids.letGo(string(rec.ID)); return nil }, true},
 		{"while its frozen copy is here", func() error {
 			edit(func(r *job.Record) { r.MovedTo = &job.Moved{Node: "there"} })
-			return a.journal.Append(leaving)
+			return os.WriteFile(tasks, []byte("4711\n4712\n"), 0o600)
 		}, true},
-		{"when it has left", func() error {
-			leaving.State = handoff.StateCommitted
-			err := a.journal.Append(leaving)
-			leaving.State = handoff.StateReleased
-			return errors.Join(err, a.journal.Append(leaving))
-		}, false},
+		{"when that is killed", func() error { return os.WriteFile(tasks, nil, 0o600) }, false},
+		{"when it has left", func() error { return os.Remove(tasks) }, false},
 		{"when it has come back", func() error { edit(func(r *job.Record) { r.MovedTo = nil }); return nil }, true},
 		{"when it is over", func() error { edit(func(r *job.Record) { r.Exit = &job.Exit{} }); return nil }, false},
 	} {
