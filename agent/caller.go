@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,8 +23,60 @@ import (
 type caller struct {
 	uid, gid uint32
 	groups   []uint32
-	pid      int    // 0 when the request came from another node
-	peer     string // that node's name, "" for a local caller
+	pid      int      // 0 when the request came from another node
+	process  *os.File // holds pid (pidfd); nil when the caller is not known by a connection
+	peer     string   // that node's name, "" for a local caller
+}
+
+// alive fails when the caller has ended, so that what was found by its number meanwhile may
+// be another's.
+func (c caller) alive() error {
+	if c.process == nil {
+		return nil
+	}
+	n, err := 0, error(unix.EINTR)
+	raw, rawErr := c.process.SyscallConn()
+	if rawErr == nil {
+		rawErr = raw.Control(func(fd uintptr) {
+			for errors.Is(err, unix.EINTR) {
+				n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			}
+		})
+	}
+	if rawErr != nil || err == nil && n > 0 { // it has hung up, or is gone
+		return &api.Error{Code: api.Failed, Message: "whoever asked for this has ended", Where: notStarted, Hint: "the same command again"}
+	}
+	return err
+}
+
+// hold takes hold of the process at the other end of a unix socket. Before Linux 6.5 the
+// kernel gives its number only: then who has that now must at least be the same user's, and
+// not be one with other rights.
+func (c *caller) hold(socket int) error {
+	fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if err == nil {
+		c.process = os.NewFile(uintptr(fd), "caller")
+		return nil
+	}
+	if !errors.Is(err, unix.ENOPROTOOPT) {
+		return fmt.Errorf("process of the caller: %w", err)
+	}
+	if fd, err = unix.PidfdOpen(c.pid, 0); err != nil {
+		return fmt.Errorf("process %d of the caller: %w", c.pid, err)
+	}
+	c.process = os.NewFile(uintptr(fd), "caller")
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d", c.pid), &st); err != nil || st.Uid != c.uid {
+		return errors.Join(fmt.Errorf("process %d is not the caller's any more", c.pid), err)
+	}
+	return nil
+}
+
+// letGo frees what hold has taken.
+func (c caller) letGo() {
+	if c.process != nil {
+		_ = c.process.Close() // nothing was written
+	}
 }
 
 // ownerOf is the job's user, as if that were the caller.
@@ -33,6 +88,20 @@ func (c caller) user() thread.User { return thread.User{UID: c.uid, GID: c.gid, 
 
 // may tells whether the caller may see and touch a job.
 func (c caller) may(rec job.Record) bool { return c.root() || c.uid == rec.Spec.UID }
+
+// groupsIn are the supplementary groups of a job that the caller is still in: what a user's
+// job was started with does not give back to its user what was taken since. Root has all.
+func (c caller) groupsIn(rec job.Record) ([]uint32, error) {
+	if c.root() {
+		return groupsInside(rec.Spec), nil
+	}
+	has := func(group uint32) bool { return group == c.gid || slices.Contains(c.groups, group) }
+	if !has(rec.Spec.GID) {
+		return nil, &api.Error{Code: api.Forbidden, Message: fmt.Sprintf("job %s runs with the primary group %d, which you are not in any more", rec.ID, rec.Spec.GID), Where: "nothing was done",
+			Hint: "`newgrp` or a new login, if you are again; else have root run `migrate exec " + string(rec.ID) + "`, or start the job anew"}
+	}
+	return slices.DeleteFunc(slices.Clone(groupsInside(rec.Spec)), func(g uint32) bool { return !has(g) }), nil
+}
 
 type callerKey struct{}
 
@@ -61,10 +130,15 @@ func credentials(conn net.Conn) (c caller, err error) {
 			return
 		}
 		c = caller{uid: cred.Uid, gid: cred.Gid, pid: int(cred.Pid)}
-		c.groups, err = peerGroups(int(fd))
+		if c.groups, err = peerGroups(int(fd)); err == nil {
+			err = c.hold(int(fd))
+		}
 	})
 	if err == nil {
 		err = ctlErr
+	}
+	if err != nil {
+		c.letGo()
 	}
 	return c, err
 }

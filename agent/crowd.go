@@ -51,6 +51,7 @@ func (c *crowd) Accept() (net.Conn, error) {
 		case c.enter(who):
 			return &guest{Conn: conn, who: who, leave: sync.OnceFunc(func() { c.leave(who) })}, nil
 		}
+		who.letGo()
 		select {
 		case c.answers <- struct{}{}:
 			c.told.Go(func() {
@@ -82,6 +83,7 @@ func (c *crowd) enter(who caller) bool {
 func (c *crowd) leave(who caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	who.letGo()
 	if c.here[who.uid]--; c.here[who.uid] == 0 {
 		delete(c.here, who.uid)
 	}

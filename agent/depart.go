@@ -16,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/shim"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // departure is the job on the node that it leaves: handoff.Source. It can be
@@ -116,7 +117,21 @@ func (d *departure) Freeze(ctx context.Context) error {
 	if err := d.freeze(ctx); err != nil {
 		return err
 	}
+	if err := d.holdsNoKeys(); err != nil {
+		return err
+	}
 	return d.unthrottle() // what CRIU does in the job's tasks must not be slow
+}
+
+// errKeys may come after the preflight, as long as the job runs.
+var errKeys = errors.New("the job has keys in its session keyring, which no checkpoint can carry")
+
+func (d *departure) holdsNoKeys() error {
+	n, err := thread.KeyringsWithKeys(string(d.rec.ID))
+	if err == nil && n > 0 {
+		err = errKeys
+	}
+	return err
 }
 
 func (d *departure) freeze(ctx context.Context) error {

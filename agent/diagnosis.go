@@ -44,7 +44,7 @@ func (d *departure) aborted(err error, where, hint string) *api.Error {
 // preflight has not seen what came during a long warm-up. What it finds need not be the cause.
 func (d *departure) lookAgain(err error) []preflight.Finding {
 	var failure *criu.Error
-	known := errors.As(err, &failure) || errors.Is(err, checkpoint.ErrVisitor) || errors.Is(err, mqueue.ErrNotify)
+	known := errors.As(err, &failure) || errors.Is(err, checkpoint.ErrVisitor) || errors.Is(err, errKeys) || errors.Is(err, mqueue.ErrNotify)
 	if d == nil || !known {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/migrate-hpc/migrate/handoff"
@@ -42,13 +43,18 @@ func (a *Agent) chooseIDs(rec *job.Record) error {
 	const ranges = (job.EndBase - job.FirstBase) / job.IDRange
 	for i := range uint32(ranges) {
 		rec.Spec.UIDBase = job.FirstBase + (h.Sum32()+i)%ranges*job.IDRange
-		if sharing(rec.Spec, others) == "" {
+		if sharing(rec.Spec, others) == "" && !holdsOwn(rec.Spec) {
 			a.ids.hold(string(rec.ID), *rec)
 			return nil
 		}
 	}
 	rec.Spec.UIDBase = 0
 	return errors.New("every range of user ids is taken by a job: `migrate ps` lists them")
+}
+
+// holdsOwn tells whether one of the user's own ids, which stay what they are, lies in the range.
+func holdsOwn(s job.Spec) bool {
+	return slices.ContainsFunc(append([]uint32{s.UID, s.GID}, s.Groups...), func(id uint32) bool { return id >= s.UIDBase && id-s.UIDBase < job.IDRange })
 }
 
 // keepIDs holds the ids of a job that arrives, until the move is finished, or says who has them.

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
 )
 
 // inherit gives a job what a child of its caller would have: the umask, and the
@@ -70,49 +70,20 @@ func limitText(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// limitLabels are the names that /proc/PID/limits gives to resources
-// (fs/proc/base.c, lnames).
-var limitLabels = map[string]string{
-	"Max cpu time": "cpu", "Max file size": "fsize", "Max data size": "data", "Max stack size": "stack", "Max core file size": "core",
-	"Max resident set": "rss", "Max processes": "nproc", "Max open files": "nofile", "Max locked memory": "memlock", "Max address space": "as",
-	"Max file locks": "locks", "Max pending signals": "sigpending", "Max msgqueue size": "msgqueue", "Max nice priority": "nice",
-	"Max realtime priority": "rtprio", "Max realtime timeout": "rttime",
-}
-
-// limitsOf reads a process's resource limits from /proc: prlimit(2) asks for
-// CAP_SYS_RESOURCE where the process is another user's.
 func limitsOf(pid int) (map[string]job.Rlimit, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	list, err := namespaces.LimitsOf(pid)
 	if err != nil {
-		return nil, fmt.Errorf("resource limits of the caller: %w", err)
+		return nil, fmt.Errorf("of the caller: %w", err)
 	}
 	limits := map[string]job.Rlimit{}
-	for line := range strings.Lines(string(data)) {
-		for label, name := range limitLabels {
-			rest, ok := strings.CutPrefix(line, label+" ")
-			if !ok {
-				continue
+	for name, resource := range rlimits {
+		for _, l := range list {
+			if l.Resource == resource {
+				limits[name] = job.Rlimit{Name: name, Soft: l.Soft, Hard: l.Hard}
 			}
-			f := strings.Fields(rest)
-			if len(f) < 2 {
-				return nil, fmt.Errorf("resource limits of the caller: strange line %q", line)
-			}
-			soft, err1 := parseLimit(f[0])
-			hard, err2 := parseLimit(f[1])
-			if err := errors.Join(err1, err2); err != nil {
-				return nil, err
-			}
-			limits[name] = job.Rlimit{Name: name, Soft: soft, Hard: hard}
 		}
 	}
 	return limits, nil
-}
-
-func parseLimit(s string) (uint64, error) {
-	if s == "unlimited" {
-		return job.Unlimited, nil
-	}
-	return strconv.ParseUint(s, 10, 64)
 }
 
 func umaskOf(pid int) (uint32, error) {

@@ -220,7 +220,8 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 	}
 	defer l.in.ClosePrivate() // CRIU has them now, or nobody needs them
 	if rec.Spec.UserNS {
-		root, _ := namespaces.Outside(namespaces.PrivateMap(rec.Spec.UIDBase, rec.Spec.UID), 0) // which is in every map
+		uids, _ := idMaps(rec.Spec)
+		root, _ := namespaces.Outside(uids, 0) // which is in every map
 		if err := image.Give(l.images(), int(root)); err != nil {
 			return err
 		}

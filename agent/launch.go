@@ -46,6 +46,11 @@ func (a *Agent) settle(rec *job.Record) error {
 		}
 	}
 	if s.UserNS {
+		anyRange := *s
+		anyRange.UIDBase = job.FirstBase // all bases are as long
+		if _, gids := idMaps(anyRange); !namespaces.FitsKernel(gids) {
+			return fmt.Errorf("you are in %d groups, more than the kernel maps for a user namespace, and a job may not leave them: start it without --user-ns", len(s.Groups))
+		}
 		if err := a.chooseIDs(rec); err != nil {
 			return err
 		}
@@ -103,20 +108,34 @@ func newMAC() string {
 	return mac.String()
 }
 
+// groupsInside are the supplementary groups that a job has. Root's are not mapped by a user
+// namespace, in which root is nobody outside.
+func groupsInside(s job.Spec) []uint32 {
+	if s.UserNS && s.UID == 0 {
+		return nil
+	}
+	return s.Groups
+}
+
+// idMaps are those of a job in a user namespace.
+func idMaps(s job.Spec) (uids, gids []namespaces.IDMap) {
+	return namespaces.PrivateMaps(s.UIDBase, s.UID, s.GID, s.Groups)
+}
+
 // namespaceConfig translates a job's specification into what package namespaces
 // starts. ioDir holds the output files.
 func namespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, error) {
 	s := rec.Spec
 	cfg := namespaces.Config{
-		Hostname: s.Hostname, RootDir: rootDir, Root: s.Root, IODir: ioDir,
+		Hostname: s.Hostname, Keyring: string(rec.ID), RootDir: rootDir, Root: s.Root, IODir: ioDir,
 		Args: s.Args, Env: s.Env, WorkDir: s.WorkDir,
 		Stdin: orElse(s.Stdin, "/dev/null"), Stdout: orElse(s.Stdout, namespaces.IOMount+"/stdout"), Stderr: orElse(s.Stderr, namespaces.IOMount+"/stderr"),
-		UID: s.UID, GID: s.GID, Groups: s.Groups, Umask: s.Umask,
+		UID: s.UID, GID: s.GID, Groups: groupsInside(s), Umask: s.Umask,
 		Mounts: nodeMounts(rec),
 	}
 	if s.UserNS {
 		cfg.User = true
-		cfg.UIDs, cfg.GIDs = namespaces.PrivateMap(s.UIDBase, s.UID), namespaces.PrivateMap(s.UIDBase, s.GID)
+		cfg.UIDs, cfg.GIDs = idMaps(s)
 	}
 	for _, l := range s.Rlimits {
 		n, ok := rlimits[l.Name]
@@ -176,8 +195,9 @@ func makeIODir(dir string, s job.Spec) error {
 	}
 	uid, gid := s.UID, s.GID
 	if s.UserNS {
-		uid, _ = namespaces.Outside(namespaces.PrivateMap(s.UIDBase, s.UID), uid)
-		gid, _ = namespaces.Outside(namespaces.PrivateMap(s.UIDBase, s.GID), gid)
+		uids, gids := idMaps(s)
+		uid, _ = namespaces.Outside(uids, uid)
+		gid, _ = namespaces.Outside(gids, gid)
 	}
 	for _, name := range []string{"stdout", "stderr"} {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, outputMode)

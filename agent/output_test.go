@@ -21,7 +21,8 @@ func TestAJobsOutputIsItsUsersAlone(t *testing.T) {
 		}
 		owner := s.UID
 		if s.UserNS {
-			owner, _ = namespaces.Outside(namespaces.PrivateMap(s.UIDBase, s.UID), s.UID)
+			uids, _ := idMaps(s)
+			owner, _ = namespaces.Outside(uids, s.UID)
 		}
 		for name, mode := range map[string]uint32{"": 0o755, "stdout": 0o600, "stderr": 0o600} {
 			var st unix.Stat_t

@@ -31,13 +31,13 @@ func (l *landing) makeRoom(ctx context.Context, rec job.Record) (*room, error) {
 	}
 	roomy := rec
 	roomy.Spec.Limits.Pids = 0 // CRIU works inside and has tasks of its own
-	cg, err := l.a.makeCgroup(roomy, os.Getpid())
+	cg, err := l.a.makeCgroup(roomy, nil)
 	if err != nil {
 		return nil, err
 	}
-	r := &room{cgroup: cg, cfg: l.a.shimConfig(rec, 0)}
+	r := &room{cgroup: cg, cfg: l.a.shimConfig(rec)}
 	r.cfg.Cgroup, r.cfg.Store = *cg, l.pages()
-	r.cfg.Chamber = &namespaces.Chamber{Cgroup: cg, Root: rec.Spec.Root, RootDir: r.cfg.RootDir(), User: ownerOf(rec.Spec).user(), Network: !rec.Spec.UserNS}
+	r.cfg.Chamber = &namespaces.Chamber{Keyring: string(rec.ID), Cgroup: cg, Root: rec.Spec.Root, RootDir: r.cfg.RootDir(), User: ownerOf(rec.Spec).user(), Network: !rec.Spec.UserNS}
 	rec = arriving(rec)
 	rec.Cgroup = cg.Dirs
 	if err = l.save(rec); err == nil {

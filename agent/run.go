@@ -40,7 +40,11 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err := bindTargetsExist(c, req.Spec); err != nil {
 		return err
 	}
-	if err := inherit(&req.Spec, c); err != nil {
+	err := inherit(&req.Spec, c)
+	if err == nil {
+		err = c.alive()
+	}
+	if err != nil {
 		e := asError(err)
 		e.Where = orElse(e.Where, notStarted)
 		return e
@@ -104,31 +108,39 @@ func (a *Agent) launch(rec job.Record, c caller) (err error) {
 	if err := makeIODir(a.ioDir(rec.ID), rec.Spec); err != nil {
 		return err
 	}
-	cfg := a.shimConfig(rec, 0)
+	cfg := a.shimConfig(rec)
 	ns, err := namespaceConfig(rec, cfg.RootDir(), a.ioDir(rec.ID))
 	if err != nil {
 		return err
 	}
 	cfg.Launch = &shim.Launch{Namespaces: ns, Interface: jobInterface(rec), Within: startTime}
-	parent := os.Getpid()
 	if rec.Foreground {
-		parent = c.pid
-		cfg.JoinPid = c.pid
+		if cfg.Join, err = namespaces.CgroupsOf(c.pid); err != nil {
+			return err
+		}
+		if err := c.alive(); err != nil {
+			return err
+		}
 	}
-	return a.startShim(rec, cfg, parent)
+	return a.startShim(rec, cfg)
 }
 
-func (a *Agent) shimConfig(rec job.Record, join int) shim.Config {
+func (a *Agent) shimConfig(rec job.Record) shim.Config {
 	return shim.Config{
 		Job: rec.ID, Records: a.paths.jobs(), RunDir: a.paths.jobRun(rec.ID),
-		CRIU: a.criuPath, KdatDir: a.paths.kdat(), JoinPid: join, LinkName: linkName(rec),
+		CRIU: a.criuPath, KdatDir: a.paths.kdat(), LinkName: linkName(rec),
 	}
 }
 
-// makeCgroup makes a job's own cgroup, with its limits, beneath that of parent.
-func (a *Agent) makeCgroup(rec job.Record, parent int) (*namespaces.Cgroup, error) {
+// makeCgroup makes a job's own cgroup, with its limits, beneath parents, or our own.
+func (a *Agent) makeCgroup(rec job.Record, parents map[string]string) (cg *namespaces.Cgroup, err error) {
+	if parents == nil {
+		if parents, err = namespaces.CgroupsOf(os.Getpid()); err != nil {
+			return nil, err
+		}
+	}
 	// The node's name is in it for the sake of nodes that share a machine.
-	cg, err := namespaces.NewCgroup(parent, "migrate-"+a.cfg.Node+"-"+string(rec.ID))
+	cg, err = namespaces.NewCgroupIn(parents, "migrate-"+a.cfg.Node+"-"+string(rec.ID))
 	if err != nil {
 		return nil, err
 	}

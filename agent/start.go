@@ -11,9 +11,10 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// startShim makes the job's cgroup beneath that of parent and starts the shim.
-func (a *Agent) startShim(rec job.Record, cfg shim.Config, parent int) error {
-	cg, err := a.makeCgroup(rec, parent)
+// startShim makes the job's cgroup beneath those that the shim is to join, or our own, and
+// starts the shim.
+func (a *Agent) startShim(rec job.Record, cfg shim.Config) error {
+	cg, err := a.makeCgroup(rec, cfg.Join)
 	if err != nil {
 		return err
 	}

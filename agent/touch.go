@@ -88,6 +88,10 @@ func cannotEnter(v api.Job) error {
 
 // handleExec runs a command inside the job for its owner.
 func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
+	groups, err := c.groupsIn(rec)
+	if err != nil {
+		return err
+	}
 	v := a.view(r.Context(), rec)
 	if err := cannotEnter(v); err != nil {
 		return err
@@ -100,13 +104,9 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 		if len(env) == 0 {
 			env = rec.Spec.Env
 		}
-		groups := rec.Spec.Groups
-		if rec.Spec.UserNS {
-			groups = nil
-		}
 		code, err := namespaces.Enter(ctx, namespaces.Visit{
 			Target: v.Init, Args: req.Args, Env: env, WorkDir: orElse(req.WorkDir, rec.Spec.WorkDir),
-			UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: groups, Cgroup: rec.Cgroup, UserNS: rec.Spec.UserNS,
+			UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: groups, Cgroup: rec.Cgroup, UserNS: rec.Spec.UserNS, Keyring: string(rec.ID),
 			Stdin: in, Stdout: out, Stderr: errOut,
 		})
 		if errors.Is(err, namespaces.ErrOutside) {

@@ -87,6 +87,13 @@ func (m moment) good() bool { return m.obstacle == nil && len(m.aligned) == 0 }
 // moment asks the kernel where the threads of the frozen job are. What it does not tell,
 // CRIU will find out.
 func (s *Source) moment() (m moment, err error) {
+	pids, err := s.Cgroup.Pids()
+	if err != nil {
+		return m, err
+	}
+	if !slices.Contains(pids, s.Init) { // it ended before it stood still, and its number may be anybody's
+		return m, fmt.Errorf("the job has ended: process %d is none of its cgroup", s.Init)
+	}
 	all, err := pidmap.InNamespace(s.Init)
 	if err != nil {
 		return m, err

@@ -75,6 +75,23 @@ func TestNoJobIsFrozenWithAVisitorThatIsOnItsWayIn(t *testing.T) {
 	_ = visitor.Wait() // it was killed
 }
 
+func TestAProcessThatHasTheNumberOfAJobThatEndedIsNotFrozenForIt(t *testing.T) {
+	s, ctx := frozenScene(t), bounded(t)
+	other := exec.Command("sleep", "1000")
+	other.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.Init = other.Process.Pid
+	if err := s.Freeze(ctx); err == nil || !strings.Contains(err.Error(), "the job has ended") {
+		t.Errorf("freeze: %v", err)
+	}
+	if err := errors.Join(s.Thaw(ctx), other.Process.Kill()); err != nil {
+		t.Fatal(err)
+	}
+	_ = other.Wait() // killed
+}
+
 func TestFreezeReadsTheClocksAndThawUndoesIt(t *testing.T) {
 	s, ctx := frozenScene(t), bounded(t)
 	if err := s.StillFrozen(ctx); err == nil || !strings.Contains(err.Error(), "thawed") {

@@ -103,12 +103,9 @@ func (n *node) killAll(ctx context.Context) error {
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		for _, pid := range pids {
-			if patience > 0 {
-				break
-			}
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("kill process %d on %s: %w", pid, n.name, err)
+		if patience <= 0 {
+			if err := namespaces.KillTasks(pids, n.processes); err != nil {
+				return fmt.Errorf("end the processes of %s: %w", n.name, err)
 			}
 		}
 		select {

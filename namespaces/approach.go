@@ -2,11 +2,15 @@ package namespaces
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -16,37 +20,42 @@ import (
 // approach brings a visitor into a job and ends as it does:
 //
 //	agent ── approach ── first child: cgroup, namespaces
-//	             └─ CLONE_PARENT ─ second child, born in the pid namespace: ids, then
-//	                               this program again as inside, then the command
+//	             └─ CLONE_PARENT ─ second child, born in the pid namespace: limits, ids,
+//	                               then the command
 //
-// Nothing is looked up by a path once the job's mount namespace is entered, for what
-// is mounted there is the user's choice. And no process is in sight of the job that
-// the job's root could trace and that has more rights than the job: the first child
-// is in no pid namespace of the job, the second is not dumpable until its ids are the
-// job's.
+// Nothing of ours is looked up by a path once the job's mount namespace is entered, for
+// what is mounted there is the user's choice. And no process is in sight of the job that
+// the job could trace before it is the command, with what it may and no more: the first
+// child is in no pid namespace of the job, the second is not dumpable. Nor does anything
+// that we listen to get into the command's hands.
 func approach() error {
 	runtime.LockOSThread()
 	v, err := readVisit()
 	if err != nil {
 		return err
 	}
-	doors, err := openDoors(v.Target, v.UserNS)
+	job, err := lookAt(v)
 	if err != nil {
 		return err
 	}
+	if err := job.likeness.take(); err != nil {
+		return err
+	}
+	// Groups of the user's stay what they are outside, in a user namespace too.
+	v.Groups = slices.DeleteFunc(v.Groups, func(g uint32) bool { return !slices.Contains(job.groups, g) })
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	p := plan{trouble: int(w.Fd())}
-	if err := p.visit(v, doors, int(r.Fd())); err != nil {
+	if err := p.visit(v, job, int(r.Fd())); err != nil {
 		return err
 	}
 	pid, err := p.fork(0)
 	if err != nil {
 		return err
 	}
-	closeDoors(doors)
+	closeDoors(job.doors)
 	_ = w.Close() // the children's end is another
 	why := p.heed(r)
 	ws, err := follow(pid)
@@ -57,34 +66,102 @@ func approach() error {
 	return nil
 }
 
+func readVisit() (v Visit, err error) {
+	f := os.NewFile(configFD, "visit")
+	if err := json.NewDecoder(f).Decode(&v); err != nil {
+		return v, fmt.Errorf("read what to run: %w", err)
+	}
+	return v, f.Close()
+}
+
 // visit plans the two children. unheard is the reading end of the pipe for failures,
 // which only their starter keeps.
-func (p *plan) visit(v Visit, doors []door, unheard int) error {
-	p.add(do("close a pipe", unix.SYS_CLOSE, unheard), do("become undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0))
+func (p *plan) visit(v Visit, job visited, unheard int) error {
+	p.add(do("close a pipe", unix.SYS_CLOSE, unheard), undumpable())
 	p.tie()
-	if err := p.enterCgroup(v.Cgroup); err != nil {
+	if err := p.enterCgroup(job.cgroups); err != nil {
 		return err
 	}
-	for _, d := range doors {
+	for _, d := range job.doors {
 		if d.kind != "user" || v.UserNS {
 			p.add(do("enter the job's "+d.kind+" namespace", unix.SYS_SETNS, d.fd, d.flag))
 		}
 	}
 	p.add(do("fork in the job, which may have ended", unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD)))
 	p.tie()
+	if err := p.resemble(job.likeness); err != nil {
+		return err
+	}
+	p.assume(v)
+	p.tie() // a change of uid takes it back
+	return p.command(v)
+}
+
+func undumpable() step { return do("become undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0) }
+
+// assume plans to become the job's user, as become does.
+func (p *plan) assume(v Visit) {
 	groups := do("set groups", unix.SYS_SETGROUPS, len(v.Groups))
 	groups.mem[1] = unsafe.Pointer(unsafe.SliceData(v.Groups))
 	p.add(groups, do(fmt.Sprintf("set group %d", v.GID), unix.SYS_SETGID, int(v.GID)), do(fmt.Sprintf("set user %d", v.UID), unix.SYS_SETUID, int(v.UID)))
-	p.tie() // a change of uid takes it back
-	config, err := memfile(v)
+	if v.UID != 0 {
+		head, sets := emptyCapabilities()
+		drop := do("drop capabilities", unix.SYS_CAPSET)
+		drop.mem[0], drop.mem[1] = unsafe.Pointer(head), unsafe.Pointer(sets)
+		p.add(drop)
+	}
+	p.add(undumpable(), do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1))
+}
+
+// command plans to become the command, which is looked for as lookCommand does.
+func (p *plan) command(v Visit) error {
+	session := do("become session leader", unix.SYS_SETSID) // CRIU refuses what is left behind in one from outside
+	session.want = anything
+	dir, err := syscall.BytePtrFromString(v.WorkDir)
 	if err != nil {
 		return err
 	}
-	self, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
+	enter := do("enter the work directory "+v.WorkDir, unix.SYS_CHDIR)
+	enter.mem[0] = unsafe.Pointer(dir)
+	p.add(session, enter)
+	if err := p.defaultSignals(); err != nil {
 		return err
 	}
-	return p.startAgain(insideName, config, self)
+	say := do("report", unix.SYS_WRITE, reportFD, 0, len(entered))
+	say.mem[1], say.want = unsafe.Pointer(unsafe.StringData(entered)), uintptr(len(entered))
+	p.add(do("close inherited descriptors", unix.SYS_CLOSE_RANGE, 3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC), say, p.letSignalsIn())
+	return p.execute(v)
+}
+
+func (p *plan) execute(v Visit) error {
+	argv, err1 := syscall.SlicePtrFromStrings(v.Args)
+	envp, err2 := syscall.SlicePtrFromStrings(v.Env)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	exec := func(path, what string) (step, error) {
+		name, err := syscall.BytePtrFromString(path)
+		s := do(what, unix.SYS_EXECVE)
+		s.mem[0], s.mem[1], s.mem[2] = unsafe.Pointer(name), unsafe.Pointer(&argv[0]), unsafe.Pointer(&envp[0])
+		return s, err
+	}
+	name, path := v.Args[0], searchPath(v.Env)
+	if strings.Contains(name, "/") {
+		s, err := exec(name, "execute "+name)
+		p.add(s)
+		return err
+	}
+	for _, dir := range filepath.SplitList(path) {
+		s, err := exec(filepath.Join(dir, name), fmt.Sprintf("execute %s in %s", name, dir))
+		if err != nil {
+			return err
+		}
+		s.try = true
+		p.add(s)
+	}
+	nothing, err := exec("", fmt.Sprintf("find the command %q along PATH %s", name, path))
+	p.add(nothing)
+	return err
 }
 
 // tie has a child end with its starter, also if that has ended before.

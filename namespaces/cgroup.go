@@ -37,10 +37,15 @@ type Limits struct {
 // NewCgroup makes a cgroup of the given name beneath the one that parentPid is
 // in, in every hierarchy that matters.
 func NewCgroup(parentPid int, name string) (*Cgroup, error) {
-	parents, err := cgroupDirs(parentPid)
+	parents, err := CgroupsOf(parentPid)
 	if err != nil {
 		return nil, err
 	}
+	return NewCgroupIn(parents, name)
+}
+
+// NewCgroupIn does so beneath directories that CgroupsOf has named.
+func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 	c := &Cgroup{Dirs: map[string]string{}}
 	for h, dir := range parents {
 		if h != Unified && !slices.Contains(controllers, h) {
@@ -80,8 +85,8 @@ func makeCgroup(dir string) error {
 	return nil
 }
 
-// cgroupDirs returns the directory of pid's cgroup in each mounted hierarchy.
-func cgroupDirs(pid int) (map[string]string, error) {
+// CgroupsOf returns the directory of pid's cgroup in each mounted hierarchy.
+func CgroupsOf(pid int) (map[string]string, error) {
 	table, err := MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
@@ -141,15 +146,9 @@ func (c *Cgroup) Enter(pid int) error {
 	return enterAll(c.Dirs, pid)
 }
 
-// Join moves pid to where other is, in every hierarchy of the node, so that
-// what accounts for other, limits it or kills it, reaches pid as well.
-func Join(pid, other int) error {
-	dirs, err := cgroupDirs(other)
-	if err != nil {
-		return err
-	}
-	return enterAll(dirs, pid)
-}
+// Join moves pid to where another process was found by CgroupsOf, in every hierarchy of
+// the node, so that what accounts for that, limits it or kills it, reaches pid as well.
+func Join(pid int, dirs map[string]string) error { return enterAll(dirs, pid) }
 
 func enterAll(dirs map[string]string, pid int) error {
 	for _, dir := range dirs {

@@ -2,6 +2,7 @@ package namespaces
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -26,6 +27,9 @@ type Chamber struct {
 	// User is the job's on the node, who must be able to reach Root.
 	User    thread.User `json:"user"`
 	Network bool        `json:"network,omitempty"`
+	// Keyring names the session keyring of the job, see thread.NewKeyring. CRIU brings no
+	// keys: the one that it works with is the job's.
+	Keyring string `json:"keyring,omitempty"`
 	// Entered is a descriptor of the chamber's process that is closed when the chamber
 	// is entered, 0 for none.
 	Entered int `json:"entered,omitempty"`
@@ -85,7 +89,8 @@ func enterMounts(pid int) error {
 }
 
 // Wrap is the beginning of a command line that enters the chamber and then
-// becomes the command that follows.
+// becomes the command that follows. The thread that starts it is to be ordinary: there are
+// cgroups that the kernel lets no real-time task into, of whatever thread.
 func (c Chamber) Wrap() ([]string, error) {
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -100,6 +105,9 @@ func chamber() error {
 	runtime.LockOSThread()
 	var c Chamber
 	if err := json.Unmarshal([]byte(os.Args[2]), &c); err != nil {
+		return err
+	}
+	if err := errors.Join(thread.NewKeyring(c.Keyring), setOOM("self", 0)); err != nil {
 		return err
 	}
 	if err := c.Cgroup.Enter(os.Getpid()); err != nil {

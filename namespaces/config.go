@@ -1,9 +1,16 @@
 package namespaces
 
+import (
+	"fmt"
+	"slices"
+)
+
 // Config is all that the two stages need to start a command in namespaces of
 // its own. It crosses a pipe as JSON.
 type Config struct {
 	Hostname string `json:"hostname"`
+	// Keyring names the job's session keyring, see thread.NewKeyring.
+	Keyring string `json:"keyring,omitempty"`
 	// RootDir is an empty directory that becomes the mount point of the root.
 	RootDir string `json:"root_dir"`
 	// Root is the directory that the command sees as /.
@@ -20,8 +27,7 @@ type Config struct {
 	Stdout  string   `json:"stdout"`
 	Stderr  string   `json:"stderr"`
 
-	// The ids are also those that the job's user has on the node. Groups are not mapped,
-	// so in a user namespace the job has none.
+	// The ids are also those that the job's user has on the node.
 	UID     uint32   `json:"uid"`
 	GID     uint32   `json:"gid"`
 	Groups  []uint32 `json:"groups,omitempty"`
@@ -61,19 +67,57 @@ type IDMap struct {
 	Count   uint32 `json:"count"`
 }
 
-// PrivateMap maps the 65536 ids of a job to the range that starts at base, but
-// for self, which stays itself outside, so that the owner's files remain the
-// owner's. Root's own id is never kept: root inside is nobody outside.
-func PrivateMap(base, self uint32) []IDMap {
-	const ids = 1 << 16
-	if self == 0 || self >= ids {
-		return []IDMap{{Inside: 0, Outside: base, Count: ids}}
+// privateIDs is how many ids a job in a user namespace has of its own.
+const privateIDs = 1 << 16
+
+// PrivateMaps are the maps of a job in a user namespace: its 65536 ids are those of the
+// range that starts at base, but what its user is on the node they stay, so that the
+// owner's files remain the owner's, and that what is closed to a group of theirs remains
+// closed. Root inside is nobody outside: of root's own only a primary group other than
+// root's is kept.
+func PrivateMaps(base, uid, gid uint32, groups []uint32) (uids, gids []IDMap) {
+	if uid != 0 {
+		return privateMap(base, uid), privateMap(base, append([]uint32{gid}, groups...)...)
 	}
-	maps := []IDMap{{Inside: 0, Outside: base, Count: self}, {Inside: self, Outside: self, Count: 1}}
-	if self == ids-1 { // the kernel takes no empty line
-		return maps
+	if gid != 0 {
+		return privateMap(base), privateMap(base, gid)
 	}
-	return append(maps, IDMap{Inside: self + 1, Outside: base + self + 1, Count: ids - self - 1})
+	return privateMap(base), privateMap(base)
+}
+
+// privateMap has each id of own stay itself.
+func privateMap(base uint32, own ...uint32) (maps []IDMap) {
+	own = slices.Clone(own)
+	slices.Sort(own)
+	next := uint32(0) // the first that is not mapped yet
+	private := func(end uint32) {
+		if next < end {
+			maps = append(maps, IDMap{Inside: next, Outside: base + next, Count: end - next})
+			next = end
+		}
+	}
+	for _, id := range slices.Compact(own) {
+		private(min(id, privateIDs))
+		if n := len(maps); n > 0 && maps[n-1].Outside == maps[n-1].Inside && maps[n-1].Inside+maps[n-1].Count == id {
+			maps[n-1].Count++
+		} else {
+			maps = append(maps, IDMap{Inside: id, Outside: id, Count: 1})
+		}
+		next = max(next, min(id+1, privateIDs))
+	}
+	private(privateIDs)
+	return maps
+}
+
+// FitsKernel tells whether the kernel takes a map: less than a page, and at most 340 lines
+// (kernel/user_namespace.c).
+func FitsKernel(maps []IDMap) bool {
+	const page, most = 4096, 340
+	text := ""
+	for _, m := range maps {
+		text += fmt.Sprintf("%d %d %d\n", m.Inside, m.Outside, m.Count)
+	}
+	return len(text) < page && len(maps) <= most
 }
 
 // Outside translates an id of the job to the node's, and reports whether the

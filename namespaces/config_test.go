@@ -2,6 +2,7 @@ package namespaces
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -16,42 +17,86 @@ func selves() []uint32 {
 	return list
 }
 
+// owns are sets of ids that stay themselves: each alone, none, neighbours, and many.
+func owns() [][]uint32 {
+	sets := [][]uint32{nil, {0, 1}, {5, 6, 7}, {7, 5, 5, 6}, {jobIDs - 1, jobIDs}, {jobIDs + 5, jobIDs + 4, 9}, selves()}
+	for _, self := range selves() {
+		sets = append(sets, []uint32{self})
+	}
+	return sets
+}
+
 func TestAPrivateMapCoversEachIDOfAJobOnce(t *testing.T) {
 	const base = 1 << 30
-	for _, self := range selves() {
-		next := uint32(0)
-		for _, m := range PrivateMap(base, self) {
+	for _, own := range owns() {
+		times := map[uint32]int{}
+		for _, m := range privateMap(base, own...) {
 			if m.Count == 0 {
-				t.Errorf("self %d: a line without ids, which the kernel refuses: %+v", self, m)
+				t.Errorf("own %d: a line without ids, which the kernel refuses: %+v", own, m)
 			}
-			if m.Inside != next {
-				t.Errorf("self %d: ids from %d on are left out or mapped twice", self, next)
+			for i := range m.Count {
+				times[m.Inside+i]++
 			}
-			next = m.Inside + m.Count
 		}
-		if next != jobIDs {
-			t.Errorf("self %d: the map ends at %d", self, next)
+		for _, id := range own {
+			times[id] += 0
+		}
+		for id := range uint32(jobIDs) {
+			times[id] += 0
+		}
+		for id, n := range times {
+			if n != 1 || id >= jobIDs && !slices.Contains(own, id) {
+				t.Errorf("own %d: id %d is mapped %d times", own, id, n)
+			}
 		}
 	}
 }
 
-func TestOnlyTheOwnerStaysWhoItIsOutside(t *testing.T) {
+func TestOnlyTheOwnersIDsStayWhatTheyAreOutside(t *testing.T) {
 	const base = 1 << 30
-	for _, self := range selves() {
-		maps := PrivateMap(base, self)
-		for _, id := range append(selves(), self) {
+	for _, own := range owns() {
+		maps := privateMap(base, own...)
+		for _, id := range append(selves(), own...) {
 			out, known := Outside(maps, id)
 			switch {
+			case slices.Contains(own, id):
+				if out != id || !known {
+					t.Errorf("own %d: id %d becomes %d (known: %v)", own, id, out, known)
+				}
 			case id >= jobIDs:
 				if known {
-					t.Errorf("self %d: id %d beyond the map becomes %d", self, id, out)
-				}
-			case id == self && self != 0:
-				if out != self || !known {
-					t.Errorf("self %d becomes %d", self, out)
+					t.Errorf("own %d: id %d beyond the map becomes %d", own, id, out)
 				}
 			case !known || out != base+id:
-				t.Errorf("self %d: id %d becomes %d (known: %v)", self, id, out, known)
+				t.Errorf("own %d: id %d becomes %d (known: %v)", own, id, out, known)
+			}
+		}
+	}
+}
+
+func TestRootInsideIsNobodyOutside(t *testing.T) {
+	const base = 1 << 30
+	for _, c := range []struct {
+		uid, gid uint32
+		groups   []uint32
+		own      map[uint32]bool // groups that stay what they are
+	}{
+		{0, 0, []uint32{0, 6}, nil},
+		{0, 50, []uint32{6}, map[uint32]bool{50: true}},
+		{1000, 0, []uint32{6}, map[uint32]bool{0: true, 6: true}},
+		{1000, 1000, []uint32{0, 6}, map[uint32]bool{0: true, 6: true, 1000: true}},
+	} {
+		uids, gids := PrivateMaps(base, c.uid, c.gid, c.groups)
+		if out, _ := Outside(uids, 0); out != base {
+			t.Errorf("%+v: its root is %d", c, out)
+		}
+		for _, g := range []uint32{0, 6, 50, 1000} {
+			want := base + g
+			if c.own[g] {
+				want = g
+			}
+			if out, _ := Outside(gids, g); out != want {
+				t.Errorf("%+v: its group %d is %d", c, g, out)
 			}
 		}
 	}

@@ -28,7 +28,7 @@ const agentLeaf = "migrate-agent"
 // node with version 1 controllers there is nothing to do. Doing it twice is doing it
 // once. After an error jobs without limits can still be started.
 func Delegate() error {
-	dirs, err := cgroupDirs(os.Getpid())
+	dirs, err := CgroupsOf(os.Getpid())
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package namespaces
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,28 +24,50 @@ var doorways = []door{
 	{kind: "mnt", flag: unix.CLONE_NEWNS}, {kind: "user", flag: unix.CLONE_NEWUSER},
 }
 
-// openDoors opens the namespaces of a job's first process, each once, and looks at
-// what it has opened. The process is the user's: it may unshare further whenever it
-// likes, and rules over the namespaces that it makes then. userNS says that the job
-// was given a user namespace of its own. After an error the caller ends, and what is
-// open with it.
-func openDoors(pid int, userNS bool) ([]door, error) {
-	process, err := unix.PidfdOpen(pid, 0)
+// visited is a job as a visitor finds it.
+type visited struct {
+	doors []door
+	likeness
+}
+
+// lookAt opens the namespaces of a job's first process, each once, and looks at what it has
+// opened. The process is the user's: it may unshare further whenever it likes, and rules
+// over the namespaces that it makes then. Its number may be another's by now, so that it is
+// held, and looked for in the job's cgroup, which it cannot leave. After an error the caller
+// ends, and what is open with it.
+func lookAt(v Visit) (job visited, err error) {
+	process, err := unix.PidfdOpen(v.Target, 0)
 	if err != nil {
-		return nil, fmt.Errorf("process %d, the job's first: %w", pid, err)
+		return job, fmt.Errorf("process %d, the job's first: %w", v.Target, err)
 	}
-	var doors []door
+	job.doors, err = openDoors(v.Target)
+	if err != nil {
+		return job, err
+	}
+	if job.likeness, err = likenessOf(v.Target); err != nil {
+		return job, err
+	}
+	if err := alive(process); err != nil { // else its number may be somebody else's
+		return job, fmt.Errorf("process %d, the job's first: %w", v.Target, err)
+	}
+	for h, dir := range v.Cgroup {
+		if is := job.cgroups[h]; is != dir && !strings.HasPrefix(is, dir+"/") {
+			return job, fmt.Errorf("process %d is none of the job's: it is not in cgroup %s", v.Target, dir)
+		}
+		job.cgroups[h] = dir
+	}
+	return job, errors.Join(examine(job.doors, v.UserNS), unix.Close(process))
+}
+
+func openDoors(pid int) (doors []door, err error) {
 	for _, d := range doorways {
 		d.fd, err = unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, d.kind), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return nil, fmt.Errorf("open the %s namespace of process %d, the job's first: %w", d.kind, pid, err)
+			return doors, fmt.Errorf("open the %s namespace of process %d, the job's first: %w", d.kind, pid, err)
 		}
 		doors = append(doors, d)
 	}
-	if err := alive(process); err != nil { // else its number may be somebody else's
-		return nil, fmt.Errorf("process %d, the job's first: %w", pid, err)
-	}
-	return doors, errors.Join(examine(doors, userNS), unix.Close(process))
+	return doors, nil
 }
 
 func closeDoors(doors []door) {
@@ -155,4 +178,31 @@ func instanceAt(path string) (instance, error) {
 		return instance{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return instance{st.Dev, st.Ino}, nil
+}
+
+// inNamespacesOf refuses a first process of a job that is not where stage one is, in
+// namespaces of the job's own. Both are children of ours.
+func (p *Process) inNamespacesOf(stageOne int, userNS bool) error {
+	doors, err := openDoors(p.Pid)
+	defer closeDoors(doors)
+	if err != nil {
+		return err
+	}
+	if err := alive(p.fd); err != nil {
+		return err
+	}
+	for _, d := range doors {
+		if d.kind == "pid" || d.kind == "time" { // of children only
+			continue
+		}
+		is, err1 := instanceOf(d.fd)
+		want, err2 := instanceAt(fmt.Sprintf("/proc/%d/ns/%s", stageOne, d.kind))
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		if is != want {
+			return strayed(d.kind)
+		}
+	}
+	return examine(doors, userNS)
 }

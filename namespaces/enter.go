@@ -24,11 +24,14 @@ type Visit struct {
 	WorkDir string   `json:"work_dir"`
 	UID     uint32   `json:"uid"`
 	GID     uint32   `json:"gid"`
-	Groups  []uint32 `json:"groups,omitempty"`
-	// Cgroup directories that the command enters first.
+	// Groups are the command's, as far as Target has them.
+	Groups []uint32 `json:"groups,omitempty"`
+	// Cgroup is the job's own, which Target is in and the command enters first.
 	Cgroup map[string]string `json:"cgroup"`
 	// UserNS says that the job was given a user namespace of its own.
 	UserNS bool `json:"user_ns,omitempty"`
+	// Keyring names the command's session keyring, see thread.NewKeyring.
+	Keyring string `json:"keyring,omitempty"`
 
 	Stdin          io.Reader `json:"-"`
 	Stdout, Stderr io.Writer `json:"-"`
@@ -38,7 +41,7 @@ type Visit struct {
 // for a move takes those with it that enter its cgroup then.
 var ErrOutside = errors.New("the command was ended on its way into the job, and has done nothing")
 
-// entered is what a visitor reports once it is in all namespaces.
+// entered is what a visitor reports right before it becomes the command.
 const entered = "inside\n"
 
 // Enter runs a command in every namespace of the job, the time namespace too,
@@ -61,7 +64,10 @@ func Enter(ctx context.Context, v Visit) (code int, err error) {
 	cmd.ExtraFiles = []*os.File{cfgR, repW}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err = thread.Throwaway(func() error {
-		err := cmd.Start()
+		err := thread.NewKeyring(v.Keyring)
+		if err == nil {
+			err = cmd.Start()
+		}
 		closeErr := errors.Join(cfgR.Close(), repW.Close())
 		if err != nil {
 			return errors.Join(err, closeErr, cfgW.Close())
@@ -76,8 +82,7 @@ func Enter(ctx context.Context, v Visit) (code int, err error) {
 	return code, err
 }
 
-// ended waits for a visitor. It reads the report only then, and what is there by then:
-// others in the job may hold the writing end, for as long as they like.
+// ended waits for a visitor. It reads the report only then, and what is there by then.
 func ended(cmd *exec.Cmd, report *os.File) (int, error) {
 	waitErr := cmd.Wait()
 	said, err := readNow(report)
@@ -85,8 +90,8 @@ func ended(cmd *exec.Cmd, report *os.File) (int, error) {
 		return 0, err
 	}
 	said, inside := strings.CutPrefix(said, entered)
-	if reason, bad := strings.CutPrefix(said, "error "); bad {
-		return 0, &StartError{Reason: strings.TrimSpace(reason)}
+	if reason, bad := strings.CutPrefix(said, failed); bad {
+		return 0, &StartError{Reason: reasonIn(reason)}
 	}
 	var exit *exec.ExitError
 	if waitErr != nil && !errors.As(waitErr, &exit) {

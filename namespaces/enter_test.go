@@ -16,7 +16,7 @@ func inhabited(t *testing.T, user uint32) Visit {
 	t.Helper()
 	c := newCgroup(t)
 	cfg, _ := configuration(t, "exec sleep 1000")
-	cfg.UID, cfg.GID = user, user
+	cfg.UID, cfg.GID, cfg.Groups = user, user, []uint32{5, 6, 7}
 	pid := started(t, cfg, Surroundings{Cgroup: c})
 	return Visit{Target: pid, Env: []string{"PATH=/usr/bin:/bin"}, WorkDir: "/usr", UID: user, GID: user, Cgroup: c.Dirs}
 }
@@ -43,7 +43,7 @@ func TestAVisitor(t *testing.T) {
 func inEveryNamespace(t *testing.T, v Visit) {
 	var out bytes.Buffer
 	v.Stdout, v.Stderr = &out, &out
-	v.Groups = []uint32{5, 6}
+	v.Groups = []uint32{5, 6, 8}
 	v.Args = []string{"sh", "-c", introduce + "echo cgroup.path $(cat /proc/self/cgroup | grep -E ':(freezer|):' | head -1 | cut -d: -f3)"}
 	code, err := Enter(bounded(t), v)
 	if err != nil || code != 0 {
@@ -73,7 +73,8 @@ func inEveryNamespace(t *testing.T, v Visit) {
 func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 	t.Parallel()
 	cfg, _ := configuration(t, "exec sleep 1000")
-	cfg.User, cfg.UIDs, cfg.GIDs = true, PrivateMap(1<<30, 1000), PrivateMap(1<<30, 1000)
+	cfg.User = true
+	cfg.UIDs, cfg.GIDs = PrivateMaps(1<<30, 1000, 1000, nil)
 	cfg.UID, cfg.GID, cfg.RootDir = 1000, 1000, openDir(t)
 	pid := started(t, cfg, Surroundings{})
 	var out bytes.Buffer

@@ -93,10 +93,8 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		for _, pid := range pids {
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("kill %d: %w", pid, err)
-			}
+		if err := KillTasks(pids, c.Pids); err != nil {
+			return err
 		}
 		// A version 1 freezer holds even the killed; the signal is pending on all
 		// of them by now, so none returns to its program.

@@ -63,7 +63,7 @@ func refuses(t *testing.T, cfg Config, names ...string) {
 	t.Helper()
 	p, err := Start(bounded(t), cfg, Surroundings{})
 	if err == nil {
-		reapKilled(p.Pid)
+		p.kill()
 		t.Fatal("it started")
 	}
 	for _, n := range names {
@@ -82,7 +82,7 @@ func TestABindTargetThatIsALinkToTheNodesProcLeadsIntoTheJobsRoot(t *testing.T) 
 	p, err := Start(bounded(t), cfg, Surroundings{})
 	if err != nil {
 		t.Error(err)
-	} else if ws, err := wait4(p.Pid); err != nil || ws != 0 {
+	} else if ws, err := p.Wait(); err != nil || ws != 0 {
 		t.Errorf("it ended with %v, %v", ws, err)
 	}
 	if _, err := os.Lstat(mark); !errors.Is(err, fs.ErrNotExist) {
@@ -181,7 +181,7 @@ func TestAReadOnlyBindKeepsWhatElseItsMountForbids(t *testing.T) {
 		cfg, _ := configuration(t, "grep -E ' (/tmp/b|/mnt) ' /proc/self/mounts | cut -d' ' -f2,4")
 		cfg.RootDir, cfg.UID, cfg.GID = openDir(t), 1000, 1000
 		if cfg.User = user; user {
-			cfg.UIDs, cfg.GIDs = PrivateMap(1<<30, 1000), PrivateMap(1<<30, 1000)
+			cfg.UIDs, cfg.GIDs = PrivateMaps(1<<30, 1000, 1000, nil)
 		}
 		cfg.Mounts = []Mount{{Source: source, Target: "/mnt", ReadOnly: true}, {Source: source, Target: "/tmp/b", ReadOnly: true}}
 		_, out := run(t, cfg, Surroundings{})

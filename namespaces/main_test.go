@@ -28,7 +28,35 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == visitorRole {
 		os.Exit(playVisitor(os.Args[2]))
 	}
+	if len(os.Args) > 1 {
+		playRole(os.Args[1:])
+	}
 	os.Exit(m.Run())
+}
+
+// playRole returns if the arguments name no role.
+func playRole(args []string) {
+	var err error
+	switch args[0] {
+	case attackRole:
+		var pid int
+		if pid, err = strconv.Atoi(args[1]); err == nil {
+			err = attack(pid)
+		}
+	case starterRole:
+		err = playStarter(args[1])
+	case wrapRole:
+		err = playWrap(args[1:])
+	case keyRole:
+		err = playKey()
+	default:
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 func playVisitor(description string) int {
@@ -107,7 +135,7 @@ func newCgroup(t testing.TB) *Cgroup {
 func unifiedCgroup(t testing.TB) *Cgroup {
 	t.Helper()
 	needRoot(t)
-	dirs, err := cgroupDirs(os.Getpid())
+	dirs, err := CgroupsOf(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +192,7 @@ func run(t testing.TB, cfg Config, around Surroundings) (unix.WaitStatus, string
 	if err != nil {
 		t.Fatal(err)
 	}
-	ws, err := wait4(p.Pid)
+	ws, err := p.Wait()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +206,7 @@ func started(t testing.TB, cfg Config, around Surroundings) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { reapKilled(p.Pid) })
+	t.Cleanup(func() { p.kill() })
 	return p.Pid
 }
 

@@ -19,7 +19,6 @@ const (
 	stageOneName = "migrate:stage-one"
 	stageTwoName = "migrate:stage-two"
 	approachName = "migrate:approach"
-	insideName   = "migrate:inside"
 )
 
 // standardPath is the search path of whoever brings none.
@@ -30,7 +29,8 @@ const (
 	configFD = 3
 	reportFD = 4
 	selfFD   = 5 // this program
-	lateFD   = 6 // and up: the mounts of late
+	linkFD   = 6 // of stage one, a socket: PID 1 one way, that it was taken the other
+	lateFD   = 7 // and up: the mounts of late
 )
 
 // Stage runs one of this package's stages if the process was started as one,
@@ -43,8 +43,6 @@ func Stage() {
 		report(two())
 	case approachName:
 		report(approach())
-	case insideName:
-		report(inside())
 	}
 	if len(os.Args) < 2 || os.Args[1] != chamberName {
 		return
@@ -61,9 +59,12 @@ func report(err error) {
 		os.Exit(0)
 	}
 	line := strings.ReplaceAll(err.Error(), "\n", "; ")
-	_, _ = unix.Write(reportFD, []byte("error "+line+"\n"))
+	_, _ = unix.Write(reportFD, []byte(failed+line+"\n"))
 	os.Exit(125)
 }
+
+// failed begins a report of what went wrong.
+const failed = "error "
 
 func readConfig() (Config, error) {
 	var cfg Config
@@ -78,6 +79,7 @@ func readConfig() (Config, error) {
 // as a child of the shim.
 func one() error {
 	runtime.LockOSThread() // unshare is per thread, and the fork below takes this thread's
+	unix.CloseOnExec(linkFD)
 	cfg, err := readConfig()
 	if err != nil {
 		return err
@@ -94,18 +96,23 @@ func one() error {
 	return startTwo(cfg)
 }
 
-// startTwo makes PID 1, reports its number and hands the configuration on.
+// startTwo makes PID 1, hands it over as the kernel names it, and when that has been
+// taken the configuration on.
 func startTwo(cfg Config) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	pid, err := forkInit(stageTwoName, int(r.Fd()))
+	pidfd, err := forkInit(stageTwoName, int(r.Fd()))
 	if err != nil {
 		return fmt.Errorf("make the pid namespace: %w", err)
 	}
-	if _, err := unix.Write(reportFD, fmt.Appendf(nil, "pid %d\n", pid)); err != nil {
-		return err
+	if err := unix.Sendmsg(linkFD, []byte{0}, unix.UnixRights(pidfd), nil, 0); err != nil {
+		return fmt.Errorf("hand over the job's first process: %w", err)
+	}
+	answer := make([]byte, 1)
+	if n, err := unix.Read(linkFD, answer); err != nil || n != 1 || answer[0] != taken {
+		return errors.Join(errors.New("the job's first process was not taken"), err)
 	}
 	return errors.Join(json.NewEncoder(w).Encode(cfg), w.Close(), r.Close())
 }
@@ -128,10 +135,7 @@ func two() error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("become session leader: %w", err)
 	}
-	if cfg.User {
-		cfg.Groups = nil
-	}
-	if err := become(cfg.UID, cfg.GID, cfg.Groups, cfg.Rlimits); err != nil {
+	if err := become(cfg); err != nil {
 		return err
 	}
 	if err := os.Chdir(cfg.WorkDir); err != nil {
@@ -149,38 +153,67 @@ func two() error {
 }
 
 // become takes on the user's identity and limits. Without new privileges from
-// here on: no set-uid program can undo it.
-func become(uid, gid uint32, groups []uint32, limits []Rlimit) error {
-	for _, l := range limits {
+// here on: no set-uid program can undo it. Until the execve nobody but root may trace the
+// process or reach what it holds, so it is not dumpable; its own /proc/self/fd stays open to it.
+func become(cfg Config) error {
+	for _, l := range cfg.Rlimits {
 		lim := unix.Rlimit{Cur: l.Soft, Max: l.Hard}
 		if err := unix.Setrlimit(l.Resource, &lim); err != nil {
 			return fmt.Errorf("set resource limit %d: %w", l.Resource, err)
 		}
 	}
-	ids := make([]int, len(groups))
-	for i, g := range groups {
+	for _, c := range withheld(cfg.UID, cfg.User) {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
+	ids := make([]int, len(cfg.Groups))
+	for i, g := range cfg.Groups {
 		ids[i] = int(g)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return err
 	}
 	if err := syscall.Setgroups(ids); err != nil {
 		return fmt.Errorf("set groups: %w", err)
 	}
-	if err := syscall.Setgid(int(gid)); err != nil {
-		return fmt.Errorf("set group %d: %w", gid, err)
+	if err := syscall.Setgid(int(cfg.GID)); err != nil {
+		return fmt.Errorf("set group %d: %w", cfg.GID, err)
 	}
-	if err := syscall.Setuid(int(uid)); err != nil {
-		return fmt.Errorf("set user %d: %w", uid, err)
+	if err := syscall.Setuid(int(cfg.UID)); err != nil {
+		return fmt.Errorf("set user %d: %w", cfg.UID, err)
+	}
+	if cfg.UID != 0 { // whatever securebits the agent was given
+		if err := noCapabilities(); err != nil {
+			return err
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
-	// A process that changed its uid is not dumpable, and its /proc files are
-	// root's; the execve that follows undoes the second but not for open ones.
-	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	// Which a change of uid sets to what fs.suid_dumpable says.
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+// noCapabilities takes all capabilities from this thread.
+func noCapabilities() error {
+	head, sets := emptyCapabilities()
+	if err := unix.Capset(head, &sets[0]); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	return nil
+}
+
+func emptyCapabilities() (*unix.CapUserHeader, *[2]unix.CapUserData) {
+	return &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, new([2]unix.CapUserData)
 }
 
 func execute(path string, args, env []string) error {
 	if err := unix.CloseRange(3, ^uint(0)>>1&0xffffffff, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close inherited descriptors: %w", err)
+	}
+	if err := defaultSignals(); err != nil {
+		return err
 	}
 	if err := syscall.Exec(path, args, env); err != nil {
 		return fmt.Errorf("execute %s: %w", path, err)
@@ -194,12 +227,7 @@ func lookCommand(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
-	path := strings.TrimPrefix(standardPath, "PATH=")
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			path = v
-		}
-	}
+	path := searchPath(env)
 	for _, dir := range filepath.SplitList(path) {
 		p := filepath.Join(dir, name)
 		if st, err := os.Stat(p); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
@@ -207,4 +235,14 @@ func lookCommand(name string, env []string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("command %q not found along PATH %s", name, path)
+}
+
+func searchPath(env []string) string {
+	path := strings.TrimPrefix(standardPath, "PATH=")
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	return path
 }

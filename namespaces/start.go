@@ -1,28 +1,25 @@
 package namespaces
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/thread"
 )
-
-// Process is a started job: its PID 1, a child of the caller.
-type Process struct {
-	Pid int // in the caller's pid namespace
-}
 
 // Surroundings are what only the starter, outside, can give a job while its
 // namespaces already exist and its command does not run yet.
@@ -49,6 +46,9 @@ func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace to build in: %w", err)
 		}
+		if err := errors.Join(thread.NewKeyring(cfg.Keyring), BeOrdinary()); err != nil {
+			return err
+		}
 		// Before anything is mounted that a user has named: whatever the path leads to
 		// afterwards, this thread and stage one know this /proc, and our program by it.
 		if err := unix.Chdir("/proc"); err != nil {
@@ -64,71 +64,107 @@ func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 }
 
 func start(ctx context.Context, cfg Config, around Surroundings, mounts []*os.File) (*Process, error) {
-	toChild, fromChild, cmd, err := stageOne(cfg, mounts)
+	s, err := stageOne(cfg, mounts)
 	if err != nil {
 		return nil, err
 	}
-	defer toChild.Close()
-	defer fromChild.Close()
+	defer s.close()
 	stop := context.AfterFunc(ctx, func() {
-		_ = cmd.Process.Kill()
-		_ = fromChild.SetReadDeadline(time.Now().Add(lastWords)) // PID 1 may hold the other end for ever
+		_ = s.cmd.Process.Kill()
+		_ = s.link.SetReadDeadline(time.Now().Add(lastWords))
+		_ = s.report.SetReadDeadline(time.Now().Add(lastWords)) // PID 1 may hold the other end for ever
 	})
 
-	pid, err := guide(cfg, around, cmd.Process.Pid, toChild, fromChild)
+	p, err := s.guide(cfg, around)
 	if !stop() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		_ = cmd.Process.Kill() // it may still wait for its configuration
+		_ = s.cmd.Process.Kill() // it may still wait for its configuration
 	}
-	_ = cmd.Wait() // its failure has reached us over the pipe
+	_ = s.cmd.Wait() // its failure has reached us over the pipe
 	if err != nil {
-		if pid > 0 && !reapKilled(pid) {
-			err = fmt.Errorf("%w (process %d has outlived SIGKILL until now)", err, pid)
+		if p != nil && !p.kill() {
+			err = fmt.Errorf("%w (process %d has outlived SIGKILL until now)", err, p.Pid)
 		}
 		return nil, err
 	}
-	return &Process{Pid: pid}, nil
+	return p, nil
 }
 
-// stageOne starts the first stage with its two pipes: the way in carries the
-// configuration, the way out what the stages report. The working directory is /proc.
-func stageOne(cfg Config, mounts []*os.File) (in *os.File, out *os.File, cmd *exec.Cmd, err error) {
+// starting is the first stage and what connects us with it.
+type starting struct {
+	cmd    *exec.Cmd
+	config *os.File      // to it
+	report *os.File      // from both stages: what failed, in words
+	link   *net.UnixConn // with the first stage alone: PID 1, and that we have taken it
+}
+
+// close lets go of the ends that are ours.
+func (s *starting) close() {
+	_ = s.config.Close() // a second time does nothing
+	closeAll([]*os.File{s.report})
+	_ = s.link.Close()
+}
+
+// stageOne starts the first stage. The working directory is /proc.
+func stageOne(cfg Config, mounts []*os.File) (*starting, error) {
 	self, err := openat2(unix.AT_FDCWD, "self/exe", 0, 0)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	defer self.Close()
-	childIn, in, err := os.Pipe()
+	s := &starting{cmd: exec.Command("self/exe")}
+	theirs, err := s.connect()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, errors.Join(err, self.Close())
 	}
-	out, childOut, err := os.Pipe()
-	if err != nil {
-		return nil, nil, nil, errors.Join(err, childIn.Close(), in.Close())
-	}
-	cmd = exec.Command("self/exe")
-	cmd.Args = []string{stageOneName}
-	cmd.Env = []string{}
-	cmd.ExtraFiles = append([]*os.File{childIn, childOut, self}, mounts...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
+	s.cmd.Args = []string{stageOneName}
+	s.cmd.Env = []string{}
+	s.cmd.ExtraFiles = append([]*os.File{theirs[0], theirs[1], self, theirs[2]}, mounts...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET,
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	if cfg.User {
-		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = sysMaps(cfg.UIDs)
-		cmd.SysProcAttr.GidMappings = sysMaps(cfg.GIDs)
-		cmd.SysProcAttr.GidMappingsEnableSetgroups = true
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 0, Gid: 0}
+		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+		s.cmd.SysProcAttr.UidMappings = sysMaps(cfg.UIDs)
+		s.cmd.SysProcAttr.GidMappings = sysMaps(cfg.GIDs)
+		s.cmd.SysProcAttr.GidMappingsEnableSetgroups = true
+		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 0, Gid: 0}
 	}
-	err = cmd.Start()
-	err = errors.Join(err, childIn.Close(), childOut.Close())
+	err = s.cmd.Start()
+	closeAll(append(theirs, self))
 	if err != nil {
-		return nil, nil, nil, errors.Join(fmt.Errorf("make namespaces: %w", err), in.Close(), out.Close())
+		s.close()
+		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
-	return in, out, cmd, nil
+	return s, nil
+}
+
+// connect makes the connections and returns the other ends: of config, report and link.
+func (s *starting) connect() ([]*os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "link"), os.NewFile(uintptr(fds[1]), "link")
+	conn, err := net.FileConn(ours)
+	_ = ours.Close() // conn is a copy
+	if err != nil {
+		return nil, errors.Join(err, theirs.Close())
+	}
+	s.link = conn.(*net.UnixConn)
+	configR, configW, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close(), theirs.Close())
+	}
+	reportR, reportW, err := os.Pipe()
+	if err != nil {
+		closeAll([]*os.File{configR, configW, theirs})
+		return nil, errors.Join(err, conn.Close())
+	}
+	s.config, s.report = configW, reportR
+	return []*os.File{configR, reportW, theirs}, nil
 }
 
 func sysMaps(maps []IDMap) []syscall.SysProcIDMap {
@@ -139,44 +175,121 @@ func sysMaps(maps []IDMap) []syscall.SysProcIDMap {
 	return s
 }
 
-// guide gives the waiting first stage its surroundings and its configuration
-// and listens until execve has closed the pipe.
-func guide(cfg Config, around Surroundings, stagePid int, in io.WriteCloser, out io.Reader) (pid int, err error) {
+// guide gives the waiting first stage its surroundings and its configuration, takes hold
+// of PID 1 and listens until execve has closed the pipe.
+func (s *starting) guide(cfg Config, around Surroundings) (*Process, error) {
+	pid := s.cmd.Process.Pid
+	if err := setOOM(strconv.Itoa(pid), 0); err != nil {
+		return nil, err
+	}
 	if around.Cgroup != nil {
-		if err := around.Cgroup.Enter(stagePid); err != nil {
-			return 0, err
+		if err := around.Cgroup.Enter(pid); err != nil {
+			return nil, err
 		}
 	}
 	if around.Network != nil {
-		if err := around.Network(stagePid); err != nil {
-			return 0, fmt.Errorf("network of the job: %w", err)
+		if err := around.Network(pid); err != nil {
+			return nil, fmt.Errorf("network of the job: %w", err)
 		}
 	}
-	if err := json.NewEncoder(in).Encode(cfg); err != nil {
-		return 0, fmt.Errorf("hand the configuration to the first stage: %w", err)
+	if err := json.NewEncoder(s.config).Encode(cfg); err != nil {
+		return nil, fmt.Errorf("hand the configuration to the first stage: %w", err)
 	}
-	if err := in.Close(); err != nil {
-		return 0, err
+	if err := s.config.Close(); err != nil {
+		return nil, err
 	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		word, rest, _ := strings.Cut(lines.Text(), " ")
-		switch word {
-		case "pid":
-			if pid, err = strconv.Atoi(rest); err != nil {
-				return 0, fmt.Errorf("first stage named a bad pid: %w", err)
-			}
-		case "error":
-			return pid, &StartError{Reason: rest}
+	p, err := s.takeInit(cfg.User)
+	if errors.Is(err, io.EOF) {
+		if err = s.listen(); err == nil {
+			err = &StartError{Reason: "the first stage ended without a word"}
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return pid, fmt.Errorf("listen to the stages: %w", err)
+	if err != nil {
+		return p, err
 	}
-	if pid == 0 {
-		return 0, &StartError{Reason: "the first stage ended without a word"}
+	return p, s.listen()
+}
+
+// takeInit takes hold of PID 1 while it waits for its configuration and is ours. That its
+// user could say which process it is, or have a hand in what it is, comes later. io.EOF
+// says that the first stage has ended before.
+func (s *starting) takeInit(userNS bool) (p *Process, err error) {
+	fd, err := receiveFD(s.link)
+	if err != nil {
+		return nil, err
 	}
-	return pid, nil
+	onAnotherThread(func() { // this one may not see the node's /proc any more
+		if p, err = held(fd); err != nil {
+			err = errors.Join(err, unix.Close(fd))
+			return
+		}
+		err = p.inNamespacesOf(s.cmd.Process.Pid, userNS)
+	})
+	if err != nil {
+		return p, fmt.Errorf("take hold of the job's first process: %w", err)
+	}
+	_, err = s.link.Write([]byte{taken})
+	return p, err
+}
+
+// taken is what stage one waits for before it hands the configuration on.
+const taken = 1
+
+func onAnotherThread(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	<-done
+}
+
+// receiveFD takes the one descriptor that a message brings.
+func receiveFD(conn *net.UnixConn) (int, error) {
+	const room = 4 // bytes, of one descriptor
+	oob := make([]byte, unix.CmsgSpace(room))
+	n, oobn, _, _, err := conn.ReadMsgUnix(make([]byte, 1), oob)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil {
+		return -1, err
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(msgs) != 1 {
+		return -1, errors.Join(err, errors.New("no descriptor came along"))
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil || len(fds) != 1 {
+		return -1, errors.Join(err, errors.New("no descriptor came along"))
+	}
+	return fds[0], nil
+}
+
+// listen returns nil when execve has closed the report, or why it has not come to that.
+// Stage two is the user's process in the end: all that can be had from it is a text.
+func (s *starting) listen() error {
+	said, err := io.ReadAll(io.LimitReader(s.report, mostWords))
+	if err != nil {
+		return fmt.Errorf("listen to the stages: %w", err)
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	return &StartError{Reason: reasonIn(string(said))}
+}
+
+// mostWords bounds what is read of a report, in bytes.
+const mostWords = 4096
+
+// reasonIn is the text of a report, on one line and fit for any terminal.
+func reasonIn(said string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(strings.TrimPrefix(said, failed)))
 }
 
 // StartError is a command that could not be started in its namespaces; Reason
@@ -189,17 +302,3 @@ const (
 	lastWords = time.Second     // for what the stages of a start that is given up have still to say
 	killTime  = 2 * time.Second // for a process to end that was killed
 )
-
-// reapKilled ends a child, and tells whether it has ended.
-func reapKilled(pid int) bool {
-	_ = unix.Kill(pid, unix.SIGKILL)
-	for end := time.Now().Add(killTime); ; time.Sleep(time.Millisecond) {
-		n, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
-		if n == pid || err != nil && err != unix.EINTR {
-			return true
-		}
-		if time.Now().After(end) {
-			return false
-		}
-	}
-}

@@ -83,7 +83,8 @@ func TestAJobInAUserNamespaceIsItsOwnerAndNobodyElse(t *testing.T) {
 	t.Parallel()
 	cfg, io := configuration(t, introduce+"touch "+IOMount+"/mine; cat /proc/self/uid_map | tr -s ' ' >&2")
 	const base = 1 << 30
-	cfg.User, cfg.UIDs, cfg.GIDs = true, PrivateMap(base, 1000), PrivateMap(base, 1000)
+	cfg.User = true
+	cfg.UIDs, cfg.GIDs = PrivateMaps(base, 1000, 1000, nil)
 	cfg.UID, cfg.GID = 1000, 1000
 	cfg.RootDir = openDir(t)
 	ws, out := run(t, cfg, Surroundings{})
@@ -287,7 +288,7 @@ func TestAStartThatFailsAtAnyStepNamesItAndLeavesNothing(t *testing.T) {
 			inTime(t, func() {
 				p, err := Start(bounded(t), cfg, around)
 				if err == nil {
-					reapKilled(p.Pid)
+					p.kill()
 					t.Error("it started")
 				} else if !strings.Contains(err.Error(), list[name].names) {
 					t.Errorf("the error does not name %q: %v", list[name].names, err)
@@ -323,7 +324,7 @@ func TestACancelledStartLeavesNothing(t *testing.T) {
 		inTime(t, func() {
 			p, err := Start(ctx, cfg, around)
 			if err == nil { // it was quicker
-				reapKilled(p.Pid)
+				p.kill()
 			} else if !errors.Is(err, why) {
 				t.Errorf("the reason is lost: %v", err)
 			}

@@ -40,7 +40,8 @@ func hostileJob(t *testing.T, script string, edit func(*Config)) (v Visit, dir s
 
 // withUsers gives a job a user namespace of its own.
 func withUsers(cfg *Config) {
-	cfg.User, cfg.UIDs, cfg.GIDs = true, PrivateMap(1<<30, cfg.UID), PrivateMap(1<<30, cfg.GID)
+	cfg.User = true
+	cfg.UIDs, cfg.GIDs = PrivateMaps(1<<30, cfg.UID, cfg.GID, cfg.Groups)
 }
 
 func ownedBy(uid uint32) func(*Config) {
@@ -147,15 +148,15 @@ func halfway(t *testing.T, v Visit, without string) {
 	t.Helper()
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
-	doors, err := openDoors(v.Target, v.UserNS)
+	job, err := lookAt(v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeDoors(doors)
+	defer closeDoors(job.doors)
 	unheard, trouble := pipe(t)
 	waits, goes := pipe(t)
 	p := plan{trouble: int(trouble.Fd())}
-	if err := p.visit(v, doors, int(unheard.Fd())); err != nil {
+	if err := p.visit(v, job, int(unheard.Fd())); err != nil {
 		t.Fatal(err)
 	}
 	// A process that has once used a user's rights to files is not dumpable any more.

@@ -208,7 +208,7 @@ func TestWhatAJobHoldsIsJudged(t *testing.T) {
 func TestAJobInAUserNamespaceIsFoundClean(t *testing.T) {
 	j := start(t, "clean", func(cfg *namespaces.Config, s *job.Spec) {
 		cfg.User = true
-		cfg.UIDs, cfg.GIDs = namespaces.PrivateMap(1<<30, 0), namespaces.PrivateMap(1<<30, 0)
+		cfg.UIDs, cfg.GIDs = namespaces.PrivateMaps(1<<30, 0, 0, nil)
 		s.UserNS, s.UIDBase = true, 1<<30
 	})
 	n, findings := j.look(t)

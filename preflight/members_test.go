@@ -121,7 +121,11 @@ func TestATracedJobIsRefused(t *testing.T) {
 
 func TestATaskOutsideOfTheCgroupIsRefused(t *testing.T) {
 	j := start(t, "clean", nil)
-	if err := namespaces.Join(j.init, os.Getpid()); err != nil {
+	here, err := namespaces.CgroupsOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := namespaces.Join(j.init, here); err != nil {
 		t.Fatal(err)
 	}
 	_, findings := j.look(t)

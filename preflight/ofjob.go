@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // OfJob looks at a running job whose PID 1 is initPID here, and at this node,
@@ -50,6 +51,12 @@ func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgro
 	} else if queue != "" {
 		r.add(QueueNotify, "have the program take its request back (mq_notify with NULL), or end it",
 			"a task asked to be notified of messages in the queue /%s (mq_notify), which no checkpoint can carry", queue)
+	}
+	if n, err := thread.KeyringsWithKeys(string(rec.ID)); err != nil {
+		return fail(err)
+	} else if n > 0 {
+		r.add(KeysHeld, "have the program that needs them make them anew after the move, and take them away before: `keyctl clear @s`, run by the job; or end the command of `migrate exec` that made them",
+			"the job has keys in its session keyring (keyrings(7)), which no checkpoint can carry")
 	}
 	needs, err := facts.needs(rec)
 	if err != nil {

@@ -75,7 +75,7 @@ type Parked struct {
 	filled  chan error    // how the fault server ended
 	life    context.Context
 	stop    context.CancelFunc
-	pid     int
+	init    *namespaces.Process
 }
 
 var errDropped = errors.New("dropped before it ran")
@@ -115,15 +115,15 @@ func (p *Parked) Memory() *pages.Server { return p.server }
 // Park restores the job up to the point before its first instruction. The caller
 // becomes its parent. On an error nothing of the job is left.
 func (p *Parked) Park(ctx context.Context, client *criu.Client, log *slog.Logger) error {
-	arrived := make(chan int, 1)
+	arrived := make(chan *namespaces.Process, 1)
 	go func() {
 		defer close(p.ended)
 		p.err = p.restore(p.life, client, p.plan, arrived, log)
 	}()
 	select {
-	case p.pid = <-arrived:
+	case p.init = <-arrived:
 		p.server.Fill()
-		log.Info("job parked", "pid", p.pid)
+		log.Info("job parked", "pid", p.init.Pid)
 		return nil
 	case <-p.ended:
 		err := p.err
@@ -160,7 +160,7 @@ func (p *Parked) Discard() error {
 }
 
 // restore runs CRIU to its end, which is after the verdict.
-func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- int, log *slog.Logger) error {
+func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- *namespaces.Process, log *slog.Logger) error {
 	defer plan.Standby.Close() // if it was of no use
 	network, err := image.NetworkOf(plan.Images)
 	if err != nil {
@@ -197,7 +197,7 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 
 // notify returns what is done at CRIU's notifications. It waits for the verdict in the
 // last one before the tasks are let go.
-func (p *Parked) notify(network image.Network, arrived chan<- int, log *slog.Logger) func(context.Context, string, int) error {
+func (p *Parked) notify(network image.Network, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
 	init := 0
 	return func(ctx context.Context, name string, pid int) error {
 		switch name {
@@ -212,6 +212,10 @@ func (p *Parked) notify(network image.Network, arrived chan<- int, log *slog.Log
 		case "post-setup-namespaces": // limits set, nothing opened yet
 			return p.plan.makeQueues(init)
 		case "post-restore":
+			held, err := namespaces.Hold(pid)
+			if err != nil {
+				return err
+			}
 			if err := p.plan.permitted(pid); err != nil {
 				return err
 			}
@@ -223,7 +227,7 @@ func (p *Parked) notify(network image.Network, arrived chan<- int, log *slog.Log
 			if err := p.names.standBack(); err != nil {
 				return err
 			}
-			arrived <- pid
+			arrived <- held
 			return p.await(ctx, pid, log)
 		case "pre-resume":
 			p.let.Store(ctx.Err() == nil)
@@ -263,14 +267,14 @@ func (p *Parked) appear(pid int, log *slog.Logger) {
 }
 
 // Resume lets the job run and returns its PID 1. The fault server goes on
-// beyond it; see Filled. After an error, the pid is the same, MayHaveRun tells
+// beyond it; see Filled. After an error, the process is the same, MayHaveRun tells
 // whether the job has run, and Drop follows.
-func (p *Parked) Resume() (pid int, err error) {
+func (p *Parked) Resume() (init *namespaces.Process, err error) {
 	p.answer(nil)
 	if p.err != nil {
-		return p.pid, fmt.Errorf("resume: %w", p.err)
+		return p.init, fmt.Errorf("resume: %w", p.err)
 	}
-	return p.pid, nil
+	return p.init, nil
 }
 
 // MayHaveRun tells, after a Resume that failed, whether CRIU failed when it had

@@ -35,7 +35,7 @@ func StandBy(ctx context.Context, client *criu.Client, chamber namespaces.Chambe
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	s, err := client.Start(ctx, criu.Run{Wrap: wrap, Files: []*os.File{w}})
+	s, err := client.Start(ctx, criu.Run{Wrap: wrap, Files: []*os.File{w}, Before: namespaces.BeOrdinary})
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

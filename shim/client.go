@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // Client talks to the shim of one job.
@@ -48,7 +50,12 @@ func Start(cfg Config, logDir string) (*Client, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
+	err = thread.Throwaway(func() error {
+		if err := thread.NewKeyring("shim"); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
 	_ = w.Close()
 	if err != nil {
 		return nil, fmt.Errorf("start the shim: %w", err)

@@ -21,8 +21,8 @@ type Config struct {
 	Cgroup   namespaces.Cgroup `json:"cgroup"`  // the job's own; exists already
 	CRIU     string            `json:"criu"`
 	KdatDir  string            `json:"kdat_dir,omitempty"`
-	JoinPid  int               `json:"join_pid,omitempty"` // whose cgroups the shim enters; 0 = stays in the agent's
-	Launch   *Launch           `json:"launch,omitempty"`   // nil: wait to be told to restore
+	Join     map[string]string `json:"join,omitempty"`   // cgroups that the shim enters, by hierarchy; none = stays in the agent's
+	Launch   *Launch           `json:"launch,omitempty"` // nil: wait to be told to restore
 	LinkName string            `json:"link_name,omitempty"`
 	// Chamber is where CRIU is to work if the job is to be restored.
 	Chamber *namespaces.Chamber `json:"chamber,omitempty"`

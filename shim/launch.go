@@ -35,7 +35,8 @@ func (s *shim) launch() error {
 		return why
 	}
 	s.log.Info("job started", "pid", p.Pid)
-	return s.adopt(p.Pid)
+	s.adopt(p)
+	return nil
 }
 
 func (s *shim) surroundings() namespaces.Surroundings {

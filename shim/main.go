@@ -71,9 +71,8 @@ type shim struct {
 
 	mu       sync.Mutex // the fields below
 	state    State
-	init     int
+	init     *namespaces.Process
 	exit     *job.Exit     // how the job ended, as long as that is not in its record
-	initFD   int           // pidfd: a number could be somebody else's by now
 	opened   chan struct{} // closed while memory is set
 	memory   *pages.Server // of the job that is being restored, or was
 	parked   *restore.Parked
@@ -90,10 +89,8 @@ func prepare(runDir string) (*shim, error) {
 	}
 	// The terminal or session of whoever started the agent is not ours to die with.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
-	if cfg.JoinPid != 0 {
-		if err := namespaces.Join(os.Getpid(), cfg.JoinPid); err != nil {
-			return nil, err
-		}
+	if err := namespaces.Join(os.Getpid(), cfg.Join); err != nil {
+		return nil, err
 	}
 	store, err := job.OpenStore(cfg.Records)
 	if err != nil {
@@ -132,16 +129,11 @@ func (s *shim) begin() error {
 }
 
 // adopt takes charge of a job that runs from now on.
-func (s *shim) adopt(pid int) error {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return fmt.Errorf("hold on to PID 1 (%d): %w", pid, err)
-	}
+func (s *shim) adopt(p *namespaces.Process) {
 	s.mu.Lock()
-	s.state, s.init, s.initFD = Running, pid, fd
+	s.state, s.init = Running, p
 	s.mu.Unlock()
-	go s.reap(pid)
-	return nil
+	go s.reap(p)
 }
 
 // serve answers the agent from now on.
@@ -202,7 +194,10 @@ func (s *shim) is() State {
 func (s *shim) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{State: s.state, Shim: os.Getpid(), Init: s.init, Exit: s.exit}
+	st := Status{State: s.state, Shim: os.Getpid(), Exit: s.exit}
+	if s.init != nil {
+		st.Init = s.init.Pid
+	}
 	if s.memory != nil {
 		st.Filled, st.Total = s.memory.Progress()
 		st.Absent = s.memory.Absent()
@@ -217,13 +212,10 @@ func (s *shim) status() Status {
 
 // reap waits for the job's PID 1 and with it for the job: the kernel ends every
 // other task of a pid namespace before its PID 1 can be reaped.
-func (s *shim) reap(pid int) {
-	var ws unix.WaitStatus
-	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
+func (s *shim) reap(p *namespaces.Process) {
+	ws, err := p.Wait()
+	if err != nil {
+		s.log.Error("wait for the job", "err", err)
 	}
 	if s.is() != Released {
 		s.record(s.exitOf(ws))

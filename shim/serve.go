@@ -60,7 +60,7 @@ func (s *shim) signal(r *http.Request) error {
 	if s.state != Running {
 		return fmt.Errorf("the job is %s", s.state)
 	}
-	return unix.PidfdSendSignal(s.initFD, unix.Signal(req.Signal), nil, 0)
+	return s.init.Signal(unix.Signal(req.Signal))
 }
 
 func (s *shim) park(r *http.Request) error {
@@ -135,10 +135,12 @@ func (s *shim) resume(*http.Request) error {
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return err
 	}
-	pid, err := s.parked.Resume()
+	p, err := s.parked.Resume()
 	if err != nil && s.parked.MayHaveRun() {
 		s.log.Error("CRIU failed while it let the job go; the job is ended", "err", err)
-		return errors.Join(s.parked.Drop(), s.guard.dismiss(), s.adopt(pid))
+		err = errors.Join(s.parked.Drop(), s.guard.dismiss())
+		s.adopt(p)
+		return err
 	}
 	if err != nil {
 		err = errors.Join(err, os.Remove(mark))
@@ -146,9 +148,10 @@ func (s *shim) resume(*http.Request) error {
 		return err
 	}
 	fault.Point("shim", "resumed")
-	s.log.Info("job resumed", "pid", pid)
+	s.log.Info("job resumed", "pid", p.Pid)
 	s.filling.Go(func() { s.guardMemory(s.parked, s.volatile) })
-	return s.adopt(pid)
+	s.adopt(p)
+	return nil
 }
 
 // guardMemory waits until all memory is in place. A job whose memory cannot be

@@ -232,7 +232,7 @@ func TestAJobThatCannotStartLeavesNoShim(t *testing.T) {
 		"bridge missing": func(c *Config) {
 			c.Launch.Interface = &namespaces.Interface{Name: "eth0", Host: "mgtest1", Bridge: "no-such-thing", Address: "10.3.0.7/24", MAC: "02:00:00:00:03:07"}
 		},
-		"nobody to join":    func(c *Config) { c.JoinPid = 1 << 30 },
+		"nothing to join":   func(c *Config) { c.Join = map[string]string{"freezer": "/no/such/group"} },
 		"cgroup gone":       func(c *Config) { _ = c.Cgroup.Remove() },
 		"records not there": func(c *Config) { c.Records = "/proc/no/such-thing" },
 	} {
@@ -244,7 +244,7 @@ func TestAJobThatCannotStartLeavesNoShim(t *testing.T) {
 			if err == nil {
 				t.Fatalf("it started: %v", c)
 			}
-			if why := map[string]string{"nobody to join": "1073741824", "cgroup gone": "cgroup", "records not there": "job store"}[name]; !strings.Contains(err.Error(), why) ||
+			if why := map[string]string{"nothing to join": "/no/such/group", "cgroup gone": "cgroup", "records not there": "job store"}[name]; !strings.Contains(err.Error(), why) ||
 				why == "" && !strings.Contains(err.Error(), "such") {
 				t.Errorf("the cause is not named: %v", err)
 			}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/migrate-hpc/migrate/fault"
@@ -182,7 +181,7 @@ func (w *worker) end(err error, run Run, dump bool) error {
 		if dump {
 			return errors.Join(err, &StuckError{PID: w.pid, Grace: run.grace()})
 		}
-		_ = unix.Kill(w.pid, unix.SIGKILL)
+		_ = w.kill() // it may just have ended
 		<-w.done
 	}
 	if !errors.Is(err, ErrVanished) {

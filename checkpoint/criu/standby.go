@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
-	"golang.org/x/sys/unix"
 )
 
 // Standby is a CRIU that has been started and waits for its one request. Its start,
@@ -45,7 +44,7 @@ func (s *Standby) Close() {
 	select {
 	case <-s.w.done:
 	case <-time.After(defaultGrace):
-		_ = unix.Kill(s.w.pid, unix.SIGKILL)
+		_ = s.w.kill() // it may just have ended
 		<-s.w.done
 	}
 	_ = s.w.output.Close()

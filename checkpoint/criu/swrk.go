@@ -36,6 +36,7 @@ type worker struct {
 	conn   *net.UnixConn
 	output *os.File // its stdout and stderr
 	pid    int
+	kill   func() error
 	buf    []byte
 
 	done        chan struct{} // closed once it was reaped
@@ -95,7 +96,7 @@ func (w *worker) run(cmd *exec.Cmd, before func() error, s surroundings, started
 		started <- fmt.Errorf("start %s: %w", cmd.Path, err)
 		return
 	}
-	w.pid = cmd.Process.Pid
+	w.pid, w.kill = cmd.Process.Pid, cmd.Process.Kill
 	started <- nil
 	w.exit = cmd.Wait()
 	if s.after != nil {

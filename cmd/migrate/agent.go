@@ -25,6 +25,11 @@ when it stops or starts. It logs to stderr.`,
 			if cfg.Peers, err = parsePeers(peers); err != nil {
 				return usage(cmd, err)
 			}
+			if s.alone != nil {
+				if err := s.alone(); err != nil {
+					return err
+				}
+			}
 			dir, err := s.getwd()
 			if err != nil {
 				return err

@@ -26,6 +26,7 @@ type shell struct {
 	uid      int
 	environ  []string
 	getwd    func() (string, error)
+	alone    func() error // has an agent share nothing with who started it; nil: it may
 	now      func() time.Time
 
 	socket string // --socket

@@ -12,11 +12,13 @@ func TestPlainUsersJobsMoveAndAreNobodyElses(t *testing.T) {
 	c := newCluster(t)
 	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
 		c.run(name, func(t *testing.T) {
-			j := c.oracle(c.A, ada, flags, "--mem", "8", "--check", "8", "--sysv")
+			j := c.oracle(c.A, ada, append([]string{"--ulimit", "nofile=500:600"}, flags...), "--mem", "8", "--check", "8", "--sysv")
 			c.owned(c.A, j, len(flags) > 0)
+			c.bounded(c.A, j)
 			j.move(c.A, c.B)
 			j.ticks(c.B, 20)
 			c.owned(c.B, j, len(flags) > 0)
+			c.bounded(c.B, j)
 			c.private(c.B, j)
 			c.private(c.A, j)
 			j.checked(c.B, "mem", "shm", "sem", "msg")
@@ -45,6 +47,22 @@ func (c *cluster) owned(n *Node, j *job, mapped bool) {
 	if got := strings.TrimSpace(c.must(n, ada, "exec", j.id, "id", "-u")); got != "1001" {
 		c.t.Errorf("in the job ada is uid %q", got)
 	}
+}
+
+// bounded wants an exec to have the job's limits and its group, and the job a session keyring
+// of its own, before a move and after it.
+func (c *cluster) bounded(n *Node, j *job) {
+	c.t.Helper()
+	if got := c.must(n, ada, "exec", j.id, "sh", "-c", "ulimit -Hn; ulimit -Sn; id -G"); got != "600\n500\n1001\n" {
+		c.t.Errorf("on %s exec has %q, want 600, 500 and the group 1001", n.Name, got)
+	}
+	c.eventually(func() error { // that of the exec goes a little later
+		const used = `awk '$3 > 0 && $6 == 0 && $8 == "keyring" && index($9, "migrate:%s:") == 1' /proc/keys | wc -l`
+		if got := strings.TrimSpace(c.sh(n, fmt.Sprintf(used, j.id))); got != "1" {
+			return fmt.Errorf("on %s %s keyrings are the job's", n.Name, got)
+		}
+		return nil
+	})
 }
 
 // private wants bob neither to see ada's job nor to do anything with it.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -27,6 +28,23 @@ func main() {
 	case "pass":
 		check(pass(os.Args[2]))
 		count()
+	case "key":
+		check(key(os.Args[2]))
+		count()
+	case "late-key":
+		usr1 := make(chan os.Signal, 1)
+		signal.Notify(usr1, syscall.SIGUSR1)
+		go count()
+		<-usr1
+		check(key(os.Args[2]))
+		fmt.Println("HELPER HAS KEY")
+		select {}
+	case "attack":
+		victim, err := strconv.Atoi(os.Args[3])
+		check(err)
+		check(attack(os.Args[2], victim))
+	case "find-key":
+		check(findKey(os.Args[2]))
 	case "hog":
 		hog()
 	case "queue":

@@ -1,0 +1,58 @@
+package namespaces
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// mostHeld bounds how many descriptors of tasks are open at a time.
+const mostHeld = 256
+
+// KillTasks sends SIGKILL to those of pids that pidsNow, asked later, still lists. The tasks
+// of a job come and go as its user likes, and who had a number may be anybody by the time
+// that it is used: the signal goes to a process that is held (pidfd), and one that is listed
+// after it was taken hold of was listed rightly, or has ended.
+func KillTasks(pids []int, pidsNow func() ([]int, error)) error {
+	for some := range slices.Chunk(pids, mostHeld) {
+		if err := killSome(some, pidsNow); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func killSome(pids []int, pidsNow func() ([]int, error)) (err error) {
+	held := map[int]int{}
+	defer func() {
+		for _, fd := range held {
+			_ = unix.Close(fd) // nothing was written
+		}
+	}()
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("kill %d: %w", pid, err)
+		}
+		held[pid] = fd
+	}
+	now, err := pidsNow()
+	if err != nil {
+		return err
+	}
+	for _, pid := range now {
+		fd, ok := held[pid]
+		if !ok {
+			continue
+		}
+		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("kill %d: %w", pid, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package namespaces
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a job's PID 1, a child of ours. It is held by a descriptor (pidfd): signals
+// and waits go by that, since a number can be another's by then.
+type Process struct {
+	Pid int // in our pid namespace
+	fd  int
+}
+
+// Hold takes hold of a child that a CRIU of ours has made, and that nobody but us reaps.
+func Hold(pid int) (*Process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("hold on to process %d: %w", pid, err)
+	}
+	p, err := held(fd)
+	if err == nil && p.Pid != pid {
+		err = fmt.Errorf("process %d is process %d", pid, p.Pid)
+	}
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return p, nil
+}
+
+// held asks the kernel what a pidfd is of, and refuses what cannot be a job's first process:
+// a child of ours that is PID 1 of a namespace right beneath our own.
+func held(fd int) (*Process, error) {
+	if err := waitid(fd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT); err != nil {
+		return nil, fmt.Errorf("the process is no child of ours: %w", err)
+	}
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{fd: fd}
+	for line := range strings.Lines(string(info)) {
+		var inside int
+		if n, err := fmt.Sscanf(line, "NSpid: %d %d\n", &p.Pid, &inside); err == nil && n == 2 && p.Pid > 0 && inside == 1 {
+			return p, nil
+		}
+	}
+	return nil, errors.New("the process is not PID 1 of a pid namespace beneath ours")
+}
+
+// Signal fails with ESRCH when the process has ended and was reaped.
+func (p *Process) Signal(sig unix.Signal) error { return unix.PidfdSendSignal(p.fd, sig, nil, 0) }
+
+// Wait reaps the process when it ends.
+func (p *Process) Wait() (unix.WaitStatus, error) {
+	var end childEnd
+	err := waitid(p.fd, &end, unix.WEXITED)
+	return end.status(), err
+}
+
+// kill ends the process, and tells whether it has ended. Nothing else can be done with it
+// afterwards.
+func (p *Process) kill() bool {
+	defer unix.Close(p.fd)
+	_ = p.Signal(unix.SIGKILL)
+	for end := time.Now().Add(killTime); ; time.Sleep(time.Millisecond) {
+		var dead childEnd
+		if err := waitid(p.fd, &dead, unix.WEXITED|unix.WNOHANG); err != nil || dead.signo != 0 {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// childEnd is what waitid(2) fills in of a siginfo_t.
+type childEnd struct {
+	signo, errno, code, _ int32
+	pid, uid              int32
+	childStatus           int32
+	_                     [100]byte
+}
+
+func waitid(fd int, end *childEnd, options int) error {
+	for {
+		err := unix.Waitid(unix.P_PIDFD, fd, (*unix.Siginfo)(unsafe.Pointer(end)), options, nil)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// status is the same as wait4(2) tells it.
+func (e childEnd) status() unix.WaitStatus {
+	const exited, dumped = 1, 3 // CLD_EXITED, CLD_DUMPED
+	switch e.code {
+	case exited:
+		return unix.WaitStatus(e.childStatus << 8)
+	case dumped:
+		return unix.WaitStatus(e.childStatus | 0x80)
+	}
+	return unix.WaitStatus(e.childStatus)
+}
