@@ -43,5 +43,9 @@ func (w *witness) keep(images string) error {
 	if err := identity.Compare(saved, w.job, identity.AnyKernel); err != nil {
 		return fmt.Errorf("CRIU has saved something else than there is: %w", err)
 	}
+	for id, t := range w.job.Threads { // CRIU alone can ask, from within
+		t.Securebits = saved.Threads[id].Securebits
+		w.job.Threads[id] = t
+	}
 	return image.SetIdentity(images, w.job)
 }

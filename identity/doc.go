@@ -38,8 +38,9 @@
 //
 // # What cannot be asked
 //
-// The kernel tells nobody the securebits of another task. They are compared with the rule
-// in the images, and CRIU sets them or fails. Of seccomp filters their number is compared,
+// The kernel tells nobody the securebits of another task. CRIU asks from within it, at the
+// dump; that word is in the record, the images are compared with it and with the rule, and
+// CRIU sets them or fails. Of seccomp filters their number is compared,
 // not what they are: only a tracer can read them, and CRIU is that. Linux before 5.9 does not
 // tell the number.
 package identity

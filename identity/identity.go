@@ -35,7 +35,7 @@ type Thread struct {
 	NoNewPrivs bool  `json:"no_new_privs,omitempty"`
 	Seccomp    int64 `json:"seccomp,omitempty"` // mode
 	Filters    int64 `json:"filters,omitempty"` // of seccomp, Unknown if that is not told
-	Securebits int64 `json:"securebits"`        // Unknown but from CRIU's images
+	Securebits int64 `json:"securebits"`        // Unknown from the kernel: CRIU asks within the task
 }
 
 // UserNS is a user namespace.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 	"time"
@@ -26,6 +27,12 @@ func main() {
 		count()
 	case "pass":
 		check(pass(os.Args[2]))
+		count()
+	case "idle":
+		time.Sleep(time.Hour)
+	case "filter":
+		check(exec.Command("/proc/self/exe", "idle").Start())
+		check(filter())
 		count()
 	case "hog":
 		hog()
