@@ -113,3 +113,67 @@ func TestASignedCheckpointThatGivesOtherRightsIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// What CRIU makes of a job is looked at once more, as the kernel shows it, before any of it
+// runs. The job on the source goes on.
+func TestAJobThatCRIUGivesOtherRightsDoesNotRun(t *testing.T) {
+	t.Parallel()
+	var change func(fields ...string)
+	c := newCluster(t, 2, func(c *cluster) { change = tampering(c.nodes[1]) })
+	a, b := c.two()
+	for name, user := range kindsOfJobs {
+		c.run(name, func(t *testing.T) {
+			j := filtered(c, a, user)
+			for field, word := range map[string]string{
+				"creds.euid": "effective uid", "creds.fsgid": "gid for files", "creds.groups": "groups", "creds.cap_inh": "inheritable capabilities",
+				"creds.cap_bnd": "bounding capabilities", "creds.no_new_privs": "no_new_privs", "seccomp_filter": "seccomp",
+			} {
+				change(field)
+				before := j.inspect(a).Init
+				r := a.migrate("move", j.id, b.name)
+				if r.code != 4 || !strings.Contains(r.err, word) || !strings.Contains(r.err, "is allowed") {
+					t.Errorf("%s: %v", field, r)
+				}
+				if v := j.inspect(a); v.State != "running" || v.Init != before {
+					t.Errorf("%s: the job is %+v", field, v)
+				}
+				j.numbers(a, 20)
+				for _, v := range b.jobs() {
+					if v.State == "running" {
+						t.Errorf("%s: a second copy: %+v", field, v)
+					}
+				}
+			}
+			change()
+			j.move(a, b)
+			j.numbers(b, 20)
+			j.remove(c)
+		})
+	}
+}
+
+// An agent may have been started with groups, which a restored job must not get.
+func TestAJobGetsNoneOfTheAgentsGroups(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, func(c *cluster) {
+		for _, n := range c.nodes {
+			n.cover = []string{`set -- setpriv --groups 4,27 -- "$@"`}
+		}
+	})
+	a, b := c.two()
+	if !strings.Contains(readFile(fmt.Sprintf("/proc/%d/status", a.agent.cmd.Process.Pid)), "Groups:\t4 27") {
+		t.Fatal("the agent has no groups")
+	}
+	for _, flags := range [][]string{nil, {"--user-ns"}} {
+		j := a.launch(append(flags, "--", shared.helper, "filter")...)
+		j.numbers(a, 10)
+		if was := j.statuses(a); strings.Contains(was, "27") {
+			t.Errorf("the job has the groups of the agent: %s", was)
+		}
+		j.move(a, b)
+		j.numbers(b, 20)
+		if is := j.statuses(b); strings.Contains(is, "Groups:\t4 27") {
+			t.Errorf("the job has the groups of the agent: %s", is)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	criu "github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/transport"
@@ -112,4 +113,42 @@ func Forge(images string) error {
 		return err
 	}
 	return criu.SetIdentity(images, saved)
+}
+
+// Become makes the threads of root's job those of a plain user, with capabilities for nothing.
+func Become(images string, uid, gid uint64, member ...uint64) error {
+	names, err := filepath.Glob(filepath.Join(images, "core-*.img"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		i, err := readImage(name)
+		if err != nil {
+			return err
+		}
+		for field, p := range idFields {
+			id := uid
+			if strings.HasSuffix(field, "gid") {
+				id = gid
+			}
+			if i.records[0], err = with(i.records[0], []uint64{id}, p...); err != nil {
+				return err
+			}
+		}
+		for field, p := range capFields {
+			if field == "creds.cap_bnd" {
+				continue
+			}
+			if i.records[0], err = with(i.records[0], []uint64{0, 0}, p...); err != nil {
+				return err
+			}
+		}
+		if i.records[0], err = with(i.records[0], member, groups...); err != nil {
+			return err
+		}
+		if err := i.write(name); err != nil {
+			return err
+		}
+	}
+	return Forge(images)
 }

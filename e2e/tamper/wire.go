@@ -137,10 +137,12 @@ func readImage(name string) (i image, err error) {
 	return i, nil
 }
 
-func (i image) write(name string) error {
+func (i image) bytes() []byte {
 	out := append([]byte{}, i.magic...)
 	for _, r := range i.records {
 		out = append(binary.LittleEndian.AppendUint32(out, uint32(len(r))), r...)
 	}
-	return os.WriteFile(name, out, 0o600)
+	return out
 }
+
+func (i image) write(name string) error { return os.WriteFile(name, i.bytes(), 0o600) }
