@@ -206,7 +206,7 @@ func TestAStatusThatIsNotWholeIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := parseStatus(string(text)); err != nil {
+	if _, err := parseStatus(string(text)); err != nil {
 		t.Error(err)
 	}
 	for key := range needed {
@@ -216,7 +216,7 @@ func TestAStatusThatIsNotWholeIsAnError(t *testing.T) {
 				without = append(without, line)
 			}
 		}
-		if _, _, err := parseStatus(strings.Join(without, "")); err == nil {
+		if _, err := parseStatus(strings.Join(without, "")); err == nil {
 			t.Errorf("without %s it was taken", key)
 		}
 	}
@@ -229,8 +229,8 @@ func FuzzStatus(f *testing.F) {
 	}
 	f.Add(string(text))
 	f.Fuzz(func(t *testing.T, text string) {
-		if th, ended, err := parseStatus(text); err == nil && !ended && !strings.Contains(text, "NoNewPrivs:\t") {
-			t.Errorf("%q is read as %+v", text, th)
+		if st, err := parseStatus(text); err == nil && !st.ended && !strings.Contains(text, "NoNewPrivs:\t") {
+			t.Errorf("%q is read as %+v", text, st)
 		}
 	})
 }

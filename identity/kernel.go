@@ -26,8 +26,8 @@ func ThisKernel() (Kernel, error) {
 	if err != nil || last < 0 || last > 63 {
 		return Kernel{}, fmt.Errorf("last capability %q: %w", data, err)
 	}
-	own, _, err := readThread("/proc/self")
-	return Kernel{Known: ^uint64(0) >> (63 - last), Bounding: own.Bounding}, err
+	own, err := readStatus("/proc/self")
+	return Kernel{Known: ^uint64(0) >> (63 - last), Bounding: own.thread.Bounding}, err
 }
 
 // can is what of want the kernel can give a thread that is like has. A capability that it

@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 // Place is where a restored job must be, wholly, and nobody else.
@@ -23,62 +24,59 @@ type Place struct {
 // [Differences] if the job's cgroup and its pid namespace do not hold the same tasks, if they
 // are not all in the namespaces of PID 1, or if those are not the job's own.
 func (p Place) Look() (Job, error) {
-	all, err := pidmap.InNamespace(p.Init)
+	all, err := membersOf(p.Init)
 	if err != nil {
 		return Job{}, err
 	}
-	j, err := read(p.Init, all)
+	j, err := jobOfMembers(p.Init, all)
 	if err != nil {
 		return Job{}, err
-	}
-	alive := map[int]ID{} // by the numbers on the node
-	ended := map[int]bool{}
-	for _, e := range all {
-		for _, t := range e.Threads {
-			if id := (ID{e.Job, t.Job}); j.has(id) {
-				alive[t.Host] = id
-			} else {
-				ended[t.Host] = true
-			}
-		}
 	}
 	var d Differences
-	if err := p.sameCgroup(alive, ended, &d); err != nil {
+	if err := p.sameCgroup(all, &d); err != nil {
 		return Job{}, fmt.Errorf("the job's cgroup: %w", err)
 	}
-	if err := p.sameNamespaces(all, j, &d); err != nil {
+	if err := p.sameNamespaces(all, &d); err != nil {
 		return Job{}, fmt.Errorf("the job's namespaces: %w", err)
 	}
 	return j, d.orNil()
 }
 
 // sameCgroup wants every thread of the job in every hierarchy of the cgroup, and nobody else
-// but the threads of Beside. What has ended may be there still.
-func (p Place) sameCgroup(alive map[int]ID, ended map[int]bool, d *Differences) error {
+// but the threads of Beside, and what has ended.
+func (p Place) sameCgroup(all []member, d *Differences) error {
 	members, err := p.Cgroup.Members()
 	if err != nil {
 		return err
 	}
-	beside, err := p.threadsBeside()
+	ours, err := p.threadsBeside()
 	if err != nil {
 		return err
+	}
+	for _, m := range all {
+		ours[m.host] = true
 	}
 	for _, hierarchy := range slices.Sorted(maps.Keys(members)) {
 		cgroup := fmt.Sprintf("the cgroup %s (%s)", p.Cgroup.Dirs[hierarchy], hierarchy)
 		inside := map[int]bool{}
 		for _, tid := range members[hierarchy] {
 			inside[tid] = true
-			if _, ours := alive[tid]; !ours && !ended[tid] && !beside[tid] {
+			if !ours[tid] && !ended(tid) {
 				d.add(cgroup, "a task that is not in the job's pid namespace,", fmt.Sprintf("%d on the node", tid), "none")
 			}
 		}
-		for _, tid := range slices.Sorted(maps.Keys(alive)) {
-			if !inside[tid] {
-				d.add(alive[tid].String(), "a place outside of", cgroup, "none")
+		for _, m := range all {
+			if !inside[m.host] {
+				d.add(m.id.String(), "a place outside of", cgroup, "none")
 			}
 		}
 	}
 	return nil
+}
+
+func ended(tid int) bool {
+	st, err := readStatus(fmt.Sprintf("/proc/%d", tid))
+	return gone(err) || err == nil && st.ended
 }
 
 func (p Place) threadsBeside() (map[int]bool, error) {
@@ -105,7 +103,7 @@ func (p Place) threadsBeside() (map[int]bool, error) {
 var children = map[string]string{"pid_for_children": "pid", "time_for_children": "time"}
 
 // sameNamespaces wants every thread in the namespaces of PID 1, and those to be the job's own.
-func (p Place) sameNamespaces(all []pidmap.Entry, j Job, d *Differences) error {
+func (p Place) sameNamespaces(all []member, d *Differences) error {
 	nodes, err := namespaces.Of(os.Getpid())
 	if err != nil {
 		return err
@@ -123,29 +121,40 @@ func (p Place) sameNamespaces(all []pidmap.Entry, j Job, d *Differences) error {
 	for name, kind := range children {
 		jobs[name] = jobs[kind]
 	}
-	for _, e := range all {
-		for _, t := range e.Threads {
-			id := ID{e.Job, t.Job}
-			if !j.has(id) {
-				continue
-			}
-			if err := d.sameNamespaces(id, taskDir(e.Host, t.Host), jobs); err != nil {
-				return err
-			}
+	others := make([]map[string]string, len(all))
+	err = inParallel(len(all), func(i int) (err error) {
+		others[i], err = otherNamespaces(all[i].dir+"/ns", jobs)
+		return err
+	})
+	for i, other := range others {
+		for _, name := range slices.Sorted(maps.Keys(other)) {
+			d.add(all[i].id.String(), "as its "+name+" namespace", other[name], jobs[name])
 		}
 	}
-	return nil
+	return err
 }
 
-func (d *Differences) sameNamespaces(id ID, dir string, want map[string]string) error {
+// otherNamespaces are those that are not as wanted. Each is looked up from its directory:
+// to begin at the top takes most of the time.
+func otherNamespaces(dir string, want map[string]string) (map[string]string, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	var other map[string]string
+	var buf [64]byte
 	for name, ns := range want {
-		has, err := os.Readlink(dir + "/ns/" + name)
+		n, err := unix.Readlinkat(fd, name, buf[:])
 		if err != nil {
-			return err
+			return nil, &os.PathError{Op: "readlink", Path: dir + "/" + name, Err: err}
 		}
-		if has != ns {
-			d.add(id.String(), "as its "+name+" namespace", has, ns)
+		if has := buf[:n]; string(has) != ns {
+			if other == nil {
+				other = map[string]string{}
+			}
+			other[name] = string(has)
 		}
 	}
-	return nil
+	return other, nil
 }

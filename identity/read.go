@@ -3,59 +3,55 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 // Of reads the identity of every thread in the pid namespace of init. The job must stand
 // still, or be stopped otherwise.
 func Of(init int) (Job, error) {
-	all, err := pidmap.InNamespace(init)
+	all, err := membersOf(init)
 	if err != nil {
 		return Job{}, err
 	}
-	return read(init, all)
+	return jobOfMembers(init, all)
 }
 
-func read(init int, all []pidmap.Entry) (j Job, err error) {
+func jobOfMembers(init int, all []member) (j Job, err error) {
 	j.Threads = map[ID]Thread{}
-	for _, p := range all {
-		for _, t := range p.Threads {
-			thread, ended, err := readThread(taskDir(p.Host, t.Host))
-			if err != nil {
-				return j, fmt.Errorf("identity of %v: %w", ID{p.Job, t.Job}, err)
-			}
-			if !ended {
-				j.Threads[ID{p.Job, t.Job}] = thread
-			}
-		}
+	for _, m := range all {
+		j.Threads[m.id] = m.thread
 	}
 	j.UserNS, err = userNSOf(init)
 	return j, err
 }
 
-func taskDir(pid, tid int) string { return fmt.Sprintf("/proc/%d/task/%d", pid, tid) }
-
-// readThread says also whether the thread has ended and is only not collected yet.
-func readThread(dir string) (t Thread, ended bool, err error) {
+func readStatus(dir string) (status, error) {
 	text, err := os.ReadFile(dir + "/status")
 	if err != nil {
-		return t, false, err
+		return status{}, err
 	}
-	return parseStatus(string(text))
+	st, err := parseStatus(string(text))
+	if err != nil {
+		return st, fmt.Errorf("%s/status: %w", dir, err)
+	}
+	return st, nil
 }
 
-// parseStatus reads /proc/PID/status, see proc_pid_status(5). A name cannot forge a line:
-// the kernel escapes its line ends.
-func parseStatus(text string) (t Thread, ended bool, err error) {
-	t.Filters, t.Securebits = Unknown, Unknown // Seccomp_filters: Linux 5.9
+// status is what /proc/PID/status tells.
+type status struct {
+	thread Thread
+	ended  bool // it is only not collected yet
+	number int  // in its own pid namespace
+}
+
+// parseStatus reads a status, see proc_pid_status(5). A name cannot forge a line: the kernel
+// escapes its line ends.
+func parseStatus(text string) (st status, err error) {
+	st.thread.Filters, st.thread.Securebits = Unknown, Unknown // Seccomp_filters: Linux 5.9
 	missing := len(needed)
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":\t")
@@ -63,46 +59,53 @@ func parseStatus(text string) (t Thread, ended bool, err error) {
 		if !ok {
 			continue
 		}
-		if err := read(&t, strings.Fields(value)); err != nil {
-			return t, false, fmt.Errorf("%s: %w", key, err)
+		if err := read(&st, strings.Fields(value)); err != nil {
+			return st, fmt.Errorf("%s: %w", key, err)
 		}
 		if needed[key] {
 			missing--
 		}
-		ended = ended || key == "State" && (value[0] == 'Z' || value[0] == 'X')
 	}
-	if missing != 0 && !ended {
-		return t, false, errors.New("the kernel does not tell the status of a thread in full (CONFIG_SECCOMP?)")
+	if missing != 0 && !st.ended {
+		return st, errors.New("the kernel does not tell all of it (CONFIG_SECCOMP, CONFIG_PID_NS)")
 	}
-	return t, ended, nil
+	return st, nil
 }
 
-var needed = map[string]bool{"State": true, "Uid": true, "Gid": true, "Groups": true, "CapInh": true, "CapPrm": true, "CapEff": true, "CapBnd": true,
-	"CapAmb": true, "NoNewPrivs": true, "Seccomp": true}
+var needed = map[string]bool{"State": true, "NSpid": true, "Uid": true, "Gid": true, "Groups": true, "CapInh": true, "CapPrm": true, "CapEff": true,
+	"CapBnd": true, "CapAmb": true, "NoNewPrivs": true, "Seccomp": true}
 
-var fields = map[string]func(*Thread, []string) error{
-	"State": func(_ *Thread, f []string) error {
+var fields = map[string]func(*status, []string) error{
+	"State": func(st *status, f []string) error {
 		if len(f) == 0 {
 			return errStrange
 		}
+		st.ended = f[0] == "Z" || f[0] == "X"
 		return nil
 	},
-	"Uid":    func(t *Thread, f []string) error { return four(&t.UIDs, f) },
-	"Gid":    func(t *Thread, f []string) error { return four(&t.GIDs, f) },
-	"Groups": func(t *Thread, f []string) error { return groups(&t.Groups, f) },
-	"CapInh": func(t *Thread, f []string) error { return one(&t.Inheritable, f, 16) },
-	"CapPrm": func(t *Thread, f []string) error { return one(&t.Permitted, f, 16) },
-	"CapEff": func(t *Thread, f []string) error { return one(&t.Effective, f, 16) },
-	"CapBnd": func(t *Thread, f []string) error { return one(&t.Bounding, f, 16) },
-	"CapAmb": func(t *Thread, f []string) error { return one(&t.Ambient, f, 16) },
-	"NoNewPrivs": func(t *Thread, f []string) error {
-		var n uint64
-		err := one(&n, f, 10)
-		t.NoNewPrivs = n != 0
+	"NSpid": func(st *status, f []string) (err error) {
+		if len(f) == 0 {
+			return errStrange
+		}
+		st.number, err = strconv.Atoi(f[len(f)-1])
 		return err
 	},
-	"Seccomp":         func(t *Thread, f []string) error { return count(&t.Seccomp, f) },
-	"Seccomp_filters": func(t *Thread, f []string) error { return count(&t.Filters, f) },
+	"Uid":    func(st *status, f []string) error { return four(&st.thread.UIDs, f) },
+	"Gid":    func(st *status, f []string) error { return four(&st.thread.GIDs, f) },
+	"Groups": func(st *status, f []string) error { return groups(&st.thread.Groups, f) },
+	"CapInh": func(st *status, f []string) error { return one(&st.thread.Inheritable, f, 16) },
+	"CapPrm": func(st *status, f []string) error { return one(&st.thread.Permitted, f, 16) },
+	"CapEff": func(st *status, f []string) error { return one(&st.thread.Effective, f, 16) },
+	"CapBnd": func(st *status, f []string) error { return one(&st.thread.Bounding, f, 16) },
+	"CapAmb": func(st *status, f []string) error { return one(&st.thread.Ambient, f, 16) },
+	"NoNewPrivs": func(st *status, f []string) error {
+		var n uint64
+		err := one(&n, f, 10)
+		st.thread.NoNewPrivs = n != 0
+		return err
+	},
+	"Seccomp":         func(st *status, f []string) error { return count(&st.thread.Seccomp, f) },
+	"Seccomp_filters": func(st *status, f []string) error { return count(&st.thread.Filters, f) },
 }
 
 var errStrange = errors.New("not as the kernel writes it")
@@ -187,5 +190,3 @@ func parseMap(text string) (maps []namespaces.IDMap, err error) {
 	}
 	return InOrder(maps), nil
 }
-
-func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }

@@ -114,13 +114,17 @@ func (c *census) refuse() error {
 	return errors.Join(append(errs, c.killAll())...)
 }
 
-// killAll sends SIGKILL to all that is in the job's cgroup but CRIU, which waits for an
-// answer as all the others wait for CRIU: nobody comes meanwhile.
+// killAll sends SIGKILL to all that is in the job's cgroup. CRIU is the last: its tracees go
+// on when it is gone. It would wait for PID 1 otherwise, which waits for tasks that only
+// their tracer, CRIU, can collect. All of them stand still until then, so nobody comes.
 func (c *census) killAll() error {
 	for end := time.Now().Add(sweepTime); ; time.Sleep(time.Millisecond) {
 		left, err := c.kill()
-		if err == nil && left == 0 || time.Now().After(end) {
-			return err
+		if err == nil && left == 0 {
+			return unix.Kill(c.beside, unix.SIGKILL) // ours, and not waited for yet
+		}
+		if time.Now().After(end) {
+			return errors.Join(err, errors.New("not all of the job could be killed"))
 		}
 	}
 }
