@@ -102,6 +102,15 @@ func TestAJobsIdsInAUserNamespaceAreThoseOfItsMaps(t *testing.T) {
 	}
 }
 
+func TestNoSpecificationGivesTheNodesRootInAUserNamespace(t *testing.T) {
+	maps := namespaces.PrivateMap(0, 1000)
+	j := jobOf()
+	j.UserNS = &UserNS{UIDs: maps, GIDs: maps}
+	if err := (Rule{UID: 1000, GID: 1000, UserNS: true, UIDs: maps, GIDs: maps}).Check(j); err == nil {
+		t.Error("it was taken")
+	}
+}
+
 func TestWhatHasArrivedIsWhatTheRecordSays(t *testing.T) {
 	here := Kernel{Known: 0x1ffffffffff, Bounding: 0x1fffeffffff}
 	for name, c := range map[string]struct {

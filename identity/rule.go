@@ -25,6 +25,9 @@ func (r Rule) Check(j Job) error {
 		d.sameUserNS(j.UserNS, r.userNS())
 	case r.UserNS:
 		d.sameMaps(*j.UserNS, *r.userNS())
+		if gives(r.UIDs, 0) { // whoever has written the specification
+			d.add("the job's user namespace", "the uid map", show(r.UIDs), "none that gives the node's root")
+		}
 	}
 	for _, id := range j.ids() {
 		t := j.Threads[id]
