@@ -36,6 +36,11 @@
 // fails. So a job that must not run is nearly always refused there, before the commit; the
 // kernel's word at pre-resume is for a CRIU, or a reading of the images, that is wrong.
 //
+// # What is not asked
+//
+// Resource limits, the OOM score, scheduling policies, the login uid and labels of security
+// modules come as CRIU saves and restores them, and nobody compares them.
+//
 // # What cannot be asked
 //
 // The kernel tells nobody the securebits of another task. CRIU asks from within it, at the

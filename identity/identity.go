@@ -52,11 +52,6 @@ type Job struct {
 	Threads map[ID]Thread
 }
 
-func (j Job) has(id ID) bool {
-	_, ok := j.Threads[id]
-	return ok
-}
-
 // ids lists the threads in order.
 func (j Job) ids() []ID {
 	var ids []ID

@@ -1,6 +1,7 @@
 package tamper
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -99,69 +100,87 @@ func setting(file string, record []byte, field string, p path, values ...uint64)
 	return []Mutation{{File: file, Field: field, To: fmt.Sprint(values), edit: func(r []byte) ([]byte, error) { return with(r, values, p...) }}}, nil
 }
 
-func ofCore(file string, i image, random *rand.Rand) (all []Mutation, err error) {
-	core := i.records[0]
-	has, err := numbers(core, secbits...)
-	if err != nil || len(has) == 0 { // of a zombie there are none
-		return nil, err
+// core collects changes of one core image.
+type core struct {
+	file   string
+	record []byte
+	all    []Mutation
+	err    error
+}
+
+func (c *core) set(field string, p path, values ...uint64) {
+	more, err := setting(c.file, c.record, field, p, values...)
+	c.all = append(c.all, more...)
+	c.err = errors.Join(c.err, err)
+}
+
+func (c *core) has(p path) []uint64 {
+	values, err := numbers(c.record, p...)
+	c.err = errors.Join(c.err, err)
+	return values
+}
+
+func ofCore(file string, i image, random *rand.Rand) ([]Mutation, error) {
+	c := &core{file: file, record: i.records[0]}
+	if len(c.has(secbits)) == 0 { // of a zombie there are none
+		return nil, c.err
 	}
-	add := func(field string, p path, values ...uint64) {
-		more, e := setting(file, core, field, p, values...)
-		all = append(all, more...)
-		if err == nil {
-			err = e
+	c.ids(random)
+	c.capabilities(random)
+	for _, m := range []uint64{0, 1, 2, 3} {
+		if m != 0 || len(c.has(mode)) > 0 {
+			c.set("seccomp_mode", mode, m)
 		}
 	}
+	if was := c.has(filter); len(was) > 0 {
+		c.set("seccomp_filter", filter)
+		c.set("seccomp_filter", filter, was[0]+1)
+		if was[0] > 0 {
+			c.set("seccomp_filter", filter, was[0]-1)
+		}
+	}
+	c.all = append(c.all, Mutation{File: file, Field: "creds", To: "none", edit: func(r []byte) ([]byte, error) { return without(r, -1, creds...) }})
+	if leads := len(c.has(state)) > 0; leads {
+		c.set("old_seccomp_mode", oldMode, 0)
+		c.set("old_seccomp_filter", oldFilter, 0)
+		for _, s := range []uint64{0, 2, 4, 5, 6, 7} {
+			c.set("task_state", state, s)
+		}
+	}
+	return c.all, c.err
+}
+
+func (c *core) ids(random *rand.Rand) {
 	for field, p := range idFields {
-		was, _ := numbers(core, p...)
-		for _, id := range []uint64{0, 1, 4, 12345, 65534, 65536, was[0] + 1, uint64(random.Uint32())} {
-			add(field, p, id)
+		for _, id := range []uint64{0, 1, 4, 12345, 65534, 65536, c.has(p)[0] + 1, uint64(random.Uint32())} {
+			c.set(field, p, id)
 		}
 	}
-	for field, p := range capFields {
-		was, _ := numbers(core, p...)
-		was = append(was, 0, 0)[:2]
-		for _, bit := range append([]int{0, 7, 12, 19, 21, 24, 40}, random.IntN(41)) {
-			flipped := slices.Clone(was)
-			flipped[bit/32] ^= 1 << (bit % 32)
-			add(field, p, flipped...)
-		}
-	}
-	for _, bit := range []int{0, 1, 2, 3, 4, 5, 6, 7} {
-		add("creds.secbits", secbits, has[0]^1<<bit)
-	}
-	member, _ := numbers(core, groups...)
+	member := c.has(groups)
 	for _, id := range []uint64{0, 6, 42, uint64(random.Uint32N(60000))} {
 		if !slices.Contains(member, id) {
-			add("creds.groups", groups, append(slices.Clone(member), id)...)
+			c.set("creds.groups", groups, append(slices.Clone(member), id)...)
 		}
 	}
 	if len(member) > 0 {
-		add("creds.groups", groups)
+		c.set("creds.groups", groups)
 	}
-	add("creds.no_new_privs", noNewPrivs, 0)
-	add("creds.no_new_privs", noNewPrivs)
-	for _, m := range []uint64{0, 1, 2, 3} {
-		if was, _ := numbers(core, mode...); m != 0 || len(was) > 0 {
-			add("seccomp_mode", mode, m)
+}
+
+func (c *core) capabilities(random *rand.Rand) {
+	for field, p := range capFields {
+		was := append(c.has(p), 0, 0)[:2]
+		for _, bit := range []int{0, 7, 12, 19, 21, 24, 40, random.IntN(41)} {
+			flipped := slices.Clone(was)
+			flipped[bit/32] ^= 1 << (bit % 32)
+			c.set(field, p, flipped...)
 		}
 	}
-	if was, _ := numbers(core, filter...); len(was) > 0 {
-		add("seccomp_filter", filter)
-		add("seccomp_filter", filter, was[0]+1)
-		if was[0] > 0 {
-			add("seccomp_filter", filter, was[0]-1)
-		}
+	for bit := range 8 {
+		c.set("creds.secbits", secbits, c.has(secbits)[0]^1<<bit)
 	}
-	all = append(all, Mutation{File: file, Field: "creds", To: "none", edit: func(r []byte) ([]byte, error) { return without(r, -1, creds...) }})
-	if lead, _ := numbers(core, state...); len(lead) > 0 {
-		add("old_seccomp_mode", oldMode, 0)
-		add("old_seccomp_filter", oldFilter, 0)
-		for _, s := range []uint64{0, 2, 4, 5, 6, 7} {
-			add("task_state", state, s)
-		}
-	}
-	return all, err
+	c.set("creds.no_new_privs", noNewPrivs, 0)
+	c.set("creds.no_new_privs", noNewPrivs)
 }
 
 // ofIDs puts tasks into other namespaces than those of PID 1, whose numbers are only names.
