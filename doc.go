@@ -8,6 +8,7 @@
 //	agent/api       what an agent and its callers agree on
 //	shim            a job's parent: starts or restores it, reaps it, fills its memory
 //	preflight       what would make a move fail, found before anything is touched
+//	identity        who a job's threads are for the kernel: recorded, compared
 //	rights          whether a job's user could open what the job holds
 //	handoff         who owns a job: state machine, journal, recovery
 //	checkpoint      the source's half          restore        the target's half

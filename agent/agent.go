@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for peers: %w", err), local.Close())
 	}
-	peers := transport.NewListener(raw, a.id, a.log)
+	peers := transport.NewListener(raw, a.id, a.log, transport.WithFeatures(featureIdentity))
 	a.sweepVolatile(ctx)
 	if err := a.unthrottleAll(); err != nil {
 		a.log.Warn("a job may be slowed down", "err", err)

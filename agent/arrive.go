@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -182,6 +183,7 @@ func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Reco
 func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arrival, error) {
 	l := newLanding(a, string(o.Move), o.Record.ID)
 	l.offered = &o.Record
+	l.recorded = slices.Contains(s.Features(), featureIdentity)
 	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot}
 	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec, handoff.RoleTarget)), source: a.remoteOf(rec)}
 	a.settleEarlier(ctx, o.Record.ID)

@@ -48,6 +48,9 @@ const (
 	sayComplete = "complete"
 )
 
+// featureIdentity says that the images hold the source's record of who the job's threads are.
+const featureIdentity = "identity"
+
 // offer is what a target must know to say yes or no.
 type offer struct {
 	Move   handoff.MoveID  `json:"move"`

@@ -49,7 +49,7 @@ func (l *landing) Resume(ctx context.Context) error {
 		return err
 	}
 	_, err := l.a.shimOf(l.job).Resume(ctx)
-	if !errors.Is(err, shim.ErrGone) {
+	if err == nil || !errors.Is(err, shim.ErrGone) && !l.gaveUp(ctx) {
 		return err
 	}
 	ran, asked := l.ran()
@@ -60,6 +60,12 @@ func (l *landing) Resume(ctx context.Context) error {
 		return nil // and is over already
 	}
 	return fmt.Errorf("%w: %w", handoff.ErrGone, err)
+}
+
+// gaveUp tells whether a shim that could not let its job run has dropped it.
+func (l *landing) gaveUp(ctx context.Context) bool {
+	st, err := l.a.shimOf(l.job).Status(ctx)
+	return errors.Is(err, shim.ErrGone) || err == nil && st.State == shim.Dropped
 }
 
 // ran tells whether a copy whose shim is gone was ever let run. A shim stays until it

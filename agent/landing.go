@@ -36,7 +36,8 @@ type landing struct {
 
 	offered *job.Record // what preflight has seen; nil: nobody offered it
 
-	pulls bool // memory that was not sent is pulled after the commit
+	pulls    bool // memory that was not sent is pulled after the commit
+	recorded bool // the source says who the job's threads are
 
 	room     *room // nil until it is made
 	in       *restore.Incoming
@@ -249,8 +250,12 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 		}
 		return err
 	})
+	plan, err := l.plan(rec, room.cfg)
+	if err != nil {
+		return err
+	}
 	both.Go(func() error {
-		return room.client.Park(parking, shim.ParkRequest{Plan: l.plan(rec, room.cfg), Volatile: l.memory()})
+		return room.client.Park(parking, shim.ParkRequest{Plan: plan, Volatile: l.memory()})
 	})
 	err = both.Wait()
 	if err == nil {
@@ -263,7 +268,11 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 }
 
 // plan says what is restored.
-func (l *landing) plan(rec job.Record, cfg shim.Config) restore.Plan {
+func (l *landing) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
+	launched, err := namespaceConfig(rec, cfg.RootDir(), l.ioDir())
+	if err != nil {
+		return restore.Plan{}, err
+	}
 	var mounts []restore.Mount
 	dirs := map[string]string{}
 	at, private := l.in.Private()
@@ -278,6 +287,6 @@ func (l *landing) plan(rec job.Record, cfg shim.Config) restore.Plan {
 	return restore.Plan{
 		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true, Chamber: *cfg.Chamber,
 		Mounts: externalMounts(rec, l.ioDir(), cfg.QueueDir(), dirs), Binds: binds, QueueDir: cfg.QueueDir(), Private: mounts,
-		Interface: jobInterface(rec),
-	}
+		Interface: jobInterface(rec), Rule: identityRule(launched), Recorded: l.recorded,
+	}, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/identity"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -152,6 +153,11 @@ var rlimits = map[string]int{
 	"locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK, "msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE,
 	"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
 	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+// identityRule is what the launch makes of the job's threads, and they cannot undo.
+func identityRule(cfg namespaces.Config) identity.Rule {
+	return identity.Rule{UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups, UserNS: cfg.User, UIDs: cfg.UIDs, GIDs: cfg.GIDs}
 }
 
 // nodeMounts are all mounts that come from the node by path.

@@ -196,7 +196,7 @@ func (m *movement) prepare(ctx context.Context) error {
 		return err
 	}
 	m.copyOnWrite = needs.CopyOnWrite
-	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.id, 0, transport.WithData(func(trip time.Duration) int {
+	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.id, 0, transport.WithFeatures(featureIdentity), transport.WithData(func(trip time.Duration) int {
 		return connections(m.req.Connections, trip)
 	}))
 	if err != nil {

@@ -161,6 +161,7 @@ func (b *bringing) run(ctx context.Context) (*api.Result, error) {
 func (b *bringing) restore(ctx context.Context) error {
 	b.rec.Epoch = max(b.rec.Epoch, b.lastClaim, b.a.fence.Highest(string(b.rec.ID))) + 1
 	l := newLanding(b.a, string(b.id), b.rec.ID)
+	l.recorded = b.manifest.Recorded()
 	extra, err := json.Marshal(savingExtra{Dir: b.req.Dir})
 	if err != nil {
 		return err

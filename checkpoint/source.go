@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -172,9 +173,12 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	}
 	dumping, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
+	var who witness
+	defer who.end()
 	run.Notify = func(_ context.Context, name string, _ int) error {
 		switch name {
 		case seized:
+			who.begin(s.Init)
 			if err := s.beginScan(ctx, m, giveUp); err != nil {
 				return err
 			}
@@ -191,7 +195,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return res.Took, err
 	}
-	if err := s.nameQueues(queues, queueMount); err != nil {
+	if err := errors.Join(who.keep(s.Images()), s.nameQueues(queues, queueMount)); err != nil {
 		return res.Took, err
 	}
 	return res.Took, s.amend()

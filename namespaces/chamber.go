@@ -113,6 +113,10 @@ func chamber() error {
 	if err := c.Cgroup.Enter(os.Getpid()); err != nil {
 		return err
 	}
+	// A thread without groups keeps those that CRIU has (rst_prep_creds_args in its cr-restore.c).
+	if err := syscall.Setgroups(nil); err != nil {
+		return fmt.Errorf("leave all groups: %w", err)
+	}
 	root, err := rootMount(c.Root).Take(c.User)
 	if err != nil {
 		return err

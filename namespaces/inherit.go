@@ -169,10 +169,10 @@ func lastCapability() int {
 	return -1
 }
 
-// withheld are the capabilities that no process of a job gets. In a user namespace its
+// Withheld are the capabilities that no process of a job gets. In a user namespace its
 // root could give up groups that close files to the job's user (user_namespaces(7)); those
 // of the job's root, who is nobody outside, close nothing.
-func withheld(uid uint32, userNS bool) []int {
+func Withheld(uid uint32, userNS bool) []int {
 	if userNS && uid != 0 {
 		return []int{unix.CAP_SETGID}
 	}

@@ -162,7 +162,7 @@ func become(cfg Config) error {
 			return fmt.Errorf("set resource limit %d: %w", l.Resource, err)
 		}
 	}
-	for _, c := range withheld(cfg.UID, cfg.User) {
+	for _, c := range Withheld(cfg.UID, cfg.User) {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
 			return fmt.Errorf("drop capability %d: %w", c, err)
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/identity"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore/pages"
@@ -30,6 +31,10 @@ type Plan struct {
 	Store   string             `json:"store"`  // the page store
 	Work    string             `json:"work"`   // for CRIU's log and the lazy-pages socket
 	Chamber namespaces.Chamber `json:"chamber"`
+	// Rule is who the job's threads may be. Recorded says that the images must hold what the
+	// source knows of them; of older ones only what they hold is compared.
+	Rule     identity.Rule `json:"rule"`
+	Recorded bool          `json:"recorded,omitempty"`
 	// Mounts are the external mounts: key → path on this node.
 	Mounts map[string]string `json:"mounts"`
 	// Binds are those of Mounts whose path a user may have a hand in, by Target. CRIU gets
@@ -162,6 +167,10 @@ func (p *Parked) Discard() error {
 // restore runs CRIU to its end, which is after the verdict.
 func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- *namespaces.Process, log *slog.Logger) error {
 	defer plan.Standby.Close() // if it was of no use
+	who, err := plan.saved()
+	if err != nil {
+		return err
+	}
 	network, err := image.NetworkOf(plan.Images)
 	if err != nil {
 		return err
@@ -178,12 +187,13 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 			_ = f.Close() // opened for reading only
 		}
 	}()
-	run.Notify = p.notify(network, arrived, log)
 	ready, err := plan.ready(ctx, client, network)
 	if err != nil {
 		return err
 	}
 	defer ready.Close()
+	who.beside = ready.criu.Pid()
+	run.Notify = p.notify(network, who, arrived, log)
 	sockets, err := image.SocketNames(plan.Images)
 	if err != nil {
 		return err
@@ -197,7 +207,7 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 
 // notify returns what is done at CRIU's notifications. It waits for the verdict in the
 // last one before the tasks are let go.
-func (p *Parked) notify(network image.Network, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
+func (p *Parked) notify(network image.Network, who *census, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
 	init := 0
 	return func(ctx context.Context, name string, pid int) error {
 		switch name {
@@ -212,11 +222,12 @@ func (p *Parked) notify(network image.Network, arrived chan<- *namespaces.Proces
 		case "post-setup-namespaces": // limits set, nothing opened yet
 			return p.plan.makeQueues(init)
 		case "post-restore":
+			init = pid
 			held, err := namespaces.Hold(pid)
 			if err != nil {
 				return err
 			}
-			if err := p.plan.permitted(pid); err != nil {
+			if err := errors.Join(who.parked(pid), p.plan.permitted(pid)); err != nil {
 				return err
 			}
 			if network == image.NetworkSaved && p.plan.Interface != nil {
@@ -230,7 +241,7 @@ func (p *Parked) notify(network image.Network, arrived chan<- *namespaces.Proces
 			arrived <- held
 			return p.await(ctx, pid, log)
 		case "pre-resume":
-			p.let.Store(ctx.Err() == nil)
+			return p.letGo(ctx, who, init, log)
 		}
 		return nil
 	}
@@ -249,14 +260,10 @@ func (p *Parked) await(ctx context.Context, pid int, log *slog.Logger) error {
 	}
 }
 
-// appear makes the job, which is about to run, what others reach by its addresses and
-// names, before CRIU has its sockets send again. It is this job's only copy: it runs on
-// unreached rather than not at all.
+// appear makes the job, which is about to run, what others reach by its addresses, before
+// CRIU has its sockets send again. It is this job's only copy: it runs on unreached rather
+// than not at all.
 func (p *Parked) appear(pid int, log *slog.Logger) {
-	if err := p.names.take(); err != nil {
-		log.Error("the job runs, but not all of its Unix sockets have their names", "err", err)
-	}
-	p.names = nil
 	i := p.plan.Interface
 	if i == nil {
 		return

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// ManifestVersion is the version that Seal writes and the only one that Open
-// takes.
-const ManifestVersion = 1
+// ManifestVersion is the version that Seal writes and the highest that Open takes.
+// Version 1 is of images without the record of who the job's threads are.
+const ManifestVersion = 2
 
 const (
 	manifestName  = "manifest.json"
@@ -54,6 +54,10 @@ type Manifest struct {
 	Files   []File          `json:"files"`           // sorted by name
 }
 
+// Recorded tells whether the images must hold the record that [Identity] reads. What is
+// signed says so: nobody makes a directory look older than it is.
+func (m Manifest) Recorded() bool { return m.Version >= 2 }
+
 // seal is the content of the signature file. Go's JSON puts byte slices in
 // base64.
 type seal struct {
@@ -70,8 +74,8 @@ func parseManifest(data []byte) (Manifest, error) {
 	if err := json.Unmarshal(data, &version); err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	if version.Version != ManifestVersion {
-		return Manifest{}, fmt.Errorf("%w: it has %d, this migrate reads %d", ErrVersion, version.Version, ManifestVersion)
+	if version.Version < 1 || version.Version > ManifestVersion {
+		return Manifest{}, fmt.Errorf("%w: it has %d, this migrate reads 1 to %d", ErrVersion, version.Version, ManifestVersion)
 	}
 	var m Manifest
 	if err := decodeStrict(data, &m); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -163,7 +164,7 @@ func TestASignedManifestThatIsNotUnderstoodIsRefused(t *testing.T) {
 		manifest string
 		want     error
 	}{
-		"later version":  {`{"version":2,"new":1}`, ErrVersion},
+		"later version":  {`{"version":3,"new":1}`, ErrVersion},
 		"no version":     {`{}`, ErrVersion},
 		"no JSON":        {`{`, ErrFormat},
 		"unknown field":  {`{"version":1,"new":1}`, ErrFormat},
@@ -183,6 +184,30 @@ func TestASignedManifestThatIsNotUnderstoodIsRefused(t *testing.T) {
 	}
 }
 
+func TestWhatIsSignedSaysWhetherImagesHoldARecordOfTheThreads(t *testing.T) {
+	for version, want := range map[int]bool{1: false, 2: true} {
+		m, err := Open(resealed(t, fmt.Sprintf(`{"version":%d}`, version)), verifyAs(""))
+		if err != nil || m.Recorded() != want {
+			t.Errorf("version %d: %v, %v", version, m.Recorded(), err)
+		}
+	}
+	dir := sealed(t)
+	data, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if err == nil {
+		older := bytes.Replace(data, []byte(`"version": 2`), []byte(`"version": 1`), 1)
+		if bytes.Equal(older, data) {
+			t.Fatalf("no version 2 in %s", data)
+		}
+		err = os.WriteFile(filepath.Join(dir, manifestName), older, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, verifyAs("n1")); !errors.Is(err, ErrSignature) {
+		t.Errorf("made to look older: %v", err)
+	}
+}
+
 func TestAFailingSignerLeavesNoManifest(t *testing.T) {
 	dir := fill(t, map[string]string{"a.img": ""})
 	err := Seal(dir, sampleManifest(), func([]byte) ([]byte, []byte, error) { return nil, nil, errForged })
@@ -199,7 +224,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := parseManifest(data)
-		if err == nil && (m.Version != ManifestVersion || checkFiles(m.Files) != nil) {
+		if err == nil && (m.Version < 1 || m.Version > ManifestVersion || checkFiles(m.Files) != nil) {
 			t.Errorf("taken: %+v", m)
 		}
 	})

@@ -95,7 +95,7 @@ func TestAnImageThatWasTamperedWithIsRefused(t *testing.T) {
 		"cut short":     {func(dir string) error { return change(filepath.Join(dir, lane), half) }, []string{lane}},
 		"another version": {func(dir string) error {
 			return change(filepath.Join(dir, "manifest.json"), func(d []byte) []byte {
-				return bytes.Replace(d, []byte(`"version": 1`), []byte(`"version": 9`), 1)
+				return bytes.Replace(d, []byte(`"version": 2`), []byte(`"version": 9`), 1)
 			})
 		}, nil},
 		"a manifest with another epoch": {func(dir string) error {

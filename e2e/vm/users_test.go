@@ -2,6 +2,7 @@ package vm
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -128,4 +129,37 @@ func TestAPlainUsersJobGetsNothingThatIsRootsAlone(t *testing.T) {
 	if out := c.sh(c.B, "ls /srv/closed"); out != "f\n" {
 		t.Errorf("a link to /proc as the target of a bind has run ada's program as root: %s; status %d, %s", out, r.Code, r.Err)
 	}
+}
+
+// A node that was broken into signs a checkpoint of ada's job that gives it more.
+func TestAPlainUsersJobIsNobodyElseWhateverIsSigned(t *testing.T) {
+	c := newCluster(t)
+	const bin, saved, copied = "/usr/local/bin/tamper", "/var/saved-ada", "/var/saved-tampered"
+	local := filepath.Join(t.TempDir(), "tamper")
+	build(t, local, "./testdata/tamper")
+	if err := c.B.Put(t.Context(), local, bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	j := c.oracle(c.B, ada, nil, "--mem", "8", "--tree", "2")
+	c.must(c.B, root, "checkpoint", j.id, saved)
+	defer c.sh(c.B, "rm -rf "+saved+" "+copied+" "+bin)
+	for field, word := range map[string]string{
+		"creds.uid": "has the uid 0, and 1001 is allowed", "creds.euid": "effective uid", "creds.fsuid": "uid for files", "creds.sgid": "saved gid",
+		"creds.groups": "groups", "creds.cap_eff": "effective capabilities", "creds.cap_amb": "ambient capabilities", "creds.secbits": "securebits",
+		"creds.no_new_privs": "no_new_privs",
+	} {
+		for _, forge := range []string{"", "forge"} {
+			c.sh(c.B, fmt.Sprintf("rm -rf %s && cp -a %s %s && %s %s /etc/migrate/pki %s %s", copied, saved, copied, bin, copied, field, forge))
+			if r := c.migrate(c.B, root, "restore", "-d", copied); r.Code == 0 || !strings.Contains(r.Err, word) {
+				t.Errorf("%s %s: status %d, %s", field, forge, r.Code, r.Err)
+			}
+		}
+	}
+	c.must(c.B, root, "restore", "-d", saved)
+	j.ticks(c.B, 10)
+	c.owned(c.B, j, false)
+	j.move(c.B, c.A)
+	j.ticks(c.A, 10)
+	c.owned(c.A, j, false)
+	j.finish(c.A)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -45,6 +46,12 @@ func main() {
 		check(attack(os.Args[2], victim))
 	case "find-key":
 		check(findKey(os.Args[2]))
+	case "idle":
+		time.Sleep(time.Hour)
+	case "filter":
+		check(exec.Command("/proc/self/exe", "idle").Start())
+		check(filter())
+		count()
 	case "hog":
 		hog()
 	case "queue":

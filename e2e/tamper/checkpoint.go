@@ -1,0 +1,154 @@
+package tamper
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	criu "github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/transport"
+	"github.com/migrate-hpc/migrate/transport/pki"
+)
+
+// Images unpacks CRIU's images from a checkpoint into a directory.
+func Images(checkpoint, into string) error {
+	return streams(checkpoint, func(s *transport.StreamReader, _ io.Writer) error {
+		if s.Kind() == criu.KindImages {
+			return criu.Unpack(s, into, 1<<30)
+		}
+		_, err := io.Copy(io.Discard, s)
+		return err
+	}, io.Discard)
+}
+
+// Checkpoint has change change the images in a checkpoint, and seals it anew as the node
+// whose directory of certificates pkiDir is.
+func Checkpoint(checkpoint, pkiDir string, change func(images string) error) error {
+	id, err := pki.Load(pkiDir)
+	if err != nil {
+		return err
+	}
+	m, err := criu.Open(checkpoint, id.Verify)
+	if err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp("", "migrate-tamper-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	var lane bytes.Buffer
+	err = streams(checkpoint, func(s *transport.StreamReader, out io.Writer) error {
+		w := transport.NewStreamWriter(out, s.Kind())
+		if s.Kind() != criu.KindImages {
+			return errors.Join(frames(s, w), w.Close())
+		}
+		if err := criu.Unpack(s, temp, 1<<30); err != nil {
+			return err
+		}
+		if err := change(temp); err != nil {
+			return err
+		}
+		return errors.Join(criu.Pack(temp, w, func(os.DirEntry) bool { return false }), w.Close())
+	}, &lane)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"manifest.json", "manifest.sig"} {
+		if err := os.Remove(filepath.Join(checkpoint, name)); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(checkpoint, "lane-0"), lane.Bytes(), 0o600); err != nil {
+		return err
+	}
+	m.Node = id.Node
+	return criu.Seal(checkpoint, m, id.Sign)
+}
+
+// streams shows every stream of lane 0.
+func streams(checkpoint string, do func(*transport.StreamReader, io.Writer) error, out io.Writer) error {
+	f, err := os.Open(filepath.Join(checkpoint, "lane-0"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		s, err := transport.NewStreamReader(f)
+		if err != nil {
+			return err
+		}
+		if err := do(s, out); err != nil {
+			return err
+		}
+		if s.Kind() == criu.KindEnd {
+			return nil
+		}
+	}
+}
+
+func frames(s *transport.StreamReader, w *transport.StreamWriter) error {
+	for {
+		frame, err := s.ReadFrame()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = w.WriteFrame(frame)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Forge makes the source's record say what the images say: the lie of a node that has
+// thought of everything.
+func Forge(images string) error {
+	saved, err := criu.Saved(images)
+	if err != nil {
+		return err
+	}
+	return criu.SetIdentity(images, saved)
+}
+
+// Become makes the threads of root's job those of a plain user, with capabilities for nothing.
+func Become(images string, uid, gid uint64, member ...uint64) error {
+	names, err := filepath.Glob(filepath.Join(images, "core-*.img"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		i, err := readImage(name)
+		if err != nil {
+			return err
+		}
+		for field, p := range idFields {
+			id := uid
+			if strings.HasSuffix(field, "gid") {
+				id = gid
+			}
+			if i.records[0], err = with(i.records[0], []uint64{id}, p...); err != nil {
+				return err
+			}
+		}
+		for field, p := range capFields {
+			if field == "creds.cap_bnd" {
+				continue
+			}
+			if i.records[0], err = with(i.records[0], []uint64{0, 0}, p...); err != nil {
+				return err
+			}
+		}
+		if i.records[0], err = with(i.records[0], member, groups...); err != nil {
+			return err
+		}
+		if err := i.write(name); err != nil {
+			return err
+		}
+	}
+	return Forge(images)
+}

@@ -1,0 +1,120 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// member is a thread in the job's pid namespace that has not ended.
+type member struct {
+	id     ID
+	host   int // its number on the node
+	dir    string
+	thread Thread
+}
+
+// membersOf finds every thread in the pid namespace of init, not in those below it. It looks
+// at every process of the node and reads the status of each thread once.
+func membersOf(init int) ([]member, error) {
+	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", init))
+	if err != nil {
+		return nil, err
+	}
+	pids, err := numbers("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var all []member
+	for _, pid := range pids {
+		has, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+		if gone(err) || errors.Is(err, fs.ErrPermission) { // it has rights that we lack, so we did not start it
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if has != ns {
+			continue
+		}
+		threads, err := threadsOf(pid)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, threads...)
+	}
+	return all, nil
+}
+
+func threadsOf(pid int) ([]member, error) {
+	leader, err := readStatus(fmt.Sprintf("/proc/%d", pid))
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	tids, err := numbers(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil && !gone(err) {
+		return nil, err
+	}
+	all := make([]member, len(tids))
+	err = inParallel(len(tids), func(i int) error {
+		m := &all[i]
+		m.host, m.dir = tids[i], fmt.Sprintf("/proc/%d/task/%d", pid, tids[i])
+		st, err := readStatus(m.dir)
+		if gone(err) || st.ended {
+			m.dir = ""
+			return nil
+		}
+		m.id, m.thread = ID{leader.number, st.number}, st.thread
+		return err
+	})
+	return slices.DeleteFunc(all, func(m member) bool { return m.dir == "" }), err
+}
+
+// inParallel calls do with 0 to n-1: the job stands still meanwhile.
+func inParallel(n int, do func(int) error) error {
+	const atOnce = 64
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for from := 0; from < n; from += atOnce {
+		group.Go(func() error {
+			for i := from; i < min(from+atOnce, n); i++ {
+				if err := do(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func numbers(dir string) ([]int, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var list []int
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
+			list = append(list, n)
+		}
+	}
+	return list, nil
+}
+
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
