@@ -120,7 +120,7 @@ func TestAUsersJobInAUserNamespaceIsThatUserWithAllOfItsGroups(t *testing.T) {
 		"a capability":     {func(t *Thread) { t.Permitted = 1 << unix.CAP_SYS_ADMIN }, "the permitted capabilities"},
 		"an inherited one": {func(t *Thread) { t.Inheritable = 1 }, "the inheritable capabilities"},
 	} {
-		changed := Thread{UIDs: own, GIDs: own, Groups: []uint32{27, 70000}, Bounding: 1<<41 - 1&^(1<<unix.CAP_SETGID), NoNewPrivs: true}
+		changed := Thread{UIDs: own, GIDs: own, Groups: []uint32{27, 70000}, Bounding: (1<<41 - 1) &^ (1 << unix.CAP_SETGID), NoNewPrivs: true}
 		c.change(&changed)
 		j := jobOf(changed)
 		j.UserNS = &UserNS{UIDs: InOrder([]namespaces.IDMap{uids[2], uids[0], uids[1]}), GIDs: InOrder(gids)}
