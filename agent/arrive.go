@@ -165,7 +165,7 @@ func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Reco
 	}
 	findings, err := preflight.OfNode(ctx, needs, rec, preflight.Node{CRIU: a.criuClient(), Jobs: recs, MemoryDir: a.paths.memory})
 	if err == nil && len(findings) == 0 { // what is missing has been told
-		findings = unreachable(rec.Spec)
+		findings = append(unreachable(rec.Spec), a.quotaOf(rec)...)
 	}
 	return findings, err
 }

@@ -87,6 +87,7 @@ func newAgent(t testing.TB) *Agent {
 	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {
 		t.Fatal(err)
 	}
+	a.shareOut()
 	a.records = &moveRecords{dir: a.paths.records(), log: a.log}
 	t.Cleanup(func() {
 		a.background.Wait()

@@ -81,6 +81,8 @@ type shim struct {
 	volatile string
 
 	spare spare // of turn
+
+	output *outputWatch // nil: nobody looks at what the job prints
 }
 
 func prepare(runDir string) (*shim, error) {
@@ -101,6 +103,11 @@ func prepare(runDir string) (*shim, error) {
 	}
 	s := &shim{cfg: cfg, store: store, done: make(chan struct{}), opened: make(chan struct{}), state: Starting}
 	s.log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("job", cfg.Job)
+	if cfg.Output != nil {
+		if s.output, err = newOutputWatch(*cfg.Output, store); err != nil {
+			return nil, err
+		}
+	}
 	if s.listen, err = listenSocket(filepath.Join(runDir, socketName)); err != nil {
 		return nil, err
 	}
@@ -140,6 +147,7 @@ func (s *shim) adopt(pid int) error {
 	s.mu.Lock()
 	s.state, s.init, s.initFD = Running, pid, fd
 	s.mu.Unlock()
+	go s.watchOutput(fd)
 	go s.reap(pid)
 	return nil
 }
@@ -226,7 +234,7 @@ func (s *shim) reap(pid int) {
 		}
 	}
 	if s.is() != Released {
-		s.record(s.exitOf(ws))
+		s.record(s.endOutput(s.exitOf(ws)))
 		s.set(Exited)
 		s.log.Info("job ended", "code", ws.ExitStatus(), "signaled", ws.Signaled())
 	}
