@@ -124,8 +124,8 @@ func TestAUserWhoFillsTheDiskIsTheOneWhoLosesAJob(t *testing.T) {
 	const alice, bob = "12345", "12346"
 	small := &job{t, strings.TrimSpace(a.as(bob, "run", "-d", "-w", "/", "--", "/bin/sh", "-c", "while echo tick; do sleep 0.02; done").want(t, 0).out)}
 	for name, script := range map[string]string{
-		"appends":          "exec cat /dev/zero",
-		"takes room ahead": "fallocate -l 60M /dev/job/stdout; exec cat /dev/zero",
+		"appends":          "while :; do cat /dev/zero; done 2>&-",
+		"takes room ahead": "fallocate -l 60M /dev/job/stdout; while :; do cat /dev/zero; done 2>&-",
 	} {
 		c.run(name, func(t *testing.T) {
 			j := a.cutJob(alice, "", script)
