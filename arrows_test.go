@@ -31,6 +31,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"restore", "checkpoint/pages", "source and target share formats, never code"},
 	{"restore", "handoff", "the roles are driven, they do not decide"},
 	{"restore", "agent", "imports go downwards"},
+	{"output", "agent", "shim and agent both ask it"},
+	{"output", "shim", "shim and agent both ask it"},
 	{"rights", "job", "it looks at processes and files, whosever"},
 	{"rights", "restore", "source and target both ask it"},
 	{"rights", "preflight", "imports go downwards"},

@@ -17,12 +17,13 @@
 //	checkpoint/converge when to freeze
 //	mqueue          POSIX message queues, which CRIU does not carry
 //	tmpfs           files in memory, /dev/shm and /tmp: sent in rounds, built on the target
+//	output          how much jobs may print, and what users keep
 //	transport       TLS sessions, frames, streams, compression; payloads opaque
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store; job/durable: files that last
 //	namespaces      create, enter, inspect; mounts, network, cgroups
 //	fault           points at which tests make a program fail; nothing without its build tag
-//	thread          a thread that ends with what it ran; a user's rights to files
+//	thread          a thread that ends with what it ran, gives way, has a user's rights to files
 //	quantity        sizes and durations as people read them
 //	timens, pidmap  clocks and pids across namespaces
 //

@@ -186,6 +186,7 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 		}
 		return nil, err
 	}
+	l.in.OutputLimit = o.Record.Spec.OutputLimit
 	if _, err := l.makeRoom(ctx, o.Record); err != nil {
 		a.log.Info("room for a job is made later", "job", l.job, "move", o.Move, "err", err)
 	}

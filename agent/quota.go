@@ -21,7 +21,7 @@ import (
 const (
 	mostAlive   = 256
 	mostJobs    = 4096
-	mostRecords = 64 << 20 // bytes of records: arguments and environment, above all
+	mostRecords = 16 << 20 // bytes of records: arguments and environment, above all
 )
 
 func (a *Agent) alive(id job.ID) bool {

@@ -2,10 +2,19 @@ package node
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 // cutJob is a job that is ended for what it prints.
@@ -129,10 +138,11 @@ func TestAUserWhoFillsTheDiskIsTheOneWhoLosesAJob(t *testing.T) {
 	} {
 		c.run(name, func(t *testing.T) {
 			j := a.cutJob(alice, "", script)
-			for i := range 5 {
-				a.as(bob, "run", "-w", "/", "--", "/bin/echo", fmt.Sprint("hello ", i)).want(t, 0).lists(t, fmt.Sprint("hello ", i))
+			for range 5 { // whether the disk is full or not
+				a.as(bob, "run", "-w", "/", "--", "/bin/true").want(t, 0)
 			}
 			a.as(alice, "wait", j.id).want(t, 153).says(t, "fills the disk")
+			a.as(bob, "run", "-w", "/", "--", "/bin/echo", "hello").want(t, 0).lists(t, "hello")
 			a.as(alice, "run", "-w", "/", "--", "/bin/true").want(t, 1).says(t, "is kept", "migrate rm")
 			a.as(alice, "rm", j.id).want(t, 0)
 			a.as(alice, "run", "-w", "/", "--", "/bin/true").want(t, 0)
@@ -143,4 +153,66 @@ func TestAUserWhoFillsTheDiskIsTheOneWhoLosesAJob(t *testing.T) {
 	}
 	a.as(bob, "kill", "-s", "KILL", small.id).want(t, 0)
 	a.as(bob, "wait", small.id).want(t, 137)
+}
+
+// dialAs connects to the agent as a user, whom the kernel notes.
+func (n *node) dialAs(uid int) net.Conn {
+	n.c.t.Helper()
+	var conn net.Conn
+	n.c.must(thread.Throwaway(func() (err error) {
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
+			return errno
+		}
+		conn, err = net.Dial("unix", n.socket())
+		return err
+	}))
+	n.c.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// memory is what the agent holds, in bytes.
+func (n *node) memory() int64 {
+	n.c.t.Helper()
+	f := strings.Fields(readFile(fmt.Sprintf("/proc/%d/statm", n.agent.cmd.Process.Pid)))
+	pages, err := strconv.ParseInt(f[1], 10, 64)
+	n.c.must(err)
+	return pages * int64(os.Getpagesize())
+}
+
+func TestRequestsThatAreNeverFinishedTakeLittleMemory(t *testing.T) {
+	c := newCluster(t, 1)
+	a := c.nodes[0]
+	const alice, many, size = 12345, 200, 8<<20 - 100
+	for name, head := range map[string]string{
+		"8 MiB":   fmt.Sprintf("POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size+1),
+		"1 MiB":   fmt.Sprintf("POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", 1<<20),
+		"chunked": fmt.Sprintf("POST /v1/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", size+1),
+		"signals": fmt.Sprintf("POST /v1/jobs/x/signal HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size+1),
+		"heads":   "GET /v1/jobs HTTP/1.1\r\nHost: a\r\nX: ",
+	} {
+		c.run(name, func(t *testing.T) {
+			before := a.memory()
+			body := []byte(`{"spec":{"args":["` + strings.Repeat("x", 1<<20-100))
+			var senders sync.WaitGroup
+			for range many {
+				conn := a.dialAs(alice)
+				senders.Go(func() {
+					_ = conn.SetDeadline(time.Now().Add(limit))
+					_, err := io.WriteString(conn, head)
+					for sent := 0; err == nil && sent+len(body) < size; sent += len(body) {
+						_, err = conn.Write(body)
+						if name == "1 MiB" {
+							break // the rest never comes
+						}
+					}
+				})
+			}
+			senders.Wait() // the agent has taken all, or hung up
+			if took := a.memory() - before; took > 128<<20 {
+				t.Errorf("%d requests that are not finished take %d MiB of the agent's memory", many, took>>20)
+			}
+			a.as("12346", "ps").want(t, 0)
+			a.migrate("run", "--", "/bin/true").want(t, 0)
+		})
+	}
 }
