@@ -47,7 +47,9 @@ func TestTheAgentTakesTurnsWhenTheProcessorsAreBusy(t *testing.T) {
 		if !p.takesTurns() || levels[len(levels)-1] != 0 {
 			t.Errorf("it had no processor, and the levels are %v", levels)
 		}
+		p.mu.Lock()
 		used = thread.Usage{Ran: time.Second}
+		p.mu.Unlock()
 		time.Sleep(lookEvery)
 		synctest.Wait()
 		if p.takesTurns() || levels[len(levels)-1] != thread.Polite {
