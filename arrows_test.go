@@ -36,6 +36,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"identity", "checkpoint", "source, target and images are all asked through it"},
 	{"identity", "restore", "source, target and images are all asked through it"},
 	{"identity", "preflight", "imports go downwards"},
+	{"output", "agent", "shim and agent both ask it"},
+	{"output", "shim", "shim and agent both ask it"},
 	{"rights", "job", "it looks at processes and files, whosever"},
 	{"rights", "restore", "source and target both ask it"},
 	{"rights", "preflight", "imports go downwards"},

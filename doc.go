@@ -18,6 +18,7 @@
 //	checkpoint/converge when to freeze
 //	mqueue          POSIX message queues, which CRIU does not carry
 //	tmpfs           files in memory, /dev/shm and /tmp: sent in rounds, built on the target
+//	output          how much jobs may print, and what users keep
 //	transport       TLS sessions, frames, streams, compression; payloads opaque
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store; job/durable: files that last
@@ -26,6 +27,7 @@
 //	thread          a thread that ends with what it ran; a user's rights to files
 //	safepath        whether nobody but root decides what a path leads to
 //	printable       text from elsewhere, made fit for a terminal
+//	thread          a thread that ends with what it ran, gives way, has a user's rights to files
 //	quantity        sizes and durations as people read them
 //	timens, pidmap  clocks and pids across namespaces
 //

@@ -18,6 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/safepath"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/transport"
@@ -41,6 +42,10 @@ type Agent struct {
 	moves    map[job.ID]*activeMove // what leaves; a job moves once at a time
 	arrivals map[handoff.MoveID]*arrival
 	pulls    map[handoff.MoveID]*transport.Session // by which memory comes that was not sent
+	starting map[uint32]int                        // jobs that are not known yet, by user
+
+	bodies, looks, visits *share // of callers
+	usage                 *output.Usage
 
 	turns turns // of moves
 	gates gates
@@ -81,6 +86,7 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(func() error { return serve(ctx, newCrowd(local, mostConnections), a.localHandler(), localCaller) })
 	group.Go(func() error { return serve(ctx, peers.HTTP(), a.peerHandler(), nil) })
 	group.Go(func() error { return a.acceptMoves(ctx, peers) })
+	a.background.Go(func() { a.trimOutput(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		return peers.Close()
@@ -137,6 +143,7 @@ func open(cfg Config) (*Agent, error) {
 	if a.jobs, err = job.OpenStore(a.paths.jobs()); err != nil {
 		return nil, err
 	}
+	a.shareOut()
 	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
 		return nil, err
 	}
@@ -148,6 +155,12 @@ func open(cfg Config) (*Agent, error) {
 		a.log.Warn("some old moves stay in the journal", "err", err)
 	}
 	return a, nil
+}
+
+// shareOut says what callers may have.
+func (a *Agent) shareOut() {
+	a.bodies, a.looks, a.visits = newShare(userBodies, allBodies), newShare(userLooks, allLooks), newShare(userVisits, allVisits)
+	a.usage = &output.Usage{Store: a.jobs, Alive: a.alive}
 }
 
 // listenLocal opens the socket for users. Everybody may connect; who they are
@@ -179,7 +192,11 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, who func(context
 		Handler: h, ConnContext: who,
 		// What has arrived wholly has no deadline: its answer may take long.
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: idleTime,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		MaxHeaderBytes: maxHeader,
+		BaseContext:    func(net.Listener) context.Context { return ctx },
+	}
+	if who == nil { // nodes, which name all groups of a user
+		srv.MaxHeaderBytes = http.DefaultMaxHeaderBytes
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
@@ -200,6 +217,6 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, who func(context
 // shimOf is the shim of a job on this node, whether it lives or not.
 func (a *Agent) shimOf(id job.ID) *shim.Client { return shim.Find(a.paths.jobRun(id)) }
 
-func (a *Agent) ioDir(id job.ID) string { return filepath.Join(a.jobs.Dir(id), "io") }
+func (a *Agent) ioDir(id job.ID) string { return output.Dir(a.jobs, id) }
 
 func (a *Agent) criuClient() *criu.Client { return criu.New(a.criuPath, a.paths.kdat(), a.log) }

@@ -174,7 +174,7 @@ func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Reco
 	}
 	findings, err := preflight.OfNode(ctx, needs, rec, preflight.Node{CRIU: a.criuClient(), Jobs: recs, MemoryDir: a.paths.memory})
 	if err == nil && len(findings) == 0 { // what is missing has been told
-		findings = unreachable(rec.Spec)
+		findings = append(unreachable(rec.Spec), a.quotaOf(rec)...)
 	}
 	return findings, err
 }
@@ -197,6 +197,7 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 		}
 		return nil, err
 	}
+	l.in.OutputLimit = o.Record.Spec.OutputLimit
 	if _, err := l.makeRoom(ctx, o.Record); err != nil {
 		a.log.Info("room for a job is made later", "job", l.job, "move", o.Move, "err", err)
 	}

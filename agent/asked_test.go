@@ -30,6 +30,7 @@ var decides = map[string]string{
 	"run.spec.stdin": callers, "run.spec.stdout": callers, "run.spec.stderr": callers, // opened in the job, as the user
 	"run.spec.rlimits.name": checked, "run.spec.rlimits.soft": checked, "run.spec.rlimits.hard": checked, // mayName
 	"run.spec.limits.memory_bytes": checked, "run.spec.limits.cpu_milli": checked, "run.spec.limits.pids": checked,
+	"run.spec.output_limit": checked, // and what a user has in all, and the room that is left
 	"run.spec.network.mode": checked, "run.spec.network.address": checked, "run.spec.network.gateway": checked, "run.spec.network.mac": checked,
 	"run.spec.user_ns": callers, "run.spec.init": callers, // the root of the namespace is nobody
 	"run.spec.uid_base": nodes,                         // chooseIDs

@@ -175,7 +175,7 @@ func (d *directory) isOurs() bool {
 	var m struct {
 		Extra sealedBy `json:"extra"`
 	}
-	return json.NewDecoder(io.LimitReader(f, maxBody)).Decode(&m) == nil && m.Extra.Move == d.move
+	return json.NewDecoder(io.LimitReader(f, maxAnswer)).Decode(&m) == nil && m.Extra.Move == d.move
 }
 
 // discard removes what never got its name.

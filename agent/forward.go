@@ -80,6 +80,9 @@ func (a *Agent) askAbout(ctx context.Context, id job.ID, at job.Moved, c caller)
 	return j, err
 }
 
+// maxAnswer bounds what another node answers, in bytes.
+const maxAnswer = 8 << 20
+
 // askTime is how long another node may take to answer a question.
 const askTime = 5 * time.Second
 
@@ -111,7 +114,7 @@ func (a *Agent) get(ctx context.Context, path string, at job.Moved, c caller, ho
 	if resp.StatusCode != http.StatusOK {
 		return resp.StatusCode, fmt.Errorf("%s answers %s", at.Node, resp.Status)
 	}
-	return resp.StatusCode, json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(into)
+	return resp.StatusCode, json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
 }
 
 // jobPathById names the job by its id, whatever the caller called it: over there

@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -37,6 +38,9 @@ func (a *Agent) settle(rec *job.Record) error {
 	}
 	if s.WorkDir == "" {
 		s.WorkDir = "/"
+	}
+	if s.OutputLimit == 0 {
+		s.OutputLimit = output.DefaultLimit
 	}
 	if s.Network.Bridged() && s.Network.MAC == "" {
 		s.Network.MAC = newMAC()
@@ -205,7 +209,7 @@ func makeIODir(dir string, s job.Spec) error {
 		uid, _ = namespaces.Outside(uids, uid)
 		gid, _ = namespaces.Outside(gids, gid)
 	}
-	for _, name := range []string{"stdout", "stderr"} {
+	for _, name := range output.Names {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, outputMode)
 		if err != nil {
 			return err

@@ -84,7 +84,7 @@ func newAgent(t testing.TB) *Agent {
 	a := &Agent{
 		cfg: Config{Node: "here", StateDir: state, RunDir: run}, log: slog.New(slog.DiscardHandler), boot: "boot",
 		paths: paths{state: state, run: run, memory: run}, moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{},
-		life: bounded(t),
+		life: bounded(t), pace: newPace(),
 	}
 	var err error
 	if a.jobs, err = job.OpenStore(a.paths.jobs()); err != nil {
@@ -93,6 +93,7 @@ func newAgent(t testing.TB) *Agent {
 	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {
 		t.Fatal(err)
 	}
+	a.shareOut()
 	a.records = &moveRecords{dir: a.paths.records(), log: a.log}
 	t.Cleanup(func() {
 		a.background.Wait()

@@ -94,6 +94,7 @@ type movement struct {
 }
 
 func (m *movement) sizes(e *api.Event) {
+	e.TakesTurns = e.Phase == api.Warmup && m.a.pace.takesTurns()
 	if m.dep != nil {
 		e.Read, e.Total, e.Pulled = m.dep.read.Load(), m.dep.total, m.dep.pulled.Load()
 	}

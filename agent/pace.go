@@ -2,7 +2,9 @@ package agent
 
 import (
 	"os"
+	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -10,43 +12,97 @@ import (
 )
 
 // pace keeps the agent behind the jobs of its node while it sends memory of jobs that
-// run, unless one stands still for what it does.
+// run, unless one stands still for what it does. What that leaves it has a floor.
 type pace struct {
-	set func(nice int) error
+	set  func(nice int) error
+	used func() thread.Usage // since the last call
 
 	mu      sync.Mutex
 	warming int // rounds of jobs that run
 	waited  int // moves that a job stands still for
+	floor   thread.Floor
+	seen    time.Time
 	nice    int
+	stop    chan struct{} // ends the looks; nil when nothing is warming
 }
+
+// lookEvery is how often it is asked whether the agent has its floor.
+const lookEvery = 50 * time.Millisecond
 
 // newPace leaves a session alone that is not the agent's own: others are in it, and an
 // agent that is killed could not give it its priority back.
 func newPace() *pace {
+	p := &pace{set: thread.Session, used: new(thread.Process).Since}
 	if sid, err := unix.Getsid(0); err != nil || sid != os.Getpid() {
-		return &pace{set: func(int) error { return nil }}
+		p.set = func(int) error { return nil }
 	}
-	return &pace{set: thread.Session}
+	return p
 }
 
 // warm is for the time of a warm-up, urgent for that in which a job stands still.
 func (p *pace) warm() (done func())   { return p.count(&p.warming) }
 func (p *pace) urgent() (done func()) { return p.count(&p.waited) }
 
-func (p *pace) count(n *int) (done func()) {
-	p.change(n, 1)
-	return sync.OnceFunc(func() { p.change(n, -1) })
-}
-
-func (p *pace) change(n *int, by int) {
+// takesTurns says that the node's processors are so busy that the warm-up takes turns
+// with jobs.
+func (p *pace) takesTurns() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	*n += by
+	return p.warming > 0 && p.waited == 0 && p.floor.Level() != thread.Polite
+}
+
+func (p *pace) count(n *int) (done func()) {
+	p.change(func() { *n++ })
+	return sync.OnceFunc(func() { p.change(func() { *n-- }) })
+}
+
+func (p *pace) change(by func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	by()
+	switch {
+	case p.warming > 0 && p.stop == nil:
+		p.floor, p.seen, p.stop = thread.Floor{}, time.Now(), make(chan struct{})
+		_ = p.used()
+		go p.look(p.stop)
+	case p.warming == 0 && p.stop != nil:
+		close(p.stop)
+		p.stop = nil
+	}
+	p.settle()
+}
+
+func (p *pace) settle() {
 	nice := 0
 	if p.warming > 0 && p.waited == 0 {
-		nice = thread.Polite
+		nice = p.floor.Level()
 	}
 	if nice != p.nice && p.set(nice) == nil { // otherwise it goes on as it did
 		p.nice = nice
 	}
+}
+
+func (p *pace) look(stop <-chan struct{}) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			p.see()
+		}
+	}
+}
+
+// see has the agent take its turn if it has less than its floor of the processors. More
+// threads than those cannot want anything.
+func (p *pace) see() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u, now := p.used(), time.Now()
+	most := now.Sub(p.seen) * time.Duration(runtime.GOMAXPROCS(0))
+	p.seen = now
+	p.floor.After(u.Ran, max(0, min(u.Waited, most-u.Ran)))
+	p.settle()
 }

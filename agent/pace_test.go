@@ -3,13 +3,15 @@ package agent
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/migrate-hpc/migrate/thread"
 )
 
 func TestTheAgentGivesWayUnlessAJobStandsStill(t *testing.T) {
 	var levels []int
-	p := &pace{set: func(nice int) error {
+	p := &pace{used: func() thread.Usage { return thread.Usage{} }, set: func(nice int) error {
 		levels = append(levels, nice)
 		return nil
 	}}
@@ -25,4 +27,37 @@ func TestTheAgentGivesWayUnlessAJobStandsStill(t *testing.T) {
 	if want := []int{thread.Polite, 0, thread.Polite, 0}; !slices.Equal(levels, want) {
 		t.Errorf("levels %v, want %v", levels, want)
 	}
+}
+
+// However long its threads wait together, more than the processors it cannot want.
+func TestTheAgentTakesTurnsWhenTheProcessorsAreBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var levels []int
+		used := thread.Usage{Waited: time.Hour}
+		p := &pace{used: func() thread.Usage { return used }, set: func(nice int) error {
+			levels = append(levels, nice)
+			return nil
+		}}
+		done := p.warm()
+		if p.takesTurns() {
+			t.Error("it takes turns before it has waited")
+		}
+		time.Sleep(lookEvery + lookEvery/2)
+		synctest.Wait()
+		if !p.takesTurns() || levels[len(levels)-1] != 0 {
+			t.Errorf("it had no processor, and the levels are %v", levels)
+		}
+		p.mu.Lock()
+		used = thread.Usage{Ran: time.Second}
+		p.mu.Unlock()
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		if p.takesTurns() || levels[len(levels)-1] != thread.Polite {
+			t.Errorf("it has caught up, and the levels are %v", levels)
+		}
+		done()
+		if levels[len(levels)-1] != 0 {
+			t.Errorf("levels %v", levels)
+		}
+	})
 }

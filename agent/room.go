@@ -35,7 +35,7 @@ func (l *landing) makeRoom(ctx context.Context, rec job.Record) (*room, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &room{cgroup: cg, cfg: l.a.shimConfig(rec)}
+	r := &room{cgroup: cg, cfg: l.a.shimConfig(rec, l.ioDir())}
 	r.cfg.Cgroup, r.cfg.Store = *cg, l.pages()
 	r.cfg.Chamber = &namespaces.Chamber{Keyring: string(rec.ID), Cgroup: cg, Root: rec.Spec.Root, RootDir: r.cfg.RootDir(), User: ownerOf(rec.Spec).user(), Network: !rec.Spec.UserNS}
 	rec = arriving(rec)

@@ -49,12 +49,17 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 		e.Where = orElse(e.Where, notStarted)
 		return e
 	}
+	done, err := a.admit(req.Spec.UID)
+	if err != nil {
+		return err
+	}
+	defer done()
 	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
 	defer a.ids.letGo(string(rec.ID))
 	if err := a.settle(&rec); err != nil {
 		return &api.Error{Code: api.Failed, Message: err.Error()}
 	}
-	if err := a.launch(rec, c); err != nil {
+	if err := a.launchWithRoom(r.Context(), rec, c); err != nil {
 		return &api.Error{Code: api.Failed, Message: err.Error(), Where: notStarted, Hint: "put right what the message names, and the same command again"}
 	}
 	return a.replyJob(r.Context(), w, rec.ID)
@@ -108,7 +113,7 @@ func (a *Agent) launch(rec job.Record, c caller) (err error) {
 	if err := makeIODir(a.ioDir(rec.ID), rec.Spec); err != nil {
 		return err
 	}
-	cfg := a.shimConfig(rec)
+	cfg := a.shimConfig(rec, a.ioDir(rec.ID))
 	ns, err := namespaceConfig(rec, cfg.RootDir(), a.ioDir(rec.ID))
 	if err != nil {
 		return err
@@ -125,10 +130,12 @@ func (a *Agent) launch(rec job.Record, c caller) (err error) {
 	return a.startShim(rec, cfg)
 }
 
-func (a *Agent) shimConfig(rec job.Record) shim.Config {
+// shimConfig is for a job whose output is in ioDir when the shim starts.
+func (a *Agent) shimConfig(rec job.Record, ioDir string) shim.Config {
 	return shim.Config{
 		Job: rec.ID, Records: a.paths.jobs(), RunDir: a.paths.jobRun(rec.ID),
-		CRIU: a.criuPath, KdatDir: a.paths.kdat(), LinkName: linkName(rec),
+		Output: &shim.Output{Dir: ioDir, Limit: rec.Spec.OutputLimit, UID: rec.Spec.UID},
+		CRIU:   a.criuPath, KdatDir: a.paths.kdat(), LinkName: linkName(rec),
 	}
 }
 

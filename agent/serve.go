@@ -7,12 +7,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
 )
-
-const maxBody = 8 << 20
 
 // handler is a request whose caller is known.
 type handler func(w http.ResponseWriter, r *http.Request, c caller) error
@@ -33,9 +32,9 @@ func (a *Agent) routes(who func(*http.Request) (caller, error)) http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
 		"GET /v1/node":                   a.handleNode,
-		"GET /v1/jobs":                   a.handleList,
+		"GET /v1/jobs":                   a.looking(a.handleList),
 		"POST /v1/jobs":                  a.handleRun,
-		"GET /v1/jobs/{job}":             a.onJob(a.handleInspect),
+		"GET /v1/jobs/{job}":             a.onJob(a.lookingAt(a.handleInspect)),
 		"GET /v1/jobs/{job}/wait":        a.onJob(a.handleWait),
 		"GET /v1/jobs/{job}/logs":        a.onJob(a.handleLogs),
 		"POST /v1/jobs/{job}/signal":     a.onJob(a.handleSignal),
@@ -44,26 +43,40 @@ func (a *Agent) routes(who func(*http.Request) (caller, error)) http.Handler {
 		"POST /v1/jobs/{job}/checkpoint": a.onJob(a.handleCheckpoint),
 		"DELETE /v1/jobs/{job}":          a.onJob(a.handleRemove),
 		"POST /v1/restore":               a.handleRestore,
-		"GET /v1/moves":                  a.handleMoves,
-		"GET /v1/moves/{move}":           a.handleMoveRecord,
+		"GET /v1/moves":                  a.looking(a.handleMoves),
+		"GET /v1/moves/{move}":           a.looking(a.handleMoveRecord),
 		"GET /v1/moves/{move}/resolve":   a.handleResolve,
 		"POST /v1/moves/{move}/resolve":  a.handleResolve,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			c, err := who(r)
-			if err != nil {
-				err = &api.Error{Code: api.Forbidden, Message: err.Error()}
-			} else {
-				err = h(w, r, c)
-			}
-			if err != nil {
+			if err := a.admitted(w, r, who, pattern, h); err != nil {
 				replyError(w, err)
 			}
 		})
 	}
 	return mux
 }
+
+// admitted answers a request, if its caller is known and has room for its body.
+func (a *Agent) admitted(w http.ResponseWriter, r *http.Request, who func(*http.Request) (caller, error), pattern string, h handler) error {
+	c, err := who(r)
+	if err != nil {
+		return &api.Error{Code: api.Forbidden, Message: err.Error()}
+	}
+	most := int64(maxBody)
+	if carriesCommand[pattern] {
+		most = api.MaxCommandBody
+	}
+	give, err := a.admitBody(w, r, c, most)
+	if err != nil {
+		return err
+	}
+	defer give()
+	return h(w, r, c)
+}
+
+// carriesCommand are the requests that have arguments and environment in them.
+var carriesCommand = map[string]bool{"POST /v1/jobs": true, "POST /v1/jobs/{job}/exec": true}
 
 // jobHandler is a request about a job that the caller may touch.
 type jobHandler func(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error
@@ -98,6 +111,11 @@ func (a *Agent) find(ref string, c caller) (job.Record, error) {
 		}
 		return rec, nil
 	}
+	done, err := a.look(a.life, c)
+	if err != nil {
+		return job.Record{}, err
+	}
+	defer done()
 	recs, err := a.jobs.List()
 	var found, others []job.Record
 	for _, rec := range recs {
@@ -173,7 +191,10 @@ func decode(r *http.Request, into any) error {
 
 func reply(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // whoever asked may be gone by now
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(hearingTime)) // a connection has deadlines
+	_ = json.NewEncoder(w).Encode(v)                          // whoever asked may be gone by now
+	_ = control.SetWriteDeadline(time.Time{})
 	return nil
 }
 

@@ -92,6 +92,11 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 	if err != nil {
 		return err
 	}
+	leave, ok := a.visits.take(c, 1)
+	if !ok {
+		return busy("as many commands of `migrate exec` run on %s as one user, or all, may have (%d, %d)", a.cfg.Node, userVisits, allVisits)
+	}
+	defer leave()
 	v := a.view(r.Context(), rec)
 	if err := cannotEnter(v); err != nil {
 		return err
@@ -138,6 +143,9 @@ func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, r
 	defer cancel()
 	if st, err := a.shimOf(rec.ID).Status(leaving); err == nil && st.State == shim.Exited {
 		awaitProcess(leaving, st.Shim, shimTime)
+	}
+	if err := a.sealOutput(rec.ID); err != nil {
+		return err
 	}
 	if err := a.jobs.Remove(rec.ID); err != nil {
 		return err

@@ -84,6 +84,9 @@ func (m *movement) warmUp(ctx context.Context) error {
 func toldRound(out api.Round, r pages.Round, seen converge.Round, v converge.Verdict) api.Round {
 	out.Took, out.Looked, out.Dirty, out.Zero, out.Duplicate, out.Wire = r.Took, r.Looked, r.Dirty, r.Zero, r.Duplicate, r.Wire
 	out.Forecast, out.CPU, out.Reason = v.Forecast, v.CPU, v.Reason
+	if r.Waiting > r.Took/2 {
+		out.Reason += "; the processors are busy, and the warm-up took turns with jobs"
+	}
 	if s := seen.Interval.Seconds(); s > 0 {
 		out.DirtyRate = float64(r.Dirty) / s
 	}

@@ -42,10 +42,12 @@ type Moved struct {
 	At    time.Time `json:"at"`
 }
 
-// Exit says how a job ended. Signal is 0 when it returned Code by itself.
+// Exit says how a job ended. Signal is 0 when it returned Code by itself. Reason is why it was
+// ended, if not by itself or by its user.
 type Exit struct {
 	Code   int           `json:"code"`
 	Signal int           `json:"signal,omitempty"`
+	Reason string        `json:"reason,omitempty"`
 	At     time.Time     `json:"at"`
 	CPU    time.Duration `json:"cpu"` // user and system time over all nodes
 }

@@ -23,7 +23,10 @@ type Spec struct {
 	Rlimits []Rlimit `json:"rlimits,omitempty"`
 	Umask   uint32   `json:"umask,omitempty"` // of the caller
 	Limits  Limits   `json:"limits"`
-	Network Network  `json:"network"`
+	// OutputLimit is how much of the job's own log is kept, in bytes, stdout and stderr together. A
+	// job that prints more is ended. 0 = none, which only older versions have written.
+	OutputLimit int64   `json:"output_limit,omitempty"`
+	Network     Network `json:"network"`
 
 	UserNS  bool   `json:"user_ns,omitempty"`  // the job's ids are mapped by a user namespace of its own
 	UIDBase uint32 `json:"uid_base,omitempty"` // first id of the node that it maps to; 0 = chosen by the agent

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/migrate-hpc/migrate/job/durable"
 )
@@ -163,20 +162,40 @@ func encode(r Record) ([]byte, error) {
 	return data, nil
 }
 
-// List returns the records of all jobs, oldest first, and an error that joins one per record that
-// could not be read. Both may be there.
-func (s *Store) List() ([]Record, error) {
+// IDs lists the jobs of the store.
+func (s *Store) IDs() ([]ID, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list jobs: %w", err)
 	}
+	var ids []ID
+	for _, e := range entries {
+		if id, err := ParseID(e.Name()); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// Size is what the record of a job takes, in bytes; 0 if there is none.
+func (s *Store) Size(id ID) int64 {
+	info, err := os.Stat(filepath.Join(s.Dir(id), recordName))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// List returns the records of all jobs, oldest first, and an error that joins one per record that
+// could not be read. Both may be there.
+func (s *Store) List() ([]Record, error) {
+	ids, err := s.IDs()
+	if err != nil {
+		return nil, err
+	}
 	var records []Record
 	var errs []error
-	for _, e := range entries {
-		id, err := ParseID(e.Name())
-		if err != nil || strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
+	for _, id := range ids {
 		r, err := s.Get(id)
 		if errors.Is(err, ErrNotFound) { // removed meanwhile
 			continue

@@ -64,6 +64,7 @@ func (s Spec) checkLimits() error {
 		{"limits.memory_bytes", "--memory", s.Limits.MemoryBytes},
 		{"limits.cpu_milli", "--cpus", s.Limits.CPUMilli},
 		{"limits.pids", "--pids-limit", s.Limits.Pids},
+		{"output_limit", "--output-limit", s.OutputLimit},
 	} {
 		if l.value < 0 {
 			errs = append(errs, wrong(l.field, "use "+l.flag+" with a positive number, or leave it out for no limit",

@@ -71,4 +71,5 @@ const (
 	NamespacesDisabled Code = "namespaces-disabled"
 	UserfaultfdMissing Code = "userfaultfd-missing" // the kernel cannot bring memory in lazily
 	ClockBehind        Code = "clock-behind"
+	QuotaReached       Code = "quota-reached" // the job's user keeps too much there
 )

@@ -22,6 +22,8 @@ type Incoming struct {
 	Images string       // existing empty directory on a tmpfs
 	Store  *pages.Store // for the lazy memory
 	IODir  string       // existing empty directory for output files
+	// OutputLimit is the most bytes that an output file may have, 0 for any number.
+	OutputLimit int64
 	// Stop is called when a lane has failed: it must make reading the others fail
 	// too, and the writers at their other ends. May be nil.
 	Stop func()
@@ -186,14 +188,38 @@ func (in *Incoming) file(s *transport.StreamReader) error {
 	if err := r.Check(); err != nil {
 		return fmt.Errorf("output file: %w", err)
 	}
+	if in.OutputLimit > 0 && r.Offset > in.OutputLimit {
+		return fmt.Errorf("output file: it goes on at %d, above the job's output limit of %d bytes", r.Offset, in.OutputLimit)
+	}
 	f, err := os.OpenFile(filepath.Join(in.IODir, r.Name), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := fillFile(f, r, s); err != nil {
+	if err := fillFile(f, r, in.bounded(r, s)); err != nil {
 		return errors.Join(fmt.Errorf("output file %s: %w", r.Name, err), f.Close())
 	}
 	return f.Close()
+}
+
+// bounded is the rest of an output file, which fails when the file has too much.
+func (in *Incoming) bounded(r image.FileRange, s io.Reader) io.Reader {
+	if in.OutputLimit == 0 {
+		return s
+	}
+	return &atMost{s, in.OutputLimit - r.Offset, in.OutputLimit}
+}
+
+type atMost struct {
+	r          io.Reader
+	left, most int64
+}
+
+func (a *atMost) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if a.left -= int64(n); a.left < 0 {
+		return 0, fmt.Errorf("above the job's output limit of %d bytes", a.most)
+	}
+	return n, err
 }
 
 func fillFile(f *os.File, r image.FileRange, s io.Reader) error {

@@ -195,6 +195,23 @@ func TestOutputIsCutWhereTheNewPieceEnds(t *testing.T) {
 	}
 }
 
+func TestOutputAboveTheJobsLimitIsNotTaken(t *testing.T) {
+	for name, l := range map[string]*lane{
+		"at once":        newLane(t).file(own("stdout", 0), "123456789"),
+		"piece by piece": newLane(t).file(own("stdout", 0), "12345").file(own("stdout", 5), "6789"),
+		"behind a hole":  newLane(t).file(own("stdout", 1<<40), ""),
+	} {
+		in := incoming(t)
+		in.OutputLimit = 8
+		if err := in.Receive(bounded(t), []io.Reader{l.end().reader()}); err == nil || !strings.Contains(err.Error(), "output limit of 8") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if st, err := os.Stat(filepath.Join(in.IODir, "stdout")); err == nil && st.Size() > 8 {
+			t.Errorf("%s: %d bytes are kept", name, st.Size())
+		}
+	}
+}
+
 func TestLanesThatMakeNoSenseAreRefused(t *testing.T) {
 	head := func(text string) []byte { return []byte(text) }
 	for name, c := range map[string]struct {

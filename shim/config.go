@@ -23,6 +23,7 @@ type Config struct {
 	KdatDir  string            `json:"kdat_dir,omitempty"`
 	Join     map[string]string `json:"join,omitempty"`   // cgroups that the shim enters, by hierarchy; none = stays in the agent's
 	Launch   *Launch           `json:"launch,omitempty"` // nil: wait to be told to restore
+	Output   *Output           `json:"output,omitempty"` // nil: nobody looks at what it prints
 	LinkName string            `json:"link_name,omitempty"`
 	// Chamber is where CRIU is to work if the job is to be restored.
 	Chamber *namespaces.Chamber `json:"chamber,omitempty"`
@@ -37,6 +38,13 @@ type Launch struct {
 	Interface  *namespaces.Interface `json:"interface,omitempty"`
 	// Within is how long it may take until the command runs.
 	Within time.Duration `json:"within"`
+}
+
+// Output bounds what the job prints.
+type Output struct {
+	Dir   string `json:"dir"`   // of its files; may be renamed when the shim has started
+	Limit int64  `json:"limit"` // bytes; 0 is none but the room that there is
+	UID   uint32 `json:"uid"`   // the job's user
 }
 
 // LogName is the shim's log, in the directory that Start was given for it.

@@ -80,6 +80,8 @@ type shim struct {
 	volatile string
 
 	spare spare // of turn
+
+	output *outputWatch // nil: nobody looks at what the job prints
 }
 
 func prepare(runDir string) (*shim, error) {
@@ -98,6 +100,11 @@ func prepare(runDir string) (*shim, error) {
 	}
 	s := &shim{cfg: cfg, store: store, done: make(chan struct{}), opened: make(chan struct{}), state: Starting}
 	s.log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("job", cfg.Job)
+	if cfg.Output != nil {
+		if s.output, err = newOutputWatch(*cfg.Output, store); err != nil {
+			return nil, err
+		}
+	}
 	if s.listen, err = listenSocket(filepath.Join(runDir, socketName)); err != nil {
 		return nil, err
 	}
@@ -133,6 +140,7 @@ func (s *shim) adopt(p *namespaces.Process) {
 	s.mu.Lock()
 	s.state, s.init = Running, p
 	s.mu.Unlock()
+	go s.watchOutput(p)
 	go s.reap(p)
 }
 
@@ -218,7 +226,7 @@ func (s *shim) reap(p *namespaces.Process) {
 		s.log.Error("wait for the job", "err", err)
 	}
 	if s.is() != Released {
-		s.record(s.exitOf(ws))
+		s.record(s.endOutput(s.exitOf(ws)))
 		s.set(Exited)
 		s.log.Info("job ended", "code", ws.ExitStatus(), "signaled", ws.Signaled())
 	}

@@ -1,9 +1,7 @@
 package thread
 
 import (
-	"bytes"
 	"os"
-	"strconv"
 	"time"
 )
 
@@ -14,6 +12,7 @@ type Clock struct {
 	began  time.Time
 	before time.Duration // that the thread had waited by then
 	delay  *os.File      // of the thread; nil: the clock goes on whatever the processors do
+	polite *polite       // nil: the thread gives way to nobody
 }
 
 // Wall is a clock of any thread that never stands still.
@@ -35,22 +34,17 @@ func (c *Clock) Now() time.Duration {
 	return time.Since(c.began) - (c.waited() - c.before)
 }
 
-// waited is the second field of proc_pid_schedstat: nanoseconds on a run queue.
-func (c *Clock) waited() time.Duration {
+func (c *Clock) waited() time.Duration { return c.usage().Waited }
+
+// usage is nothing where the kernel keeps no count.
+func (c *Clock) usage() Usage {
 	if c.delay == nil {
-		return 0
+		return Usage{}
 	}
 	text := make([]byte, 96)
 	n, _ := c.delay.ReadAt(text, 0) // to the end of the file, which is an error
-	fields := bytes.Fields(text[:n])
-	if len(fields) < 2 {
-		return 0
-	}
-	ns, err := strconv.ParseInt(string(fields[1]), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(ns)
+	u, _ := parseUsage(text[:n])
+	return u
 }
 
 // Close ends a clock.

@@ -40,6 +40,8 @@ const (
 	NotFound    Code = "not-found"
 	Forbidden   Code = "forbidden"
 	Unreachable Code = "unreachable" // a node or its agent
+	Busy        Code = "busy"        // the caller has too much under way; later it may be taken
+	Quota       Code = "quota"       // the user keeps too much on the node
 )
 
 // Exit statuses of every command.
@@ -93,6 +95,10 @@ func (c Code) Status() int {
 		return http.StatusConflict
 	case Unreachable:
 		return http.StatusBadGateway
+	case Busy:
+		return http.StatusTooManyRequests
+	case Quota:
+		return http.StatusInsufficientStorage
 	}
 	return http.StatusInternalServerError
 }

@@ -81,8 +81,9 @@ func (c *Client) upgrade(ctx context.Context, path string, req any) (io.ReadWrit
 	return conn, nil
 }
 
-// maxExecRequest bounds the request's body, in bytes.
-const maxExecRequest = 4 << 20
+// MaxCommandBody bounds the body of a request that carries arguments and environment, in
+// bytes; it is that of a control message, in which a job travels.
+const MaxCommandBody = 1 << 20
 
 // switching is the agent's reply 101.
 const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + ExecProtocol + "\r\n\r\n"
@@ -93,7 +94,7 @@ func acceptExec(w http.ResponseWriter, r *http.Request) (req ExecRequest, conn i
 	if !strings.EqualFold(r.Header.Get("Upgrade"), ExecProtocol) {
 		return req, nil, &Error{Code: Usage, Message: "this request must upgrade to " + ExecProtocol}
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxExecRequest))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxCommandBody))
 	if err == nil {
 		err = json.Unmarshal(data, &req)
 	}

@@ -125,7 +125,10 @@ type Event struct {
 	// Pulled is the memory that was sent because the target lacked it.
 	Pulled int64  `json:"pulled,omitempty"`
 	Note   string `json:"note,omitempty"`
-	Round  *Round `json:"round,omitempty"` // the warm-up round that has just ended
+	// TakesTurns says that the node's processors are busy, and the warm-up has a tenth of
+	// them in turns with jobs.
+	TakesTurns bool   `json:"takes_turns,omitempty"`
+	Round      *Round `json:"round,omitempty"` // the warm-up round that has just ended
 
 	Done  *Result `json:"done,omitempty"`
 	Error *Error  `json:"error,omitempty"`

@@ -136,5 +136,6 @@ func (w *worker) read() error {
 	}
 	w.count(b.size())
 	b.reset()
+	w.clock.TakeTurn()
 	return nil
 }

@@ -50,7 +50,15 @@ func (s *shell) attend(ctx context.Context, j api.Job, signals <-chan os.Signal,
 	if err != nil {
 		return err
 	}
+	s.sayReason(ended)
 	return outcome(ended)
+}
+
+// sayReason tells why a job that is over was ended, if not by itself or its user.
+func (s *shell) sayReason(j api.Job) {
+	if j.Exit != nil && j.Exit.Reason != "" {
+		fmt.Fprintf(s.err, "migrate: job %s was ended: %s; see --output-limit and -o of `migrate run --help`\n", label(j), j.Exit.Reason)
+	}
 }
 
 // outcome is how a job ended as an error, nil for success.

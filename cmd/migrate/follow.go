@@ -126,10 +126,10 @@ func settled(j api.Job) bool {
 	return j.State == api.Exited || j.State == api.Saved || j.State == api.Lost
 }
 
-// outage tells an agent that cannot be reached now from an answer.
+// outage tells an agent that cannot be reached, or cannot answer now, from an answer.
 func outage(err error) bool {
 	var e *api.Error
-	return errors.As(err, &e) && e.Code == api.Unreachable
+	return errors.As(err, &e) && (e.Code == api.Unreachable || e.Code == api.Busy)
 }
 
 // place is the node that a job is on.

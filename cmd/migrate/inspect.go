@@ -112,6 +112,7 @@ func printFacts(t table, j api.Job) {
 	fact("Started", instant(j.Created))
 	if j.Exit != nil {
 		fact("Ended", instant(j.Exit.At))
+		fact("Because", j.Exit.Reason)
 	}
 	fact("Saved in", j.SavedIn)
 	fact("Root", s.Root)
@@ -122,6 +123,9 @@ func printFacts(t table, j api.Job) {
 		fact("Network", s.Network.Mode+" "+s.Network.Address)
 	}
 	fact("Limits", limits(s.Limits))
+	if own := s.Stdout == "" || s.Stderr == ""; own && s.OutputLimit > 0 {
+		fact("Output", "at most "+size(s.OutputLimit)+" in the job's log")
+	}
 	fact("CPU time", span(j.CPU)+" over all nodes")
 	if j.Memory > 0 {
 		fact("Memory", size(j.Memory))

@@ -81,6 +81,9 @@ func (m *meter) bytes(s decor.Statistics) string {
 func (m *meter) show(e api.Event) {
 	if e.Phase != "" {
 		m.phase.Store(printable.Line(string(e.Phase)))
+		if e.TakesTurns {
+			m.phase.Store(printable.Line(string(e.Phase)) + ", in turns with jobs: the processors are busy;")
+		}
 		if e.Phase == api.Queue {
 			m.phase.Store(printable.Line(e.Note))
 		}

@@ -18,6 +18,7 @@ type runOptions struct {
 	env, envFiles           []string
 	binds, ulimits          []string
 	root, memory, cpus      string
+	outputLimit             string
 	pids                    int64
 	network                 job.Network
 	userNS, init            bool
@@ -82,6 +83,7 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.memory, "memory", "", "memory limit `SIZE`, such as 512M or 2G")
 	f.StringVar(&o.cpus, "cpus", "", "limit to `N` CPUs, such as 1.5")
 	f.Int64Var(&o.pids, "pids-limit", 0, "limit to `N` processes and threads")
+	f.StringVar(&o.outputLimit, "output-limit", "", "end the job when it has printed more than `SIZE` into its own log (default 1G)")
 	f.StringArrayVar(&o.ulimits, "ulimit", nil, "resource limit `NAME=SOFT[:HARD]`, such as nofile=4096")
 	f.StringVar(&o.network.Mode, "net", job.NetworkNone, "none for loopback only, or the name of a `BRIDGE` of the node")
 	f.StringVar(&o.network.Address, "address", "", "address `IP/LEN` of the job on the bridge, such as 10.0.0.7/24")
@@ -123,6 +125,9 @@ func (o *runOptions) limits(cwd string, spec *job.Spec) (err error) {
 	spec.Limits.Pids = o.pids
 	if spec.Limits.MemoryBytes, err = parseSize(o.memory); err != nil {
 		return fmt.Errorf("--memory: %w", err)
+	}
+	if spec.OutputLimit, err = parseSize(o.outputLimit); err != nil {
+		return fmt.Errorf("--output-limit: %w", err)
 	}
 	if spec.Limits.CPUMilli, err = parseCPUs(o.cpus); err != nil {
 		return fmt.Errorf("--cpus: %w", err)

@@ -44,6 +44,7 @@ func (s *shell) wait(ctx context.Context, ref string) error {
 	if j, err = newFollower(c, j, nil, func(string) {}).follow(ctx); err != nil {
 		return err
 	}
+	s.sayReason(j)
 	result := outcome(j)
 	if j.State == api.Exited && j.Exit != nil {
 		_, err = fmt.Fprintln(s.out, status(j))

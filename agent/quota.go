@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/output"
+	"github.com/migrate-hpc/migrate/preflight"
+	"github.com/migrate-hpc/migrate/quantity"
+)
+
+// What the jobs of one user may keep on a node; root's may keep any amount. Jobs that are
+// over count until they are removed.
+const (
+	mostAlive   = 256
+	mostJobs    = 4096
+	mostRecords = 16 << 20 // bytes of records: arguments and environment, above all
+)
+
+func (a *Agent) alive(id job.ID) bool {
+	_, err := os.Lstat(a.paths.jobRun(id))
+	return err == nil
+}
+
+// admit lets a user start one more job, unless too much is kept for them. done must be
+// called when the job is known.
+func (a *Agent) admit(uid uint32) (done func(), err error) {
+	if uid == 0 {
+		return func() {}, nil
+	}
+	a.mu.Lock()
+	if a.starting == nil {
+		a.starting = map[uint32]int{}
+	}
+	starting := a.starting[uid]
+	a.starting[uid]++
+	a.mu.Unlock()
+	done = func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.starting[uid]--; a.starting[uid] == 0 {
+			delete(a.starting, uid)
+		}
+	}
+	if why := a.tooMuch(uid, starting, ""); why != "" {
+		done()
+		return nil, &api.Error{Code: api.Quota, Message: why, Where: notStarted,
+			Hint: "`migrate ps -a` lists your jobs here; `migrate rm JOB` forgets one that is over, and its output"}
+	}
+	return done, nil
+}
+
+// tooMuch says of what a user keeps too much here to have another job, "" if of nothing.
+// One that is known here counts once.
+func (a *Agent) tooMuch(uid uint32, starting int, known job.ID) string {
+	all, err := a.usage.ByUser()
+	room, roomErr := output.RoomAt(a.paths.jobs())
+	if err = errors.Join(err, roomErr); err != nil {
+		a.log.Error("what users keep cannot be told", "err", err)
+		return "" // the disk says so itself if it takes nothing any more
+	}
+	k := all[uid]
+	if _, err := a.jobs.Get(known); err == nil {
+		k.Jobs--
+	}
+	switch {
+	case k.Alive+starting >= mostAlive:
+		return fmt.Sprintf("%d jobs of yours run on %s, and no user may have more", k.Alive, a.cfg.Node)
+	case k.Jobs+starting >= mostJobs:
+		return fmt.Sprintf("%d jobs of yours are kept on %s, those that are over included, and no user may have more", k.Jobs, a.cfg.Node)
+	case k.Records >= mostRecords:
+		return fmt.Sprintf("the records of your jobs on %s take %s, and no user's may take more", a.cfg.Node, quantity.Size(k.Records))
+	case k.Output > room.Share():
+		return fmt.Sprintf("%s of output of your jobs is kept on %s, and no user may keep more than %s there when another one starts", quantity.Size(k.Output), a.cfg.Node, quantity.Size(room.Share()))
+	}
+	return ""
+}
+
+// quotaOf is the finding of a target on which a job's user keeps too much already.
+func (a *Agent) quotaOf(rec job.Record) []preflight.Finding {
+	if rec.Spec.UID == 0 {
+		return nil
+	}
+	why := a.tooMuch(rec.Spec.UID, 0, rec.ID)
+	if why == "" {
+		return nil
+	}
+	return []preflight.Finding{{Code: preflight.QuotaReached, Cause: why, Remedy: "forget jobs that are over there with `migrate rm JOB`, or name another node"}}
+}
+
+// roomTime is how long a job waits for room on the disk. Who fills it by output is found
+// out and cut within seconds.
+const roomTime = 10 * time.Second
+
+// launchWithRoom starts a job, and tries again while the disk is full.
+func (a *Agent) launchWithRoom(ctx context.Context, rec job.Record, c caller) error {
+	ctx, cancel := context.WithTimeout(ctx, roomTime)
+	defer cancel()
+	for {
+		err := a.launch(rec, c)
+		if !errors.Is(err, unix.ENOSPC) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(busyPause):
+		}
+	}
+}
+
+// trimEvery is how often the output of jobs that are over is looked at.
+const trimEvery = 30 * time.Second
+
+// trimOutput keeps what is kept within limits, until ctx ends.
+func (a *Agent) trimOutput(ctx context.Context) {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		cut, err := a.usage.Trim()
+		for _, id := range cut {
+			a.log.Warn("a process outside of a job that is over writes on into its output, which was cut to its limit", "job", id)
+		}
+		if err != nil {
+			a.log.Error("output of jobs that are over", "err", err)
+		}
+	}
+}
+
+// sealOutput makes sure that what a job has left takes no room when its names are gone.
+func (a *Agent) sealOutput(id job.ID) error {
+	err := output.Seal(a.ioDir(id))
+	if errors.Is(err, output.ErrHeld) {
+		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s was not removed: %v", id, err), Where: "over",
+			Hint: fmt.Sprintf("end that process; root finds it with `fuser -v %s/*`", a.ioDir(id))}
+	}
+	return err
+}

@@ -1,0 +1,160 @@
+package shim
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/output"
+)
+
+// outputWatch holds a job to its output limit.
+type outputWatch struct {
+	files *output.Files
+	usage *output.Usage
+	uid   uint32
+	over  chan struct{} // closed when the job has ended
+
+	mu   sync.Mutex // the fields below; held for a look
+	rule output.Rule
+	why  string                   // the job is ended; "" as long as it is not
+	keep [len(output.Names)]int64 // what is kept of its output then
+}
+
+func newOutputWatch(o Output, store *job.Store) (*outputWatch, error) {
+	files, err := output.Open(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &outputWatch{files: files, usage: &output.Usage{Store: store}, uid: o.UID, over: make(chan struct{}), rule: output.Rule{Limit: o.Limit}}, nil
+}
+
+// endTime is how long a job that handles SIGXFSZ has to end.
+const endTime = 10 * time.Second
+
+// watchOutput looks at what the job prints until it is over, and ends it when that is
+// too much. What goes beyond the limit meanwhile is cut off. A job that stands still
+// prints nothing, and is left alone: it may run elsewhere by now.
+func (s *shim) watchOutput(init *namespaces.Process) {
+	if s.output == nil {
+		return
+	}
+	var end time.Time // when it is killed
+	for pause := time.Duration(0); ; {
+		select {
+		case <-s.output.over:
+			return
+		case <-time.After(pause):
+		}
+		pause = frozenPause
+		if frozen, err := s.cfg.Cgroup.Frozen(); err == nil && frozen {
+			continue
+		}
+		var why string
+		var err error
+		if why, pause, err = s.output.look(); err != nil {
+			s.log.Error("the job's output", "err", err)
+		}
+		switch {
+		case why == "":
+		case end.IsZero():
+			s.log.Warn("the job is ended", "why", why)
+			end = s.askToEnd(init)
+		case !time.Now().Before(end):
+			s.killFor(init)
+		}
+	}
+}
+
+// frozenPause is between two looks at a job that stands still.
+const frozenPause = 100 * time.Millisecond
+
+// askToEnd sends SIGXFSZ, as the kernel does to a process that makes a file too large,
+// to a PID 1 that would hear of it. It returns when the job's time is over.
+func (s *shim) askToEnd(init *namespaces.Process) time.Time {
+	if !hears(init.Pid, unix.SIGXFSZ) || init.Signal(unix.SIGXFSZ) != nil {
+		return time.Now()
+	}
+	return time.Now().Add(endTime)
+}
+
+// killFor ends the job whatever it does.
+func (s *shim) killFor(init *namespaces.Process) {
+	if err := init.Signal(unix.SIGKILL); err != nil {
+		s.log.Warn("end the job", "err", err)
+	}
+}
+
+// hears tells whether a process handles a signal, or has it waited for. The number may be
+// another's by now: then the answer is wrong, and nothing else.
+func hears(pid int, sig unix.Signal) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		name, value, _ := strings.Cut(line, ":")
+		mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if (name == "SigCgt" || name == "SigBlk") && err == nil && mask>>(uint(sig)-1)&1 == 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// endOutput takes the last look, when nothing of the job runs any more, and adds to its
+// end why it was ended.
+func (s *shim) endOutput(exit job.Exit) job.Exit {
+	if s.output == nil {
+		return exit
+	}
+	close(s.output.over)
+	why, _, err := s.output.look()
+	if err != nil {
+		s.log.Error("the job's output", "err", err)
+	}
+	exit.Reason = why
+	if why != "" && (exit.Signal == int(unix.SIGKILL) || exit.Code == 0) {
+		// As the kernel's own limit would have ended it. Success it was not: output is missing.
+		exit.Signal, exit.Code = int(unix.SIGXFSZ), 128+int(unix.SIGXFSZ)
+	}
+	return exit
+}
+
+// look looks once, cuts what is too much, and says when to look again. why is not empty
+// from the look on that has found that the job is to end.
+func (w *outputWatch) look() (why string, again time.Duration, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.why != "" {
+		return w.why, cutAgain, w.files.Cut(w.keep)
+	}
+	sizes, err := w.files.Sizes()
+	if err != nil {
+		return "", time.Second, err
+	}
+	room, err := w.files.Room()
+	if err != nil {
+		return "", time.Second, err
+	}
+	var asked error
+	why, keep := w.rule.Look(sizes[0]+sizes[1], room, func() (biggest bool) {
+		biggest, asked = w.usage.Biggest(w.uid)
+		return biggest
+	})
+	if why == "" {
+		return "", w.rule.Next(room), asked
+	}
+	w.why, w.keep = why, output.Split(sizes, keep)
+	return why, cutAgain, w.files.Cut(w.keep)
+}
+
+// cutAgain is how often the output of a job that ends is cut.
+const cutAgain = 20 * time.Millisecond
