@@ -42,6 +42,8 @@ type Agent struct {
 	arrivals map[handoff.MoveID]*arrival
 	pulls    map[handoff.MoveID]*transport.Session // by which memory comes that was not sent
 
+	addresses sync.Mutex // held from the comparison of a job's address with others until it is claimed
+
 	turns turns // of moves
 	gates gates
 	ids   idRanges
@@ -74,6 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := a.unthrottleAll(); err != nil {
 		a.log.Warn("a job may be slowed down", "err", err)
 	}
+	a.filterPorts()
 	a.recover(ctx)
 	a.tellPeers()
 	a.log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
