@@ -16,6 +16,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"pidmap", "", "it is a leaf: a reading of /proc"},
 	{"mqueue", "", "it is a leaf: one kernel interface"},
 	{"tmpfs", "", "it is a leaf: files in memory, from one mount to another"},
+	{"netpolicy", "agent", "it is told what is asked and decides nothing else"},
+	{"netpolicy", "namespaces", "it decides by what is written, not by what is there"},
 	{"transport", "", "payloads are opaque to it"},
 	{"fault", "", "it is a leaf: every package may name its points"},
 	{"thread", "", "it is a leaf: everything may run on a thread of its own"},

@@ -23,6 +23,8 @@
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store; job/durable: files that last
 //	namespaces      create, enter, inspect; mounts, network, cgroups
+//	namespaces/antispoof what a job's port takes in   namespaces/conflict is an address free
+//	netpolicy       who may use which bridge and addresses
 //	fault           points at which tests make a program fail; nothing without its build tag
 //	thread          a thread that ends with what it ran; a user's rights to files
 //	safepath        whether nobody but root decides what a path leads to

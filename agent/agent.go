@@ -47,6 +47,8 @@ type Agent struct {
 	bodies, looks, visits *share // of callers
 	usage                 *output.Usage
 
+	addresses sync.Mutex // held from the comparison of a job's address with others until it is claimed
+
 	turns turns // of moves
 	gates gates
 	ids   idRanges
@@ -79,6 +81,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := a.unthrottleAll(); err != nil {
 		a.log.Warn("a job may be slowed down", "err", err)
 	}
+	a.filterPorts()
 	a.recover(ctx)
 	a.tellPeers()
 	a.log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)

@@ -168,11 +168,11 @@ func checkOffer(o offer) error {
 }
 
 func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Record) ([]preflight.Finding, error) {
-	recs, err := a.jobs.List()
+	node, err := a.asTarget()
 	if err != nil {
-		a.log.Warn("some job records cannot be read", "err", err)
+		return nil, err
 	}
-	findings, err := preflight.OfNode(ctx, needs, rec, preflight.Node{CRIU: a.criuClient(), Jobs: recs, MemoryDir: a.paths.memory})
+	findings, err := preflight.OfNode(ctx, needs, rec, node)
 	if err == nil && len(findings) == 0 { // what is missing has been told
 		findings = append(unreachable(rec.Spec), a.quotaOf(rec)...)
 	}
@@ -190,7 +190,11 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 	if err := arr.half.Begin(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.open(); err != nil {
+	err := l.open()
+	if err == nil {
+		err = l.admit(o.Record)
+	}
+	if err != nil {
 		if err = errors.Join(err, arr.half.Abort(ctx)); !arr.half.State().Finished() {
 			a.know(arr)
 			a.finishLater(arr)

@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/netpolicy"
 	"github.com/migrate-hpc/migrate/safepath"
 )
 
@@ -26,6 +27,7 @@ type Config struct {
 	Listen   string // host:port for peers
 	PKIDir   string // holds ca.crt, node.crt and node.key
 	Peers    map[string]string
+	Networks netpolicy.Policy
 	CRIU     string // "" searches
 	Version  string
 	Log      *slog.Logger

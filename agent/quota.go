@@ -104,7 +104,7 @@ func (a *Agent) launchWithRoom(ctx context.Context, rec job.Record, c caller) er
 	ctx, cancel := context.WithTimeout(ctx, roomTime)
 	defer cancel()
 	for {
-		err := a.launch(rec, c)
+		err := a.launch(ctx, rec, c)
 		if !errors.Is(err, unix.ENOSPC) {
 			return err
 		}

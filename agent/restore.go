@@ -184,7 +184,8 @@ func (b *bringing) restore(ctx context.Context) error {
 
 // bring takes the job out of the directory, claims it and lets it run.
 func (b *bringing) bring(ctx context.Context, l *landing, half *handoff.TargetHalf) error {
-	if err := b.fetch(ctx, l); err != nil {
+	free := b.a.askNetwork(ctx, b.rec.Spec)
+	if err := errors.Join(b.fetch(ctx, l), free()); err != nil {
 		return err
 	}
 	b.tell.enter(api.Park, "")
@@ -238,6 +239,9 @@ func (b *bringing) fetch(ctx context.Context, l *landing) error {
 		return err
 	}
 	b.tell.know(func() { b.landing = l })
+	if err := l.admit(b.rec); err != nil {
+		return err
+	}
 	if err := l.expect(b.rec, false); err != nil {
 		return err
 	}

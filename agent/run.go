@@ -59,7 +59,12 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err := a.settle(&rec); err != nil {
 		return &api.Error{Code: api.Failed, Message: err.Error()}
 	}
-	if err := a.launchWithRoom(r.Context(), rec, c); err != nil {
+	err = a.launchWithRoom(r.Context(), rec, c)
+	if refusal := (*api.Error)(nil); errors.As(err, &refusal) {
+		refusal.Where = notStarted
+		return refusal
+	}
+	if err != nil {
 		return &api.Error{Code: api.Failed, Message: err.Error(), Where: notStarted, Hint: "put right what the message names, and the same command again"}
 	}
 	return a.replyJob(r.Context(), w, rec.ID)
@@ -100,11 +105,13 @@ func bindTargetsExist(c caller, s job.Spec) error {
 }
 
 // launch starts a job that nobody knows yet. When it fails nothing is left.
-func (a *Agent) launch(rec job.Record, c caller) (err error) {
+func (a *Agent) launch(ctx context.Context, rec job.Record, c caller) (err error) {
 	rec.Stays = []job.Stay{{Node: a.cfg.Node, From: rec.Created}}
-	if err := a.jobs.Create(rec); err != nil {
+	if err := a.assign(rec, func() error { return a.jobs.Create(rec) }); err != nil {
 		return err
 	}
+	free := a.askNetwork(ctx, rec.Spec)
+	defer free() // what it says is asked below
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.jobs.Remove(rec.ID))
@@ -119,6 +126,9 @@ func (a *Agent) launch(rec job.Record, c caller) (err error) {
 		return err
 	}
 	cfg.Launch = &shim.Launch{Namespaces: ns, Interface: jobInterface(rec), Within: startTime}
+	if err := free(); err != nil {
+		return err
+	}
 	if rec.Foreground {
 		if cfg.Join, err = namespaces.CgroupsOf(c.pid); err != nil {
 			return err

@@ -95,7 +95,7 @@ func (n Network) check() error {
 
 func (n Network) checkAddress() error {
 	prefix, err := netip.ParsePrefix(n.Address)
-	if err != nil || !usable(prefix.Addr()) {
+	if err != nil || !usable(prefix) {
 		return wrong("network.address", "use --address 10.0.0.7/24",
 			"%.60q is not the address of one host with its prefix length, and the job keeps its address when it moves", n.Address)
 	}
@@ -110,8 +110,29 @@ func (n Network) checkAddress() error {
 	return nil
 }
 
-func usable(a netip.Addr) bool {
-	return !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && !a.Is4In6()
+// never are IPv4 addresses that no host has: this network, and the reserved ones, of which
+// the last is everybody's (RFC 6890).
+var never = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("240.0.0.0/4")}
+
+func usable(p netip.Prefix) bool {
+	a := p.Addr()
+	if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.Is4In6() {
+		return false
+	}
+	if slices.ContainsFunc(never, func(n netip.Prefix) bool { return n.Contains(a) }) {
+		return false
+	}
+	return !NamesNetwork(p, a)
+}
+
+// NamesNetwork tells whether an address of the network p is no host's: the network itself,
+// which of IPv6 all its routers have (RFC 4291, section 2.6.1), and the one for broadcasts.
+func NamesNetwork(p netip.Prefix, a netip.Addr) bool {
+	if p.Bits() >= a.BitLen()-1 || !p.Contains(a) { // links of two hosts have no such addresses
+		return false
+	}
+	outside := !p.Contains(a.Next()) || a.Next() == netip.Addr{}
+	return a == p.Masked().Addr() || a.Is4() && outside
 }
 
 func (n Network) checkMAC() error {
@@ -119,7 +140,7 @@ func (n Network) checkMAC() error {
 		return nil
 	}
 	mac, err := net.ParseMAC(n.MAC)
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || slices.Max(mac) == 0 {
 		return wrong("network.mac", "use --mac 02:00:00:00:00:07, or leave it out",
 			"%.40q is not the 6-byte address of one interface", n.MAC)
 	}

@@ -1,9 +1,11 @@
 package namespaces
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/antispoof"
 	"github.com/migrate-hpc/migrate/thread"
 )
 
@@ -60,9 +63,14 @@ func EnterNetwork(pid int) error {
 	return nil
 }
 
-// setUpLoopback runs inside the job's network namespace. Multipath TCP is
-// switched off there, because CRIU cannot save its sockets and Go programs
-// listen with it by default.
+// off are sysctls that no job has on. CRIU cannot save sockets of multipath TCP, with
+// which Go programs listen by default. Addresses that a router tells interfaces to take
+// are none that the job may send from, and what used them would wait in vain. Whether
+// somebody has its addresses is asked before it has a link; then it would ask nobody, and
+// answer nobody meanwhile.
+var off = []string{"/proc/sys/net/mptcp/enabled", "/proc/sys/net/ipv6/conf/default/" + acceptRA, "/proc/sys/net/ipv6/conf/default/" + acceptDAD}
+
+// setUpLoopback runs inside the job's network namespace.
 func setUpLoopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -71,9 +79,17 @@ func setUpLoopback() error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("bring the loopback up: %w", err)
 	}
-	err = os.WriteFile("/proc/sys/net/mptcp/enabled", []byte("0\n"), 0)
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("switch multipath TCP off: %w", err)
+	return switchOff()
+}
+
+// switchOff runs inside the job's network namespace, before it has an interface: that
+// begins with what is the default then.
+func switchOff() error {
+	for _, path := range off {
+		err := os.WriteFile(path, []byte("0\n"), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("switch %s off: %w", path, err)
+		}
 	}
 	return nil
 }
@@ -85,6 +101,9 @@ func setUpLoopback() error {
 func (i Interface) Attach(pid int) error {
 	mac, err := net.ParseMAC(i.MAC)
 	if err != nil {
+		return err
+	}
+	if err := inNetwork(pid, switchOff); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -99,12 +118,19 @@ func (i Interface) Attach(pid int) error {
 	return i.configureInside(pid)
 }
 
-// Raise brings up the node's end of a veth pair. Without a bridge the node itself hears
-// what the job sends; so that it answers nothing, it resolves no addresses there.
+// Raise brings up the node's end of a veth pair, which takes in nothing but what the job
+// may send. Without a bridge the node itself hears that; so that it answers nothing, it
+// resolves no addresses there.
 func (i Interface) Raise() error {
 	link, err := netlink.LinkByName(i.Host)
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", i.Host, err)
+	}
+	if err := i.filter(link); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetHardwareAddr(link, aloof()); err != nil {
+		return fmt.Errorf("MAC of %s: %w", i.Host, err)
 	}
 	if err := netlink.LinkSetARPOff(link); err != nil {
 		return fmt.Errorf("no address resolution on %s: %w", i.Host, err)
@@ -113,6 +139,37 @@ func (i Interface) Raise() error {
 		return fmt.Errorf("bring %s up: %w", i.Host, err)
 	}
 	return nil
+}
+
+// aloof is a MAC above those of other ports: a bridge that was given none takes the lowest
+// of its ports, and whoever talks to the node loses it for seconds when that changes.
+func aloof() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac)
+	mac[0] = 0xfe // unicast, locally administered
+	return mac
+}
+
+// Filter has the node's end of a veth pair that is there already take in nothing but what
+// the job may send. Doing it again changes nothing.
+func (i Interface) Filter() error {
+	link, err := netlink.LinkByName(i.Host)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", i.Host, err)
+	}
+	return i.filter(link)
+}
+
+func (i Interface) filter(link netlink.Link) error {
+	mac, err := net.ParseMAC(i.MAC)
+	if err != nil {
+		return err
+	}
+	address, err := netip.ParsePrefix(i.Address)
+	if err != nil {
+		return err
+	}
+	return antispoof.Install(link, antispoof.Identity{MAC: mac, Address: address.Addr()})
 }
 
 // Connect hangs the interface of the job with process pid on its bridge and announces

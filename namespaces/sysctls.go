@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 
 func (f Fresh) sysctlsChanged(i *Interface) (string, error) {
 	for g, want := range f.sysctls {
-		what, err := g.changed(want, "")
+		what, err := g.changed(want, acceptRA, acceptDAD)
 		if what != "" || err != nil {
 			return what, err
 		}
@@ -20,7 +21,7 @@ func (f Fresh) sysctlsChanged(i *Interface) (string, error) {
 			continue
 		}
 		own := group(filepath.Join(filepath.Dir(string(g)), i.Name)) // begins as a copy of the default
-		if what, err = own.changed(want, "mtu"); what != "" || err != nil {
+		if what, err = own.changed(want, acceptRA, acceptDAD, "mtu"); what != "" || err != nil {
 			return what, err
 		}
 	}
@@ -72,12 +73,16 @@ func (g group) read(names []string) (map[string]string, error) {
 	return values, err
 }
 
-// changed names the first value that is not the one wanted, but for the one that
-// depends on the interface.
-func (g group) changed(want map[string]string, but string) (what string, err error) {
+// Sysctls that are off in every job but those that earlier versions have started, and have
+// no use where they are on: the port lets nothing out from addresses that the job was not
+// given.
+const acceptRA, acceptDAD = "accept_ra", "accept_dad"
+
+// changed names the first value that is not the one wanted, but for some.
+func (g group) changed(want map[string]string, but ...string) (what string, err error) {
 	err = g.open(func(dir int) {
 		for name, value := range want {
-			if now := readSysctl(dir, name); now != value && name != but {
+			if now := readSysctl(dir, name); now != value && !slices.Contains(but, name) {
 				what = fmt.Sprintf("%s/%s is %q, not %q", g, name, now, value)
 				return
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/antispoof"
 	"github.com/migrate-hpc/migrate/thread"
 )
 
@@ -129,14 +130,13 @@ func addressesChanged(i *Interface) (string, error) {
 	return "", nil
 }
 
-// linkLocal is the address that the kernel makes of a MAC (RFC 4291, appendix A).
+// linkLocal is the address, with its prefix length, that the kernel makes of a MAC.
 func linkLocal(mac string) string {
 	m, err := net.ParseMAC(mac)
 	if err != nil || len(m) != 6 {
 		return ""
 	}
-	ip := net.IP{0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]}
-	return ip.String() + "/64"
+	return antispoof.LinkLocal(m).String() + "/64"
 }
 
 // routesChanged allows those that come with addresses, and the default route that

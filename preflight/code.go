@@ -66,8 +66,10 @@ const (
 	UIDRangeTaken      Code = "uid-range-taken"
 	JobHere            Code = "job-here"
 	MemoryShort        Code = "memory-short"
-	CopyOnWrite        Code = "copy-on-write" // copies would not fit into the job's limit
-	AddressTaken       Code = "address-taken"
+	CopyOnWrite        Code = "copy-on-write"  // copies would not fit into the job's limit
+	AddressTaken       Code = "address-taken"  // or the MAC
+	NetworkDenied      Code = "network-denied" // the node's rules do not give the job's user the bridge or address
+	FilterMissing      Code = "filter-missing" // the kernel cannot filter what the job's port takes in
 	NamespacesDisabled Code = "namespaces-disabled"
 	UserfaultfdMissing Code = "userfaultfd-missing" // the kernel cannot bring memory in lazily
 	ClockBehind        Code = "clock-behind"

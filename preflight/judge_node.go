@@ -2,7 +2,6 @@ package preflight
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -142,11 +141,6 @@ func judgeJobs(r *report, rec job.Record, here []job.Record) {
 		if other.ID == rec.ID {
 			r.add(JobHere, fmt.Sprintf("see what it is: `migrate inspect %s` on this node; if it is a copy that must go: `migrate rm -f %s`", rec.ID, rec.ID),
 				"a job %s runs on this node already", rec.ID)
-			continue
-		}
-		if sameAddress(rec.Spec.Network, other.Spec.Network) {
-			r.add(AddressTaken, "wait for the end of job "+string(other.ID)+", or choose another node",
-				"address %s is in use on bridge %s of this node, by job %s", rec.Spec.Network.Address, rec.Spec.Network.Mode, other.ID)
 		}
 	}
 }
@@ -156,13 +150,4 @@ func judgeJobs(r *report, rec job.Record, here []job.Record) {
 func IDsTaken(rec job.Record, other job.ID) Finding {
 	return Finding{Code: UIDRangeTaken, Cause: fmt.Sprintf("the job's user ids are mapped to %d and up, which job %s has on this node: each could touch the other's processes", rec.Spec.UIDBase, other),
 		Remedy: "wait for the end of job " + string(other) + ", or choose another node"}
-}
-
-func sameAddress(a, b job.Network) bool {
-	if !a.Bridged() || a.Mode != b.Mode {
-		return false
-	}
-	x, err := netip.ParsePrefix(a.Address)
-	y, err2 := netip.ParsePrefix(b.Address)
-	return err == nil && err2 == nil && x.Addr() == y.Addr()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/netpolicy"
 	"github.com/migrate-hpc/migrate/rights"
 	"github.com/migrate-hpc/migrate/thread"
 )
@@ -18,8 +19,9 @@ import (
 // Node is what a target knows about itself.
 type Node struct {
 	CRIU      *criu.Client // nil = none was found
-	Jobs      []job.Record // all that this node has on record
-	MemoryDir string       // the tmpfs that will hold images and pages; exists
+	Jobs      []job.Record // all that this node has on record, and those that arrive
+	Networks  netpolicy.Policy
+	MemoryDir string // the tmpfs that will hold images and pages; exists
 }
 
 // OfNode says why a job cannot come to this node, which is the target. It
@@ -45,6 +47,10 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	facts.judge(&r, n)
 	judgeLimit(&r, n, rec.Spec.Limits.MemoryBytes)
 	judgeJobs(&r, rec, node.Jobs)
+	network, err := Network(rec, node)
+	if err != nil {
+		return fail(err)
+	}
 	for _, m := range n.Mounts {
 		if here := facts.mount(m.Path, namedBy(m.Path, rec, user)); !here.Hidden {
 			judgeMount(&r, m, here)
@@ -65,7 +71,7 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	if err := judgeFiles(ctx, &r, n, see); err != nil {
 		return fail(err)
 	}
-	return r.findings(), nil
+	return append(r.findings(), network...), nil
 }
 
 // namedBy is the job's user for what he had bound, and root for the node's mounts.

@@ -7,11 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/migrate-hpc/migrate/agent"
+	"github.com/migrate-hpc/migrate/netpolicy"
 )
 
 func newAgentCommand(s *shell) *cobra.Command {
 	cfg := agent.Config{Version: version()}
-	var peers []string
+	var peers, networks []string
 	cmd := &cobra.Command{
 		Use:   "agent [flags]",
 		Short: "Be the agent of this node",
@@ -19,10 +20,14 @@ func newAgentCommand(s *shell) *cobra.Command {
 finishes or undoes what an earlier agent has left in the middle. Jobs do not notice
 when it stops or starts. It logs to stderr.`,
 		Example: `  migrate agent
-  migrate agent --peer node-b=10.0.0.2:7707 --listen 10.0.0.1:7707`,
+  migrate agent --peer node-b=10.0.0.2:7707 --listen 10.0.0.1:7707
+  migrate agent --network br0=10.1.0.0/24,fd00:1::/64@hpc --network br0=10.1.1.10-10.1.1.99`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if cfg.Peers, err = parsePeers(peers); err != nil {
+				return usage(cmd, err)
+			}
+			if cfg.Networks, err = netpolicy.Parse(networks); err != nil {
 				return usage(cmd, err)
 			}
 			if s.alone != nil {
@@ -46,6 +51,7 @@ when it stops or starts. It logs to stderr.`,
 	f.StringVar(&cfg.Node, "node", "", "`NAME` of this node (default: the one in the certificate)")
 	f.StringVar(&cfg.Listen, "listen", ":7707", "`HOST:PORT` to listen on for other nodes")
 	f.StringArrayVar(&peers, "peer", nil, "where the agent of another node is, `NAME=HOST:PORT`; may be given more than once")
+	f.StringArrayVar(&networks, "network", nil, "which users but root may have which addresses on a bridge, `RULE` BRIDGE=RANGE[,RANGE...][@GROUP],\neach RANGE a subnet or FIRST-LAST; may be given more than once (default: none)")
 	f.StringVar(&cfg.PKIDir, "pki", "/etc/migrate/pki", "`DIR` with ca.crt, node.crt and node.key")
 	f.StringVar(&cfg.StateDir, "state", "/var/lib/migrate", "`DIR` for what must survive a restart of the node")
 	f.StringVar(&cfg.RunDir, "run", "/run/migrate", "`DIR` for what must not")

@@ -133,6 +133,7 @@ type node struct {
 	identity string   // another directory of certificates; "" = pki
 	cover    []string // shell commands run in the agent's mount namespace first
 	peers    []string // NAME=HOST:PORT beyond the cluster's own
+	networks []string // rules, BRIDGE=RANGE@GROUP
 	agent    *process
 }
 
@@ -156,6 +157,9 @@ func (n *node) start() {
 	}
 	for _, p := range n.peers {
 		args = append(args, "--peer", p)
+	}
+	for _, rule := range n.networks {
+		args = append(args, "--network", rule)
 	}
 	// The agent leads a session, as one does that a service manager starts.
 	// nsenter, setsid, unshare, sh and env each become the next one: the pid stays the same.

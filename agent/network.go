@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces/antispoof"
+	"github.com/migrate-hpc/migrate/namespaces/conflict"
+	"github.com/migrate-hpc/migrate/preflight"
+)
+
+// An address is one job's: what gets it is written down, under a lock, as a job of this
+// node or as one that arrives, and everybody else is compared with that.
+
+// asTarget is what this node knows of itself when a job is to come to it.
+func (a *Agent) asTarget() (preflight.Node, error) {
+	coming, err := a.coming()
+	if err != nil {
+		return preflight.Node{}, err
+	}
+	here, err := a.jobs.List() // after those that come, which go from there to here
+	if err != nil {
+		a.log.Warn("some job records cannot be read", "err", err)
+	}
+	return preflight.Node{CRIU: a.criuClient(), Jobs: append(coming, here...), Networks: a.cfg.Networks, MemoryDir: a.paths.memory}, nil
+}
+
+// assign gives a job the network that it asks for, by write, unless its user may not have
+// it or somebody has it on this node.
+func (a *Agent) assign(rec job.Record, write func() error) error {
+	if !rec.Spec.Network.Bridged() {
+		return write()
+	}
+	a.addresses.Lock()
+	defer a.addresses.Unlock()
+	node, err := a.asTarget()
+	if err != nil {
+		return err
+	}
+	findings, err := preflight.Network(rec, node)
+	if err != nil {
+		return err
+	}
+	if len(findings) > 0 {
+		return &api.Error{Code: api.Refused, Message: findings[0].Cause, Hint: findings[0].Remedy}
+	}
+	return write()
+}
+
+// askNetwork begins to ask on the job's bridge for the addresses that it will have. free
+// waits for the answer; it must be called, once or more.
+func (a *Agent) askNetwork(ctx context.Context, s job.Spec) (free func() error) {
+	if !s.Network.Bridged() {
+		return func() error { return nil }
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- probe(ctx, s.Network) }()
+	return sync.OnceValue(func() error { return <-answer })
+}
+
+func probe(ctx context.Context, n job.Network) error {
+	address, err := netip.ParsePrefix(n.Address)
+	if err != nil {
+		return err
+	}
+	mac, err := net.ParseMAC(n.MAC)
+	if err != nil {
+		return err
+	}
+	err = conflict.Probe(ctx, n.Mode, address.Addr(), antispoof.LinkLocal(mac))
+	var used *conflict.InUse
+	if !errors.As(err, &used) {
+		return err
+	}
+	if used.Address == address.Addr() {
+		return &api.Error{Code: api.Refused, Message: used.Error(), Hint: "choose another address; `ip neigh` and `bridge fdb show` lead to who has that MAC"}
+	}
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("MAC %s is in use on bridge %s: %s", n.MAC, n.Mode, used), Hint: "leave --mac out, or choose another"}
+}
+
+// filterPorts has the ports of jobs take in nothing but what those may send, if an agent
+// of an earlier version has started them, or an operator has removed the filter.
+func (a *Agent) filterPorts() {
+	recs, _ := a.jobs.List() // those that can be read
+	for _, rec := range recs {
+		i := jobInterface(rec)
+		if i == nil || !rec.Here() {
+			continue
+		}
+		if err := i.Filter(); err != nil {
+			a.log.Error("a job may send as another", "job", rec.ID, "err", err)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package namespaces
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// NodeInterface is an interface of the node itself.
+type NodeInterface struct {
+	Name      string
+	MAC       net.HardwareAddr
+	Addresses []netip.Prefix
+}
+
+// NodeNetwork returns the node's own interfaces, and the addresses of its gateways.
+func NodeNetwork() (own []NodeInterface, gateways []netip.Addr, err error) {
+	err = undisturbed(func() error {
+		own, gateways, err = nodeNetwork()
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("the node's own network: %w", err)
+	}
+	return own, gateways, nil
+}
+
+// tries is how often a list is asked for that changes while the kernel tells it.
+const tries = 20
+
+func undisturbed(list func() error) (err error) {
+	for range tries {
+		if err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+	}
+	return err
+}
+
+func nodeNetwork() (own []NodeInterface, gateways []netip.Addr, err error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, nil, err
+	}
+	at := map[int]int{}
+	for i, l := range links {
+		own = append(own, NodeInterface{Name: l.Attrs().Name, MAC: l.Attrs().HardwareAddr})
+		at[l.Attrs().Index] = i
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		i, known := at[a.LinkIndex]
+		if ok && known {
+			ones, _ := a.Mask.Size()
+			own[i].Addresses = append(own[i].Addresses, netip.PrefixFrom(ip.Unmap(), ones))
+		}
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	for _, r := range routes {
+		hops := []net.IP{r.Gw}
+		for _, n := range r.MultiPath {
+			hops = append(hops, n.Gw)
+		}
+		for _, hop := range hops {
+			if ip, ok := netip.AddrFromSlice(hop); ok {
+				gateways = append(gateways, ip.Unmap())
+			}
+		}
+	}
+	return own, gateways, err
+}
