@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +43,8 @@ type Agent struct {
 	moves    map[job.ID]*activeMove // what leaves; a job moves once at a time
 	arrivals map[handoff.MoveID]*arrival
 	pulls    map[handoff.MoveID]*transport.Session // by which memory comes that was not sent
+
+	granting sync.Mutex // what this node knows of a job stays so while it is held; see mayrestore.go
 
 	turns turns // of moves
 	gates gates
@@ -76,6 +80,8 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a.recover(ctx)
 	a.tellPeers()
+	a.payAllDebts()
+	a.background.Go(func() { a.listenForNews(ctx) })
 	a.log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
 
 	group.Go(func() error { return serve(ctx, newCrowd(local, mostConnections), a.localHandler(), localCaller) })
@@ -138,6 +144,9 @@ func open(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
+		return nil, err
+	}
+	if err = a.fence.Booted(a.boot, slices.Collect(maps.Keys(cfg.Peers))); err != nil {
 		return nil, err
 	}
 	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {

@@ -93,6 +93,9 @@ func newAgent(t testing.TB) *Agent {
 	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {
 		t.Fatal(err)
 	}
+	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
+		t.Fatal(err)
+	}
 	a.records = &moveRecords{dir: a.paths.records(), log: a.log}
 	t.Cleanup(func() {
 		a.background.Wait()

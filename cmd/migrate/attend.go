@@ -50,7 +50,15 @@ func (s *shell) attend(ctx context.Context, j api.Job, signals <-chan os.Signal,
 	if err != nil {
 		return err
 	}
+	if ended.Superseded != nil {
+		tell(fmt.Sprintf("job %s was ended here: %s", label(ended), superseded(ended)))
+	}
 	return outcome(ended)
+}
+
+// superseded says why a copy of a job was ended that was not the job.
+func superseded(j api.Job) string {
+	return fmt.Sprintf("it was brought back on %s under epoch %d, while %s was declared dead", j.Superseded.Node, j.Superseded.Epoch, j.Node)
 }
 
 // outcome is how a job ended as an error, nil for success.

@@ -66,6 +66,9 @@ func state(j api.Job) string {
 	if j.State != api.Exited || j.Exit == nil {
 		return string(j.State)
 	}
+	if j.Superseded != nil {
+		return "exited (superseded)"
+	}
 	if j.Exit.Signal != 0 {
 		return fmt.Sprintf("exited (%s)", signalName(j.Exit.Signal))
 	}

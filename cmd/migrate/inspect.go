@@ -113,6 +113,9 @@ func printFacts(t table, j api.Job) {
 	if j.Exit != nil {
 		fact("Ended", instant(j.Exit.At))
 	}
+	if j.Superseded != nil {
+		fact("Because", superseded(j))
+	}
 	fact("Saved in", j.SavedIn)
 	fact("Root", s.Root)
 	fact("Directory", cmp.Or(s.WorkDir, "/"))
