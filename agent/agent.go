@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +51,8 @@ type Agent struct {
 
 	addresses sync.Mutex // held from the comparison of a job's address with others until it is claimed
 
+	granting sync.Mutex // what this node knows of a job stays so while it is held; see mayrestore.go
+
 	turns turns // of moves
 	gates gates
 	ids   idRanges
@@ -84,6 +88,8 @@ func Run(ctx context.Context, cfg Config) error {
 	a.filterPorts()
 	a.recover(ctx)
 	a.tellPeers()
+	a.payAllDebts()
+	a.background.Go(func() { a.listenForNews(ctx) })
 	a.log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.cfg.Socket, "criu", a.criuPath)
 
 	group.Go(func() error { return serve(ctx, newCrowd(local, mostConnections), a.localHandler(), localCaller) })
@@ -150,6 +156,9 @@ func open(cfg Config) (*Agent, error) {
 	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
 		return nil, err
 	}
+	if err = a.fence.Booted(a.boot, slices.Collect(maps.Keys(cfg.Peers))); err != nil {
+		return nil, err
+	}
 	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {
 		return nil, err
 	}
@@ -163,7 +172,7 @@ func open(cfg Config) (*Agent, error) {
 // shareOut says what callers may have.
 func (a *Agent) shareOut() {
 	a.bodies, a.looks, a.visits = newShare(userBodies, allBodies), newShare(userLooks, allLooks), newShare(userVisits, allVisits)
-	a.usage = &output.Usage{Store: a.jobs, Alive: a.alive}
+	a.usage = &output.Usage{Store: a.jobs, Alive: a.hasRunDir}
 }
 
 // listenLocal opens the socket for users. Everybody may connect; who they are

@@ -143,6 +143,9 @@ func (a *Agent) consider(ctx context.Context, s *transport.Session, m transport.
 		answer, err := transport.NewMessage(sayRefuse, refusal{asFindings(findings)})
 		return nil, answer, err
 	}
+	if err := a.newer(ctx, s.Peer(), backAddr(s, o.Port), o); err != nil {
+		return nil, transport.Message{}, err
+	}
 	arr, err := a.begin(ctx, s, o)
 	if err != nil {
 		if a.arrivalOf(o.Move) == nil { // else until that is finished

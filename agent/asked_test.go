@@ -40,7 +40,8 @@ var decides = map[string]string{
 	"move.stop_copy": callers, "move.eager": callers, "move.verify": callers, "move.bandwidth": callers,
 	"checkpoint.dir": checked, "checkpoint.leave_running": callers, // made as the caller
 	"restore.dir": checked, "restore.foreground": callers, "restore.clock": checked, // signed, and reached as the caller
-	"signal.signal": checked, "exec.args": callers, "exec.env": callers, "exec.work_dir": callers, // run as the job's user
+	"restore.declared_dead": checked,                                                                      // root's alone: checkDead
+	"signal.signal":         checked, "exec.args": callers, "exec.env": callers, "exec.work_dir": callers, // run as the job's user
 }
 
 // fields calls each for every leaf of a request's JSON.
@@ -150,11 +151,11 @@ func TestWhatTheNodeDecidesNobodyMayAskFor(t *testing.T) {
 var travels = map[string]string{
 	"format": "set by Store", "id": "names the move, too", "spec": "validated, and what was offered", "epoch": "the fence", "created": "told", "mounts": "what was offered",
 	"cpu_before": "told", "stays": "told",
-	"foreground": nodes, "cgroup": nodes, "moved_to": nodes, "exit": nodes, "saved_in": nodes, "from_move": nodes,
+	"foreground": nodes, "cgroup": nodes, "moved_to": nodes, "exit": nodes, "saved_in": nodes, "from_move": nodes, "superseded": nodes,
 }
 
 func TestWhatAnotherNodeSaysOfItselfDoesNotArrive(t *testing.T) {
-	full := job.Record{Foreground: true, Cgroup: map[string]string{"unified": "/"}, MovedTo: &job.Moved{}, Exit: &job.Exit{}, SavedIn: "/x", FromMove: "m"}
+	full := job.Record{Foreground: true, Cgroup: map[string]string{"unified": "/"}, MovedTo: &job.Moved{}, Exit: &job.Exit{}, SavedIn: "/x", FromMove: "m", Superseded: &job.Moved{}}
 	v, before := reflect.ValueOf(arriving(full)), reflect.ValueOf(full)
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")

@@ -62,6 +62,9 @@ func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job
 			return err
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if rec.Exit != nil && a.answerOver(w, r, rec) {
+				return
+			}
 			replyError(w, &api.Error{Code: api.Unreachable,
 				Message: fmt.Sprintf("job %s moved to %s (%s), which does not answer: %v", rec.ID, to.Node, to.Addr, err),
 				Where:   "on " + to.Node, Hint: "see that the agent runs there; the job does not depend on it"})
@@ -71,13 +74,23 @@ func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job
 	return nil
 }
 
-// askAbout asks another node how a job is that has been there.
-func (a *Agent) askAbout(ctx context.Context, id job.ID, at job.Moved, c caller) (j api.Job, err error) {
-	status, err := a.get(ctx, "/v1/jobs/"+string(id), at, c, 0, &j)
-	if status == http.StatusNotFound { // forgotten there, which only an ended job can be
-		return api.Job{State: api.Exited, Node: at.Node}, nil
+// answerOver answers, instead of a node that is away, for a job that is known to have ended there. It
+// tells whether it has.
+func (a *Agent) answerOver(w http.ResponseWriter, r *http.Request, rec job.Record) bool {
+	base := "/v1/jobs/" + r.PathValue("job")
+	switch {
+	case r.Method == http.MethodDelete:
+		if err := a.jobs.Remove(rec.ID); err != nil {
+			replyError(w, err)
+			return true
+		}
+		w.WriteHeader(http.StatusNoContent)
+	case r.Method == http.MethodGet && (r.URL.Path == base || r.URL.Path == base+"/wait"):
+		_ = reply(w, a.view(r.Context(), rec))
+	default:
+		return false
 	}
-	return j, err
+	return true
 }
 
 // maxAnswer bounds what another node answers, in bytes.

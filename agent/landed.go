@@ -194,6 +194,10 @@ func (l *landing) retract() error {
 	}
 	_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
 		r.MovedTo, r.SavedIn = to, saved
+		if n := len(r.Stays); to == nil && n > 1 { // under the epoch of this restore nothing has run
+			r.Stays = r.Stays[:n-1]
+			r.Epoch = r.Stays[n-2].Epoch
+		}
 		return nil
 	})
 	return err

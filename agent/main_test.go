@@ -94,6 +94,9 @@ func newAgent(t testing.TB) *Agent {
 		t.Fatal(err)
 	}
 	a.shareOut()
+	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
+		t.Fatal(err)
+	}
 	a.records = &moveRecords{dir: a.paths.records(), log: a.log}
 	t.Cleanup(func() {
 		a.background.Wait()

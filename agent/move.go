@@ -224,7 +224,11 @@ func (m *movement) offer(ctx context.Context, needs preflight.Needs) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, offerTime, fmt.Errorf("%s has not said yes or no within %v", m.req.Node, offerTime))
 	defer cancel()
 	o := offer{Move: m.id, Epoch: m.rec.Epoch, Record: m.rec, Port: m.a.listenPort(), Needs: needs}
-	return ask(ctx, m.sess, sayOffer, o, sayAccept, nil)
+	err := ask(ctx, m.sess, sayOffer, o, sayAccept, nil)
+	if isAnswer(err) { // it may know a later copy of the job
+		m.a.background.Go(func() { m.a.askNewsOf(m.a.life, m.req.Node) })
+	}
+	return err
 }
 
 // afterCommit is how long a user waits for a target that does not confirm. The

@@ -87,6 +87,7 @@ func (a *Agent) summary(rec handoff.Record, name string) api.MoveSummary {
 	if rec.Extra != nil && json.Unmarshal(rec.Extra, &x) == nil {
 		s.Peer = x.Dir
 		s.Role = map[handoff.Role]string{handoff.RoleSource: "checkpoint", handoff.RoleTarget: "restore"}[rec.Role]
+		s.Finished = s.Finished && a.untold(rec) == ""
 	}
 	return s
 }
@@ -108,6 +109,8 @@ func (a *Agent) waitsFor(rec handoff.Record) string {
 		return fmt.Sprintf("; if that is gone for good: `migrate resolve %s %s`", rec.Move, words)
 	}
 	switch {
+	case a.untold(rec) != "":
+		return a.untold(rec) + " to hear that the job was brought back here"
 	case rec.Untold:
 		return rec.Peer + " to hear that the job was taken here"
 	case rec.State.Finished():

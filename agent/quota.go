@@ -24,7 +24,7 @@ const (
 	mostRecords = 16 << 20 // bytes of records: arguments and environment, above all
 )
 
-func (a *Agent) alive(id job.ID) bool {
+func (a *Agent) hasRunDir(id job.ID) bool {
 	_, err := os.Lstat(a.paths.jobRun(id))
 	return err == nil
 }

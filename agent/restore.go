@@ -25,6 +25,9 @@ func (a *Agent) handleRestore(w http.ResponseWriter, r *http.Request, c caller) 
 	if c.peer != "" || !filepath.IsAbs(req.Dir) {
 		return &api.Error{Code: api.Usage, Message: "a restore takes the absolute path of a directory on its own node"}
 	}
+	if err := checkDead(req.DeclaredDead, c); err != nil {
+		return err
+	}
 	mode, err := timens.ParseMode(orElse(req.Clock, timens.Continuous.String()))
 	if err != nil {
 		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "--clock continuous or --clock elapsed"}
@@ -54,6 +57,7 @@ type bringing struct {
 	cargo     cargo
 	rec       job.Record
 	landing   *landing // once it is open
+	asked     *handoff.Inquiry
 	lastClaim int64
 	staked    bool
 	owner     caller
@@ -83,63 +87,7 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 	if !c.may(b.rec) {
 		return forbidden()
 	}
-	return b.notAlive(ctx, c)
-}
-
-// notAlive refuses to bring back a job that has not ended, as far as this node,
-// the node that it moved to, or the one that brought it back last can tell.
-func (b *bringing) notAlive(ctx context.Context, c caller) error {
-	claims, err := b.claims(c)
-	if err != nil {
-		return &api.Error{Code: api.Refused, Message: err.Error(), Where: "in " + b.req.Dir + ", saved"}
-	}
-	if len(claims) > 0 {
-		newest := claims[len(claims)-1]
-		b.lastClaim = newest.Epoch
-		if newest.Node != b.a.cfg.Node {
-			if err := b.endedOn(ctx, job.Moved{Node: newest.Node, Addr: newest.Addr}, c); err != nil {
-				return err
-			}
-		}
-	}
-	known, err := b.a.jobs.Get(b.rec.ID)
-	switch {
-	case errors.Is(err, job.ErrNotFound):
-		return nil
-	case err != nil:
-		return err
-	case known.MovedTo != nil:
-		return b.endedOn(ctx, *known.MovedTo, c)
-	}
-	return b.ended(b.a.view(ctx, known))
-}
-
-// claims reads the claims with the caller's own rights: the path is theirs.
-func (b *bringing) claims(c caller) (claims []image.Claim, err error) {
-	b.owner = c
-	err = asCaller(c, func() error {
-		claims, err = image.Claims(b.req.Dir)
-		return err
-	})
-	return claims, err
-}
-
-func (b *bringing) endedOn(ctx context.Context, node job.Moved, c caller) error {
-	now, err := b.a.askAbout(ctx, b.rec.ID, node, c)
-	if err != nil {
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s was last on %s, and nobody can say whether it runs there: %v", b.rec.ID, node.Node, err),
-			Hint: fmt.Sprintf("see that the agent of %s answers at %s; if that node is gone for good, remove the newest restored-*.json in %s", node.Node, node.Addr, b.req.Dir)}
-	}
-	return b.ended(now)
-}
-
-func (b *bringing) ended(now api.Job) error {
-	switch now.State {
-	case api.Exited, api.Saved, api.Lost:
-		return nil
-	}
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive (%s)", b.rec.ID, now.State), Where: "on " + now.Node,
-		Hint: fmt.Sprintf("end it first, with `migrate kill -s KILL %s`", b.rec.ID)}
+	return b.inquire(ctx, c)
 }
 
 func (b *bringing) run(ctx context.Context) (*api.Result, error) {
@@ -159,7 +107,7 @@ func (b *bringing) run(ctx context.Context) (*api.Result, error) {
 
 // restore runs the target's half of a move whose source is the directory.
 func (b *bringing) restore(ctx context.Context) error {
-	b.rec.Epoch = max(b.rec.Epoch, b.lastClaim, b.a.fence.Highest(string(b.rec.ID))) + 1
+	b.rec.Epoch = b.asked.Epoch(b.rec.Epoch)
 	l := newLanding(b.a, string(b.id), b.rec.ID)
 	l.recorded = b.manifest.Recorded()
 	extra, err := json.Marshal(savingExtra{Dir: b.req.Dir})
@@ -175,7 +123,7 @@ func (b *bringing) restore(ctx context.Context) error {
 	if len(taken) > 0 {
 		return refused(asFindings(taken))
 	}
-	if err := half.Begin(ctx); err != nil {
+	if err := b.begin(ctx, half); err != nil {
 		b.a.ids.letGo(string(b.id))
 		return err
 	}
@@ -184,6 +132,9 @@ func (b *bringing) restore(ctx context.Context) error {
 
 // bring takes the job out of the directory, claims it and lets it run.
 func (b *bringing) bring(ctx context.Context, l *landing, half *handoff.TargetHalf) error {
+	if err := b.own(ctx); err != nil {
+		return err
+	}
 	free := b.a.askNetwork(ctx, b.rec.Spec)
 	if err := errors.Join(b.fetch(ctx, l), free()); err != nil {
 		return err
@@ -205,7 +156,7 @@ func (b *bringing) bring(ctx context.Context, l *landing, half *handoff.TargetHa
 // done now the agent does as soon as it can.
 func (b *bringing) settle(half *handoff.TargetHalf, err error) error {
 	if err == nil {
-		return nil
+		return b.brought(half)
 	}
 	if state := half.State(); state == handoff.StateReceiving || state == handoff.StatePrepared {
 		ctx, cancel := context.WithTimeout(b.a.life, undoRestoreTime)
@@ -213,10 +164,12 @@ func (b *bringing) settle(half *handoff.TargetHalf, err error) error {
 		err = errors.Join(err, half.Abort(ctx))
 	}
 	if half.State().Finished() {
-		return errors.Join(err, b.unstake(half))
+		return errors.Join(err, b.unstake(half), b.brought(half))
 	}
 	b.a.background.Go(func() {
-		b.a.insist("a restore waits", b.id, func() error { return errors.Join(b.a.finish(half, givenUp{}), b.unstake(half)) })
+		b.a.insist("a restore waits", b.id, func() error {
+			return errors.Join(b.a.finish(half, givenUp{}), b.unstake(half), b.brought(half))
+		})
 	})
 	return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "in " + b.req.Dir + ", saved; or on " + b.a.cfg.Node + ", running",
 		Hint: "nothing is lost and nothing runs twice: the agent undoes the restore as soon as it can, unless the job runs already; `migrate moves` and `migrate ps` tell"}
@@ -272,7 +225,7 @@ func (b *bringing) setClocks() error {
 }
 
 func (b *bringing) explain(err error) error {
-	where := "in " + b.req.Dir + ", saved"
+	where := b.saved()
 	var told *api.Error
 	if errors.As(err, &told) {
 		told.Where = orElse(told.Where, where)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,8 +26,6 @@ func (a *Agent) localHandler() http.Handler {
 		return c, nil
 	})
 }
-
-func (a *Agent) peerHandler() http.Handler { return a.routes(peerCaller) }
 
 func (a *Agent) routes(who func(*http.Request) (caller, error)) http.Handler {
 	mux := http.NewServeMux()
@@ -85,7 +84,7 @@ type jobHandler func(w http.ResponseWriter, r *http.Request, c caller, rec job.R
 // the node that it moved to.
 func (a *Agent) onJob(h jobHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request, c caller) error {
-		rec, err := a.find(r.PathValue("job"), c)
+		rec, err := a.find(r.Context(), r.PathValue("job"), c)
 		if err != nil {
 			return err
 		}
@@ -98,7 +97,7 @@ func (a *Agent) onJob(h jobHandler) handler {
 
 // find looks a job up by id or by a name that only one of the caller's has. A name is never
 // that of another user's job, not for root either: users choose names, and agents ids.
-func (a *Agent) find(ref string, c caller) (job.Record, error) {
+func (a *Agent) find(ctx context.Context, ref string, c caller) (job.Record, error) {
 	if id, err := job.ParseID(ref); err == nil {
 		rec, err := a.jobs.Get(id)
 		switch {
@@ -135,7 +134,7 @@ func (a *Agent) find(ref string, c caller) (job.Record, error) {
 	case len(found) == 0:
 		return job.Record{}, errors.Join(notFound(ref), err)
 	}
-	return newest(found, ref)
+	return a.living(ctx, found, ref)
 }
 
 // anothers tells root whose jobs have a name: first those that are here, the newest first.
@@ -162,16 +161,28 @@ func anothers(jobs []job.Record, ref string) error {
 		Hint: "the same command with the id: " + string(jobs[0].ID)}
 }
 
-// newest prefers, among jobs of one name, the only one that is not over.
-func newest(found []job.Record, ref string) (job.Record, error) {
-	var alive []job.Record
+// living prefers, among jobs of one name, the only one that is not over, wherever it is, or else the
+// only one that has not come to its end: it is saved, or lost.
+func (a *Agent) living(ctx context.Context, found []job.Record, ref string) (job.Record, error) {
+	fates := a.fates(ctx, found, askTime)
+	var alive, resting []job.Record
 	for _, rec := range found {
-		if rec.Exit == nil {
+		here, there := a.view(ctx, rec).State, fates[rec.ID].State
+		switch {
+		case here == api.Exited || there == api.Exited:
+		case over(here) || over(there):
+			resting = append(resting, rec)
+		default:
 			alive = append(alive, rec)
 		}
 	}
-	if len(alive) == 1 {
-		return alive[0], nil
+	for _, only := range [][]job.Record{alive, resting} {
+		if len(only) == 1 {
+			return only[0], nil
+		}
+		if len(only) > 1 {
+			break
+		}
 	}
 	return job.Record{}, &api.Error{Code: api.Usage, Message: "several jobs are called " + ref, Hint: "name one by its id; `migrate ps -a` lists them"}
 }

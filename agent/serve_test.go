@@ -65,7 +65,7 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
 		{"", owner, "", api.NotFound},
 		{"../../etc/passwd", operator, "", api.NotFound},
 	} {
-		rec, err := a.find(c.ref, c.who)
+		rec, err := a.find(t.Context(), c.ref, c.who)
 		if codeOf(err) != c.code || (err == nil && rec.ID != c.want) {
 			t.Errorf("%q for %d: %s %v, want %s %s", c.ref, c.who.uid, rec.ID, err, c.want, c.code)
 		}
@@ -226,8 +226,8 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 	if w := answer(from, stranger, r); w.Code != http.StatusForbidden {
 		t.Errorf("a stranger gets %d %s", w.Code, w.Body)
 	}
-	if j, err := from.askAbout(bounded(t), rec.ID, *gone.MovedTo, owner); err != nil || j.State != api.Exited {
-		t.Errorf("asked: %+v %v", j, err)
+	if f := from.fates(bounded(t), []job.Record{gone}, patience)[rec.ID]; f.State != api.Exited || f.Exit == nil || f.Exit.Code != 7 {
+		t.Errorf("asked: %+v", f)
 	}
 	for range 2 { // removing is removing everywhere, and twice is once
 		if w := answer(from, owner, httptest.NewRequest("DELETE", "/v1/jobs/"+string(rec.ID), nil)); w.Code != http.StatusNoContent && w.Code != http.StatusNotFound {
@@ -239,8 +239,8 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 			t.Errorf("%s still knows it", a.cfg.Node)
 		}
 	}
-	if j, err := from.askAbout(bounded(t), rec.ID, *gone.MovedTo, owner); err != nil || j.State != api.Exited {
-		t.Errorf("what was forgotten is over: %+v %v", j, err)
+	if f := from.fates(bounded(t), []job.Record{gone}, patience)[rec.ID]; f.State != api.Exited {
+		t.Errorf("what was forgotten is over: %+v", f)
 	}
 }
 

@@ -117,17 +117,25 @@ func (a *Agent) handleList(w http.ResponseWriter, r *http.Request, c caller) err
 	}
 	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return !c.may(rec) })
 	views := make([]api.Job, len(recs))
+	fates := a.fates(r.Context(), recs, fateTime)
 	var all errgroup.Group
 	all.SetLimit(manyViews)
 	for i, rec := range recs {
 		all.Go(func() error {
 			views[i] = a.view(r.Context(), rec)
+			if f := fates[rec.ID]; views[i].State == api.Moved && over(f.State) {
+				views[i].State, views[i].Exit = f.State, f.Exit
+			}
 			return nil
 		})
 	}
 	_ = all.Wait() // none fails
 	return reply(w, views)
 }
+
+// fateTime is how long a list waits for the nodes that jobs have gone to; those of a node that does
+// not answer are shown as moved there.
+const fateTime = time.Second
 
 // manyViews is how many shims a list asks at a time: one that does not answer costs a
 // second.

@@ -86,6 +86,33 @@
 // it ends then. Two operators who take both copies get both; each node then refuses to yield
 // (ErrTaken), and a person must end one.
 //
+// # Restores
+//
+// A restore from a directory is a move whose source is a store: the target's half, by the same rules.
+// The directory cannot be asked whether it has let the job go before, so the nodes are (Inquiry):
+//
+//	ask      the node that wrote the directory, those that the job was on, those that a claim in it
+//	         names, this node, and whom their answers name: where the job moved to, who was granted to
+//	         bring it back. Each says that the job does not live there, or it is a refusal.
+//	begin    the target half, under an epoch above all that were seen: from here on this node says
+//	         that the job comes to live here.
+//	grant    everybody who was asked lets this node have the job, if nothing has happened there since
+//	         (Fence.Grant, a compare-and-set). Of several at a time at most one is granted by all.
+//	         The word is on the disk of a node that the job's user cannot touch, so that whoever asks
+//	         later hears of it. It is no proof that the job has run: the grantee is asked. So a restore
+//	         that fails, or whose agent crashes, has nothing to take back.
+//	park, claim, commit, as ever.
+//
+// A node that does not answer is a refusal, unless an operator declares it dead. Then everybody who
+// might know where the job went is asked as well; what has to be told to the dead is on the disk (Debt)
+// before they are tried once more; and the epoch begins a new line (Line). If the operator was wrong
+// there are two copies. The one of the older line ends as soon as its node hears of a copy of a later
+// one that has run: it is told, and it asks. A node that went down, and may have been declared dead
+// rightly, says nothing of any job before it has heard from all of its peers (Fence.Booted).
+//
+// The model of restores runs this through crashes, lost and late messages, cuts, reboots and operators
+// who are wrong (model_restore_test.go).
+//
 // # Journal, format 1
 //
 // One file per move, DIR/MOVE.journal, one line per record:

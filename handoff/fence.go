@@ -22,24 +22,32 @@ const (
 )
 
 // Fence remembers the highest epoch of each job that this node has admitted, so that an attempt
-// admits no second one: a delayed or repeated begin is refused.
+// admits no second one: a delayed or repeated begin is refused. It also remembers whom this node has
+// let bring a job back from a checkpoint (Grant), whom it has to tell of that (Debt), and who has to
+// tell it (Booted). Nothing of it goes with the job's record: who removes that has not undone a grant.
 //
-// Its file is {"format":1,"epochs":{"JOB":EPOCH}}, written whole each time.
+// Its file is {"format":1,"epochs":{"JOB":EPOCH},…}, written whole each time; docs/formats.md has it all.
 type Fence struct {
 	path string
 
-	mu     sync.Mutex
-	epochs map[string]int64
+	mu   sync.Mutex
+	file fenceFile
 }
 
 type fenceFile struct {
-	Format int              `json:"format"`
-	Epochs map[string]int64 `json:"epochs"`
+	Format int               `json:"format"`
+	Epochs map[string]int64  `json:"epochs"`
+	Grants map[string]Grant  `json:"grants,omitempty"`
+	Debts  map[string][]Debt `json:"debts,omitempty"`
+	// Boot is the boot of the node in which the file was last opened.
+	Boot string `json:"boot,omitempty"`
+	// Unheard are peers that may have brought back jobs while this node was down.
+	Unheard []string `json:"unheard,omitempty"`
 }
 
 // OpenFence reads the file at path; a missing one is empty, a damaged one is an error.
 func OpenFence(path string) (*Fence, error) {
-	f := &Fence{path: path, epochs: map[string]int64{}}
+	f := &Fence{path: path, file: fenceFile{Format: fenceFormat, Epochs: map[string]int64{}}}
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil
@@ -52,27 +60,26 @@ func OpenFence(path string) (*Fence, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open fence: %w", err)
 	}
-	if f.epochs, err = decodeFence(data); err != nil {
+	if f.file, err = decodeFence(data); err != nil {
 		return nil, fmt.Errorf("open fence %s: %w; it may be removed when no move is under way in the cluster", path, err)
 	}
 	return f, nil
 }
 
-func decodeFence(data []byte) (map[string]int64, error) {
-	var content fenceFile
+func decodeFence(data []byte) (content fenceFile, err error) {
 	if len(data) > maxFence {
-		return nil, fmt.Errorf("above %d bytes", maxFence)
+		return content, fmt.Errorf("above %d bytes", maxFence)
 	}
 	if err := json.Unmarshal(data, &content); err != nil {
-		return nil, err
+		return content, err
 	}
 	if content.Format != fenceFormat {
-		return nil, fmt.Errorf("format %d, and this migrate reads %d", content.Format, fenceFormat)
+		return content, fmt.Errorf("format %d, and this migrate reads %d", content.Format, fenceFormat)
 	}
 	if content.Epochs == nil {
-		return nil, errors.New("it holds no epochs")
+		return content, errors.New("it holds no epochs")
 	}
-	return content.Epochs, nil
+	return content, nil
 }
 
 // Admit raises the epoch of a job, durably. It fails with ErrStaleEpoch unless epoch is above all
@@ -80,39 +87,52 @@ func decodeFence(data []byte) (map[string]int64, error) {
 func (f *Fence) Admit(job string, epoch int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if seen := f.epochs[job]; epoch <= seen {
+	if seen := f.file.Epochs[job]; epoch <= seen {
 		return fmt.Errorf("job %.80q, epoch %d, seen %d: %w", job, epoch, seen, ErrStaleEpoch)
 	}
-	return f.change(func(m map[string]int64) { m[job] = epoch })
+	return f.change(func(next *fenceFile) { next.Epochs[job] = epoch })
 }
 
 // Highest returns the highest epoch of a job that was admitted, 0 if none was.
 func (f *Fence) Highest(job string) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.epochs[job]
+	return f.file.Epochs[job]
 }
 
-// Forget removes a job that is over.
+// Forget removes a job that is over, and that no checkpoint can bring back.
 func (f *Fence) Forget(job string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.epochs[job]; !ok {
+	if _, ok := f.file.Epochs[job]; !ok {
 		return nil
 	}
-	return f.change(func(m map[string]int64) { delete(m, job) })
+	return f.change(func(next *fenceFile) {
+		delete(next.Epochs, job)
+		delete(next.Grants, job)
+		delete(next.Debts, job)
+	})
 }
 
-func (f *Fence) change(edit func(map[string]int64)) error {
-	next := maps.Clone(f.epochs)
-	edit(next)
-	data, err := json.Marshal(fenceFile{Format: fenceFormat, Epochs: next})
+// change has what edit makes of the file's maps, each of them a copy, on the disk before it counts.
+func (f *Fence) change(edit func(*fenceFile)) error {
+	next := f.file
+	next.Epochs, next.Grants, next.Debts = maps.Clone(f.file.Epochs), maps.Clone(f.file.Grants), maps.Clone(f.file.Debts)
+	if next.Grants == nil {
+		next.Grants = map[string]Grant{}
+	}
+	if next.Debts == nil {
+		next.Debts = map[string][]Debt{}
+	}
+	edit(&next)
+	maps.DeleteFunc(next.Debts, func(_ string, d []Debt) bool { return len(d) == 0 })
+	data, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("write fence: %w", err)
 	}
 	if err := durable.WriteFile(f.path, append(data, '\n'), journalMode); err != nil {
 		return err
 	}
-	f.epochs = next
+	f.file = next
 	return nil
 }

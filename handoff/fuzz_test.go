@@ -31,8 +31,9 @@ func FuzzDecodeFile(f *testing.F) {
 
 func FuzzDecodeFence(f *testing.F) {
 	f.Add([]byte(`{"format":1,"epochs":{"a":3}}`))
+	f.Add([]byte(`{"format":1,"epochs":{"a":3},"grants":{"a":{"epoch":3,"node":"b"}},"debts":{"a":[{"epoch":3,"nodes":{"c":"c:1"}}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if epochs, err := decodeFence(data); err == nil && epochs == nil {
+		if content, err := decodeFence(data); err == nil && content.Epochs == nil {
 			t.Error("neither epochs nor an error")
 		}
 	})

@@ -25,10 +25,14 @@ type Record struct {
 	// that it comes to must have them.
 	Mounts []Bind `json:"mounts,omitempty"`
 
-	MovedTo  *Moved `json:"moved_to,omitempty"`  // the job has left this node
+	MovedTo  *Moved `json:"moved_to,omitempty"`  // the job has left this node; with an Exit it has ended there
 	Exit     *Exit  `json:"exit,omitempty"`      // the job is over
 	SavedIn  string `json:"saved_in,omitempty"`  // the directory that the job rests in; it does not run
 	FromMove string `json:"from_move,omitempty"` // the move that brought it here
+
+	// Superseded says where another copy of the job was brought back under a later epoch, while this
+	// node was taken for dead; the one here was ended for that, with an Exit.
+	Superseded *Moved `json:"superseded,omitempty"`
 
 	CPUBefore time.Duration `json:"cpu_before,omitempty"` // used on earlier nodes
 	Stays     []Stay        `json:"stays,omitempty"`      // where it has been, oldest first

@@ -21,6 +21,9 @@
 //	POST   /v1/restore                 RestoreRequest → Events
 //	GET    /v1/node                    → Node
 //
+// What agents ask each other in their own name, to find out whose a job is, is not part of it: see
+// agent/peers.go.
+//
 // Events are one JSON object per line; the last one has Done or Error set. A
 // reply that ends without one was cut off and proves nothing.
 package api

@@ -92,6 +92,8 @@ type RestoreRequest struct {
 	Dir        string `json:"dir"`
 	Foreground bool   `json:"foreground,omitempty"`
 	Clock      string `json:"clock,omitempty"` // continuous (default) or elapsed
+	// DeclaredDead are nodes that cannot be asked and, by root's word, do not run the job.
+	DeclaredDead []string `json:"declared_dead,omitempty"`
 }
 
 // Phase of a move or checkpoint, in the words of the project.

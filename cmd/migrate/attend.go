@@ -51,6 +51,9 @@ func (s *shell) attend(ctx context.Context, j api.Job, signals <-chan os.Signal,
 		return err
 	}
 	s.sayReason(ended)
+	if ended.Superseded != nil {
+		tell(fmt.Sprintf("job %s was ended here: %s", label(ended), superseded(ended)))
+	}
 	return outcome(ended)
 }
 
@@ -59,6 +62,11 @@ func (s *shell) sayReason(j api.Job) {
 	if j.Exit != nil && j.Exit.Reason != "" {
 		fmt.Fprintf(s.err, "migrate: job %s was ended: %s; see --output-limit and -o of `migrate run --help`\n", label(j), j.Exit.Reason)
 	}
+}
+
+// superseded says why a copy of a job was ended that was not the job.
+func superseded(j api.Job) string {
+	return fmt.Sprintf("it was brought back on %s under epoch %d, while %s was declared dead", j.Superseded.Node, j.Superseded.Epoch, j.Node)
 }
 
 // outcome is how a job ended as an error, nil for success.

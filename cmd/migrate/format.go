@@ -69,6 +69,9 @@ func state(j api.Job) string {
 	if j.Exit.Reason != "" {
 		return "exited (output limit)"
 	}
+	if j.Superseded != nil {
+		return "exited (superseded)"
+	}
 	if j.Exit.Signal != 0 {
 		return fmt.Sprintf("exited (%s)", signalName(j.Exit.Signal))
 	}

@@ -114,6 +114,9 @@ func printFacts(t table, j api.Job) {
 		fact("Ended", instant(j.Exit.At))
 		fact("Because", j.Exit.Reason)
 	}
+	if j.Superseded != nil {
+		fact("Because", superseded(j))
+	}
 	fact("Saved in", j.SavedIn)
 	fact("Root", s.Root)
 	fact("Directory", cmp.Or(s.WorkDir, "/"))

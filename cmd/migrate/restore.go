@@ -22,11 +22,18 @@ func newRestoreCommand(s *shell) *cobra.Command {
 		Long: `Starts a job on this node from DIR, where migrate checkpoint has saved it. Only
 images that a node of this cluster has signed are accepted.
 
+The node that wrote DIR, and every node that the job was on or may have come to since,
+is asked first: a job that lives anywhere is not started a second time, and a node that
+cannot be asked stands in the way. If such a node is down for good, root says so with
+--declared-dead, and answers for it: should it run the job after all, its copy is ended
+as soon as it can be told.
+
 Without --detach, restore stays with the job as run does, and prints its output from
 the beginning of the job on. The clocks of the job go on from where they were at the
 checkpoint (continuous), or from there plus the time that has passed (elapsed).`,
 		Example: `  migrate restore /scratch/sim.1
-  migrate restore -d --clock elapsed /scratch/sim.1`,
+  migrate restore -d --clock elapsed /scratch/sim.1
+  migrate restore --declared-dead node-a /scratch/sim.1`,
 		Args: takes("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkClock(req.Clock); err != nil {
@@ -43,6 +50,7 @@ checkpoint (continuous), or from there plus the time that has passed (elapsed).`
 	}
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "print the job's id and do not stay with it")
 	cmd.Flags().StringVar(&req.Clock, "clock", "continuous", "how clocks go on: continuous or elapsed, `MODE`")
+	cmd.Flags().StringArrayVar(&req.DeclaredDead, "declared-dead", nil, "this `NODE` is down for good and does not run the job; root only; may be repeated")
 	show.flags(cmd)
 	cmd.Flags().Lookup("json").Usage += "; implies --detach"
 	return cmd

@@ -39,6 +39,9 @@ type view struct {
 	MovedTo *struct {
 		Node string `json:"node"`
 	} `json:"moved_to"`
+	Superseded *struct {
+		Node string `json:"node"`
+	} `json:"superseded"`
 	Exit *struct {
 		Code   int `json:"code"`
 		Signal int `json:"signal"`

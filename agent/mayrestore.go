@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/transport/pki"
+)
+
+// Whether a job may be brought back from a directory: the nodes decide that together. What lies in
+// the directory beside the sealed files is its user's to write, and can only add nodes to be asked.
+
+// checkDead says who may declare a node dead. Nobody can find out that a node which does not answer
+// does not run the job. So whoever says it can get two copies, and the older one ended when the node
+// is back: that is for the operator to answer for, not for the job's user, who would only have to pull
+// a job's node off the network, or wait until it is.
+func checkDead(nodes []string, c caller) error {
+	if len(nodes) > 0 && !c.root() {
+		return &api.Error{Code: api.Forbidden, Message: "only root declares a node dead", Hint: "ask the operator, who can find out whether the node is down"}
+	}
+	for _, node := range nodes {
+		if err := pki.CheckNodeName(node); err != nil {
+			return &api.Error{Code: api.Usage, Message: "--declared-dead: " + err.Error()}
+		}
+	}
+	return nil
+}
+
+// inquire asks everybody who may know whether the job lives.
+func (b *bringing) inquire(ctx context.Context, c caller) error {
+	b.a.catchUp(ctx)
+	claims, err := b.claims(c)
+	if err != nil {
+		return &api.Error{Code: api.Refused, Message: err.Error(), Where: b.saved()}
+	}
+	start := []handoff.Place{{Node: b.a.cfg.Node}, {Node: b.manifest.Node}}
+	for _, s := range b.rec.Stays {
+		start = append(start, handoff.Place{Node: s.Node})
+	}
+	for _, claim := range claims {
+		if err := pki.CheckNodeName(claim.Node); err != nil {
+			return &api.Error{Code: api.Refused, Message: fmt.Sprintf("a claim in %s: %v", b.req.Dir, err), Where: b.saved()}
+		}
+		start = append(start, handoff.Place{Node: claim.Node, Addr: claim.Addr})
+		b.lastClaim = max(b.lastClaim, claim.Epoch)
+	}
+	var peers []handoff.Place
+	for node, addr := range b.a.cfg.Peers {
+		peers = append(peers, handoff.Place{Node: node, Addr: addr})
+	}
+	b.asked, err = handoff.Inquire(ctx, witnesses{b.a, b.rec.ID}, start, peers, b.req.DeclaredDead)
+	return b.refusal(err)
+}
+
+// refusal says why the job cannot be brought back, and what to do about it.
+func (b *bringing) refusal(err error) error {
+	var alive *handoff.AliveError
+	var silent *handoff.SilentError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &alive):
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive: %s", b.rec.ID, alive.Standing.Alive), Where: "on " + alive.Standing.Node,
+			Hint: fmt.Sprintf("end it first, with `migrate rm -f %s` on %s", b.rec.ID, alive.Standing.Node)}
+	case errors.As(err, &silent):
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.rec.ID, silent), Where: b.saved(),
+			Hint: b.wayOut(silent)}
+	}
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, err), Where: b.saved()}
+}
+
+// wayOut is what to do about nodes that cannot be asked: those that answer know best, the others may
+// be down for good.
+func (b *bringing) wayOut(silent *handoff.SilentError) string {
+	var dead []string
+	for _, node := range slices.Sorted(maps.Keys(silent.Nodes)) {
+		err := silent.Nodes[node]
+		if told := (*api.Error)(nil); errors.As(err, &told) && told.Hint != "" {
+			return told.Hint
+		}
+		if errors.Is(err, handoff.ErrAnswers) {
+			return "put right what " + node + " says, and the same command again"
+		}
+		dead = append(dead, "--declared-dead "+node)
+	}
+	for _, node := range b.req.DeclaredDead {
+		dead = append(dead, "--declared-dead "+node)
+	}
+	return fmt.Sprintf("see that its agent answers, and that --peer names its address; if it is down for good: `migrate restore %s %s`, as root", strings.Join(dead, " "), b.req.Dir)
+}
+
+func (b *bringing) saved() string { return "in " + b.req.Dir + ", saved" }
+
+// rival says that somebody else was faster.
+func (b *bringing) rival(err error) error {
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, errors.Join(handoff.ErrRival, err)), Where: b.saved(),
+		Hint: "the same command again tells where it runs, if it does"}
+}
+
+// begin admits the restore here, if this node knows no more of the job than when it was asked: from
+// then on whoever asks it hears that the job comes to life here.
+func (b *bringing) begin(ctx context.Context, half *handoff.TargetHalf) error {
+	b.a.granting.Lock()
+	defer b.a.granting.Unlock()
+	now, err := b.a.standing(ctx, b.rec.ID)
+	if err != nil {
+		return err
+	}
+	if now.Alive != "" {
+		return b.refusal(&handoff.AliveError{Standing: now})
+	}
+	if now.Seen != b.asked.Seen(b.a.cfg.Node) {
+		return b.rival(fmt.Errorf("epoch %d, seen %d", b.rec.Epoch, now.Seen))
+	}
+	return half.Begin(ctx)
+}
+
+// own makes the job this node's to bring back. Whom it has to tell that is on the disk first; then
+// everybody who was asked grants it.
+func (b *bringing) own(ctx context.Context) error {
+	id := string(b.rec.ID)
+	if dead := b.asked.Dead(); len(dead) > 0 {
+		b.a.log.Warn("an operator declares nodes dead", "job", id, "epoch", b.rec.Epoch, "nodes", slices.Sorted(maps.Keys(dead)))
+		if err := b.a.fence.Owe(id, handoff.Debt{Epoch: b.rec.Epoch, Nodes: dead}); err != nil {
+			return err
+		}
+		if err := b.asked.StillSilent(ctx); err != nil {
+			return b.rival(err)
+		}
+	}
+	if err := b.asked.Grant(ctx, handoff.Grant{Epoch: b.rec.Epoch, Node: b.a.cfg.Node}); err != nil {
+		return b.rival(err)
+	}
+	return b.a.fence.Hold(id, handoff.Grant{Epoch: b.rec.Epoch, Node: b.a.cfg.Node, Addr: b.a.publicAddr()})
+}
+
+// claims reads the claims with the caller's own rights: the path is theirs.
+func (b *bringing) claims(c caller) (claims []image.Claim, err error) {
+	b.owner = c
+	err = asCaller(c, func() error {
+		claims, err = image.Claims(b.req.Dir)
+		return err
+	})
+	return claims, err
+}
+
+// brought tells whom this restore has to tell, or forgets it when the job has not run.
+func (b *bringing) brought(half *handoff.TargetHalf) error {
+	switch half.State() {
+	case handoff.StateDropped:
+		return b.a.fence.Forgive(string(b.rec.ID), b.rec.Epoch)
+	case handoff.StateDone:
+		b.a.payDebts(b.rec.ID)
+	}
+	return nil
+}
+
+// asPlace is where a job went.
+func asPlace(m *job.Moved) *handoff.Place { return &handoff.Place{Node: m.Node, Addr: m.Addr} }

@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// newsEvery is how often an agent asks its peers about its jobs, the first time at its start. A peer
+// that can be reached again is asked no later than this.
+const newsEvery = 30 * time.Second
+
+// listenForNews asks the peers again and again what they know of jobs that run here, and what has
+// become of those that went to them.
+func (a *Agent) listenForNews(ctx context.Context) {
+	tick := time.NewTicker(newsEvery)
+	defer tick.Stop()
+	for {
+		a.askNews(ctx)
+		a.endSupersededAgain(ctx)
+		recs, _ := a.jobs.List() // those that can be read
+		a.fates(ctx, recs, askTime)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// askNews asks all peers that are configured whether jobs that run here were brought back elsewhere.
+func (a *Agent) askNews(ctx context.Context) {
+	var all sync.WaitGroup
+	for node := range a.cfg.Peers {
+		all.Go(func() { a.askNewsOf(ctx, node) })
+	}
+	all.Wait()
+}
+
+// catchUp asks those now that this node has not heard since it went down: somebody waits for it.
+func (a *Agent) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTime)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, node := range a.fence.Unheard() {
+		all.Go(func() { a.askNewsOf(ctx, node) })
+	}
+	all.Wait()
+}
+
+// catchUpTime leaves who asks this node time for the answer.
+const catchUpTime = askTime / 2
+
+func (a *Agent) askNewsOf(ctx context.Context, node string) {
+	recs, _ := a.jobs.List() // those that can be read
+	req := newsRequest{Runs: map[job.ID]int64{}}
+	for _, rec := range recs {
+		if rec.Here() {
+			req.Runs[rec.ID] = rec.Epoch
+		}
+	}
+	unheard := slices.Contains(a.fence.Unheard(), node)
+	if len(req.Runs) == 0 && !unheard {
+		return
+	}
+	var news newsReply
+	asking, cancel := context.WithTimeout(ctx, askTime)
+	err := a.question(asking, node, nil, peerPath, req, &news)
+	cancel()
+	if err != nil {
+		return // it is away, and will be asked again
+	}
+	if unheard {
+		if err = a.hearOwed(node, news.Owed); err != nil {
+			a.log.Error("what a peer has brought back is not written down", "peer", node, "err", err)
+		}
+	}
+	for id, epoch := range news.Superseded {
+		if _, asked := req.Runs[id]; !asked {
+			continue
+		}
+		by := job.Moved{Node: node, Addr: a.cfg.Peers[node], Epoch: epoch, At: time.Now()}
+		if err := a.supersede(ctx, id, by); err != nil && ctx.Err() == nil {
+			a.log.Warn("a copy of a job that was brought back elsewhere is not ended yet", "job", id, "peer", node, "err", err)
+		}
+	}
+}
+
+// hearOwed notes what a peer has brought back while this node was down.
+func (a *Agent) hearOwed(node string, owed map[job.ID]int64) error {
+	for id, epoch := range owed {
+		if err := a.fence.Learn(string(id), handoff.Grant{Epoch: epoch, Node: node, Addr: a.cfg.Peers[node]}); err != nil {
+			return err
+		}
+	}
+	return a.fence.Heard(node)
+}
+
+// owed are the restores here that went past a node which has not heard of them. One that may come to
+// nothing yet is not for telling, and neither is that there is none.
+func (a *Agent) owed(peer string) (map[job.ID]int64, error) {
+	owed := map[job.ID]int64{}
+	for id, debts := range a.fence.Debts() {
+		for _, d := range debts {
+			if _, owes := d.Nodes[peer]; !owes {
+				continue
+			}
+			switch a.restoreOf(job.ID(id), d.Epoch) {
+			case handoff.StateDropped:
+			case handoff.StateDone, handoff.StateNew:
+				owed[job.ID(id)] = max(owed[job.ID(id)], d.Epoch)
+			default:
+				return nil, &api.Error{Code: api.Failed, Message: "job " + id + " is being brought back just now", Hint: "ask again"}
+			}
+		}
+	}
+	return owed, nil
+}
+
+// answerNews tells a peer what this node has, or had, of jobs that the peer has or had. A grant is no
+// news: it does not say that the job has run.
+func (a *Agent) answerNews(r *http.Request, peer string) (any, error) {
+	var req newsRequest
+	if err := decode(r, &req); err != nil {
+		return nil, err
+	}
+	owed, err := a.owed(peer)
+	if err != nil {
+		return nil, err
+	}
+	news := newsReply{Superseded: map[job.ID]int64{}, Owed: owed, Fates: map[job.ID]fate{}}
+	for id, epoch := range req.Runs {
+		if rec, err := a.jobs.Get(id); err == nil && handoff.Supersedes(rec.Epoch, epoch) && a.unfinished(id) == "" {
+			news.Superseded[id] = rec.Epoch
+		}
+	}
+	for _, id := range req.Left {
+		rec, err := a.jobs.Get(id)
+		if errors.Is(err, job.ErrNotFound) && a.unfinished(id) == "" {
+			news.Fates[id] = fate{State: api.Exited} // forgotten, which only a job that is over can be
+		}
+		if err != nil {
+			continue
+		}
+		v := a.view(r.Context(), rec)
+		news.Fates[id] = fate{State: v.State, Exit: v.Exit, Moved: v.MovedTo}
+	}
+	return news, nil
+}
+
+// fates asks where jobs have gone that have left this node, node by node and on to others, what has
+// become of them. What is known to have ended is written down.
+func (a *Agent) fates(ctx context.Context, recs []job.Record, within time.Duration) map[job.ID]fate {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	known := map[job.ID]fate{}
+	next := map[job.ID]job.Moved{}
+	for _, rec := range recs {
+		if rec.MovedTo != nil && rec.Exit == nil {
+			next[rec.ID] = *rec.MovedTo
+		}
+	}
+	for range maxHops {
+		next = a.fatesAt(ctx, next, known)
+	}
+	for id, f := range known {
+		if f.State == api.Exited && f.Exit != nil {
+			a.writeFate(id, *f.Exit)
+		}
+	}
+	return known
+}
+
+// fatesAt asks each node once, adds to known, and returns who has gone on to where.
+func (a *Agent) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map[job.ID]fate) map[job.ID]job.Moved {
+	byNode := map[handoff.Place][]job.ID{}
+	for id, m := range at {
+		p := handoff.Place{Node: m.Node, Addr: m.Addr}
+		byNode[p] = append(byNode[p], id)
+	}
+	next := map[job.ID]job.Moved{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for p, ids := range byNode {
+		if p.Node == a.cfg.Node {
+			continue // it has come back meanwhile
+		}
+		all.Go(func() {
+			var news newsReply
+			if a.question(ctx, p.Node, []string{p.Addr}, peerPath, newsRequest{Left: ids}, &news) != nil {
+				return // nothing is known, and it stays with where the job went
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for id, f := range news.Fates {
+				if !slices.Contains(ids, id) {
+					continue
+				}
+				if known[id] = f; f.State == api.Moved && f.Moved != nil {
+					next[id] = *f.Moved
+				}
+			}
+		})
+	}
+	all.Wait()
+	return next
+}
+
+// writeFate notes how a job ended that had left this node.
+func (a *Agent) writeFate(id job.ID, exit job.Exit) {
+	_, err := a.jobs.Update(id, func(r *job.Record) error {
+		if r.MovedTo != nil && r.Exit == nil {
+			r.Exit = &exit
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, job.ErrNotFound) {
+		a.log.Warn("how a job ended that has left is not written down", "job", id, "err", err)
+	}
+}
+
+// over tells whether a job in this state runs nowhere, and will not by itself.
+func over(s api.State) bool { return s == api.Exited || s == api.Saved || s == api.Lost }

@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// witnesses are the nodes as an inquiry about a job asks them.
+type witnesses struct {
+	a  *Agent
+	id job.ID
+}
+
+func (w witnesses) path() string { return peerPath + "/" + string(w.id) }
+
+func (w witnesses) Standing(ctx context.Context, node string, addrs []string) (s handoff.Standing, err error) {
+	if node == w.a.cfg.Node {
+		if s, err = w.a.standing(ctx, w.id); err != nil {
+			err = fmt.Errorf("%w: %w", handoff.ErrAnswers, err)
+		}
+		return s, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	err = w.a.question(ctx, node, addrs, w.path(), nil, &s)
+	s.Node = node // whose certificate it has shown
+	return s, err
+}
+
+func (w witnesses) Grant(ctx context.Context, node string, addrs []string, seen int64, g handoff.Grant) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return w.a.question(ctx, node, addrs, w.path()+"/grant", grantRequest{g.Epoch, seen, w.a.listenPort()}, &struct{}{})
+}
+
+// standing is what this node knows about a job, from its own records and its kernel.
+func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, error) {
+	if unheard := a.fence.Unheard(); len(unheard) > 0 {
+		return handoff.Standing{}, &api.Error{Code: api.Unreachable, Message: fmt.Sprintf("%s went down, and does not know yet what has become of jobs since: it has not reached %s", a.cfg.Node, strings.Join(unheard, ", ")),
+			Hint: fmt.Sprintf("bring those agents back; one that is gone for good is to be taken out of the --peer flags of %s", a.cfg.Node)}
+	}
+	s := handoff.Standing{Node: a.cfg.Node, Seen: a.fence.Highest(string(id))}
+	s.Epoch = s.Seen
+	if g, ok := a.fence.Granted(string(id)); ok && g.Node != a.cfg.Node {
+		s.Next = append(s.Next, handoff.Place{Node: g.Node, Addr: g.Addr})
+	}
+	if role := a.unfinished(id); role != "" {
+		s.Alive = fmt.Sprintf("%s is the %s of a move, checkpoint or restore of it that is not finished", a.cfg.Node, role)
+	}
+	rec, err := a.jobs.Get(id)
+	if errors.Is(err, job.ErrNotFound) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	s.Epoch = max(s.Epoch, rec.Epoch)
+	if to := rec.MovedTo; to != nil && rec.Exit == nil {
+		s.Next = append(s.Next, handoff.Place{Node: to.Node, Addr: to.Addr})
+	}
+	if s.Alive == "" {
+		s.Alive, err = a.alive(ctx, rec)
+	}
+	return s, err
+}
+
+// alive says how a job runs here, or can come to run, "" if it cannot.
+func (a *Agent) alive(ctx context.Context, rec job.Record) (string, error) {
+	v := a.view(ctx, rec)
+	switch v.State {
+	case api.Exited, api.Saved, api.Moved, api.Lost:
+	default:
+		return fmt.Sprintf("it is %s on %s", v.State, a.cfg.Node), nil
+	}
+	if v.State != api.Lost && v.Superseded == nil {
+		return "", nil
+	}
+	// Without a shim that looks after them its tasks may run on.
+	left, err := tasksOf(rec)
+	if err == nil && left > 0 {
+		return fmt.Sprintf("its shim on %s is gone, but %d of its tasks are there", a.cfg.Node, left), nil
+	}
+	return "", err
+}
+
+// tasksOf counts what is in a job's cgroup.
+func tasksOf(rec job.Record) (int, error) {
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	if cg.FreezerDir() == "" {
+		return 0, nil
+	}
+	pids, err := cg.Pids()
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	return len(pids), err
+}
+
+func idIn(r *http.Request) (job.ID, error) {
+	id, err := job.ParseID(r.PathValue("job"))
+	if err != nil {
+		return id, &api.Error{Code: api.Usage, Message: err.Error()}
+	}
+	return id, nil
+}
+
+func (a *Agent) answerStanding(r *http.Request, _ string) (any, error) {
+	id, err := idIn(r)
+	if err != nil {
+		return nil, err
+	}
+	a.catchUp(r.Context())
+	return a.standing(r.Context(), id)
+}
+
+// answerGrant lets a peer bring a job back, if it does not live here. The word is on the disk before
+// it is given.
+func (a *Agent) answerGrant(r *http.Request, peer string) (any, error) {
+	var req grantRequest
+	id, err := idIn(r)
+	if err == nil {
+		err = decode(r, &req)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.granting.Lock()
+	defer a.granting.Unlock()
+	s, err := a.standing(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	if s.Alive != "" || req.Epoch < s.Epoch {
+		return nil, &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s: %s", id, orElse(s.Alive, "a later epoch of it is known")), Where: "on " + a.cfg.Node}
+	}
+	g := handoff.Grant{Epoch: req.Epoch, Node: peer, Addr: callerAddr(r, req.Port)}
+	if err := a.fence.Grant(string(id), req.Seen, g); errors.Is(err, handoff.ErrStaleEpoch) {
+		return nil, &api.Error{Code: api.Refused, Message: err.Error(), Hint: "the same command again"}
+	} else if err != nil {
+		return nil, err
+	}
+	a.log.Info("a job may be brought back elsewhere", "job", id, "peer", peer, "epoch", req.Epoch)
+	return struct{}{}, nil
+}

@@ -1,0 +1,232 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Place is a node, and where its agent may listen.
+type Place struct {
+	Node string `json:"node"`
+	Addr string `json:"addr,omitempty"` // host:port; a hint
+}
+
+// Standing is what a node says about a job that somebody wants to bring back.
+type Standing struct {
+	Node  string `json:"node"`
+	Seen  int64  `json:"seen"`  // the highest epoch that it has admitted or granted
+	Epoch int64  `json:"epoch"` // the highest that it knows of, that of its record too
+	// Alive says how the job runs there, or can come to run there; "" says that it cannot.
+	Alive string `json:"alive,omitempty"`
+	// Next are the nodes that know more: where the job went, who was granted to bring it back.
+	Next []Place `json:"next,omitempty"`
+}
+
+// Witnesses are the nodes that may know of a job, this one included.
+type Witnesses interface {
+	// Standing asks a node; addrs are where its agent may listen. An error says that nobody knows; it
+	// wraps ErrAnswers if the node is there, and cannot tell.
+	Standing(ctx context.Context, node string, addrs []string) (Standing, error)
+	// Grant asks a node to let g.Node bring the job back; seen is what it has said to have seen. When
+	// it returns nil the node has a durable record of it.
+	Grant(ctx context.Context, node string, addrs []string, seen int64, g Grant) error
+}
+
+// Inquiry asks every node that may know whether a job lives. It is what stands between a checkpoint
+// and a second copy: see doc.go.
+type Inquiry struct {
+	w     Witnesses
+	addrs map[string][]string
+	dead  map[string]bool
+
+	told   map[string]Standing
+	silent map[string]error
+}
+
+// mostAsked bounds the nodes that are asked about one job.
+const mostAsked = 256
+
+// ErrTooMany says that a job, or those who claim it, name more nodes than can be asked.
+var ErrTooMany = fmt.Errorf("more than %d nodes would have to be asked", mostAsked)
+
+// ErrAnswers says that a node is there, but cannot tell. Nobody's word makes it dead.
+var ErrAnswers = errors.New("it answers, but cannot tell")
+
+// AliveError says that the job lives.
+type AliveError struct{ Standing Standing }
+
+func (e *AliveError) Error() string { return fmt.Sprintf("it is alive: %s", e.Standing.Alive) }
+
+// SilentError says who cannot be asked, and why, by node.
+type SilentError struct{ Nodes map[string]error }
+
+func (e *SilentError) Error() string {
+	var all []string
+	for _, node := range slices.Sorted(maps.Keys(e.Nodes)) {
+		all = append(all, fmt.Sprintf("%s: %v", node, e.Nodes[node]))
+	}
+	return strings.Join(all, "; ")
+}
+
+// Inquire asks the nodes at start, all that they name, and so on, at most once each. It fails with an
+// *AliveError if the job lives anywhere, with a *SilentError if a node cannot be asked. Nodes in dead
+// may be silent; if one of them is, then everybody in bystanders is asked as well, because who knew
+// where the job went since may have been that node.
+func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead []string) (*Inquiry, error) {
+	q := &Inquiry{w: w, addrs: map[string][]string{}, dead: map[string]bool{}, told: map[string]Standing{}, silent: map[string]error{}}
+	for _, node := range dead {
+		q.dead[node] = true
+	}
+	if err := q.ask(ctx, start); err != nil {
+		return nil, err
+	}
+	if err := q.verdict(); err != nil {
+		return nil, err
+	}
+	if len(q.silent) == 0 {
+		return q, nil
+	}
+	if err := q.ask(ctx, bystanders); err != nil {
+		return nil, err
+	}
+	return q, q.verdict()
+}
+
+// ask asks whom it has not asked yet, until nobody names anybody else.
+func (q *Inquiry) ask(ctx context.Context, next []Place) error {
+	for len(next) > 0 {
+		fresh := q.meet(next)
+		if len(q.told)+len(q.silent)+len(fresh) > mostAsked {
+			return ErrTooMany
+		}
+		next = nil
+		for node, answer := range q.askAll(ctx, fresh) {
+			if answer.err != nil {
+				q.silent[node] = answer.err
+				continue
+			}
+			q.told[node] = answer.Standing
+			next = append(next, answer.Next...)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// meet learns addresses, and returns who is new. A silent node of which another address has come up
+// is asked again.
+func (q *Inquiry) meet(places []Place) (fresh []string) {
+	for _, p := range places {
+		known, met := q.addrs[p.Node]
+		news := !met || p.Addr != "" && !slices.Contains(known, p.Addr)
+		if !news {
+			continue
+		}
+		if p.Addr != "" {
+			known = append(known, p.Addr)
+		}
+		q.addrs[p.Node] = known
+		if _, told := q.told[p.Node]; !told && !slices.Contains(fresh, p.Node) {
+			delete(q.silent, p.Node)
+			fresh = append(fresh, p.Node)
+		}
+	}
+	return fresh
+}
+
+type answer struct {
+	Standing
+	err error
+}
+
+func (q *Inquiry) askAll(ctx context.Context, nodes []string) map[string]answer {
+	answers := map[string]answer{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, node := range nodes {
+		addrs := slices.Clone(q.addrs[node])
+		all.Go(func() {
+			s, err := q.w.Standing(ctx, node, addrs)
+			mu.Lock()
+			defer mu.Unlock()
+			answers[node] = answer{s, err}
+		})
+	}
+	all.Wait()
+	return answers
+}
+
+// verdict is what the answers say so far. That the job lives comes first: it is the better reason.
+func (q *Inquiry) verdict() error {
+	for _, node := range slices.Sorted(maps.Keys(q.told)) {
+		if s := q.told[node]; s.Alive != "" {
+			return &AliveError{s}
+		}
+	}
+	missing := maps.Clone(q.silent)
+	maps.DeleteFunc(missing, func(node string, err error) bool { return q.dead[node] && !errors.Is(err, ErrAnswers) })
+	if len(missing) > 0 {
+		return &SilentError{missing}
+	}
+	return nil
+}
+
+// Dead are the nodes that were not asked, on the operator's word.
+func (q *Inquiry) Dead() map[string]string {
+	nodes := map[string]string{}
+	for node := range q.silent {
+		nodes[node] = ""
+		if addrs := q.addrs[node]; len(addrs) > 0 {
+			nodes[node] = addrs[0]
+		}
+	}
+	return nodes
+}
+
+// StillSilent asks the dead once more, when it is on the disk that they have to be told: one that is
+// back by now may have asked before, and knows nothing of this restore.
+func (q *Inquiry) StillSilent(ctx context.Context) error {
+	for node, answer := range q.askAll(ctx, slices.Collect(maps.Keys(q.silent))) {
+		if answer.err == nil || errors.Is(answer.err, ErrAnswers) {
+			return fmt.Errorf("%s is not dead: it answers", node)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// Seen is what a node has said to have seen, 0 if it was not asked.
+func (q *Inquiry) Seen(node string) int64 { return q.told[node].Seen }
+
+// Epoch is the epoch to bring the job back under: above all that anybody knows of, and in a line of
+// its own if it is not proven that the job lives nowhere.
+func (q *Inquiry) Epoch(floor int64) int64 {
+	for _, s := range q.told {
+		floor = max(floor, s.Epoch, s.Seen)
+	}
+	if len(q.silent) > 0 {
+		return NextLine(floor)
+	}
+	return floor + 1
+}
+
+// Grant asks all who were asked, but g.Node itself, to let g.Node bring the job back, in the order of
+// their names, so that of several who ask at a time one gets all. When it fails, some may have granted
+// it; the next who asks them hears of that, and asks g.Node.
+func (q *Inquiry) Grant(ctx context.Context, g Grant) error {
+	for _, node := range slices.Sorted(maps.Keys(q.told)) {
+		if node == g.Node {
+			continue
+		}
+		if err := q.w.Grant(ctx, node, q.addrs[node], q.told[node].Seen, g); err != nil {
+			return fmt.Errorf("%s does not let this node bring the job back: %w", node, err)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// ErrRival says that somebody else brings the job back, or has since the inquiry.
+var ErrRival = errors.New("somebody else is bringing this job back")
