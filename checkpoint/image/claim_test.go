@@ -16,7 +16,7 @@ func stakeAtOnce(t *testing.T, dir string, epoch func(node int) int64) int32 {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			switch err := Stake(dir, Claim{Node: "n", Epoch: epoch(i)}, 6); {
+			switch err := Stake(at(t, dir), Claim{Node: "n", Epoch: epoch(i)}, 6); {
 			case err == nil:
 				won.Add(1)
 			case !errors.Is(err, ErrClaimed):
@@ -53,28 +53,28 @@ func TestWhoLooksBeforeANewerClaimIsThereIsTheOneThatCounts(t *testing.T) {
 		epoch int64
 		want  error
 	}{{7, nil}, {9, ErrClaimed}, {6, ErrClaimed}, {7, ErrClaimed}} {
-		if err := Stake(dir, Claim{Node: "n", Epoch: c.epoch}, 5); !errors.Is(err, c.want) {
+		if err := Stake(at(t, dir), Claim{Node: "n", Epoch: c.epoch}, 5); !errors.Is(err, c.want) {
 			t.Errorf("epoch %d: %v, want %v", c.epoch, err, c.want)
 		}
 	}
-	if err := Stake(dir, Claim{Node: "n", Epoch: 9}, 7); err != nil {
+	if err := Stake(at(t, dir), Claim{Node: "n", Epoch: 9}, 7); err != nil {
 		t.Errorf("who has seen it before may go on: %v", err)
 	}
 }
 
 func TestClaimsAreInTheOrderOfTheirEpochs(t *testing.T) {
 	dir := t.TempDir()
-	if claims, err := Claims(dir); len(claims) != 0 || err != nil {
+	if claims, err := Claims(at(t, dir)); len(claims) != 0 || err != nil {
 		t.Fatal(claims, err)
 	}
 	for _, e := range []int64{3, 9, 11} {
-		if err := Stake(dir, Claim{Node: "n", Epoch: e}, e-1); err != nil {
+		if err := Stake(at(t, dir), Claim{Node: "n", Epoch: e}, e-1); err != nil {
 			t.Fatal(err)
 		}
 	}
 	newest := func() int64 {
 		t.Helper()
-		claims, err := Claims(dir)
+		claims, err := Claims(at(t, dir))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestClaimsAreInTheOrderOfTheirEpochs(t *testing.T) {
 	if e := newest(); e != 11 {
 		t.Fatal(e)
 	}
-	if err := errors.Join(Unstake(dir, 11), Unstake(dir, 11)); err != nil {
+	if err := errors.Join(Unstake(at(t, dir), 11), Unstake(at(t, dir), 11)); err != nil {
 		t.Fatal(err)
 	}
 	if e := newest(); e != 9 {
@@ -96,10 +96,10 @@ func TestAClaimThatCannotBeReadIsAnError(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "restored-1.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Claims(dir); err == nil {
+	if _, err := Claims(at(t, dir)); err == nil {
 		t.Fatal("no error")
 	}
-	if err := Stake(dir, Claim{Epoch: 2}, 1); err == nil {
+	if err := Stake(at(t, dir), Claim{Epoch: 2}, 1); err == nil {
 		t.Fatal("no error of the stake")
 	}
 }
