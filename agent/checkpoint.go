@@ -195,10 +195,10 @@ func (s *saving) Commit(context.Context) error { return nil }
 // Abort takes back a directory that the job has not left for. When the agent has
 // started again meanwhile, the job goes on even if that fails.
 func (s *saving) Abort(context.Context) error {
-	if s.req.LeaveRunning {
-		if s.tell == nil { // nobody else is left to do it
-			s.dir.discard()
-		}
+	if s.req.LeaveRunning && s.tell != nil { // its handler does it
+		return nil
+	}
+	if whole, err := s.whole(); err == nil && whole && s.req.LeaveRunning {
 		return nil
 	}
 	err := s.dir.remove()
@@ -216,14 +216,23 @@ func (s *saving) Yield(context.Context) error { return nil }
 // by now is its user's to change, and says nothing: a directory that was whole and on the
 // disk has the job, like any that its user loses later.
 func (s *saving) Outcome(context.Context) (handoff.State, error) {
-	rec, err := s.a.jobs.Get(s.rec.ID)
-	if err != nil && !errors.Is(err, job.ErrNotFound) {
+	whole, err := s.whole()
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if rec.Sealed != "" && rec.Sealed == string(s.id) {
+	case whole:
 		return handoff.StatePrepared, nil
 	}
 	return handoff.StateDropped, nil
+}
+
+// whole asks root's own record.
+func (s *saving) whole() (bool, error) {
+	rec, err := s.a.jobs.Get(s.rec.ID)
+	if errors.Is(err, job.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && rec.Sealed == string(s.id) && s.id != "", err
 }
 
 func (s *saving) explain(err error) error {

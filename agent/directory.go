@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -35,7 +36,7 @@ type directory struct {
 	lanes  []*laneWriter
 	stop   func() // gives the lanes up
 	closed bool   // to its user: it is root's
-	named  bool   // it has its name
+	whole  bool   // it is sealed, has its name and is its user's
 	count  atomic.Int64
 }
 
@@ -58,6 +59,9 @@ func laneNames(n int) (names []string) {
 	}
 	return names
 }
+
+// madeNames are all files that a directory may have been given.
+func madeNames() []string { return append(laneNames(mostLanes), image.SealNames()...) }
 
 // newDirectory begins a directory, with the caller's own right to make one.
 func newDirectory(path, move string, c caller) (*directory, error) {
@@ -145,10 +149,11 @@ func (d *directory) seal(m image.Manifest, sign image.Signer) error {
 	if err := asCaller(as, func() error { return d.draft.Seal(m, sign) }); err != nil {
 		return err
 	}
-	if err := d.reopen(); err != nil {
+	if err := d.giveName(); err != nil {
 		return err
 	}
-	return asCaller(d.owner, d.giveName)
+	d.whole = true
+	return nil
 }
 
 // sealedBy is what a manifest says beyond the job: which attempt it is from.
@@ -156,17 +161,43 @@ type sealedBy struct {
 	Move string `json:"move"`
 }
 
+// giveName gives the directory its name and then to its user, so that nobody comes in
+// between. It renames within the parent what cannot be anybody else's: nobody but root
+// moves what is root's out of a directory that others share.
 func (d *directory) giveName() error {
+	err := error(unix.EINVAL)
+	if d.closed {
+		err = d.rename(unix.RENAME_NOREPLACE)
+	}
+	if errors.Is(err, unix.EINVAL) { // not closed, or a file system that cannot
+		if err = d.reopen(); err == nil {
+			err = asCaller(d.owner, func() error { return d.rename(0) })
+		}
+	}
+	if err == nil {
+		err = d.reopen()
+	}
+	if err == nil {
+		err = d.at.Sync() // it must not be root's again after a power cut
+	}
+	if err != nil {
+		return err
+	}
+	return asCaller(d.owner, func() error {
+		var st unix.Stat_t
+		if err := unix.Lstat(d.path, &st); err != nil || inodeOf(st) != d.id { // its user could not find it
+			return errors.Join(fmt.Errorf("%s was exchanged for something else", d.path), err)
+		}
+		return d.parent.Sync()
+	})
+}
+
+func (d *directory) rename(flags uint) error {
 	p := int(d.parent.Fd())
-	if err := unix.Renameat(p, d.temp(), p, d.base()); err != nil {
+	if err := unix.Renameat2(p, d.temp(), p, d.base(), flags); err != nil {
 		return &os.LinkError{Op: "rename", Old: d.temp(), New: d.path, Err: err}
 	}
-	d.named = true
-	var st unix.Stat_t
-	if err := unix.Lstat(d.path, &st); err != nil || inodeOf(st) != d.id { // its user could not find it
-		return errors.Join(fmt.Errorf("%s was exchanged for something else", d.path), err)
-	}
-	return d.parent.Sync()
+	return nil
 }
 
 // has tells whether a name in the parent is the directory's.
@@ -175,27 +206,20 @@ func (d *directory) has(name string) bool {
 	return statAt(d.parent, name, &st) == nil && inodeOf(st) == d.id
 }
 
-// remove takes the directory back, whether it has its name yet or not. What has
-// the name and is something else stays.
-func (d *directory) remove() error { return d.takeBack(d.temp(), d.base()) }
-
-// discard removes what never got its name.
-func (d *directory) discard() {
-	if !d.named {
-		_ = d.takeBack(d.temp()) // nothing is lost by it
-	}
-	d.close()
-}
-
-// takeBack removes the files that were made, and the directory, if it has one of these
-// names and nothing else is in it.
-func (d *directory) takeBack(names ...string) error {
+// remove takes the directory back, whether it has its name yet or not: the files that
+// were made, and itself, if nothing else is in it. What has the name and is something
+// else stays.
+func (d *directory) remove() error {
 	defer d.close()
 	if d.id == (inode{}) {
 		return nil
 	}
+	names := []string{d.temp(), d.base()}
 	if d.at == nil {
 		if err := asCaller(d.owner, func() error { return d.find(names) }); err != nil || d.at == nil {
+			return err
+		}
+		if err := d.onlyOurs(); err != nil {
 			return err
 		}
 	}
@@ -203,6 +227,14 @@ func (d *directory) takeBack(names ...string) error {
 		return err
 	}
 	return asCaller(d.owner, func() error { return d.erase(names) })
+}
+
+// discard removes what never became whole.
+func (d *directory) discard() {
+	if !d.whole {
+		_ = d.remove() // nothing is lost by it
+	}
+	d.close()
 }
 
 // find finds the directory again that an earlier agent has made. It may be root's still.
@@ -225,7 +257,7 @@ func (d *directory) find(names []string) error {
 			return err
 		}
 		if inodeOf(st) != d.id { // exchanged since
-			return errors.Join(fmt.Errorf("%s was exchanged for something else", d.at.Name()), d.at.Close())
+			return fmt.Errorf("%s was exchanged for something else", d.at.Name())
 		}
 		d.closed = st.Uid == 0 && d.owner.uid != 0
 		return nil
@@ -233,8 +265,26 @@ func (d *directory) find(names []string) error {
 	return nil
 }
 
+// onlyOurs makes sure before root gives a directory away which an earlier agent has made:
+// the number of an inode may be another's by now.
+func (d *directory) onlyOurs() error {
+	if !d.closed {
+		return nil
+	}
+	dir, err := openDirectoryAt(d.at, ".", 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if other := slices.IndexFunc(names, func(n string) bool { return !slices.Contains(madeNames(), n) }); err == nil && other >= 0 {
+		err = fmt.Errorf("%s holds %s, which no checkpoint does: it stays as it is", d.path, names[other])
+	}
+	return err
+}
+
 func (d *directory) erase(names []string) error {
-	for _, name := range append(laneNames(mostLanes), image.SealNames()...) {
+	for _, name := range madeNames() {
 		if err := unix.Unlinkat(int(d.at.Fd()), name, 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return &os.PathError{Op: "remove", Path: name, Err: err}
 		}
