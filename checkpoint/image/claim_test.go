@@ -4,9 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // stakeAtOnce has twenty nodes bring a job back at a time, and returns how many may.
@@ -102,4 +105,55 @@ func TestAClaimThatCannotBeReadIsAnError(t *testing.T) {
 	if err := Stake(at(t, dir), Claim{Epoch: 2}, 1); err == nil {
 		t.Fatal("no error of the stake")
 	}
+}
+
+// Who owns the directory may put anything under the name of a claim.
+func TestAClaimThatIsNoFileHoldsNobodyUp(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"FIFO":      func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"link":      func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"device":    func(path string) error { return os.Symlink("/dev/zero", path) },
+	} {
+		dir := t.TempDir()
+		if err := put(filepath.Join(dir, "restored-7.json")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Claims(at(t, dir)); !errors.Is(err, ErrExtra) || strings.Contains(err.Error(), "root") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := Stake(at(t, dir), Claim{Epoch: 7}, 6); !errors.Is(err, ErrClaimed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if left := names(t, dir); len(left) != 1 {
+			t.Errorf("%s: left are %v", name, left)
+		}
+	}
+}
+
+func TestAClaimLiesInTheDirectoryThatWasOpened(t *testing.T) {
+	home := t.TempDir()
+	dir := filepath.Join(home, "saved")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	opened := at(t, dir)
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Stake(opened, Claim{Epoch: 7}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if here, there := names(t, dir), names(t, dir+".away"); len(here) != 0 || len(there) != 1 {
+		t.Errorf("%v, and where it was opened %v", here, there)
+	}
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := namesIn(at(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const alice = "12345"
@@ -20,6 +22,13 @@ func alicesHome(c *cluster, n *node) (home string, j *job) {
 	j = &job{c.t, strings.TrimSpace(r.out)}
 	j.ready(n)
 	return home, j
+}
+
+// hers makes a directory hers, with all that is in it.
+func hers(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, 12345, 12345))
+	})
 }
 
 // asAlice is a program of hers that goes on until the test ends.
@@ -71,9 +80,7 @@ func TestAUserRenamesNothingIntoACheckpoint(t *testing.T) {
 	home, j := alicesHome(c, a)
 	old, saved := filepath.Join(home, "old"), filepath.Join(home, "saved")
 	a.as(alice, "checkpoint", "--leave-running", j.id, old).want(t, 0)
-	c.must(filepath.WalkDir(old, func(path string, _ os.DirEntry, err error) error { // whosever they are
-		return errors.Join(err, os.Chown(path, 12345, 12345))
-	}))
+	c.must(hers(old))
 	before := j.ticks(a, 200).Last.Counter
 	thief := asAlice(t, over, saved, old, filepath.Join(home, "mine"))
 	r := a.as(alice, "checkpoint", j.id, saved)
@@ -134,7 +141,7 @@ func TestAPipeThatTakesALanesPlaceHoldsUpNoRestore(t *testing.T) {
 	a.as(alice, "checkpoint", j.id, saved).want(t, 0)
 	for _, name := range []string{"lane-0", "manifest.json"} { // before the restore
 		copied := saved + "." + name
-		command(t, "setpriv", "--reuid", alice, "--regid", alice, "--clear-groups", "sh", "-c", `cp -r "$1" "$2" && rm "$2/$3" && mkfifo "$2/$3"`, "sh", saved, copied, name).want(t, 0)
+		c.must(errors.Join(os.CopyFS(copied, os.DirFS(saved)), os.Remove(filepath.Join(copied, name)), unix.Mkfifo(filepath.Join(copied, name), 0o666), hers(copied)))
 		b.as(alice, "restore", "-d", copied).want(t, 3).says(t, "not to be trusted", name)
 	}
 	r, _ := b.phases("preflight", func() { // and during it
