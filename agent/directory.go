@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -97,8 +98,7 @@ func (d *directory) make() (err error) {
 	if err := unix.Fstat(int(d.at.Fd()), &st); err != nil {
 		return err
 	}
-	found, err := d.at.Readdirnames(1)
-	if len(found) > 0 || st.Uid != d.owner.uid {
+	if _, err := d.at.Readdirnames(1); err != io.EOF || st.Uid != d.owner.uid { // it must be empty
 		return fmt.Errorf("%s is not the directory that was made", d.at.Name())
 	}
 	d.id = inodeOf(st)
