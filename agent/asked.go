@@ -32,6 +32,7 @@ func mayAsk(s job.Spec) error {
 // arriving is the record of a job that comes from another node or from a directory, without
 // what only the node that it was on could say of itself.
 func arriving(rec job.Record) job.Record {
-	rec.Foreground, rec.Cgroup, rec.MovedTo, rec.Exit, rec.SavedIn, rec.FromMove, rec.Superseded = false, nil, nil, nil, "", "", nil
+	rec.Foreground, rec.Cgroup, rec.MovedTo, rec.Exit, rec.SavedIn, rec.FromMove = false, nil, nil, nil, "", ""
+	rec.Superseded, rec.Sealed = nil, ""
 	return rec
 }

@@ -151,11 +151,11 @@ func TestWhatTheNodeDecidesNobodyMayAskFor(t *testing.T) {
 var travels = map[string]string{
 	"format": "set by Store", "id": "names the move, too", "spec": "validated, and what was offered", "epoch": "the fence", "created": "told", "mounts": "what was offered",
 	"cpu_before": "told", "stays": "told",
-	"foreground": nodes, "cgroup": nodes, "moved_to": nodes, "exit": nodes, "saved_in": nodes, "from_move": nodes, "superseded": nodes,
+	"foreground": nodes, "cgroup": nodes, "moved_to": nodes, "exit": nodes, "saved_in": nodes, "from_move": nodes, "superseded": nodes, "sealed": nodes,
 }
 
 func TestWhatAnotherNodeSaysOfItselfDoesNotArrive(t *testing.T) {
-	full := job.Record{Foreground: true, Cgroup: map[string]string{"unified": "/"}, MovedTo: &job.Moved{}, Exit: &job.Exit{}, SavedIn: "/x", FromMove: "m", Superseded: &job.Moved{}}
+	full := job.Record{Foreground: true, Cgroup: map[string]string{"unified": "/"}, MovedTo: &job.Moved{}, Exit: &job.Exit{}, SavedIn: "/x", FromMove: "m", Superseded: &job.Moved{}, Sealed: "m"}
 	v, before := reflect.ValueOf(arriving(full)), reflect.ValueOf(full)
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")

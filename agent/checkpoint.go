@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -54,7 +53,7 @@ func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	s.tell = newAccount(&flusher{w, http.NewResponseController(w)}, rec.ID, string(move), s.sizes)
 	res, err := s.run(r.Context())
-	s.tell.end(res, err, dir.discard, release)
+	s.tell.end(res, err, release, dir.discard) // a file server that is away holds up this caller only
 	return nil
 }
 
@@ -78,6 +77,7 @@ type savingExtra struct {
 	UID          uint32   `json:"uid"` // who asked for it
 	GID          uint32   `json:"gid"`
 	Groups       []uint32 `json:"groups,omitempty"`
+	inode                 // of the directory
 }
 
 func (s *saving) sizes(e *api.Event) {
@@ -92,18 +92,19 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	err := s.prepare(ctx)
 	if s.dep != nil {
 		defer s.dep.close()
+		defer s.dir.giveUp() // nobody waits for its file system
 	}
 	if err != nil {
 		return nil, s.explain(err)
 	}
 	s.dep.getReady(ctx)
-	extra, err := json.Marshal(savingExtra{s.req.Dir, s.req.LeaveRunning, s.dir.owner.uid, s.dir.owner.gid, s.dir.owner.groups})
+	extra, err := json.Marshal(savingExtra{s.req.Dir, s.req.LeaveRunning, s.dir.owner.uid, s.dir.owner.gid, s.dir.owner.groups, s.dir.id})
 	if err != nil {
 		return nil, err
 	}
 	rec := handoff.Record{Move: s.id, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra}
 	defer s.a.pace.urgent()()
-	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, s.dep, s, s.a.observer(rec, handoff.RoleSource))
+	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, intoDirectory{s.dep, s.dir}, s, s.a.observer(rec, handoff.RoleSource))
 	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.cfg.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
 	if outcome != handoff.OutcomeMoved {
 		s.a.pursueLater(s.id)
@@ -141,11 +142,27 @@ func (s *saving) prepare(ctx context.Context) error {
 	}
 	s.rec, err = s.a.nextEpoch(s.rec.ID)
 	s.dep.rec, s.dep.saved = s.rec, s.req.Dir
-	s.dep.out = s.dir.lanes()
+	for _, l := range s.dir.lanes {
+		s.dep.out = append(s.dep.out, l)
+	}
 	return err
 }
 
-// Prepare completes the directory: it is whole, or it is not there.
+// intoDirectory is the job on its way into a directory.
+type intoDirectory struct {
+	*departure
+	dir *directory
+}
+
+func (i intoDirectory) Transfer(ctx context.Context) error {
+	i.dir.shut() // the journal knows of it by now
+	release := context.AfterFunc(ctx, i.dir.giveUp)
+	defer release()
+	return i.departure.Transfer(ctx)
+}
+
+// Prepare completes the directory: it is whole, or it is not there. That it is goes into
+// the job's record, which nobody but root writes.
 func (s *saving) Prepare(context.Context) error {
 	body, err := json.Marshal(cargo{s.dep.traveller(), s.needs})
 	if err != nil {
@@ -157,6 +174,13 @@ func (s *saving) Prepare(context.Context) error {
 	}
 	m.CRIU = s.needs.CRIU
 	if err := s.dir.seal(m, s.a.id.Sign); err != nil {
+		return err
+	}
+	_, err = s.a.jobs.Update(s.rec.ID, func(r *job.Record) error {
+		r.Sealed = string(s.id)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if s.req.LeaveRunning {
@@ -171,10 +195,10 @@ func (s *saving) Commit(context.Context) error { return nil }
 // Abort takes back a directory that the job has not left for. When the agent has
 // started again meanwhile, the job goes on even if that fails.
 func (s *saving) Abort(context.Context) error {
-	if s.req.LeaveRunning {
-		if s.tell == nil { // nobody else is left to do it
-			s.dir.discard()
-		}
+	if s.req.LeaveRunning && s.tell != nil { // its handler does it
+		return nil
+	}
+	if whole, err := s.whole(); err == nil && whole && s.req.LeaveRunning {
 		return nil
 	}
 	err := s.dir.remove()
@@ -188,13 +212,27 @@ func (s *saving) Abort(context.Context) error {
 // Yield has nothing to do: an operator does not decide about a checkpoint.
 func (s *saving) Yield(context.Context) error { return nil }
 
-// Outcome is asked for after the node went down in a checkpoint: a directory that
-// has its name is whole.
+// Outcome is asked for after the node went down in a checkpoint. What lies in the directory
+// by now is its user's to change, and says nothing: a directory that was whole and on the
+// disk has the job, like any that its user loses later.
 func (s *saving) Outcome(context.Context) (handoff.State, error) {
-	if s.dir.isOurs() {
+	whole, err := s.whole()
+	switch {
+	case err != nil:
+		return "", err
+	case whole:
 		return handoff.StatePrepared, nil
 	}
 	return handoff.StateDropped, nil
+}
+
+// whole asks root's own record.
+func (s *saving) whole() (bool, error) {
+	rec, err := s.a.jobs.Get(s.rec.ID)
+	if errors.Is(err, job.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && rec.Sealed == string(s.id) && s.id != "", err
 }
 
 func (s *saving) explain(err error) error {
@@ -220,13 +258,4 @@ func (a *Agent) nextEpoch(id job.ID) (job.Record, error) {
 		r.Epoch++
 		return nil
 	})
-}
-
-// savedLanes are the lanes of a sealed directory, checked as they are read: what
-// the manifest says must hold for the bytes that are used, not only for those
-// that were there when the directory was opened.
-type savedLanes struct {
-	readers []io.Reader
-	check   func() error
-	close   func() error
 }

@@ -1,133 +1,159 @@
 package agent
 
 import (
-	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/job/durable"
 	"github.com/migrate-hpc/migrate/thread"
 )
 
 // directory is a checkpoint that is being written: a temporary sibling of the
 // directory that it becomes when it is whole and on the disk.
 //
-// Its paths are the user's, who may change what they lead to at any time. So
-// everything that names them is done with the user's own rights, and what root
-// writes goes through a descriptor of the directory that was made.
+// Its paths are the user's, who may change what they lead to at any time. So the
+// directory that it is made in is opened once, with the user's rights; it and its files
+// are made with them, too, and known by their descriptors from then on. While it is
+// written it is root's and closed to everybody, where the file system lets root do that.
+// That keeps accidents off; nothing that the signature says rests on it.
 type directory struct {
-	path, temp string
-	owner      caller
-	move       string
-	at         *os.File // the directory itself; nil in recovery
-	files      []*os.File
-	buffers    []*bufio.Writer
-	count      atomic.Int64
+	path   string
+	owner  caller
+	move   string
+	id     inode    // zero: not made
+	parent *os.File // nil in recovery
+	at     *os.File // the directory itself; nil in recovery
+	draft  *image.Draft
+	lanes  []*laneWriter
+	stop   func() // gives the lanes up
+	closed bool   // to its user: it is root's
+	whole  bool   // it is sealed, has its name and is its user's
+	count  atomic.Int64
 }
 
-const lanePrefix = "lane-"
+// inode tells one directory from all others for as long as that is there.
+type inode struct {
+	Dev uint64 `json:"dev,omitempty"`
+	Ino uint64 `json:"ino,omitempty"`
+}
+
+func inodeOf(st unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
+
+const (
+	lanePrefix = "lane-"
+	mostLanes  = 4
+)
+
+func laneNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("%s%d", lanePrefix, i))
+	}
+	return names
+}
+
+// madeNames are all files that a directory may have been given.
+func madeNames() []string { return append(laneNames(mostLanes), image.SealNames()...) }
 
 // newDirectory begins a directory, with the caller's own right to make one.
 func newDirectory(path, move string, c caller) (*directory, error) {
-	d := &directory{path: path, temp: path + ".partial-" + move, owner: c, move: move}
-	err := asCaller(c, func() error {
-		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-			return errors.Join(fmt.Errorf("%s exists already", path), err)
-		}
-		return os.Mkdir(d.temp, 0o700)
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := d.open(); err != nil {
+	stop := make(chan struct{})
+	d := &directory{path: filepath.Clean(path), owner: c, move: move, stop: sync.OnceFunc(func() { close(stop) })}
+	if err := asCaller(c, d.make); err != nil {
 		return nil, errors.Join(err, d.remove())
+	}
+	for _, f := range d.draft.Files() {
+		d.lanes = append(d.lanes, newLaneWriter(c, f, &d.count, stop))
 	}
 	return d, nil
 }
 
-// open takes hold of the directory and makes the lanes in it.
-func (d *directory) open() error {
-	fd, err := unix.Open(d.temp, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
+func (d *directory) base() string { return filepath.Base(d.path) }
+func (d *directory) temp() string { return d.base() + ".partial-" + d.move }
+
+// make makes the directory and the files in it.
+func (d *directory) make() (err error) {
+	if d.parent, err = openDirectory(filepath.Dir(d.path)); err != nil {
 		return err
 	}
-	d.at = os.NewFile(uintptr(fd), d.temp)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := statAt(d.parent, d.base(), &st); !errors.Is(err, os.ErrNotExist) {
+		return errors.Join(fmt.Errorf("%s exists already", d.path), err)
+	}
+	if err := unix.Mkdirat(int(d.parent.Fd()), d.temp(), 0o700); err != nil {
+		return &os.PathError{Op: "mkdir", Path: d.path + ".partial-" + d.move, Err: err}
+	}
+	if d.at, err = openDirectoryAt(d.parent, d.temp(), unix.O_NOFOLLOW); err != nil {
 		return err
 	}
-	if st.Uid != d.owner.uid {
-		return fmt.Errorf("%s is not the directory that was made", d.temp)
+	if err := unix.Fstat(int(d.at.Fd()), &st); err != nil {
+		return err
 	}
-	for i := range min(runtime.NumCPU(), 4) {
-		name := fmt.Sprintf("%s%d", lanePrefix, i)
-		fd, err := unix.Openat(fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
-		if err != nil {
-			return &os.PathError{Op: "create", Path: name, Err: err}
-		}
-		f := os.NewFile(uintptr(fd), name)
-		d.files = append(d.files, f)
-		d.buffers = append(d.buffers, bufio.NewWriterSize(&countedWriter{f, &d.count}, 1<<20))
+	if _, err := d.at.Readdirnames(1); err != io.EOF || st.Uid != d.owner.uid { // it must be empty
+		return fmt.Errorf("%s is not the directory that was made", d.at.Name())
 	}
+	d.id = inodeOf(st)
+	d.draft, err = image.NewDraft(d.at, laneNames(min(runtime.NumCPU(), mostLanes)))
+	return err
+}
+
+// shut closes the directory to its user. It comes after the record that tells an agent
+// to come to open it again. A file system that takes root for nobody refuses, and others
+// know no owners.
+func (d *directory) shut() {
+	if d.owner.uid != 0 {
+		d.closed = d.at.Chown(0, 0) == nil
+	}
+}
+
+// reopen gives the directory to its user.
+func (d *directory) reopen() error {
+	if !d.closed {
+		return nil
+	}
+	// That works for one that is open as a path only, too.
+	err := unix.Fchownat(int(d.at.Fd()), "", int(d.owner.uid), int(d.owner.gid), unix.AT_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("give %s to its user: %w", d.at.Name(), err)
+	}
+	d.closed = false
 	return nil
-}
-
-type countedWriter struct {
-	w io.Writer
-	n *atomic.Int64
-}
-
-func (c *countedWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n.Add(int64(n))
-	return n, err
 }
 
 func (d *directory) written() int64 { return d.count.Load() }
 
-func (d *directory) lanes() []io.Writer {
-	var w []io.Writer
-	for _, b := range d.buffers {
-		w = append(w, b)
-	}
-	return w
-}
-
-// seal brings everything to the disk, signs it and gives it its name.
+// seal brings everything to the disk, signs it and gives it to its user and its name.
 func (d *directory) seal(m image.Manifest, sign image.Signer) error {
-	for i, b := range d.buffers {
-		if err := errors.Join(b.Flush(), d.files[i].Close()); err != nil {
+	for _, l := range d.lanes {
+		if err := l.finish(); err != nil {
 			return fmt.Errorf("write the checkpoint: %w", err)
 		}
 	}
-	d.files = nil
 	var err error
 	if m.Extra, err = json.Marshal(sealedBy{d.move}); err != nil {
 		return err
 	}
-	if err := image.Seal(fmt.Sprintf("/proc/self/fd/%d", d.at.Fd()), m, sign); err != nil {
+	as := d.owner
+	if d.closed { // its user does not get in
+		as = caller{}
+	}
+	if err := asCaller(as, func() error { return d.draft.Seal(m, sign) }); err != nil {
 		return err
 	}
-	return asCaller(d.owner, func() error {
-		if err := os.Rename(d.temp, d.path); err != nil {
-			return err
-		}
-		return errors.Join(d.isAt(d.path), durable.SyncDir(filepath.Dir(d.path)))
-	})
+	if err := d.giveName(); err != nil {
+		return err
+	}
+	d.whole = true
+	return nil
 }
 
 // sealedBy is what a manifest says beyond the job: which attempt it is from.
@@ -135,100 +161,198 @@ type sealedBy struct {
 	Move string `json:"move"`
 }
 
-// isAt checks that a path leads to the directory that was written.
-func (d *directory) isAt(path string) error {
-	mine, err := d.at.Stat()
+// giveName gives the directory its name and then to its user, so that nobody comes in
+// between. It renames within the parent what cannot be anybody else's: nobody but root
+// moves what is root's out of a directory that others share.
+func (d *directory) giveName() error {
+	err := error(unix.EINVAL)
+	if d.closed {
+		err = d.rename(unix.RENAME_NOREPLACE)
+	}
+	if errors.Is(err, unix.EINVAL) { // not closed, or a file system that cannot
+		if err = d.reopen(); err == nil {
+			err = asCaller(d.owner, func() error { return d.rename(0) })
+		}
+	}
+	if err == nil {
+		err = d.reopen()
+	}
+	if err == nil {
+		err = d.at.Sync() // it must not be root's again after a power cut
+	}
 	if err != nil {
 		return err
 	}
-	there, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if !os.SameFile(mine, there) {
-		return fmt.Errorf("%s was exchanged for something else", path)
+	return asCaller(d.owner, func() error {
+		var st unix.Stat_t
+		if err := unix.Lstat(d.path, &st); err != nil || inodeOf(st) != d.id { // its user could not find it
+			return errors.Join(fmt.Errorf("%s was exchanged for something else", d.path), err)
+		}
+		return d.parent.Sync()
+	})
+}
+
+func (d *directory) rename(flags uint) error {
+	p := int(d.parent.Fd())
+	if err := unix.Renameat2(p, d.temp(), p, d.base(), flags); err != nil {
+		return &os.LinkError{Op: "rename", Old: d.temp(), New: d.path, Err: err}
 	}
 	return nil
 }
 
-// remove takes the directory back, whether it has its name yet or not. What has
-// the name and is of another attempt stays.
+// has tells whether a name in the parent is the directory's.
+func (d *directory) has(name string) bool {
+	var st unix.Stat_t
+	return statAt(d.parent, name, &st) == nil && inodeOf(st) == d.id
+}
+
+// remove takes the directory back, whether it has its name yet or not: the files that
+// were made, and itself, if nothing else is in it. What has the name and is something
+// else stays.
 func (d *directory) remove() error {
-	d.close()
-	ours := d.isOurs() // root's to ask: the manifest is closed to others
-	return asCaller(d.owner, func() error {
-		err := os.RemoveAll(d.temp)
-		if ours {
-			err = errors.Join(err, os.RemoveAll(d.path))
-		}
-		return err
-	})
-}
-
-// isOurs tells whether what lies under the final name was sealed by this attempt.
-func (d *directory) isOurs() bool {
-	f, _, err := checkpoint.OpenOutput(d.path, "manifest.json")
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	var m struct {
-		Extra sealedBy `json:"extra"`
-	}
-	return json.NewDecoder(io.LimitReader(f, maxAnswer)).Decode(&m) == nil && m.Extra.Move == d.move
-}
-
-// discard removes what never got its name.
-func (d *directory) discard() {
-	d.close()
-	_ = asCaller(d.owner, func() error { return os.RemoveAll(d.temp) }) // nothing is lost by it
-}
-
-func (d *directory) close() {
-	for _, f := range d.files {
-		_ = f.Close() // it goes anyway
-	}
-	d.files = nil
-	if d.at != nil {
-		_ = d.at.Close()
-		d.at = nil
-	}
-}
-
-// openLanes opens the lanes that a manifest lists.
-func openLanes(dir string, m image.Manifest) (*savedLanes, error) {
-	var files []*os.File
-	var sums []hash.Hash
-	var want []image.File
-	l := &savedLanes{}
-	l.close = func() error {
-		var errs []error
-		for _, f := range files {
-			errs = append(errs, f.Close())
-		}
-		return errors.Join(errs...)
-	}
-	for _, e := range m.Files {
-		if !strings.HasPrefix(e.Name, lanePrefix) {
-			return nil, errors.Join(fmt.Errorf("the checkpoint holds %s, which is no lane", e.Name), l.close())
-		}
-		f, err := os.Open(filepath.Join(dir, e.Name))
-		if err != nil {
-			return nil, errors.Join(err, l.close())
-		}
-		sum := sha256.New()
-		files, sums, want = append(files, f), append(sums, sum), append(want, e)
-		l.readers = append(l.readers, io.TeeReader(bufio.NewReaderSize(f, 1<<20), sum))
-	}
-	l.check = func() error {
-		for i, sum := range sums {
-			if got := hex.EncodeToString(sum.Sum(nil)); got != want[i].SHA256 {
-				return fmt.Errorf("%s changed while it was read", want[i].Name)
-			}
-		}
+	defer d.close()
+	if d.id == (inode{}) {
 		return nil
 	}
-	return l, nil
+	names := []string{d.temp(), d.base()}
+	if d.at == nil {
+		if err := asCaller(d.owner, func() error { return d.find(names) }); err != nil || d.at == nil {
+			return err
+		}
+		if err := d.onlyOurs(); err != nil {
+			return err
+		}
+	}
+	if err := d.reopen(); err != nil {
+		return err
+	}
+	return asCaller(d.owner, func() error { return d.erase(names) })
+}
+
+// discard removes what never became whole.
+func (d *directory) discard() {
+	if !d.whole {
+		_ = d.remove() // nothing is lost by it
+	}
+	d.close()
+}
+
+// find finds the directory again that an earlier agent has made. It may be root's still.
+func (d *directory) find(names []string) error {
+	var err error
+	if d.parent == nil {
+		if d.parent, err = openDirectory(filepath.Dir(d.path)); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if !d.has(name) {
+			continue
+		}
+		if d.at, err = openDirectoryAt(d.parent, name, unix.O_NOFOLLOW|unix.O_PATH); err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(d.at.Fd()), &st); err != nil {
+			return err
+		}
+		if inodeOf(st) != d.id { // exchanged since
+			return fmt.Errorf("%s was exchanged for something else", d.at.Name())
+		}
+		d.closed = st.Uid == 0 && d.owner.uid != 0
+		return nil
+	}
+	return nil
+}
+
+// onlyOurs makes sure before root gives a directory away which an earlier agent has made:
+// the number of an inode may be another's by now.
+func (d *directory) onlyOurs() error {
+	if !d.closed {
+		return nil
+	}
+	dir, err := openDirectoryAt(d.at, ".", 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if other := slices.IndexFunc(names, func(n string) bool { return !slices.Contains(madeNames(), n) }); err == nil && other >= 0 {
+		err = fmt.Errorf("%s holds %s, which no checkpoint does: it stays as it is", d.path, names[other])
+	}
+	return err
+}
+
+func (d *directory) erase(names []string) error {
+	for _, name := range madeNames() {
+		if err := unix.Unlinkat(int(d.at.Fd()), name, 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return &os.PathError{Op: "remove", Path: name, Err: err}
+		}
+	}
+	for _, name := range names {
+		if !d.has(name) {
+			continue
+		}
+		if err := unix.Unlinkat(int(d.parent.Fd()), name, unix.AT_REMOVEDIR); err != nil {
+			return &os.PathError{Op: "remove", Path: filepath.Join(filepath.Dir(d.path), name), Err: err}
+		}
+	}
+	return nil
+}
+
+// giveUp has nobody wait for the directory's file system any more but those who write to
+// it, and takes nothing more to write.
+func (d *directory) giveUp() {
+	if d.stop != nil {
+		d.stop()
+	}
+}
+
+// close returns when nobody writes any more, which may take long.
+func (d *directory) close() {
+	d.giveUp()
+	for _, l := range d.lanes {
+		<-l.done
+	}
+	d.lanes = nil
+	if d.draft != nil {
+		_ = d.draft.Close() // what matters was synced
+		d.draft = nil
+	}
+	for _, f := range []**os.File{&d.at, &d.parent} {
+		if *f != nil {
+			_ = (*f).Close() // only names were looked up in it
+			*f = nil
+		}
+	}
+}
+
+func statAt(dir *os.File, name string, st *unix.Stat_t) error {
+	return unix.Fstatat(int(dir.Fd()), name, st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// openDirectory opens a directory for reading, with the rights of its thread: links of
+// the user's lead where they may, those of /proc nowhere.
+func openDirectory(path string) (*os.File, error) {
+	return openDirectoryAt(nil, path, 0)
+}
+
+func openDirectoryAt(dir *os.File, path string, flags uint64) (*os.File, error) {
+	at := unix.AT_FDCWD
+	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	if dir != nil {
+		at = int(dir.Fd())
+		how.Resolve |= unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
+	}
+	for {
+		fd, err := unix.Openat2(at, path, how)
+		if err == nil {
+			return os.NewFile(uintptr(fd), path), nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 // asCaller does something with the caller's own rights to files.

@@ -12,7 +12,7 @@ import (
 )
 
 // sealed is a directory whose lanes hold some text.
-func sealed(t *testing.T, path string) image.Manifest {
+func sealed(t *testing.T, path string) *image.Sealed {
 	t.Helper()
 	id := newAuthority(t).node(t, "here")
 	d, err := newDirectory(path, "m1", operator)
@@ -20,7 +20,7 @@ func sealed(t *testing.T, path string) image.Manifest {
 		t.Fatal(err)
 	}
 	defer d.discard()
-	for i, lane := range d.lanes() {
+	for i, lane := range d.lanes {
 		if _, err := io.WriteString(lane, strings.Repeat("lane", i+1)); err != nil {
 			t.Fatal(err)
 		}
@@ -31,11 +31,27 @@ func sealed(t *testing.T, path string) image.Manifest {
 	if d.written() == 0 {
 		t.Error("nothing was counted")
 	}
-	m, err := image.Open(path, id.Verify)
+	return openSealed(t, path, operator, id.Verify)
+}
+
+// openSealed opens a sealed directory as a restore does.
+func openSealed(t *testing.T, path string, c caller, verify image.Verifier) *image.Sealed {
+	t.Helper()
+	dir, err := openDirectory(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	t.Cleanup(func() { dir.Close() })
+	s, err := image.Open(dir, func(do func() error) error { return asCaller(c, do) }, verify)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }
 
 // names lists what lies in a directory.
@@ -54,11 +70,11 @@ func names(t *testing.T, dir string) (list []string) {
 func TestADirectoryGetsItsNameWhenItIsWhole(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "saved")
-	m := sealed(t, path)
+	s := sealed(t, path)
 	if got := names(t, dir); len(got) != 1 || got[0] != "saved" {
 		t.Errorf("the parent holds %v", got)
 	}
-	l, err := openLanes(path, m)
+	l, err := readAhead(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,9 +83,7 @@ func TestADirectoryGetsItsNameWhenItIsWhole(t *testing.T) {
 			t.Errorf("lane %d holds %q (%v)", i, got, err)
 		}
 	}
-	if err := errors.Join(l.check(), l.close()); err != nil {
-		t.Error(err)
-	}
+	l.wait()
 }
 
 func TestADirectoryThatExistsIsLeftAlone(t *testing.T) {
@@ -164,49 +178,25 @@ func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
 
 func TestALaneThatChangedAfterItWasOpenedIsFoundOut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "saved")
-	m := sealed(t, path)
-	l, err := openLanes(path, m)
+	s := sealed(t, path)
+	name := s.Manifest.Files[0].Name
+	if err := os.WriteFile(filepath.Join(path, name), []byte("LANE"), 0o600); err != nil { // same length
+		t.Fatal(err)
+	}
+	l, err := readAhead(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lane := filepath.Join(path, m.Files[0].Name)
-	if err := os.WriteFile(lane, []byte("LANE"), 0o600); err != nil { // same length
-		t.Fatal(err)
-	}
-	for _, r := range l.readers {
-		if _, err := io.Copy(io.Discard, r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := l.check(); err == nil || !strings.Contains(err.Error(), m.Files[0].Name) {
-		t.Errorf("got %v", err)
-	}
-	if err := l.close(); err != nil {
-		t.Error(err)
+	defer l.wait()
+	if got, err := io.ReadAll(l.readers[0]); !errors.Is(err, image.ErrDigest) || !strings.Contains(err.Error(), name) || len(got) > 0 {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 
-func TestALaneThatWasNotReadToItsEndIsNotTrusted(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "saved")
-	l, err := openLanes(path, sealed(t, path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.check(); err == nil {
-		t.Error("nothing was read, and all is well")
-	}
-	if err := l.close(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestADirectoryWithOtherThanLanesIsNotOpened(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "saved")
-	m := sealed(t, path)
-	if _, err := openLanes(path, image.Manifest{Files: append(m.Files, image.File{Name: "other"})}); err == nil || !strings.Contains(err.Error(), "other") {
-		t.Errorf("got %v", err)
-	}
-	if _, err := openLanes(path, image.Manifest{Files: append(m.Files, image.File{Name: "lane-none"})}); !errors.Is(err, os.ErrNotExist) {
+func TestADirectoryWithOtherThanLanesIsNotRead(t *testing.T) {
+	s := sealed(t, filepath.Join(t.TempDir(), "saved"))
+	other := &image.Sealed{Manifest: image.Manifest{Files: append(s.Manifest.Files, image.File{Name: "other"})}}
+	if _, err := readAhead(other); err == nil || !strings.Contains(err.Error(), "other") {
 		t.Errorf("got %v", err)
 	}
 }

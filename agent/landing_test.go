@@ -103,15 +103,18 @@ func TestAMoveThatAnAgentCannotUndoWhenItStartsIsUndoneLater(t *testing.T) {
 
 func TestACheckpointThatLeavesTheJobRunningLeavesNothingWhenItsAgentDies(t *testing.T) {
 	a := newAgent(t)
-	temp := filepath.Join(t.TempDir(), "saved.partial")
-	if err := os.MkdirAll(temp, 0o700); err != nil {
+	path := filepath.Join(t.TempDir(), "saved")
+	d, err := newDirectory(path, "m1", operator)
+	if err != nil {
 		t.Fatal(err)
 	}
-	s := &saving{a: a, dir: &directory{path: temp + ".whole", temp: temp}, req: api.CheckpointRequest{LeaveRunning: true}}
+	id := d.id
+	d.close()
+	s := &saving{a: a, dir: &directory{path: path, move: "m1", id: id}, req: api.CheckpointRequest{LeaveRunning: true}}
 	if err := s.Abort(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(temp); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("half a checkpoint is left: %v", err)
+	if got := names(t, filepath.Dir(path)); len(got) > 0 {
+		t.Errorf("half a checkpoint is left: %v", got)
 	}
 }

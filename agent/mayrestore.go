@@ -41,7 +41,7 @@ func (b *bringing) inquire(ctx context.Context, c caller) error {
 	if err != nil {
 		return &api.Error{Code: api.Refused, Message: err.Error(), Where: b.saved()}
 	}
-	start := []handoff.Place{{Node: b.a.cfg.Node}, {Node: b.manifest.Node}}
+	start := []handoff.Place{{Node: b.a.cfg.Node}, {Node: b.sealed.Manifest.Node}}
 	for _, s := range b.rec.Stays {
 		start = append(start, handoff.Place{Node: s.Node})
 	}
@@ -144,9 +144,8 @@ func (b *bringing) own(ctx context.Context) error {
 
 // claims reads the claims with the caller's own rights: the path is theirs.
 func (b *bringing) claims(c caller) (claims []image.Claim, err error) {
-	b.owner = c
 	err = asCaller(c, func() error {
-		claims, err = image.Claims(b.req.Dir)
+		claims, err = image.Claims(b.dir)
 		return err
 	})
 	return claims, err

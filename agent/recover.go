@@ -103,8 +103,8 @@ func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Sou
 		}
 		d.saved = x.Dir
 		owner := caller{uid: x.UID, gid: x.GID, groups: x.Groups}
-		dir := &directory{path: x.Dir, temp: x.Dir + ".partial-" + string(rec.Move), owner: owner, move: string(rec.Move)}
-		return d, &saving{a: a, rec: record, dir: dir, req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
+		dir := &directory{path: filepath.Clean(x.Dir), owner: owner, move: string(rec.Move), id: x.inode}
+		return d, &saving{a: a, rec: record, id: rec.Move, dir: dir, req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
 	}
 	d.to = &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: rec.At}
 	return d, a.remoteOf(rec), nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -32,10 +33,8 @@ func (a *Agent) handleRestore(w http.ResponseWriter, r *http.Request, c caller) 
 	if err != nil {
 		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "--clock continuous or --clock elapsed"}
 	}
-	if err := asCaller(c, func() error { return reachAs([]string{req.Dir}) }); err != nil {
-		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "name a directory that `migrate checkpoint` wrote"}
-	}
-	b := &bringing{a: a, req: req, mode: mode, id: handoff.NewMoveID()}
+	b := &bringing{a: a, req: req, mode: mode, id: handoff.NewMoveID(), owner: c}
+	defer b.close()
 	if err := b.open(r.Context(), c); err != nil {
 		return err
 	}
@@ -53,13 +52,16 @@ type bringing struct {
 	mode      timens.Mode
 	id        handoff.MoveID
 	tell      *account
-	manifest  image.Manifest
+	dir       *os.File // the directory
+	sealed    *image.Sealed
+	lanes     *savedLanes // once they are read
 	cargo     cargo
 	rec       job.Record
 	landing   *landing // once it is open
 	asked     *handoff.Inquiry
 	lastClaim int64
 	staked    bool
+	settling  bool // in the background, which closes the directory
 	owner     caller
 }
 
@@ -69,25 +71,51 @@ func (b *bringing) sizes(e *api.Event) {
 	}
 }
 
-// open checks the directory completely before anything of it is believed.
+// open opens the directory and all its files, once and with the caller's rights. From then
+// on no name in there and no path to it counts.
 func (b *bringing) open(ctx context.Context, c caller) error {
-	m, err := image.Open(b.req.Dir, b.a.id.Verify)
+	as := func(do func() error) error { return asCaller(c, do) }
+	err := as(func() (err error) {
+		b.dir, err = openDirectory(b.req.Dir)
+		return err
+	})
 	if err != nil {
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.req.Dir, err),
-			Hint: "only an unchanged directory that a node of this cluster has written can be restored"}
+		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("you cannot read %s: %v", b.req.Dir, err), Hint: "name a directory that `migrate checkpoint` wrote"}
 	}
-	if err := json.Unmarshal(m.Job, &b.cargo); err != nil {
+	if b.sealed, err = image.Open(b.dir, as, b.a.id.Verify); err != nil {
+		return b.notTrusted(err)
+	}
+	if err := json.Unmarshal(b.sealed.Manifest.Job, &b.cargo); err != nil {
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
 	if err := b.cargo.Record.Validate(); err != nil {
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
 	b.cargo.Needs.Saved = true
-	b.manifest, b.rec = m, b.cargo.Record
+	b.rec = b.cargo.Record
 	if !c.may(b.rec) {
 		return forbidden()
 	}
 	return b.inquire(ctx, c)
+}
+
+func (b *bringing) notTrusted(err error) error {
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.req.Dir, err),
+		Hint: "only an unchanged directory that a node of this cluster has written can be restored"}
+}
+
+// close closes what is open, once nobody reads it any more: that may take long for files
+// on a server that is away, and holds up nobody but this caller.
+func (b *bringing) close() {
+	if b.lanes != nil {
+		b.lanes.wait()
+	}
+	if b.sealed != nil {
+		_ = b.sealed.Close() // only read
+	}
+	if b.dir != nil && !b.settling {
+		_ = b.dir.Close() // only names were looked up in it
+	}
 }
 
 func (b *bringing) run(ctx context.Context) (*api.Result, error) {
@@ -109,7 +137,7 @@ func (b *bringing) run(ctx context.Context) (*api.Result, error) {
 func (b *bringing) restore(ctx context.Context) error {
 	b.rec.Epoch = b.asked.Epoch(b.rec.Epoch)
 	l := newLanding(b.a, string(b.id), b.rec.ID)
-	l.recorded = b.manifest.Recorded()
+	l.recorded = b.sealed.Manifest.Recorded()
 	extra, err := json.Marshal(savingExtra{Dir: b.req.Dir})
 	if err != nil {
 		return err
@@ -145,7 +173,7 @@ func (b *bringing) bring(ctx context.Context, l *landing, half *handoff.TargetHa
 	}
 	b.tell.enter(api.Resume, "")
 	claim := image.Claim{Node: b.a.cfg.Node, Addr: b.a.publicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
-	if err := asCaller(b.owner, func() error { return image.Stake(b.req.Dir, claim, b.lastClaim) }); err != nil {
+	if err := asCaller(b.owner, func() error { return image.Stake(b.dir, claim, b.lastClaim) }); err != nil {
 		return err
 	}
 	b.staked = true
@@ -166,7 +194,9 @@ func (b *bringing) settle(half *handoff.TargetHalf, err error) error {
 	if half.State().Finished() {
 		return errors.Join(err, b.unstake(half), b.brought(half))
 	}
+	b.settling = true
 	b.a.background.Go(func() {
+		defer b.dir.Close() // as above
 		b.a.insist("a restore waits", b.id, func() error {
 			return errors.Join(b.a.finish(half, givenUp{}), b.unstake(half), b.brought(half))
 		})
@@ -182,7 +212,7 @@ func (b *bringing) unstake(half *handoff.TargetHalf) error {
 	if !b.staked || half.State() != handoff.StateDropped {
 		return nil
 	}
-	return asCaller(b.owner, func() error { return image.Unstake(b.req.Dir, b.rec.Epoch) })
+	return asCaller(b.owner, func() error { return image.Unstake(b.dir, b.rec.Epoch) })
 }
 
 // fetch reads the directory and sets the clocks.
@@ -198,15 +228,18 @@ func (b *bringing) fetch(ctx context.Context, l *landing) error {
 	if err := l.expect(b.rec, false); err != nil {
 		return err
 	}
-	lanes, err := openLanes(b.req.Dir, b.manifest)
-	if err != nil {
+	var err error
+	if b.lanes, err = readAhead(b.sealed); err != nil {
 		return err
 	}
-	err = l.in.Receive(ctx, lanes.readers)
-	if err == nil {
-		err = lanes.check()
+	l.in.Stop = b.lanes.stop // who reads does not see the end of ctx
+	release := context.AfterFunc(ctx, b.lanes.stop)
+	defer release()
+	err = l.in.Receive(ctx, b.lanes.readers)
+	if ctx.Err() == nil && (errors.Is(err, image.ErrDigest) || errors.Is(err, image.ErrSize)) {
+		return b.notTrusted(err)
 	}
-	if err = errors.Join(err, lanes.close()); err != nil {
+	if err != nil {
 		return err
 	}
 	l.received <- nil
@@ -218,7 +251,7 @@ func (b *bringing) setClocks() error {
 	if err != nil {
 		return err
 	}
-	c := b.manifest.Clock
+	c := b.sealed.Manifest.Clock
 	frozen := timens.Reading{Monotonic: c.Mono, Boottime: c.Boot, Realtime: c.Real}
 	mono, boot := timens.Continue(frozen, b.mode, now, 0)
 	return image.SetClocks(b.landing.images(), mono, boot)

@@ -29,6 +29,7 @@ type Record struct {
 	Exit     *Exit  `json:"exit,omitempty"`      // the job is over
 	SavedIn  string `json:"saved_in,omitempty"`  // the directory that the job rests in; it does not run
 	FromMove string `json:"from_move,omitempty"` // the move that brought it here
+	Sealed   string `json:"sealed,omitempty"`    // the last checkpoint, by its move, that was whole and on the disk
 
 	// Superseded says where another copy of the job was brought back under a later epoch, while this
 	// node was taken for dead; the one here was ended for that, with an Exit.

@@ -2,14 +2,16 @@ package image
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Claim says that a job was brought back from a sealed directory, where, and with
@@ -27,40 +29,44 @@ const (
 	claimPrefix = "restored-"
 	maxClaims   = 4096
 	maxClaim    = 4 << 10 // bytes of the file
-	tempSuffix  = ".tmp"  // of one that is being written
+	claimPerm   = 0o644
+	tempSuffix  = ".tmp" // of one that is being written
 )
 
 func isClaim(name string) bool { return strings.HasPrefix(name, claimPrefix) }
 
-func claimPath(dir string, epoch int64) string {
-	return filepath.Join(dir, fmt.Sprintf("%s%d.json", claimPrefix, epoch))
-}
+func claimName(epoch int64) string { return fmt.Sprintf("%s%d.json", claimPrefix, epoch) }
 
 // Claims returns the claims on a directory, oldest epoch first. One that cannot be
-// read is an error: it may be the newest.
-func Claims(dir string) ([]Claim, error) {
-	entries, err := os.ReadDir(dir)
+// read is an error: it may be the newest. The directory is its user's, like the claims:
+// this and the functions below ask for nothing but the rights of their thread.
+func Claims(dir *os.File) ([]Claim, error) {
+	names, err := namesIn(dir)
 	if err != nil {
 		return nil, err
 	}
 	var claims []Claim
-	for _, e := range entries {
-		if !isClaim(e.Name()) || strings.HasSuffix(e.Name(), tempSuffix) {
+	for _, name := range names {
+		if !isClaim(name) || strings.HasSuffix(name, tempSuffix) {
 			continue
 		}
 		if len(claims) == maxClaims {
-			return nil, fmt.Errorf("more than %d claims in %s", maxClaims, dir)
+			return nil, fmt.Errorf("more than %d claims in %s", maxClaims, dir.Name())
 		}
-		data, err := readBounded(filepath.Join(dir, e.Name()), maxClaim)
-		if errors.Is(err, ErrMissing) {
+		f, _, err := openBeneath(dir, name)
+		if errors.Is(err, os.ErrNotExist) {
 			continue // taken back meanwhile
 		}
 		if err != nil {
 			return nil, err
 		}
+		data, err := readUpTo(f, name, maxClaim)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
 		var c Claim
 		if err := json.Unmarshal(data, &c); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		claims = append(claims, c)
 	}
@@ -75,7 +81,7 @@ var ErrClaimed = errors.New("somebody else is bringing this job back")
 // after, 0 for none. Of several nodes that try at a time at most one succeeds, with
 // whatever epochs; the others get ErrClaimed and leave nothing: each looks at what the
 // others have put there after it has put its own.
-func Stake(dir string, c Claim, after int64) error {
+func Stake(dir *os.File, c Claim, after int64) error {
 	if err := put(dir, c); err != nil {
 		return err
 	}
@@ -90,32 +96,37 @@ func Stake(dir string, c Claim, after int64) error {
 }
 
 // put writes a claim. Of several with one epoch exactly one succeeds.
-func put(dir string, c Claim) error {
+func put(dir *os.File, c Claim) error {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, claimPrefix+"*"+tempSuffix)
+	temp := claimPrefix + rand.Text() + tempSuffix
+	f, err := createBeneath(dir, temp)
 	if err != nil {
 		return fmt.Errorf("claim the checkpoint: %w", err)
 	}
-	defer os.Remove(f.Name())
+	at := int(dir.Fd())
+	defer unix.Unlinkat(at, temp, 0)
 	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	// The user's restores are to read a claim of root's, too.
+	if err := errors.Join(err, f.Chmod(claimPerm), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("claim the checkpoint: %w", err)
 	}
 	// A link appears whole or not at all, and on NFS too only once.
-	if err := os.Link(f.Name(), claimPath(dir, c.Epoch)); errors.Is(err, os.ErrExist) {
+	err = retry(func() error { return unix.Linkat(at, temp, at, claimName(c.Epoch), 0) })
+	if errors.Is(err, os.ErrExist) {
 		return ErrClaimed
-	} else if err != nil {
+	}
+	if err != nil {
 		return fmt.Errorf("claim the checkpoint: %w", err)
 	}
 	return nil
 }
 
 // Unstake takes a claim back whose restore has failed.
-func Unstake(dir string, epoch int64) error {
-	err := os.Remove(claimPath(dir, epoch))
+func Unstake(dir *os.File, epoch int64) error {
+	err := retry(func() error { return unix.Unlinkat(int(dir.Fd()), claimName(epoch), 0) })
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // stakeAtOnce has twenty nodes bring a job back at a time, and returns how many may.
@@ -16,7 +19,7 @@ func stakeAtOnce(t *testing.T, dir string, epoch func(node int) int64) int32 {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			switch err := Stake(dir, Claim{Node: "n", Epoch: epoch(i)}, 6); {
+			switch err := Stake(at(t, dir), Claim{Node: "n", Epoch: epoch(i)}, 6); {
 			case err == nil:
 				won.Add(1)
 			case !errors.Is(err, ErrClaimed):
@@ -53,28 +56,28 @@ func TestWhoLooksBeforeANewerClaimIsThereIsTheOneThatCounts(t *testing.T) {
 		epoch int64
 		want  error
 	}{{7, nil}, {9, ErrClaimed}, {6, ErrClaimed}, {7, ErrClaimed}} {
-		if err := Stake(dir, Claim{Node: "n", Epoch: c.epoch}, 5); !errors.Is(err, c.want) {
+		if err := Stake(at(t, dir), Claim{Node: "n", Epoch: c.epoch}, 5); !errors.Is(err, c.want) {
 			t.Errorf("epoch %d: %v, want %v", c.epoch, err, c.want)
 		}
 	}
-	if err := Stake(dir, Claim{Node: "n", Epoch: 9}, 7); err != nil {
+	if err := Stake(at(t, dir), Claim{Node: "n", Epoch: 9}, 7); err != nil {
 		t.Errorf("who has seen it before may go on: %v", err)
 	}
 }
 
 func TestClaimsAreInTheOrderOfTheirEpochs(t *testing.T) {
 	dir := t.TempDir()
-	if claims, err := Claims(dir); len(claims) != 0 || err != nil {
+	if claims, err := Claims(at(t, dir)); len(claims) != 0 || err != nil {
 		t.Fatal(claims, err)
 	}
 	for _, e := range []int64{3, 9, 11} {
-		if err := Stake(dir, Claim{Node: "n", Epoch: e}, e-1); err != nil {
+		if err := Stake(at(t, dir), Claim{Node: "n", Epoch: e}, e-1); err != nil {
 			t.Fatal(err)
 		}
 	}
 	newest := func() int64 {
 		t.Helper()
-		claims, err := Claims(dir)
+		claims, err := Claims(at(t, dir))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +86,7 @@ func TestClaimsAreInTheOrderOfTheirEpochs(t *testing.T) {
 	if e := newest(); e != 11 {
 		t.Fatal(e)
 	}
-	if err := errors.Join(Unstake(dir, 11), Unstake(dir, 11)); err != nil {
+	if err := errors.Join(Unstake(at(t, dir), 11), Unstake(at(t, dir), 11)); err != nil {
 		t.Fatal(err)
 	}
 	if e := newest(); e != 9 {
@@ -96,10 +99,61 @@ func TestAClaimThatCannotBeReadIsAnError(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "restored-1.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Claims(dir); err == nil {
+	if _, err := Claims(at(t, dir)); err == nil {
 		t.Fatal("no error")
 	}
-	if err := Stake(dir, Claim{Epoch: 2}, 1); err == nil {
+	if err := Stake(at(t, dir), Claim{Epoch: 2}, 1); err == nil {
 		t.Fatal("no error of the stake")
 	}
+}
+
+// Who owns the directory may put anything under the name of a claim.
+func TestAClaimThatIsNoFileHoldsNobodyUp(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"FIFO":      func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"link":      func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"device":    func(path string) error { return os.Symlink("/dev/zero", path) },
+	} {
+		dir := t.TempDir()
+		if err := put(filepath.Join(dir, "restored-7.json")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Claims(at(t, dir)); !errors.Is(err, ErrExtra) || strings.Contains(err.Error(), "root") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := Stake(at(t, dir), Claim{Epoch: 7}, 6); !errors.Is(err, ErrClaimed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if left := names(t, dir); len(left) != 1 {
+			t.Errorf("%s: left are %v", name, left)
+		}
+	}
+}
+
+func TestAClaimLiesInTheDirectoryThatWasOpened(t *testing.T) {
+	home := t.TempDir()
+	dir := filepath.Join(home, "saved")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	opened := at(t, dir)
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Stake(opened, Claim{Epoch: 7}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if here, there := names(t, dir), names(t, dir+".away"); len(here) != 0 || len(there) != 1 {
+		t.Errorf("%v, and where it was opened %v", here, there)
+	}
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := namesIn(at(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

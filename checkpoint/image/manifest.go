@@ -9,9 +9,14 @@ import (
 	"time"
 )
 
-// ManifestVersion is the version that Seal writes and the highest that Open takes.
-// Version 1 is of images without the record of who the job's threads are.
+// ManifestVersion is the version that Draft.Seal writes and the highest that Open takes.
+// Version 1 is of images without the record of who the job's threads are, and has one
+// digest for the whole of a file, which must be read once more than it is used.
 const ManifestVersion = 2
+
+// PieceSize is how much of a file has a digest of its own, in bytes: it is checked before
+// it is used, and waits in memory until then.
+const PieceSize = 4 << 20
 
 const (
 	manifestName  = "manifest.json"
@@ -35,8 +40,9 @@ type Clock struct {
 // File is one file of a sealed directory.
 type File struct {
 	Name   string `json:"name"`
-	Size   int64  `json:"size"`   // bytes
-	SHA256 string `json:"sha256"` // lower-case hexadecimal
+	Size   int64  `json:"size"`             // bytes
+	SHA256 string `json:"sha256,omitempty"` // in version 1: lower-case hexadecimal
+	Pieces []byte `json:"pieces,omitempty"` // from version 2 on: SHA-256 of each piece, one after the other
 }
 
 // Manifest says what a sealed directory holds and where it comes from. Version
@@ -81,7 +87,7 @@ func parseManifest(data []byte) (Manifest, error) {
 	if err := decodeStrict(data, &m); err != nil {
 		return Manifest{}, err
 	}
-	return m, checkFiles(m.Files)
+	return m, checkFiles(m.Version, m.Files)
 }
 
 // decodeStrict decodes exactly one JSON value without unknown fields.
@@ -97,7 +103,7 @@ func decodeStrict(data []byte, v any) error {
 	return nil
 }
 
-func checkFiles(files []File) error {
+func checkFiles(version int, files []File) error {
 	if len(files) > maxFiles {
 		return fmt.Errorf("%w: %d files, at most %d", ErrFormat, len(files), maxFiles)
 	}
@@ -105,7 +111,7 @@ func checkFiles(files []File) error {
 		if err := checkName(f.Name); err != nil {
 			return err
 		}
-		if _, err := hex.DecodeString(f.SHA256); err != nil || len(f.SHA256) != 2*digestSize || f.Size < 0 {
+		if f.Size < 0 || !f.hasDigests(version) {
 			return fmt.Errorf("%w: entry of %s", ErrFormat, f.Name)
 		}
 		if isSeal(f.Name) || i > 0 && f.Name <= files[i-1].Name {
@@ -114,5 +120,21 @@ func checkFiles(files []File) error {
 	}
 	return nil
 }
+
+// hasDigests tells whether the entry has the digests of its version and no others.
+func (f File) hasDigests(version int) bool {
+	if version == 1 {
+		_, err := hex.DecodeString(f.SHA256)
+		return err == nil && len(f.SHA256) == 2*digestSize && f.Pieces == nil
+	}
+	pieces := f.Size / PieceSize
+	if f.Size%PieceSize != 0 {
+		pieces++
+	}
+	return f.SHA256 == "" && int64(len(f.Pieces))/digestSize == pieces && len(f.Pieces)%digestSize == 0
+}
+
+// SealNames are the files of a sealed directory beside those that are listed.
+func SealNames() []string { return []string{manifestName, signatureName} }
 
 func isSeal(name string) bool { return name == manifestName || name == signatureName }

@@ -3,17 +3,26 @@ package image
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
 
-const sealedDir = "testdata/format-1/sealed"
+const (
+	sealedDir  = "testdata/format-1/sealed"
+	sealedDir2 = "testdata/format-2/sealed"
+)
 
 var errForged = errors.New("forged")
 
@@ -46,18 +55,86 @@ func sampleManifest() Manifest {
 	}
 }
 
+// at opens a directory.
+func at(t testing.TB, dir string) *os.File {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// self has the rights that it has.
+func self(do func() error) error { return do() }
+
+// opened opens and reads a sealed directory to its end, as somebody who uses it does.
+func opened(t testing.TB, dir string, verify Verifier) (Manifest, error) {
+	t.Helper()
+	s, err := Open(at(t, dir), self, verify)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer s.Close()
+	for i := range s.Manifest.Files {
+		if _, err := io.Copy(io.Discard, s.Reader(i)); err != nil {
+			return Manifest{}, err
+		}
+	}
+	return s.Manifest, nil
+}
+
+// drafted is a directory with files that have this content.
+func drafted(t testing.TB, dir string, files map[string]string) *Draft {
+	t.Helper()
+	names := slices.Sorted(maps.Keys(files))
+	d, err := NewDraft(at(t, dir), names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range d.Files() {
+		if _, err := io.WriteString(f, files[names[i]]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
 // sealed returns a sealed directory with three files.
 func sealed(t testing.TB) string {
 	t.Helper()
-	dir := fill(t, map[string]string{"a.img": "first", "b.img": "second", "empty.img": ""})
-	if err := Seal(dir, sampleManifest(), signAs("certificate")); err != nil {
+	dir := t.TempDir()
+	d := drafted(t, dir, map[string]string{"a.img": "first", "b.img": "second", "empty.img": ""})
+	if err := errors.Join(d.Seal(sampleManifest(), signAs("certificate")), d.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
+// sealedWhole is one of version 1, with these files beside it.
+func sealedWhole(t testing.TB) string {
+	t.Helper()
+	m := sampleManifest()
+	m.Version = 1
+	files := map[string]string{"a.img": "first", "b.img": "second", "empty.img": ""}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		sum := sha256.Sum256([]byte(files[name]))
+		m.Files = append(m.Files, File{Name: name, Size: int64(len(files[name])), SHA256: hex.EncodeToString(sum[:])})
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := resealed(t, string(data))
+	for name, text := range files {
+		change(t, dir, name, text)
+	}
+	return dir
+}
+
 func TestASealedDirectoryOpensWithItsManifest(t *testing.T) {
-	m, err := Open(sealed(t), verifyAs("n1"))
+	m, err := opened(t, sealed(t), verifyAs("n1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,22 +153,13 @@ func TestASealedDirectoryOpensWithItsManifest(t *testing.T) {
 	}
 }
 
-// A directory that version 1 sealed must open for as long as that is read.
-func TestTheGoldenSealedDirectoryOpens(t *testing.T) {
-	m, err := Open(sealedDir, verifyAs("n1"))
-	if err != nil || m.Epoch != 3 || len(m.Files) != 2 {
-		t.Errorf("got %+v, %v", m, err)
-	}
-}
-
-func TestSealingAgainReplacesTheSeal(t *testing.T) {
-	dir := sealed(t)
-	change(t, dir, "c.img", "new")
-	if err := Seal(dir, sampleManifest(), signAs("")); err != nil {
-		t.Fatal(err)
-	}
-	if m, err := Open(dir, verifyAs("n1")); err != nil || len(m.Files) != 4 {
-		t.Errorf("got %+v, %v", m.Files, err)
+// A directory that a version sealed must open for as long as that is read.
+func TestTheGoldenSealedDirectoriesOpen(t *testing.T) {
+	for _, dir := range []string{sealedDir, sealedDir2} {
+		m, err := opened(t, dir, verifyAs("n1"))
+		if err != nil || m.Epoch != 3 || len(m.Files) != 2 {
+			t.Errorf("%s: got %+v, %v", dir, m, err)
+		}
 	}
 }
 
@@ -131,16 +199,17 @@ func TestWhatWasDoneToASealedDirectoryIsTold(t *testing.T) {
 			}
 		}, ErrExtra},
 	} {
-		dir := sealed(t)
-		c.harm(dir)
-		if _, err := Open(dir, verifyAs("n1")); !errors.Is(err, c.want) {
-			t.Errorf("%s: got %v, want %v", name, err, c.want)
+		for version, dir := range map[int]string{1: sealedWhole(t), 2: sealed(t)} {
+			c.harm(dir)
+			if _, err := opened(t, dir, verifyAs("n1")); !errors.Is(err, c.want) {
+				t.Errorf("%s, version %d: got %v, want %v", name, version, err, c.want)
+			}
 		}
 	}
 }
 
 func TestTheSignerMustBeTheNodeThatTheManifestNames(t *testing.T) {
-	if _, err := Open(sealed(t), verifyAs("n2")); !errors.Is(err, ErrSignature) {
+	if _, err := Open(at(t, sealed(t)), self, verifyAs("n2")); !errors.Is(err, ErrSignature) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -165,6 +234,12 @@ func TestASignedManifestThatIsNotUnderstoodIsRefused(t *testing.T) {
 		want     error
 	}{
 		"later version":  {`{"version":3,"new":1}`, ErrVersion},
+		"version 0":      {`{"version":0}`, ErrVersion},
+		"pieces in 1":    {`{"version":1,"files":[{"name":"x","size":0,"sha256":"` + digest + `","pieces":"AAAA"}]}`, ErrFormat},
+		"whole in 2":     {`{"version":2,"files":[{"name":"x","size":0,"sha256":"` + digest + `"}]}`, ErrFormat},
+		"a piece short":  {`{"version":2,"files":[{"name":"x","size":4194305,"pieces":"` + strings.Repeat("A", 43) + `="}]}`, ErrFormat},
+		"a piece more":   {`{"version":2,"files":[{"name":"x","size":0,"pieces":"` + strings.Repeat("A", 43) + `="}]}`, ErrFormat},
+		"half a piece":   {`{"version":2,"files":[{"name":"x","size":1,"pieces":"AAAA"}]}`, ErrFormat},
 		"no version":     {`{}`, ErrVersion},
 		"no JSON":        {`{`, ErrFormat},
 		"unknown field":  {`{"version":1,"new":1}`, ErrFormat},
@@ -176,7 +251,7 @@ func TestASignedManifestThatIsNotUnderstoodIsRefused(t *testing.T) {
 		"listed twice": {`{"version":1,"files":[{"name":"x","size":0,"sha256":"` + digest + `"},` +
 			`{"name":"x","size":0,"sha256":"` + digest + `"}]}`, ErrFormat},
 	} {
-		if _, err := Open(resealed(t, c.manifest), verifyAs("")); !errors.Is(err, c.want) {
+		if _, err := Open(at(t, resealed(t, c.manifest)), self, verifyAs("")); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		} else if err == nil {
 			t.Errorf("%s: it was taken", name)
@@ -186,7 +261,7 @@ func TestASignedManifestThatIsNotUnderstoodIsRefused(t *testing.T) {
 
 func TestWhatIsSignedSaysWhetherImagesHoldARecordOfTheThreads(t *testing.T) {
 	for version, want := range map[int]bool{1: false, 2: true} {
-		m, err := Open(resealed(t, fmt.Sprintf(`{"version":%d}`, version)), verifyAs(""))
+		m, err := opened(t, resealed(t, fmt.Sprintf(`{"version":%d}`, version)), verifyAs(""))
 		if err != nil || m.Recorded() != want {
 			t.Errorf("version %d: %v, %v", version, m.Recorded(), err)
 		}
@@ -203,28 +278,32 @@ func TestWhatIsSignedSaysWhetherImagesHoldARecordOfTheThreads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, verifyAs("n1")); !errors.Is(err, ErrSignature) {
+	if _, err := opened(t, dir, verifyAs("n1")); !errors.Is(err, ErrSignature) {
 		t.Errorf("made to look older: %v", err)
 	}
 }
 
 func TestAFailingSignerLeavesNoManifest(t *testing.T) {
-	dir := fill(t, map[string]string{"a.img": ""})
-	err := Seal(dir, sampleManifest(), func([]byte) ([]byte, []byte, error) { return nil, nil, errForged })
-	if !errors.Is(err, errForged) || len(contents(t, dir)) != 1 {
+	dir := t.TempDir()
+	d := drafted(t, dir, map[string]string{"a.img": ""})
+	defer d.Close()
+	err := d.Seal(sampleManifest(), func([]byte) ([]byte, []byte, error) { return nil, nil, errForged })
+	if !errors.Is(err, errForged) || contents(t, dir)[manifestName] != "" {
 		t.Errorf("got %v, files %v", err, contents(t, dir))
 	}
 }
 
 func FuzzManifest(f *testing.F) {
-	data, err := os.ReadFile(filepath.Join(sealedDir, manifestName))
-	if err != nil {
-		f.Fatal(err)
+	for _, dir := range []string{sealedDir, sealedDir2} {
+		data, err := os.ReadFile(filepath.Join(dir, manifestName))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
 	}
-	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := parseManifest(data)
-		if err == nil && (m.Version < 1 || m.Version > ManifestVersion || checkFiles(m.Files) != nil) {
+		if err == nil && (m.Version < 1 || m.Version > ManifestVersion || checkFiles(m.Version, m.Files) != nil) {
 			t.Errorf("taken: %+v", m)
 		}
 	})

@@ -31,10 +31,16 @@ func Checkpoint(checkpoint, pkiDir string, change func(images string) error) err
 	if err != nil {
 		return err
 	}
-	m, err := criu.Open(checkpoint, id.Verify)
+	dir, err := os.Open(checkpoint)
 	if err != nil {
 		return err
 	}
+	defer dir.Close()
+	sealed, err := criu.Open(dir, func(do func() error) error { return do() }, id.Verify)
+	if err != nil {
+		return err
+	}
+	defer sealed.Close()
 	temp, err := os.MkdirTemp("", "migrate-tamper-")
 	if err != nil {
 		return err
@@ -57,16 +63,39 @@ func Checkpoint(checkpoint, pkiDir string, change func(images string) error) err
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"manifest.json", "manifest.sig"} {
-		if err := os.Remove(filepath.Join(checkpoint, name)); err != nil {
+	m := sealed.Manifest
+	m.Node = id.Node
+	return reseal(dir, m, lane.Bytes(), id.Sign)
+}
+
+// reseal writes a checkpoint anew, with another first lane.
+func reseal(dir *os.File, m criu.Manifest, first []byte, sign criu.Signer) error {
+	var names []string
+	content := map[string][]byte{}
+	for _, f := range m.Files {
+		data, err := os.ReadFile(filepath.Join(dir.Name(), f.Name))
+		if err != nil {
+			return err
+		}
+		names, content[f.Name] = append(names, f.Name), data
+	}
+	content["lane-0"] = first
+	for _, name := range append(criu.SealNames(), names...) {
+		if err := os.Remove(filepath.Join(dir.Name(), name)); err != nil {
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(checkpoint, "lane-0"), lane.Bytes(), 0o600); err != nil {
+	d, err := criu.NewDraft(dir, names)
+	if err != nil {
 		return err
 	}
-	m.Node = id.Node
-	return criu.Seal(checkpoint, m, id.Sign)
+	defer d.Close()
+	for i, f := range d.Files() {
+		if _, err := f.Write(content[names[i]]); err != nil {
+			return err
+		}
+	}
+	return d.Seal(m, sign)
 }
 
 // streams shows every stream of lane 0.

@@ -1,0 +1,1 @@
+{"signature":"0ciQxFTLZnMQVnhDq91ix1jpMPs8tZjRVtWK8BtNFPvDnlRHLNi/qfqd8CgziqupCEWTZAzrbmGZ9luCXkCtBQ==","certificate":"Y2VydGlmaWNhdGU="}
