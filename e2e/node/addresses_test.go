@@ -63,9 +63,11 @@ func TestNoUserTakesAnAddressThatSomebodyHas(t *testing.T) {
 		r := a.as(alice, append(append([]string{"run", "-d", "-w", "/tmp", "--net", "br0"}, net...), serve...)...).want(t, 0)
 		(&job{t, strings.TrimSpace(r.out)}).ready(a)
 	}
-	a.heard(a.address("77"))
 	outside := a.neighbour(a.address("88"))
-	a.heard(a.address("88"))
+	for _, n := range c.nodes {
+		n.heard(a.address("77"))
+		n.heard(a.address("88"))
+	}
 	const mine = "02:00:00:00:99:66"
 	for _, c := range []struct {
 		on      *node

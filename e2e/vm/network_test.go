@@ -20,7 +20,7 @@ func TestConnectionsFromAndToTheOutsideGoOnOverMoves(t *testing.T) {
 	t.Cleanup(func() { c.sh(c.A, "ip netns del outside") })
 	server := c.outside("serve", "10.77.0.50:5000")
 	address := []string{"--net", "br0", "--address", "10.77.0.77/24", "--mac", "02:00:00:00:00:77"}
-	listens := c.oracle(c.A, root, address, "--mem", "8", "--check", "8", "--tcp-listen", "9000")
+	listens := c.oracle(c.A, ada, address, "--mem", "8", "--check", "8", "--tcp-listen", "9000")
 	talks := c.launch(c.A, root, "-w", "/tmp", "--net", "br0", "--address", "10.77.0.78/24", "--", echo, "talk", "10.77.0.50:5000")
 	client := c.outside("talk", "10.77.0.77:9000")
 	here, there := c.A, c.B

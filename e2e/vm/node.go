@@ -129,7 +129,7 @@ func (n *Node) StartAgent(ctx context.Context) error {
 	}
 	peer := n.Other()
 	r, err := n.Run(ctx, api.Command{
-		Args:   []string{Migrate, "agent", "--peer", peer.Name + "=" + peer.IP() + ":7707", "--criu", n.CRIU},
+		Args:   []string{Migrate, "agent", "--peer", peer.Name + "=" + peer.IP() + ":7707", "--network", "br0=10.77.0.64/26@ada", "--criu", n.CRIU},
 		Detach: true, Log: AgentLog, Cgroup: strings.TrimSpace(home),
 	})
 	if err != nil {
