@@ -102,7 +102,7 @@ func (r *sourceRun) deliver(ctx context.Context) (Event, error) {
 		if err == nil {
 			return EventPeerRuns, nil
 		}
-		if event := r.verdict(once); event != "" {
+		if event := r.verdict(once, err); event != "" {
 			return event, nil
 		}
 		if !pause.wait(ctx, nil) {
@@ -112,8 +112,9 @@ func (r *sourceRun) deliver(ctx context.Context) (Event, error) {
 	}
 }
 
-// verdict asks for the peer's record after a commit without an answer.
-func (r *sourceRun) verdict(ctx context.Context) Event {
+// verdict asks for the peer's record after a commit that was answered with an error, or not
+// at all.
+func (r *sourceRun) verdict(ctx context.Context, said error) Event {
 	state, err := r.outcome(ctx)
 	switch {
 	case err != nil:
@@ -123,7 +124,7 @@ func (r *sourceRun) verdict(ctx context.Context) Event {
 	case state != StateDropped:
 		return ""
 	}
-	r.blame(fmt.Errorf("%s: %w", r.rec.Peer, ErrDropped))
+	r.blame(fmt.Errorf("%s: %w (%w)", r.rec.Peer, ErrDropped, said))
 	if r.rebooted {
 		return EventLost
 	}
