@@ -53,7 +53,7 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 		v.PulledFrom = cameFrom(rec)
 	}
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
-	v.CgroupDir = cg.FreezerDir()
+	v.CgroupDir = cg.Dir()
 	switch frozen, err := cg.Frozen(); {
 	case st.State == shim.Parked || st.State == shim.Waiting:
 		v.State = api.Arriving

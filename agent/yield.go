@@ -55,7 +55,7 @@ func (e ending) Release(ctx context.Context) error {
 		return os.RemoveAll(e.dir) // it came to its end here
 	}
 	if e.src.Init != 0 {
-		if err := e.src.Freeze(ctx); err != nil {
+		if err := e.src.Stop(ctx); err != nil {
 			return err
 		}
 	}

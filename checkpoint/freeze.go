@@ -46,6 +46,9 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 		if err := s.Cgroup.Freeze(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
+		if err := s.suspended(); err != nil {
+			return err
+		}
 		at, err := s.moment()
 		if err != nil || at.good() {
 			return err
