@@ -69,6 +69,9 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 
 // mayLeave is what the job asks of the node that it comes to, or why it cannot leave.
 func (d *departure) mayLeave(ctx context.Context) (preflight.Needs, error) {
+	if err := d.free(); err != nil {
+		return preflight.Needs{}, err
+	}
 	needs, findings, err := preflight.OfJob(ctx, d.rec, d.src.Init, d.src.Cgroup, d.src.CRIU)
 	if err != nil {
 		return needs, err

@@ -86,8 +86,10 @@ type movement struct {
 	addr string
 	tell *account
 	give func() // the turn, to the next in the queue
-	dep  *departure
-	sess *transport.Session
+	// since: see handoff.Record.
+	since time.Time
+	dep   *departure
+	sess  *transport.Session
 	// copyOnWrite is memory that the job's processes share, in bytes.
 	copyOnWrite int64
 	mode        api.Mode
@@ -179,13 +181,17 @@ func (m *movement) peer() *remote {
 
 // prepare looks at both sides and asks the target, before anything is touched.
 func (m *movement) prepare(ctx context.Context) error {
+	if err := m.a.mayBegin(m.rec); err != nil {
+		return err
+	}
+	m.since = untouchedUntil(m.rec)
 	dep, err := m.a.departureOf(ctx, m.rec, string(m.id), m.tell)
 	if err != nil {
 		return err
 	}
 	m.tell.know(func() { m.dep = dep })
 	if m.dep.src.Init == 0 {
-		return notRunning(m.rec)
+		return m.a.notRunning(ctx, m.rec)
 	}
 	if err := m.a.awaitWhole(ctx, m.rec); err != nil {
 		return err
@@ -238,7 +244,7 @@ func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	m.dep.src.Hold, m.dep.bandwidth = m.dep.postCopy, m.req.Bandwidth
 	peer := m.peer()
 	m.dep.hangUp, m.dep.why = func() { closeConns(m.sess.Data()) }, peer.why
-	rec := handoff.Record{Move: m.id, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot}
+	rec := handoff.Record{Move: m.id, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot, Since: m.since}
 
 	own, cancel := context.WithCancelCause(m.a.life)
 	defer cancel(nil)

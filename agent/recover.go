@@ -141,7 +141,7 @@ func (a *Agent) sweepVolatile(ctx context.Context) {
 	}
 	for _, d := range dirs {
 		rec, err := a.journal.Get(handoff.MoveID(d.Name()))
-		if err == nil && !rec.State.Finished() {
+		if err == nil && !rec.State.Finished() || err != nil && !errors.Is(err, handoff.ErrUnknownMove) {
 			continue
 		}
 		if err == nil && rec.Role == handoff.RoleTarget {

@@ -132,8 +132,12 @@ func (b *bringing) endedOn(ctx context.Context, node job.Moved, c caller) error 
 
 func (b *bringing) ended(now api.Job) error {
 	switch now.State {
-	case api.Exited, api.Saved, api.Lost:
+	case api.Exited, api.Saved:
 		return nil
+	case api.Lost:
+		if now.Tasks == 0 {
+			return nil
+		}
 	}
 	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive (%s)", b.rec.ID, now.State), Where: "on " + now.Node,
 		Hint: fmt.Sprintf("end it first, with `migrate kill -s KILL %s`", b.rec.ID)}
@@ -162,7 +166,11 @@ func (b *bringing) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rec := handoff.Record{Move: b.id, Job: string(b.rec.ID), Peer: b.a.cfg.Node, Epoch: b.rec.Epoch, BootID: b.a.boot, Extra: extra}
+	rec := handoff.Record{Move: b.id, Job: string(b.rec.ID), Peer: b.a.cfg.Node, Epoch: b.rec.Epoch, BootID: b.a.boot, Extra: extra,
+		Since: b.a.arrivesSince(b.rec)}
+	if err := b.a.mayArrive(b.rec); err != nil {
+		return err
+	}
 	half := handoff.NewTarget(b.a.journal, b.a.fence, rec, l, b.a.observer(rec, handoff.RoleTarget))
 	if err := half.Begin(ctx); err != nil {
 		return err

@@ -54,11 +54,8 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 	}
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
 	v.CgroupDir = cg.Dir()
-	switch frozen, err := cg.Frozen(); {
-	case st.State == shim.Parked || st.State == shim.Waiting:
-		v.State = api.Arriving
-	case err == nil && frozen:
-		v.State = api.Frozen
+	if v.State, v.SuspendedIn = a.stands(rec); st.State == shim.Parked || st.State == shim.Waiting {
+		v.State, v.SuspendedIn = api.Arriving, ""
 	}
 	if used, err := cg.CPUTime(); err == nil {
 		v.CPU += time.Duration(used)
@@ -91,6 +88,11 @@ func (a *Agent) vanished(v api.Job) api.Job {
 		return v
 	}
 	v.State = api.Lost
+	if n, err := tasksOf(v.Record); err != nil || n > 0 {
+		v.Tasks = max(n, 1) // what cannot be counted may be there
+		cg := namespaces.Cgroup{Dirs: v.Cgroup}
+		v.CgroupDir, v.Memory = cg.Dir(), residentMemory(&cg)
+	}
 	return v
 }
 
@@ -111,9 +113,9 @@ func residentMemory(cg *namespaces.Cgroup) int64 {
 }
 
 func (a *Agent) handleList(w http.ResponseWriter, r *http.Request, c caller) error {
-	recs, err := a.jobs.List()
+	recs, broken, err := a.jobs.ListAll()
 	if err != nil {
-		a.log.Error("some job records cannot be read", "err", err)
+		return err
 	}
 	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return !c.may(rec) })
 	views := make([]api.Job, len(recs))
@@ -126,6 +128,12 @@ func (a *Agent) handleList(w http.ResponseWriter, r *http.Request, c caller) err
 		})
 	}
 	_ = all.Wait() // none fails
+	for _, b := range broken {
+		a.log.Error("the record of a job cannot be read", "job", b.ID, "err", b.Err)
+		if v := a.viewBroken(r.Context(), b); c.may(v.Record) {
+			views = append(views, v)
+		}
+	}
 	return reply(w, views)
 }
 
@@ -199,7 +207,7 @@ func (a *Agent) untilOver(ctx context.Context, id job.ID, most time.Duration) er
 		if err != nil || !rec.Here() {
 			return err
 		}
-		if st, err := a.shimOf(id).Status(ctx); errors.Is(err, shim.ErrGone) {
+		if st, err := a.shimOf(id).Status(ctx); gone(rec, err) {
 			return nil
 		} else if err == nil && st.Shim > 0 {
 			awaitProcess(ctx, st.Shim, most)

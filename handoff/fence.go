@@ -30,6 +30,7 @@ type Fence struct {
 
 	mu     sync.Mutex
 	epochs map[string]int64
+	damage error // nothing is admitted
 }
 
 type fenceFile struct {
@@ -37,25 +38,33 @@ type fenceFile struct {
 	Epochs map[string]int64 `json:"epochs"`
 }
 
-// OpenFence reads the file at path; a missing one is empty, a damaged one is an error.
+// ErrFenceDamaged says that nobody knows which epochs this node has seen.
+var ErrFenceDamaged = errors.New("remove the file when no move is under way in the cluster, and restart the agent; until then no job comes to this node")
+
+// OpenFence reads the file at path; a missing one is empty. One that cannot be read is an error, and
+// the fence that is returned with it admits nothing.
 func OpenFence(path string) (*Fence, error) {
-	f := &Fence{path: path, epochs: map[string]int64{}}
-	file, err := os.Open(path)
+	f := &Fence{path: path}
+	data, err := readFence(path)
+	if err == nil {
+		f.epochs, err = decodeFence(data)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
+		f.epochs, err = map[string]int64{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open fence: %w", err)
+		f.damage = fmt.Errorf("fence %s: %w: %w", path, err, ErrFenceDamaged)
+	}
+	return f, f.damage
+}
+
+func readFence(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFence+1))
-	if err != nil {
-		return nil, fmt.Errorf("open fence: %w", err)
-	}
-	if f.epochs, err = decodeFence(data); err != nil {
-		return nil, fmt.Errorf("open fence %s: %w; it may be removed when no move is under way in the cluster", path, err)
-	}
-	return f, nil
+	return io.ReadAll(io.LimitReader(file, maxFence+1))
 }
 
 func decodeFence(data []byte) (map[string]int64, error) {
@@ -80,6 +89,9 @@ func decodeFence(data []byte) (map[string]int64, error) {
 func (f *Fence) Admit(job string, epoch int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.damage != nil {
+		return f.damage
+	}
 	if seen := f.epochs[job]; epoch <= seen {
 		return fmt.Errorf("job %.80q, epoch %d, seen %d: %w", job, epoch, seen, ErrStaleEpoch)
 	}
@@ -98,7 +110,7 @@ func (f *Fence) Forget(job string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.epochs[job]; !ok {
-		return nil
+		return f.damage
 	}
 	return f.change(func(m map[string]int64) { delete(m, job) })
 }

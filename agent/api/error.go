@@ -40,6 +40,8 @@ const (
 	NotFound    Code = "not-found"
 	Forbidden   Code = "forbidden"
 	Unreachable Code = "unreachable" // a node or its agent
+	HeldStill   Code = "suspended"   // by somebody else; nothing was touched
+	Damaged     Code = "damaged"     // what this node has written down about it cannot be read
 )
 
 // Exit statuses of every command.
@@ -66,7 +68,7 @@ func Exit(err error) int {
 	switch e.Code {
 	case Usage:
 		return ExitUsage
-	case Refused:
+	case Refused, HeldStill:
 		return ExitRefused
 	case Aborted:
 		return ExitAborted
@@ -89,7 +91,7 @@ func (c Code) Status() int {
 		return http.StatusForbidden
 	case NotFound:
 		return http.StatusNotFound
-	case Refused, Aborted:
+	case Refused, Aborted, HeldStill, Damaged:
 		return http.StatusConflict
 	case Unreachable:
 		return http.StatusBadGateway
