@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/preflight"
@@ -301,7 +302,10 @@ func (m *movement) conclude(outcome handoff.Outcome, err error, stood time.Durat
 func (m *movement) explain(err error) error {
 	here := "on " + m.a.cfg.Node + ", running"
 	var told *api.Error
+	by, held := checkpoint.AsSuspended(err)
 	switch {
+	case held && errors.Is(err, handoff.ErrInDoubt) && !errors.Is(err, handoff.ErrUnsure):
+		return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "on " + m.a.cfg.Node + ", suspended", Hint: by.Resume()}
 	case errors.Is(err, handoff.ErrInDoubt):
 		return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "frozen on " + m.a.cfg.Node + ", or running on " + m.req.Node,
 			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate moves` tells what it waits for, and `migrate resolve " + string(m.id) +

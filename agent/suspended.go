@@ -115,11 +115,14 @@ func (a *Agent) maySignal(rec job.Record) error {
 }
 
 // endSuspended has SIGKILL reach tasks that somebody has frozen where only we freeze: a
-// version 1 freezer holds even the killed. Those who froze the job above have to resume it.
+// version 1 freezer holds even the killed. Those who froze the job above have to resume it,
+// and its shim.
 func (a *Agent) endSuspended(ctx context.Context, rec job.Record) error {
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
-	switch state, in := a.stands(rec); {
-	case state != api.Suspended || cg.SavesStopped():
+	state, in := a.stands(rec)
+	_, asked := a.status(ctx, rec.ID)
+	switch {
+	case state != api.Suspended || cg.SavesStopped() && asked == nil:
 		return nil
 	case in == cg.FreezerDir():
 		ctx, cancel := context.WithTimeout(ctx, passTime)

@@ -53,6 +53,14 @@ func noSignal(n int) error {
 func (a *Agent) signal(ctx context.Context, rec job.Record, sig syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
+	if asleep := a.awake(rec); asleep != nil {
+		if _, err := a.status(ctx, rec.ID); errors.Is(err, context.DeadlineExceeded) { // its shim is suspended, too
+			if sig == syscall.SIGKILL {
+				return (&namespaces.Cgroup{Dirs: rec.Cgroup}).SendKill()
+			}
+			return asleep
+		}
+	}
 	err := a.shimOf(rec.ID).Signal(ctx, sig)
 	switch {
 	case err == nil || errors.Is(err, shim.ErrGone):

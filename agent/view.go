@@ -40,8 +40,9 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 	if errors.Is(err, shim.ErrGone) {
 		return a.vanished(v)
 	}
-	if err != nil {
-		return v // it is busy; the job is not the worse for it
+	if err != nil { // it is busy, or suspended with its job
+		v.State, v.SuspendedIn = a.stands(rec)
+		return v
 	}
 	if st.Exit != nil { // the disk does not take it
 		v.Exit, v.State = st.Exit, api.Exited

@@ -195,9 +195,12 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	}
 	dumping, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
+	holds := make(chan struct{})
+	defer s.watch(dumping, holds, giveUp)()
 	run.Notify = func(_ context.Context, name string, _ int) error {
 		switch name {
 		case seized:
+			close(holds)
 			if err := s.beginScan(ctx, m, giveUp); err != nil {
 				return err
 			}

@@ -1,11 +1,14 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
@@ -59,6 +62,11 @@ func WhoSuspends(c *namespaces.Cgroup, init int) (*Suspended, error) {
 	if dir != "" {
 		return &Suspended{Cgroup: dir}, nil
 	}
+	return whoStopped(c, init)
+}
+
+// whoStopped finds processes that a signal has stopped, where that matters.
+func whoStopped(c *namespaces.Cgroup, init int) (*Suspended, error) {
 	if c.SavesStopped() {
 		return nil, nil
 	}
@@ -93,14 +101,20 @@ func stopped(init int) ([]int, error) {
 // unsuspended refuses a job that somebody else keeps from running, before we freeze it.
 func (s *Source) unsuspended() error {
 	by, err := WhoSuspends(s.Cgroup, s.Init)
-	if err != nil {
-		return fmt.Errorf("freeze: %w", err)
-	}
-	if by == nil {
-		return nil
+	if err != nil || by == nil {
+		return err
 	}
 	s.foreign = by.Cgroup == s.Cgroup.FreezerDir()
-	return fmt.Errorf("freeze: %w", by)
+	return by
+}
+
+// unstopped refuses a job with tasks that a signal has stopped, where those cannot be saved.
+func (s *Source) unstopped() error {
+	by, err := whoStopped(s.Cgroup, s.Init)
+	if err != nil || by == nil {
+		return err
+	}
+	return by
 }
 
 // suspended is the error for a job that somebody else has suspended since we froze it.
@@ -110,6 +124,47 @@ func (s *Source) suspended() error {
 		return err
 	}
 	return &Suspended{Cgroup: dir}
+}
+
+// errNotSeized says that CRIU has not got hold of the job's tasks: one may have been
+// stopped by a signal in the moment of the freeze.
+var errNotSeized = fmt.Errorf("CRIU has not got hold of the job's tasks within %v", seizeTime)
+
+const (
+	seizeTime  = 20 * time.Second // CRIU gives up by itself after 10
+	watchPause = 100 * time.Millisecond
+)
+
+// watch gives a dump up that cannot end: where somebody suspends the job meanwhile no task
+// runs the code any more that CRIU has put into it. seized is closed when CRIU holds them.
+func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
+	ctx, stop := context.WithCancel(dumping)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		late := time.NewTimer(seizeTime)
+		defer late.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-seized:
+				late.Stop()
+				seized = nil
+			case <-late.C:
+				giveUp(errNotSeized)
+				return
+			case <-time.After(watchPause):
+			}
+			if err := s.suspended(); err != nil {
+				giveUp(err)
+				return
+			}
+		}
+	})
+	return func() {
+		stop()
+		watching.Wait()
+	}
 }
 
 // AsSuspended finds the reason in an error.

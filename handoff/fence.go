@@ -24,7 +24,7 @@ const (
 // Fence remembers the highest epoch of each job that this node has admitted, so that an attempt
 // admits no second one: a delayed or repeated begin is refused.
 //
-// Its file is {"format":1,"epochs":{"JOB":EPOCH}}, written whole each time.
+// Its file is {"format":1,"crc32c":"9ae0daaf","epochs":{"JOB":EPOCH}}, written whole each time.
 type Fence struct {
 	path string
 
@@ -35,6 +35,7 @@ type Fence struct {
 
 type fenceFile struct {
 	Format int              `json:"format"`
+	CRC    string           `json:"crc32c,omitempty"`
 	Epochs map[string]int64 `json:"epochs"`
 }
 
@@ -81,6 +82,9 @@ func decodeFence(data []byte) (map[string]int64, error) {
 	if content.Epochs == nil {
 		return nil, errors.New("it holds no epochs")
 	}
+	if err := durable.Verify(data); err != nil {
+		return nil, err
+	}
 	return content.Epochs, nil
 }
 
@@ -118,11 +122,13 @@ func (f *Fence) Forget(job string) error {
 func (f *Fence) change(edit func(map[string]int64)) error {
 	next := maps.Clone(f.epochs)
 	edit(next)
-	data, err := json.Marshal(fenceFile{Format: fenceFormat, Epochs: next})
+	data, err := json.Marshal(fenceFile{Format: fenceFormat, CRC: durable.Unsealed, Epochs: next})
 	if err != nil {
 		return fmt.Errorf("write fence: %w", err)
 	}
-	if err := durable.WriteFile(f.path, append(data, '\n'), journalMode); err != nil {
+	data = append(data, '\n')
+	durable.Seal(data)
+	if err := durable.WriteFile(f.path, data, journalMode); err != nil {
 		return err
 	}
 	f.epochs = next

@@ -17,6 +17,9 @@ import (
 // elsewhere. Until an operator has found out, nothing of the job is frozen, thawed or received here.
 var ErrGuarded = errors.New("until somebody has looked nobody knows whether it is about this job")
 
+// ErrAside says that an operator has set the damaged journal of a move aside.
+var ErrAside = errors.New("an operator has set its journal aside")
+
 // asideMark and a number end the name of a file that an operator has set aside.
 const asideMark = ".aside-"
 
@@ -151,5 +154,5 @@ func (j *Journal) SetAside(name string) (path string, err error) {
 }
 
 func asideError(m MoveID) error {
-	return fmt.Errorf("move %s: an operator has set its journal aside: %w", m, ErrDamaged)
+	return fmt.Errorf("move %s: %w: %w", m, ErrAside, ErrDamaged)
 }

@@ -102,6 +102,10 @@ func (s *Store) Get(id ID) (Record, error) {
 		return Record{}, &RecordError{id, err}
 	}
 	r, err := decode(data)
+	if err == nil {
+		err = durable.Verify(data)
+	}
+	r.CRC = ""
 	if err == nil && r.ID != id {
 		err = fmt.Errorf("it names job %s", r.ID)
 	}
@@ -161,12 +165,13 @@ func (s *Store) Update(id ID, change func(*Record) error) (Record, error) {
 }
 
 func encode(r Record) ([]byte, error) {
-	r.Format = Format
+	r.Format, r.CRC = Format, durable.Unsealed
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode job %s: %w", r.ID, err)
 	}
 	data = append(data, '\n')
+	durable.Seal(data)
 	if _, err := decode(data); err != nil { // what cannot be read again must not be written
 		return nil, err
 	}

@@ -28,8 +28,8 @@ type Cgroup struct {
 	Dirs map[string]string
 }
 
-// leaf holds the tasks. Jobs that an agent before this one has started have none.
-const leaf = "tasks"
+// leaf holds the tasks; "tasks" is a file of version 1. Jobs that an agent before this one has started have none.
+const leaf = "held"
 
 // Unified names the version 2 hierarchy in Cgroup.Dirs.
 const Unified = "unified"

@@ -102,50 +102,21 @@ func (c *Cgroup) Held() (bool, error) { return freezing(c.FreezerDir(), c.isUnif
 // Suspended names a cgroup above the tasks in which somebody else has frozen the job,
 // the nearest if there are several, "" for none.
 func (c *Cgroup) Suspended() (dir string, err error) {
-	below := c.FreezerDir()
-	for dir = filepath.Dir(below); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+	for dir = filepath.Dir(c.FreezerDir()); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err != nil {
-			break // above the hierarchy, or the part of it that is visible
+			break // above the hierarchy, or the part of it that we see, in which we are ourselves
 		}
-		switch frozen, err := freezing(dir, c.isUnified()); {
-		case err != nil:
-			return "", err
-		case frozen:
-			return dir, nil
+		frozen, err := freezing(dir, c.isUnified())
+		if err != nil || frozen {
+			return dir, err
 		}
-		below = dir
 	}
-	hidden, err := c.fromAbove()
-	if err != nil || !hidden {
-		return "", err
-	}
-	return filepath.Join(below, ".."), nil
+	return "", nil
 }
 
 // SavesStopped tells whether CRIU can save a task that a signal has stopped. The version 1
 // freezer does not let it wake up for ptrace(2), and CRIU waits in vain.
 func (c *Cgroup) SavesStopped() bool { return c.isUnified() }
-
-// fromAbove tells whether the tasks stand still although nothing that is visible is
-// frozen: an agent in a container does not see the cgroups above its own.
-func (c *Cgroup) fromAbove() (bool, error) {
-	if !c.isUnified() {
-		data, err := os.ReadFile(filepath.Join(c.FreezerDir(), "freezer.parent_freezing"))
-		if gone(err) {
-			return false, nil
-		}
-		return strings.TrimSpace(string(data)) == "1", err
-	}
-	ours, err := c.Held()
-	if err != nil || ours {
-		return false, err
-	}
-	frozen, err := c.Frozen()
-	if gone(err) {
-		return false, nil
-	}
-	return frozen, err
-}
 
 // freezing tells whether a cgroup itself is frozen, or on its way, whatever its ancestors
 // are. The root of a hierarchy cannot be.
@@ -190,6 +161,19 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%d tasks of %s outlived SIGKILL: %w", len(pids), c.FreezerDir(), context.Cause(ctx))
 		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// SendKill sends SIGKILL to every task and leaves a freeze as it is.
+func (c *Cgroup) SendKill() error {
+	for {
+		pids, err := c.Pids()
+		if err != nil {
+			return err
+		}
+		if all, err := c.killAll(pids); err != nil || all {
+			return err
 		}
 	}
 }
