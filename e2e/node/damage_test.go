@@ -20,9 +20,8 @@ func TestADamagedJournalLetsNoCopyRunUntilSomebodyHasLooked(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	old := a.oracle("--mem", "8")
-	a.migrate("move", old.id, "nowhere.invalid").want(t, 1) // as good as any for a guard that knows no job
-	old.move(a, b)                                          // so that it has an epoch,
-	old.move(b, a)                                          // and is here
+	old.move(a, b)
+	old.move(b, a) // it has been moved before, and is here
 	j := a.oracle("--mem", "8")
 	for _, f := range glob(t, filepath.Join(a.state(), "moves", "*.journal")) {
 		c.must(os.Remove(f)) // the helper wants one
@@ -86,7 +85,14 @@ func TestADamagedJournalLetsNoCopyRunUntilSomebodyHasLooked(t *testing.T) {
 	old.finish(b)
 	j.finish(b)
 	b.migrate("rm", "-f", j.id).want(t, 0)
-	c.must(os.RemoveAll(filepath.Join(b.state(), "moves"))) // it is told nothing by the other one, for ever
+	eventually(t, limit, func() error {
+		if open := b.moves(); len(open) > 0 {
+			return fmt.Errorf("unfinished: %+v", open)
+		}
+		return nil
+	})
+	a.kill()
+	a.start() // what the move has left goes now
 }
 
 func glob(t *testing.T, pattern string) []string {
@@ -174,6 +180,9 @@ func TestAJobWhoseRunDirectoryIsLostIsNotCalledOverWhileItRuns(t *testing.T) {
 				waiting.wait().want(t, 137)
 			} else {
 				waiting.wait().want(t, 1).says(t, "lost")
+			}
+			if !shimLives {
+				a.migrate("rm", j.id).want(t, 0)
 			}
 			a.migrate("restore", "-d", dir).want(t, 0)
 			j.ticks(a, 20)
