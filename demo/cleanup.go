@@ -104,7 +104,7 @@ func (n *node) killAll(ctx context.Context) error {
 			return err
 		}
 		if patience <= 0 {
-			if err := namespaces.KillTasks(pids, n.processes); err != nil {
+			if _, err := namespaces.KillTasks(pids, n.processes); err != nil {
 				return fmt.Errorf("end the processes of %s: %w", n.name, err)
 			}
 		}

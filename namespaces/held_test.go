@@ -238,7 +238,7 @@ func TestAnotherProcessOfTheSameNumberIsNotKilled(t *testing.T) {
 	}
 	task, victim := others[0].Process.Pid, others[1].Process.Pid
 	// The victim has the number of a task that had ended by the time that its number was used.
-	err := KillTasks([]int{victim, task, 1 << 30}, func() ([]int, error) { return []int{task}, nil })
+	_, err := KillTasks([]int{victim, task, 1 << 30}, func() ([]int, error) { return []int{task}, nil })
 	if err != nil {
 		t.Error(err)
 	}

@@ -14,17 +14,18 @@ const mostHeld = 256
 // KillTasks sends SIGKILL to those of pids that pidsNow, asked later, still lists. The tasks
 // of a job come and go as its user likes, and who had a number may be anybody by the time
 // that it is used: the signal goes to a process that is held (pidfd), and one that is listed
-// after it was taken hold of was listed rightly, or has ended.
-func KillTasks(pids []int, pidsNow func() ([]int, error)) error {
+// after it was taken hold of was listed rightly, or has ended. It returns who got it.
+func KillTasks(pids []int, pidsNow func() ([]int, error)) (killed map[int]bool, err error) {
+	killed = map[int]bool{}
 	for some := range slices.Chunk(pids, mostHeld) {
-		if err := killSome(some, pidsNow); err != nil {
-			return err
+		if err := killSome(some, pidsNow, killed); err != nil {
+			return killed, err
 		}
 	}
-	return nil
+	return killed, nil
 }
 
-func killSome(pids []int, pidsNow func() ([]int, error)) (err error) {
+func killSome(pids []int, pidsNow func() ([]int, error), killed map[int]bool) (err error) {
 	held := map[int]int{}
 	defer func() {
 		for _, fd := range held {
@@ -53,6 +54,7 @@ func killSome(pids []int, pidsNow func() ([]int, error)) (err error) {
 		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("kill %d: %w", pid, err)
 		}
+		killed[pid] = true
 	}
 	return nil
 }
