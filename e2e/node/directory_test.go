@@ -149,3 +149,32 @@ func TestAPipeThatTakesALanesPlaceHoldsUpNoRestore(t *testing.T) {
 	j.ticks(b, 20)
 	j.finish(b)
 }
+
+// An agent that is killed while the directory is root's gives it back when it starts again.
+func TestAnAgentThatDiesInACheckpointLeavesItsUserNothingOfRoots(t *testing.T) {
+	c := newCluster(t, 1, withFaults)
+	a := c.nodes[0]
+	home, j := alicesHome(c, a)
+	for _, point := range []string{"after.source.frozen", "pages.sent", "write.manifest.json", "before.source.committed"} {
+		c.run(point, func(t *testing.T) {
+			a.plan(point + " 1 kill")
+			a.as(alice, "checkpoint", j.id, filepath.Join(home, "saved")).want(t, 5)
+			a.amend()
+			a.start()
+			j.ticks(a, 20)
+			eventually(t, limit, a.settled)
+			if left, err := filepath.Glob(filepath.Join(home, "*")); len(left) > 0 || err != nil {
+				t.Errorf("left are %v, %v", left, err)
+			}
+		})
+	}
+	saved := filepath.Join(home, "saved")
+	a.plan("after.source.committed 1 kill")
+	a.as(alice, "checkpoint", j.id, saved).want(t, 5)
+	a.amend()
+	a.start()
+	eventually(t, limit, a.settled)
+	a.as(alice, "restore", "-d", saved).want(t, 0)
+	j.ticks(a, 20)
+	j.finish(a)
+}
