@@ -154,9 +154,9 @@ func open(cfg Config) (*Agent, error) {
 	}
 	a.shareOut()
 	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
-		return nil, err
+		a.log.Error("no job can come to this node", "err", err)
 	}
-	if err = a.fence.Booted(a.boot, slices.Collect(maps.Keys(cfg.Peers))); err != nil {
+	if err = a.fence.Booted(a.boot, slices.Collect(maps.Keys(cfg.Peers))); err != nil && a.fence.Damage() == nil {
 		return nil, err
 	}
 	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {
@@ -165,6 +165,9 @@ func open(cfg Config) (*Agent, error) {
 	a.records = &moveRecords{dir: a.paths.records(), log: a.log}
 	if err := a.journal.Prune(time.Now().Add(-keepMoves)); err != nil {
 		a.log.Warn("some old moves stay in the journal", "err", err)
+	}
+	for _, d := range a.journal.Damaged() {
+		a.log.Error("a journal cannot be read, and guards the jobs that it may be about", "move", d.Name, "job", d.Job, "err", d.Err, "try", "migrate resolve "+d.Name+" --forget")
 	}
 	return a, nil
 }

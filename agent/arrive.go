@@ -187,7 +187,11 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 	l := newLanding(a, string(o.Move), o.Record.ID)
 	l.offered = &o.Record
 	l.recorded = slices.Contains(s.Features(), featureIdentity)
-	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot}
+	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot,
+		Since: a.arrivesSince(o.Record)}
+	if err := a.mayArrive(o.Record); err != nil {
+		return nil, err
+	}
 	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec, handoff.RoleTarget)), source: a.remoteOf(rec)}
 	a.settleEarlier(ctx, o.Record.ID)
 	if err := arr.half.Begin(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
@@ -68,6 +69,7 @@ type saving struct {
 	tell  *account
 	dep   *departure
 	needs preflight.Needs
+	since time.Time // see handoff.Record
 }
 
 // savingExtra is what recovery must know of a checkpoint that was cut short.
@@ -102,7 +104,7 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec := handoff.Record{Move: s.id, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra}
+	rec := handoff.Record{Move: s.id, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra, Since: s.since}
 	defer s.a.pace.urgent()()
 	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, intoDirectory{s.dep, s.dir}, s, s.a.observer(rec, handoff.RoleSource))
 	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.cfg.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
@@ -127,12 +129,16 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 }
 
 func (s *saving) prepare(ctx context.Context) error {
-	var err error
+	err := s.a.mayBegin(s.rec)
+	if err != nil {
+		return err
+	}
+	s.since = untouchedUntil(s.rec)
 	if s.dep, err = s.a.departureOf(ctx, s.rec, string(s.id), s.tell); err != nil {
 		return err
 	}
 	if s.dep.src.Init == 0 {
-		return notRunning(s.rec)
+		return s.a.notRunning(ctx, s.rec)
 	}
 	if err := s.a.awaitWhole(ctx, s.rec); err != nil {
 		return err

@@ -53,7 +53,7 @@ type departure struct {
 // departureOf finds the job behind a record. One whose shim is gone can still be
 // released.
 func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, tell *account) (*departure, error) {
-	st, err := a.shimOf(rec.ID).Status(ctx)
+	st, err := a.patientStatus(ctx, rec)
 	if err != nil && !errors.Is(err, shim.ErrGone) {
 		return nil, err
 	}
@@ -68,8 +68,33 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 	return d, nil
 }
 
+// patientStatus waits for the word of a shim that is busy, but not of one that was
+// suspended together with its job.
+func (a *Agent) patientStatus(ctx context.Context, rec job.Record) (shim.Status, error) {
+	st, err := a.status(ctx, rec.ID)
+	if err == nil || errors.Is(err, shim.ErrGone) || ctx.Err() != nil {
+		return st, err
+	}
+	if err := a.awake(rec); err != nil {
+		return st, err
+	}
+	return a.shimOf(rec.ID).Status(ctx)
+}
+
+// awake fails for a job that somebody has suspended, and perhaps its shim with it.
+func (a *Agent) awake(rec job.Record) error {
+	dir, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Suspended()
+	if err != nil || dir == "" {
+		return err
+	}
+	return suspended(rec.ID, a.cfg.Node, &checkpoint.Suspended{Cgroup: dir})
+}
+
 // mayLeave is what the job asks of the node that it comes to, or why it cannot leave.
 func (d *departure) mayLeave(ctx context.Context) (preflight.Needs, error) {
+	if err := d.free(); err != nil {
+		return preflight.Needs{}, err
+	}
 	needs, findings, err := preflight.OfJob(ctx, d.rec, d.src.Init, d.src.Cgroup, d.src.CRIU)
 	if err != nil {
 		return needs, err
@@ -202,6 +227,9 @@ func (d *departure) Release(ctx context.Context) error {
 		}
 	}
 	d.tell.enter(api.Release, "")
+	if err := d.a.awake(d.rec); err != nil { // what is frozen ends in its time
+		return err
+	}
 	if err := d.a.shimOf(d.rec.ID).Release(ctx); err != nil && !errors.Is(err, shim.ErrGone) {
 		return err
 	}

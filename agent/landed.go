@@ -79,7 +79,21 @@ func (l *landing) ran() (bool, error) {
 	if err == nil && rec.FromMove == l.move && rec.Exit != nil {
 		return true, nil
 	}
-	return l.a.shimOf(l.job).Resumed(), nil
+	if _, err := os.Lstat(l.a.paths.jobRun(l.job)); err == nil {
+		return l.a.shimOf(l.job).Resumed(), nil
+	}
+	copied, err := l.record()
+	if errors.Is(err, os.ErrNotExist) {
+		copied, err = rec, nil // published, or dropped
+	}
+	if err != nil {
+		return false, err
+	}
+	n, err := tasksOf(copied)
+	if n > 0 { // the directory with the mark is lost
+		err = fmt.Errorf("no shim answers for the copy, but %d of its tasks live: nobody knows whether it has run", n)
+	}
+	return false, err
 }
 
 // publish makes the job known as one of this node's. Doing it again changes

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/preflight"
@@ -86,8 +87,10 @@ type movement struct {
 	addr string
 	tell *account
 	give func() // the turn, to the next in the queue
-	dep  *departure
-	sess *transport.Session
+	// since: see handoff.Record.
+	since time.Time
+	dep   *departure
+	sess  *transport.Session
 	// copyOnWrite is memory that the job's processes share, in bytes.
 	copyOnWrite int64
 	mode        api.Mode
@@ -180,13 +183,17 @@ func (m *movement) peer() *remote {
 
 // prepare looks at both sides and asks the target, before anything is touched.
 func (m *movement) prepare(ctx context.Context) error {
+	if err := m.a.mayBegin(m.rec); err != nil {
+		return err
+	}
+	m.since = untouchedUntil(m.rec)
 	dep, err := m.a.departureOf(ctx, m.rec, string(m.id), m.tell)
 	if err != nil {
 		return err
 	}
 	m.tell.know(func() { m.dep = dep })
 	if m.dep.src.Init == 0 {
-		return notRunning(m.rec)
+		return m.a.notRunning(ctx, m.rec)
 	}
 	if err := m.a.awaitWhole(ctx, m.rec); err != nil {
 		return err
@@ -243,7 +250,7 @@ func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	m.dep.src.Hold, m.dep.bandwidth = m.dep.postCopy, m.req.Bandwidth
 	peer := m.peer()
 	m.dep.hangUp, m.dep.why = func() { closeConns(m.sess.Data()) }, peer.why
-	rec := handoff.Record{Move: m.id, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot}
+	rec := handoff.Record{Move: m.id, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot, Since: m.since}
 
 	own, cancel := context.WithCancelCause(m.a.life)
 	defer cancel(nil)
@@ -300,7 +307,10 @@ func (m *movement) conclude(outcome handoff.Outcome, err error, stood time.Durat
 func (m *movement) explain(err error) error {
 	here := "on " + m.a.cfg.Node + ", running"
 	var told *api.Error
+	by, held := checkpoint.AsSuspended(err)
 	switch {
+	case held && errors.Is(err, handoff.ErrInDoubt) && !errors.Is(err, handoff.ErrUnsure):
+		return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "on " + m.a.cfg.Node + ", suspended", Hint: by.Resume()}
 	case errors.Is(err, handoff.ErrInDoubt):
 		return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "frozen on " + m.a.cfg.Node + ", or running on " + m.req.Node,
 			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate moves` tells what it waits for, and `migrate resolve " + string(m.id) +

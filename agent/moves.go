@@ -34,10 +34,10 @@ func (a *Agent) handleMoves(w http.ResponseWriter, r *http.Request, c caller) er
 			list = append(list, s)
 		}
 	}
-	for m, err := range a.journal.Damaged() {
-		seen[string(m)] = true
+	for _, d := range a.journal.Damaged() {
+		seen[d.Name] = true
 		if c.root() {
-			list = append(list, api.MoveSummary{Move: string(m), Node: a.cfg.Node, State: "damaged", WaitFor: "an operator", Note: err.Error()})
+			list = append(list, api.MoveSummary{Move: d.Name, Job: job.ID(d.Job), Node: a.cfg.Node, State: "damaged", Since: d.Changed, WaitFor: waitsForLook(d), Note: d.Err.Error()})
 		}
 	}
 	for _, kept := range a.records.list() {

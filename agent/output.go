@@ -12,7 +12,6 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/shim"
 )
 
 // followStep is how often a followed file is looked at.
@@ -76,7 +75,7 @@ func (a *Agent) over(ctx context.Context, id job.ID) bool {
 		return true
 	}
 	_, err = a.shimOf(id).Status(ctx)
-	return errors.Is(err, shim.ErrGone)
+	return gone(rec, err)
 }
 
 // flusher sends what is written at once.

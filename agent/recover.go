@@ -11,6 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -141,7 +142,7 @@ func (a *Agent) sweepVolatile(ctx context.Context) {
 	}
 	for _, d := range dirs {
 		rec, err := a.journal.Get(handoff.MoveID(d.Name()))
-		if err == nil && !rec.State.Finished() {
+		if err == nil && !rec.State.Finished() || a.mayNeed(err) {
 			continue
 		}
 		if err == nil && rec.Role == handoff.RoleTarget {
@@ -153,4 +154,19 @@ func (a *Agent) sweepVolatile(ctx context.Context) {
 			a.log.Warn("old images", "dir", d.Name(), "err", err)
 		}
 	}
+}
+
+// mayNeed tells whether what a move of which the journal says no more has left may be of
+// use still: messages of a job that is frozen are in it.
+func (a *Agent) mayNeed(err error) bool {
+	if err == nil || errors.Is(err, handoff.ErrUnknownMove) {
+		return false
+	}
+	recs, broken, listErr := a.jobs.ListAll()
+	anyHeld := len(broken) > 0 || listErr != nil
+	for _, rec := range recs {
+		held, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Held()
+		anyHeld = anyHeld || rec.Here() && (held || err != nil)
+	}
+	return anyHeld || !errors.Is(err, handoff.ErrAside)
 }

@@ -20,6 +20,9 @@ func (a *Agent) handleResolve(w http.ResponseWriter, r *http.Request, c caller) 
 	if !c.root() || c.peer != "" {
 		return &api.Error{Code: api.Forbidden, Message: "only root decides about a move, on the node itself"}
 	}
+	if r.URL.Query().Get("forget") == "true" {
+		return a.handleForget(w, r)
+	}
 	rec, err := a.resolvable(r.PathValue("move"))
 	if err != nil {
 		return err
@@ -55,6 +58,10 @@ func (a *Agent) resolvable(ref string) (handoff.Record, error) {
 	rec, err := a.journal.Get(m)
 	if errors.Is(err, handoff.ErrUnknownMove) {
 		return rec, moveNotFound(ref)
+	}
+	if errors.Is(err, handoff.ErrDamaged) {
+		return rec, &api.Error{Code: api.Refused, Message: err.Error(), Where: "nobody here can tell",
+			Hint: fmt.Sprintf("find out on all nodes where the job is, then `migrate resolve %s --forget`; the other node of the move decides by --take or --drop there", m)}
 	}
 	if err != nil {
 		return rec, err

@@ -33,14 +33,14 @@ func (a *Agent) routes(who func(*http.Request) (caller, error)) http.Handler {
 		"GET /v1/node":                   a.handleNode,
 		"GET /v1/jobs":                   a.looking(a.handleList),
 		"POST /v1/jobs":                  a.handleRun,
-		"GET /v1/jobs/{job}":             a.onJob(a.lookingAt(a.handleInspect)),
+		"GET /v1/jobs/{job}":             a.onJob(a.lookingAt(a.handleInspect), a.inspectBroken),
 		"GET /v1/jobs/{job}/wait":        a.onJob(a.handleWait),
 		"GET /v1/jobs/{job}/logs":        a.onJob(a.handleLogs),
-		"POST /v1/jobs/{job}/signal":     a.onJob(a.handleSignal),
+		"POST /v1/jobs/{job}/signal":     a.onJob(a.handleSignal, a.signalBroken),
 		"POST /v1/jobs/{job}/exec":       a.onJob(a.whenRunning(a.handleExec, false)),
 		"POST /v1/jobs/{job}/move":       a.onJob(a.handleMove),
 		"POST /v1/jobs/{job}/checkpoint": a.onJob(a.handleCheckpoint),
-		"DELETE /v1/jobs/{job}":          a.onJob(a.handleRemove),
+		"DELETE /v1/jobs/{job}":          a.onJob(a.handleRemove, a.removeBroken),
 		"POST /v1/restore":               a.handleRestore,
 		"GET /v1/moves":                  a.looking(a.handleMoves),
 		"GET /v1/moves/{move}":           a.looking(a.handleMoveRecord),
@@ -81,10 +81,18 @@ var carriesCommand = map[string]bool{"POST /v1/jobs": true, "POST /v1/jobs/{job}
 type jobHandler func(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error
 
 // onJob finds the job that a request names. One that has moved on is answered by
-// the node that it moved to.
-func (a *Agent) onJob(h jobHandler) handler {
+// the node that it moved to. For one whose record cannot be read there may be another
+// handler.
+func (a *Agent) onJob(h jobHandler, broken ...brokenHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request, c caller) error {
 		rec, err := a.find(r.Context(), r.PathValue("job"), c)
+		var unread *job.RecordError
+		switch {
+		case errors.As(err, &unread) && len(broken) > 0:
+			return broken[0](w, r, c, unread)
+		case errors.As(err, &unread):
+			return a.cannotRead(r.Context(), unread)
+		}
 		if err != nil {
 			return err
 		}
@@ -100,9 +108,12 @@ func (a *Agent) onJob(h jobHandler) handler {
 func (a *Agent) find(ctx context.Context, ref string, c caller) (job.Record, error) {
 	if id, err := job.ParseID(ref); err == nil {
 		rec, err := a.jobs.Get(id)
+		var unread *job.RecordError
 		switch {
 		case errors.Is(err, job.ErrNotFound):
 			return rec, notFound(ref)
+		case errors.As(err, &unread) && !c.may(a.broken(unread)):
+			return rec, forbidden()
 		case err != nil:
 			return rec, err
 		case !c.may(rec):
@@ -115,7 +126,10 @@ func (a *Agent) find(ctx context.Context, ref string, c caller) (job.Record, err
 		return job.Record{}, err
 	}
 	defer done()
-	recs, err := a.jobs.List()
+	recs, broken, err := a.jobs.ListAll()
+	if err != nil {
+		return job.Record{}, err
+	}
 	var found, others []job.Record
 	for _, rec := range recs {
 		switch {
@@ -132,7 +146,7 @@ func (a *Agent) find(ctx context.Context, ref string, c caller) (job.Record, err
 	case len(found) == 0 && len(others) > 0:
 		return job.Record{}, anothers(others, ref)
 	case len(found) == 0:
-		return job.Record{}, errors.Join(notFound(ref), err)
+		return job.Record{}, a.unnamed(ref, broken, c)
 	}
 	return a.living(ctx, found, ref)
 }
@@ -159,6 +173,17 @@ func anothers(jobs []job.Record, ref string) error {
 	}
 	return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("you have no job called %s, and a name means a job of your own; another user's: %s", ref, strings.Join(who, ", ")),
 		Hint: "the same command with the id: " + string(jobs[0].ID)}
+}
+
+// unnamed is the answer for a name that no job has whose record can be read.
+func (a *Agent) unnamed(ref string, broken []*job.RecordError, c caller) error {
+	for _, b := range broken {
+		if c.may(a.broken(b)) {
+			return &api.Error{Code: api.Damaged, Message: fmt.Sprintf("no job is called %s, unless it is %s, whose record is damaged: %v", ref, b.ID, b.Err),
+				Where: "on " + a.cfg.Node, Hint: "name it by its id; `migrate ps -a` lists what is damaged"}
+		}
+	}
+	return notFound(ref)
 }
 
 // living prefers, among jobs of one name, the only one that is not over, wherever it is, or else the

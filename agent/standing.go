@@ -48,6 +48,10 @@ func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, erro
 		return handoff.Standing{}, &api.Error{Code: api.Unreachable, Message: fmt.Sprintf("%s went down, and does not know yet what has become of jobs since: it has not reached %s", a.cfg.Node, strings.Join(unheard, ", ")),
 			Hint: fmt.Sprintf("bring those agents back; one that is gone for good is to be taken out of the --peer flags of %s", a.cfg.Node)}
 	}
+	if err := a.fence.Damage(); err != nil {
+		return handoff.Standing{}, &api.Error{Code: api.Failed, Message: fmt.Sprintf("%s does not know any more which jobs were brought back: %v", a.cfg.Node, err),
+			Hint: "put that right on " + a.cfg.Node}
+	}
 	s := handoff.Standing{Node: a.cfg.Node, Seen: a.fence.Highest(string(id))}
 	s.Epoch = s.Seen
 	if g, ok := a.fence.Granted(string(id)); ok && g.Node != a.cfg.Node {
@@ -57,6 +61,9 @@ func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, erro
 		s.Alive = fmt.Sprintf("%s is the %s of a move, checkpoint or restore of it that is not finished", a.cfg.Node, role)
 	}
 	rec, err := a.jobs.Get(id)
+	if guarded := a.unguarded(id, a.arrivesSince(job.Record{ID: id, Created: rec.Created})); guarded != nil {
+		return s, guarded
+	}
 	if errors.Is(err, job.ErrNotFound) {
 		return s, nil
 	}

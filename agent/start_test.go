@@ -40,7 +40,7 @@ func testCgroup(t *testing.T) *namespaces.Cgroup {
 // leftBy are the files and cgroups of jobs on the node of an agent.
 func (a *Agent) leftBy(t *testing.T, beside *namespaces.Cgroup) (paths []string) {
 	t.Helper()
-	for _, pattern := range []string{a.paths.jobRun("*"), a.jobs.Dir("*"), filepath.Join(filepath.Dir(beside.FreezerDir()), "migrate-"+a.cfg.Node+"-*")} {
+	for _, pattern := range []string{a.paths.jobRun("*"), a.jobs.Dir("*"), filepath.Join(filepath.Dir(beside.Dir()), "migrate-"+a.cfg.Node+"-*")} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

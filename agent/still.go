@@ -67,8 +67,8 @@ func (a *Agent) standsStill(ctx context.Context, rec job.Record) bool {
 	switch a.unfinished(rec.ID) {
 	case handoff.RoleSource:
 		cg := namespaces.Cgroup{Dirs: rec.Cgroup}
-		frozen, err := cg.Frozen()
-		return err == nil && frozen
+		held, err := cg.Held()
+		return err == nil && held
 	case handoff.RoleTarget:
 		st, err := a.shimOf(rec.ID).Status(ctx)
 		return err == nil && (st.State == shim.Parked || st.State == shim.Waiting)

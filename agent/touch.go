@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/shim"
@@ -28,16 +29,23 @@ func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, c caller, r
 		return err
 	}
 	if req.Signal < 1 || req.Signal > 64 {
-		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("there is no signal %d", req.Signal)}
+		return noSignal(req.Signal)
+	}
+	if err := a.maySignal(rec); err != nil {
+		return err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body)) // for the node that the job moves to
 	return a.whenRunning(func(_ http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
 		err := a.signal(r.Context(), rec, syscall.Signal(req.Signal))
 		if errors.Is(err, shim.ErrGone) {
-			return notRunning(rec)
+			return a.signalLost(r.Context(), rec, syscall.Signal(req.Signal))
 		}
 		return err
 	}, true)(w, r, c, rec)
+}
+
+func noSignal(n int) error {
+	return &api.Error{Code: api.Usage, Message: fmt.Sprintf("there is no signal %d", n)}
 }
 
 // signal waits no longer than passTime for the shim. It fails with shim.ErrGone if the job
@@ -45,6 +53,14 @@ func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, c caller, r
 func (a *Agent) signal(ctx context.Context, rec job.Record, sig syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
+	if asleep := a.awake(rec); asleep != nil {
+		if _, err := a.status(ctx, rec.ID); errors.Is(err, context.DeadlineExceeded) { // its shim is suspended, too
+			if sig == syscall.SIGKILL {
+				return (&namespaces.Cgroup{Dirs: rec.Cgroup}).SendKill()
+			}
+			return asleep
+		}
+	}
 	err := a.shimOf(rec.ID).Signal(ctx, sig)
 	switch {
 	case err == nil || errors.Is(err, shim.ErrGone):
@@ -60,19 +76,17 @@ func (a *Agent) signal(ctx context.Context, rec job.Record, sig syscall.Signal) 
 		Hint: "`migrate inspect " + string(rec.ID) + "` tells how the job stands; the same command again when it runs"}
 }
 
-func notRunning(rec job.Record) error {
-	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run any more", rec.ID), Where: "over", Hint: "`migrate inspect " + string(rec.ID) + "` tells how it ended"}
-}
-
 // cannotEnter says why no command can be run in a job now.
 func cannotEnter(v api.Job) error {
 	e := &api.Error{Code: api.Failed, Where: fmt.Sprintf("on %s, %s", v.Node, v.State)}
 	switch v.State {
-	case api.Exited, api.Lost, api.Saved, api.Moved:
-		return notRunning(v.Record)
+	case api.Exited, api.Lost, api.Astray, api.Saved, api.Moved:
+		return ended(v)
+	case api.Suspended:
+		return suspended(v.ID, v.Node, &checkpoint.Suspended{Cgroup: v.SuspendedIn})
 	case api.Frozen:
-		e.Message = fmt.Sprintf("job %s stands still; nothing was done", v.ID)
-		e.Hint = "if it moves just now, which `migrate moves` tells, the same command again when it has; else resume it where it was suspended, as in the scheduler"
+		e.Message = fmt.Sprintf("job %s stands still for a move; nothing was done", v.ID)
+		e.Hint = "the same command again when it has moved; `migrate moves` tells what it waits for"
 	case api.Arriving:
 		e.Message = fmt.Sprintf("job %s does not run here yet; nothing was done", v.ID)
 		e.Hint = "the same command again when `migrate inspect " + string(v.ID) + "` says that it runs"
@@ -125,7 +139,15 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
 	force := r.URL.Query().Get("force") == "true"
 	v := a.view(r.Context(), rec)
-	if v.State == api.Running || v.State == api.Frozen || v.State == api.Arriving {
+	if v.State == api.Astray {
+		if !force {
+			return astray(v)
+		}
+		if err := a.mayEnd(rec); err != nil {
+			return err
+		}
+	}
+	if v.State == api.Running || v.State == api.Frozen || v.State == api.Suspended || v.State == api.Arriving {
 		if !force {
 			return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is %s", rec.ID, v.State), Where: "on " + a.cfg.Node,
 				Hint: fmt.Sprintf("end it with `migrate kill %s`, or do both with `migrate rm -f %s`", rec.ID, rec.ID)}
@@ -134,7 +156,7 @@ func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, r
 			return err
 		}
 	}
-	if v.State == api.Lost {
+	if v.State == api.Lost || v.State == api.Astray {
 		if err := a.sweep(r.Context(), rec); err != nil {
 			return err
 		}
@@ -157,13 +179,24 @@ func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, r
 // shimTime is how long the shim of a job that is over may take to leave.
 const shimTime = 10 * time.Second
 
-// end kills a job and waits until its shim has written that down.
-func (a *Agent) end(ctx context.Context, rec job.Record) error {
+// mayEnd refuses to end a copy of which nobody can tell whether it is the job.
+func (a *Agent) mayEnd(rec job.Record) error {
 	if a.moving(rec.ID) || a.unfinished(rec.ID) != "" {
 		return &api.Error{Code: api.Failed, Message: "the job is being moved", Where: "on " + a.cfg.Node + ", until the move is committed", Hint: "cancel the move or wait for its end; `migrate moves` tells what it waits for"}
 	}
+	return a.maySignal(rec)
+}
+
+// end kills a job and waits until its shim has written that down.
+func (a *Agent) end(ctx context.Context, rec job.Record) error {
+	if err := a.mayEnd(rec); err != nil {
+		return err
+	}
 	err := a.signal(ctx, rec, syscall.SIGKILL)
 	if err != nil && !errors.Is(err, shim.ErrGone) {
+		return err
+	}
+	if err := a.endSuspended(ctx, rec); err != nil {
 		return err
 	}
 	if err := a.untilOver(ctx, rec.ID, endTime); err != nil {

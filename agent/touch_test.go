@@ -59,7 +59,7 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 		shim               http.HandlerFunc
 		message, where, do string
 	}{
-		"frozen":   {frozenCgroup, says(shim.Status{State: shim.Running, Init: 1 << 30}), "stands still", "on here, frozen", "scheduler"},
+		"frozen":   {frozenCgroup, says(shim.Status{State: shim.Running, Init: 1 << 30}), "suspended", "on here, suspended", "scontrol resume"},
 		"slow":     {nil, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "does not answer", "on here, running", "again"},
 		"arriving": {nil, says(shim.Status{State: shim.Waiting}), "not run here yet", "on here, arriving", "inspect"},
 		"gone":     {nil, nil, "does not run any more", "over", "how it ended"},
@@ -79,7 +79,7 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
 				t.Fatal(err, w.Body)
 			}
-			if e.Code != api.Failed || !strings.Contains(e.Message, c.message) || e.Where != c.where || !strings.Contains(e.Hint, c.do) {
+			if e.Code != api.Failed && e.Code != api.HeldStill || !strings.Contains(e.Message, c.message) || e.Where != c.where || !strings.Contains(e.Hint, c.do) {
 				t.Errorf("got %+v", e)
 			}
 		})
@@ -88,7 +88,7 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 
 func TestOnlyAJobThatIsNotHereAnyMoreIsOver(t *testing.T) {
 	over := map[api.State]bool{api.Exited: true, api.Lost: true, api.Saved: true, api.Moved: true}
-	for _, s := range []api.State{api.Running, api.Frozen, api.Arriving, api.Moved, api.Exited, api.Saved, api.Lost} {
+	for _, s := range []api.State{api.Running, api.Frozen, api.Suspended, api.Arriving, api.Moved, api.Exited, api.Saved, api.Lost} {
 		for _, init := range []int{0, 7} {
 			err := cannotEnter(api.Job{State: s, Init: init})
 			if s == api.Running && init != 0 {

@@ -40,8 +40,9 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 	if errors.Is(err, shim.ErrGone) {
 		return a.vanished(v)
 	}
-	if err != nil {
-		return v // it is busy; the job is not the worse for it
+	if err != nil { // it is busy, or suspended with its job
+		v.State, v.SuspendedIn = a.stands(rec)
+		return v
 	}
 	if st.Exit != nil { // the disk does not take it
 		v.Exit, v.State = st.Exit, api.Exited
@@ -53,12 +54,9 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 		v.PulledFrom = cameFrom(rec)
 	}
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
-	v.CgroupDir = cg.FreezerDir()
-	switch frozen, err := cg.Frozen(); {
-	case st.State == shim.Parked || st.State == shim.Waiting:
-		v.State = api.Arriving
-	case err == nil && frozen:
-		v.State = api.Frozen
+	v.CgroupDir = cg.Dir()
+	if v.State, v.SuspendedIn = a.stands(rec); st.State == shim.Parked || st.State == shim.Waiting {
+		v.State, v.SuspendedIn = api.Arriving, ""
 	}
 	if used, err := cg.CPUTime(); err == nil {
 		v.CPU += time.Duration(used)
@@ -91,6 +89,11 @@ func (a *Agent) vanished(v api.Job) api.Job {
 		return v
 	}
 	v.State = api.Lost
+	if n, err := tasksOf(v.Record); err != nil || n > 0 {
+		v.State, v.Tasks = api.Astray, max(n, 1) // what cannot be counted may be there
+		cg := namespaces.Cgroup{Dirs: v.Cgroup}
+		v.CgroupDir, v.Memory = cg.Dir(), residentMemory(&cg)
+	}
 	return v
 }
 
@@ -111,9 +114,9 @@ func residentMemory(cg *namespaces.Cgroup) int64 {
 }
 
 func (a *Agent) handleList(w http.ResponseWriter, r *http.Request, c caller) error {
-	recs, err := a.jobs.List()
+	recs, broken, err := a.jobs.ListAll()
 	if err != nil {
-		a.log.Error("some job records cannot be read", "err", err)
+		return err
 	}
 	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return !c.may(rec) })
 	views := make([]api.Job, len(recs))
@@ -130,6 +133,12 @@ func (a *Agent) handleList(w http.ResponseWriter, r *http.Request, c caller) err
 		})
 	}
 	_ = all.Wait() // none fails
+	for _, b := range broken {
+		a.log.Error("the record of a job cannot be read", "job", b.ID, "err", b.Err)
+		if v := a.viewBroken(r.Context(), b); c.may(v.Record) {
+			views = append(views, v)
+		}
+	}
 	return reply(w, views)
 }
 
@@ -207,7 +216,7 @@ func (a *Agent) untilOver(ctx context.Context, id job.ID, most time.Duration) er
 		if err != nil || !rec.Here() {
 			return err
 		}
-		if st, err := a.shimOf(id).Status(ctx); errors.Is(err, shim.ErrGone) {
+		if st, err := a.shimOf(id).Status(ctx); gone(rec, err) {
 			return nil
 		} else if err == nil && st.Shim > 0 {
 			awaitProcess(ctx, st.Shim, most)

@@ -55,7 +55,7 @@ func (e ending) Release(ctx context.Context) error {
 		return os.RemoveAll(e.dir) // it came to its end here
 	}
 	if e.src.Init != 0 {
-		if err := e.src.Freeze(ctx); err != nil {
+		if err := e.src.Stop(ctx); err != nil {
 			return err
 		}
 	}
@@ -65,6 +65,9 @@ func (e ending) Release(ctx context.Context) error {
 // yield ends what this node has of a job that an operator took on the peer.
 func (a *Agent) yield(ctx context.Context, peer string, m handoff.MoveID) error {
 	rec, err := a.journal.Get(m)
+	if errors.Is(err, handoff.ErrAside) { // an operator has looked at what is here
+		return fmt.Errorf("move %s: %w", m, handoff.ErrUnknownMove)
+	}
 	if err == nil && rec.Peer != peer {
 		err = fmt.Errorf("move %s: %w", m, handoff.ErrUnknownMove)
 	}

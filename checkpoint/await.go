@@ -28,8 +28,14 @@ func (s *Source) notePid(pid int) error {
 	return os.WriteFile(s.pidFile(), fmt.Appendf(nil, "%d %d\n", pid, began), 0o600)
 }
 
+// stuckDump is after how long a CRIU that does not end may wait for a task that our freeze
+// holds: a signal had stopped it.
+const stuckDump = 2 * time.Second
+
 // awaitDump waits until the CRIU that was noted, if any, has ended. It freezes the job
-// once more when it lets go of it. To kill it is no way out, see package criu.
+// once more when it lets go of it. To kill it is no way out, see package criu. Of a job
+// that somebody has suspended CRIU does not let go until they resume it, and nobody waits
+// for that.
 func (s *Source) awaitDump(ctx context.Context) error {
 	data, err := os.ReadFile(s.pidFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -43,6 +49,8 @@ func (s *Source) awaitDump(ctx context.Context) error {
 	if _, err := fmt.Sscan(string(data), &pid, &noted); err != nil {
 		return nil // cut short by a crash, and so no request has been sent
 	}
+	stuck := time.NewTimer(stuckDump)
+	defer stuck.Stop()
 	for {
 		switch now, err := began(pid); {
 		case errors.Is(err, errEnded) || err == nil && now != noted:
@@ -51,6 +59,13 @@ func (s *Source) awaitDump(ctx context.Context) error {
 			return err
 		}
 		select {
+		case <-stuck.C:
+			if err := s.suspended(); err != nil {
+				return fmt.Errorf("CRIU (pid %d) holds the job until it is resumed: %w", pid, err)
+			}
+			if err := s.Cgroup.Thaw(ctx); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("CRIU (pid %d) still holds the job, look at /proc/%d/stack: %w", pid, pid, context.Cause(ctx))
 		case <-time.After(10 * time.Millisecond):

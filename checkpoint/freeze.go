@@ -43,8 +43,14 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 	pause := time.Millisecond
 	end := time.Now().Add(passing)
 	for tries := 0; ; tries++ {
+		if err := s.unstopped(); err != nil { // in the moment in which it ran
+			return err
+		}
 		if err := s.Cgroup.Freeze(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
+		}
+		if err := s.suspended(); err != nil {
+			return err
 		}
 		at, err := s.moment()
 		if err != nil || at.good() {

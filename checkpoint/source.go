@@ -48,6 +48,8 @@ type Source struct {
 	// find it to be.
 	Verify bool
 
+	// foreign: somebody else froze the job where we do, before us. That is not ours to end.
+	foreign bool
 	output  map[string]outputSent // by name
 	private []*tmpfs.Source       // nil: not opened yet
 	fresh   *namespaces.Fresh
@@ -60,9 +62,12 @@ type Source struct {
 	segments *tmpfs.Files
 }
 
-// Freeze makes the job stand still and reads its clocks. Freezing a frozen job
-// changes nothing but the reading.
+// Freeze makes the job stand still and reads its clocks. It fails with [Suspended] if the
+// job stands still already: whoever froze it ends that, and Thaw does not.
 func (s *Source) Freeze(ctx context.Context) error {
+	if err := s.unsuspended(); err != nil {
+		return err
+	}
 	if s.Interface != nil {
 		if err := namespaces.SetLink(s.Interface.Host, false); err != nil {
 			return err
@@ -87,19 +92,35 @@ func (s *Source) Freeze(ctx context.Context) error {
 // Clock is the reading of the job's clocks at the freeze.
 func (s *Source) Clock() image.Clock { return s.clock }
 
-// StillFrozen asks the kernel whether the job stands still.
+// Stop makes a job that is not wanted any more stand still, whoever has frozen it.
+func (s *Source) Stop(ctx context.Context) error {
+	if s.Interface != nil {
+		if err := namespaces.SetLink(s.Interface.Host, false); err != nil {
+			return err
+		}
+	}
+	return s.Cgroup.Freeze(ctx)
+}
+
+// StillFrozen asks the kernel whether the job stands still because we froze it, and for
+// no other reason: it would go on elsewhere although somebody has suspended it meanwhile.
 func (s *Source) StillFrozen(context.Context) error {
+	held, err := s.Cgroup.Held()
+	if err != nil {
+		return err
+	}
 	frozen, err := s.Cgroup.Frozen()
 	if err != nil {
 		return err
 	}
-	if !frozen {
+	if !held || !frozen {
 		return fmt.Errorf("the job runs, although it was frozen: somebody thawed %s", s.Cgroup.FreezerDir())
 	}
-	return nil
+	return s.suspended()
 }
 
-// Thaw lets the job run again where it is. A job that runs keeps running. A dump
+// Thaw ends our freeze, so that the job runs again where it is unless somebody else has
+// suspended it. A job that runs keeps running. A dump
 // that has not ended, of ours or of an earlier agent, is waited for: CRIU ends by itself
 // once it finds its client gone, and leaves the cgroup as it found it, which is frozen.
 //
@@ -113,8 +134,10 @@ func (s *Source) Thaw(ctx context.Context) error {
 	if err := s.putBackQueue(); err != nil { // the job runs on without rather than not at all
 		s.Log.Error("messages are lost", "err", err)
 	}
-	if err := s.Cgroup.Thaw(ctx); err != nil {
-		return err
+	if !s.foreign {
+		if err := s.Cgroup.Thaw(ctx); err != nil {
+			return err
+		}
 	}
 	if s.Interface != nil {
 		return namespaces.SetLink(s.Interface.Host, true)
@@ -173,11 +196,14 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	}
 	dumping, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
+	holds := make(chan struct{})
+	defer s.watch(dumping, holds, giveUp)()
 	var who witness
 	defer who.end()
 	run.Notify = func(_ context.Context, name string, _ int) error {
 		switch name {
 		case seized:
+			close(holds)
 			who.begin(s.Init)
 			if err := s.beginScan(ctx, m, giveUp); err != nil {
 				return err

@@ -26,16 +26,18 @@ const (
 // let bring a job back from a checkpoint (Grant), whom it has to tell of that (Debt), and who has to
 // tell it (Booted). Nothing of it goes with the job's record: who removes that has not undone a grant.
 //
-// Its file is {"format":1,"epochs":{"JOB":EPOCH},…}, written whole each time; docs/formats.md has it all.
+// Its file is {"format":1,"crc32c":"9ae0daaf","epochs":{"JOB":EPOCH},…}, written whole each time; docs/formats.md has it all.
 type Fence struct {
 	path string
 
-	mu   sync.Mutex
-	file fenceFile
+	mu     sync.Mutex
+	file   fenceFile
+	damage error // nothing is admitted, granted or known
 }
 
 type fenceFile struct {
 	Format int               `json:"format"`
+	CRC    string            `json:"crc32c,omitempty"`
 	Epochs map[string]int64  `json:"epochs"`
 	Grants map[string]Grant  `json:"grants,omitempty"`
 	Debts  map[string][]Debt `json:"debts,omitempty"`
@@ -45,25 +47,33 @@ type fenceFile struct {
 	Unheard []string `json:"unheard,omitempty"`
 }
 
-// OpenFence reads the file at path; a missing one is empty, a damaged one is an error.
+// ErrFenceDamaged says that nobody knows which epochs this node has seen.
+var ErrFenceDamaged = errors.New("remove the file when no move is under way in the cluster, and restart the agent; until then no job comes to this node")
+
+// OpenFence reads the file at path; a missing one is empty. One that cannot be read is an error, and
+// the fence that is returned with it admits and grants nothing.
 func OpenFence(path string) (*Fence, error) {
-	f := &Fence{path: path, file: fenceFile{Format: fenceFormat, Epochs: map[string]int64{}}}
-	file, err := os.Open(path)
+	f := &Fence{path: path}
+	data, err := readFence(path)
+	if err == nil {
+		f.file, err = decodeFence(data)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
+		f.file, err = fenceFile{Format: fenceFormat, Epochs: map[string]int64{}}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open fence: %w", err)
+		f.damage = fmt.Errorf("fence %s: %w: %w", path, err, ErrFenceDamaged)
+	}
+	return f, f.damage
+}
+
+func readFence(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFence+1))
-	if err != nil {
-		return nil, fmt.Errorf("open fence: %w", err)
-	}
-	if f.file, err = decodeFence(data); err != nil {
-		return nil, fmt.Errorf("open fence %s: %w; it may be removed when no move is under way in the cluster", path, err)
-	}
-	return f, nil
+	return io.ReadAll(io.LimitReader(file, maxFence+1))
 }
 
 func decodeFence(data []byte) (content fenceFile, err error) {
@@ -79,14 +89,20 @@ func decodeFence(data []byte) (content fenceFile, err error) {
 	if content.Epochs == nil {
 		return content, errors.New("it holds no epochs")
 	}
-	return content, nil
+	return content, durable.Verify(data)
 }
+
+// Damage is why nobody knows what this node has admitted and granted, nil if it is known.
+func (f *Fence) Damage() error { return f.damage }
 
 // Admit raises the epoch of a job, durably. It fails with ErrStaleEpoch unless epoch is above all
 // that were admitted before.
 func (f *Fence) Admit(job string, epoch int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.damage != nil {
+		return f.damage
+	}
 	if seen := f.file.Epochs[job]; epoch <= seen {
 		return fmt.Errorf("job %.80q, epoch %d, seen %d: %w", job, epoch, seen, ErrStaleEpoch)
 	}
@@ -105,7 +121,7 @@ func (f *Fence) Forget(job string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.file.Epochs[job]; !ok {
-		return nil
+		return f.damage
 	}
 	return f.change(func(next *fenceFile) {
 		delete(next.Epochs, job)
@@ -116,7 +132,11 @@ func (f *Fence) Forget(job string) error {
 
 // change has what edit makes of the file's maps, each of them a copy, on the disk before it counts.
 func (f *Fence) change(edit func(*fenceFile)) error {
+	if f.damage != nil {
+		return f.damage
+	}
 	next := f.file
+	next.Format, next.CRC = fenceFormat, durable.Unsealed
 	next.Epochs, next.Grants, next.Debts = maps.Clone(f.file.Epochs), maps.Clone(f.file.Grants), maps.Clone(f.file.Debts)
 	if next.Grants == nil {
 		next.Grants = map[string]Grant{}
@@ -130,7 +150,9 @@ func (f *Fence) change(edit func(*fenceFile)) error {
 	if err != nil {
 		return fmt.Errorf("write fence: %w", err)
 	}
-	if err := durable.WriteFile(f.path, append(data, '\n'), journalMode); err != nil {
+	data = append(data, '\n')
+	durable.Seal(data)
+	if err := durable.WriteFile(f.path, data, journalMode); err != nil {
 		return err
 	}
 	f.file = next

@@ -40,9 +40,11 @@ type Journal struct {
 	guard *os.File // holds the lock on dir
 	disk  disk
 
-	mu    sync.Mutex
-	moves map[MoveID]*entry
-	runs  map[MoveID]*run
+	mu      sync.Mutex
+	moves   map[MoveID]*entry
+	strange map[string]*entry // files whose names are those of no move
+	aside   map[MoveID]bool   // an operator has set the damaged file aside
+	runs    map[MoveID]*run
 }
 
 // disk is how the journal writes. Tests wrap the real one.
@@ -65,8 +67,11 @@ func (realDisk) Replace(path string, data []byte) error {
 type entry struct {
 	last   Record
 	lines  [][]byte
-	unsure bool  // what the file holds beyond lines is not known
-	damage error // the file cannot be trusted
+	unsure bool // what the file holds beyond lines is not known
+
+	damage  error     // the file cannot be trusted
+	job     string    // then: that it is about, "" if that is not known
+	changed time.Time // then: when the file changed last
 }
 
 func (e *entry) open() bool { return e.damage != nil || e.unsure || !e.last.State.Finished() }
@@ -92,7 +97,7 @@ func openJournal(dir string, d disk) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, guard: guard, disk: d, moves: map[MoveID]*entry{}, runs: map[MoveID]*run{}}
+	j := &Journal{dir: dir, guard: guard, disk: d, moves: map[MoveID]*entry{}, strange: map[string]*entry{}, aside: map[MoveID]bool{}, runs: map[MoveID]*run{}}
 	if err := j.load(); err != nil {
 		return nil, errors.Join(err, guard.Close())
 	}
@@ -136,44 +141,33 @@ func (j *Journal) load() error {
 			}
 			continue
 		}
-		base, ok := strings.CutSuffix(n.Name(), journalSuffix)
-		move, err := ParseMoveID(base)
-		if !ok || err != nil {
-			continue
-		}
-		if err := j.loadMove(move); err != nil {
-			return err
-		}
+		j.loadFile(n)
 	}
 	return durable.SyncDir(j.dir)
 }
 
 // loadMove reads one file and makes sure that what it read is on the disk: an agent may have died
 // between write and fsync, and its successor must not act on what a power cut could still undo.
-func (j *Journal) loadMove(m MoveID) error {
+func (j *Journal) loadMove(m MoveID) *entry {
 	data, err := readSynced(j.path(m))
 	if err != nil {
-		return err
+		return &entry{damage: fmt.Errorf("journal of move %s: %w: %w", m, err, ErrDamaged)}
 	}
 	records, lines, torn, damage := decodeFile(m, data)
 	e := &entry{lines: lines, damage: damage}
-	if len(records) > 0 {
-		e.last = records[len(records)-1]
+	if damage != nil {
+		e.job = jobOf(m, data)
+		return e
 	}
-	if damage == nil && len(records) == 0 { // cut short at its first record: the move never began
-		return os.Remove(j.path(m))
+	e.last = records[len(records)-1]
+	if torn && j.disk.Replace(j.path(m), content(lines)) != nil {
+		e.unsure = true
 	}
-	if damage == nil && torn {
-		if err := j.disk.Replace(j.path(m), content(lines)); err != nil {
-			return err
-		}
-	}
-	j.moves[m] = e
-	return nil
+	return e
 }
 
 func readSynced(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +175,9 @@ func readSynced(path string) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
 	}
 	if info.Size() > MaxJournalFile {
 		return nil, fmt.Errorf("%s has %d bytes, above %d", path, info.Size(), MaxJournalFile)
@@ -207,7 +204,8 @@ func content(lines [][]byte) []byte {
 // Append writes the next record of a move and returns when it is on the disk. After a plain error
 // it is proven not to be there; after one that wraps ErrUnsure nobody knows. The first record of a
 // move is refused with ErrBusy while another move of the job is unfinished on this node, because
-// recovering that one could thaw or kill what this one relies on.
+// recovering that one could thaw or kill what this one relies on, and with ErrGuarded while one that
+// cannot be read may be about the job.
 func (j *Journal) Append(r Record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -239,8 +237,14 @@ func (j *Journal) admit(r Record) (*entry, error) {
 		}
 		return e, follows(r.Move, []Record{e.last}, r)
 	}
+	if err := j.guarded(r.Job, r.Since); err != nil {
+		return nil, err
+	}
+	if j.aside[r.Move] {
+		return nil, asideError(r.Move)
+	}
 	for move, e := range j.moves {
-		if e.last.Job == r.Job && e.open() && !j.heal(move, e) {
+		if e.damage == nil && e.last.Job == r.Job && e.open() && !j.heal(move, e) {
 			return nil, fmt.Errorf("move %s: %w", move, ErrBusy)
 		}
 	}
@@ -256,7 +260,11 @@ func (j *Journal) write(m MoveID, e *entry, line []byte) error {
 		}
 		return nil
 	}
-	err := j.disk.Append(path, line)
+	put := j.disk.Append
+	if len(e.lines) == 0 { // whole or not at all: a file without a first record is damaged
+		put = func(path string, line []byte) error { return j.disk.Replace(path, content([][]byte{line})) }
+	}
+	err := put(path, line)
 	if err == nil {
 		return nil
 	}

@@ -55,15 +55,21 @@ func decodeLine(line []byte) (Record, error) {
 
 // decodeFile returns the records of a move with their lines, in order. torn says that a last line
 // was cut short or lacks its newline, and the file must be written anew before more is appended.
-// With an error, the records before the damage are returned.
+// With an error, the records before the damage are returned. The first record appears whole or not
+// at all, so a file without it is damaged.
 func decodeFile(move MoveID, data []byte) (records []Record, lines [][]byte, torn bool, err error) {
 	for number := 1; len(data) > 0; number++ {
 		line, rest, whole := bytes.Cut(data, []byte{'\n'})
 		r, err := decodeLine(line)
+		if err != nil && !whole && len(line) > 0 { // its newline may be damaged, and the record is there
+			if last, again := decodeLine(line[:len(line)-1]); again == nil {
+				r, line, err = last, line[:len(line)-1], nil
+			}
+		}
 		if err == nil {
 			err = follows(move, records, r)
 		}
-		if err != nil && !whole {
+		if err != nil && !whole && len(records) > 0 {
 			return records, lines, true, nil
 		}
 		if err != nil {
@@ -71,7 +77,27 @@ func decodeFile(move MoveID, data []byte) (records []Record, lines [][]byte, tor
 		}
 		records, lines, torn, data = append(records, r), append(lines, line), !whole, rest
 	}
+	if len(records) == 0 {
+		return nil, nil, false, fmt.Errorf("journal of move %s is empty: %w", move, ErrDamaged)
+	}
 	return records, lines, torn, nil
+}
+
+// jobOf is the job that a damaged file is about, by those of its lines that can be read: all of
+// them name it. It is "" if none can be read or they do not agree. Lines of another move than move,
+// unless that is "", do not belong into the file.
+func jobOf(move MoveID, data []byte) (job string) {
+	for line := range bytes.SplitSeq(data, []byte{'\n'}) {
+		r, err := decodeLine(line)
+		if err != nil {
+			continue
+		}
+		if move != "" && r.Move != move || job != "" && r.Job != job {
+			return ""
+		}
+		job = r.Job
+	}
+	return job
 }
 
 // follows checks what all records of one move have in common.

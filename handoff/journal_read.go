@@ -21,6 +21,8 @@ func (j *Journal) Get(m MoveID) (Record, error) {
 func (j *Journal) get(m MoveID) (Record, error) {
 	e, ok := j.moves[m]
 	switch {
+	case j.aside[m]:
+		return Record{}, asideError(m)
 	case !ok || j.heal(m, e):
 		return Record{}, fmt.Errorf("move %.40q: %w", m, ErrUnknownMove)
 	case e.damage != nil:
@@ -84,24 +86,11 @@ func (j *Journal) List() ([]Record, error) {
 			records = append(records, e.last)
 		}
 	}
+	for _, e := range j.strange {
+		errs = append(errs, e.damage)
+	}
 	slices.SortFunc(records, func(a, b Record) int { return a.At.Compare(b.At) })
 	return records, errors.Join(errs...)
-}
-
-// Damaged returns the moves whose newest record cannot be told, with the reason.
-func (j *Journal) Damaged() map[MoveID]error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	bad := map[MoveID]error{}
-	for m, e := range j.moves {
-		switch {
-		case e.damage != nil:
-			bad[m] = e.damage
-		case e.unsure:
-			bad[m] = ErrUnsure
-		}
-	}
-	return bad
 }
 
 // Unfinished returns the records that recovery has to do with, like List.

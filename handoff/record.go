@@ -94,6 +94,10 @@ type Record struct {
 
 	Extra json.RawMessage `json:"extra,omitempty"` // of the caller, kept as it is
 
+	// Since is, for the first record, a time before which no move of the job can have left
+	// a record on this node; zero is not known. See Journal.Guard.
+	Since time.Time `json:"-"`
+
 	// Taken says that an operator decided that the copy on this node is the job.
 	// Untold says that the other node has not heard of it yet.
 	Taken  bool `json:"taken,omitempty"`

@@ -55,7 +55,7 @@ func (r *sourceRun) unbegun(ctx context.Context, err error) Outcome {
 		}
 	}
 	r.sendAbort(ctx)
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, ErrBusy) || errors.Is(err, ErrGuarded) {
 		return OutcomeRefused
 	}
 	return OutcomeAborted

@@ -11,7 +11,8 @@ const Format = 1
 
 // Record is all that is known about a job beyond what the kernel knows. It travels with the job.
 type Record struct {
-	Format     int       `json:"format"` // set by Store
+	Format     int       `json:"format"`           // set by Store
+	CRC        string    `json:"crc32c,omitempty"` // of the file; set and checked by Store
 	ID         ID        `json:"id"`
 	Spec       Spec      `json:"spec"`
 	Epoch      int64     `json:"epoch"` // of the last attempt to move it; 0 = never tried

@@ -20,6 +20,16 @@ var (
 	ErrExists   = errors.New("the job is already on this node")
 )
 
+// RecordError says that the record of a job is there, or was, and cannot be read. Nothing
+// is known of the job but that.
+type RecordError struct {
+	ID  ID
+	Err error
+}
+
+func (e *RecordError) Error() string { return fmt.Sprintf("read job %s: %v", e.ID, e.Err) }
+func (e *RecordError) Unwrap() error { return e.Err }
+
 const (
 	recordName = "record.json"
 	recordMode = 0o600
@@ -88,14 +98,18 @@ func (s *Store) Get(id ID) (Record, error) {
 		return Record{}, s.absent(id)
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("read job %s: %w", id, err)
+		return Record{}, &RecordError{id, err}
 	}
 	r, err := decode(data)
-	if err != nil {
-		return Record{}, fmt.Errorf("read job %s: %s: %w", id, filepath.Join(s.Dir(id), recordName), err)
+	if err == nil {
+		err = durable.Verify(data)
 	}
-	if r.ID != id {
-		return Record{}, fmt.Errorf("read job %s: its record names job %s", id, r.ID)
+	r.CRC = ""
+	if err == nil && r.ID != id {
+		err = fmt.Errorf("it names job %s", r.ID)
+	}
+	if err != nil {
+		return Record{}, &RecordError{id, fmt.Errorf("%s: %w", filepath.Join(s.Dir(id), recordName), err)}
 	}
 	return r, nil
 }
@@ -103,7 +117,7 @@ func (s *Store) Get(id ID) (Record, error) {
 // absent tells a job that is not here from one that has lost its record.
 func (s *Store) absent(id ID) error {
 	if _, err := os.Stat(s.Dir(id)); err == nil {
-		return fmt.Errorf("read job %s: %s has no %s", id, s.Dir(id), recordName)
+		return &RecordError{id, fmt.Errorf("%s has no %s", s.Dir(id), recordName)}
 	}
 	return fmt.Errorf("job %s: %w", id, ErrNotFound)
 }
@@ -150,12 +164,13 @@ func (s *Store) Update(id ID, change func(*Record) error) (Record, error) {
 }
 
 func encode(r Record) ([]byte, error) {
-	r.Format = Format
+	r.Format, r.CRC = Format, durable.Unsealed
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode job %s: %w", r.ID, err)
 	}
 	data = append(data, '\n')
+	durable.Seal(data)
 	if _, err := decode(data); err != nil { // what cannot be read again must not be written
 		return nil, err
 	}
@@ -186,30 +201,39 @@ func (s *Store) Size(id ID) int64 {
 	return info.Size()
 }
 
-// List returns the records of all jobs, oldest first, and an error that joins one per record that
-// could not be read. Both may be there.
+// List returns the records of all jobs, oldest first, and an error that joins a [RecordError] for
+// each that could not be read. Both may be there.
 func (s *Store) List() ([]Record, error) {
+	records, broken, err := s.ListAll()
+	errs := []error{err}
+	for _, b := range broken {
+		errs = append(errs, b)
+	}
+	return records, errors.Join(errs...)
+}
+
+// ListAll returns the records of all jobs, oldest first, and those that could not be read.
+func (s *Store) ListAll() (records []Record, broken []*RecordError, err error) {
 	ids, err := s.IDs()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var records []Record
-	var errs []error
 	for _, id := range ids {
 		r, err := s.Get(id)
-		if errors.Is(err, ErrNotFound) { // removed meanwhile
-			continue
+		var unread *RecordError
+		switch {
+		case err == nil:
+			records = append(records, r)
+		case errors.As(err, &unread):
+			broken = append(broken, unread)
+		case !errors.Is(err, ErrNotFound): // removed meanwhile
+			return nil, nil, err
 		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		records = append(records, r)
 	}
 	slices.SortFunc(records, func(a, b Record) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 	})
-	return records, errors.Join(errs...)
+	return records, broken, nil
 }
 
 // Remove forgets a job and deletes its directory with all that is in it. Removing a job that is

@@ -80,6 +80,50 @@ func TestFormat1OfTheRecordDoesNotChange(t *testing.T) {
 	}
 }
 
+func TestARecordWithoutAChecksumIsRead(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("testdata", "record-1-unsealed.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := store(t)
+	r := create(t, s, full())
+	if err := os.WriteFile(filepath.Join(s.Dir(r.ID), recordName), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Get(r.ID); err != nil || got.Spec.Name != r.Spec.Name {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestAFlippedBitAnywhereInARecordIsNoticedOrOfNoAccount(t *testing.T) {
+	s := store(t)
+	r := create(t, s, full())
+	path := filepath.Join(s.Dir(r.ID), recordName)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := s.Get(r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range whole {
+		data := bytes.Clone(whole)
+		data[i] ^= 1 << (i % 8)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Get(r.ID)
+		var damage *RecordError
+		if err != nil && !errors.As(err, &damage) {
+			t.Fatalf("byte %d: %v", i, err)
+		}
+		if err == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("byte %d: the record is taken, and was changed", i)
+		}
+	}
+}
+
 func TestCreateRefusesASecondJobOfTheSameID(t *testing.T) {
 	s := store(t)
 	r := create(t, s, full())

@@ -1,8 +1,10 @@
 package namespaces
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,12 +16,20 @@ import (
 
 // Cgroup is a job's own control group: one directory in each hierarchy that
 // holds, limits or freezes tasks here. On version 1 those are several, on a pure
-// version 2 node one.
+// version 2 node one. In the hierarchy that freezes, the tasks are one level below:
+//
+//	migrate-NODE-JOB          limits; schedulers and operators suspend the job here or above
+//	 └ tasks                  the tasks; nobody but we freeze and thaw them here
+//
+// So a freeze tells who made it, and ours ends no other.
 type Cgroup struct {
 	// Dirs maps a hierarchy's name to the directory: "freezer", "memory", … for
 	// version 1 controllers, Unified for version 2.
 	Dirs map[string]string
 }
+
+// leaf holds the tasks; "tasks" is a file of version 1. Jobs that an agent before this one has started have none.
+const leaf = "held"
 
 // Unified names the version 2 hierarchy in Cgroup.Dirs.
 const Unified = "unified"
@@ -62,6 +72,12 @@ func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 			return nil, errors.Join(err, c.Remove())
 		}
 		c.Dirs[h] = d
+		if h == Unified || h == "freezer" {
+			if err := makeCgroup(filepath.Join(d, leaf)); err != nil {
+				return nil, errors.Join(err, c.Remove())
+			}
+			c.Dirs[h] = filepath.Join(d, leaf)
+		}
 	}
 	if len(c.Dirs) == 0 {
 		return nil, errors.New("this node has neither a version 1 freezer nor a version 2 cgroup tree mounted")
@@ -74,6 +90,7 @@ func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 func makeCgroup(dir string) error {
 	err := os.Mkdir(dir, 0o755)
 	if errors.Is(err, os.ErrExist) {
+		_ = unix.Rmdir(filepath.Join(dir, leaf)) // if it holds tasks the next one fails
 		if err := unix.Rmdir(dir); err != nil {
 			return fmt.Errorf("cgroup %s is in use: %w", dir, err)
 		}
@@ -150,14 +167,26 @@ func (c *Cgroup) Enter(pid int) error {
 // the node, so that what accounts for that, limits it or kills it, reaches pid as well.
 func Join(pid int, dirs map[string]string) error { return enterAll(dirs, pid) }
 
+// enterAll enters the freezer last: where it shares a hierarchy with others it is beneath
+// them.
 func enterAll(dirs map[string]string, pid int) error {
-	for _, dir := range dirs {
-		p := filepath.Join(dir, "cgroup.procs")
+	for _, h := range slices.SortedFunc(maps.Keys(dirs), freezerLast) {
+		p := filepath.Join(dirs[h], "cgroup.procs")
 		if err := os.WriteFile(p, []byte(strconv.Itoa(pid)), 0); err != nil {
 			return fmt.Errorf("enter cgroup: %w", err)
 		}
 	}
 	return nil
+}
+
+func freezerLast(a, b string) int {
+	last := func(h string) int {
+		if h == "freezer" {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(a, b))
 }
 
 // Limit sets the limits. On version 2 the parent must be able to hand the
@@ -189,7 +218,7 @@ func (c *Cgroup) setV1(controller, file string, value int64) error {
 }
 
 func (c *Cgroup) limitUnified(l Limits) error {
-	dir := c.Dirs[Unified]
+	dir := c.Dir()
 	err := handDown(filepath.Dir(dir), "memory", "cpu", "pids")
 	if errors.Is(err, unix.EBUSY) {
 		return errors.New("the caller's cgroup holds processes itself, so cgroup v2 cannot limit a child of it; start the job with --detach or without limits")
@@ -222,7 +251,7 @@ func (c *Cgroup) SetCPU(milli int64) error {
 	if milli > 0 {
 		return c.limitUnified(Limits{CPUMilli: max(milli, 1000*leastQuota/cpuPeriod)})
 	}
-	file := filepath.Join(c.Dirs[Unified], "cpu.max")
+	file := filepath.Join(c.Dir(), "cpu.max")
 	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 		return nil // the controller was never handed down: nothing limits the job
 	}
@@ -241,7 +270,17 @@ func writeValue(path, value string) error {
 
 func (c *Cgroup) isUnified() bool { return c.Dirs[Unified] != "" }
 
-// FreezerDir is the directory whose freezer holds the job; CRIU is given it.
+// Dir is the cgroup that is the job's for everybody else: with its limits, and above all
+// of its tasks.
+func (c *Cgroup) Dir() string {
+	if dir := c.FreezerDir(); filepath.Base(dir) != leaf {
+		return dir
+	}
+	return filepath.Dir(c.FreezerDir())
+}
+
+// FreezerDir is the directory whose freezer is ours alone, with the job's tasks; CRIU is
+// given it.
 func (c *Cgroup) FreezerDir() string {
 	if c.isUnified() {
 		return c.Dirs[Unified]
@@ -273,9 +312,16 @@ func (c *Cgroup) Pids() ([]int, error) {
 // Remove takes the cgroup away; it must be empty. What is gone already is fine.
 func (c *Cgroup) Remove() error {
 	var errs []error
-	for _, dir := range c.Dirs {
+	remove := func(dir string) {
 		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", dir, err))
+		}
+	}
+	for _, h := range slices.Backward(slices.SortedFunc(maps.Keys(c.Dirs), freezerLast)) {
+		dir := c.Dirs[h]
+		remove(dir)
+		if filepath.Base(dir) == leaf {
+			remove(filepath.Dir(dir))
 		}
 	}
 	return errors.Join(errs...)

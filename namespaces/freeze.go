@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,8 @@ func (c *Cgroup) Freeze(ctx context.Context) error {
 	return c.hold(ctx, true)
 }
 
-// Thaw lets the tasks run again. In a cgroup that is gone nothing is frozen.
+// Thaw ends our freeze. The tasks run again unless somebody else has suspended the job
+// ([Cgroup.Suspended]). In a cgroup that is gone nothing is frozen.
 func (c *Cgroup) Thaw(ctx context.Context) error {
 	if _, err := os.Stat(c.FreezerDir()); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -42,12 +44,9 @@ func (c *Cgroup) hold(ctx context.Context, frozen bool) error {
 		if err := c.writeFreezer(frozen); err != nil {
 			return err
 		}
-		now, err := c.Frozen()
-		if err != nil {
+		done, err := c.reached(frozen)
+		if err != nil || done {
 			return err
-		}
-		if now == frozen {
-			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -55,6 +54,18 @@ func (c *Cgroup) hold(ctx context.Context, frozen bool) error {
 		case <-time.After(200 * time.Microsecond):
 		}
 	}
+}
+
+func (c *Cgroup) reached(frozen bool) (bool, error) {
+	now, err := c.Frozen()
+	if err != nil || now == frozen {
+		return err == nil, err
+	}
+	if frozen {
+		return false, nil
+	}
+	by, err := c.Suspended()
+	return by != "", err
 }
 
 func (c *Cgroup) writeFreezer(frozen bool) error {
@@ -74,7 +85,7 @@ func (c *Cgroup) writeFreezer(frozen bool) error {
 	return nil
 }
 
-// Frozen asks the kernel whether every task of the cgroup stands still.
+// Frozen asks the kernel whether every task of the cgroup stands still, whoever froze it.
 func (c *Cgroup) Frozen() (bool, error) {
 	if !c.isUnified() {
 		data, err := os.ReadFile(filepath.Join(c.FreezerDir(), "freezer.state"))
@@ -84,21 +95,63 @@ func (c *Cgroup) Frozen() (bool, error) {
 	return strings.Contains(string(data), "frozen 1"), err
 }
 
+// Held asks the kernel whether the tasks are frozen where nobody but we freeze them, or
+// are about to be. It is false in a cgroup that is gone.
+func (c *Cgroup) Held() (bool, error) { return freezing(c.FreezerDir(), c.isUnified()) }
+
+// Suspended names a cgroup above the tasks in which somebody else has frozen the job,
+// the nearest if there are several, "" for none.
+func (c *Cgroup) Suspended() (dir string, err error) {
+	for dir = filepath.Dir(c.FreezerDir()); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err != nil {
+			break // above the hierarchy, or the part of it that we see, in which we are ourselves
+		}
+		frozen, err := freezing(dir, c.isUnified())
+		if err != nil || frozen {
+			return dir, err
+		}
+	}
+	return "", nil
+}
+
+// SavesStopped tells whether CRIU can save a task that a signal has stopped. The version 1
+// freezer does not let it wake up for ptrace(2), and CRIU waits in vain.
+func (c *Cgroup) SavesStopped() bool { return c.isUnified() }
+
+// freezing tells whether a cgroup itself is frozen, or on its way, whatever its ancestors
+// are. The root of a hierarchy cannot be.
+func freezing(dir string, unified bool) (bool, error) {
+	file := "freezer.self_freezing"
+	if unified {
+		file = "cgroup.freeze"
+	}
+	data, err := os.ReadFile(filepath.Join(dir, file))
+	if gone(err) {
+		return false, nil
+	}
+	return strings.TrimSpace(string(data)) == "1", err
+}
+
 // Kill ends every task of the cgroup, frozen or not, without letting one of
 // them run again, and waits until the cgroup is empty. Zombies count as gone
-// once their parent has reaped them, so the caller must be reaping.
+// once their parent has reaped them, so the caller must be reaping. On version 1 the tasks
+// of a job that is suspended end when that ends, and Kill waits for it.
 func (c *Cgroup) Kill(ctx context.Context) error {
 	for {
 		pids, err := c.Pids()
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		if err := KillTasks(pids, c.Pids); err != nil {
+		all, err := c.killAll(pids)
+		if err != nil {
 			return err
 		}
 		// A version 1 freezer holds even the killed; the signal is pending on all
 		// of them by now, so none returns to its program.
-		if err := c.writeFreezer(false); err != nil {
+		if all {
+			err = c.writeFreezer(false)
+		}
+		if err != nil {
 			if gone(err) {
 				return nil // removed by whoever saw it empty first
 			}
@@ -110,4 +163,27 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		case <-time.After(time.Millisecond):
 		}
 	}
+}
+
+// SendKill sends SIGKILL to every task and leaves a freeze as it is.
+func (c *Cgroup) SendKill() error {
+	for {
+		pids, err := c.Pids()
+		if err != nil {
+			return err
+		}
+		if all, err := c.killAll(pids); err != nil || all {
+			return err
+		}
+	}
+}
+
+// killAll sends SIGKILL to the processes of the cgroup, and tells whether that is all
+// there are in it now.
+func (c *Cgroup) killAll(pids []int) (all bool, err error) {
+	if err := KillTasks(pids, c.Pids); err != nil {
+		return false, err
+	}
+	now, err := c.Pids()
+	return !slices.ContainsFunc(now, func(pid int) bool { return !slices.Contains(pids, pid) }), err
 }

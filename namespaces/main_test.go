@@ -146,7 +146,10 @@ func unifiedCgroup(t testing.TB) *Cgroup {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		missing(t, "no version 2 cgroup can be made: %v", err)
 	}
-	c := &Cgroup{Dirs: map[string]string{Unified: dir}}
+	c := &Cgroup{Dirs: map[string]string{Unified: filepath.Join(dir, leaf)}}
+	if err := os.Mkdir(c.FreezerDir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { empty(t, c) })
 	return c
 }

@@ -84,6 +84,12 @@ func (c Config) write() error {
 	return durable.WriteFile(filepath.Join(c.RunDir, configName), data, 0o600)
 }
 
+// CgroupOf is the cgroup of the job whose shim has this run directory.
+func CgroupOf(runDir string) (namespaces.Cgroup, error) {
+	c, err := readConfig(runDir)
+	return c.Cgroup, err
+}
+
 func readConfig(runDir string) (Config, error) {
 	var c Config
 	data, err := os.ReadFile(filepath.Join(runDir, configName))

@@ -97,18 +97,18 @@ func (c *Client) MoveRecord(ctx context.Context, move string) (r MoveRecord, err
 }
 
 // PlanResolve says what a decision about a move would do, or why there is none to
-// make. take is for the copy on the agent's node, else it is against it.
-func (c *Client) PlanResolve(ctx context.Context, move string, take bool) (p ResolvePlan, err error) {
-	return p, c.call(ctx, "GET", resolvePath(move, take), nil, &p)
+// make.
+func (c *Client) PlanResolve(ctx context.Context, move string, d Decision) (p ResolvePlan, err error) {
+	return p, c.call(ctx, "GET", resolvePath(move, d), nil, &p)
 }
 
 // Resolve carries the decision out.
-func (c *Client) Resolve(ctx context.Context, move string, take bool) (p ResolvePlan, err error) {
-	return p, c.call(ctx, "POST", resolvePath(move, take), nil, &p)
+func (c *Client) Resolve(ctx context.Context, move string, d Decision) (p ResolvePlan, err error) {
+	return p, c.call(ctx, "POST", resolvePath(move, d), nil, &p)
 }
 
-func resolvePath(move string, take bool) string {
-	return "/v1/moves/" + url.PathEscape(move) + "/resolve?take=" + strconv.FormatBool(take)
+func resolvePath(move string, d Decision) string {
+	return "/v1/moves/" + url.PathEscape(move) + "/resolve?" + string(d)
 }
 
 // Move moves a job and tells of every event; it returns the last one's result or

@@ -42,6 +42,8 @@ const (
 	Unreachable Code = "unreachable" // a node or its agent
 	Busy        Code = "busy"        // the caller has too much under way; later it may be taken
 	Quota       Code = "quota"       // the user keeps too much on the node
+	HeldStill   Code = "suspended"   // by somebody else; nothing was touched
+	Damaged     Code = "damaged"     // what this node has written down about it cannot be read
 )
 
 // Exit statuses of every command.
@@ -68,7 +70,7 @@ func Exit(err error) int {
 	switch e.Code {
 	case Usage:
 		return ExitUsage
-	case Refused:
+	case Refused, HeldStill:
 		return ExitRefused
 	case Aborted:
 		return ExitAborted
@@ -91,7 +93,7 @@ func (c Code) Status() int {
 		return http.StatusForbidden
 	case NotFound:
 		return http.StatusNotFound
-	case Refused, Aborted:
+	case Refused, Aborted, HeldStill, Damaged:
 		return http.StatusConflict
 	case Unreachable:
 		return http.StatusBadGateway

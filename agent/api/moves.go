@@ -123,6 +123,16 @@ type MoveRecord struct {
 	Partial string `json:"partial,omitempty"`
 }
 
+// Decision is an operator's word about a move.
+type Decision string
+
+// The decisions.
+const (
+	Take   Decision = "take=true"   // the copy on the agent's node is the job
+	Drop   Decision = "take=false"  // it is not
+	Forget Decision = "forget=true" // the agent's journal cannot be read, and guards no job any more
+)
+
 // ResolvePlan is what an operator's decision about a move does, and after it what it
 // did.
 type ResolvePlan struct {
@@ -139,6 +149,9 @@ type ResolvePlan struct {
 	// decision.
 	Where  string `json:"where,omitempty"`
 	Untold bool   `json:"untold,omitempty"`
+	// Forget says that a journal which cannot be read is set aside, as File.
+	Forget bool   `json:"forget,omitempty"`
+	File   string `json:"file,omitempty"`
 }
 
 // MoveSummary is a line of `migrate moves`: what one node knows of a move.

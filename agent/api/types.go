@@ -20,13 +20,16 @@ type State string
 
 // The states of a job.
 const (
-	Running  State = "running"
-	Frozen   State = "frozen" // stands still, on its way to another node
-	Arriving State = "arriving"
-	Moved    State = "moved"
-	Exited   State = "exited"
-	Saved    State = "saved" // rests in a directory
-	Lost     State = "lost"  // the node restarted, or its shim was killed, under the job
+	Running   State = "running"
+	Frozen    State = "frozen"    // stands still, on its way to another node
+	Suspended State = "suspended" // stands still because somebody else has frozen it
+	Arriving  State = "arriving"
+	Moved     State = "moved"
+	Exited    State = "exited"
+	Saved     State = "saved"   // rests in a directory
+	Lost      State = "lost"    // the node restarted, or its shim was killed, under the job
+	Astray    State = "astray"  // it runs, and its shim was killed or cannot be found
+	Unknown   State = "damaged" // its record cannot be read
 )
 
 // Job is what an agent says about a job.
@@ -42,6 +45,12 @@ type Job struct {
 	Namespaces map[string]string `json:"namespaces,omitempty"`
 	Clocks     *Clocks           `json:"clocks,omitempty"`
 	CgroupDir  string            `json:"cgroup_dir,omitempty"`
+	// SuspendedIn is the cgroup that somebody has frozen.
+	SuspendedIn string `json:"suspended_in,omitempty"`
+	// Tasks is how many processes there are of a job that is astray or whose record is damaged.
+	Tasks int `json:"tasks,omitempty"`
+	// Problem is why the record cannot be read.
+	Problem string `json:"problem,omitempty"`
 	// Caught is the set of signals that PID 1 handles or blocks, bit n-1 for signal
 	// n: SigCgt and SigBlk of proc_pid_status(5). The kernel drops all others but
 	// SIGKILL and SIGSTOP, since it protects the PID 1 of a namespace.

@@ -140,6 +140,11 @@ func printFacts(t table, j api.Job) {
 		fact("Pulling", fmt.Sprintf("%s still to come from %s", size(j.Absent), j.PulledFrom))
 	}
 	fact("Cgroup", j.CgroupDir)
+	fact("Suspended in", j.SuspendedIn)
+	fact("Damaged", j.Problem)
+	if j.Tasks > 0 {
+		fact("Processes", fmt.Sprintf("%d", j.Tasks))
+	}
 	if j.Shim != 0 {
 		fact("Shim", fmt.Sprintf("pid %d", j.Shim))
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -39,9 +40,28 @@ func (s *shell) ps(ctx context.Context, all, asJSON bool) error {
 		jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.State == api.Exited || j.State == api.Lost })
 	}
 	if asJSON {
-		return printJSON(s.out, jobs)
+		err = printJSON(s.out, jobs)
+	} else {
+		err = printJobs(s.out, jobs, s.now())
 	}
-	return printJobs(s.out, jobs, s.now())
+	if err != nil {
+		return err
+	}
+	return damaged(jobs)
+}
+
+// damaged is the error for jobs of which nobody can tell how they are, nil if there are none.
+func damaged(jobs []api.Job) error {
+	var all []api.Finding
+	for _, j := range jobs {
+		if j.State == api.Unknown {
+			all = append(all, api.Finding{Code: string(j.ID), Cause: j.Problem, Remedy: fmt.Sprintf("%d of its processes run; `migrate rm -f %s` ends and forgets it, or the operator puts the file right", j.Tasks, j.ID)})
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return &api.Error{Code: api.Damaged, Message: "records of jobs are damaged", Findings: all}
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 )
 
 func newResolveCommand(s *shell) *cobra.Command {
-	var take, drop, yes bool
+	var take, drop, forget, yes bool
 	cmd := &cobra.Command{
 		Use:   "resolve [flags] MOVE",
 		Short: "Decide a move that nobody else can",
@@ -26,30 +27,41 @@ sure of that before you take one, by the power switch if need be. The other node
 told when it comes back, even after days, and ends what it has of a job that was taken
 here.
 
+A journal that is damaged tells nobody where its job is, and guards the jobs that it may
+be about: they are neither moved nor saved. --forget sets it aside, when you have looked
+on all nodes.
+
 Without --yes it says what will happen and asks.`,
 		Example: `  migrate resolve m0123456789abcdef --take
   migrate resolve m0123456789abcdef --drop --yes`,
 		Args: takes("MOVE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if take == drop {
-				return usage(cmd, errors.New("name one of --take and --drop"))
+			var all []api.Decision
+			for d, named := range map[api.Decision]bool{api.Take: take, api.Drop: drop, api.Forget: forget} {
+				if named {
+					all = append(all, d)
+				}
 			}
-			return interruptible(func(ctx context.Context, args []string) error { return s.resolve(ctx, args[0], take, yes) })(cmd, args)
+			if len(all) != 1 {
+				return usage(cmd, errors.New("name one of --take, --drop and --forget"))
+			}
+			return interruptible(func(ctx context.Context, args []string) error { return s.resolve(ctx, args[0], all[0], yes) })(cmd, args)
 		},
 	}
 	cmd.Flags().BoolVar(&take, "take", false, "the copy on this node is the job")
 	cmd.Flags().BoolVar(&drop, "drop", false, "the copy on this node is not the job")
+	cmd.Flags().BoolVar(&forget, "forget", false, "set a damaged journal aside, which you have looked at")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
-func (s *shell) resolve(ctx context.Context, move string, take, yes bool) error {
+func (s *shell) resolve(ctx context.Context, move string, decision api.Decision, yes bool) error {
 	c := s.client()
-	plan, err := c.PlanResolve(ctx, move, take)
+	plan, err := c.PlanResolve(ctx, move, decision)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(s.err, inner(fmt.Sprintf("Move %s of job %s is %s on %s.", plan.Move, plan.Job, plan.State, plan.Node)))
+	fmt.Fprintln(s.err, inner(fmt.Sprintf("Move %s of job %s is %s on %s.", plan.Move, cmp.Or(string(plan.Job), "nobody knows which"), plan.State, plan.Node)))
 	fmt.Fprintln(s.err, inner("Why it waits: "+plan.Why+"."))
 	fmt.Fprintf(s.err, "What will happen:\n  %s\n", inner(strings.Join(plan.Does, "\n")))
 	fmt.Fprintf(s.err, "What you answer for:\n  %s\n", inner(strings.Join(plan.Vouch, "\n")))
@@ -58,9 +70,12 @@ func (s *shell) resolve(ctx context.Context, move string, take, yes bool) error 
 			return err
 		}
 	}
-	done, err := c.Resolve(ctx, move, take)
+	done, err := c.Resolve(ctx, move, decision)
 	if err != nil {
 		return err
+	}
+	if done.Forget {
+		return printLine(s.out, "the journal of %s is set aside as %s", done.Move, done.File)
 	}
 	err = printLine(s.out, "move %s is resolved: job %s is %s", done.Move, done.Job, done.Where)
 	if done.Untold {

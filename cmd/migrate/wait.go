@@ -41,6 +41,9 @@ func (s *shell) wait(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	if j.State == api.Astray {
+		s.say(astray(j))
+	}
 	if j, err = newFollower(c, j, nil, func(string) {}).follow(ctx); err != nil {
 		return err
 	}

@@ -175,18 +175,26 @@ func (n *node) cgroups() []string {
 	return dirs
 }
 
+// thawAll ends every freeze of a job, whoever made it.
+func (n *node) thawAll() {
+	for _, job := range n.cgroups() {
+		for _, dir := range []string{job, filepath.Join(job, "held")} {
+			_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
+			_ = os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte("0"), 0)
+		}
+	}
+}
+
 // scrub removes everything, whatever state it is in.
 func (n *node) scrub() {
 	for end := time.Now().Add(10 * time.Second); len(n.processes()) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		for _, pid := range n.processes() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		for _, dir := range n.cgroups() {
-			_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
-			_ = os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte("0"), 0)
-		}
+		n.thawAll()
 	}
 	for _, dir := range n.cgroups() {
+		_ = syscall.Rmdir(filepath.Join(dir, "held"))
 		_ = syscall.Rmdir(dir)
 	}
 	if err := os.RemoveAll(n.memoryDir()); err != nil {

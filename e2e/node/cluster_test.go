@@ -175,7 +175,7 @@ func (n *node) awaitAgent() {
 			n.c.t.Fatalf("the agent of %s ended: %v\n%s", n.name, n.agent.outcome, readFile(n.logPath()))
 		default:
 		}
-		if r := n.migrate("ps"); r.code != 0 {
+		if r := n.migrate("moves"); r.code != 0 {
 			return fmt.Errorf("no answer from the agent: %v", r)
 		}
 		return nil

@@ -3,8 +3,6 @@ package node
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -192,9 +190,7 @@ func TestAJobWhoseMemoryIsLostInThePullIsEnded(t *testing.T) {
 			c.must(syscall.Kill(p.Host, syscall.SIGKILL))
 		}
 		c.must(syscall.Kill(a.shimOf(j.id), syscall.SIGKILL))
-		for _, dir := range a.cgroups() { // where the freezer holds up even that
-			_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
-		}
+		a.thawAll() // the freezer holds up even that
 		a.start()
 	})
 	eventually(t, 2*limit, func() error {

@@ -1,0 +1,174 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/pidmap"
+)
+
+// Suspended says that a job stands still because somebody else wants it to.
+type Suspended struct {
+	// Cgroup is what they have frozen, "" if they have stopped processes.
+	Cgroup string
+	// Stopped are processes of the node that SIGSTOP holds.
+	Stopped []int
+}
+
+func (s *Suspended) Error() string {
+	if s.Cgroup != "" {
+		return fmt.Sprintf("the job is suspended: somebody else has frozen the cgroup %s", s.Cgroup)
+	}
+	return fmt.Sprintf("the job is suspended: a signal has stopped processes %s, and where version 1 cgroups freeze they cannot be saved", pids(s.Stopped))
+}
+
+// Resume is what to type to end it.
+func (s *Suspended) Resume() string {
+	if s.Cgroup == "" {
+		return "kill -CONT " + pids(s.Stopped)
+	}
+	file, word := "freezer.state", "THAWED"
+	if _, err := os.Stat(filepath.Join(s.Cgroup, "cgroup.freeze")); err == nil {
+		file, word = "cgroup.freeze", "0"
+	}
+	return fmt.Sprintf("resume it where it was suspended (Slurm: `scontrol resume`); by hand: `echo %s > %s`", word, filepath.Join(s.Cgroup, file))
+}
+
+func pids(list []int) string {
+	return strings.Trim(fmt.Sprint(list), "[]")
+}
+
+// WhoSuspends finds out whether somebody else than a move keeps the job that lives in c,
+// whose PID 1 is init, from running. No move of the job may be under way.
+func WhoSuspends(c *namespaces.Cgroup, init int) (*Suspended, error) {
+	held, err := c.Held()
+	if err != nil {
+		return nil, err
+	}
+	if held {
+		return &Suspended{Cgroup: c.FreezerDir()}, nil
+	}
+	dir, err := c.Suspended()
+	if err != nil {
+		return nil, err
+	}
+	if dir != "" {
+		return &Suspended{Cgroup: dir}, nil
+	}
+	return whoStopped(c, init)
+}
+
+// whoStopped finds processes that a signal has stopped, where that matters.
+func whoStopped(c *namespaces.Cgroup, init int) (*Suspended, error) {
+	if c.SavesStopped() {
+		return nil, nil
+	}
+	stopped, err := stopped(init)
+	if err != nil || len(stopped) == 0 {
+		return nil, err
+	}
+	return &Suspended{Stopped: stopped}, nil
+}
+
+// stopped are the processes of a job that a signal has stopped. Once a version 1 freezer
+// holds them that is not visible any more.
+func stopped(init int) ([]int, error) {
+	all, err := pidmap.InNamespace(init)
+	if err != nil {
+		return nil, err
+	}
+	var found []int
+	for _, e := range all {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", e.Host))
+		if err != nil {
+			continue // it has ended
+		}
+		rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
+		if f := strings.Fields(rest); len(f) > 0 && f[0] == "T" {
+			found = append(found, e.Host)
+		}
+	}
+	return found, nil
+}
+
+// unsuspended refuses a job that somebody else keeps from running, before we freeze it.
+func (s *Source) unsuspended() error {
+	by, err := WhoSuspends(s.Cgroup, s.Init)
+	if err != nil || by == nil {
+		return err
+	}
+	s.foreign = by.Cgroup == s.Cgroup.FreezerDir()
+	return by
+}
+
+// unstopped refuses a job with tasks that a signal has stopped, where those cannot be saved.
+func (s *Source) unstopped() error {
+	by, err := whoStopped(s.Cgroup, s.Init)
+	if err != nil || by == nil {
+		return err
+	}
+	return by
+}
+
+// suspended is the error for a job that somebody else has suspended since we froze it.
+func (s *Source) suspended() error {
+	dir, err := s.Cgroup.Suspended()
+	if err != nil || dir == "" {
+		return err
+	}
+	return &Suspended{Cgroup: dir}
+}
+
+// errNotSeized says that CRIU has not got hold of the job's tasks: one may have been
+// stopped by a signal in the moment of the freeze.
+var errNotSeized = fmt.Errorf("CRIU has not got hold of the job's tasks within %v", seizeTime)
+
+const (
+	seizeTime  = 20 * time.Second // CRIU gives up by itself after 10
+	watchPause = 100 * time.Millisecond
+)
+
+// watch gives a dump up that cannot end: where somebody suspends the job meanwhile no task
+// runs the code any more that CRIU has put into it. seized is closed when CRIU holds them.
+func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
+	ctx, stop := context.WithCancel(dumping)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		late := time.NewTimer(seizeTime)
+		defer late.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-seized:
+				late.Stop()
+				seized = nil
+			case <-late.C:
+				giveUp(errNotSeized)
+				return
+			case <-time.After(watchPause):
+			}
+			if err := s.suspended(); err != nil {
+				giveUp(err)
+				return
+			}
+		}
+	})
+	return func() {
+		stop()
+		watching.Wait()
+	}
+}
+
+// AsSuspended finds the reason in an error.
+func AsSuspended(err error) (*Suspended, bool) {
+	var s *Suspended
+	return s, errors.As(err, &s)
+}
