@@ -15,16 +15,6 @@ import (
 // That no shim answers says nothing about a job's tasks: a shim may have been killed, or
 // its socket removed. The kernel knows whether there are any, in the job's own cgroup.
 
-// tasksOf counts the processes in the cgroup of a job.
-func tasksOf(rec job.Record) (int, error) {
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
-	if cg.FreezerDir() == "" {
-		return 0, nil
-	}
-	pids, err := cg.Pids()
-	return len(pids), err
-}
-
 // gone tells whether a job whose shim does not answer has no task any more. What cannot be
 // found out is no proof.
 func gone(rec job.Record, err error) bool {
@@ -41,7 +31,7 @@ func (a *Agent) notRunning(ctx context.Context, rec job.Record) error {
 }
 
 func ended(v api.Job) error {
-	if v.State == api.Lost && v.Tasks > 0 {
+	if v.State == api.Astray {
 		return astray(v)
 	}
 	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run any more", v.ID), Where: "over", Hint: "`migrate inspect " + string(v.ID) + "` tells how it ended"}
@@ -49,7 +39,7 @@ func ended(v api.Job) error {
 
 // astray is a job that runs and that nobody can reach.
 func astray(v api.Job) error {
-	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is lost: no shim answers for it, but %d of its processes run", v.ID, v.Tasks),
+	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is astray: no shim answers for it, but %d of its processes run", v.ID, v.Tasks),
 		Where: fmt.Sprintf("on %s, in %s", v.Node, v.CgroupDir),
 		Hint:  fmt.Sprintf("`migrate kill -s KILL %s` ends them, `migrate rm -f %s` forgets the job, too", v.ID, v.ID)}
 }
@@ -57,7 +47,7 @@ func astray(v api.Job) error {
 // signalLost ends a job that no shim answers for, if that is what is asked for.
 func (a *Agent) signalLost(ctx context.Context, rec job.Record, sig syscall.Signal) error {
 	v := a.view(ctx, rec)
-	if v.State != api.Lost || v.Tasks == 0 || sig != syscall.SIGKILL {
+	if v.State != api.Astray || sig != syscall.SIGKILL {
 		return a.notRunning(ctx, rec)
 	}
 	if err := a.maySignal(rec); err != nil {

@@ -151,17 +151,6 @@ func (a *Agent) find(ctx context.Context, ref string, c caller) (job.Record, err
 	return a.living(ctx, found, ref)
 }
 
-// unnamed is the answer for a name that no job has whose record can be read.
-func (a *Agent) unnamed(ref string, broken []*job.RecordError, c caller) error {
-	for _, b := range broken {
-		if c.may(a.broken(b)) {
-			return &api.Error{Code: api.Damaged, Message: fmt.Sprintf("no job is called %s, unless it is %s, whose record is damaged: %v", ref, b.ID, b.Err),
-				Where: "on " + a.cfg.Node, Hint: "name it by its id; `migrate ps -a` lists what is damaged"}
-		}
-	}
-	return notFound(ref)
-}
-
 // anothers tells root whose jobs have a name: first those that are here, the newest first.
 func anothers(jobs []job.Record, ref string) error {
 	slices.SortStableFunc(jobs, func(x, y job.Record) int {
@@ -184,6 +173,17 @@ func anothers(jobs []job.Record, ref string) error {
 	}
 	return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("you have no job called %s, and a name means a job of your own; another user's: %s", ref, strings.Join(who, ", ")),
 		Hint: "the same command with the id: " + string(jobs[0].ID)}
+}
+
+// unnamed is the answer for a name that no job has whose record can be read.
+func (a *Agent) unnamed(ref string, broken []*job.RecordError, c caller) error {
+	for _, b := range broken {
+		if c.may(a.broken(b)) {
+			return &api.Error{Code: api.Damaged, Message: fmt.Sprintf("no job is called %s, unless it is %s, whose record is damaged: %v", ref, b.ID, b.Err),
+				Where: "on " + a.cfg.Node, Hint: "name it by its id; `migrate ps -a` lists what is damaged"}
+		}
+	}
+	return notFound(ref)
 }
 
 // living prefers, among jobs of one name, the only one that is not over, wherever it is, or else the

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
 )
 
 // witnesses are the nodes as an inquiry about a job asks them.
@@ -47,7 +49,8 @@ func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, erro
 			Hint: fmt.Sprintf("bring those agents back; one that is gone for good is to be taken out of the --peer flags of %s", a.cfg.Node)}
 	}
 	if err := a.fence.Damage(); err != nil {
-		return handoff.Standing{}, err
+		return handoff.Standing{}, &api.Error{Code: api.Failed, Message: fmt.Sprintf("%s does not know any more which jobs were brought back: %v", a.cfg.Node, err),
+			Hint: "put that right on " + a.cfg.Node}
 	}
 	s := handoff.Standing{Node: a.cfg.Node, Seen: a.fence.Highest(string(id))}
 	s.Epoch = s.Seen
@@ -58,14 +61,14 @@ func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, erro
 		s.Alive = fmt.Sprintf("%s is the %s of a move, checkpoint or restore of it that is not finished", a.cfg.Node, role)
 	}
 	rec, err := a.jobs.Get(id)
-	if err != nil && !errors.Is(err, job.ErrNotFound) {
-		return s, err
-	}
 	if guarded := a.unguarded(id, a.arrivesSince(job.Record{ID: id, Created: rec.Created})); guarded != nil {
 		return s, guarded
 	}
-	if err != nil {
+	if errors.Is(err, job.ErrNotFound) {
 		return s, nil
+	}
+	if err != nil {
+		return s, err
 	}
 	s.Epoch = max(s.Epoch, rec.Epoch)
 	if to := rec.MovedTo; to != nil && rec.Exit == nil {
@@ -94,6 +97,19 @@ func (a *Agent) alive(ctx context.Context, rec job.Record) (string, error) {
 		return fmt.Sprintf("its shim on %s is gone, but %d of its tasks are there", a.cfg.Node, left), nil
 	}
 	return "", err
+}
+
+// tasksOf counts what is in a job's cgroup.
+func tasksOf(rec job.Record) (int, error) {
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	if cg.FreezerDir() == "" {
+		return 0, nil
+	}
+	pids, err := cg.Pids()
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	return len(pids), err
 }
 
 func idIn(r *http.Request) (job.ID, error) {

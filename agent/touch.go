@@ -80,7 +80,7 @@ func (a *Agent) signal(ctx context.Context, rec job.Record, sig syscall.Signal) 
 func cannotEnter(v api.Job) error {
 	e := &api.Error{Code: api.Failed, Where: fmt.Sprintf("on %s, %s", v.Node, v.State)}
 	switch v.State {
-	case api.Exited, api.Lost, api.Saved, api.Moved:
+	case api.Exited, api.Lost, api.Astray, api.Saved, api.Moved:
 		return ended(v)
 	case api.Suspended:
 		return suspended(v.ID, v.Node, &checkpoint.Suspended{Cgroup: v.SuspendedIn})
@@ -139,7 +139,7 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
 	force := r.URL.Query().Get("force") == "true"
 	v := a.view(r.Context(), rec)
-	if v.State == api.Lost && v.Tasks > 0 {
+	if v.State == api.Astray {
 		if !force {
 			return astray(v)
 		}
@@ -156,7 +156,7 @@ func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, r
 			return err
 		}
 	}
-	if v.State == api.Lost {
+	if v.State == api.Lost || v.State == api.Astray {
 		if err := a.sweep(r.Context(), rec); err != nil {
 			return err
 		}

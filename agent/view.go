@@ -90,7 +90,7 @@ func (a *Agent) vanished(v api.Job) api.Job {
 	}
 	v.State = api.Lost
 	if n, err := tasksOf(v.Record); err != nil || n > 0 {
-		v.Tasks = max(n, 1) // what cannot be counted may be there
+		v.State, v.Tasks = api.Astray, max(n, 1) // what cannot be counted may be there
 		cg := namespaces.Cgroup{Dirs: v.Cgroup}
 		v.CgroupDir, v.Memory = cg.Dir(), residentMemory(&cg)
 	}

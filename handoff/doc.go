@@ -120,9 +120,15 @@
 //	{"crc32c":"9ae0daaf","record":{"move":"m…","job":"j…","role":"source",…}}
 //
 // crc32c is the Castagnoli CRC of the bytes of the record's value, 8 lower-case hex digits. The last
-// line is the state of the move. A line is on the disk (fsync) before anything follows from it. A
-// last line without a newline was cut short by a crash: it is taken if its CRC is right, and else
-// ignored, because nothing can have followed from it. Any other damage is an error, and the move is
-// left alone: a journal that has lost a committed record would start a second copy.
+// line is the state of the move. A line is on the disk (fsync) before anything follows from it. The
+// first one appears whole or not at all. A later last line without a newline was cut short by a crash:
+// it is taken if its CRC is right, and else ignored, because nothing can have followed from it.
+//
+// Any other damage is an error, and the move is left alone: a journal that has lost a committed record
+// would start a second copy. Nor does another move of a job begin that the file may be about (Guard):
+// its lines name the job, each of them; where none can be read it may be any that could have left a
+// record before the file changed last. That ends when an operator sets the file aside (SetAside),
+// which decides nothing: a node whose file was set aside tells its peer nothing, as before.
+//
 // testdata/journal-1 holds an example.
 package handoff

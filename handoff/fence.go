@@ -26,14 +26,13 @@ const (
 // let bring a job back from a checkpoint (Grant), whom it has to tell of that (Debt), and who has to
 // tell it (Booted). Nothing of it goes with the job's record: who removes that has not undone a grant.
 //
-// Its file is {"format":1,"crc32c":"9ae0daaf","epochs":{"JOB":EPOCH},…}, written whole each time;
-// docs/formats.md has it all.
+// Its file is {"format":1,"crc32c":"9ae0daaf","epochs":{"JOB":EPOCH},…}, written whole each time; docs/formats.md has it all.
 type Fence struct {
 	path string
 
 	mu     sync.Mutex
 	file   fenceFile
-	damage error // nothing is admitted, granted or noted
+	damage error // nothing is admitted, granted or known
 }
 
 type fenceFile struct {
@@ -52,7 +51,7 @@ type fenceFile struct {
 var ErrFenceDamaged = errors.New("remove the file when no move is under way in the cluster, and restart the agent; until then no job comes to this node")
 
 // OpenFence reads the file at path; a missing one is empty. One that cannot be read is an error, and
-// the fence that is returned with it admits nothing.
+// the fence that is returned with it admits and grants nothing.
 func OpenFence(path string) (*Fence, error) {
 	f := &Fence{path: path}
 	data, err := readFence(path)
@@ -90,11 +89,11 @@ func decodeFence(data []byte) (content fenceFile, err error) {
 	if content.Epochs == nil {
 		return content, errors.New("it holds no epochs")
 	}
-	if err := durable.Verify(data); err != nil {
-		return content, err
-	}
-	return content, nil
+	return content, durable.Verify(data)
 }
+
+// Damage is why nobody knows what this node has admitted and granted, nil if it is known.
+func (f *Fence) Damage() error { return f.damage }
 
 // Admit raises the epoch of a job, durably. It fails with ErrStaleEpoch unless epoch is above all
 // that were admitted before.
@@ -109,9 +108,6 @@ func (f *Fence) Admit(job string, epoch int64) error {
 	}
 	return f.change(func(next *fenceFile) { next.Epochs[job] = epoch })
 }
-
-// Damage says why nobody knows what this node has seen, granted and owes; nil if it is known.
-func (f *Fence) Damage() error { return f.damage }
 
 // Highest returns the highest epoch of a job that was admitted, 0 if none was.
 func (f *Fence) Highest(job string) int64 {
@@ -140,7 +136,7 @@ func (f *Fence) change(edit func(*fenceFile)) error {
 		return f.damage
 	}
 	next := f.file
-	next.CRC = durable.Unsealed
+	next.Format, next.CRC = fenceFormat, durable.Unsealed
 	next.Epochs, next.Grants, next.Debts = maps.Clone(f.file.Epochs), maps.Clone(f.file.Grants), maps.Clone(f.file.Debts)
 	if next.Grants == nil {
 		next.Grants = map[string]Grant{}

@@ -28,6 +28,9 @@ type Debt struct {
 func (f *Fence) Grant(job string, seen int64, g Grant) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.damage != nil {
+		return f.damage
+	}
 	now := f.file.Epochs[job]
 	if given := f.file.Grants[job]; given.Node == g.Node && given.Epoch == g.Epoch && now == g.Epoch {
 		return nil
@@ -47,7 +50,7 @@ func grants(now, seen, epoch int64) bool { return now == seen && epoch > now }
 func (f *Fence) Hold(job string, g Grant) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now := f.file.Epochs[job]; now != g.Epoch {
+	if now := f.file.Epochs[job]; f.damage == nil && now != g.Epoch {
 		return fmt.Errorf("job %.80q, epoch %d, seen %d: %w", job, g.Epoch, now, ErrStaleEpoch)
 	}
 	return f.change(func(next *fenceFile) { next.Grants[job] = g })

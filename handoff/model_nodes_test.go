@@ -54,21 +54,24 @@ type node struct {
 	ran      bool   // its copy has run since the freeze, or at all for the target
 	took     bool   // an operator has taken its copy
 	down     bool   // the agent is not running
+	blind    bool   // its journal of the move cannot be read: it does nothing and answers nobody
 }
 
 type world struct {
 	src, tgt node
 	sent     message
 	// what may still happen
-	failures, crashes, reboots, deaths, decisions int8
-	excused                                       bool // the job could not have been saved
-	admitted                                      bool // the target's fence has let the epoch in, and lets it in no more
-	twice                                         bool // an action had another effect the second time
+	failures, crashes, reboots, deaths, decisions, damages int8
+	excused                                                bool // the job could not have been saved
+	admitted                                               bool // the target's fence has let the epoch in, and lets it in no more
+	twice                                                  bool // an action had another effect the second time
 }
 
 type model struct {
 	rules []namedRule
 	index map[situation]int8
+	// forgets is the mistake to take a journal that cannot be read for none.
+	forgets bool
 }
 
 type namedRule struct {
@@ -135,6 +138,7 @@ func (m *model) successors(w world) []world {
 	for _, role := range []Role{RoleSource, RoleTarget} {
 		n := *w.node(role)
 		switch {
+		case n.blind:
 		case n.down:
 			out = m.restart(w, role, out)
 		case n.rule >= 0:
@@ -157,29 +161,32 @@ func (m *model) decide(w world, out []world) []world {
 		return out
 	}
 	w.decisions--
-	waits := func(n node) bool { return !n.down && n.rule < 0 && n.waits != ActionAskPrepare && !n.state.Finished() }
+	silent := func(n node) bool { return n.down || n.blind }
+	waits := func(n node) bool {
+		return !silent(n) && n.rule < 0 && n.waits != ActionAskPrepare && !n.state.Finished()
+	}
 	alive := func(n node) bool { return n.job == running || n.ran }
 	there := w.src.job == frozen || w.src.job == running && w.src.state == StateAborting
-	if waits(w.src) && there && w.tgt.down && !alive(w.tgt) && !w.src.reboot {
+	if waits(w.src) && there && silent(w.tgt) && !alive(w.tgt) && !w.src.reboot {
 		c := w
 		c.sent &^= toTarget
 		c.src.took = true
 		out = m.event(c, RoleSource, EventTake, out)
 	}
-	if waits(w.src) && w.tgt.down {
+	if waits(w.src) && silent(w.tgt) {
 		c := w
 		whole := slices.Contains([]State{StatePrepared, StateCommitted, StateDone}, c.tgt.state) && (c.tgt.job == parked || c.tgt.job == running)
 		c.excused = c.excused || !whole || c.reboots > 0 // who drops a copy relies on the other
 		c.sent &^= toTarget
 		out = m.event(c, RoleSource, EventDrop, out)
 	}
-	if waits(w.tgt) && w.src.down && !alive(w.src) && !w.tgt.reboot {
+	if waits(w.tgt) && silent(w.src) && !alive(w.src) && !w.tgt.reboot {
 		c := w
 		c.sent &^= toSource
 		c.tgt.took = true
 		out = m.event(c, RoleTarget, EventTake, out)
 	}
-	if waits(w.tgt) && !alive(w.tgt) && (w.src.down || w.tgt.reboot && w.tgt.state == StateCommitted) {
+	if waits(w.tgt) && !alive(w.tgt) && (silent(w.src) || w.tgt.reboot && w.tgt.state == StateCommitted) {
 		c := w
 		c.excused = c.excused || c.src.job == dead || c.reboots > 0
 		out = m.event(c, RoleTarget, EventDrop, out)
@@ -212,6 +219,11 @@ func (m *model) disaster(w world, role Role, out []world) []world {
 		c := w
 		c.crashes--
 		out = append(out, crash(c))
+		if c.damages > 0 && c.node(role).state != StateNew { // the next agent finds the file damaged
+			c.damages--
+			c.node(role).blind = true
+			out = append(out, crash(c))
+		}
 	}
 	if w.reboots > 0 {
 		c := w
@@ -312,8 +324,12 @@ func (m *model) answers(w world, out []world) []world {
 			out = append(out, c)
 		}
 	}
+	if w.tgt.blind && m.forgets && w.sent&(msgSourceAsks|msgAbort) != 0 {
+		say(msgTargetDropped)
+	}
+	srcAnswers, tgtAnswers := !w.src.down && !w.src.blind, !w.tgt.down && !w.tgt.blind
 	deciding := w.src.took && !w.src.state.Finished() && w.src.state != StateAborting
-	if w.sent&msgTargetAsks != 0 && !w.src.down && !deciding {
+	if w.sent&msgTargetAsks != 0 && srcAnswers && !deciding {
 		switch w.src.state {
 		case StateCommitted, StateReleased:
 			say(msgSourceCommitted)
@@ -325,10 +341,10 @@ func (m *model) answers(w world, out []world) []world {
 			}
 		}
 	}
-	if w.src.took && w.src.state == StateAborted && !w.src.down {
+	if w.src.took && w.src.state == StateAborted && srcAnswers {
 		say(msgSourceYield)
 	}
-	if !w.tgt.down {
+	if tgtAnswers {
 		if w.tgt.took && w.tgt.state == StateDone {
 			say(msgTargetYield)
 		}
@@ -339,7 +355,7 @@ func (m *model) answers(w world, out []world) []world {
 			say(msgRuns)
 		}
 	}
-	if w.sent&msgSourceAsks != 0 && !w.tgt.down {
+	if w.sent&msgSourceAsks != 0 && tgtAnswers {
 		switch w.tgt.state {
 		case StateDropped:
 			say(msgTargetDropped)

@@ -123,8 +123,11 @@ type report struct {
 
 // explore visits every world and returns the first violation, with the way to it, or a world from
 // which no good ending can be reached.
-func explore(table map[situation]rule, from world) report {
+func explore(table map[situation]rule, from world, mistakes ...func(*model)) report {
 	m := newModel(table)
+	for _, mistake := range mistakes {
+		mistake(m)
+	}
 	number := map[world]int{from: 0}
 	worlds := []world{from}
 	parent := []int{-1}
@@ -174,7 +177,8 @@ func stuck(worlds []world, before [][]int) int {
 		}
 	}
 	for i, w := range worlds {
-		if !saved[i] && !w.excused {
+		if !saved[i] && !w.excused && !w.src.blind && !w.tgt.blind { // somebody has to look
+
 			return i
 		}
 	}
@@ -205,6 +209,21 @@ var adversities = []struct {
 	{"both nodes go down, and a failure", start(1, 0, 2, 0)},
 	{"an operator, a crash, a reboot", start(0, 1, 1, 0, 1)},
 	{"two operators, and three crashes", start(0, 3, 0, 0, 2)},
+	{"a damaged journal, and two crashes", damaged(start(0, 2, 0, 0), 1)},
+	{"a damaged journal, an operator, two crashes", damaged(start(0, 2, 0, 0, 1), 1)},
+	{"two damaged journals, an operator, a reboot", damaged(start(0, 2, 1, 0, 1), 2)},
+}
+
+func damaged(w world, journals int8) world {
+	w.damages = journals
+	return w
+}
+
+func TestTheModelCatchesANodeThatTakesADamagedJournalForNone(t *testing.T) {
+	r := explore(rules, damaged(start(0, 2, 0, 0), 1), func(m *model) { m.forgets = true })
+	if r.invariant == 0 {
+		t.Errorf("nothing shows that it is one: %s", r)
+	}
 }
 
 func TestInEveryOrderOfFaultsOneCopyRunsAndNoneIsLost(t *testing.T) {

@@ -27,7 +27,8 @@ const (
 	Moved     State = "moved"
 	Exited    State = "exited"
 	Saved     State = "saved"   // rests in a directory
-	Lost      State = "lost"    // the node restarted, or its shim was killed or cannot be found
+	Lost      State = "lost"    // the node restarted, or its shim was killed, under the job
+	Astray    State = "astray"  // it runs, and its shim was killed or cannot be found
 	Unknown   State = "damaged" // its record cannot be read
 )
 
@@ -46,7 +47,7 @@ type Job struct {
 	CgroupDir  string            `json:"cgroup_dir,omitempty"`
 	// SuspendedIn is the cgroup that somebody has frozen.
 	SuspendedIn string `json:"suspended_in,omitempty"`
-	// Tasks is how many processes of a job run that is lost or whose record is damaged.
+	// Tasks is how many processes there are of a job that is astray or whose record is damaged.
 	Tasks int `json:"tasks,omitempty"`
 	// Problem is why the record cannot be read.
 	Problem string `json:"problem,omitempty"`

@@ -67,7 +67,7 @@ func (f *follower) follow(ctx context.Context) (api.Job, error) {
 
 func (f *follower) wait(ctx context.Context) (api.Job, error) {
 	pause := f.pause
-	at, lost := place(f.job), false
+	at, told := place(f.job), false
 	for {
 		j, err := f.agent.Wait(ctx, string(f.job.ID))
 		if err != nil && !outage(err) {
@@ -86,8 +86,8 @@ func (f *follower) wait(ctx context.Context) (api.Job, error) {
 			if settled(j) {
 				return j, nil
 			}
-			if j.State == api.Lost && !lost {
-				lost = true
+			if j.State == api.Astray && !told {
+				told = true
 				f.tell(astray(j))
 			}
 		}
@@ -127,12 +127,12 @@ func (f *follower) copy(ctx context.Context, stream string, w io.Writer) error {
 
 // settled tells whether a job runs nowhere and will not by itself.
 func settled(j api.Job) bool {
-	return j.State == api.Exited || j.State == api.Saved || j.State == api.Lost && j.Tasks == 0
+	return j.State == api.Exited || j.State == api.Saved || j.State == api.Lost
 }
 
 // astray says that nobody can reach a job that runs.
 func astray(j api.Job) string {
-	return fmt.Sprintf("job %s is lost: no shim answers for it, but %d of its processes run on %s; `migrate kill -s KILL %s` ends them", label(j), j.Tasks, j.Node, j.ID)
+	return fmt.Sprintf("job %s is astray: no shim answers for it, but %d of its processes run on %s; `migrate kill -s KILL %s` ends them", label(j), j.Tasks, j.Node, j.ID)
 }
 
 // outage tells an agent that cannot be reached, or cannot answer now, from an answer.

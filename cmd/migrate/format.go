@@ -63,9 +63,6 @@ func clip(s string, n int) string {
 
 // state is a job's state in a word or two.
 func state(j api.Job) string {
-	if j.State == api.Lost && j.Tasks > 0 {
-		return "lost, runs"
-	}
 	if j.State != api.Exited || j.Exit == nil {
 		return string(j.State)
 	}

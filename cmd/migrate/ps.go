@@ -37,7 +37,7 @@ func (s *shell) ps(ctx context.Context, all, asJSON bool) error {
 		return err
 	}
 	if !all {
-		jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.State == api.Exited || j.State == api.Lost && j.Tasks == 0 })
+		jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.State == api.Exited || j.State == api.Lost })
 	}
 	if asJSON {
 		err = printJSON(s.out, jobs)

@@ -41,7 +41,7 @@ func (s *shell) wait(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if j.State == api.Lost && j.Tasks > 0 {
+	if j.State == api.Astray {
 		s.say(astray(j))
 	}
 	if j, err = newFollower(c, j, nil, func(string) {}).follow(ctx); err != nil {

@@ -163,9 +163,9 @@ func TestAJobWhoseRunDirectoryIsLostIsNotCalledOverWhileItRuns(t *testing.T) {
 			if !shimLives {
 				c.must(syscall.Kill(shim, syscall.SIGKILL))
 			}
-			a.migrate("ps").want(t, 0).lists(t, j.id, "lost, runs")
+			a.migrate("ps").want(t, 0).lists(t, j.id, "astray")
 			for _, args := range [][]string{{"kill", j.id}, {"rm", j.id}, {"move", j.id, b.name}, {"exec", j.id, "true"}, {"checkpoint", j.id, filepath.Join(a.dir, "x")}} {
-				a.migrate(args...).want(t, 1).says(t, "lost", "kill -s KILL")
+				a.migrate(args...).want(t, 1).says(t, "astray", "kill -s KILL")
 			}
 			a.migrate("restore", "-d", dir).want(t, 3).says(t, "still alive")
 			waiting := a.spawn("wait", j.id)

@@ -374,7 +374,7 @@ func (m *matrix) fate(x trouble, from, to *node) *node {
 func (m *matrix) lost(on *node) bool {
 	for _, v := range on.jobs() {
 		if v.ID == m.j.id {
-			return v.State == "lost"
+			return v.State == "lost" || v.State == "astray"
 		}
 	}
 	return false

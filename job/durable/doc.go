@@ -7,6 +7,8 @@
 //	WriteFile    temp ─ write ─ chmod ─ fsync ─ close ─ rename ─ fsync(directory)
 //	AppendLine   open(O_APPEND) ─ write ─ fsync ─ close ─ fsync(directory) if the file is new
 //
+// [Seal] and [Verify] let a reader notice what the disk has changed since.
+//
 // A reader of WriteFile sees the old file or the new one, never a mixture. A reader of
 // AppendLine may see a last line cut short, which ends in no newline.
 //
