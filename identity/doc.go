@@ -38,6 +38,7 @@
 //
 // # What is not asked
 //
+// What has ended and waits for its parent: CRIU makes it as root, but it never runs.
 // Resource limits, the OOM score, scheduling policies, the login uid and labels of security
 // modules come as CRIU saves and restores them, and nobody compares them.
 //

@@ -219,8 +219,8 @@ func ofMaps(file string, i image, random *rand.Rand) (all []Mutation, err error)
 			}
 		}
 		all = append(all,
-			Mutation{File: file, Field: field, To: "less", edit: func(r []byte) ([]byte, error) { return without(r, 0, n) }},
-			Mutation{File: file, Field: field, To: "more", edit: func(r []byte) ([]byte, error) { return append(r, extent(n, 100000, 0, 1)...), nil }})
+			Mutation{File: file, Field: field, To: "more", edit: func(r []byte) ([]byte, error) { return append(slices.Clone(r), extent(n, 100000, 0, 1)...), nil }},
+			Mutation{File: file, Field: field, To: "less", edit: func(r []byte) ([]byte, error) { return without(r, 0, n) }})
 	}
 	return all, nil
 }

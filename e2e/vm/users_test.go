@@ -28,12 +28,13 @@ func TestPlainUsersJobsMoveAndAreNobodyElses(t *testing.T) {
 	}
 }
 
-// owned wants every process of the job to have ada's ids, or mapped ones.
+// owned wants every process of the job to have ada's ids, or mapped ones. One that has ended
+// never runs again; CRIU makes it as root.
 func (c *cluster) owned(n *Node, j *job, mapped bool) {
 	c.t.Helper()
 	seen := 0
 	for _, p := range j.inspect(n).Pids {
-		uid := strings.TrimSpace(c.sh(n, fmt.Sprintf("stat -c %%u /proc/%d 2>/dev/null; true", p.Host)))
+		uid := strings.TrimSpace(c.sh(n, fmt.Sprintf("grep -qs '^State:.Z' /proc/%d/status || stat -c %%u /proc/%d 2>/dev/null; true", p.Host, p.Host)))
 		if uid == "" {
 			continue // a child of a moment
 		}
