@@ -49,7 +49,11 @@ func (n *node) heard(address string) {
 // unheard wants nobody to answer for an address.
 func (n *node) unheard(address string) {
 	n.c.t.Helper()
-	if _, err := n.dial(address + ":9"); !errors.Is(err, unix.EHOSTUNREACH) {
+	err := error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) { // the runtime's own signals interrupt a call
+		_, err = n.dial(address + ":9")
+	}
+	if !errors.Is(err, unix.EHOSTUNREACH) {
 		n.c.t.Errorf("a call from %s to %s: %v", n.name, address, err)
 	}
 }
