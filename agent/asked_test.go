@@ -149,7 +149,7 @@ func TestWhatTheNodeDecidesNobodyMayAskFor(t *testing.T) {
 
 // What a record says that comes with a job is one of these.
 var travels = map[string]string{
-	"format": "set by Store", "id": "names the move, too", "spec": "validated, and what was offered", "epoch": "the fence", "created": "told", "mounts": "what was offered",
+	"format": "set by Store", "crc32c": "set by Store", "id": "names the move, too", "spec": "validated, and what was offered", "epoch": "the fence", "created": "told", "mounts": "what was offered",
 	"cpu_before": "told", "stays": "told",
 	"foreground": nodes, "cgroup": nodes, "moved_to": nodes, "exit": nodes, "saved_in": nodes, "from_move": nodes, "superseded": nodes, "sealed": nodes,
 }
