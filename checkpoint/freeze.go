@@ -46,6 +46,7 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 		if err := s.unstopped(); err != nil { // in the moment in which it ran
 			return err
 		}
+		s.ours = true
 		if err := s.Cgroup.Freeze(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
@@ -65,6 +66,7 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 		if err := s.Cgroup.Thaw(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
+		s.ours = false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -49,16 +49,16 @@ type Source struct {
 	Verify bool
 
 	// foreign: somebody else froze the job where we do, before us. That is not ours to end.
-	foreign bool
-	ours    bool                  // we have begun to freeze it
-	output  map[string]outputSent // by name
-	private []*tmpfs.Source       // nil: not opened yet
-	fresh   *namespaces.Fresh
-	standby standby
-	clock   image.Clock
-	memory  *memory
-	scan    *scan
-	sharing *sharing
+	// ours: we have.
+	foreign, ours bool
+	output        map[string]outputSent // by name
+	private       []*tmpfs.Source       // nil: not opened yet
+	fresh         *namespaces.Fresh
+	standby       standby
+	clock         image.Clock
+	memory        *memory
+	scan          *scan
+	sharing       *sharing
 	// segments is shared memory without a path, nil before it was sent.
 	segments *tmpfs.Files
 }
@@ -142,6 +142,7 @@ func (s *Source) Thaw(ctx context.Context) error {
 		if err := s.Cgroup.Thaw(ctx); err != nil {
 			return err
 		}
+		s.ours = false
 	}
 	s.ours = false
 	if s.Interface != nil {

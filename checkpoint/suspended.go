@@ -100,6 +100,9 @@ func stopped(init int) ([]int, error) {
 
 // unsuspended refuses a job that somebody else keeps from running, before we freeze it.
 func (s *Source) unsuspended() error {
+	if s.ours {
+		return s.suspended()
+	}
 	by, err := WhoSuspends(s.Cgroup, s.Init)
 	if err != nil || by == nil {
 		return err
@@ -110,6 +113,9 @@ func (s *Source) unsuspended() error {
 
 // unstopped refuses a job with tasks that a signal has stopped, where those cannot be saved.
 func (s *Source) unstopped() error {
+	if s.ours {
+		return nil // what is frozen shows no stop
+	}
 	by, err := whoStopped(s.Cgroup, s.Init)
 	if err != nil || by == nil {
 		return err

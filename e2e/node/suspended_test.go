@@ -289,6 +289,13 @@ func TestAJobThatASignalHasStoppedIsRefusedWhereItCannotBeSaved(t *testing.T) {
 		}
 	}
 	all(syscall.SIGSTOP)
+	stands := func() error {
+		if stat := readFile(fmt.Sprintf("/proc/%d/stat", v.Init)); !strings.Contains(stat, ") T ") {
+			return fmt.Errorf("PID 1 does not stand still: %s", stat)
+		}
+		return nil
+	}
+	eventually(t, limit, stands)
 	a.migrate("move", j.id, b.name).want(t, 3).says(t, "suspended", "kill -CONT", strconv.Itoa(v.Init))
 	all(syscall.SIGCONT)
 	j.ticks(a, 20)
@@ -296,6 +303,7 @@ func TestAJobThatASignalHasStoppedIsRefusedWhereItCannotBeSaved(t *testing.T) {
 	move := a.spawn("move", "--force", j.id, b.name)
 	c.must(a.awaitHit("after.source.frozen", move))
 	all(syscall.SIGSTOP)
+	eventually(t, limit, stands)
 	a.amend()
 	move.wait().want(t, 4).says(t, "suspended", "kill -CONT")
 	all(syscall.SIGCONT)
