@@ -69,7 +69,7 @@ func newDirectory(path, move string, c caller) (*directory, error) {
 	stop := make(chan struct{})
 	d := &directory{path: filepath.Clean(path), owner: c, move: move, stop: sync.OnceFunc(func() { close(stop) })}
 	if err := asCaller(c, d.make); err != nil {
-		return nil, errors.Join(err, d.remove())
+		return nil, errors.Join(fmt.Errorf("make %s: %w", path, err), d.remove())
 	}
 	for _, f := range d.draft.Files() {
 		d.lanes = append(d.lanes, newLaneWriter(c, f, &d.count, stop))

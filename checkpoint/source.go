@@ -66,12 +66,9 @@ type Source struct {
 // Freeze makes the job stand still and reads its clocks. It fails with [Suspended] if the
 // job stands still already: whoever froze it ends that, and Thaw does not.
 func (s *Source) Freeze(ctx context.Context) error {
-	if !s.ours {
-		if err := s.unsuspended(); err != nil {
-			return err
-		}
+	if err := s.unsuspended(); err != nil {
+		return err
 	}
-	s.ours = true
 	if s.Interface != nil {
 		if err := namespaces.SetLink(s.Interface.Host, false); err != nil {
 			return err
@@ -144,7 +141,6 @@ func (s *Source) Thaw(ctx context.Context) error {
 		}
 		s.ours = false
 	}
-	s.ours = false
 	if s.Interface != nil {
 		return namespaces.SetLink(s.Interface.Host, true)
 	}
@@ -202,10 +198,10 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	}
 	dumping, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	var who witness
-	defer who.end()
 	holds := make(chan struct{})
 	defer s.watch(dumping, holds, giveUp)()
+	var who witness
+	defer who.end()
 	run.Notify = func(_ context.Context, name string, _ int) error {
 		switch name {
 		case seized:

@@ -47,7 +47,7 @@ func findCgroups(names []string) []namespaces.Cgroup {
 				found[e.Name()] = g
 			}
 			for _, h := range hierarchies(m) {
-				g.Dirs[h] = dir
+				g.Dirs[h] = namespaces.TasksDir(dir)
 			}
 			return filepath.SkipDir
 		})

@@ -85,6 +85,19 @@ func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 	return c, nil
 }
 
+// TasksDir is where in a job's cgroup, in one hierarchy, its tasks are.
+func TasksDir(dir string) string {
+	if below := filepath.Join(dir, leaf); isCgroup(below) {
+		return below
+	}
+	return dir
+}
+
+func isCgroup(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "cgroup.procs"))
+	return err == nil
+}
+
 // makeCgroup makes one directory anew. An empty one that somebody left is taken
 // away first; one that holds tasks is not ours.
 func makeCgroup(dir string) error {

@@ -62,8 +62,8 @@ func (i identity) judgeJobs(r *report, id job.ID, here []job.Record) {
 			continue
 		}
 		have, err := identityOf(other.Spec.Network)
-		if err != nil {
-			continue // it has no interface
+		if err != nil || have.bridge != i.bridge {
+			continue // it has no interface, or nobody who hears one of them hears the other
 		}
 		what := ""
 		switch {

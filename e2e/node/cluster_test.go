@@ -30,7 +30,7 @@ func newCluster(t *testing.T, nodes int, opts ...option) *cluster {
 	t.Helper()
 	need(t)
 	n := clusters.Add(1)
-	c := &cluster{t: t, tag: strconv.FormatInt(int64(os.Getpid())*100+n%100, 36)}
+	c := &cluster{t: t, tag: strconv.FormatInt(int64(os.Getpid())*1000+n%1000, 36)}
 	c.dir = filepath.Join(shared.dir, c.tag)
 	open.Lock()
 	open.clusters[c] = true

@@ -120,7 +120,7 @@ func TestAFullDiskOnTheTargetAbortsTheMove(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, func(c *cluster) {
 		n := c.nodes[1]
-		n.cover = []string{"mount -t tmpfs -o size=256k none " + n.state()}
+		n.cover = []string{"mount -t tmpfs -o mode=755,size=256k none " + n.state()}
 	})
 	a, b := c.two()
 	j := a.launch("-w", "/tmp", "--", "/bin/sh", "-c", `head -c 30000000 /dev/urandom | base64; exec `+shared.oracle+` --count`)

@@ -100,8 +100,8 @@ func TestTheExitStatusIsPassedOnAfterMoves(t *testing.T) {
 	front := a.foreground("--name", "seven", "--", "/bin/sh", "-c", `trap "exit 7" TERM; echo ready; while :; do sleep 0.05; done`)
 	j := a.named("seven")
 	killed := a.oracle()
-	lasting := a.oracle("--seconds", "4", "--exit", "9")
-	for _, each := range []*job{j, killed, lasting} {
+	lasting := a.oracle("--seconds", "20", "--exit", "9")
+	for _, each := range []*job{lasting, j, killed} {
 		each.move(a, b)
 	}
 	waiting := a.spawn("wait", lasting.id)

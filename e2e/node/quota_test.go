@@ -127,7 +127,7 @@ func TestAUserWhoFillsTheDiskIsTheOneWhoLosesAJob(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, func(c *cluster) {
 		n := c.nodes[0]
-		n.cover = []string{"mount -t tmpfs -o size=64m none " + n.state()}
+		n.cover = []string{"mount -t tmpfs -o mode=755,size=64m none " + n.state()}
 	})
 	a := c.nodes[0]
 	const alice, bob = "12345", "12346"

@@ -142,6 +142,7 @@ func TestWhatTheTargetLacksIsFoundBeforeTheFreeze(t *testing.T) {
 	})
 	c.run("the bridge", func(t *testing.T) {
 		c.ip("-n", a.netns, "link", "add", "br9", "type", "bridge")
+		c.ip("-n", a.netns, "link", "set", "br9", "up")
 		j := a.oracleIn([]string{"--net", "br9", "--address", "10.99.201.7/24"})
 		j.refused(a, b, "bridge-missing", "br9")
 		j.ticks(a, 20)
