@@ -33,6 +33,15 @@ const (
 	lateFD   = 7 // and up: the mounts of late
 )
 
+// A stage stays on its first thread, whose namespaces are those that /proc/PID/ns shows:
+// later than here it could be on any.
+func init() {
+	switch os.Args[0] {
+	case stageOneName, stageTwoName, approachName:
+		runtime.LockOSThread()
+	}
+}
+
 // Stage runs one of this package's stages if the process was started as one,
 // and does not return then. main calls it before anything else.
 func Stage() {
