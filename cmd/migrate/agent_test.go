@@ -96,8 +96,19 @@ func (a *fakeAgent) faulty(next http.Handler) http.Handler {
 }
 
 func (a *fakeAgent) stop() {
-	a.server.CloseClientConnections()
-	a.server.Close()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		a.server.Close() // waits for connections that are in use; one may come meanwhile
+	}()
+	for {
+		a.server.CloseClientConnections()
+		select {
+		case <-closed:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // set changes the job and wakes whoever waits for a change.
