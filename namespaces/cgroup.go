@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -81,6 +82,45 @@ func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 	}
 	if len(c.Dirs) == 0 {
 		return nil, errors.New("this node has neither a version 1 freezer nor a version 2 cgroup tree mounted")
+	}
+	return c, nil
+}
+
+// FindCgroup finds what NewCgroup has made somewhere under this name. It has no directories if
+// there is none.
+func FindCgroup(name string) (*Cgroup, error) {
+	table, err := MountTable(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	c := &Cgroup{Dirs: map[string]string{}}
+	mounts := cgroupMounts(table)
+	for h, m := range mounts {
+		if h != Unified && !slices.Contains(controllers, h) || h == Unified && mounts["freezer"].dir != "" {
+			continue
+		}
+		err := filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist) && path != m.dir: // cgroups come and go
+				return nil
+			case err != nil:
+				return err
+			case !d.IsDir():
+				return nil
+			case d.Name() == name:
+				c.Dirs[h] = path
+				return fs.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if at := filepath.Join(c.Dirs[h], leaf); c.Dirs[h] != "" && (h == Unified || h == "freezer") {
+			if _, err := os.Stat(at); err == nil {
+				c.Dirs[h] = at
+			}
+		}
 	}
 	return c, nil
 }
