@@ -144,6 +144,7 @@ func (a *Agent) consider(ctx context.Context, s *transport.Session, m transport.
 		return nil, answer, err
 	}
 	if err := a.newer(ctx, s.Peer(), backAddr(s, o.Port), o); err != nil {
+		a.ids.letGo(string(o.Move))
 		return nil, transport.Message{}, err
 	}
 	arr, err := a.begin(ctx, s, o)

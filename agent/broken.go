@@ -30,6 +30,8 @@ func (a *Agent) broken(e *job.RecordError) job.Record {
 	}
 	if cg, err := shim.CgroupOf(a.paths.jobRun(e.ID)); err == nil {
 		rec.Cgroup = cg.Dirs
+	} else if cg, err := namespaces.FindCgroup(a.cgroupName(e.ID)); err == nil { // RUN is lost, too
+		rec.Cgroup = cg.Dirs
 	}
 	return rec
 }

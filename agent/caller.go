@@ -103,6 +103,21 @@ func (c caller) groupsIn(rec job.Record) ([]uint32, error) {
 	return slices.DeleteFunc(slices.Clone(groupsInside(rec.Spec)), func(g uint32) bool { return !has(g) }), nil
 }
 
+// stillIn refuses to bring back a job with groups that its user is not in any more: a checkpoint
+// keeps them for longer than any process of the user's.
+func (c caller) stillIn(rec job.Record) error {
+	if c.root() {
+		return nil
+	}
+	for _, g := range append([]uint32{rec.Spec.GID}, groupsInside(rec.Spec)...) {
+		if g != c.gid && !slices.Contains(c.groups, g) {
+			return &api.Error{Code: api.Forbidden, Message: fmt.Sprintf("job %s was saved with the group %d, which you are not in any more", rec.ID, g), Where: "nothing was done",
+				Hint: "a new login, if you are again; else have root restore it, who decides that"}
+		}
+	}
+	return nil
+}
+
 type callerKey struct{}
 
 // localCaller says on whose behalf requests on a connection are made. A request without

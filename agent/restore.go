@@ -96,6 +96,9 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 	if !c.may(b.rec) {
 		return forbidden()
 	}
+	if err := c.stillIn(b.rec); err != nil {
+		return err
+	}
 	return b.inquire(ctx, c)
 }
 

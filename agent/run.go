@@ -149,6 +149,9 @@ func (a *Agent) shimConfig(rec job.Record, ioDir string) shim.Config {
 	}
 }
 
+// cgroupName has the node's name in it for the sake of nodes that share a machine.
+func (a *Agent) cgroupName(id job.ID) string { return "migrate-" + a.cfg.Node + "-" + string(id) }
+
 // makeCgroup makes a job's own cgroup, with its limits, beneath parents, or our own.
 func (a *Agent) makeCgroup(rec job.Record, parents map[string]string) (cg *namespaces.Cgroup, err error) {
 	if parents == nil {
@@ -156,8 +159,7 @@ func (a *Agent) makeCgroup(rec job.Record, parents map[string]string) (cg *names
 			return nil, err
 		}
 	}
-	// The node's name is in it for the sake of nodes that share a machine.
-	cg, err = namespaces.NewCgroupIn(parents, "migrate-"+a.cfg.Node+"-"+string(rec.ID))
+	cg, err = namespaces.NewCgroupIn(parents, a.cgroupName(rec.ID))
 	if err != nil {
 		return nil, err
 	}

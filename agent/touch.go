@@ -202,7 +202,12 @@ func (a *Agent) end(ctx context.Context, rec job.Record) error {
 	if err := a.untilOver(ctx, rec.ID, endTime); err != nil {
 		return err
 	}
-	if st, err := a.status(ctx, rec.ID); err == nil && st.State == shim.Running {
+	st, err := a.status(ctx, rec.ID)
+	if now, gone := a.jobs.Get(rec.ID); err == nil && gone == nil && now.Exit != nil { // which the shim writes down before it says so
+		awaitProcess(ctx, st.Shim, shimTime)
+		return nil
+	}
+	if err == nil && st.State == shim.Running {
 		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s has not ended within %v of SIGKILL; a task of it may wait for a file server that does not answer", rec.ID, endTime),
 			Where: "on " + a.cfg.Node, Hint: "the same command again, when it has"}
 	}

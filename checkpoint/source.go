@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/fault"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/timens"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -117,7 +119,29 @@ func (s *Source) StillFrozen(context.Context) error {
 	if !held || !frozen {
 		return fmt.Errorf("the job runs, although it was frozen: somebody thawed %s", s.Cgroup.FreezerDir())
 	}
+	if err := s.allHeld(); err != nil {
+		return err
+	}
 	return s.suspended()
+}
+
+// allHeld asks whether all of the job is in the cgroup that is frozen. Its user moves tasks to any
+// other in which they may write, without our leave, and there they run.
+func (s *Source) allHeld() error {
+	all, err := pidmap.InNamespace(s.Init)
+	if err != nil {
+		return err
+	}
+	pids, err := s.Cgroup.Pids()
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if !e.Zombie() && !slices.Contains(pids, e.Host) {
+			return fmt.Errorf("the job runs, although it was frozen: somebody has moved process %d (%s) out of %s", e.Host, e.Comm, s.Cgroup.FreezerDir())
+		}
+	}
+	return nil
 }
 
 // Thaw ends our freeze, so that the job runs again where it is unless somebody else has

@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,43 +27,13 @@ func cgroupNames(nodes []*node) []string {
 
 // findCgroups looks through every mounted hierarchy for cgroups by name.
 func findCgroups(names []string) []namespaces.Cgroup {
-	table, err := namespaces.MountTable(os.Getpid())
-	if err != nil || len(names) == 0 {
-		return nil
-	}
-	found := map[string]namespaces.Cgroup{}
-	for _, m := range table {
-		if m.Type != "cgroup" && m.Type != "cgroup2" {
-			continue
-		}
-		_ = filepath.WalkDir(m.Target, func(dir string, e fs.DirEntry, err error) error {
-			if err != nil || !e.IsDir() || !slices.Contains(names, e.Name()) {
-				return nil // what cannot be read has gone in this moment
-			}
-			g, known := found[e.Name()]
-			if !known {
-				g.Dirs = map[string]string{}
-				found[e.Name()] = g
-			}
-			for _, h := range hierarchies(m) {
-				g.Dirs[h] = namespaces.TasksDir(dir)
-			}
-			return filepath.SkipDir
-		})
-	}
 	var groups []namespaces.Cgroup
-	for _, g := range found {
-		groups = append(groups, g)
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		if g, err := namespaces.FindCgroup(name); err == nil && len(g.Dirs) > 0 {
+			groups = append(groups, *g)
+		}
 	}
 	return groups
-}
-
-// hierarchies are the names by which package namespaces knows a mount.
-func hierarchies(m namespaces.MountPoint) []string {
-	if m.Type == "cgroup2" {
-		return []string{namespaces.Unified}
-	}
-	return strings.Split(m.SuperOptions, ",")
 }
 
 // remains looks for what should be gone.

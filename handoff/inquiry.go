@@ -46,6 +46,7 @@ type Inquiry struct {
 
 	told   map[string]Standing
 	silent map[string]error
+	named  map[string]bool // by somebody who was asked
 }
 
 // mostAsked bounds the nodes that are asked about one job.
@@ -75,10 +76,11 @@ func (e *SilentError) Error() string {
 
 // Inquire asks the nodes at start, all that they name, and so on, at most once each. It fails with an
 // *AliveError if the job lives anywhere, with a *SilentError if a node cannot be asked. Nodes in dead
-// may be silent; if one of them is, then everybody in bystanders is asked as well, because who knew
-// where the job went since may have been that node.
+// may be silent; if one of them is, then everybody in bystanders has to answer as well, because who knew
+// where the job went since may have been that node. Otherwise those of them that answer are heard all
+// the same: a node whose disk was damaged may have forgotten where the job went, and they know.
 func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead []string) (*Inquiry, error) {
-	q := &Inquiry{w: w, addrs: map[string][]string{}, dead: map[string]bool{}, told: map[string]Standing{}, silent: map[string]error{}}
+	q := &Inquiry{w: w, addrs: map[string][]string{}, dead: map[string]bool{}, told: map[string]Standing{}, silent: map[string]error{}, named: map[string]bool{}}
 	for _, node := range dead {
 		q.dead[node] = true
 	}
@@ -88,13 +90,27 @@ func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead [
 	if err := q.verdict(); err != nil {
 		return nil, err
 	}
+	ask := q.ask
 	if len(q.silent) == 0 {
-		return q, nil
+		ask = q.hear
 	}
-	if err := q.ask(ctx, bystanders); err != nil {
+	if err := ask(ctx, bystanders); err != nil {
 		return nil, err
 	}
 	return q, q.verdict()
+}
+
+// hear asks nodes of which nobody says that they know anything. Those that do not tell are left out.
+func (q *Inquiry) hear(ctx context.Context, bystanders []Place) error {
+	fresh := slices.DeleteFunc(slices.Clone(bystanders), func(p Place) bool { _, met := q.addrs[p.Node]; return met })
+	err := q.ask(ctx, fresh)
+	for _, p := range fresh {
+		if _, silent := q.silent[p.Node]; silent && !q.named[p.Node] {
+			delete(q.silent, p.Node)
+			delete(q.addrs, p.Node)
+		}
+	}
+	return err
 }
 
 // ask asks whom it has not asked yet, until nobody names anybody else.
@@ -112,6 +128,9 @@ func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 			}
 			q.told[node] = answer.Standing
 			next = append(next, answer.Next...)
+			for _, p := range answer.Next {
+				q.named[p.Node] = true
+			}
 		}
 	}
 	return context.Cause(ctx)

@@ -61,7 +61,7 @@ func TestEverybodyIsAskedOnceAndFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Sort(c.asked)
-	if got := strings.Join(c.asked, " "); got != "a b c here" {
+	if got := strings.Join(c.asked, " "); got != "a b c here never" {
 		t.Errorf("asked %s", got)
 	}
 	if e := q.Epoch(3); e != 8 || Line(e) != 0 {
@@ -69,6 +69,25 @@ func TestEverybodyIsAskedOnceAndFollowed(t *testing.T) {
 	}
 	if err := q.Grant(t.Context(), Grant{Epoch: 8, Node: "here"}); err != nil || strings.Join(c.granted, " ") != "a b c" {
 		t.Errorf("granted by %q, %v", c.granted, err)
+	}
+}
+
+// A node whose record or fence was damaged, and that an operator has let forget it, names nobody.
+func TestBystandersAreHeardIfTheyAnswer(t *testing.T) {
+	c := &answering{nodes: map[string]Standing{"here": {}, "peer": {Alive: "it is running on peer"}}}
+	var alive *AliveError
+	if _, err := Inquire(t.Context(), c, at("here"), at("here", "away", "peer"), nil); !errors.As(err, &alive) || alive.Standing.Node != "peer" {
+		t.Errorf("one that has the job: %v", err)
+	}
+	c.nodes["peer"] = Standing{Seen: 6}
+	q, err := Inquire(t.Context(), c, at("here"), at("away", "peer"), nil)
+	if err != nil || q.Epoch(0) != 7 || len(q.Dead()) > 0 {
+		t.Errorf("nobody has it, and one is away: %+v, %v", q, err)
+	}
+	c.nodes["peer"] = Standing{Next: at("away")}
+	var silent *SilentError
+	if _, err := Inquire(t.Context(), c, at("here"), at("away", "peer"), nil); !errors.As(err, &silent) || silent.Nodes["away"] == nil {
+		t.Errorf("one that is away, and of which another says that it knows: %v", err)
 	}
 }
 

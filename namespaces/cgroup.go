@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -85,17 +86,43 @@ func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 	return c, nil
 }
 
-// TasksDir is where in a job's cgroup, in one hierarchy, its tasks are.
-func TasksDir(dir string) string {
-	if below := filepath.Join(dir, leaf); isCgroup(below) {
-		return below
+// FindCgroup finds what NewCgroup has made somewhere under this name. It has no directories if
+// there is none.
+func FindCgroup(name string) (*Cgroup, error) {
+	table, err := MountTable(os.Getpid())
+	if err != nil {
+		return nil, err
 	}
-	return dir
-}
-
-func isCgroup(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "cgroup.procs"))
-	return err == nil
+	c := &Cgroup{Dirs: map[string]string{}}
+	mounts := cgroupMounts(table)
+	for h, m := range mounts {
+		if h != Unified && !slices.Contains(controllers, h) || h == Unified && mounts["freezer"].dir != "" {
+			continue
+		}
+		err := filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist) && path != m.dir: // cgroups come and go
+				return nil
+			case err != nil:
+				return err
+			case !d.IsDir():
+				return nil
+			case d.Name() == name:
+				c.Dirs[h] = path
+				return fs.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if at := filepath.Join(c.Dirs[h], leaf); c.Dirs[h] != "" && (h == Unified || h == "freezer") {
+			if _, err := os.Stat(at); err == nil {
+				c.Dirs[h] = at
+			}
+		}
+	}
+	return c, nil
 }
 
 // makeCgroup makes one directory anew. An empty one that somebody left is taken

@@ -2,6 +2,7 @@ package namespaces
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -257,5 +258,27 @@ func TestCPUTimeOfBothVersionsIsInNanoseconds(t *testing.T) {
 	}
 	if n, err := bad.CPUTime(); err == nil {
 		t.Errorf("a file without the number gives %d", n)
+	}
+}
+
+// What a job's record said is lost with the record.
+func TestACgroupIsFoundByItsName(t *testing.T) {
+	needRoot(t)
+	name := fmt.Sprintf("migrate-find-%d", os.Getpid())
+	made, err := NewCgroup(os.Getpid(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := made.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	found, err := FindCgroup(name)
+	if err != nil || !maps.Equal(found.Dirs, made.Dirs) {
+		t.Errorf("found %+v, %v; made %+v", found, err, made)
+	}
+	if none, err := FindCgroup(name + "-none"); err != nil || len(none.Dirs) > 0 {
+		t.Errorf("none: %+v, %v", none, err)
 	}
 }

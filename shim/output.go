@@ -41,7 +41,8 @@ const endTime = 10 * time.Second
 
 // watchOutput looks at what the job prints until it is over, and ends it when that is
 // too much. What goes beyond the limit meanwhile is cut off. A job that stands still
-// prints nothing, and is left alone: it may run elsewhere by now.
+// prints nothing, and is not ended: it may run elsewhere by now. But its user may write to
+// its files from outside, for as long as it is suspended.
 func (s *shim) watchOutput(init *namespaces.Process) {
 	if s.output == nil {
 		return
@@ -55,6 +56,9 @@ func (s *shim) watchOutput(init *namespaces.Process) {
 		}
 		pause = frozenPause
 		if frozen, err := s.cfg.Cgroup.Frozen(); err == nil && frozen {
+			if _, _, err := s.output.look(); err != nil {
+				s.log.Error("the job's output", "err", err)
+			}
 			continue
 		}
 		var why string

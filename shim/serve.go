@@ -218,5 +218,10 @@ func (s *shim) release(r *http.Request) error {
 	s.set(Released)
 	fault.Point("shim", "released")
 	s.log.Info("job released")
+	// All of a pid namespace ends with its PID 1, wherever a user who may write to another cgroup
+	// has moved them: out of a frozen cgroup they run.
+	if err := s.init.Signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
 	return s.cfg.Cgroup.Kill(context.WithoutCancel(r.Context()))
 }
