@@ -81,9 +81,9 @@ func (a *Agent) patientStatus(ctx context.Context, rec job.Record) (shim.Status,
 	return a.shimOf(rec.ID).Status(ctx)
 }
 
-// awake fails for a job that somebody has suspended, and perhaps its shim with it.
+// awake fails for a job that somebody has suspended in a cgroup that may hold its shim, too.
 func (a *Agent) awake(rec job.Record) error {
-	dir, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Suspended()
+	dir, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).SuspendedAbove()
 	if err != nil || dir == "" {
 		return err
 	}

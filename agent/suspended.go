@@ -114,22 +114,26 @@ func (a *Agent) maySignal(rec job.Record) error {
 	return a.unguarded(rec.ID, untouchedUntil(rec))
 }
 
-// endSuspended has SIGKILL reach tasks that somebody has frozen where only we freeze: a
-// version 1 freezer holds even the killed. Those who froze the job above have to resume it,
-// and its shim.
+// endSuspended has a job that has been killed end although somebody has frozen it: a version
+// 1 freezer holds even the killed. What is frozen above the job's own cgroup is not its own,
+// and may hold the shim, too; then somebody has to resume it.
 func (a *Agent) endSuspended(ctx context.Context, rec job.Record) error {
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
-	state, in := a.stands(rec)
-	_, asked := a.status(ctx, rec.ID)
-	switch {
-	case state != api.Suspended || cg.SavesStopped() && asked == nil:
+	if state, _ := a.stands(rec); state != api.Suspended {
 		return nil
-	case in == cg.FreezerDir():
+	}
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	above, err := cg.SuspendedAbove()
+	if err != nil {
+		return err
+	}
+	if above == "" {
 		ctx, cancel := context.WithTimeout(ctx, passTime)
 		defer cancel()
 		return cg.Kill(ctx)
-	default:
-		by := &checkpoint.Suspended{Cgroup: in}
-		return &api.Error{Code: api.HeldStill, Message: fmt.Sprintf("job %s is killed, and ends as soon as it is resumed: %v", rec.ID, by), Where: "on " + a.cfg.Node + ", suspended", Hint: by.Resume()}
 	}
+	if _, err := a.status(ctx, rec.ID); err == nil && cg.SavesStopped() {
+		return nil
+	}
+	by := &checkpoint.Suspended{Cgroup: above}
+	return &api.Error{Code: api.HeldStill, Message: fmt.Sprintf("job %s is killed, and ends as soon as it is resumed: %v", rec.ID, by), Where: "on " + a.cfg.Node + ", suspended", Hint: by.Resume()}
 }

@@ -62,6 +62,11 @@ func (a *Agent) signal(ctx context.Context, rec job.Record, sig syscall.Signal) 
 		}
 	}
 	err := a.shimOf(rec.ID).Signal(ctx, sig)
+	if err == nil && sig == syscall.SIGKILL {
+		if err := a.endSuspended(ctx, rec); err != nil {
+			a.log.Info("a job that was killed ends later", "job", rec.ID, "err", err)
+		}
+	}
 	switch {
 	case err == nil || errors.Is(err, shim.ErrGone):
 		return err

@@ -101,8 +101,14 @@ func (c *Cgroup) Held() (bool, error) { return freezing(c.FreezerDir(), c.isUnif
 
 // Suspended names a cgroup above the tasks in which somebody else has frozen the job,
 // the nearest if there are several, "" for none.
-func (c *Cgroup) Suspended() (dir string, err error) {
-	for dir = filepath.Dir(c.FreezerDir()); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+func (c *Cgroup) Suspended() (dir string, err error) { return c.frozenFrom(c.FreezerDir()) }
+
+// SuspendedAbove is the same above the job's own cgroup, where other processes may stand
+// still with it.
+func (c *Cgroup) SuspendedAbove() (dir string, err error) { return c.frozenFrom(c.Dir()) }
+
+func (c *Cgroup) frozenFrom(below string) (dir string, err error) {
+	for dir = filepath.Dir(below); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err != nil {
 			break // above the hierarchy, or the part of it that we see, in which we are ourselves
 		}
@@ -135,7 +141,7 @@ func freezing(dir string, unified bool) (bool, error) {
 // Kill ends every task of the cgroup, frozen or not, without letting one of
 // them run again, and waits until the cgroup is empty. Zombies count as gone
 // once their parent has reaped them, so the caller must be reaping. On version 1 the tasks
-// of a job that is suspended end when that ends, and Kill waits for it.
+// of a job that is suspended above its own cgroup end when that ends, and Kill waits for it.
 func (c *Cgroup) Kill(ctx context.Context) error {
 	for {
 		pids, err := c.Pids()
@@ -147,9 +153,10 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 			return err
 		}
 		// A version 1 freezer holds even the killed; the signal is pending on all
-		// of them by now, so none returns to its program.
+		// of them by now, so none returns to its program, and whoever has suspended the
+		// job in its own cgroup loses nothing.
 		if all {
-			err = c.writeFreezer(false)
+			err = c.letDie()
 		}
 		if err != nil {
 			if gone(err) {
@@ -163,6 +170,16 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		case <-time.After(time.Millisecond):
 		}
 	}
+}
+
+// letDie ends every freeze of the job's own, of tasks that have been killed.
+func (c *Cgroup) letDie() error {
+	err := c.writeFreezer(false)
+	if err != nil || c.isUnified() || c.Dir() == c.FreezerDir() {
+		return err
+	}
+	own := Cgroup{Dirs: map[string]string{"freezer": c.Dir()}}
+	return own.writeFreezer(false)
 }
 
 // SendKill sends SIGKILL to every task and leaves a freeze as it is.
