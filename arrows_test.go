@@ -1,9 +1,11 @@
 package migrate
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 const module = "github.com/migrate-hpc/migrate/"
@@ -127,4 +129,32 @@ func dependencies(t *testing.T) map[string][]string {
 // within tells whether pkg is dir or lies below it; everything lies below "".
 func within(pkg, dir string) bool {
 	return dir == "" || pkg == dir || strings.HasPrefix(pkg, dir+"/")
+}
+
+// The map in doc.go has every package, and no line twice.
+func TestTheMapHasEveryPackageOnce(t *testing.T) {
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named, first := map[string]bool{}, map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		entry, ok := strings.CutPrefix(line, "//\t")
+		if !ok || entry[0] == ' ' {
+			continue
+		}
+		f := strings.FieldsFunc(entry, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(",:;", r) })
+		if first[f[0]] {
+			t.Errorf("the map has %s twice", f[0])
+		}
+		first[f[0]] = true
+		for _, word := range f {
+			named[word] = true
+		}
+	}
+	for pkg := range dependencies(t) {
+		if !strings.Contains(pkg, "e2e/") && !strings.Contains(pkg, "testdata") && pkg != strings.TrimSuffix(module, "/") && !named[pkg] {
+			t.Errorf("the map in doc.go lacks %s", pkg)
+		}
+	}
 }

@@ -23,15 +23,18 @@
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store; job/durable: files that last
 //	namespaces      create, enter, inspect; mounts, network, cgroups
-//	namespaces/antispoof what a job's port takes in   namespaces/conflict is an address free
+//	namespaces/antispoof what a job's port takes in
+//	namespaces/conflict whether an address is free
 //	netpolicy       who may use which bridge and addresses
 //	fault           points at which tests make a program fail; nothing without its build tag
-//	thread          a thread that ends with what it ran; a user's rights to files
 //	safepath        whether nobody but root decides what a path leads to
 //	printable       text from elsewhere, made fit for a terminal
 //	thread          a thread that ends with what it ran, gives way, has a user's rights to files
 //	quantity        sizes and durations as people read them
 //	timens, pidmap  clocks and pids across namespaces
 //
-// Imports go downwards only.
+//	e2e             tests of whole nodes: e2e/node on one machine, e2e/vm on virtual machines, e2e/demo,
+//	                e2e/bench; e2e/oracle is the job that checks itself, e2e/tamper changes signed images
+//
+// Imports go downwards only. To read the code from the top: cmd/migrate, agent, handoff, checkpoint, restore.
 package migrate

@@ -83,7 +83,7 @@ func Run(ctx context.Context, cfg Config) error {
 	peers := transport.NewListener(raw, a.id, a.log, transport.WithFeatures(featureIdentity))
 	a.sweepVolatile(ctx)
 	if err := a.unthrottleAll(); err != nil {
-		a.log.Warn("a job may be slowed down", "err", err)
+		a.log.Warn("a job may be slowed down still, from a move with --throttle", "err", err)
 	}
 	a.filterPorts()
 	a.recover(ctx)

@@ -47,7 +47,7 @@ func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 	defer release()
 	dir, err := newDirectory(req.Dir, string(move), c)
 	if err != nil {
-		return &api.Error{Code: api.Failed, Message: err.Error(), Where: "on " + a.cfg.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to"}
+		return &api.Error{Code: api.Failed, Message: "the directory of the checkpoint cannot be made: " + err.Error(), Where: "on " + a.cfg.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to"}
 	}
 	defer dir.discard()
 	s := &saving{a: a, rec: rec, req: req, id: move, dir: dir}

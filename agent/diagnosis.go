@@ -28,7 +28,7 @@ func withDiagnosis(e *api.Error, err error) *api.Error {
 	}
 	var told *transport.Error
 	if errors.As(err, &told) && told.Hint != "" {
-		e.Hint = told.Hint
+		e.Message, e.Hint = strings.Replace(e.Message, "; "+told.Hint, "", 1), told.Hint
 	}
 	return e
 }

@@ -52,7 +52,7 @@ func (a *Agent) forgetPlan(r *http.Request, d handoff.Damage) api.ResolvePlan {
 	if d.Job == "" {
 		guarded = "any job that was here when the file changed last"
 	}
-	p.Vouch = []string{fmt.Sprintf("You have looked on all nodes where %s is, and no copy of it but one runs or will.", guarded)}
+	p.Vouch = []string{fmt.Sprintf("You have looked on all nodes where %s is. At most one copy of it runs, or will run.", guarded)}
 	recs, _ := a.jobs.List() // of those that can be read
 	for _, rec := range recs {
 		if state, _ := a.stands(rec); rec.Here() && state == api.Frozen && a.unfinished(rec.ID) == "" {

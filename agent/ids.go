@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -110,7 +111,8 @@ func (a *Agent) mapped(but job.ID) (others []job.Record, err error) {
 	}
 	here, err := a.jobs.List()
 	if err != nil {
-		return nil, fmt.Errorf("a job whose record cannot be read may have any user ids: %w", err)
+		return nil, &api.Error{Code: api.Failed, Message: fmt.Sprintf("no job with --user-ns can start on or come to %s: one whose record is damaged may have any user ids: %v", a.cfg.Node, err),
+			Hint: "the operator puts the record right, or removes the job with `migrate rm -f`; `migrate ps -a` lists what is damaged"}
 	}
 	others = append(others, coming...)
 	for _, rec := range here {

@@ -54,7 +54,7 @@ func endState(err *api.Error) api.MoveState {
 		return api.HasMoved
 	}
 	switch err.Code {
-	case api.Refused:
+	case api.Refused, api.HeldStill:
 		return api.WasRefused
 	case api.Aborted:
 		return api.HasAborted

@@ -34,6 +34,10 @@ func ended(v api.Job) error {
 	if v.State == api.Astray {
 		return astray(v)
 	}
+	if v.State == api.Saved {
+		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run here any more: it was saved", v.ID), Where: "in " + v.SavedIn + ", or where it was restored from there",
+			Hint: "`migrate restore " + v.SavedIn + "` brings it back, or tells where it is"}
+	}
 	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run any more", v.ID), Where: "over", Hint: "`migrate inspect " + string(v.ID) + "` tells how it ended"}
 }
 

@@ -71,7 +71,7 @@ func (b *bringing) refusal(err error) error {
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive: %s", b.rec.ID, alive.Standing.Alive), Where: "on " + alive.Standing.Node,
 			Hint: fmt.Sprintf("end it first, with `migrate rm -f %s` on %s", b.rec.ID, alive.Standing.Node)}
 	case errors.As(err, &silent):
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.rec.ID, silent), Where: b.saved(),
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.rec.ID, silent), Where: "there, or nowhere but in " + b.req.Dir,
 			Hint: b.wayOut(silent)}
 	}
 	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, err), Where: b.saved()}
@@ -94,7 +94,7 @@ func (b *bringing) wayOut(silent *handoff.SilentError) string {
 	for _, node := range b.req.DeclaredDead {
 		dead = append(dead, "--declared-dead "+node)
 	}
-	return fmt.Sprintf("see that its agent answers, and that --peer names its address; if it is down for good: `migrate restore %s %s`, as root", strings.Join(dead, " "), b.req.Dir)
+	return fmt.Sprintf("see that its agent answers, and that --peer names its address; if it is down for good, and you have made sure of that: `migrate restore %s %s`, as root", strings.Join(dead, " "), b.req.Dir)
 }
 
 func (b *bringing) saved() string { return "in " + b.req.Dir + ", saved" }

@@ -70,6 +70,7 @@ func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 	}{
 		{nil, api.HasMoved},
 		{refused([]api.Finding{{Code: "cpu"}}), api.WasRefused},
+		{&api.Error{Code: api.HeldStill, Message: "suspended"}, api.WasRefused},
 		{&api.Error{Code: api.Aborted, Message: "no room"}, api.HasAborted},
 		{&api.Error{Code: api.Cancelled, Message: "enough"}, api.WasCancelled},
 		{errors.New("no route"), api.HasFailed},
@@ -82,7 +83,7 @@ func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 		if r.State != c.want || r.Job != rec.ID || r.Name != "sim" || r.From != "here" || r.To != "there" || len(r.Phases) != 9 || len(r.Rounds) != 1 {
 			t.Errorf("%v: %+v", c.err, r)
 		}
-		if (r.Error != nil) != (c.err != nil) || r.Error != nil && (r.Error.Message != c.err.Error() || c.want == api.WasRefused && len(r.Error.Findings) != 1) {
+		if (r.Error != nil) != (c.err != nil) || r.Error != nil && (r.Error.Message != c.err.Error() || r.Error.Code == api.Refused && len(r.Error.Findings) != 1) {
 			t.Errorf("%v: the reason is %+v", c.err, r.Error)
 		}
 		var sum time.Duration

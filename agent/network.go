@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/antispoof"
 	"github.com/migrate-hpc/migrate/namespaces/conflict"
 	"github.com/migrate-hpc/migrate/preflight"
@@ -72,6 +73,10 @@ func probe(ctx context.Context, n job.Network) error {
 	mac, err := net.ParseMAC(n.MAC)
 	if err != nil {
 		return err
+	}
+	if !namespaces.BridgeExists(n.Mode) {
+		cause, remedy := preflight.NoBridge(n.Mode)
+		return &api.Error{Code: api.Refused, Message: cause, Hint: remedy}
 	}
 	err = conflict.Probe(ctx, n.Mode, address.Addr(), antispoof.LinkLocal(mac))
 	var used *conflict.InUse

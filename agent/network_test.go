@@ -132,3 +132,11 @@ func TestAUserWithoutARuleIsToldWhichOneToAskFor(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+func TestABridgeThatIsNotThereIsNamedWithWhatMakesIt(t *testing.T) {
+	err := probe(t.Context(), job.Network{Mode: "nobridge", Address: "203.0.113.7/24", MAC: newMAC()})
+	var told *api.Error
+	if !errors.As(err, &told) || told.Code != api.Refused || !strings.Contains(told.Message, "nobridge") || !strings.Contains(told.Hint, "ip link add nobridge") {
+		t.Errorf("%v", err)
+	}
+}

@@ -18,7 +18,8 @@ import (
 // POST carries it out.
 func (a *Agent) handleResolve(w http.ResponseWriter, r *http.Request, c caller) error {
 	if !c.root() || c.peer != "" {
-		return &api.Error{Code: api.Forbidden, Message: "only root decides about a move, on the node itself"}
+		return &api.Error{Code: api.Forbidden, Message: "only root decides about a move, on the node itself",
+			Hint: "ask the operator, who can find out where the job is; nothing was done"}
 	}
 	if r.URL.Query().Get("forget") == "true" {
 		return a.handleForget(w, r)

@@ -57,7 +57,9 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
 	defer a.ids.letGo(string(rec.ID))
 	if err := a.settle(&rec); err != nil {
-		return &api.Error{Code: api.Failed, Message: err.Error()}
+		e := asError(err)
+		e.Where = orElse(e.Where, notStarted)
+		return e
 	}
 	err = a.launchWithRoom(r.Context(), rec, c)
 	if refusal := (*api.Error)(nil); errors.As(err, &refusal) {

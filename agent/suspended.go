@@ -48,7 +48,7 @@ func (a *Agent) unguarded(id job.ID, since time.Time) error {
 	if err == nil {
 		return nil
 	}
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is not touched: %v", id, err), Where: "on " + a.cfg.Node + " as it was; it may be that another node has it",
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is not touched: %v", id, err), Where: "on " + a.cfg.Node + " as it was, or on another node",
 		Hint: "have the operator look on all nodes where the job is (`migrate ps -a`, `migrate moves --all`), and then, on " + a.cfg.Node + ", type the `migrate resolve … --forget` that `migrate moves` shows there"}
 }
 
@@ -76,7 +76,11 @@ func (a *Agent) mayArrive(rec job.Record) error {
 
 // suspended is the refusal to touch a job that somebody else keeps from running.
 func suspended(id job.ID, node string, by *checkpoint.Suspended) error {
-	return &api.Error{Code: api.HeldStill, Message: fmt.Sprintf("job %s: %v; nothing was done", id, by), Where: "on " + node + ", suspended", Hint: by.Resume()}
+	where := "on " + node + ", suspended"
+	if by.Held {
+		where += "; it may be that another node has it"
+	}
+	return &api.Error{Code: api.HeldStill, Message: fmt.Sprintf("job %s: %v; nothing was done", id, by), Where: where, Hint: by.Resume()}
 }
 
 // free refuses a job that somebody else keeps from running. No move of it may be under way.

@@ -168,7 +168,7 @@ func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, r
 	}
 	leaving, cancel := context.WithTimeout(r.Context(), shimTime)
 	defer cancel()
-	if st, err := a.shimOf(rec.ID).Status(leaving); err == nil && st.State == shim.Exited {
+	if st, err := a.shimOf(rec.ID).Status(leaving); err == nil && (st.State == shim.Exited || st.State == shim.Running) {
 		awaitProcess(leaving, st.Shim, shimTime)
 	}
 	if err := a.sealOutput(rec.ID); err != nil {
@@ -187,7 +187,8 @@ const shimTime = 10 * time.Second
 // mayEnd refuses to end a copy of which nobody can tell whether it is the job.
 func (a *Agent) mayEnd(rec job.Record) error {
 	if a.moving(rec.ID) || a.unfinished(rec.ID) != "" {
-		return &api.Error{Code: api.Failed, Message: "the job is being moved", Where: "on " + a.cfg.Node + ", until the move is committed", Hint: "cancel the move or wait for its end; `migrate moves` tells what it waits for"}
+		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is in a move that is not finished; nothing was done", rec.ID),
+			Where: "on " + a.cfg.Node + ", or on the other node of the move", Hint: "cancel the move or wait for its end; `migrate moves` tells what it waits for"}
 	}
 	return a.maySignal(rec)
 }
@@ -207,16 +208,22 @@ func (a *Agent) end(ctx context.Context, rec job.Record) error {
 	if err := a.untilOver(ctx, rec.ID, endTime); err != nil {
 		return err
 	}
-	st, err := a.status(ctx, rec.ID)
-	if now, gone := a.jobs.Get(rec.ID); err == nil && gone == nil && now.Exit != nil { // which the shim writes down before it says so
-		awaitProcess(ctx, st.Shim, shimTime)
-		return nil
-	}
-	if err == nil && st.State == shim.Running {
+	if a.stillRuns(ctx, rec.ID) {
 		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s has not ended within %v of SIGKILL; a task of it may wait for a file server that does not answer", rec.ID, endTime),
 			Where: "on " + a.cfg.Node, Hint: "the same command again, when it has"}
 	}
 	return nil
+}
+
+// stillRuns tells whether a job has not ended. Its shim writes down the end first, and says
+// so of itself afterwards.
+func (a *Agent) stillRuns(ctx context.Context, id job.ID) bool {
+	st, err := a.status(ctx, id)
+	if err != nil || st.State != shim.Running {
+		return false
+	}
+	rec, err := a.jobs.Get(id)
+	return err != nil || rec.Here()
 }
 
 // endTime is how long a job that is killed may take to end.

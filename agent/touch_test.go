@@ -87,7 +87,7 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 }
 
 func TestOnlyAJobThatIsNotHereAnyMoreIsOver(t *testing.T) {
-	over := map[api.State]bool{api.Exited: true, api.Lost: true, api.Saved: true, api.Moved: true}
+	over := map[api.State]bool{api.Exited: true, api.Lost: true, api.Moved: true} // one that was saved may be elsewhere
 	for _, s := range []api.State{api.Running, api.Frozen, api.Suspended, api.Arriving, api.Moved, api.Exited, api.Saved, api.Lost} {
 		for _, init := range []int{0, 7} {
 			err := cannotEnter(api.Job{State: s, Init: init})
@@ -126,6 +126,20 @@ func TestASignalThatDoesNotGetThroughSaysHowTheJobStands(t *testing.T) {
 		}
 		if w.Code == http.StatusOK || !strings.Contains(e.Message, want.Message) || e.Where != want.Where || !strings.Contains(e.Hint, want.Hint) {
 			t.Errorf("%s: %d %+v", state, w.Code, e)
+		}
+	}
+}
+
+// A shim writes the end of its job down before it says of itself that it is over.
+func TestAJobWhoseEndIsWrittenDownDoesNotRun(t *testing.T) {
+	a := newAgent(t)
+	for want, exit := range map[bool]*job.Exit{true: nil, false: {Signal: 9}} {
+		rec := a.known(t, func(r *job.Record) { r.Exit = exit })
+		shimThat(t, a, rec.ID, func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(shim.Status{State: shim.Running, Shim: os.Getpid()})
+		})
+		if got := a.stillRuns(t.Context(), rec.ID); got != want {
+			t.Errorf("its end is %+v: it runs: %v", exit, got)
 		}
 	}
 }

@@ -18,11 +18,17 @@ import (
 type Suspended struct {
 	// Cgroup is what they have frozen, "" if they have stopped processes.
 	Cgroup string
+	// Held: Cgroup is the one in which only moves freeze, and no move that is known here has.
+	// So another node may have the job.
+	Held bool
 	// Stopped are processes of the node that SIGSTOP holds.
 	Stopped []int
 }
 
 func (s *Suspended) Error() string {
+	if s.Held {
+		return fmt.Sprintf("the job is suspended: %s, in which only moves freeze, is frozen, and no move that this node knows has done it", s.Cgroup)
+	}
 	if s.Cgroup != "" {
 		return fmt.Sprintf("the job is suspended: somebody else has frozen the cgroup %s", s.Cgroup)
 	}
@@ -38,7 +44,11 @@ func (s *Suspended) Resume() string {
 	if _, err := os.Stat(filepath.Join(s.Cgroup, "cgroup.freeze")); err == nil {
 		file, word = "cgroup.freeze", "0"
 	}
-	return fmt.Sprintf("resume it where it was suspended (Slurm: `scontrol resume`); by hand: `echo %s > %s`", word, filepath.Join(s.Cgroup, file))
+	thaw := fmt.Sprintf("`echo %s > %s`", word, filepath.Join(s.Cgroup, file))
+	if s.Held {
+		return "look on all nodes whether another one has the job (`migrate ps -a`, `migrate moves --all`): if so, `migrate rm -f` ends this copy; only if none has it: " + thaw
+	}
+	return "resume it where it was suspended (Slurm: `scontrol resume`); by hand: " + thaw
 }
 
 func pids(list []int) string {
@@ -53,7 +63,7 @@ func WhoSuspends(c *namespaces.Cgroup, init int) (*Suspended, error) {
 		return nil, err
 	}
 	if held {
-		return &Suspended{Cgroup: c.FreezerDir()}, nil
+		return &Suspended{Cgroup: c.FreezerDir(), Held: true}, nil
 	}
 	dir, err := c.Suspended()
 	if err != nil {

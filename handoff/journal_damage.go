@@ -15,7 +15,7 @@ import (
 
 // ErrGuarded says that a journal of this node which cannot be read may say that the job is
 // elsewhere. Until an operator has found out, nothing of the job is frozen, thawed or received here.
-var ErrGuarded = errors.New("until somebody has looked nobody knows whether it is about this job")
+var ErrGuarded = errors.New("until somebody has looked on all nodes, nobody knows where the job is")
 
 // ErrAside says that an operator has set the damaged journal of a move aside.
 var ErrAside = errors.New("an operator has set its journal aside")

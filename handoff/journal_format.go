@@ -13,7 +13,7 @@ import (
 const MaxJournalFile = 16 << 20
 
 // ErrDamaged says that a journal file does not hold what was written to it.
-var ErrDamaged = errors.New("the journal of this move is damaged; find out on both nodes where the job is before you touch either")
+var ErrDamaged = errors.New("the journal of this move is damaged")
 
 type journalLine struct {
 	CRC    string          `json:"crc32c"`

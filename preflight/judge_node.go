@@ -45,8 +45,8 @@ func (f nodeFacts) judge(r *report, n Needs) {
 			"the job's work directory %s is no directory of this node", n.WorkDir)
 	}
 	if !f.Bridge {
-		r.add(BridgeMissing, fmt.Sprintf("make it: `ip link add %[1]s type bridge && ip link set %[1]s up`, and attach the link that leads to the job's network: `ip link set LINK master %[1]s`", n.Bridge),
-			"this node has no bridge %s, which the job's interface hangs on", n.Bridge)
+		cause, remedy := NoBridge(n.Bridge)
+		r.add(BridgeMissing, remedy, "%s", cause)
 	}
 }
 
@@ -150,4 +150,10 @@ func judgeJobs(r *report, rec job.Record, here []job.Record) {
 func IDsTaken(rec job.Record, other job.ID) Finding {
 	return Finding{Code: UIDRangeTaken, Cause: fmt.Sprintf("the job's user ids are mapped to %d and up, which job %s has on this node: each could touch the other's processes", rec.Spec.UIDBase, other),
 		Remedy: "wait for the end of job " + string(other) + ", or choose another node"}
+}
+
+// NoBridge says what a node lacks that has no bridge of that name, and how it gets one.
+func NoBridge(name string) (cause, remedy string) {
+	return fmt.Sprintf("this node has no bridge %s, which the job's interface hangs on", name),
+		fmt.Sprintf("make it: `ip link add %[1]s type bridge && ip link set %[1]s up`, and attach the link that leads to the job's network: `ip link set LINK master %[1]s`", name)
 }

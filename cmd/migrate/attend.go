@@ -51,30 +51,30 @@ func (s *shell) attend(ctx context.Context, j api.Job, signals <-chan os.Signal,
 		return err
 	}
 	s.sayReason(ended)
-	if ended.Superseded != nil {
-		tell(fmt.Sprintf("job %s was ended here: %s", label(ended), superseded(ended)))
-	}
 	return outcome(ended)
 }
 
 // sayReason tells why a job that is over was ended, if not by itself or its user.
 func (s *shell) sayReason(j api.Job) {
 	if j.Exit != nil && j.Exit.Reason != "" {
-		fmt.Fprintf(s.err, "migrate: job %s was ended: %s; see --output-limit and -o of `migrate run --help`\n", label(j), j.Exit.Reason)
+		s.say(fmt.Sprintf("job %s was ended: %s; see --output-limit and -o of `migrate run --help`", label(j), j.Exit.Reason))
+	}
+	if j.Superseded != nil {
+		s.say(fmt.Sprintf("job %s was ended on %s: %s", label(j), j.Node, superseded(j)))
 	}
 }
 
 // superseded says why a copy of a job was ended that was not the job.
 func superseded(j api.Job) string {
-	return fmt.Sprintf("it was brought back on %s under epoch %d, while %s was declared dead", j.Superseded.Node, j.Superseded.Epoch, j.Node)
+	return fmt.Sprintf("it was brought back on %s, while %s was declared dead", j.Superseded.Node, j.Node)
 }
 
 // outcome is how a job ended as an error, nil for success.
 func outcome(j api.Job) error {
 	switch {
 	case j.State == api.Saved:
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run any more: it was saved", label(j)),
-			Where: "rests in " + j.SavedIn, Hint: "migrate restore " + j.SavedIn}
+		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run here any more: it was saved", label(j)),
+			Where: "in " + j.SavedIn + ", or where it was restored from there", Hint: "`migrate restore " + j.SavedIn + "` brings it back, or tells where it is"}
 	case j.State == api.Lost || j.Exit == nil:
 		return &api.Error{Code: api.Failed,
 			Message: fmt.Sprintf("job %s is lost: node %s restarted, or the job's shim was killed, under it", label(j), j.Node),

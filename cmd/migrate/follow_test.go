@@ -173,7 +173,7 @@ func TestAJobThatIsSavedEndsRunWithTheWayBack(t *testing.T) {
 	a := newFakeAgent(t)
 	a.set(func() { a.job.State, a.job.SavedIn = api.Saved, "/scratch/sim" })
 	s, _, errs := newShell(a)
-	if code := s.execute(t.Context(), []string{"run", "true"}); code != api.ExitFailed || !strings.Contains(errs.String(), "try: migrate restore /scratch/sim") {
+	if code := s.execute(t.Context(), []string{"run", "true"}); code != api.ExitFailed || !strings.Contains(errs.String(), "try: `migrate restore /scratch/sim`") {
 		t.Errorf("exit status %d, %q", code, errs)
 	}
 }

@@ -106,6 +106,11 @@ func printFacts(t table, j api.Job) {
 	s := j.Spec
 	fact("Job", string(j.ID))
 	fact("Name", s.Name)
+	if j.Problem != "" { // all else is in the record
+		fact("State", state(j)+" on "+place(j))
+		printLive(fact, j)
+		return
+	}
 	fact("State", fmt.Sprintf("%s on %s, epoch %d", state(j), place(j), j.Epoch))
 	fact("Command", commandLine(s.Args))
 	fact("User", fmt.Sprintf("%d:%d", s.UID, s.GID))
@@ -130,6 +135,11 @@ func printFacts(t table, j api.Job) {
 		fact("Output", "at most "+size(s.OutputLimit)+" in the job's log")
 	}
 	fact("CPU time", span(j.CPU)+" over all nodes")
+	printLive(fact, j)
+}
+
+// printLive tells what the kernel and the shim know of a job.
+func printLive(fact func(name, value string), j api.Job) {
 	if j.Memory > 0 {
 		fact("Memory", size(j.Memory))
 	}

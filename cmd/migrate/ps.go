@@ -20,7 +20,14 @@ func newPsCommand(s *shell) *cobra.Command {
 		Use:   "ps [flags]",
 		Short: "List jobs",
 		Long: `Lists your jobs that this node knows, all users' for root: those that run here, and
-those that have moved on, with the node that they moved to.`,
+those that have moved on, with the node that they moved to. Jobs that do not just run are
+
+  frozen     on their way to another node      arriving  on their way to this one
+  moved      on the node that NODE names       saved     in a directory (migrate restore)
+  suspended  frozen by somebody else           astray    out of reach: their shim is gone
+  lost       gone with the node or the shim    damaged   with a record that cannot be read
+
+migrate inspect JOB tells more.`,
 		Example: `  migrate ps
   migrate ps -a --json`,
 		Args: takes(),

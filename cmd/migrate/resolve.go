@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,13 +26,14 @@ sure of that before you take one, by the power switch if need be. The other node
 told when it comes back, even after days, and ends what it has of a job that was taken
 here.
 
-A journal that is damaged tells nobody where its job is, and guards the jobs that it may
-be about: they are neither moved nor saved. --forget sets it aside, when you have looked
-on all nodes.
+A move whose journal is damaged cannot be decided. The job that it may be about is neither
+moved nor saved here, so that no second copy runs. Look on all nodes where the job is; then
+--forget sets the file aside. It starts and ends nothing.
 
 Without --yes it says what will happen and asks.`,
 		Example: `  migrate resolve m0123456789abcdef --take
-  migrate resolve m0123456789abcdef --drop --yes`,
+  migrate resolve m0123456789abcdef --drop --yes
+  migrate resolve m0123456789abcdef --forget`,
 		Args: takes("MOVE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var all []api.Decision
@@ -61,7 +61,11 @@ func (s *shell) resolve(ctx context.Context, move string, decision api.Decision,
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(s.err, inner(fmt.Sprintf("Move %s of job %s is %s on %s.", plan.Move, cmp.Or(string(plan.Job), "nobody knows which"), plan.State, plan.Node)))
+	what := fmt.Sprintf("Move %s of job %s", plan.Move, plan.Job)
+	if plan.Job == "" {
+		what = plan.Move + ", of which nobody can tell the job,"
+	}
+	fmt.Fprintln(s.err, inner(fmt.Sprintf("%s is %s on %s.", what, plan.State, plan.Node)))
 	fmt.Fprintln(s.err, inner("Why it waits: "+plan.Why+"."))
 	fmt.Fprintf(s.err, "What will happen:\n  %s\n", inner(strings.Join(plan.Does, "\n")))
 	fmt.Fprintf(s.err, "What you answer for:\n  %s\n", inner(strings.Join(plan.Vouch, "\n")))
