@@ -85,7 +85,7 @@ func suspended(id job.ID, node string, by *checkpoint.Suspended) error {
 
 // free refuses a job that somebody else keeps from running. No move of it may be under way.
 func (d *departure) free() error {
-	by, err := checkpoint.WhoSuspends(d.src.Cgroup, d.src.Init)
+	by, err := checkpoint.WhoSuspends(d.src.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -90,6 +91,45 @@ func TestAProcessThatHasTheNumberOfAJobThatEndedIsNotFrozenForIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = other.Wait() // killed
+}
+
+func TestAJobIsAskedForStoppedProcessesOfItsOwn(t *testing.T) {
+	s, ctx := frozenScene(t), bounded(t)
+	other := exec.Command("sleep", "1000") // of the node, none of the job
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = other.Process.Kill(), other.Wait() }()
+	for _, pid := range []int{other.Process.Pid, s.Init} {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var want []int
+	if !s.Cgroup.SavesStopped() {
+		want = []int{s.Init}
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // a stop takes a moment
+		by, err := WhoSuspends(s.Cgroup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if by == nil && want == nil || by != nil && slices.Equal(by.Stopped, want) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("suspended by %+v, not by stops of %v", by, want)
+		}
+	}
+	if err := syscall.Kill(s.Init, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Freeze(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := s.Thaw(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestFreezeReadsTheClocksAndThawUndoesIt(t *testing.T) {

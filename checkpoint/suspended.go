@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 // Suspended says that a job stands still because somebody else wants it to.
@@ -55,9 +54,9 @@ func pids(list []int) string {
 	return strings.Trim(fmt.Sprint(list), "[]")
 }
 
-// WhoSuspends finds out whether somebody else than a move keeps the job that lives in c,
-// whose PID 1 is init, from running. No move of the job may be under way.
-func WhoSuspends(c *namespaces.Cgroup, init int) (*Suspended, error) {
+// WhoSuspends finds out whether somebody else than a move keeps the job that lives in c
+// from running. No move of the job may be under way.
+func WhoSuspends(c *namespaces.Cgroup) (*Suspended, error) {
 	held, err := c.Held()
 	if err != nil {
 		return nil, err
@@ -72,37 +71,38 @@ func WhoSuspends(c *namespaces.Cgroup, init int) (*Suspended, error) {
 	if dir != "" {
 		return &Suspended{Cgroup: dir}, nil
 	}
-	return whoStopped(c, init)
+	return whoStopped(c)
 }
 
 // whoStopped finds processes that a signal has stopped, where that matters.
-func whoStopped(c *namespaces.Cgroup, init int) (*Suspended, error) {
+func whoStopped(c *namespaces.Cgroup) (*Suspended, error) {
 	if c.SavesStopped() {
 		return nil, nil
 	}
-	stopped, err := stopped(init)
+	stopped, err := stopped(c)
 	if err != nil || len(stopped) == 0 {
 		return nil, err
 	}
 	return &Suspended{Stopped: stopped}, nil
 }
 
-// stopped are the processes of a job that a signal has stopped. Once a version 1 freezer
-// holds them that is not visible any more.
-func stopped(init int) ([]int, error) {
-	all, err := pidmap.InNamespace(init)
+// stopped are the processes in c that a signal has stopped. Once a version 1 freezer
+// holds them that is not visible any more. It asks for those of the cgroup only, not for
+// all of the node: the job waits for the answer, and on a busy node each file takes its time.
+func stopped(c *namespaces.Cgroup) ([]int, error) {
+	all, err := c.Pids()
 	if err != nil {
 		return nil, err
 	}
 	var found []int
-	for _, e := range all {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", e.Host))
+	for _, pid := range all {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			continue // it has ended
 		}
 		rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
 		if f := strings.Fields(rest); len(f) > 0 && f[0] == "T" {
-			found = append(found, e.Host)
+			found = append(found, pid)
 		}
 	}
 	return found, nil
@@ -113,7 +113,7 @@ func (s *Source) unsuspended() error {
 	if s.ours {
 		return s.suspended()
 	}
-	by, err := WhoSuspends(s.Cgroup, s.Init)
+	by, err := WhoSuspends(s.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (s *Source) unstopped() error {
 	if s.ours {
 		return nil // what is frozen shows no stop
 	}
-	by, err := whoStopped(s.Cgroup, s.Init)
+	by, err := whoStopped(s.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
