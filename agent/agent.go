@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -153,10 +151,7 @@ func open(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a.shareOut()
-	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
-		a.log.Error("no job can come to this node", "err", err)
-	}
-	if err = a.fence.Booted(a.boot, slices.Collect(maps.Keys(cfg.Peers))); err != nil && a.fence.Damage() == nil {
+	if err = a.openFence(); err != nil {
 		return nil, err
 	}
 	if a.journal, err = handoff.OpenJournal(a.paths.moves()); err != nil {

@@ -106,6 +106,9 @@ func (a *Agent) removeBroken(w http.ResponseWriter, r *http.Request, _ caller, e
 	if err := a.killBroken(ctx, rec); err != nil {
 		return err
 	}
+	if err := a.fence.Lose(string(rec.ID)); err != nil { // it may have said where the job went
+		return err
+	}
 	st, err := a.shimOf(rec.ID).Status(ctx)
 	if err := a.jobs.Remove(rec.ID); err != nil { // its shim, which tries to write down the end, gives up then
 		return err

@@ -391,3 +391,38 @@ func mustRequest(t *testing.T, method, path string) *http.Request {
 	}
 	return r
 }
+
+func TestANodeThatHasLostWhereAJobWentNamesAllItsPeers(t *testing.T) {
+	all := peers(t, "forgetful", "b")
+	a, b := all[0], all[1]
+	id, other := job.NewID(), job.NewID()
+	ask := func(id job.ID) error {
+		_, err := handoff.Inquire(bounded(t), witnesses{b, id}, []handoff.Place{{Node: "forgetful"}}, nil, nil)
+		return err
+	}
+	const c = "c" // a node that only the forgetful one knows, and that cannot be asked
+	a.cfg.Peers = map[string]string{c: "127.0.0.1:1"}
+	if err := ask(id); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.fence.Lose(string(id)); err != nil {
+		t.Fatal(err)
+	}
+	var silent *handoff.SilentError
+	if err := ask(id); !errors.As(err, &silent) || silent.Nodes[c] == nil {
+		t.Errorf("of the job that is lost: %v", err)
+	}
+	if err := ask(other); err != nil {
+		t.Errorf("of another job: %v", err)
+	}
+	// The fence is taken away, and with it all that it knew.
+	if err := errors.Join(os.Remove(a.paths.fence()), a.jobs.Create(job.Record{ID: other, Spec: job.Spec{Args: []string{"x"}}})); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.openFence(); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(job.NewID()); !errors.As(err, &silent) || silent.Nodes[c] == nil {
+		t.Errorf("of any job, without a fence: %v", err)
+	}
+}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -42,6 +45,21 @@ func (w witnesses) Grant(ctx context.Context, node string, addrs []string, seen 
 	return w.a.question(ctx, node, addrs, w.path()+"/grant", grantRequest{g.Epoch, seen, w.a.listenPort()}, &struct{}{})
 }
 
+// openFence starts without a fence that is damaged. Where it is gone and jobs are there, it was taken
+// away, as [handoff.ErrFenceDamaged] says: whom this node has let bring jobs back is not known any more.
+func (a *Agent) openFence() (err error) {
+	_, missing := os.Lstat(a.paths.fence())
+	if a.fence, err = handoff.OpenFence(a.paths.fence()); err != nil {
+		a.log.Error("no job can come to this node", "err", err)
+		return nil
+	}
+	ids, err := a.jobs.IDs()
+	if err == nil && errors.Is(missing, fs.ErrNotExist) && len(ids) > 0 {
+		err = a.fence.Lose("")
+	}
+	return errors.Join(err, a.fence.Booted(a.boot, slices.Collect(maps.Keys(a.cfg.Peers))))
+}
+
 // standing is what this node knows about a job, from its own records and its kernel.
 func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, error) {
 	if unheard := a.fence.Unheard(); len(unheard) > 0 {
@@ -56,6 +74,11 @@ func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, erro
 	s.Epoch = s.Seen
 	if g, ok := a.fence.Granted(string(id)); ok && g.Node != a.cfg.Node {
 		s.Next = append(s.Next, handoff.Place{Node: g.Node, Addr: g.Addr})
+	}
+	if a.fence.HasLost(string(id)) {
+		for node, addr := range a.cfg.Peers {
+			s.Next = append(s.Next, handoff.Place{Node: node, Addr: addr})
+		}
 	}
 	if role := a.unfinished(id); role != "" {
 		s.Alive = fmt.Sprintf("%s is the %s of a move, checkpoint or restore of it that is not finished", a.cfg.Node, role)

@@ -45,10 +45,12 @@ type fenceFile struct {
 	Boot string `json:"boot,omitempty"`
 	// Unheard are peers that may have brought back jobs while this node was down.
 	Unheard []string `json:"unheard,omitempty"`
+	// Lost are jobs of which this node does not know any more where they went, "" for all.
+	Lost []string `json:"lost,omitempty"`
 }
 
 // ErrFenceDamaged says that nobody knows which epochs this node has seen.
-var ErrFenceDamaged = errors.New("remove the file when no move is under way in the cluster, and restart the agent; until then no job comes to this node")
+var ErrFenceDamaged = errors.New("remove the file when no move or restore is under way in the cluster, and restart the agent, which asks all its peers from then on; until then no job comes to this node")
 
 // OpenFence reads the file at path; a missing one is empty. One that cannot be read is an error, and
 // the fence that is returned with it admits and grants nothing.

@@ -159,3 +159,25 @@ func (f *Fence) Unheard() []string {
 	defer f.mu.Unlock()
 	return slices.Clone(f.file.Unheard)
 }
+
+// Lose notes that what this node knew of a job is gone, "" for all jobs: where it went, and who was let
+// bring it back.
+func (f *Fence) Lose(job string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lost(job) {
+		return f.damage
+	}
+	return f.change(func(next *fenceFile) { next.Lost = append(slices.Clone(next.Lost), job) })
+}
+
+// HasLost tells whether a job may be on any peer, for all that this node knows.
+func (f *Fence) HasLost(job string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost(job)
+}
+
+func (f *Fence) lost(job string) bool {
+	return slices.Contains(f.file.Lost, job) || slices.Contains(f.file.Lost, "")
+}
