@@ -62,7 +62,7 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 	d.total = residentMemory(cg)
 	d.src = &checkpoint.Source{
 		Init: st.Init, Cgroup: cg, CRIU: a.criuClient(),
-		External: externalKeys(rec), Dir: d.dir, IODir: a.ioDir(rec.ID), Interface: jobInterface(rec), TCP: true, Log: a.log,
+		External: externalKeys(rec), Dir: d.dir, IODir: a.ioDir(rec.ID), Interface: jobInterface(rec), UserNS: rec.Spec.UserNS, TCP: true, Log: a.log,
 		Count: func(n int64) { d.read.Add(n) },
 	}
 	return d, nil

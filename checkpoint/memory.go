@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
@@ -155,13 +156,28 @@ func (s *Source) tasks() ([]pages.Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.initLives(); err != nil {
+		return nil, err
+	}
 	var tasks []pages.Task
 	for _, e := range entries {
 		if !e.Zombie() {
-			tasks = append(tasks, pages.Task{VPID: image.VPID(e.Job), PID: e.Host})
+			tasks = append(tasks, pages.Task{VPID: image.VPID(e.Job), PID: e.Host, Began: e.Began})
 		}
 	}
 	return tasks, nil
+}
+
+// initLives fails if the job has ended. Then whoever has the number of its PID 1 may be in
+// the node's own namespaces, with all other processes. It is asked after what was looked at
+// by the number, and before anything follows from that: who has the number of a PID 1 that is
+// gone is in none of the job's cgroups, which are gone, too.
+func (s *Source) initLives() error {
+	pids, err := s.Cgroup.Pids()
+	if err == nil && !slices.Contains(pids, s.Init) {
+		err = errors.New("the job has ended")
+	}
+	return err
 }
 
 // scan is a look at the frozen memory that goes on while CRIU dumps.

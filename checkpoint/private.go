@@ -18,30 +18,43 @@ import (
 )
 
 // openPrivate takes hold of the job's private file systems, which CRIU is told to
-// leave alone. One that the job has unmounted is none.
+// leave alone.
 func (s *Source) openPrivate() error {
 	if s.private != nil {
 		return nil
 	}
+	found, err := s.findPrivate()
+	if err == nil {
+		err = s.atHome() // or they are others: of the node, bound there
+	}
+	s.private = found
+	if err != nil {
+		return errors.Join(err, s.closePrivate())
+	}
+	return nil
+}
+
+// findPrivate opens them. One that the job has unmounted is none.
+func (s *Source) findPrivate() (found []*tmpfs.Source, err error) {
+	found = []*tmpfs.Source{}
 	table, err := namespaces.MountTable(s.Init)
 	if err != nil {
-		return err
+		return found, err
 	}
-	s.private = []*tmpfs.Source{}
 	for _, m := range table {
 		if m.Type != "tmpfs" || m.Root != "/" || !slices.Contains(tmpfs.Dirs(), m.Target) {
 			continue
 		}
-		if slices.ContainsFunc(s.private, func(t *tmpfs.Source) bool { return t.Target == m.Target }) {
-			return fmt.Errorf("something else was mounted over %s", m.Target)
+		if slices.ContainsFunc(found, func(t *tmpfs.Source) bool { return t.Target == m.Target }) {
+			return found, fmt.Errorf("something else was mounted over %s", m.Target)
 		}
 		t, err := tmpfs.Open(s.Init, m.Target, m.ID, m.SuperOptions)
 		if err != nil {
-			return err
+			return found, err
 		}
-		s.private = append(s.private, t)
+		found = append(found, t)
 	}
-	return nil
+	return found, nil
 }
 
 // closePrivate lets go of them.

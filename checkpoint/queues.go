@@ -28,10 +28,22 @@ func (s *Source) queues() ([]queueFD, string, error) {
 	case name != "":
 		return nil, "", fmt.Errorf("message queue /%s: %w", name, mqueue.ErrNotify)
 	}
+	if err := s.atHome(); err != nil {
+		return nil, "", err
+	}
 	if err := s.saveQueues(); err != nil {
 		return nil, "", err
 	}
 	return s.openQueues()
+}
+
+// atHome fails if the job's first process has gone to namespaces of its own making, which
+// since the preflight it may have done. Of a frozen job this is the last word.
+func (s *Source) atHome() error {
+	if err := namespaces.AtHome(s.Init, s.UserNS); err != nil {
+		return fmt.Errorf("the job cannot be saved: %w", err)
+	}
+	return nil
 }
 
 // saveQueues puts what CRIU does not carry beside its images.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -70,7 +71,7 @@ func eachSegment(ctx context.Context, tasks []pages.Task, look func(*os.File) er
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := errors.Join(found.mapped(t.PID), found.opened(t.PID)); err != nil {
+		if err := found.of(t); err != nil {
 			return fmt.Errorf("shared memory of process %d: %w", t.VPID, err)
 		}
 	}
@@ -78,9 +79,18 @@ func eachSegment(ctx context.Context, tasks []pages.Task, look func(*os.File) er
 }
 
 type segmentFinder struct {
+	held  *pidmap.Hold // of the task
 	look  func(*os.File) error
 	seen  map[[2]uint64]bool // device and inode
 	lines map[string]bool    // the same, as maps has them
+}
+
+func (s *segmentFinder) of(t pages.Task) (err error) {
+	if s.held, err = pidmap.Take(t.PID, t.Began); err != nil {
+		return orGone(err)
+	}
+	defer s.held.Close()
+	return errors.Join(s.mapped(t.PID), s.opened(t.PID))
 }
 
 // nameless is how the kernel marks names that lead nowhere.
@@ -157,6 +167,9 @@ func (s *segmentFinder) take(link string) error {
 	var now unix.Stat_t
 	if err := unix.Fstat(fd, &now); err != nil || now.Dev != st.Dev || now.Ino != st.Ino {
 		return errors.Join(err, unix.Close(fd)) // the number leads elsewhere by now
+	}
+	if s.held.Alive() != nil { // and so may that of the process
+		return unix.Close(fd)
 	}
 	return s.look(os.NewFile(uintptr(fd), link))
 }

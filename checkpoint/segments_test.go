@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -65,7 +67,11 @@ time.sleep(1000)
 		if _, err := fmt.Fscan(out, &pid); err != nil {
 			t.Fatalf("share memory: %v", err)
 		}
-		tasks = append(tasks, pages.Task{VPID: image.VPID(i + 1), PID: pid})
+		began, err := pidmap.Began(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tasks = append(tasks, pages.Task{VPID: image.VPID(i + 1), PID: pid, Began: began})
 	}
 	return tasks
 }
@@ -108,6 +114,13 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 		t.Error("something is known before anything was sent")
 	}
 	var lane bytes.Buffer
+	reused := slices.Clone(tasks) // others have the numbers by now
+	for i := range reused {
+		reused[i].Began--
+	}
+	if _, err := s.warmSegments(context.Background(), &lane, reused); err != nil || len(received(t, &lane)) > 0 {
+		t.Errorf("memory of other processes was sent: %v", err)
+	}
 	round, err := s.warmSegments(context.Background(), &lane, tasks)
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ type Source struct {
 	IODir    string // the job's output files
 	// Interface is the job's network interface, nil for none.
 	Interface *namespaces.Interface
+	UserNS    bool // it was given a user namespace of its own
 	TCP       bool // save established connections
 	Log       *slog.Logger
 	// Count is told of memory as it is looked at, in bytes. May be nil.

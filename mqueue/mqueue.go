@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -48,27 +47,24 @@ const (
 // Save reads the queues of a frozen job, whose PID 1 is given. While the messages of one
 // are not in it, keep is called with them, for [PutBack]; nil keeps nothing.
 func Save(pid int, keep func(Queue) error) ([]Queue, error) {
-	dir := fmt.Sprintf("/proc/%d/root"+Dir, pid)
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+	dir, names, err := list(pid)
+	if dir == nil || err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("message queues: %w", err)
-	}
+	defer dir.Close()
 	var queues []Queue
-	for _, e := range entries {
-		q, err := save(filepath.Join(dir, e.Name()), keep)
+	for _, name := range names {
+		q, err := save(dir, name, keep)
 		if err != nil {
-			return nil, fmt.Errorf("message queue %s: %w", e.Name(), err)
+			return nil, fmt.Errorf("message queue %s: %w", name, err)
 		}
 		queues = append(queues, q)
 	}
 	return queues, check(queues)
 }
 
-func save(path string, keep func(Queue) error) (q Queue, err error) {
-	fd, err := open(path)
+func save(dir *os.File, name string, keep func(Queue) error) (q Queue, err error) {
+	fd, err := open(dir, name, unix.O_RDWR)
 	if err != nil {
 		return q, err
 	}
@@ -81,7 +77,10 @@ func save(path string, keep func(Queue) error) (q Queue, err error) {
 	if err != nil {
 		return q, err
 	}
-	q = Queue{Name: filepath.Base(path), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MaxMessages: attr.maxMessages, MessageSize: attr.messageSize}
+	q = Queue{Name: name, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MaxMessages: attr.maxMessages, MessageSize: attr.messageSize}
+	if err := check([]Queue{q}); err != nil {
+		return q, err
+	}
 	if err = q.drain(fd); err == nil && keep != nil {
 		err = keep(q)
 	}
@@ -89,28 +88,35 @@ func save(path string, keep func(Queue) error) (q Queue, err error) {
 	return q, errors.Join(err, q.fill(fd))
 }
 
-func open(path string) (int, error) {
-	return unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-}
-
 // PutBack has a queue of a job hold what a Save that was cut short had taken out of it. The
 // job has been frozen ever since.
 func PutBack(pid int, q Queue) (err error) {
-	fd, err := open(filepath.Join(fmt.Sprintf("/proc/%d/root"+Dir, pid), q.Name))
+	dir, _, err := list(pid)
+	if dir == nil {
+		return errors.Join(err, os.ErrNotExist)
+	}
+	defer dir.Close()
+	fd, err := open(dir, q.Name, unix.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	left := Queue{MessageSize: q.MessageSize} // a part of the same
+	left := Queue{MaxMessages: q.MaxMessages, MessageSize: q.MessageSize} // a part of the same
 	if err := left.drain(fd); err != nil {
 		return err
 	}
 	return q.fill(fd)
 }
 
+// errFed: the job stands still, but it may have handed the queue to a process that does not.
+var errFed = errors.New("somebody outside of the job goes on sending to it")
+
 func (q *Queue) drain(fd int) error {
 	buf := make([]byte, q.MessageSize)
 	for {
+		if int64(len(q.Messages)) > q.MaxMessages {
+			return errFed
+		}
 		n, prio, err := receive(fd, buf)
 		if err == syscall.EAGAIN {
 			return nil
@@ -204,22 +210,24 @@ var ErrNotify = errors.New("a task asked to be notified of messages in a queue (
 // Notified names a queue of the job for which a task has asked to be notified,
 // which does not survive a checkpoint; "" if there is none.
 func Notified(pid int) (string, error) {
-	dir := fmt.Sprintf("/proc/%d/root"+Dir, pid)
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
+	dir, names, err := list(pid)
+	if dir == nil || err != nil {
 		return "", err
 	}
-	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+	defer dir.Close()
+	for _, name := range names {
+		fd, err := open(dir, name, unix.O_RDONLY)
 		if err != nil {
 			continue // gone meanwhile
 		}
-		_, who, found := strings.Cut(string(data), "NOTIFY_PID:")
+		var text [256]byte // FILENT_SIZE of the kernel is 80
+		n, err := unix.Read(fd, text[:])
+		if err = errors.Join(err, unix.Close(fd)); err != nil {
+			continue
+		}
+		_, who, found := strings.Cut(string(text[:n]), "NOTIFY_PID:")
 		if found && strings.TrimSpace(who) != "0" {
-			return e.Name(), nil
+			return name, nil
 		}
 	}
 	return "", nil

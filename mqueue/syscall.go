@@ -1,13 +1,61 @@
 package mqueue
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/thread"
 )
+
+// list opens the directory of a job's queues; nil if it has none there. PID 1 is the user's:
+// what its root and its mounts are now may be another's making, with a link, a FIFO or
+// somebody else's files where the queues should be. So no link is followed, nothing leads
+// out of its root, and nothing is opened but on the kernel's own file system of queues.
+func list(pid int) (dir *os.File, names []string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("message queues: %w", err)
+		}
+	}()
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(root)
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
+	at, err := unix.Openat2(root, Dir, &how)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(at)
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(at, &fs); err != nil || fs.Type != Magic {
+		return nil, nil, err
+	}
+	fd, err := unix.Openat(at, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir = os.NewFile(uintptr(fd), Dir)
+	if names, err = dir.Readdirnames(-1); err != nil {
+		return nil, nil, errors.Join(err, dir.Close())
+	}
+	slices.Sort(names)
+	return dir, names, nil
+}
+
+// open opens a queue: in a directory of queues there is nothing else.
+func open(dir *os.File, name string, access int) (int, error) {
+	return unix.Openat(int(dir.Fd()), name, access|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
 
 // attributes is struct mq_attr (include/uapi/linux/mqueue.h).
 type attributes struct {

@@ -160,7 +160,7 @@ func apart(d door) error {
 }
 
 func strayed(kind string) error {
-	return fmt.Errorf("the job's first process has left the namespaces that it was started in (its %s namespace is another)", kind)
+	return fmt.Errorf("%w (its %s namespace is another)", ErrStrayed, kind)
 }
 
 // instance tells namespaces apart.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +21,9 @@ type Entry struct {
 	Comm    string   `json:"comm"`    // the name of the main thread
 	State   byte     `json:"state"`   // as in /proc/PID/stat: 'R', 'S', 'D', 'T', 'Z', …
 	Threads []Thread `json:"threads"` // every thread, the main one included, by ascending Host
+	// Began is when the process did, in ticks since the boot: with Host it tells the process
+	// from every other one, also from those that get its number after it. See [Take].
+	Began uint64 `json:"-"`
 }
 
 // Zombie says that the process has ended and waits for its parent to collect it. It has
@@ -73,7 +75,7 @@ func InNamespace(initPID int) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	init, err := readStatus(filepath.Join(procDir(initPID), "status"))
+	init, err := levelsOf(initPID)
 	if err != nil {
 		return nil, fmt.Errorf("pid namespace of %d: %w", initPID, err)
 	}
@@ -83,7 +85,7 @@ func InNamespace(initPID int) ([]Entry, error) {
 	}
 	var entries []Entry
 	for _, pid := range pids {
-		entry, err := describe(pid, pidns, len(init.nspid))
+		entry, err := describe(pid, pidns, init)
 		switch {
 		case err == nil:
 			entries = append(entries, entry)
@@ -111,16 +113,23 @@ func Visitors(all []Entry) []Entry {
 	return visitors
 }
 
-// describe looks at one process. One with fewer pids than levels is outside for sure.
+// describe looks at one process. One with fewer pids than levels is outside for sure. All
+// that it says is of the same process: what /proc shows under a number that is in use again
+// is in another directory.
 func describe(pid int, pidns uint64, levels int) (Entry, error) {
-	st, err := readStatus(filepath.Join(procDir(pid), "status"))
+	dir, err := openProc(pid)
+	if err != nil {
+		return Entry{}, err
+	}
+	defer dir.close()
+	st, err := dir.status("status")
 	if err != nil {
 		return Entry{}, err
 	}
 	if len(st.nspid) < levels {
 		return Entry{}, ErrOutside
 	}
-	depth, err := below(pid, pidns)
+	depth, err := dir.below(pidns)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -128,22 +137,36 @@ func describe(pid int, pidns uint64, levels int) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	threads, err := threadsOf(pid, depth)
+	threads, err := dir.threads(depth)
 	if err != nil {
 		return Entry{}, err
 	}
-	return Entry{Host: pid, Job: job, PPid: st.ppid, Comm: st.name, State: st.state, Threads: threads}, nil
+	began, err := dir.began()
+	if err != nil {
+		return Entry{}, err
+	}
+	return Entry{Host: pid, Job: job, PPid: st.ppid, Comm: st.name, State: st.state, Threads: threads, Began: began}, nil
 }
 
-func threadsOf(pid, depth int) ([]Thread, error) {
-	dir := filepath.Join(procDir(pid), "task")
-	tids, err := numbers(dir)
+// levelsOf is how many pids a process has, from ours inwards.
+func levelsOf(pid int) (int, error) {
+	dir, err := openProc(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.close()
+	st, err := dir.status("status")
+	return len(st.nspid), err
+}
+
+func (p proc) threads(depth int) ([]Thread, error) {
+	tids, err := p.numbers("task")
 	if err != nil {
 		return nil, err
 	}
 	var threads []Thread
 	for _, tid := range tids {
-		st, err := readStatus(filepath.Join(dir, strconv.Itoa(tid), "status"))
+		st, err := p.status("task/" + strconv.Itoa(tid) + "/status")
 		if gone(err) {
 			continue
 		}
@@ -162,15 +185,15 @@ func threadsOf(pid, depth int) ([]Thread, error) {
 	return threads, nil
 }
 
-// below returns how many levels pid's own pid namespace lies below pidns: 0 if it is
-// pidns itself. All threads of a process share one.
-func below(pid int, pidns uint64) (int, error) {
-	f, err := os.Open(nsPath(pid))
+// below returns how many levels the process's own pid namespace lies below pidns: 0 if it
+// is pidns itself. All threads of a process share one.
+func (p proc) below(pidns uint64) (int, error) {
+	fd, err := p.open("ns/pid", 0)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	return climb(int(f.Fd()), pidns)
+	defer unix.Close(fd)
+	return climb(fd, pidns)
 }
 
 // climb follows the parents of the pid namespace at fd up to pidns. The kernel nests pid
@@ -224,6 +247,6 @@ func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
 
-func procDir(pid int) string { return filepath.Join("/proc", strconv.Itoa(pid)) }
+func procDir(pid int) string { return "/proc/" + strconv.Itoa(pid) }
 
-func nsPath(pid int) string { return filepath.Join(procDir(pid), "ns", "pid") }
+func nsPath(pid int) string { return procDir(pid) + "/ns/pid" }

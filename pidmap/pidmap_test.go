@@ -210,7 +210,12 @@ func untilZombie(t *testing.T, init, job int) []Entry {
 // ownPid is the pid of a process in its own, innermost namespace.
 func ownPid(t *testing.T, pid int) int {
 	t.Helper()
-	st, err := readStatus(fmt.Sprintf("/proc/%d/status", pid))
+	dir, err := openProc(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.close()
+	st, err := dir.status("status")
 	if err != nil {
 		t.Fatal(err)
 	}

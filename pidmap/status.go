@@ -25,18 +25,6 @@ func (s status) inside(depth int) (int, error) {
 	return s.nspid[i], nil
 }
 
-func readStatus(path string) (status, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return status{}, err
-	}
-	st, err := parseStatus(string(text))
-	if err != nil {
-		return status{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return st, nil
-}
-
 func parseStatus(text string) (status, error) {
 	fields := map[string]string{}
 	for line := range strings.Lines(text) {
@@ -76,6 +64,10 @@ func numbers(dir string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	return numbersIn(f)
+}
+
+func numbersIn(f *os.File) ([]int, error) {
 	defer f.Close()
 	names, err := f.Readdirnames(-1)
 	if err != nil {

@@ -45,12 +45,14 @@ func (j *jobFacts) judgeTask(r *report, t task) {
 	for _, s := range t.Spaces {
 		kind := strings.TrimSuffix(s.Kind, "_for_children")
 		if own := j.Spaces[kind]; own != "" && own != s.Name {
-			r.add(NestedNamespace, "run the program without its sandbox or container (browsers, bubblewrap, Apptainer, unshare)",
+			r.add(NestedNamespace, sandboxRemedy,
 				"%s has made a %s namespace of its own inside the job's, which cannot be saved", t, kind)
 		}
 	}
 	j.judgeRlimits(r, t)
 }
+
+const sandboxRemedy = "run the program without its sandbox or container (browsers, bubblewrap, Apptainer, unshare)"
 
 func judgeHeadless(r *report, who string) {
 	r.add(LeaderGone, "restart the program in a way that its main thread stays",

@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"runtime"
@@ -29,6 +30,11 @@ func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgro
 		return fail(err)
 	}
 	var r report
+	if err := namespaces.AtHome(initPID, rec.Spec.UserNS); errors.Is(err, namespaces.ErrStrayed) {
+		// Nothing that is seen by it would be the job's.
+		r.add(NestedNamespace, sandboxRemedy, "%v, which cannot be saved", err)
+		return Needs{}, r.findings(), nil
+	}
 	facts, err := readJob(ctx, rec, initPID, cg)
 	if p, ok := outsider(initPID); gone(err) && ok && p.Headless {
 		judgeHeadless(&r, processName(p.Job, p.Comm)) // nothing else of it can be seen

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces"
 )
 
 // holdings reads what one process holds.
@@ -144,14 +146,15 @@ func (h holdings) file(at string) (file, error) {
 }
 
 // standing asks where the file's name leads in the job now. The kernel gives
-// the name without symbolic links.
+// the name without symbolic links: one that has come there since could lead us, who are
+// root, to what the job's user may not even know of.
 func (h holdings) standing(f file) standing {
 	if f.Links == 0 {
 		return nameHolds // the judge looks at the number of links first
 	}
-	found, err := look(fmt.Sprintf("/proc/%d/root%s", h.init, f.Link), unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC)
+	found, err := h.lookFor(f.Link)
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nameGone
 	case err == nil && found.key() != f.key():
 		return nameReused
@@ -159,11 +162,32 @@ func (h holdings) standing(f file) standing {
 	return nameHolds
 }
 
+func (h holdings) lookFor(link string) (inode, error) {
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", h.init), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return inode{}, err
+	}
+	defer unix.Close(root)
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
+	var fd int
+	err = namespaces.Retry(func() (err error) {
+		fd, err = unix.Openat2(root, link, &how)
+		return err
+	})
+	if err != nil {
+		return inode{}, err
+	}
+	defer unix.Close(fd)
+	return lookAt(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC)
+}
+
 // look is statx(2). With AT_STATX_DONT_SYNC no file server is asked.
-func look(path string, flags int) (inode, error) {
+func look(path string, flags int) (inode, error) { return lookAt(unix.AT_FDCWD, path, flags) }
+
+func lookAt(dir int, path string, flags int) (inode, error) {
 	var st unix.Statx_t
 	for {
-		err := unix.Statx(unix.AT_FDCWD, path, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
+		err := unix.Statx(dir, path, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
 		if err == nil {
 			break
 		}

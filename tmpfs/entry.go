@@ -46,9 +46,6 @@ const (
 func (s *Source) Note(ctx context.Context) error {
 	s.entries, s.noted = nil, nil
 	err := s.walk(ctx, true, func(e found) error {
-		if len(s.entries) == maxEntries {
-			return fmt.Errorf("it holds more than %d files", maxEntries)
-		}
 		n, err := s.note(e)
 		s.entries = append(s.entries, n)
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 
@@ -13,6 +14,11 @@ import (
 // maxDepth bounds how deep directories are nested, and with it how many are open at
 // a time.
 const maxDepth = 512
+
+// mostEntries is for tests to lower.
+var mostEntries = maxEntries
+
+var errTooMany = errors.New("it holds more files than can be carried")
 
 // found is something in the file system: name in the open directory dir.
 type found struct {
@@ -24,8 +30,16 @@ type found struct {
 
 func (e found) kind() uint32 { return uint32(e.st.Mode) & unix.S_IFMT }
 
-// walk calls fn for everything there is, directories before what is in them.
-func (s *Source) walk(ctx context.Context, frozen bool, fn func(found) error) error {
+// walk calls fn for everything there is, directories before what is in them. What we keep of
+// each file is our memory and not the job's, so that there is an end to it.
+func (s *Source) walk(ctx context.Context, frozen bool, do func(found) error) error {
+	n := 0
+	fn := func(e found) error {
+		if n++; n > mostEntries {
+			return fmt.Errorf("%w: above %d", errTooMany, mostEntries)
+		}
+		return do(e)
+	}
 	st, err := statx(s.root, "")
 	if err != nil {
 		return err
@@ -46,20 +60,27 @@ func descend(ctx context.Context, dir *os.File, at string, frozen bool, depth in
 	if depth > maxDepth {
 		return fmt.Errorf("directories are nested deeper than %d levels: %.80q…", maxDepth, at)
 	}
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return notGone(err, frozen)
-	}
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+	for {
+		names, err := dir.Readdirnames(namesAtOnce)
+		if errors.Is(err, io.EOF) {
+			return nil
 		}
-		if err := visit(ctx, dir, at, name, frozen, depth, fn); err != nil {
-			return err
+		if err != nil {
+			return notGone(err, frozen)
+		}
+		for _, name := range names {
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			if err := visit(ctx, dir, at, name, frozen, depth, fn); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
 }
+
+// namesAtOnce bounds what is known of a directory at a time, however much is in it.
+const namesAtOnce = 4096
 
 func visit(ctx context.Context, dir *os.File, at, name string, frozen bool, depth int, fn func(found) error) error {
 	st, err := statx(dir, name)
@@ -67,7 +88,9 @@ func visit(ctx context.Context, dir *os.File, at, name string, frozen bool, dept
 		return notGone(err, frozen)
 	}
 	e := found{dir, name, path.Join(at, name), st}
-	if err := fn(e); err != nil {
+	if err := fn(e); errors.Is(err, errTooMany) {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("%s: %w", e.path, err)
 	}
 	if e.kind() != unix.S_IFDIR {

@@ -16,7 +16,7 @@ const batchPages = 128
 
 // batch is some pages of one process that are read at once.
 type batch struct {
-	pid     int
+	task    Task
 	pieces  []piece
 	extents []extent // where they lie
 	pages   int

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 const (
@@ -175,7 +176,11 @@ func (p process) members(t testing.TB) []Task {
 		if stateOf(pid) == 'Z' {
 			continue
 		}
-		tasks = append(tasks, Task{VPID: image.VPID(pid), PID: pid})
+		began, err := pidmap.Began(pid)
+		if err != nil {
+			continue // it ends just now
+		}
+		tasks = append(tasks, Task{VPID: image.VPID(pid), PID: pid, Began: began})
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 		if err != nil {
 			continue

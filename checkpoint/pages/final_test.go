@@ -119,7 +119,7 @@ func (s *scene) pull(t *testing.T, tasks []Task, left map[image.VPID][]image.Reg
 				if err := s.store.Read(at, page); !errors.Is(err, target.ErrMissing) {
 					t.Fatalf("page %#x is residue, and the target has it: %v", addr, err)
 				}
-				if err := r.read(task.PID, []extent{{addr, 1}}, page, lost); err != nil {
+				if err := r.read(task, []extent{{addr, 1}}, page, lost); err != nil {
 					t.Fatal(err)
 				}
 				if err := digests.Landed(task.VPID, addr, page); err != nil {

@@ -20,7 +20,7 @@ var ErrEnded = errors.New("the process has ended")
 // Puller reads the pages of frozen processes that a target asks for. It is for one
 // goroutine.
 type Puller struct {
-	pids   map[image.VPID]int
+	tasks  map[image.VPID]Task
 	lazy   map[image.VPID][]addrRange
 	reader reader
 	out    *image.Batch
@@ -31,9 +31,9 @@ type Puller struct {
 // NewPuller returns a Puller of the lazy regions of the processes.
 func NewPuller(tasks []Task, regions map[image.VPID][]image.Region) *Puller {
 	p := newPuller()
-	p.pids, p.lazy = map[image.VPID]int{}, map[image.VPID][]addrRange{}
+	p.tasks, p.lazy = map[image.VPID]Task{}, map[image.VPID][]addrRange{}
 	for _, t := range tasks {
-		p.pids[t.VPID] = t.PID
+		p.tasks[t.VPID] = t
 	}
 	for vpid, list := range regions {
 		p.lazy[vpid] = lazyOnly(list)
@@ -48,7 +48,7 @@ func newPuller() *Puller {
 // Clone returns a Puller of the same processes for another goroutine.
 func (p *Puller) Clone() *Puller {
 	c := newPuller()
-	c.pids, c.lazy = p.pids, p.lazy
+	c.tasks, c.lazy = p.tasks, p.lazy
 	return c
 }
 
@@ -82,15 +82,15 @@ func (p *Puller) Read(at image.Place, pages int64) ([]byte, error) {
 	if err := p.Check(at, pages); err != nil {
 		return nil, err
 	}
-	pid, ok := p.pids[at.VPID]
+	task, ok := p.tasks[at.VPID]
 	if !ok {
 		return nil, &ReadError{VPID: at.VPID, Addr: at.Addr, Err: ErrEnded}
 	}
-	if err := p.reader.read(pid, []extent{{at.Addr, int(pages)}}, p.data, p.lost[:pages]); err != nil {
+	if err := p.reader.read(task, []extent{{at.Addr, int(pages)}}, p.data, p.lost[:pages]); err != nil {
 		if errors.Is(err, unix.ESRCH) {
 			err = errors.Join(ErrEnded, err)
 		}
-		return nil, &ReadError{VPID: at.VPID, PID: pid, Addr: at.Addr, Err: err}
+		return nil, &ReadError{VPID: at.VPID, PID: task.PID, Addr: at.Addr, Err: err}
 	}
 	p.out.Reset()
 	for i := range uint64(pages) {

@@ -71,7 +71,8 @@ func TestAProcessThatHasEndedIsToldFromOneThatCannotBeRead(t *testing.T) {
 		}
 	}
 	p := launch(t, "plain")
-	here := []Task{{VPID: 7, PID: p.pid()}}
+	here := p.members(t)
+	here[0].VPID = 7
 	if _, err := NewPuller(here, lazy).Read(image.Place{VPID: 7, Addr: 10 * page}, 1); err == nil || errors.Is(err, ErrEnded) {
 		t.Errorf("a page that is not there: %v", err)
 	}

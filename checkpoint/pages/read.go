@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 // extent is some consecutive pages of a process.
@@ -19,17 +20,47 @@ type extent struct {
 
 func (e extent) size() int { return e.pages * image.PageSize }
 
-// reader reads memory of other processes. It keeps its vectors between calls, and the
-// memory file of the process that it needed one for last.
+// reader reads memory of other processes. It keeps its vectors between calls, and hold of
+// the process that it has read last, with its memory file if it needed that.
 type reader struct {
 	remote []unix.RemoteIovec
-	mem    *os.File
-	memPID int
+	task   Task
+	held   *pidmap.Hold // of task
+	mem    *os.File     // of task
 }
 
 // read fills buf with the extents of the process, one after the other, and lost with
 // which of their pages could not be read. It returns why that was of the first of them.
-func (r *reader) read(pid int, extents []extent, buf []byte, lost []bool) (first error) {
+// A process is read by its number. If it has ended by then, what was read may be another
+// one's, of another user or root, and is lost.
+func (r *reader) read(t Task, extents []extent, buf []byte, lost []bool) error {
+	err := r.hold(t)
+	if err == nil {
+		err = r.readAll(t.PID, extents, buf, lost)
+		if ended := r.held.Alive(); ended == nil {
+			return err
+		} else if err == nil {
+			err = ended
+		}
+	}
+	setAll(lost, extents)
+	return err
+}
+
+// hold takes hold of a process, instead of the one before.
+func (r *reader) hold(t Task) error {
+	if r.held != nil && r.task == t {
+		return nil
+	}
+	err := r.close()
+	if err == nil {
+		r.held, err = pidmap.Take(t.PID, t.Began)
+	}
+	r.task = t
+	return err
+}
+
+func (r *reader) readAll(pid int, extents []extent, buf []byte, lost []bool) (first error) {
 	clear(lost)
 	for len(extents) > 0 {
 		n, err := r.readv(pid, extents, buf)
@@ -114,25 +145,24 @@ func (r *reader) readForced(pid int, addr uint64, buf []byte, from int, lost []b
 
 // memory is the memory file of the process.
 func (r *reader) memory(pid int) (*os.File, error) {
-	if r.mem != nil && r.memPID == pid {
+	if r.mem != nil {
 		return r.mem, nil
-	}
-	if err := r.close(); err != nil {
-		return nil, err
 	}
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	if err != nil {
 		return nil, err
 	}
-	r.mem, r.memPID = mem, pid
+	r.mem = mem
 	return mem, nil
 }
 
-func (r *reader) close() error {
-	if r.mem == nil {
-		return nil
+func (r *reader) close() (err error) {
+	if r.mem != nil {
+		err = r.mem.Close()
 	}
-	err := r.mem.Close()
-	r.mem = nil
+	if r.held != nil {
+		r.held.Close()
+	}
+	r.mem, r.held = nil, nil
 	return err
 }

@@ -9,8 +9,9 @@ import (
 
 // Task is a process of the job.
 type Task struct {
-	VPID image.VPID
-	PID  int // in the caller's pid namespace
+	VPID  image.VPID
+	PID   int    // in the caller's pid namespace
+	Began uint64 // see [pidmap.Entry]: another process may have the PID by now
 }
 
 // Sink takes the frames of one stream. A frame holds one or more runs (image.EachRun),

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 // softDirty asks for the soft-dirty bits of page tables, which the kernel sets at the
@@ -30,13 +31,30 @@ func (s *softDirty) begin(tasks []Task) (news []image.VPID) {
 	for _, t := range tasks {
 		if s.followed[t] {
 			now[t] = true
-		} else if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", t.PID), []byte("4"), 0); err == nil {
+		} else if err := clearBits(t); err == nil {
 			now[t] = true
 			news = append(news, t.VPID)
 		}
 	}
 	s.followed = now
 	return news
+}
+
+// clearBits clears those of the process that was listed: another one that has its number by
+// now may be followed by somebody else.
+func clearBits(t Task) error {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/clear_refs", t.PID), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	held, err := pidmap.Take(t.PID, t.Began)
+	if err != nil {
+		return err
+	}
+	held.Close() // the file is of the process that was there when it was opened
+	_, err = f.WriteString("4")
+	return err
 }
 
 func (s *softDirty) changed(t Task, m addrRange) (where []addrRange, known bool) {

@@ -69,11 +69,11 @@ func (w *worker) workOff(ctx context.Context, work <-chan []stretch) error {
 
 // look picks the pages of a stretch that have to be read.
 func (w *worker) look(s stretch) error {
-	if s.task.PID != w.batch.pid {
+	if s.task != w.batch.task {
 		if err := w.read(); err != nil {
 			return err
 		}
-		w.batch.pid = s.task.PID
+		w.batch.task = s.task
 	}
 	base := s.addr &^ (chunkSize - 1)
 	slab, number, err := w.lane.slab(s.task.VPID, base)
@@ -123,9 +123,9 @@ func (w *worker) read() error {
 	}
 	start := w.clock.Now()
 	lost := b.lost[:b.pages]
-	if err := w.reader.read(b.pid, b.extents, b.data, lost); err != nil && w.lane.mode.strict() {
+	if err := w.reader.read(b.task, b.extents, b.data, lost); err != nil && w.lane.mode.strict() {
 		at := b.place(slices.Index(lost, true))
-		return &ReadError{VPID: at.VPID, PID: b.pid, Addr: at.Addr, Err: err}
+		return &ReadError{VPID: at.VPID, PID: b.task.PID, Addr: at.Addr, Err: err}
 	}
 	if w.lane.mode != modeVerify {
 		b.sum(w.lane.ledger)

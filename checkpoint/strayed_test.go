@@ -1,0 +1,49 @@
+package checkpoint
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// After the preflight has passed, a job's PID 1 may still go to namespaces of its own, with
+// any directory that it sees at /tmp.
+func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		missing(t, "not root: making namespaces needs it")
+	}
+	cmd := exec.Command("unshare", "-Urm", "sh", "-ec", "mount -t tmpfs none /mnt; cd /mnt; mkdir old tmp; mount -t tmpfs none tmp; pivot_root . old; cd /; echo ready; read forever")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = in.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	s := &Source{Init: cmd.Process.Pid, Log: quiet()}
+	for range 2 {
+		if err := s.openPrivate(); !errors.Is(err, namespaces.ErrStrayed) || s.private != nil {
+			t.Errorf("%v, and %d file systems are open", err, len(s.private))
+		}
+	}
+	if _, _, err := s.queues(); !errors.Is(err, namespaces.ErrStrayed) {
+		t.Errorf("queues: %v", err)
+	}
+}

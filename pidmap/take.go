@@ -1,0 +1,141 @@
+package pidmap
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Hold is a process that is held (pidfd). Memory, files and the like can only be got at by
+// its number, which may be another's as soon as the process was reaped, and a user can see
+// to it that it is: of a program with set-uid, for one. So whoever reads by the number asks
+// Alive after it, and before anything follows from what was read.
+type Hold struct{ fd int }
+
+// Take takes hold of the process of an [Entry], and of no other that has its number.
+func Take(pid int, began uint64) (*Hold, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("hold on to process %d: %w", pid, err)
+	}
+	h := &Hold{fd}
+	now, err := Began(pid)
+	if err == nil && now != began {
+		err = unix.ESRCH
+	}
+	if err = errors.Join(err, h.Alive()); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("hold on to process %d: %w", pid, err)
+	}
+	return h, nil
+}
+
+// Alive returns ESRCH if the process has ended.
+func (h *Hold) Alive() error {
+	fds := []unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 0)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == nil && n > 0:
+			return unix.ESRCH
+		}
+		return err
+	}
+}
+
+// Close lets go of the process.
+func (h *Hold) Close() {
+	_ = unix.Close(h.fd) // nothing is written by it
+}
+
+// Began is when the process with a number began, as in [Entry].
+func Began(pid int) (uint64, error) {
+	p, err := openProc(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer p.close()
+	return p.began()
+}
+
+// proc is a process's directory in /proc, open: it stays that of the process.
+type proc struct{ fd int }
+
+func openProc(pid int) (p proc, err error) {
+	p.fd, err = unix.Open(procDir(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return p, err
+}
+
+func (p proc) close() { _ = unix.Close(p.fd) } // O_PATH
+
+func (p proc) open(name string, flags int) (fd int, err error) {
+	for {
+		fd, err = unix.Openat(p.fd, name, flags|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+func (p proc) read(name string) ([]byte, error) {
+	fd, err := p.open(name, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 4096)
+	for {
+		if len(text) == cap(text) {
+			text = append(text, 0)[:len(text)]
+		}
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return text, err
+		}
+		text = text[:len(text)+n]
+	}
+}
+
+func (p proc) status(name string) (status, error) {
+	text, err := p.read(name)
+	if err != nil {
+		return status{}, err
+	}
+	st, err := parseStatus(string(text))
+	if err != nil {
+		return status{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return st, nil
+}
+
+func (p proc) numbers(name string) ([]int, error) {
+	fd, err := p.open(name, unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	return numbersIn(os.NewFile(uintptr(fd), name))
+}
+
+// began reads field 22 of proc_pid_stat(5). Field 2, the name, is in parentheses and may
+// hold anything.
+func (p proc) began() (uint64, error) {
+	text, err := p.read("stat")
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("stat is not understood: %q", text)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
