@@ -175,7 +175,7 @@ func (s *Source) tasks() ([]pages.Task, error) {
 func (s *Source) initLives() error {
 	pids, err := s.Cgroup.Pids()
 	if err == nil && !slices.Contains(pids, s.Init) {
-		err = errors.New("the job has ended")
+		err = fmt.Errorf("process %d, the job's first, is not in the job's cgroup: the job has ended, or somebody has moved it", s.Init)
 	}
 	return err
 }

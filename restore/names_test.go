@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/thread"
 )
 
 func bind(t *testing.T, path string) net.Listener {
@@ -141,5 +142,34 @@ func TestLinksThatLeadInACircleAreNotFollowed(t *testing.T) {
 	}
 	if _, err := plan.find("/dev/log"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("/dev is the job's own, but %v", err)
+	}
+}
+
+// What the job's user may not rename stays where it is, whatever leads there.
+func TestOnlyNamesThatTheJobsUserMayChangeAreTouched(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("not root")
+		}
+		t.Skip("not root: becoming others needs it")
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "migrate-names-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	roots, theirs := filepath.Join(dir, "root"), filepath.Join(dir, "alice")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(roots, 0o755), os.Mkdir(theirs, 0o755), os.Chown(theirs, 12345, 12345),
+		os.Symlink(roots, filepath.Join(theirs, "link")), unix.Mknod(filepath.Join(roots, "s"), unix.S_IFSOCK|0o777, 0)); err != nil {
+		t.Fatal(err)
+	}
+	plan := Plan{Work: t.TempDir(), Chamber: namespaces.Chamber{Root: "/", User: thread.User{UID: 12345, GID: 12345}}}
+	for _, path := range []string{roots + "/s", theirs + "/link/s"} {
+		if kept, err := plan.keepNames([]string{path}); !errors.Is(err, os.ErrPermission) || len(kept) > 0 {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if left, err := os.ReadDir(roots); err != nil || len(left) != 1 || left[0].Name() != "s" {
+		t.Errorf("in root's directory are %v (%v)", left, err)
 	}
 }

@@ -306,6 +306,36 @@ func TestARunningJobRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// Whoever may write to another cgroup can take tasks out of a freezer.
+func TestAJobThatWasTakenOutOfItsCgroupDoesNotOutliveItsRelease(t *testing.T) {
+	s := newScene(t, "while :; do echo x; done")
+	c := s.start(t)
+	st, err := c.Status(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cfg.Cgroup.Freeze(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	other, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-other-"+string(s.cfg.Job))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		eventually(t, "the other cgroup is gone", func() bool { return other.Remove() == nil })
+	})
+	if err := other.Enter(st.Init); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Release(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if rec := s.over(t); rec.Exit != nil {
+		t.Errorf("an end was written down: %+v", rec.Exit)
+	}
+	s.nothingLeft(t)
+}
+
 func TestAFrozenJobIsReleasedWithoutAnEndAndNeverRunsAgain(t *testing.T) {
 	s := newScene(t, "while :; do echo x; done")
 	c := s.start(t)
