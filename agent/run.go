@@ -132,14 +132,27 @@ func (a *Agent) launch(ctx context.Context, rec job.Record, c caller) (err error
 		return err
 	}
 	if rec.Foreground {
-		if cfg.Join, err = namespaces.CgroupsOf(c.pid); err != nil {
-			return err
-		}
-		if err := c.alive(); err != nil {
+		if cfg.Join, err = joined(c); err != nil {
 			return err
 		}
 	}
 	return a.startShim(rec, cfg)
+}
+
+// joined are the caller's cgroups, as their scheduler has made them; none where the caller has a hand
+// in them, so that nobody but root can take the job out of the freezer.
+func joined(c caller) (map[string]string, error) {
+	dirs, err := namespaces.CgroupsOf(c.pid)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.alive(); err != nil {
+		return nil, err
+	}
+	if alone, err := namespaces.RootsAlone(dirs); err != nil || !alone {
+		return nil, err
+	}
+	return dirs, nil
 }
 
 // shimConfig is for a job whose output is in ioDir when the shim starts.

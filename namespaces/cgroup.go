@@ -155,6 +155,31 @@ func CgroupsOf(pid int) (map[string]string, error) {
 	return locate(cgroupMounts(table), string(data)), nil
 }
 
+// RootsAlone tells whether nobody but root can move tasks in any of these cgroups and those above.
+// Who can, by a cgroup that was delegated to them (a user's session has one), takes tasks out of a
+// freezer: the kernel then lets them run.
+func RootsAlone(dirs map[string]string) (bool, error) {
+	for _, dir := range dirs {
+		for ; isCgroup(dir); dir = filepath.Dir(dir) {
+			for _, path := range []string{dir, filepath.Join(dir, "cgroup.procs")} {
+				var st unix.Stat_t
+				if err := unix.Stat(path, &st); err != nil {
+					return false, &os.PathError{Op: "stat", Path: path, Err: err}
+				}
+				if st.Uid != 0 || st.Mode&(unix.S_IWGRP|unix.S_IWOTH) != 0 {
+					return false, nil
+				}
+			}
+		}
+	}
+	return true, nil
+}
+
+func isCgroup(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "cgroup.procs"))
+	return err == nil
+}
+
 // locate translates the lines of /proc/PID/cgroup to directories. Cgroups that
 // lie outside of what is mounted here have none.
 func locate(mounts map[string]cgroupMount, lines string) map[string]string {

@@ -282,3 +282,29 @@ func TestACgroupIsFoundByItsName(t *testing.T) {
 		t.Errorf("none: %+v, %v", none, err)
 	}
 }
+
+func TestACgroupThatAUserHasAHandInIsNotRootsAlone(t *testing.T) {
+	c := newCgroup(t)
+	want := func(alone bool, what string) {
+		t.Helper()
+		if got, err := RootsAlone(c.Dirs); err != nil || got != alone {
+			t.Errorf("%s: %v, %v", what, got, err)
+		}
+	}
+	want(true, "as it is made")
+	procs, above := filepath.Join(c.FreezerDir(), "cgroup.procs"), c.Dir()
+	for what, change := range map[string]struct{ do, undo func() error }{
+		"tasks may be moved in":        {func() error { return os.Chown(procs, 12345, 0) }, func() error { return os.Chown(procs, 0, 0) }},
+		"the one above is a user's":    {func() error { return os.Chown(above, 12345, 0) }, func() error { return os.Chown(above, 0, 0) }},
+		"a group may make others here": {func() error { return os.Chmod(above, 0o775) }, func() error { return os.Chmod(above, 0o755) }},
+	} {
+		if err := change.do(); err != nil {
+			t.Fatal(err)
+		}
+		want(false, what)
+		if err := change.undo(); err != nil {
+			t.Fatal(err)
+		}
+		want(true, "afterwards")
+	}
+}
