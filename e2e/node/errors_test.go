@@ -44,7 +44,7 @@ func TestErrorsSayWhatWhyWhereAndWhatNext(t *testing.T) {
 		a.migrate("run", "-d", "--", "/no/such/program").want(t, 1).says(t, "/no/such/program", "nothing was started")
 		a.migrate("run", "-d", "-w", "/no/such/dir", "--", "true").want(t, 1).says(t, "/no/such/dir", "nothing was started")
 		a.migrate("run", "-d", "--bind", "/no/such/source:/mnt", "--", "true").want(t, 1).says(t, "/no/such/source", "nothing was started")
-		a.migrate("run", "-d", "--net", "nobridge", "--address", "10.99.9.9/24", "--", "true").want(t, 1).says(t, "nobridge", "nothing was started")
+		a.migrate("run", "-d", "--net", "nobridge", "--address", "10.99.9.9/24", "--", "true").want(t, 3).says(t, "nobridge", "nothing was started")
 		c.must(syscall.Mkfifo(filepath.Join(c.dir, "pipe"), 0o666))
 		a.migrate("run", "-d", "--bind", c.dir+":/tmp/x", "-i", "/tmp/x/pipe", "--", "true").want(t, 1).says(t, "/tmp/x/pipe", "FIFO", "nothing was started")
 		if n := len(a.jobs()); n != 1 {
