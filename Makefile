@@ -33,7 +33,7 @@ test-unit: ## unit tests, no root
 	go test -race -count=1 -tags faults ./fault
 
 test-node: setup build ## real CRIU, two nodes as network namespaces on this machine (root)
-	go test -race -count=1 -timeout 20m -p 1 ./e2e/node/... ./e2e/demo/...
+	go test -race -count=1 -timeout 40m -p 1 ./e2e/node/... ./e2e/demo/...
 
 test-matrix: setup build ## every fault at every step of a move, in every mode; 50 jobs at once (root)
 	MIGRATE_MATRIX=all MIGRATE_LOAD=50 go test -count=1 -v -timeout 90m -run 'TestWhateverGoesWrong|TestJobsThatAreAllMovedAtOnce' ./e2e/node
