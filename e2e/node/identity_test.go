@@ -171,7 +171,7 @@ func TestAJobGetsNoneOfTheAgentsGroups(t *testing.T) {
 	for _, flags := range [][]string{nil, {"--user-ns"}} {
 		j := a.launch(append(flags, "--", shared.helper, "filter")...)
 		j.numbers(a, 10)
-		if was := j.statuses(a); strings.Contains(was, "27") {
+		if was := j.statuses(a); strings.Contains(was, "Groups:\t4 27") {
 			t.Errorf("the job has the groups of the agent: %s", was)
 		}
 		j.move(a, b)

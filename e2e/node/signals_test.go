@@ -61,7 +61,7 @@ func TestASignalReachesTheCopyThatRuns(t *testing.T) {
 		a.plan("before.source.committed 1 pause")
 		move := a.spawn("move", "--force", j.id, b.name)
 		c.must(a.awaitHit("before.source.committed", move))
-		a.migrate("rm", "-f", j.id).want(t, 1).says(t, "moved")
+		a.migrate("rm", "-f", j.id).want(t, 1).says(t, "in a move")
 		kill := a.spawn("kill", "-s", "KILL", j.id)
 		a.amend()
 		move.wait().want(t, 0)
