@@ -203,7 +203,7 @@ func (j *job) whereabouts(from, to *Node) (string, error) {
 			}
 		}
 		// A cgroup that is removed meanwhile has no tasks.
-		copies[n] = strings.TrimSpace(j.c.sh(n, "find /sys/fs/cgroup -name '*"+j.id+"' -exec cat {}/cgroup.procs ';' 2>/dev/null; true")) != ""
+		copies[n] = strings.TrimSpace(j.c.sh(n, "find /sys/fs/cgroup -path '*"+j.id+"*' -name cgroup.procs -exec cat {} ';' 2>/dev/null; true")) != ""
 	}
 	got := fmt.Sprintf("source: %q, target: %q, tasks there: %v, %v", states[from], states[to], copies[from], copies[to])
 	switch {
