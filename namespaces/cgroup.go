@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -86,45 +85,6 @@ func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 	return c, nil
 }
 
-// FindCgroup finds what NewCgroup has made somewhere under this name. It has no directories if
-// there is none.
-func FindCgroup(name string) (*Cgroup, error) {
-	table, err := MountTable(os.Getpid())
-	if err != nil {
-		return nil, err
-	}
-	c := &Cgroup{Dirs: map[string]string{}}
-	mounts := cgroupMounts(table)
-	for h, m := range mounts {
-		if h != Unified && !slices.Contains(controllers, h) || h == Unified && mounts["freezer"].dir != "" {
-			continue
-		}
-		err := filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
-			switch {
-			case errors.Is(err, fs.ErrNotExist) && path != m.dir: // cgroups come and go
-				return nil
-			case err != nil:
-				return err
-			case !d.IsDir():
-				return nil
-			case d.Name() == name:
-				c.Dirs[h] = path
-				return fs.SkipAll
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		if at := filepath.Join(c.Dirs[h], leaf); c.Dirs[h] != "" && (h == Unified || h == "freezer") {
-			if _, err := os.Stat(at); err == nil {
-				c.Dirs[h] = at
-			}
-		}
-	}
-	return c, nil
-}
-
 // makeCgroup makes one directory anew. An empty one that somebody left is taken
 // away first; one that holds tasks is not ours.
 func makeCgroup(dir string) error {
@@ -140,87 +100,6 @@ func makeCgroup(dir string) error {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
 	return nil
-}
-
-// CgroupsOf returns the directory of pid's cgroup in each mounted hierarchy.
-func CgroupsOf(pid int) (map[string]string, error) {
-	table, err := MountTable(os.Getpid())
-	if err != nil {
-		return nil, err
-	}
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
-		return nil, fmt.Errorf("cgroup of process %d: %w", pid, err)
-	}
-	return locate(cgroupMounts(table), string(data)), nil
-}
-
-// RootsAlone tells whether nobody but root can move tasks in any of these cgroups and those above.
-// Who can, by a cgroup that was delegated to them (a user's session has one), takes tasks out of a
-// freezer: the kernel then lets them run.
-func RootsAlone(dirs map[string]string) (bool, error) {
-	for _, dir := range dirs {
-		for ; isCgroup(dir); dir = filepath.Dir(dir) {
-			for _, path := range []string{dir, filepath.Join(dir, "cgroup.procs")} {
-				var st unix.Stat_t
-				if err := unix.Stat(path, &st); err != nil {
-					return false, &os.PathError{Op: "stat", Path: path, Err: err}
-				}
-				if st.Uid != 0 || st.Mode&(unix.S_IWGRP|unix.S_IWOTH) != 0 {
-					return false, nil
-				}
-			}
-		}
-	}
-	return true, nil
-}
-
-func isCgroup(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "cgroup.procs"))
-	return err == nil
-}
-
-// locate translates the lines of /proc/PID/cgroup to directories. Cgroups that
-// lie outside of what is mounted here have none.
-func locate(mounts map[string]cgroupMount, lines string) map[string]string {
-	dirs := map[string]string{}
-	for line := range strings.Lines(lines) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) != 3 {
-			continue
-		}
-		names := strings.Split(f[1], ",")
-		if f[1] == "" {
-			names = []string{Unified}
-		}
-		for _, h := range names {
-			m, ok := mounts[h]
-			rest, within := strings.CutPrefix(strings.TrimSuffix(f[2], "/")+"/", m.root+"/")
-			if ok && within && !strings.HasPrefix(rest, "../") {
-				dirs[h] = filepath.Join(m.dir, rest)
-			}
-		}
-	}
-	return dirs
-}
-
-type cgroupMount struct{ dir, root string }
-
-// cgroupMounts finds where each hierarchy is mounted.
-func cgroupMounts(table []MountPoint) map[string]cgroupMount {
-	found := map[string]cgroupMount{}
-	for _, m := range table {
-		at := cgroupMount{dir: m.Target, root: strings.TrimSuffix(m.Root, "/")}
-		switch m.Type {
-		case "cgroup2":
-			found[Unified] = at
-		case "cgroup":
-			for _, o := range strings.Split(m.SuperOptions, ",") {
-				found[o] = at
-			}
-		}
-	}
-	return found
 }
 
 // Enter moves a process into the cgroup, in each of its hierarchies.
