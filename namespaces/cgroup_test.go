@@ -281,6 +281,12 @@ func TestACgroupIsFoundByItsName(t *testing.T) {
 	if none, err := FindCgroup(name + "-none"); err != nil || len(none.Dirs) > 0 {
 		t.Errorf("none: %+v, %v", none, err)
 	}
+	if err := os.Chown(made.Dir(), 12345, 0); err != nil {
+		t.Fatal(err)
+	}
+	if users, err := FindCgroup(name); err != nil || users.FreezerDir() != "" {
+		t.Errorf("a user's: %+v, %v", users, err)
+	}
 }
 
 func TestACgroupThatAUserHasAHandInIsNotRootsAlone(t *testing.T) {
