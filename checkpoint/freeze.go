@@ -86,7 +86,7 @@ type moment struct {
 	// aligned are processes with a thread whose stack ends at the start of a page. CRIU 4.2
 	// then takes every page of the process for its stack (is_stack in its mem.c compares
 	// the wrong bits), and writes all of them into its images. That takes time, although
-	// [image.FreeStacks] takes them out again.
+	// [image.MakeLazy] takes them out again.
 	aligned []int
 }
 

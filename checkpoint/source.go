@@ -285,10 +285,10 @@ func (s *Source) amend() error {
 		if err := image.SetEager(s.Images()); err != nil {
 			return err
 		}
-	} else if size, err := image.FreeStacks(s.Images()); err != nil {
+	} else if size, err := image.MakeLazy(s.Images()); err != nil {
 		return err
 	} else if size > 0 {
-		s.Log.Info("memory that CRIU took for stacks is lazy again", "bytes", size)
+		s.Log.Info("memory that CRIU saved is lazy again", "bytes", size)
 	}
 	return image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
 }

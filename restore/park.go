@@ -127,7 +127,9 @@ func (p *Parked) Park(ctx context.Context, client *criu.Client, log *slog.Logger
 	}()
 	select {
 	case p.init = <-arrived:
-		p.server.Fill()
+		if err := p.server.Fill(); err != nil {
+			return errors.Join(fmt.Errorf("restore: %w", err), p.Drop())
+		}
 		log.Info("job parked", "pid", p.init.Pid)
 		return nil
 	case <-p.ended:

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/procfs"
 	target "github.com/migrate-hpc/migrate/restore/pages"
 )
 
@@ -132,13 +133,15 @@ func lazyRegions(t testing.TB, tasks []Task) map[image.VPID][]image.Region {
 		if err != nil {
 			t.Fatal(err)
 		}
-		table, err := openPagemap(task.PID)
+		table, err := procfs.OpenPagemap(task.PID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer table.close()
+		defer table.Close()
 		for _, m := range maps {
-			if err := table.each(m, func(r addrRange) error {
+			if err := table.Each(m.start, m.end, func(start, end uint64) error {
+				r := addrRange{start, end}
+
 				regions[task.VPID] = append(regions[task.VPID],
 					image.Region{Addr: r.start, Pages: int64((r.end - r.start) / image.PageSize), Lazy: true})
 				return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // A piece of work for a lane ends when it has so many pages, or stretches.
@@ -58,11 +59,11 @@ func (p *planner) process(t Task) error {
 	if err != nil {
 		return nil
 	}
-	table, err := openPagemap(t.PID)
+	table, err := procfs.OpenPagemap(t.PID)
 	if err != nil {
 		return nil
 	}
-	defer table.close()
+	defer table.Close()
 	for _, m := range maps {
 		var failed error
 		var changed []addrRange
@@ -70,7 +71,8 @@ func (p *planner) process(t Task) error {
 		if p.mode == modeWarm { // what else it may be, the job stands still, and nothing is believed
 			changed, known = p.tracker.changed(t, m)
 		}
-		err := table.each(m, func(found addrRange) error {
+		err := table.Each(m.start, m.end, func(start, end uint64) error {
+			found := addrRange{start, end}
 			p.present += int64(found.end - found.start)
 			if known {
 				changed, failed = p.split(t, found, changed)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // softDirty asks for the soft-dirty bits of page tables, which the kernel sets at the
@@ -61,20 +62,21 @@ func (s *softDirty) changed(t Task, m addrRange) (where []addrRange, known bool)
 	if !s.followed[t] {
 		return nil, false
 	}
-	table, err := openPagemap(t.PID)
+	table, err := procfs.OpenPagemap(t.PID)
 	if err != nil {
 		return nil, false
 	}
-	defer table.close()
-	err = table.each(m, func(found addrRange) error {
+	defer table.Close()
+	err = table.Each(m.start, m.end, func(start, end uint64) error {
+		found := addrRange{start, end}
 		for found.start < found.end {
-			part := addrRange{found.start, min(found.end, found.start+entriesAtOnce*image.PageSize)}
-			entries, err := table.read(part)
+			part := addrRange{found.start, min(found.end, found.start+procfs.EntriesAtOnce*image.PageSize)}
+			entries, err := table.Entries(part.start, part.end)
 			if err != nil {
 				return err
 			}
 			for i, e := range entries {
-				if e&entrySoftDirty != 0 {
+				if e&procfs.SoftDirty != 0 {
 					addr := part.start + uint64(i)*image.PageSize
 					where = appendRange(where, addrRange{addr, addr + image.PageSize})
 				}
@@ -115,18 +117,18 @@ func softDirtyWorks() error {
 		return fmt.Errorf("%w: %w", errNoSoftDirty, err)
 	}
 	mem[image.PageSize] = 2
-	table, err := openPagemap(os.Getpid())
+	table, err := procfs.OpenPagemap(os.Getpid())
 	if err != nil {
 		return err
 	}
-	defer table.close()
+	defer table.Close()
 	start := uint64(uintptr(unsafe.Pointer(&mem[0])))
-	e, err := table.read(addrRange{start, start + uint64(len(mem))})
+	e, err := table.Entries(start, start+uint64(len(mem)))
 	switch {
 	case err != nil:
 		return err
-	case e[0]&entrySoftDirty != 0 || e[1]&entrySoftDirty == 0:
-		return fmt.Errorf("%w: after a write they are %v and %v", errNoSoftDirty, e[0]&entrySoftDirty != 0, e[1]&entrySoftDirty != 0)
+	case e[0]&procfs.SoftDirty != 0 || e[1]&procfs.SoftDirty == 0:
+		return fmt.Errorf("%w: after a write they are %v and %v", errNoSoftDirty, e[0]&procfs.SoftDirty != 0, e[1]&procfs.SoftDirty != 0)
 	}
 	return nil
 }

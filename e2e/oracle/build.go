@@ -84,6 +84,14 @@ func Need(t testing.TB) string {
 	return path
 }
 
+// NeedBreaker is BuildBreaker for a test, as Need is Build.
+func NeedBreaker(t testing.TB) string {
+	t.Helper()
+	path, err := BuildBreaker(t.Context())
+	wantBuilt(t, err)
+	return path
+}
+
 func wantBuilt(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, ErrNoCompiler) && os.Getenv("CI") != "true" {

@@ -340,7 +340,7 @@ func TestNothingIsServedBeforeItIsSettled(t *testing.T) {
 	s.serve(2)
 	r.do("register 0 300")
 	r.do("send 7")
-	s.server.Fill()
+	s.fill()
 	mustPut(t, s.store, 7, r.page(10), fill(5, 77)) // what the warm-up brought is old
 	r.begin("right 12 1")
 	answer := r.waits()

@@ -69,6 +69,11 @@
 // or gave it up. A page in the table that has no mapping, with no event to say
 // why, is an error and not a shrug: it would be lost.
 //
+// A page in the table that is mapped before it was brought is an error too (ErrTaken).
+// The job would read what is there. It is looked for when the job is parked (vacant.go).
+// CRIU up to 4.2 reads pages of its images before it registers a mapping, with huge
+// pages on: a page that is lazy and lies in the 2 MiB around such a page is then zero.
+//
 // A fault brings the 64 KiB around it. The background works in chunks of 256
 // KiB, which bounds what a fault waits for. It starts when CRIU has let the
 // tasks go, or on Fill, when they are still parked; not before, because CRIU

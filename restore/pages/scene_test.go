@@ -116,6 +116,13 @@ func (s *scene) reach(bytes int64) {
 	}
 }
 
+func (s *scene) fill() {
+	s.t.Helper()
+	if err := s.server.Fill(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *scene) finish() { s.say(restoreFinished) }
 
 // wait returns how Serve ended.

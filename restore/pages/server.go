@@ -128,11 +128,20 @@ func (s *Server) Serve(ctx context.Context, store *Store, regions map[image.VPID
 // Fill starts to bring pages in the background. Before, CRIU must have mapped
 // all memory: its post-restore notification tells. Without Fill the background
 // starts when the tasks are let go.
-func (s *Server) Fill() {
+//
+// It fails with [ErrTaken] if a page that is still to come is there already. Nothing may
+// run then that CRIU has restored.
+func (s *Server) Fill() error {
+	for _, sp := range s.living() {
+		if err := sp.vacant(); err != nil {
+			return fmt.Errorf("memory of task %d: %w", sp.vpid, err)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.filling = true
 	s.changed.Broadcast()
+	return nil
 }
 
 // Lose ends Serve because pages will never come.

@@ -62,7 +62,7 @@ func TestFaultsAreServedBeforeTheRestoreIsFinished(t *testing.T) {
 func TestFillBringsPagesWhileTheJobIsParked(t *testing.T) {
 	s, r := running(t, 3000)
 	r.do("right 5 1") // the server has the task now
-	s.server.Fill()
+	s.fill()
 	s.reach(3000 * pageSize)
 	select {
 	case err := <-s.result:

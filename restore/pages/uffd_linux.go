@@ -61,8 +61,8 @@ func ioctl(fd int, req uint, arg unsafe.Pointer) unix.Errno {
 }
 
 // copyPages copies src to dst in the address space of fd and wakes who waits
-// there. It returns the bytes that are in place now, also with an error; pages
-// that were there already count. A chunk may span mappings, which the kernel
+// there. It returns the bytes that are in place now, also with an error. A page that
+// was there already is [ErrTaken]. A chunk may span mappings, which the kernel
 // refuses, so it is tried in halves before errUnregistered is returned.
 func copyPages(fd int, dst uint64, src []byte) (int64, error) {
 	done, limit := int64(0), int64(len(src))
@@ -75,8 +75,6 @@ func copyPages(fd int, dst uint64, src []byte) (int64, error) {
 			done += n
 		case arg.copied > 0:
 			done += arg.copied
-		case errno == unix.EEXIST:
-			done += pageSize
 		case errno == unix.ENOENT && n > pageSize:
 			limit = max(n/2/pageSize, 1) * pageSize
 		default:
@@ -127,6 +125,8 @@ func uffdError(errno unix.Errno) error {
 	switch errno {
 	case unix.EAGAIN:
 		return errChanging
+	case unix.EEXIST:
+		return ErrTaken
 	case unix.ENOENT:
 		return errUnregistered
 	case unix.ESRCH:

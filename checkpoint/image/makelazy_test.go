@@ -10,10 +10,7 @@ import (
 	"slices"
 	"testing"
 
-	core_x86 "github.com/checkpoint-restore/go-criu/v7/crit/images/core-x86"
-	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
-	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -25,25 +22,16 @@ const (
 	anon    = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
 )
 
-// dumped is a directory as CRIU leaves it of a process 1 whose threads have these stack
-// pointers. Each page of the image holds its own address.
+// dumped is a directory as CRIU leaves it of a process 1. Each page of the image holds its
+// own address.
 type dumped struct {
 	t   *testing.T
 	dir string
 }
 
-func dump(t *testing.T, stacks []uint64, areas []*vma.VmaEntry, entries ...[]uint64) dumped {
+func dump(t *testing.T, areas []*vma.VmaEntry, entries ...[]uint64) dumped {
 	t.Helper()
 	d := dumped{t, t.TempDir()}
-	threads := make([]uint32, len(stacks))
-	for i, sp := range stacks {
-		threads[i] = uint32(i + 1)
-		x86 := criu_core.CoreEntry_X86_64
-		writeImage(t, d.path("core-%d.img", i+1), magicCore, encoded(t, filled(&criu_core.CoreEntry{Mtype: &x86,
-			ThreadInfo: &core_x86.ThreadInfoX86{Gpregs: &core_x86.UserX86RegsEntry{Sp: &sp}}})))
-	}
-	writeImage(t, d.path("pstree.img"), magicPstree, encoded(t, &pstree.PstreeEntry{
-		Pid: proto.Uint32(1), Ppid: proto.Uint32(0), Pgid: proto.Uint32(1), Sid: proto.Uint32(1), Threads: threads}))
 	writeImage(t, d.path("mm-1.img"), magicMM, encoded(t, filled(&mm.MmEntry{Vmas: areas})))
 	d.write("pagemap-1.img", pagemap(entries...))
 	var pages []byte
@@ -108,10 +96,10 @@ func (d dumped) regions() []Region {
 	return all[1]
 }
 
-// freed takes stacks out and wants every page that is left in the image to be right.
+// freed makes lazy what may be, and wants every page that is left in the image to be right.
 func (d dumped) freed(want int64) []Region {
 	d.t.Helper()
-	if size, err := FreeStacks(d.dir); err != nil || size != want {
+	if size, err := MakeLazy(d.dir); err != nil || size != want {
 		d.t.Fatalf("%d bytes, %v; want %d", size, err, want)
 	}
 	rest, err := os.ReadFile(d.path("pages-1.img"))
@@ -132,24 +120,22 @@ func (d dumped) freed(want int64) []Region {
 	return d.regions()
 }
 
-func TestPagesThatAreNoStacksAreLazyAgain(t *testing.T) {
-	d := dump(t, []uint64{0x13000, 0x16123},
+func TestMemoryThatMayBeLazyIsNeverInTheImages(t *testing.T) {
+	d := dump(t,
 		[]*vma.VmaEntry{area(0x4000, 0x6000, private), area(0x10000, 0x18000, anon), area(0x18000, 0x1a000, anon|unix.MAP_LOCKED), area(0x20000, 0x22000, anon)},
 		[]uint64{1, 0x4000, 2, 2, 4, flagPresent},
 		[]uint64{1, 0x10000, 2, 10, 4, flagPresent}, // over two areas
 		[]uint64{1, 0x20000, 4, flagPresent, 5, 2},
 		[]uint64{1, 0x30000, 2, 3, 4, flagLazy},
 	)
-	lazy, there := func(addr uint64, pages int64) Region { return Region{Addr: addr, Pages: pages, Lazy: true} },
-		func(addr uint64, pages int64) Region { return Region{Addr: addr, Pages: pages, Present: true} }
 	want := []Region{
-		there(0x4000, 2),
-		lazy(0x10000, 3), there(0x13000, 1), lazy(0x14000, 2), there(0x16000, 1), lazy(0x17000, 1),
-		there(0x18000, 2),
-		lazy(0x20000, 2),
-		lazy(0x30000, 3),
+		{Addr: 0x4000, Pages: 2, Present: true},
+		{Addr: 0x10000, Pages: 8, Lazy: true},
+		{Addr: 0x18000, Pages: 2, Present: true},
+		{Addr: 0x20000, Pages: 2, Lazy: true},
+		{Addr: 0x30000, Pages: 3, Lazy: true},
 	}
-	if got := d.freed(8 * PageSize); !slices.Equal(got, want) {
+	if got := d.freed(10 * PageSize); !slices.Equal(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	if got := d.freed(0); !slices.Equal(got, want) { // once more changes nothing
@@ -157,16 +143,20 @@ func TestPagesThatAreNoStacksAreLazyAgain(t *testing.T) {
 	}
 }
 
-func TestAProcessWhoseStacksCRIUFindsIsLeftAlone(t *testing.T) {
-	d := dump(t, []uint64{0x13008, 0}, []*vma.VmaEntry{area(0x10000, 0x18000, anon)}, []uint64{1, 0x10000, 2, 8, 4, flagPresent})
-	before := d.regions()
-	if got := d.freed(0); !slices.Equal(got, before) {
-		t.Errorf("got %+v", got)
+func TestMemoryThatMayNotBeLazyStaysInTheImages(t *testing.T) {
+	d := dump(t, []*vma.VmaEntry{area(0x10000, 0x14000, private), area(0x14000, 0x18000, anon|unix.MAP_LOCKED)}, []uint64{1, 0x10000, 2, 8, 4, flagPresent})
+	before, err := os.ReadFile(d.path("pagemap-1.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.freed(0)
+	if after, err := os.ReadFile(d.path("pagemap-1.img")); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the pagemap was changed (%v)", err)
 	}
 }
 
 func TestMemoryOutsideOfAllAreasStaysInTheImage(t *testing.T) {
-	d := dump(t, []uint64{0x1000}, []*vma.VmaEntry{area(0x12000, 0x13000, anon)}, []uint64{1, 0x10000, 2, 8, 4, flagPresent})
+	d := dump(t, []*vma.VmaEntry{area(0x12000, 0x13000, anon)}, []uint64{1, 0x10000, 2, 8, 4, flagPresent})
 	want := []Region{{Addr: 0x10000, Pages: 2, Present: true}, {Addr: 0x12000, Pages: 1, Lazy: true}, {Addr: 0x13000, Pages: 5, Present: true}}
 	if got := d.freed(PageSize); !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)
@@ -178,14 +168,13 @@ func TestImagesThatDoNotFitTogetherAreNotMadeLazy(t *testing.T) {
 		"no memory areas":      func(d dumped) { os.Remove(d.path("mm-1.img")) },
 		"damaged memory areas": func(d dumped) { writeImage(t, d.path("mm-1.img"), magicMM, []byte{0xff}) },
 		"empty memory areas":   func(d dumped) { writeImage(t, d.path("mm-1.img"), magicMM) },
-		"a core of no kind":    func(d dumped) { writeImage(t, d.path("core-1.img"), magicPstree) },
 		"pages cut short":      func(d dumped) { os.Truncate(d.path("pages-1.img"), PageSize+1) },
 		"no pages":             func(d dumped) { os.Remove(d.path("pages-1.img")) },
 	} {
-		d := dump(t, []uint64{0x17000}, []*vma.VmaEntry{area(0x10000, 0x18000, anon)}, []uint64{1, 0x10000, 2, 8, 4, flagPresent})
+		d := dump(t, []*vma.VmaEntry{area(0x10000, 0x17000, anon), area(0x17000, 0x18000, private)}, []uint64{1, 0x10000, 2, 8, 4, flagPresent})
 		before, _ := os.ReadFile(d.path("pagemap-1.img"))
 		harm(d)
-		_, err := FreeStacks(d.dir)
+		_, err := MakeLazy(d.dir)
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}

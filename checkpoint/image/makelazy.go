@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"golang.org/x/sys/unix"
@@ -28,22 +27,25 @@ const (
 	areaVVAR     = 1 << 12
 )
 
-// FreeStacks takes out of the images of a lazy dump what is not meant to be there, and
-// returns how much that was, in bytes: CRIU (to 4.2) leaves the page of each thread's
-// stack pointer out of what is lazy, and where such a pointer is at the start of a page,
-// it takes every page of the process for that one.
-func FreeStacks(dir string) (size int64, err error) {
-	stacks := map[VPID][]uint64{}
-	if err := eachThread(dir, func(vpid VPID, e *criu_core.CoreEntry) {
-		stacks[vpid] = append(stacks[vpid], e.GetThreadInfo().GetGpregs().GetSp())
-	}); err != nil {
+// MakeLazy takes memory out of the images of a lazy dump that CRIU saves although its own
+// rule says that it may be lazy, and returns how much that was, in bytes. CRIU (to 4.2)
+// takes every page of a process for a stack if a thread's stack pointer is at the start of
+// a page (is_stack in its mem.c).
+//
+// No page of such memory may stay in the images, not even a stack. A restore reads pages
+// into private mappings that lie side by side, before it registers any for userfaultfd.
+// Where transparent huge pages are on, one page that is read brings the zeros around it.
+// Lazy pages there are no longer missed, and the job finds zeros.
+func MakeLazy(dir string) (size int64, err error) {
+	all, err := Pagemaps(dir)
+	if err != nil {
 		return 0, err
 	}
-	for vpid, pointers := range stacks {
-		if !slices.ContainsFunc(pointers, func(sp uint64) bool { return sp%PageSize == 0 && sp != 0 }) {
+	for vpid, regions := range all {
+		if !slices.ContainsFunc(regions, inImages) {
 			continue
 		}
-		n, err := freeStacks(dir, vpid, pointers)
+		n, err := makeLazy(dir, vpid, regions)
 		if err != nil {
 			return size, fmt.Errorf("make memory of process %d lazy: %w", vpid, err)
 		}
@@ -52,18 +54,21 @@ func FreeStacks(dir string) (size int64, err error) {
 	return size, nil
 }
 
-// freeStacks does it for one process.
-func freeStacks(dir string, vpid VPID, pointers []uint64) (int64, error) {
+// inImages tells whether a region is in the images and not lazy.
+func inImages(r Region) bool { return r.Present && !r.Lazy && !r.Parent }
+
+// makeLazy does it for one process.
+func makeLazy(dir string, vpid VPID, regions []Region) (int64, error) {
 	var space mm.MmEntry
 	if err := readMessage(filepath.Join(dir, fmt.Sprintf("mm-%d.img", vpid)), magicMM, maxMMImage, &space); err != nil {
 		return 0, err
 	}
+	apart := partRegions(regions, space.GetVmas())
+	if slices.Equal(apart, regions) {
+		return 0, nil
+	}
 	name := filepath.Join(dir, fmt.Sprintf("pagemap-%d.img", vpid))
 	data, err := readBounded(name, maxPagemapImage)
-	if err != nil {
-		return 0, err
-	}
-	regions, err := decodePagemap(data)
 	if err != nil {
 		return 0, err
 	}
@@ -71,7 +76,6 @@ func freeStacks(dir string, vpid VPID, pointers []uint64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	apart := partRegions(regions, space.GetVmas(), pointers)
 	var kept, all []Region // pages of the image
 	for _, r := range regions {
 		if r.Present {
@@ -95,13 +99,8 @@ func freeStacks(dir string, vpid VPID, pointers []uint64) (int64, error) {
 	return size, os.WriteFile(name, image, 0o600)
 }
 
-// partRegions makes every page lazy that may be, but those of the stack pointers.
-func partRegions(regions []Region, areas []*vma.VmaEntry, pointers []uint64) []Region {
-	stays := make([]uint64, 0, len(pointers))
-	for _, sp := range pointers {
-		stays = append(stays, sp&^(PageSize-1))
-	}
-	slices.Sort(stays)
+// partRegions makes every page lazy that may be.
+func partRegions(regions []Region, areas []*vma.VmaEntry) []Region {
 	var apart []Region
 	add := func(r Region, from, to uint64, lazy bool) {
 		if from >= to {
@@ -111,10 +110,14 @@ func partRegions(regions []Region, areas []*vma.VmaEntry, pointers []uint64) []R
 		if lazy {
 			r.Lazy, r.Present = true, false
 		}
+		if n := len(apart); n > 0 && apart[n-1].End() == r.Addr && inImages(apart[n-1]) && inImages(r) {
+			apart[n-1].Pages += r.Pages
+			return
+		}
 		apart = append(apart, r)
 	}
 	for _, r := range regions {
-		if !r.Present || r.Lazy || r.Parent {
+		if !inImages(r) {
 			apart = append(apart, r)
 			continue
 		}
@@ -125,13 +128,6 @@ func partRegions(regions []Region, areas []*vma.VmaEntry, pointers []uint64) []R
 			}
 			area, from, to := firstArea(areas, at, r.End())
 			add(r, at, from, false)
-			for _, page := range stays {
-				if area && page >= from && page < to {
-					add(r, from, page, true)
-					add(r, page, page+PageSize, false)
-					from = max(from, page+PageSize)
-				}
-			}
 			add(r, from, to, area)
 			at = to
 		}

@@ -1,4 +1,4 @@
-package pages
+package procfs
 
 import (
 	"errors"
@@ -8,8 +8,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 )
 
 // The PAGEMAP_SCAN ioctl (Linux 6.7, include/uapi/linux/fs.h).
@@ -21,11 +19,18 @@ const (
 	pageIsPFNZero = 1 << 5
 )
 
+// PageSize is the page size in bytes of the kernels that this runs on.
+const PageSize = 4096
+
+// span is a range of addresses in bytes, multiples of the page size.
+type span struct{ start, end uint64 }
+
 // Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 const (
-	entryPresent   = 1 << 63
-	entrySwapped   = 1 << 62
-	entrySoftDirty = 1 << 55
+	entryPresent = 1 << 63
+	entrySwapped = 1 << 62
+	// SoftDirty is set where a page was written since the bits were cleared.
+	SoftDirty = 1 << 55
 )
 
 // scanArgs is struct pm_scan_arg.
@@ -37,27 +42,34 @@ type scanArgs struct {
 // scanRegion is struct page_region.
 type scanRegion struct{ start, end, categories uint64 }
 
-// pagemap tells which pages of a process exist. Touching another one would make it, and
-// a job may have reserved far more than it uses.
-type pagemap struct {
+// Pagemap tells which pages of a process exist. Touching another one would make it, and
+// a process may have reserved far more than it uses.
+type Pagemap struct {
+	// Zeros includes pages that are nothing but the kernel's page of zeros. A kernel
+	// without PAGEMAP_SCAN always includes them.
+	Zeros bool
+
 	file    *os.File
 	old     bool // no PAGEMAP_SCAN
 	regions []scanRegion
 	entries []uint64
 }
 
-func openPagemap(pid int) (*pagemap, error) {
+// OpenPagemap opens the pagemap of a process. Close must be called.
+func OpenPagemap(pid int) (*Pagemap, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
 	if err != nil {
 		return nil, err
 	}
-	return &pagemap{file: f}, nil
+	return &Pagemap{file: f}, nil
 }
 
-func (p *pagemap) close() { _ = p.file.Close() } // opened for reading only
+func (p *Pagemap) Close() { _ = p.file.Close() } // opened for reading only
 
-// each calls fn for the pages in r that exist, in order.
-func (p *pagemap) each(r addrRange, fn func(found addrRange) error) error {
+// Each calls fn for the ranges of pages in [start, end) that exist, in order. Addresses are
+// in bytes, multiples of the page size.
+func (p *Pagemap) Each(start, end uint64, fn func(start, end uint64) error) error {
+	r := span{start, end}
 	if !p.old {
 		err := p.scan(r, fn)
 		if !errors.Is(err, unix.ENOTTY) {
@@ -71,7 +83,7 @@ func (p *pagemap) each(r addrRange, fn func(found addrRange) error) error {
 // scan asks for what CRIU asks for (pmc_fill in its pagemap-cache.c), but not whether a
 // page is of a file: to know that the kernel visits what it has noted of each page, and
 // r is anonymous memory.
-func (p *pagemap) scan(r addrRange, fn func(addrRange) error) error {
+func (p *Pagemap) scan(r span, fn func(start, end uint64) error) error {
 	if p.regions == nil {
 		p.regions = make([]scanRegion, 1024)
 	}
@@ -79,8 +91,10 @@ func (p *pagemap) scan(r addrRange, fn func(addrRange) error) error {
 		args := scanArgs{
 			size: uint64(unsafe.Sizeof(scanArgs{})), start: r.start, end: r.end,
 			vec: uint64(uintptr(unsafe.Pointer(&p.regions[0]))), vecLen: uint64(len(p.regions)),
-			inverted: pageIsPFNZero, mask: pageIsPFNZero,
 			anyOf: pageIsPresent | pageIsSwapped,
+		}
+		if !p.Zeros {
+			args.inverted, args.mask = pageIsPFNZero, pageIsPFNZero
 		}
 		n, _, errno := unix.Syscall(unix.SYS_IOCTL, p.file.Fd(), pagemapScan, uintptr(unsafe.Pointer(&args)))
 		if errno == unix.EINTR {
@@ -90,7 +104,7 @@ func (p *pagemap) scan(r addrRange, fn func(addrRange) error) error {
 			return errno
 		}
 		for _, found := range p.regions[:n] {
-			if err := fn(addrRange{found.start, found.end}); err != nil {
+			if err := fn(found.start, found.end); err != nil {
 				return err
 			}
 		}
@@ -104,43 +118,43 @@ func (p *pagemap) scan(r addrRange, fn func(addrRange) error) error {
 
 // readEach is scan for kernels without it. It also finds pages that are nothing but the
 // kernel's page of zeros.
-func (p *pagemap) readEach(r addrRange, fn func(addrRange) error) error {
-	run := addrRange{r.start, r.start}
+func (p *Pagemap) readEach(r span, fn func(start, end uint64) error) error {
+	run := span{r.start, r.start}
 	for r.start < r.end {
-		entries, err := p.read(addrRange{r.start, min(r.end, r.start+entriesAtOnce*image.PageSize)})
+		entries, err := p.Entries(r.start, min(r.end, r.start+EntriesAtOnce*PageSize))
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
 			if e&(entryPresent|entrySwapped) == 0 {
 				if run.start < run.end {
-					if err := fn(run); err != nil {
+					if err := fn(run.start, run.end); err != nil {
 						return err
 					}
 				}
-				run.start = r.start + image.PageSize
+				run.start = r.start + PageSize
 			}
-			r.start += image.PageSize
+			r.start += PageSize
 			run.end = r.start
 		}
 	}
 	if run.start == run.end {
 		return nil
 	}
-	return fn(run)
+	return fn(run.start, run.end)
 }
 
-// entriesAtOnce bounds what read is asked for.
-const entriesAtOnce = 8192
+// EntriesAtOnce bounds what Entries is asked for.
+const EntriesAtOnce = 8192
 
-// read returns the entries of the pages in r. They are valid until the next call.
-func (p *pagemap) read(r addrRange) ([]uint64, error) {
+// Entries returns the entries of the pages in [start, end). They are valid until the next call.
+func (p *Pagemap) Entries(start, end uint64) ([]uint64, error) {
 	if p.entries == nil {
-		p.entries = make([]uint64, entriesAtOnce)
+		p.entries = make([]uint64, EntriesAtOnce)
 	}
-	n := int((r.end - r.start) / image.PageSize)
+	n := int((end - start) / PageSize)
 	buf := unsafe.Slice((*byte)(unsafe.Pointer(&p.entries[0])), n*8)
-	if _, err := p.file.ReadAt(buf, int64(r.start/image.PageSize)*8); err != nil {
+	if _, err := p.file.ReadAt(buf, int64(start/PageSize)*8); err != nil {
 		if err == io.EOF { // the process has no memory any more
 			err = unix.ESRCH
 		}

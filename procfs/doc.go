@@ -1,0 +1,2 @@
+// Package procfs reads what the kernel tells of a process in /proc.
+package procfs

@@ -1,0 +1,57 @@
+package pages
+
+import (
+	"errors"
+	"testing"
+)
+
+// taken is a task that has pages before its memory is registered: those that it reads are
+// the kernel's page of zeros.
+func taken(t *testing.T, where string) *scene {
+	t.Helper()
+	s := newScene(t)
+	r := s.task(7, 300)
+	s.serve(1)
+	r.do(where)
+	r.do("register 0 300")
+	r.do("send 7")
+	r.do("right 0 1") // the server has the task now
+	return s
+}
+
+func TestAPageThatIsThereBeforeItWasBroughtIsFoundWhileTheJobIsParked(t *testing.T) {
+	s := taken(t, "zero 200 1")
+	if err := s.server.Fill(); !errors.Is(err, ErrTaken) {
+		t.Errorf("Fill: %v", err)
+	}
+}
+
+func TestAPageThatIsThereBeforeItWasBroughtIsNotTakenForBrought(t *testing.T) {
+	s := taken(t, "zero 200 1")
+	s.finish()
+	if err := s.wait(); !errors.Is(err, ErrTaken) {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+func TestAPageThatTheJobDoesNotLackMayBeThere(t *testing.T) {
+	s := newScene(t)
+	r := startTask(t, s.conn, 400)
+	s.put(r, 7, 0, 300)
+	s.serve(1)
+	r.do("zero 300 100")
+	r.do("register 0 400")
+	r.do("send 7")
+	r.do("right 0 1")
+	s.fill()
+	s.finish()
+	s.wantDone()
+}
+
+func TestRangesThatAreCloseAreLookedThroughAtOnce(t *testing.T) {
+	at := func(start, end uint64) span { return span{start: start, end: end} }
+	got := closeRanges([]span{at(pageSize, 2*pageSize), at(5*pageSize, 6*pageSize), at(1<<40, 1<<40+pageSize)})
+	if len(got) != 2 || got[0] != (addrRange{pageSize, 6 * pageSize}) || got[1] != (addrRange{1 << 40, 1<<40 + pageSize}) {
+		t.Errorf("%#x", got)
+	}
+}
