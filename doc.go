@@ -9,28 +9,30 @@
 //	shim            a job's parent: starts or restores it, reaps it, fills its memory
 //	preflight       what would make a move fail, found before anything is touched
 //	identity        who a job's threads are for the kernel: recorded, compared
-//	rights          whether a job's user could open what the job holds
+//	fileaccess      whether a job's user could open what the job holds
 //	handoff         who owns a job: state machine, journal, recovery
 //	checkpoint      the source's half          restore        the target's half
-//	checkpoint/criu swrk client of CRIU: the only place that speaks to it
+//	criu            swrk client of CRIU: the only place that speaks to it
 //	checkpoint/image its images, manifests, page batches
-//	checkpoint/pages reading memory            restore/pages  page store, fault server
+//	checkpoint/scan reading memory             restore/pages  page store, fault server
 //	checkpoint/converge when to freeze
 //	mqueue          POSIX message queues, which CRIU does not carry
 //	tmpfs           files in memory, /dev/shm and /tmp: sent in rounds, built on the target
 //	output          how much jobs may print, and what users keep
 //	transport       TLS sessions, frames, streams, compression; payloads opaque
 //	transport/pki   the cluster's certificates
-//	job             record, specification, store; job/durable: files that last
+//	job             record, specification, store
+//	durable         files that last
 //	namespaces      create, enter, inspect; mounts, network, cgroups
 //	namespaces/antispoof what a job's port takes in
 //	namespaces/conflict whether an address is free
 //	netpolicy       who may use which bridge and addresses
-//	fault           points at which tests make a program fail; nothing without its build tag
+//	failpoint       points at which tests make a program fail; nothing without its build tag
 //	safepath        whether nobody but root decides what a path leads to
 //	printable       text from elsewhere, made fit for a terminal
-//	thread          a thread that ends with what it ran, gives way, has a user's rights to files
-//	quantity        sizes and durations as people read them
+//	osthread        a thread that ends with what it ran, gives way, has a user's rights to files
+//	humanize        sizes and durations as people read them
+//	procfs          what /proc tells of a process
 //	timens, pidmap  clocks and pids across namespaces
 //
 //	e2e             tests of whole nodes: e2e/node on one machine, e2e/vm on virtual machines, e2e/demo,

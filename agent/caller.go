@@ -15,7 +15,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -84,7 +84,7 @@ func ownerOf(s job.Spec) caller { return caller{uid: s.UID, gid: s.GID, groups: 
 
 func (c caller) root() bool { return c.uid == 0 }
 
-func (c caller) user() thread.User { return thread.User{UID: c.uid, GID: c.gid, Groups: c.groups} }
+func (c caller) user() osthread.User { return osthread.User{UID: c.uid, GID: c.gid, Groups: c.groups} }
 
 // may tells whether the caller may see and touch a job.
 func (c caller) may(rec job.Record) bool { return c.root() || c.uid == rec.Spec.UID }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/netpolicy"
 	"github.com/migrate-hpc/migrate/safepath"

@@ -14,14 +14,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // dialAs connects as a user.
 func dialAs(t *testing.T, uid int, socket string) net.Conn {
 	t.Helper()
 	var conn net.Conn
-	err := thread.Throwaway(func() (err error) {
+	err := osthread.Throwaway(func() (err error) {
 		// Of this thread alone, which is what the kernel notes.
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
 			return errno

@@ -14,9 +14,9 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/shim"
-	"github.com/migrate-hpc/migrate/thread"
 )
 
 // departure is the job on the node that it leaves: handoff.Source. It can be
@@ -152,7 +152,7 @@ func (d *departure) Freeze(ctx context.Context) error {
 var errKeys = errors.New("the job has keys in its session keyring, which no checkpoint can carry")
 
 func (d *departure) holdsNoKeys() error {
-	n, err := thread.KeyringsWithKeys(string(d.rec.ID))
+	n, err := osthread.KeyringsWithKeys(string(d.rec.ID))
 	if err == nil && n > 0 {
 		err = errKeys
 	}

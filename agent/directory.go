@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // directory is a checkpoint that is being written: a temporary sibling of the
@@ -356,4 +356,4 @@ func openDirectoryAt(dir *os.File, path string, flags uint64) (*os.File, error) 
 }
 
 // asCaller does something with the caller's own rights to files.
-func asCaller(c caller, do func() error) error { return thread.As(c.user(), do) }
+func asCaller(c caller, do func() error) error { return osthread.As(c.user(), do) }

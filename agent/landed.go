@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/job/durable"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/shim"

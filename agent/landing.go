@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/job/durable"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/pages"

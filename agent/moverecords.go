@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/handoff"
-	"github.com/migrate-hpc/migrate/job/durable"
 )
 
 // moveRecords keeps what this node, as a source, can tell of its moves. It decides

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/transport"

@@ -8,19 +8,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // pace keeps the agent behind the jobs of its node while it sends memory of jobs that
 // run, unless one stands still for what it does. What that leaves it has a floor.
 type pace struct {
 	set  func(nice int) error
-	used func() thread.Usage // since the last call
+	used func() osthread.Usage // since the last call
 
 	mu      sync.Mutex
 	warming int // rounds of jobs that run
 	waited  int // moves that a job stands still for
-	floor   thread.Floor
+	floor   osthread.Floor
 	seen    time.Time
 	nice    int
 	stop    chan struct{} // ends the looks; nil when nothing is warming
@@ -32,7 +32,7 @@ const lookEvery = 50 * time.Millisecond
 // newPace leaves a session alone that is not the agent's own: others are in it, and an
 // agent that is killed could not give it its priority back.
 func newPace() *pace {
-	p := &pace{set: thread.Session, used: new(thread.Process).Since}
+	p := &pace{set: osthread.Session, used: new(osthread.Process).Since}
 	if sid, err := unix.Getsid(0); err != nil || sid != os.Getpid() {
 		p.set = func(int) error { return nil }
 	}
@@ -48,7 +48,7 @@ func (p *pace) urgent() (done func()) { return p.count(&p.waited) }
 func (p *pace) takesTurns() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.warming > 0 && p.waited == 0 && p.floor.Level() != thread.Polite
+	return p.warming > 0 && p.waited == 0 && p.floor.Level() != osthread.Polite
 }
 
 func (p *pace) count(n *int) (done func()) {
@@ -62,7 +62,7 @@ func (p *pace) change(by func()) {
 	by()
 	switch {
 	case p.warming > 0 && p.stop == nil:
-		p.floor, p.seen, p.stop = thread.Floor{}, time.Now(), make(chan struct{})
+		p.floor, p.seen, p.stop = osthread.Floor{}, time.Now(), make(chan struct{})
 		_ = p.used()
 		go p.look(p.stop)
 	case p.warming == 0 && p.stop != nil:

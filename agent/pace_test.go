@@ -6,12 +6,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 func TestTheAgentGivesWayUnlessAJobStandsStill(t *testing.T) {
 	var levels []int
-	p := &pace{used: func() thread.Usage { return thread.Usage{} }, set: func(nice int) error {
+	p := &pace{used: func() osthread.Usage { return osthread.Usage{} }, set: func(nice int) error {
 		levels = append(levels, nice)
 		return nil
 	}}
@@ -24,7 +24,7 @@ func TestTheAgentGivesWayUnlessAJobStandsStill(t *testing.T) {
 	third := p.warm()
 	frozen()
 	third()
-	if want := []int{thread.Polite, 0, thread.Polite, 0}; !slices.Equal(levels, want) {
+	if want := []int{osthread.Polite, 0, osthread.Polite, 0}; !slices.Equal(levels, want) {
 		t.Errorf("levels %v, want %v", levels, want)
 	}
 }
@@ -33,8 +33,8 @@ func TestTheAgentGivesWayUnlessAJobStandsStill(t *testing.T) {
 func TestTheAgentTakesTurnsWhenTheProcessorsAreBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var levels []int
-		used := thread.Usage{Waited: time.Hour}
-		p := &pace{used: func() thread.Usage { return used }, set: func(nice int) error {
+		used := osthread.Usage{Waited: time.Hour}
+		p := &pace{used: func() osthread.Usage { return used }, set: func(nice int) error {
 			levels = append(levels, nice)
 			return nil
 		}}
@@ -48,11 +48,11 @@ func TestTheAgentTakesTurnsWhenTheProcessorsAreBusy(t *testing.T) {
 			t.Errorf("it had no processor, and the levels are %v", levels)
 		}
 		p.mu.Lock()
-		used = thread.Usage{Ran: time.Second}
+		used = osthread.Usage{Ran: time.Second}
 		p.mu.Unlock()
 		time.Sleep(lookEvery)
 		synctest.Wait()
-		if p.takesTurns() || levels[len(levels)-1] != thread.Polite {
+		if p.takesTurns() || levels[len(levels)-1] != osthread.Polite {
 			t.Errorf("it has caught up, and the levels are %v", levels)
 		}
 		done()

@@ -14,7 +14,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/handoff"
 	wanted "github.com/migrate-hpc/migrate/restore/pages"
 	"github.com/migrate-hpc/migrate/transport"
@@ -61,7 +61,7 @@ var errLost = errors.New("the frozen tasks are gone, and their memory with them"
 type pulling struct {
 	a      *Agent
 	peer   *remote
-	open   func() (*pages.Puller, error)
+	open   func() (*scan.Puller, error)
 	pulled *atomic.Int64 // bytes of memory
 	sent   *atomic.Int64 // bytes on the wire
 	limit  int64         // of them per second; 0 is none
@@ -138,7 +138,7 @@ func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
 		complete = err == nil
 		return err
 	})
-	first, started := (*pages.Puller)(nil), make(chan struct{})
+	first, started := (*scan.Puller)(nil), make(chan struct{})
 	all.Go(func() (err error) {
 		defer close(started)
 		if !q.wait() {
@@ -199,7 +199,7 @@ func (p *pulling) hear(ctx context.Context, s *transport.Session, q *wantQueue) 
 }
 
 // lane sends wanted pages on one connection.
-func (p *pulling) lane(q *wantQueue, puller *pages.Puller, c io.Writer) (err error) {
+func (p *pulling) lane(q *wantQueue, puller *scan.Puller, c io.Writer) (err error) {
 	defer func() { err = errors.Join(err, puller.Close()) }()
 	out := transport.NewStreamWriter(c, image.KindPages)
 	for {
@@ -221,7 +221,7 @@ func (p *pulling) lane(q *wantQueue, puller *pages.Puller, c io.Writer) (err err
 // explain tells the target, if it will never have what it lacks, and then waits for it
 // to be complete without. Any other error ends the session.
 func (p *pulling) explain(s *transport.Session, err error) error {
-	if !errors.Is(err, errLost) && !errors.Is(err, pages.ErrEnded) {
+	if !errors.Is(err, errLost) && !errors.Is(err, scan.ErrEnded) {
 		return err
 	}
 	p.a.log.Error("memory that is pulled is lost", "move", p.peer.move, "peer", p.peer.node, "err", err)
@@ -356,7 +356,7 @@ func (d *departure) endPull() {
 }
 
 // openPuller fails with errLost only if it is proven that no task is left to read.
-func (d *departure) openPuller() (*pages.Puller, error) {
+func (d *departure) openPuller() (*scan.Puller, error) {
 	p, err := d.src.Puller()
 	if err == nil {
 		return p, nil

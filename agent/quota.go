@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/preflight"
-	"github.com/migrate-hpc/migrate/quantity"
 )
 
 // What the jobs of one user may keep on a node; root's may keep any amount. Jobs that are
@@ -76,9 +76,9 @@ func (a *Agent) tooMuch(uid uint32, starting int, known job.ID) string {
 	case k.Jobs+starting >= mostJobs:
 		return fmt.Sprintf("%d jobs of yours are kept on %s, those that are over included, and no user may have more", k.Jobs, a.cfg.Node)
 	case k.Records >= mostRecords:
-		return fmt.Sprintf("the records of your jobs on %s take %s, and no user's may take more", a.cfg.Node, quantity.Size(k.Records))
+		return fmt.Sprintf("the records of your jobs on %s take %s, and no user's may take more", a.cfg.Node, humanize.Size(k.Records))
 	case k.Output > room.Share():
-		return fmt.Sprintf("%s of output of your jobs is kept on %s, and no user may keep more than %s there when another one starts", quantity.Size(k.Output), a.cfg.Node, quantity.Size(room.Share()))
+		return fmt.Sprintf("%s of output of your jobs is kept on %s, and no user may keep more than %s there when another one starts", humanize.Size(k.Output), a.cfg.Node, humanize.Size(room.Share()))
 	}
 	return ""
 }

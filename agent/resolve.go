@@ -9,8 +9,8 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/quantity"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -131,7 +131,7 @@ func (a *Agent) planOf(ctx context.Context, rec handoff.Record, take bool) (api.
 	case take:
 		if st, err := a.shimOf(p.Job).Status(ctx); err == nil && st.Absent > 0 {
 			return p, &api.Error{Code: api.Refused, Where: a.whereabouts(rec),
-				Message: fmt.Sprintf("the copy here lacks %s of the job's memory, which only %s has", quantity.Size(st.Absent), rec.Peer),
+				Message: fmt.Sprintf("the copy here lacks %s of the job's memory, which only %s has", humanize.Size(st.Absent), rec.Peer),
 				Hint:    fmt.Sprintf("wait until %s is back; or migrate resolve %s --take there, or --drop here", rec.Peer, rec.Move)}
 		}
 		p.Does = []string{fmt.Sprintf("The copy parked on %s runs.", a.cfg.Node), later}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/quantity"
 )
 
 // What one user may have the agent hold at a time, and all users of this node together;
@@ -111,7 +111,7 @@ func busy(format string, args ...any) error {
 func (a *Agent) admitBody(w http.ResponseWriter, r *http.Request, c caller, most int64) (give func(), err error) {
 	if r.ContentLength > most {
 		w.Header().Set("Connection", "close") // nobody reads the rest
-		return nil, &api.Error{Code: api.Usage, Message: fmt.Sprintf("the request has %s, above the %s that it may have", quantity.Size(r.ContentLength), quantity.Size(most)),
+		return nil, &api.Error{Code: api.Usage, Message: fmt.Sprintf("the request has %s, above the %s that it may have", humanize.Size(r.ContentLength), humanize.Size(most)),
 			Where: "nothing was done", Hint: "put long lists into a file, or trim the environment"}
 	}
 	n := r.ContentLength
@@ -121,7 +121,7 @@ func (a *Agent) admitBody(w http.ResponseWriter, r *http.Request, c caller, most
 	give, ok := a.bodies.take(c, n)
 	if !ok {
 		w.Header().Set("Connection", "close")
-		return nil, busy("requests that are not answered yet hold as much of the agent's memory as one user, or all, may have (%s, %s)", quantity.Size(userBodies), quantity.Size(allBodies))
+		return nil, busy("requests that are not answered yet hold as much of the agent's memory as one user, or all, may have (%s, %s)", humanize.Size(userBodies), humanize.Size(allBodies))
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, most)
 	return give, nil

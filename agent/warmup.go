@@ -9,7 +9,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint/converge"
-	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -81,7 +81,7 @@ func (m *movement) warmUp(ctx context.Context) error {
 }
 
 // toldRound is a round as users see it; out has what the round itself does not know.
-func toldRound(out api.Round, r pages.Round, seen converge.Round, v converge.Verdict) api.Round {
+func toldRound(out api.Round, r scan.Round, seen converge.Round, v converge.Verdict) api.Round {
 	out.Took, out.Looked, out.Dirty, out.Zero, out.Duplicate, out.Wire = r.Took, r.Looked, r.Dirty, r.Zero, r.Duplicate, r.Wire
 	out.Forecast, out.CPU, out.Reason = v.Forecast, v.CPU, v.Reason
 	if r.Waiting > r.Took/2 {

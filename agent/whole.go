@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/quantity"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -37,7 +37,7 @@ func (a *Agent) awaitWhole(ctx context.Context, rec job.Record) error {
 }
 
 func (a *Agent) stillPulled(rec job.Record, absent int64) error {
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("memory is still being pulled from %s: %s are to come", cameFrom(rec), quantity.Size(absent)),
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("memory is still being pulled from %s: %s are to come", cameFrom(rec), humanize.Size(absent)),
 		Where: "on " + a.cfg.Node + ", running", Hint: "wait until all is here; `migrate inspect " + string(rec.ID) + "` shows how much is to come"}
 }
 

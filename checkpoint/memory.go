@@ -9,7 +9,7 @@ import (
 	"slices"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -19,7 +19,7 @@ import (
 // The first lane carries no pages if there are others. So CRIU's images, which the
 // target waits for, never queue up behind memory.
 type memory struct {
-	pages   *pages.Memory
+	pages   *scan.Memory
 	lanes   []io.Writer // of pages
 	shared  bool        // with images
 	streams []*transport.StreamWriter
@@ -42,7 +42,7 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 		m.lanes, m.shared = lanes[1:], false
 	}
 	var err error
-	if m.pages, err = pages.New(len(m.lanes)); err != nil {
+	if m.pages, err = scan.New(len(m.lanes)); err != nil {
 		return nil, err
 	}
 	m.pages.Count, m.pages.Hold, m.pages.Hurry = s.Count, s.Hold, s.Hurry
@@ -51,7 +51,7 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 }
 
 // pass has the pages sent by do, and counts what that put on the wire.
-func (m *memory) pass(do func(sinks []pages.Sink) (pages.Round, error)) (pages.Round, error) {
+func (m *memory) pass(do func(sinks []scan.Sink) (scan.Round, error)) (scan.Round, error) {
 	m.open(image.KindPages)
 	for _, s := range m.streams {
 		s.Frugal(m.frugal)
@@ -66,8 +66,8 @@ func (m *memory) pass(do func(sinks []pages.Sink) (pages.Round, error)) (pages.R
 	return round, err
 }
 
-func (m *memory) sinks() []pages.Sink {
-	var sinks []pages.Sink
+func (m *memory) sinks() []scan.Sink {
+	var sinks []scan.Sink
 	for _, s := range m.streams {
 		sinks = append(sinks, s)
 	}
@@ -75,7 +75,7 @@ func (m *memory) sinks() []pages.Sink {
 }
 
 // attest sends the digests of all lazy pages, behind the pages on each lane.
-func (m *memory) attest(ctx context.Context, tasks []pages.Task, regions map[image.VPID][]image.Region) error {
+func (m *memory) attest(ctx context.Context, tasks []scan.Task, regions map[image.VPID][]image.Region) error {
 	seed := rand.Uint64()
 	m.open(image.KindDigests)
 	if err := inParallel(len(m.streams), func(i int) error { return m.streams[i].WriteFrame(image.DigestHead(seed)) }); err != nil {
@@ -125,18 +125,18 @@ func (s *Source) Tracking() string {
 // Warm is a warm-up round: it sends what is new or has changed in the memory of the
 // running job since the round before, private and shared. Whatever the job does
 // meanwhile is no error.
-func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (pages.Round, error) {
+func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (scan.Round, error) {
 	m, err := s.memoryOn(lanes)
 	if err != nil {
-		return pages.Round{}, err
+		return scan.Round{}, err
 	}
 	tasks, err := s.tasks()
 	if err != nil {
-		return pages.Round{}, fmt.Errorf("warm-up: %w", err)
+		return scan.Round{}, fmt.Errorf("warm-up: %w", err)
 	}
 	m.frugal = !m.begun // the first round is nearly everything, and nobody waits for it
 	m.begun = true
-	round, err := m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Warm(ctx, tasks, sinks) })
+	round, err := m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Warm(ctx, tasks, sinks) })
 	if err != nil {
 		return round, err
 	}
@@ -151,7 +151,7 @@ func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (pages.Round, erro
 }
 
 // tasks lists the processes of the job.
-func (s *Source) tasks() ([]pages.Task, error) {
+func (s *Source) tasks() ([]scan.Task, error) {
 	entries, err := pidmap.InNamespace(s.Init)
 	if err != nil {
 		return nil, err
@@ -159,10 +159,10 @@ func (s *Source) tasks() ([]pages.Task, error) {
 	if err := s.initLives(); err != nil {
 		return nil, err
 	}
-	var tasks []pages.Task
+	var tasks []scan.Task
 	for _, e := range entries {
 		if !e.Zombie() {
-			tasks = append(tasks, pages.Task{VPID: image.VPID(e.Job), PID: e.Host, Began: e.Began})
+			tasks = append(tasks, scan.Task{VPID: image.VPID(e.Job), PID: e.Host, Began: e.Began})
 		}
 	}
 	return tasks, nil
@@ -180,11 +180,11 @@ func (s *Source) initLives() error {
 	return err
 }
 
-// scan is a look at the frozen memory that goes on while CRIU dumps.
-type scan struct {
+// frozenScan is a look at the frozen memory that goes on while CRIU dumps.
+type frozenScan struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	round  pages.Round
+	round  scan.Round
 	err    error
 }
 
@@ -198,11 +198,11 @@ func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) e
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	sc := &scan{cancel: cancel, done: make(chan struct{})}
+	sc := &frozenScan{cancel: cancel, done: make(chan struct{})}
 	s.scan = sc
 	go func() {
 		defer close(sc.done)
-		sc.round, sc.err = m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Scan(ctx, tasks, sinks) })
+		sc.round, sc.err = m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Scan(ctx, tasks, sinks) })
 		if sc.err != nil {
 			failed(sc.err)
 		}
@@ -215,7 +215,7 @@ func (s *Source) holdsAll(m *memory) bool { return s.Hold && !m.begun }
 
 // Puller reads what the target asks for of the memory of the dumped job, which stands
 // still.
-func (s *Source) Puller() (*pages.Puller, error) {
+func (s *Source) Puller() (*scan.Puller, error) {
 	regions, err := image.Pagemaps(s.Images())
 	if err != nil {
 		return nil, err
@@ -224,19 +224,19 @@ func (s *Source) Puller() (*pages.Puller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pages.NewPuller(tasks, regions), nil
+	return scan.NewPuller(tasks, regions), nil
 }
 
 // awaitScan waits for the scan, if one was begun.
-func (s *Source) awaitScan(ctx context.Context) (pages.Round, error) {
+func (s *Source) awaitScan(ctx context.Context) (scan.Round, error) {
 	if s.scan == nil {
-		return pages.Round{}, nil
+		return scan.Round{}, nil
 	}
 	select {
 	case <-s.scan.done:
 		return s.scan.round, s.scan.err
 	case <-ctx.Done():
-		return pages.Round{}, context.Cause(ctx)
+		return scan.Round{}, context.Cause(ctx)
 	}
 }
 

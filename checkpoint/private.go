@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -68,8 +68,8 @@ func (s *Source) closePrivate() error {
 }
 
 // sendPrivate sends what has changed in the private file systems since the last time.
-func (s *Source) sendPrivate(ctx context.Context, lane io.Writer) (pages.Round, error) {
-	var round pages.Round
+func (s *Source) sendPrivate(ctx context.Context, lane io.Writer) (scan.Round, error) {
+	var round scan.Round
 	if err := s.openPrivate(); err != nil {
 		return round, err
 	}
@@ -83,18 +83,18 @@ func (s *Source) sendPrivate(ctx context.Context, lane io.Writer) (pages.Round, 
 	return round, nil
 }
 
-func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (pages.Round, error) {
+func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (scan.Round, error) {
 	out, err := openStream(lane, image.KindTmpfsPages, t)
 	if err != nil {
-		return pages.Round{}, err
+		return scan.Round{}, err
 	}
 	return counted(out, func() (tmpfs.Stats, error) { return t.Send(ctx, out) })
 }
 
 // counted has something sent on a stream, ends that, and says what it was as a pass over
 // memory does.
-func counted(out *transport.StreamWriter, send func() (tmpfs.Stats, error)) (round pages.Round, err error) {
-	thread.Timed(func(clock *thread.Clock) {
+func counted(out *transport.StreamWriter, send func() (tmpfs.Stats, error)) (round scan.Round, err error) {
+	osthread.Timed(func(clock *osthread.Clock) {
 		began := time.Now()
 		var stats tmpfs.Stats
 		if stats, err = send(); err == nil {
@@ -102,7 +102,7 @@ func counted(out *transport.StreamWriter, send func() (tmpfs.Stats, error)) (rou
 		}
 		busy, took, sent := clock.Now(), time.Since(began), out.Stats()
 		writing := min(busy, sent.Packing+sent.Writing)
-		round = pages.Round{Present: stats.Looked, Looked: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire,
+		round = scan.Round{Present: stats.Looked, Looked: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire,
 			Took: took, Reading: busy - writing, Writing: writing, Waiting: max(0, took-busy), Scanning: busy - writing}
 	})
 	return round, err
@@ -154,7 +154,7 @@ type sharing struct {
 	cancel context.CancelCauseFunc
 	lane   io.Writer
 	done   chan struct{}
-	round  pages.Round
+	round  scan.Round
 	err    error
 }
 
@@ -182,7 +182,7 @@ func (s *Source) beginSharing(ctx context.Context, m *memory, lane io.Writer, fa
 }
 
 // awaitSharing waits for it, or does it now.
-func (s *Source) awaitSharing(ctx context.Context, lane io.Writer) (pages.Round, error) {
+func (s *Source) awaitSharing(ctx context.Context, lane io.Writer) (scan.Round, error) {
 	if s.sharing == nil {
 		return s.sendPrivate(ctx, lane)
 	}
@@ -190,7 +190,7 @@ func (s *Source) awaitSharing(ctx context.Context, lane io.Writer) (pages.Round,
 	case <-s.sharing.done:
 		return s.sharing.round, s.sharing.err
 	case <-ctx.Done():
-		return pages.Round{}, context.Cause(ctx)
+		return scan.Round{}, context.Cause(ctx)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
@@ -22,7 +22,7 @@ import (
 // warmSegments sends memory that the job's tasks share and that no path leads to: System
 // V segments, memfds, shared anonymous memory, deleted files in memory. CRIU writes it
 // into its images at the freeze, out of which then goes what the target has already.
-func (s *Source) warmSegments(ctx context.Context, lane io.Writer, tasks []pages.Task) (round pages.Round, err error) {
+func (s *Source) warmSegments(ctx context.Context, lane io.Writer, tasks []scan.Task) (round scan.Round, err error) {
 	if s.segments == nil {
 		s.segments = tmpfs.NewFiles()
 	}
@@ -65,7 +65,7 @@ func (a asMemory) WriteFrame(frame []byte) error {
 
 // eachSegment opens the files in memory that tasks have mapped or open and that have no
 // name any more, each at least once. Tasks and mappings that vanish meanwhile are none.
-func eachSegment(ctx context.Context, tasks []pages.Task, look func(*os.File) error) error {
+func eachSegment(ctx context.Context, tasks []scan.Task, look func(*os.File) error) error {
 	found := &segmentFinder{look: look, seen: map[[2]uint64]bool{}, lines: map[string]bool{}}
 	for _, t := range tasks {
 		if ctx.Err() != nil {
@@ -85,7 +85,7 @@ type segmentFinder struct {
 	lines map[string]bool    // the same, as maps has them
 }
 
-func (s *segmentFinder) of(t pages.Task) (err error) {
+func (s *segmentFinder) of(t scan.Task) (err error) {
 	if s.held, err = pidmap.Take(t.PID, t.Began); err != nil {
 		return orGone(err)
 	}

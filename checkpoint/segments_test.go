@@ -11,14 +11,14 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
 // sharer runs a Python script that shares memory in every way without a path, twice
 // forked, and says when that is done.
-func sharer(t *testing.T) []pages.Task {
+func sharer(t *testing.T) []scan.Task {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		missing(t, "not root: looking into other processes needs it")
@@ -52,7 +52,7 @@ time.sleep(1000)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var tasks []pages.Task
+	var tasks []scan.Task
 	t.Cleanup(func() {
 		for _, task := range tasks {
 			if p, err := os.FindProcess(task.PID); err == nil {
@@ -71,7 +71,7 @@ time.sleep(1000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		tasks = append(tasks, pages.Task{VPID: image.VPID(i + 1), PID: pid, Began: began})
+		tasks = append(tasks, scan.Task{VPID: image.VPID(i + 1), PID: pid, Began: began})
 	}
 	return tasks
 }

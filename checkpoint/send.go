@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/checkpoint/pages"
-	"github.com/migrate-hpc/migrate/fault"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
 // Sent counts what went over the lanes after the freeze.
 type Sent struct {
-	Images int64       // bytes of CRIU's images and of output
-	Scan   pages.Round // of the frozen memory, during the dump
-	Rest   pages.Round // after it
-	Shared pages.Round // of files of the job's own
+	Images int64      // bytes of CRIU's images and of output
+	Scan   scan.Round // of the frozen memory, during the dump
+	Rest   scan.Round // after it
+	Shared scan.Round // of files of the job's own
 }
 
 // Send sends the dumped job: images and what the output has grown by on the first
@@ -69,16 +69,16 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 	if err := all.Wait(); err != nil {
 		return sent, err
 	}
-	fault.Point("pages", "sent")
+	failpoint.Point("pages", "sent")
 	return sent, endLanes(lanes)
 }
 
 // sendRest sends what the target still lacks of the lazy memory, now that CRIU's
 // pagemaps say what that is.
-func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID][]image.Region) (pages.Round, error) {
+func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID][]image.Region) (scan.Round, error) {
 	tasks, err := s.tasks()
 	if err != nil {
-		return pages.Round{}, err
+		return scan.Round{}, err
 	}
 	round, err := s.rest(ctx, m, tasks, regions)
 	if err != nil {
@@ -93,16 +93,16 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID
 	return round, nil
 }
 
-func (s *Source) rest(ctx context.Context, m *memory, tasks []pages.Task, regions map[image.VPID][]image.Region) (pages.Round, error) {
+func (s *Source) rest(ctx context.Context, m *memory, tasks []scan.Task, regions map[image.VPID][]image.Region) (scan.Round, error) {
 	if s.holdsAll(m) {
-		return pages.Round{}, nil
+		return scan.Round{}, nil
 	}
 	areas, err := image.RestartAreas(s.Images())
 	if err != nil {
-		return pages.Round{}, err
+		return scan.Round{}, err
 	}
 	m.pages.Recheck(areas)
-	return m.pass(func(sinks []pages.Sink) (pages.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
+	return m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
 }
 
 // imagesRefer says that memory of processes is in the images, all of it or much, so that
@@ -132,7 +132,7 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, r
 	if err != nil {
 		return 0, fmt.Errorf("send images: %w", err)
 	}
-	fault.Point("images", "sent")
+	failpoint.Point("images", "sent")
 	n, err := s.Output(ctx, lanes)
 	if err != nil {
 		return n, err

@@ -11,9 +11,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/criu"
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/fault"
+	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/timens"
@@ -60,7 +60,7 @@ type Source struct {
 	standby       standby
 	clock         image.Clock
 	memory        *memory
-	scan          *scan
+	scan          *frozenScan
 	sharing       *sharing
 	// segments is shared memory without a path, nil before it was sent.
 	segments *tmpfs.Files
@@ -243,7 +243,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	}
 	res, err := standby.Dump(dumping, req, run.Run)
 	if err == nil {
-		err = fault.Fail("dump", "ended")
+		err = failpoint.Fail("dump", "ended")
 	}
 	if err != nil {
 		return res.Took, err

@@ -6,7 +6,7 @@ import (
 	"io"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/pages"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 )
 
 // stalled is a file on a server that does not answer: a write begins and does not return
@@ -31,11 +31,11 @@ func TestAJobIsThawedWhileAFileServerTakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	looking, cancel := context.WithCancelCause(ctx)
-	s.scan = &scan{cancel: cancel, done: make(chan struct{})}
+	s.scan = &frozenScan{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(s.scan.done)
-		_, s.scan.err = m.pass(func(sinks []pages.Sink) (pages.Round, error) {
-			return pages.Round{}, sinks[0].WriteFrame(make([]byte, 1<<16))
+		_, s.scan.err = m.pass(func(sinks []scan.Sink) (scan.Round, error) {
+			return scan.Round{}, sinks[0].WriteFrame(make([]byte, 1<<16))
 		})
 	}()
 	<-server.began

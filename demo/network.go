@@ -7,7 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // network is two network namespaces with a cable between them. Nothing of it is
@@ -43,7 +43,7 @@ func newNetwork() (_ *network, err error) {
 // newNamespace makes a network namespace that lives as long as its handle and
 // the processes in it.
 func newNamespace() (ns netns.NsHandle, err error) {
-	err = thread.Throwaway(func() (err error) {
+	err = osthread.Throwaway(func() (err error) {
 		ns, err = netns.New()
 		return err
 	})

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
@@ -84,7 +84,7 @@ func (n *node) start(ctx context.Context, peer *node) error {
 func (n *node) spawn(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {
-		_ = thread.Throwaway(func() error {
+		_ = osthread.Throwaway(func() error {
 			err := netns.Set(n.ns)
 			if err == nil {
 				err = cmd.Start()

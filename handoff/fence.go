@@ -10,7 +10,7 @@ import (
 	"os"
 	"sync"
 
-	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/durable"
 )
 
 // ErrStaleEpoch says that a node has seen this epoch of the job, or a later one.

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/durable"
 )
 
 // ErrGuarded says that a journal of this node which cannot be read may say that the job is

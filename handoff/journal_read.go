@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/durable"
 )
 
 // Get returns the newest record of a move. It fails with ErrUnknownMove, ErrUnsure or ErrDamaged.

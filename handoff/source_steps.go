@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/migrate-hpc/migrate/fault"
+	"github.com/migrate-hpc/migrate/failpoint"
 )
 
 func (r *sourceRun) append(next State) error {
@@ -14,11 +14,11 @@ func (r *sourceRun) append(next State) error {
 	if next == StateReleased || next == StateCommitted { // an operator took the peer's copy later
 		rec.Taken, rec.Untold = false, false
 	}
-	fault.Point("before", "source", string(next))
+	failpoint.Point("before", "source", string(next))
 	if err := r.j.Append(rec); err != nil {
 		return err
 	}
-	fault.Point("after", "source", string(next))
+	failpoint.Point("after", "source", string(next))
 	r.rec = rec
 	if r.observe != nil {
 		r.observe(next)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/migrate-hpc/migrate/fault"
+	"github.com/migrate-hpc/migrate/failpoint"
 )
 
 func (h *TargetHalf) do(ctx context.Context, a Action, next State) (Event, error) {
@@ -106,11 +106,11 @@ func (h *TargetHalf) journal(next State) error {
 	if next == StateDropped {
 		rec.Taken, rec.Untold = false, false
 	}
-	fault.Point("before", "target", string(next))
+	failpoint.Point("before", "target", string(next))
 	if err := h.j.Append(rec); err != nil {
 		return err
 	}
-	fault.Point("after", "target", string(next))
+	failpoint.Point("after", "target", string(next))
 	h.become(next)
 	if h.observe != nil {
 		h.observe(next)

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/durable"
 )
 
 // Errors of Store to branch on.

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/durable"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

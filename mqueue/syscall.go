@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // list opens the directory of a job's queues; nil if it has none there. PID 1 is the user's:
@@ -131,7 +131,7 @@ func actAs(uid, gid uint32) error {
 
 // inIPC runs do on a thread that is in the ipc namespace of pid and ends after it.
 func inIPC(pid int, do func() error) error {
-	return thread.Throwaway(func() error {
+	return osthread.Throwaway(func() error {
 		if err := enter(pid, "ipc", unix.CLONE_NEWIPC); err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func inIPC(pid int, do func() error) error {
 
 // Mount mounts the queues of pid's ipc namespace at dir of its mount namespace.
 func Mount(pid int, dir string) error {
-	return thread.Throwaway(func() error {
+	return osthread.Throwaway(func() error {
 		// A mount namespace can only be entered by a thread that shares its working
 		// directory with no other.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {

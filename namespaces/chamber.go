@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 const chamberName = "migrate:chamber"
@@ -25,9 +25,9 @@ type Chamber struct {
 	Root    string  `json:"root"`
 	RootDir string  `json:"root_dir"`
 	// User is the job's on the node, who must be able to reach Root.
-	User    thread.User `json:"user"`
-	Network bool        `json:"network,omitempty"`
-	// Keyring names the session keyring of the job, see thread.NewKeyring. CRIU brings no
+	User    osthread.User `json:"user"`
+	Network bool          `json:"network,omitempty"`
+	// Keyring names the session keyring of the job, see osthread.NewKeyring. CRIU brings no
 	// keys: the one that it works with is the job's.
 	Keyring string `json:"keyring,omitempty"`
 	// Entered is a descriptor of the chamber's process that is closed when the chamber
@@ -39,7 +39,7 @@ type Chamber struct {
 // the process pid. Mount points are made if they are missing: nobody but root may have a
 // say in the paths.
 func Attach(pid int, mounts map[string]*os.File) error {
-	return thread.Throwaway(func() error {
+	return osthread.Throwaway(func() error {
 		if err := enterMounts(pid); err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func chamber() error {
 	if err := json.Unmarshal([]byte(os.Args[2]), &c); err != nil {
 		return err
 	}
-	if err := errors.Join(thread.NewKeyring(c.Keyring), setOOM("self", 0)); err != nil {
+	if err := errors.Join(osthread.NewKeyring(c.Keyring), setOOM("self", 0)); err != nil {
 		return err
 	}
 	if err := c.Cgroup.Enter(os.Getpid()); err != nil {

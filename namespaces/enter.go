@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Visit describes a command to run inside the namespaces of a running job.
@@ -30,7 +30,7 @@ type Visit struct {
 	Cgroup map[string]string `json:"cgroup"`
 	// UserNS says that the job was given a user namespace of its own.
 	UserNS bool `json:"user_ns,omitempty"`
-	// Keyring names the command's session keyring, see thread.NewKeyring.
+	// Keyring names the command's session keyring, see osthread.NewKeyring.
 	Keyring string `json:"keyring,omitempty"`
 
 	Stdin          io.Reader `json:"-"`
@@ -63,8 +63,8 @@ func Enter(ctx context.Context, v Visit) (code int, err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = v.Stdin, v.Stdout, v.Stderr
 	cmd.ExtraFiles = []*os.File{cfgR, repW}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err = thread.Throwaway(func() error {
-		err := thread.NewKeyring(v.Keyring)
+	err = osthread.Throwaway(func() error {
+		err := osthread.NewKeyring(v.Keyring)
 		if err == nil {
 			err = cmd.Start()
 		}

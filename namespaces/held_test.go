@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // leaseholder is a file of user 4242's that nobody else can open for a while: its owner
@@ -185,7 +185,7 @@ func TestOnlyAFirstProcessOfOurOwnIsHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := exec.Command("sleep", "1000")
-	if err := thread.Throwaway(func() error {
+	if err := osthread.Throwaway(func() error {
 		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", init))
 		if err != nil {
 			return err

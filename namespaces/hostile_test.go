@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // image is a root that its user has made: dirs and links, link → where it leads, with the
@@ -249,10 +249,10 @@ func TestAMountOfTheNodeIsNotFoundThroughLinks(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	link := makeLink(t, victim(t), filepath.Join(dir, "link"))
-	if f, err := (Mount{Source: link, Node: true}).Take(thread.User{}); !errors.Is(err, unix.ELOOP) {
+	if f, err := (Mount{Source: link, Node: true}).Take(osthread.User{}); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("got %v %v", f, err)
 	}
-	f, err := Mount{Source: dir, Node: true}.Take(thread.User{UID: 1000, GID: 1000})
+	f, err := Mount{Source: dir, Node: true}.Take(osthread.User{UID: 1000, GID: 1000})
 	if err != nil {
 		t.Fatalf("what root alone reaches: %v", err)
 	}
@@ -262,7 +262,7 @@ func TestAMountOfTheNodeIsNotFoundThroughLinks(t *testing.T) {
 func TestAMountPointThatIsThereIsLeftAsItIs(t *testing.T) {
 	needRoot(t)
 	file := makeFile(t, filepath.Join(t.TempDir(), "file"), "content")
-	f, err := Mount{Source: file}.Take(thread.User{})
+	f, err := Mount{Source: file}.Take(osthread.User{})
 	if err != nil {
 		t.Fatal(err)
 	}

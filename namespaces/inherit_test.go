@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // starterRole makes the test binary a shim whose operator has given it more than others
@@ -32,7 +32,7 @@ func playStarter(description string) error {
 		return err
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGPIPE)
-	if err := thread.Throwaway(func() error { // the thread that starts is one of its own, too
+	if err := osthread.Throwaway(func() error { // the thread that starts is one of its own, too
 		return errors.Join(unix.Setpriority(unix.PRIO_PROCESS, os.Getpid(), -7), setOOM("self", 321))
 	}); err != nil {
 		return err
@@ -54,7 +54,7 @@ const wrapRole = "namespaces-test-wrap"
 func playWrap(args []string) error {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return thread.Throwaway(func() error { return errors.Join(BeOrdinary(), cmd.Run()) })
+	return osthread.Throwaway(func() error { return errors.Join(BeOrdinary(), cmd.Run()) })
 }
 
 // favoured has the test binary play a role with more of everything.
@@ -63,7 +63,7 @@ func favoured(t *testing.T, arg ...string) (out string) {
 	var said lockedWriter
 	cmd := exec.Command("/proc/self/exe", arg...)
 	cmd.Stdout, cmd.Stderr = &said, os.Stderr
-	err := thread.Throwaway(func() error { // what it gets is this thread's
+	err := osthread.Throwaway(func() error { // what it gets is this thread's
 		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}
 		if err := unix.SchedSetAttr(0, &attr, 0); err != nil { // no real time in this cgroup
 			if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -7); err != nil {

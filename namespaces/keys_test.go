@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // keyRole makes the test binary a program in a job that looks at its session keyring, and
@@ -70,7 +70,7 @@ func TestEachJobAndEachVisitorHasASessionKeyringOfItsOwn(t *testing.T) {
 		}
 		look(out.text)
 	}
-	if n, err := thread.KeyringsWithKeys("held"); err != nil || n < 4 {
+	if n, err := osthread.KeyringsWithKeys("held"); err != nil || n < 4 {
 		t.Errorf("%d keyrings hold something (%v)", n, err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces/antispoof"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Interface is a job's own network interface: one end of a veth pair whose
@@ -41,7 +41,7 @@ func SetUpNetwork(pid int, i *Interface) error {
 
 // inNetwork runs do in the network namespace of pid.
 func inNetwork(pid int, do func() error) error {
-	return thread.Throwaway(func() error {
+	return osthread.Throwaway(func() error {
 		if err := EnterNetwork(pid); err != nil {
 			return err
 		}

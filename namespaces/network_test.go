@@ -9,13 +9,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // asNode runs do in the network namespace of pid.
 func asNode(t *testing.T, pid int, do func() error) error {
 	t.Helper()
-	return thread.Throwaway(func() error {
+	return osthread.Throwaway(func() error {
 		if err := EnterNetwork(pid); err != nil {
 			t.Error(err)
 		}

@@ -7,14 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Take returns a mount of what m.Source leads to, without the mounts beneath it, that is
 // attached nowhere yet and remains that file or directory whatever becomes of the path.
 // A source of the user's choice is looked up with the user's own rights: a bind must not
 // open what the directories above it close.
-func (m Mount) Take(user thread.User) (*os.File, error) {
+func (m Mount) Take(user osthread.User) (*os.File, error) {
 	fd, err := m.clone(user)
 	if err != nil {
 		return nil, fmt.Errorf("take hold of %s to bind it: %w", m.Source, err)
@@ -29,7 +29,7 @@ func (m Mount) Take(user thread.User) (*os.File, error) {
 	return os.NewFile(uintptr(fd), m.Source), nil
 }
 
-func (m Mount) clone(user thread.User) (fd int, err error) {
+func (m Mount) clone(user osthread.User) (fd int, err error) {
 	at, err := m.reach(user)
 	if err != nil {
 		return -1, err
@@ -45,12 +45,12 @@ func (m Mount) clone(user thread.User) (fd int, err error) {
 // reach follows a user's links, but not those of /proc, by which we would get to what we
 // hold open ourselves. The node's mounts are named without links by mountinfo(5): one
 // that is there is somebody's who wants to lead root elsewhere.
-func (m Mount) reach(user thread.User) (at *os.File, err error) {
+func (m Mount) reach(user osthread.User) (at *os.File, err error) {
 	resolve := uint64(unix.RESOLVE_NO_MAGICLINKS)
 	if m.Node {
-		user, resolve = thread.User{}, unix.RESOLVE_NO_SYMLINKS
+		user, resolve = osthread.User{}, unix.RESOLVE_NO_SYMLINKS
 	}
-	err = thread.As(user, func() error {
+	err = osthread.As(user, func() error {
 		at, err = openat2(unix.AT_FDCWD, m.Source, unix.O_DIRECTORY, resolve) // has an automounter mount it
 		if errors.Is(err, unix.ENOTDIR) {
 			at, err = openat2(unix.AT_FDCWD, m.Source, 0, resolve)
@@ -95,8 +95,8 @@ func late(cfg Config) []Mount {
 }
 
 func takeSources(cfg Config) (s sources, err error) {
-	user := thread.User{UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups}
-	take := func(m Mount, user thread.User) (f *os.File) {
+	user := osthread.User{UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups}
+	take := func(m Mount, user osthread.User) (f *os.File) {
 		if err == nil {
 			f, err = m.Take(user)
 		}
@@ -109,7 +109,7 @@ func takeSources(cfg Config) (s sources, err error) {
 	for _, m := range late(cfg) {
 		who := user
 		if !beneathTmp(m.Target) { // in /dev, where a user binds nothing
-			who = thread.User{}
+			who = osthread.User{}
 		}
 		s.late = append(s.late, take(m, who))
 	}

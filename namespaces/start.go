@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Surroundings are what only the starter, outside, can give a job while its
@@ -42,11 +42,11 @@ func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 	}
 	defer src.close()
 	var p *Process
-	err = thread.Throwaway(func() (err error) {
+	err = osthread.Throwaway(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace to build in: %w", err)
 		}
-		if err := errors.Join(thread.NewKeyring(cfg.Keyring), BeOrdinary()); err != nil {
+		if err := errors.Join(osthread.NewKeyring(cfg.Keyring), BeOrdinary()); err != nil {
 			return err
 		}
 		// Before anything is mounted that a user has named: whatever the path leads to

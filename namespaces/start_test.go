@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // introduce says what a job's command sees of itself, one fact a line.
@@ -365,7 +365,7 @@ func TestTheFirstThreadIsNeverThrownAway(t *testing.T) {
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
-			err := thread.Throwaway(func() error {
+			err := osthread.Throwaway(func() error {
 				if unix.Gettid() == os.Getpid() {
 					return errors.New("this is the first thread")
 				}

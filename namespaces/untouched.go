@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces/antispoof"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Fresh is how this node sets up a network namespace that nobody has touched.
@@ -22,7 +22,7 @@ type Fresh struct {
 
 // NewFresh makes a network namespace to look at, and lets it go again.
 func NewFresh() (f Fresh, err error) {
-	err = thread.Throwaway(func() error {
+	err = osthread.Throwaway(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make a network namespace: %w", err)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // netHolder is a process that does nothing in a network namespace of its own.
@@ -43,7 +43,7 @@ func connected(t *testing.T, i *Interface) int {
 	t.Helper()
 	node, pid := netHolder(t), netHolder(t)
 	within(t, node, "ip link add br0 type bridge; ip link set br0 up")
-	err := thread.Throwaway(func() error {
+	err := osthread.Throwaway(func() error {
 		if err := EnterNetwork(node); err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/quantity"
+	"github.com/migrate-hpc/migrate/humanize"
 )
 
 // DefaultLimit is how much output of a job is kept unless it is started with another
@@ -60,7 +60,7 @@ func (r *Rule) Look(size int64, room Room, biggest func() bool) (why string, kee
 	r.last = size
 	switch {
 	case r.Limit > 0 && size > r.Limit:
-		return fmt.Sprintf("its output limit of %s is reached", quantity.Size(r.Limit)), r.Limit
+		return fmt.Sprintf("its output limit of %s is reached", humanize.Size(r.Limit)), r.Limit
 	case grew && room.Short() && biggest():
 		return "its output fills the disk of the node's agent", max(0, size-(room.Floor()-room.Free))
 	}

@@ -4,32 +4,32 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/migrate-hpc/migrate/fileaccess"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/rights"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 const rightsRemedy = "have the path lead to the job's own file, and give the user the right to it and to the directories above (`namei -l PATH` shows who may pass), or have the job close it"
 
-func userOf(rec job.Record) thread.User {
-	return thread.User{UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: rec.Spec.Groups}
+func userOf(rec job.Record) osthread.User {
+	return osthread.User{UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: rec.Spec.Groups}
 }
 
 // judgeRights asks what the target will ask when the job is restored, unless it has other
 // rights to the files there.
 func (j *jobFacts) judgeRights(r *report, rec job.Record, initPID int) error {
-	asked := rights.Job{Init: initPID, User: userOf(rec)}
+	asked := fileaccess.Job{Init: initPID, User: userOf(rec)}
 	for _, t := range j.Tasks {
 		asked.Pids = append(asked.Pids, t.Host)
 	}
 	for _, b := range append(rec.Mounts[:len(rec.Mounts):len(rec.Mounts)], rec.Spec.Binds...) {
 		asked.Binds = append(asked.Binds, b.Target)
 	}
-	denied, err := rights.Check(asked)
+	denied, err := fileaccess.Check(asked)
 	if err != nil || len(denied) == 0 {
 		return err
 	}
-	again, err := rights.Check(asked) // the job goes on meanwhile
+	again, err := fileaccess.Check(asked) // the job goes on meanwhile
 	still := map[string]bool{}
 	for _, d := range again {
 		still[d.Error()] = true

@@ -19,7 +19,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // good is a node that has all that needs asks for.
@@ -207,7 +207,7 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel, err := readNode(Needs{}, dir, thread.User{})
+	kernel, err := readNode(Needs{}, dir, osthread.User{})
 	if err != nil {
 		t.Fatal(err)
 	}

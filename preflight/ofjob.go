@@ -10,11 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // OfJob looks at a running job whose PID 1 is initPID here, and at this node,
@@ -58,7 +58,7 @@ func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgro
 		r.add(QueueNotify, "have the program take its request back (mq_notify with NULL), or end it",
 			"a task asked to be notified of messages in the queue /%s (mq_notify), which no checkpoint can carry", queue)
 	}
-	if n, err := thread.KeyringsWithKeys(string(rec.ID)); err != nil {
+	if n, err := osthread.KeyringsWithKeys(string(rec.ID)); err != nil {
 		return fail(err)
 	} else if n > 0 {
 		r.add(KeysHeld, "have the program that needs them make them anew after the move, and take them away before: `keyctl clear @s`, run by the job; or end the command of `migrate exec` that made them",

@@ -9,11 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/fileaccess"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/netpolicy"
-	"github.com/migrate-hpc/migrate/rights"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Node is what a target knows about itself.
@@ -75,24 +75,24 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 }
 
 // namedBy is the job's user for what he had bound, and root for the node's mounts.
-func namedBy(source string, rec job.Record, user thread.User) thread.User {
+func namedBy(source string, rec job.Record, user osthread.User) osthread.User {
 	for _, b := range rec.Spec.Binds {
 		if path.Clean(b.Source) == source {
 			return user
 		}
 	}
-	return thread.User{}
+	return osthread.User{}
 }
 
 // askFor says why the job's user, who may not be told more than he sees, does not get to
 // files as the job has them.
-func askFor(ctx context.Context, files []File, user thread.User) (map[string]error, error) {
-	wishes := make([]rights.Wish, len(files))
+func askFor(ctx context.Context, files []File, user osthread.User) (map[string]error, error) {
+	wishes := make([]fileaccess.Wish, len(files))
 	for i, f := range files {
-		wishes[i] = rights.Wish{Path: f.Path, Mode: f.Mode, Access: f.Access}
+		wishes[i] = fileaccess.Wish{Path: f.Path, Mode: f.Mode, Access: f.Access}
 	}
 	refused := map[string]error{}
-	err := rights.Ask(ctx, user, wishes, func(i int, err error) { refused[files[i].Path] = err })
+	err := fileaccess.Ask(ctx, user, wishes, func(i int, err error) { refused[files[i].Path] = err })
 	return refused, err
 }
 

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -30,7 +30,7 @@ type nodeFacts struct {
 }
 
 // readNode tells of paths that the job's user has named what that user sees of them.
-func readNode(n Needs, memoryDir string, user thread.User) (nodeFacts, error) {
+func readNode(n Needs, memoryDir string, user osthread.User) (nodeFacts, error) {
 	f := nodeFacts{Arch: runtime.GOARCH, MemoryDir: memoryDir, Namespaces: namespaceKinds(), Userfaultfd: hasUserfaultfd()}
 	var err error
 	if f.Kernel, err = kernelRelease(); err != nil {
@@ -56,13 +56,13 @@ func readNode(n Needs, memoryDir string, user thread.User) (nodeFacts, error) {
 	return f, err
 }
 
-func isDir(path string, user thread.User) bool {
+func isDir(path string, user osthread.User) bool {
 	st, err := statAs(path, user)
 	return err == nil && st.IsDir()
 }
 
-func statAs(path string, user thread.User) (st os.FileInfo, err error) {
-	err = thread.As(user, func() error {
+func statAs(path string, user osthread.User) (st os.FileInfo, err error) {
+	err = osthread.As(user, func() error {
 		st, err = os.Stat(path)
 		return err
 	})
@@ -109,7 +109,7 @@ type seenMount struct {
 }
 
 // mount looks at a path with the eyes of whoever has named it.
-func (f nodeFacts) mount(path string, user thread.User) seenMount {
+func (f nodeFacts) mount(path string, user osthread.User) seenMount {
 	st, err := statAs(path, user)
 	if err != nil {
 		return seenMount{Hidden: user.UID != 0 && errors.Is(err, fs.ErrPermission)}

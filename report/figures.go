@@ -12,7 +12,7 @@ import (
 	"gonum.org/v1/plot/vg"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/quantity"
+	"github.com/migrate-hpc/migrate/humanize"
 )
 
 // figures are the pictures that the record has something for.
@@ -53,7 +53,7 @@ func timeline(r api.MoveRecord) figure {
 		if !r.Resumed.IsZero() {
 			until = after(r.Resumed)
 		}
-		p.Add(band{after(r.Frozen), until, jobRow + 0.5, "stood still " + quantity.Span(r.StoodStill)})
+		p.Add(band{after(r.Frozen), until, jobRow + 0.5, "stood still " + humanize.Span(r.StoodStill)})
 	}
 	for _, s := range r.Phases {
 		fill := blue
@@ -112,7 +112,7 @@ func standStill(r api.MoveRecord) figure {
 		s := in[len(in)-1-i]
 		from := milliseconds(s.Began.Sub(r.Frozen))
 		to := min(from+milliseconds(s.Took), milliseconds(r.StoodStill))
-		rows = append(rows, bar{row: float64(i), from: from, to: to, fill: red, behind: quantity.Span(s.Took)})
+		rows = append(rows, bar{row: float64(i), from: from, to: to, fill: red, behind: humanize.Span(s.Took)})
 		names = append(names, string(s.Phase))
 	}
 	p.Add(rows)
@@ -126,7 +126,7 @@ func standStill(r api.MoveRecord) figure {
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, end*1.08, -0.6, float64(len(in))-0.2
 	p.X.Tick.Marker = plot.TickerFunc(evenTicks)
 	p.X.Label.Text = "milliseconds since the freeze"
-	f := figure{Title: "The stand-still", Caption: "What the " + quantity.Span(r.StoodStill) + " were needed for."}
+	f := figure{Title: "The stand-still", Caption: "What the " + humanize.Span(r.StoodStill) + " were needed for."}
 	f.SVG = render(f.Title+": its phases", []*plot.Plot{p}, []vg.Length{52 + vg.Length(len(in))*20})
 	return f
 }
@@ -217,7 +217,7 @@ func timeTicks(low, high float64) (ticks []plot.Tick) {
 	for decade := 0.1; decade <= high; decade *= 10 {
 		for _, n := range steps {
 			if v := n * decade; v >= low && v <= high {
-				ticks = append(ticks, plot.Tick{Value: v, Label: quantity.Span(time.Duration(math.Round(v*10)) * time.Millisecond / 10)})
+				ticks = append(ticks, plot.Tick{Value: v, Label: humanize.Span(time.Duration(math.Round(v*10)) * time.Millisecond / 10)})
 			}
 		}
 	}

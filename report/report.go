@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/printable"
-	"github.com/migrate-hpc/migrate/quantity"
 )
 
 //go:embed page.html
@@ -20,9 +20,9 @@ var page string
 // bears.
 func Write(w io.Writer, r api.MoveRecord, made time.Time) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"size": quantity.Size,
-		"span": quantity.Span,
-		"rate": func(v float64) string { return quantity.Size(int64(v)) + "/s" },
+		"size": humanize.Size,
+		"span": humanize.Span,
+		"rate": func(v float64) string { return humanize.Size(int64(v)) + "/s" },
 		"at":   func(t time.Time) string { return t.Format("2006-01-02 15:04:05.000 -07:00") },
 		"after": func(t time.Time) string {
 			return fmt.Sprintf("%.3f s", t.Sub(r.Began).Seconds())
@@ -56,14 +56,14 @@ func facts(r api.MoveRecord) []fact {
 			all = append(all, fact{name, value})
 		}
 	}
-	add(r.StoodStill > 0, "stood still", quantity.Span(r.StoodStill))
-	add(r.Took > 0, "whole move", quantity.Span(r.Took))
-	add(r.Memory > 0, "memory of the job", quantity.Size(r.Memory))
-	add(r.Sent > 0, "on the wire", quantity.Size(r.Sent))
+	add(r.StoodStill > 0, "stood still", humanize.Span(r.StoodStill))
+	add(r.Took > 0, "whole move", humanize.Span(r.Took))
+	add(r.Memory > 0, "memory of the job", humanize.Size(r.Memory))
+	add(r.Sent > 0, "on the wire", humanize.Size(r.Sent))
 	add(r.Mode != "", "mode", string(r.Mode))
 	add(len(r.Rounds) > 0, "warm-up rounds", fmt.Sprint(len(r.Rounds)))
-	add(r.Residue > 0, "residue", quantity.Size(r.Residue))
-	add(r.Pulled > 0, "pulled after the commit", quantity.Size(r.Pulled))
+	add(r.Residue > 0, "residue", humanize.Size(r.Residue))
+	add(r.Pulled > 0, "pulled after the commit", humanize.Size(r.Pulled))
 	add(r.Lanes > 0, "connections", fmt.Sprint(r.Lanes))
 	return all
 }

@@ -6,7 +6,7 @@ import (
 	"io"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/fault"
+	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/restore/pages"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -61,7 +61,7 @@ func (k *keeping) keep(frame []byte) error {
 		return nil
 	})
 	if err == nil {
-		err = fault.Fail("pages", "received")
+		err = failpoint.Fail("pages", "received")
 	}
 	if err != nil {
 		return err

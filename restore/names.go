@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // names are those of the job's Unix sockets. CRIU removes each one that is there and
@@ -23,7 +23,7 @@ import (
 type names []*name
 
 type name struct {
-	user thread.User // the job's, who made the name: nobody else's are touched
+	user osthread.User // the job's, who made the name: nobody else's are touched
 	dir  *os.File
 	base string
 	made bool // CRIU has made a socket, which waits aside
@@ -82,7 +82,7 @@ func (plan Plan) open(path string) (*name, error) {
 		return nil, err
 	}
 	n := &name{user: plan.Chamber.User, base: filepath.Base(path)}
-	err = thread.As(n.user, func() error {
+	err = osthread.As(n.user, func() error {
 		n.dir, err = os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
 		return err
 	})
@@ -227,7 +227,7 @@ func (kept names) close() (err error) {
 }
 
 func (n *name) rename(from, to string) error {
-	err := thread.As(n.user, func() error {
+	err := osthread.As(n.user, func() error {
 		return unix.Renameat(int(n.dir.Fd()), from, int(n.dir.Fd()), to)
 	})
 	if err != nil {
@@ -237,7 +237,7 @@ func (n *name) rename(from, to string) error {
 }
 
 func (n *name) remove(base string) error {
-	err := thread.As(n.user, func() error { return unix.Unlinkat(int(n.dir.Fd()), base, 0) })
+	err := osthread.As(n.user, func() error { return unix.Unlinkat(int(n.dir.Fd()), base, 0) })
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return &os.PathError{Op: "remove", Path: filepath.Join(n.dir.Name(), base), Err: err}
 	}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 func bind(t *testing.T, path string) net.Listener {
@@ -163,7 +163,7 @@ func TestOnlyNamesThatTheJobsUserMayChangeAreTouched(t *testing.T) {
 		os.Symlink(roots, filepath.Join(theirs, "link")), unix.Mknod(filepath.Join(roots, "s"), unix.S_IFSOCK|0o777, 0)); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Work: t.TempDir(), Chamber: namespaces.Chamber{Root: "/", User: thread.User{UID: 12345, GID: 12345}}}
+	plan := Plan{Work: t.TempDir(), Chamber: namespaces.Chamber{Root: "/", User: osthread.User{UID: 12345, GID: 12345}}}
 	for _, path := range []string{roots + "/s", theirs + "/link/s"} {
 		if kept, err := plan.keepNames([]string{path}); !errors.Is(err, os.ErrPermission) || len(kept) > 0 {
 			t.Errorf("%s: %v", path, err)

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/checkpoint/image"
-	"github.com/migrate-hpc/migrate/rights"
+	"github.com/migrate-hpc/migrate/fileaccess"
 )
 
 // permitted refuses a job that CRIU, who is root, has given what its user could not open
@@ -37,7 +37,7 @@ func (plan Plan) permitted(init int) error {
 	if err := unix.Stat(plan.log(), &log); err != nil {
 		return &os.PathError{Op: "stat", Path: plan.log(), Err: err}
 	}
-	denied, err := rights.Check(rights.Job{Init: init, Pids: pids, User: plan.Chamber.User, Binds: binds,
+	denied, err := fileaccess.Check(fileaccess.Job{Init: init, Pids: pids, User: plan.Chamber.User, Binds: binds,
 		Mine: func(device, inode uint64) bool { return device == log.Dev && inode == log.Ino }})
 	if err != nil {
 		return fmt.Errorf("check the rights to what the job holds: %w", err)

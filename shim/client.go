@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Client talks to the shim of one job.
@@ -50,8 +50,8 @@ func Start(cfg Config, logDir string) (*Client, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = thread.Throwaway(func() error {
-		if err := thread.NewKeyring("shim"); err != nil {
+	err = osthread.Throwaway(func() error {
+		if err := osthread.NewKeyring("shim"); err != nil {
 			return err
 		}
 		return cmd.Start()

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/job/durable"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 

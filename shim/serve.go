@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/fault"
+	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/restore"
 )
 
@@ -94,7 +94,7 @@ func (s *shim) park(r *http.Request) error {
 	s.parked, s.guard, s.state, s.volatile = p, g, Parked, req.Volatile
 	s.mu.Unlock()
 	go s.noticeEnd(p)
-	fault.Point("shim", "parked")
+	failpoint.Point("shim", "parked")
 	return nil
 }
 
@@ -147,7 +147,7 @@ func (s *shim) resume(*http.Request) error {
 		s.giveUp()
 		return err
 	}
-	fault.Point("shim", "resumed")
+	failpoint.Point("shim", "resumed")
 	s.log.Info("job resumed", "pid", p.Pid)
 	s.filling.Go(func() { s.guardMemory(s.parked, s.volatile) })
 	s.adopt(p)
@@ -216,7 +216,7 @@ func (s *shim) release(r *http.Request) error {
 		return errors.New("refused to release a job that is not frozen")
 	}
 	s.set(Released)
-	fault.Point("shim", "released")
+	failpoint.Point("shim", "released")
 	s.log.Info("job released")
 	// All of a pid namespace ends with its PID 1, wherever a user who may write to another cgroup
 	// has moved them: out of a frozen cgroup they run.

@@ -3,7 +3,7 @@ package shim
 import (
 	"context"
 
-	"github.com/migrate-hpc/migrate/checkpoint/criu"
+	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/pages"
 )

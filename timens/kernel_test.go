@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 const childEnv = "TIMENS_TEST_CHILD"
@@ -55,7 +55,7 @@ type child struct {
 // startIn runs a child in a new time namespace with the given offsets.
 func startIn(mono, boot time.Duration) (child, error) {
 	var c child
-	err := thread.Throwaway(func() error {
+	err := osthread.Throwaway(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}

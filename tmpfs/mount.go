@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Dirs are the mounts of a job that this package carries. Every job has them.
@@ -70,7 +70,7 @@ func (o Options) check() error {
 // mountinfo, so that it is no other one.
 func open(pid int, target, mount string) (*os.File, error) {
 	var f *os.File
-	err := thread.Throwaway(func() (err error) {
+	err := osthread.Throwaway(func() (err error) {
 		f, err = openThere(pid, target, mount)
 		return err
 	})

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/fault"
+	"github.com/migrate-hpc/migrate/failpoint"
 )
 
 // Signer signs data as this node and returns its certificate (PEM) with it.
@@ -111,7 +111,7 @@ func (d *Draft) put(m Manifest, sign Signer) error {
 }
 
 func writeSynced(f *os.File, data []byte) error {
-	if err := fault.Fail("write", f.Name()); err != nil {
+	if err := failpoint.Fail("write", f.Name()); err != nil {
 		return err
 	}
 	if _, err := f.Write(data); err != nil {
@@ -121,7 +121,7 @@ func writeSynced(f *os.File, data []byte) error {
 }
 
 func syncFile(f *os.File) error {
-	if err := fault.Fail("sync", f.Name()); err != nil {
+	if err := failpoint.Fail("sync", f.Name()); err != nil {
 		return err
 	}
 	return f.Sync()

@@ -8,7 +8,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/migrate-hpc/migrate/job/durable"
+	"github.com/migrate-hpc/migrate/durable"
 )
 
 // magicFiles is FILES_MAGIC (criu/include/magic.h).

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/quantity"
+	"github.com/migrate-hpc/migrate/humanize"
 )
 
-func size(n int64) string { return quantity.Size(n) }
+func size(n int64) string { return humanize.Size(n) }
 
-func span(d time.Duration) string { return quantity.Span(d) }
+func span(d time.Duration) string { return humanize.Span(d) }
 
 // age shows the time since t by its largest unit.
 func age(now, t time.Time) string {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/shim"
-	"github.com/migrate-hpc/migrate/thread"
 )
 
 func main() {
@@ -33,11 +33,11 @@ func main() {
 // finds for it, such as answers to its questions for names. A keyring is a thread's, and
 // the other threads go with the execve only.
 func alone() error {
-	if thread.HasKeyring(agentKeyring) {
+	if osthread.HasKeyring(agentKeyring) {
 		return nil
 	}
 	runtime.LockOSThread()
-	if err := thread.NewKeyring(agentKeyring); err != nil {
+	if err := osthread.NewKeyring(agentKeyring); err != nil {
 		return err
 	}
 	return fmt.Errorf("start the agent again: %w", syscall.Exec("/proc/self/exe", os.Args, os.Environ()))

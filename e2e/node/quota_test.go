@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // cutJob is a job that is ended for what it prints.
@@ -159,7 +159,7 @@ func TestAUserWhoFillsTheDiskIsTheOneWhoLosesAJob(t *testing.T) {
 func (n *node) dialAs(uid int) net.Conn {
 	n.c.t.Helper()
 	var conn net.Conn
-	n.c.must(thread.Throwaway(func() (err error) {
+	n.c.must(osthread.Throwaway(func() (err error) {
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
 			return errno
 		}

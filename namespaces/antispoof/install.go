@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // Priorities of the two rules, the lower first.
@@ -46,7 +46,7 @@ func Install(device netlink.Link, id Identity) error {
 // Usable tells whether the kernel has what Install needs, by trying it in a network that
 // nobody uses.
 func Usable() error {
-	return thread.Throwaway(func() error {
+	return osthread.Throwaway(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make a network namespace: %w", err)
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
-	"github.com/migrate-hpc/migrate/thread"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // host is a network namespace.
@@ -32,7 +32,7 @@ func newHost(t *testing.T) host {
 		t.Skip("not root: making networks needs it")
 	}
 	h := host{t: t}
-	err := thread.Throwaway(func() (err error) {
+	err := osthread.Throwaway(func() (err error) {
 		h.NsHandle, err = netns.New()
 		return err
 	})
@@ -46,7 +46,7 @@ func newHost(t *testing.T) host {
 // do works on a thread that dies in the host's network.
 func (h host) do(work func() error) error {
 	h.t.Helper()
-	return thread.Throwaway(func() error {
+	return osthread.Throwaway(func() error {
 		if err := netns.Set(h.NsHandle); err != nil {
 			return err
 		}

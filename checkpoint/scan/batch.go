@@ -1,0 +1,101 @@
+package scan
+
+import (
+	"bytes"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// batchPages is how many pages are read at once: as many as a core's cache keeps until
+// they have been compared, and enough for what a call to the kernel costs.
+const batchPages = 128
+
+// batch is some pages of one process that are read at once.
+type batch struct {
+	task    Task
+	pieces  []piece
+	extents []extent // where they lie
+	pages   int
+
+	data []byte
+	lost []bool        // could not be read
+	sums []sum         // what the others hold
+	took time.Duration // to read
+}
+
+// piece is some pages of a slab, one after the other.
+type piece struct {
+	slab   *slab
+	number uint32 // of the slab
+	page   int    // the first
+	pages  int
+}
+
+func newBatch() (*batch, error) {
+	data, err := mapMemory(batchPages * image.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	return &batch{data: data, lost: make([]bool, batchPages), sums: make([]sum, batchPages)}, nil
+}
+
+func (b *batch) close() error {
+	return unix.MunmapPtr(unsafe.Pointer(&b.data[0]), uintptr(len(b.data)))
+}
+
+func (b *batch) reset() { b.pieces, b.extents, b.pages = b.pieces[:0], b.extents[:0], 0 }
+
+func (b *batch) size() int64 { return int64(b.pages) * image.PageSize }
+
+func (b *batch) page(i int) []byte { return b.data[i*image.PageSize:][:image.PageSize] }
+
+// want adds as many of the pages as there is room for, and returns their number.
+func (b *batch) want(p piece) int {
+	p.pages = min(p.pages, batchPages-b.pages)
+	b.pieces = append(b.pieces, p)
+	b.pages += p.pages
+	addr := p.slab.place(p.page).Addr
+	if n := len(b.extents); n > 0 && b.extents[n-1].addr+uint64(b.extents[n-1].size()) == addr {
+		b.extents[n-1].pages += p.pages
+	} else {
+		b.extents = append(b.extents, extent{addr, p.pages})
+	}
+	return p.pages
+}
+
+// place is that of a page of the batch.
+func (b *batch) place(i int) image.Place {
+	for _, p := range b.pieces {
+		if i < p.pages {
+			return p.slab.place(p.page + i)
+		}
+		i -= p.pages
+	}
+	return image.Place{}
+}
+
+// sum finds out what the pages hold.
+func (b *batch) sum(l *ledger) {
+	for i := range b.pages {
+		if b.lost[i] {
+			continue
+		}
+		if page := b.page(i); isZero(page) {
+			b.sums[i] = zeros
+		} else {
+			b.sums[i] = l.sum(page)
+		}
+	}
+}
+
+// zeroPage is compared with.
+var zeroPage [image.PageSize]byte
+
+// isZero looks at a page. Most differ in their first bytes.
+func isZero(page []byte) bool {
+	return page[0] == 0 && bytes.Equal(page, zeroPage[:])
+}

@@ -1,0 +1,166 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+)
+
+// Memory sends the memory of one job and knows what of it the target has. Its methods
+// are called one after the other, always with as many sinks.
+type Memory struct {
+	// Count, if not nil, is told of memory as it is looked at, in bytes, from several
+	// goroutines.
+	Count func(bytes int64)
+	// Hold makes Scan and Rest tell the target to forget the pages that have changed,
+	// instead of sending them. Residue lists them.
+	Hold bool
+	// Hurry has Warm use the processors like anybody else, instead of giving way to jobs.
+	Hurry bool
+
+	lanes      []*lane
+	workers    []*worker // one for each lane, then a second one for each, and so on
+	processors int
+	tracker    tracker
+	broken     bool // a pass did not get to its end
+}
+
+// New returns a Memory that sends on the given number of lanes and of which nothing has
+// been sent. Close must be called.
+func New(lanes int) (*Memory, error) { return newMemory(lanes, newTracker()) }
+
+func newMemory(lanes int, t tracker) (*Memory, error) {
+	if lanes <= 0 {
+		return nil, errors.New("memory without a lane to send it on")
+	}
+	seed := rand.Uint64()
+	m := &Memory{tracker: t, processors: runtime.GOMAXPROCS(0)}
+	for range lanes {
+		l, err := newLane(seed, lanes)
+		if err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+		m.lanes = append(m.lanes, l)
+	}
+	return m, nil
+}
+
+// Close gives the memory of the Memory back.
+func (m *Memory) Close() error {
+	var errs []error
+	for _, l := range m.lanes {
+		errs = append(errs, l.ledger.close())
+	}
+	for _, w := range m.workers {
+		errs = append(errs, w.close())
+	}
+	m.lanes, m.workers = nil, nil
+	return errors.Join(errs...)
+}
+
+// Tracking is how rounds find changes: "soft-dirty" or "hash". A process
+// that the kernel does not keep track of is compared all the same.
+func (m *Memory) Tracking() string { return m.tracker.name() }
+
+// Warm sends what the target lacks of the memory of processes that run. Whatever they do
+// meanwhile is no error: Scan and Rest have the last word.
+func (m *Memory) Warm(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
+	for _, vpid := range m.tracker.begin(tasks) {
+		m.unread(vpid)
+	}
+	return m.pass(ctx, modeWarm, sinks, func(p *planner) error { return p.processes(tasks) })
+}
+
+func (m *Memory) unread(vpid image.VPID) {
+	for _, l := range m.lanes {
+		l.ledger.unread(vpid)
+	}
+}
+
+// Scan is Warm for processes that stand still, and compares all of their memory, whatever
+// was tracked. Pages that it has seen are those that Rest need not send. A page that cannot be read is left to Rest.
+func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
+	for _, l := range m.lanes {
+		l.ledger.unsee()
+	}
+	mode := modeScan
+	if m.Hold {
+		mode = modeHold
+	}
+	return m.pass(ctx, mode, sinks, func(p *planner) error { return p.processes(tasks) })
+}
+
+// Rest sends every page of the lazy regions that Scan has not seen and that the target
+// lacks. The processes stand still. A page that cannot be read is a [*ReadError].
+func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
+	for _, t := range tasks {
+		if addr, ok := borrowedPage(t.PID); ok {
+			m.Recheck([]image.Place{{VPID: t.VPID, Addr: addr}})
+		}
+	}
+	mode := modeRest
+	if m.Hold {
+		mode = modeDrop
+	}
+	return m.pass(ctx, mode, sinks, func(p *planner) error { return p.regions(tasks, regions) })
+}
+
+// Residue lists the pages of the lazy regions that the target lacks after a Rest with
+// Hold.
+func (m *Memory) Residue(regions map[image.VPID][]image.Region) map[image.VPID][]image.Region {
+	left := map[image.VPID][]image.Region{}
+	for vpid, list := range regions {
+		for _, r := range list {
+			if !r.Lazy {
+				continue
+			}
+			for addr := r.Addr; addr < r.End(); addr += image.PageSize {
+				if !m.laneOf(addr).ledger.seen(image.Place{VPID: vpid, Addr: addr}) {
+					left[vpid] = appendPage(left[vpid], addr)
+				}
+			}
+		}
+	}
+	return left
+}
+
+// appendPage adds a page behind those that there are.
+func appendPage(list []image.Region, addr uint64) []image.Region {
+	if n := len(list); n > 0 && list[n-1].End() == addr {
+		list[n-1].Pages++
+		return list
+	}
+	return append(list, image.Region{Addr: addr, Pages: 1, Lazy: true})
+}
+
+func (m *Memory) laneOf(addr uint64) *lane { return m.lanes[laneOf(addr, len(m.lanes))] }
+
+// Holds says whether the target has a page at a place, and there what is given. No pass
+// may be under way.
+func (m *Memory) Holds(at image.Place, page []byte) bool {
+	return m.laneOf(at.Addr).ledger.holds(at, page)
+}
+
+// laneOf binds memory to lanes by its address, whatever the process: equal pages of two
+// processes are often at the same one, and a copy must be on the lane of its original.
+func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }
+
+// Recheck makes Rest look at pages although Scan has seen them.
+func (m *Memory) Recheck(pages []image.Place) {
+	for _, p := range pages {
+		m.laneOf(p.Addr).ledger.unseePage(p)
+	}
+}
+
+// Digests reads every page of the lazy regions once more, whatever is known of it, and
+// writes its digest, each to the sink that the page was sent on.
+// The processes stand still.
+func (m *Memory) Digests(ctx context.Context, seed uint64, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
+	for _, l := range m.lanes {
+		l.seed = seed
+	}
+	return m.pass(ctx, modeVerify, sinks, func(p *planner) error { return p.regions(tasks, regions) })
+}

@@ -1,0 +1,121 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/osthread"
+)
+
+// pass has the workers of each lane do what the plan gives it. The first error, or the
+// end of ctx, stops all; pass returns when they have. A worker in WriteFrame is not
+// interrupted: who cancels ctx also makes the sinks fail.
+func (m *Memory) pass(ctx context.Context, mode mode, sinks []Sink, plan func(*planner) error) (Round, error) {
+	if len(sinks) != len(m.lanes) {
+		return Round{}, fmt.Errorf("memory of %d lanes sent on %d", len(m.lanes), len(sinks))
+	}
+	if m.broken { // what the tracker said then was not acted upon
+		m.unread(0)
+	}
+	start := time.Now()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	p := newPlanner(ctx, mode, len(m.lanes), m.tracker)
+	crew, err := m.crew(mode)
+	if err != nil {
+		return Round{}, err
+	}
+	await := m.startWork(ctx, crew, mode, sinks, p, stop)
+	if err := errors.Join(plan(p), p.flush()); err != nil {
+		stop(err)
+	}
+	p.close()
+	await()
+	round := m.total(len(crew))
+	round.Present, round.Took = p.present, time.Since(start)
+	err = context.Cause(ctx)
+	m.broken = err != nil
+	if err != nil {
+		return round, fmt.Errorf("send memory: %w", err)
+	}
+	return round, nil
+}
+
+// startWork starts the workers, and returns what waits for their end.
+func (m *Memory) startWork(ctx context.Context, crew []*worker, mode mode, sinks []Sink, p *planner, stop context.CancelCauseFunc) (await func()) {
+	for i, l := range m.lanes {
+		l.begin(mode, sinks[i], len(crew)/len(m.lanes))
+	}
+	var done sync.WaitGroup
+	for i, w := range crew {
+		w.begin(m.Count)
+		work := func(clock *osthread.Clock) {
+			if err := w.work(ctx, clock, p.work[i%len(m.lanes)]); err != nil {
+				stop(err)
+			}
+		}
+		switch {
+		case mode != modeWarm:
+			done.Go(func() { work(osthread.Wall()) })
+		case m.Hurry:
+			done.Go(func() { osthread.Timed(work) })
+		default: // the job runs, and comes first
+			done.Go(func() { osthread.Politely(work) })
+		}
+	}
+	return done.Wait
+}
+
+// crew is the workers of a pass, the same number for each lane. To Scan a job that stands
+// still leaves the node's processors, of which there may be more than lanes.
+func (m *Memory) crew(mode mode) ([]*worker, error) {
+	n := len(m.lanes)
+	if mode == modeScan || mode == modeHold {
+		n = m.scanners()
+	}
+	for len(m.workers) < n {
+		w, err := newWorker(m.lanes[len(m.workers)%len(m.lanes)])
+		if err != nil {
+			return nil, err
+		}
+		m.workers = append(m.workers, w)
+	}
+	return m.workers[:n], nil
+}
+
+// scanners is how many workers a Scan has.
+func (m *Memory) scanners() int {
+	n := len(m.lanes)
+	return n * ((m.processors + n - 1) / n)
+}
+
+// total is what so many workers have done.
+func (m *Memory) total(workers int) Round {
+	var round Round
+	for _, l := range m.lanes {
+		round.count(l.round)
+		round.Reading += l.round.Reading / time.Duration(workers)
+		round.Waiting += l.round.Waiting / time.Duration(workers)
+		round.Scanning += l.round.Reading / time.Duration(m.scanners())
+		round.Writing += l.round.Writing / time.Duration(len(m.lanes))
+	}
+	return round
+}
+
+// mode says what a pass is to do with a page.
+type mode int
+
+const (
+	modeWarm   mode = iota // send it if the target lacks it
+	modeScan               // the same, and it is seen
+	modeHold               // have it forgotten if the target lacks it, otherwise it is seen
+	modeRest               // the same as modeScan, but what was seen already is done
+	modeDrop               // have it forgotten if it was not seen
+	modeVerify             // send its digest
+)
+
+// strict says that a page which cannot be read is an error.
+func (m mode) strict() bool { return m == modeRest || m == modeVerify }

@@ -1,0 +1,168 @@
+package scan
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/pidmap"
+)
+
+// extent is some consecutive pages of a process.
+type extent struct {
+	addr  uint64
+	pages int
+}
+
+func (e extent) size() int { return e.pages * image.PageSize }
+
+// reader reads memory of other processes. It keeps its vectors between calls, and hold of
+// the process that it has read last, with its memory file if it needed that.
+type reader struct {
+	remote []unix.RemoteIovec
+	task   Task
+	held   *pidmap.Hold // of task
+	mem    *os.File     // of task
+}
+
+// read fills buf with the extents of the process, one after the other, and lost with
+// which of their pages could not be read. It returns why that was of the first of them.
+// A process is read by its number. If it has ended by then, what was read may be another
+// one's, of another user or root, and is lost.
+func (r *reader) read(t Task, extents []extent, buf []byte, lost []bool) error {
+	err := r.hold(t)
+	if err == nil {
+		err = r.readAll(t.PID, extents, buf, lost)
+		if ended := r.held.Alive(); ended == nil {
+			return err
+		} else if err == nil {
+			err = ended
+		}
+	}
+	setAll(lost, extents)
+	return err
+}
+
+// hold takes hold of a process, instead of the one before.
+func (r *reader) hold(t Task) error {
+	if r.held != nil && r.task == t {
+		return nil
+	}
+	err := r.close()
+	if err == nil {
+		r.held, err = pidmap.Take(t.PID, t.Began)
+	}
+	r.task = t
+	return err
+}
+
+func (r *reader) readAll(pid int, extents []extent, buf []byte, lost []bool) (first error) {
+	clear(lost)
+	for len(extents) > 0 {
+		n, err := r.readv(pid, extents, buf)
+		if err != nil && !errors.Is(err, unix.EFAULT) {
+			setAll(lost, extents)
+			return errors.Join(first, err)
+		}
+		for len(extents) > 0 && n >= extents[0].size() {
+			size := extents[0].size()
+			n -= size
+			extents, buf, lost = extents[1:], buf[size:], lost[size/image.PageSize:]
+		}
+		if len(extents) == 0 {
+			break
+		}
+		size := extents[0].size()
+		if err := r.readForced(pid, extents[0].addr, buf[:size], n, lost); err != nil && first == nil {
+			first = err
+		}
+		extents, buf, lost = extents[1:], buf[size:], lost[size/image.PageSize:]
+	}
+	return first
+}
+
+func setAll(lost []bool, extents []extent) {
+	n := 0
+	for _, e := range extents {
+		n += e.pages
+	}
+	for i := range n {
+		lost[i] = true
+	}
+}
+
+// readv reads as much as it can in one call and returns the number of bytes.
+func (r *reader) readv(pid int, extents []extent, buf []byte) (int, error) {
+	r.remote = r.remote[:0]
+	size := 0
+	for _, e := range extents {
+		r.remote = append(r.remote, unix.RemoteIovec{Base: uintptr(e.addr), Len: e.size()})
+		size += e.size()
+	}
+	local := []unix.Iovec{{Base: &buf[0]}}
+	local[0].SetLen(size)
+	for {
+		n, err := unix.ProcessVMReadv(pid, local, r.remote, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		return max(0, n), err
+	}
+}
+
+// readForced reads an extent from byte from on through /proc/PID/mem, which reads memory
+// that the process itself may not.
+func (r *reader) readForced(pid int, addr uint64, buf []byte, from int, lost []bool) (first error) {
+	from -= from % image.PageSize
+	mem, err := r.memory(pid)
+	for from < len(buf) {
+		n := 0
+		if err == nil {
+			n, err = mem.ReadAt(buf[from:], int64(addr)+int64(from))
+		}
+		if errors.Is(err, io.EOF) { // what the file of a process without memory gives
+			err = unix.ESRCH
+		}
+		if err == nil {
+			break
+		}
+		if first == nil {
+			first = err
+		}
+		from += n - n%image.PageSize
+		lost[from/image.PageSize] = true
+		from += image.PageSize
+		if errors.Is(err, unix.EIO) || errors.Is(err, unix.EFAULT) {
+			err = nil // of this page alone
+		}
+	}
+	return first
+}
+
+// memory is the memory file of the process.
+func (r *reader) memory(pid int) (*os.File, error) {
+	if r.mem != nil {
+		return r.mem, nil
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		return nil, err
+	}
+	r.mem = mem
+	return mem, nil
+}
+
+func (r *reader) close() (err error) {
+	if r.mem != nil {
+		err = r.mem.Close()
+	}
+	if r.held != nil {
+		r.held.Close()
+	}
+	r.mem, r.held = nil, nil
+	return err
+}

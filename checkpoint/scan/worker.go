@@ -1,0 +1,141 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/osthread"
+)
+
+// worker reads memory that is bound to a lane.
+type worker struct {
+	lane   *lane
+	reader reader
+	batch  *batch
+	clock  *osthread.Clock
+	count  func(int64)
+}
+
+func newWorker(l *lane) (*worker, error) {
+	b, err := newBatch()
+	if err != nil {
+		return nil, err
+	}
+	return &worker{lane: l, batch: b}, nil
+}
+
+func (w *worker) close() error { return w.batch.close() }
+
+// begin makes the worker ready for a pass.
+func (w *worker) begin(count func(int64)) {
+	if count == nil {
+		count = func(int64) {}
+	}
+	w.count = count
+	w.batch.reset()
+}
+
+// work does what it is given until that ends. The clock is that of the thread.
+func (w *worker) work(ctx context.Context, clock *osthread.Clock, work <-chan []stretch) error {
+	w.clock = clock
+	wall, began := time.Now(), clock.Now()
+	err := w.workOff(ctx, work)
+	w.lane.wait(max(0, time.Since(wall)-(clock.Now()-began)))
+	return errors.Join(err, w.reader.close())
+}
+
+func (w *worker) workOff(ctx context.Context, work <-chan []stretch) error {
+	for stretches := range work {
+		for _, s := range stretches {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := w.look(s); err != nil {
+				return err
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := w.read(); err != nil {
+		return err
+	}
+	return w.lane.end(w.clock)
+}
+
+// look picks the pages of a stretch that have to be read.
+func (w *worker) look(s stretch) error {
+	if s.task != w.batch.task {
+		if err := w.read(); err != nil {
+			return err
+		}
+		w.batch.task = s.task
+	}
+	base := s.addr &^ (chunkSize - 1)
+	slab, number, err := w.lane.slab(s.task.VPID, base)
+	if err != nil {
+		return err
+	}
+	page := int((s.addr - base) / image.PageSize)
+	end := page + s.pages
+	done := w.lane.settled(slab, s.clean)
+	for {
+		from, to := page, end
+		if done != nil {
+			from, to = done.gap(page, end)
+		}
+		if from == to {
+			return nil
+		}
+		if err := w.take(piece{slab, number, from, to - from}); err != nil {
+			return err
+		}
+		page = to
+	}
+}
+
+// take has the pages read, or forgotten.
+func (w *worker) take(p piece) error {
+	if w.lane.mode == modeDrop {
+		return w.lane.holdAll(w.clock, p)
+	}
+	for p.pages > 0 {
+		n := w.batch.want(p)
+		p.page, p.pages = p.page+n, p.pages-n
+		if w.batch.pages == batchPages {
+			if err := w.read(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// read reads the wanted pages and enters them.
+func (w *worker) read() error {
+	b := w.batch
+	if b.pages == 0 {
+		return nil
+	}
+	start := w.clock.Now()
+	lost := b.lost[:b.pages]
+	if err := w.reader.read(b.task, b.extents, b.data, lost); err != nil && w.lane.mode.strict() {
+		at := b.place(slices.Index(lost, true))
+		return &ReadError{VPID: at.VPID, PID: b.task.PID, Addr: at.Addr, Err: err}
+	}
+	if w.lane.mode != modeVerify {
+		b.sum(w.lane.ledger)
+	}
+	b.took = w.clock.Now() - start
+	if err := w.lane.enterAll(w.clock, b); err != nil {
+		return err
+	}
+	w.count(b.size())
+	b.reset()
+	w.clock.TakeTurn()
+	return nil
+}
