@@ -9,17 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 const (
-	// maxFiles bounds the entries of an archive. CRIU writes a handful per
-	// process, so this allows for jobs of some ten thousand processes.
-	// Pack and Unpack have it, so that a job that cannot be restored goes on.
-	maxFiles = 1 << 18
-	// maxName is the longest name of a file in an archive, in bytes.
-	maxName = 255
-
 	tarBlock  = 512
 	copyChunk = 1 << 20
 	filePerm  = 0o600
@@ -59,7 +51,7 @@ var ErrArchive = errors.New("malformed image archive")
 // without times or owners: the same images give the same bytes. Anything in dir
 // that is no regular file is an error. What leave says is left out; it may be nil.
 func Pack(dir string, w io.Writer, leave func(os.DirEntry) bool) error {
-	return pack(dir, w, leave, maxFiles)
+	return pack(dir, w, leave, MaxFiles)
 }
 
 func pack(dir string, w io.Writer, leave func(os.DirEntry) bool, most int) error {
@@ -88,8 +80,8 @@ func pack(dir string, w io.Writer, leave func(os.DirEntry) bool, most int) error
 }
 
 func packFile(w *tar.Writer, dir string, e os.DirEntry, buf []byte) error {
-	if err := checkName(e.Name()); err != nil {
-		return err
+	if err := CheckName(e.Name()); err != nil {
+		return fmt.Errorf("%w: %w", ErrArchive, err)
 	}
 	if !e.Type().IsRegular() {
 		return fmt.Errorf("%s is no regular file", e.Name())
@@ -179,14 +171,14 @@ func (u *unpacker) file(h *tar.Header, r io.Reader) (err error) {
 }
 
 func (u *unpacker) admit(h *tar.Header) error {
-	if err := checkName(h.Name); err != nil {
-		return err
+	if err := CheckName(h.Name); err != nil {
+		return fmt.Errorf("%w: %w", ErrArchive, err)
 	}
 	switch {
 	case h.Typeflag != tar.TypeReg:
 		return fmt.Errorf("%w: %s is no regular file", ErrArchive, h.Name)
-	case len(u.made) >= maxFiles:
-		return fmt.Errorf("%w: more than %d files", ErrArchive, maxFiles)
+	case len(u.made) >= MaxFiles:
+		return fmt.Errorf("%w: more than %d files", ErrArchive, MaxFiles)
 	case h.Size < 0 || h.Size > u.left:
 		return fmt.Errorf("%s of %d bytes: %w: %d bytes are left of the limit", h.Name, h.Size, ErrSize, u.left)
 	}
@@ -200,14 +192,6 @@ func (u *unpacker) undo() error {
 		errs = errors.Join(errs, os.Remove(path))
 	}
 	return errs
-}
-
-// checkName allows a plain file name only.
-func checkName(name string) error {
-	if name == "" || name == "." || name == ".." || len(name) > maxName || strings.ContainsAny(name, "/\x00") {
-		return fmt.Errorf("%w: bad name %q", ErrArchive, name)
-	}
-	return nil
 }
 
 // expectEnd reads r to its end and allows nothing on the way.

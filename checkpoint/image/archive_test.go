@@ -60,7 +60,7 @@ func sample(t testing.TB) (files map[string]string, archive []byte) {
 	files = map[string]string{
 		"empty.img": "", "one.img": "x", "block.img": strings.Repeat("b", tarBlock),
 		"zeros.img": string(make([]byte, 3*copyChunk)), "stats-dump": "s",
-		strings.Repeat("n", maxName): "a long name",
+		strings.Repeat("n", MaxName): "a long name",
 	}
 	return files, packed(t, fill(t, files))
 }
@@ -124,7 +124,7 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
 		{Name: "hard", Typeflag: tar.TypeLink, Linkname: "/etc/passwd"},
 		{Name: "dir", Typeflag: tar.TypeDir}, {Name: "fifo", Typeflag: tar.TypeFifo},
-		{Name: strings.Repeat("n", maxName+1), Typeflag: tar.TypeReg},
+		{Name: strings.Repeat("n", MaxName+1), Typeflag: tar.TypeReg},
 	} {
 		dir := t.TempDir()
 		if err := Unpack(bytes.NewReader(tarOf(t, h)), dir, roomy); !errors.Is(err, ErrArchive) {

@@ -21,7 +21,7 @@ type BlocksHead struct {
 
 // Check refuses a head that a stranger might have made up.
 func (h BlocksHead) Check(limit int64) error {
-	if err := checkName(h.Name); err != nil {
+	if err := CheckName(h.Name); err != nil {
 		return err
 	}
 	if h.Size < 0 || h.Size > limit {
@@ -261,5 +261,5 @@ func parseRef(b []byte, at, size int64) (Ref, error) {
 		return Ref{}, fmt.Errorf("%w: vpid %d", ErrBlocks, vpid)
 	}
 	sum := xxh3.Uint128{Hi: binary.BigEndian.Uint64(b[16:]), Lo: binary.BigEndian.Uint64(b[24:])}
-	return Ref{at, size, Place{VPID(vpid), addr}, sum}, checkRange(ErrBlocks, addr, uint64(size/PageSize))
+	return Ref{at, size, Place{VPID(vpid), addr}, sum}, CheckRange(ErrBlocks, addr, uint64(size/PageSize))
 }

@@ -60,7 +60,7 @@ func Claims(dir *os.File) ([]Claim, error) {
 		if err != nil {
 			return nil, err
 		}
-		data, err := readUpTo(f, name, maxClaim)
+		data, err := ReadUpTo(f, name, maxClaim)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, err
 		}

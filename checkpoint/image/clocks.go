@@ -21,7 +21,7 @@ func Clocks(dir string) (monotonic, boottime time.Duration, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	data, err := readBounded(name, maxTimensImage)
+	data, err := ReadBounded(name, maxTimensImage)
 	if err != nil {
 		return 0, 0, fmt.Errorf("read clocks: %w", err)
 	}

@@ -106,7 +106,7 @@ func parseDigests(b []byte) (Digests, int, error) {
 	case pages == 0 || size > int64(len(b)):
 		return Digests{}, 0, fmt.Errorf("%w: %d pages named, %d bytes left", ErrDigests, pages, len(b)-digestHeaderSize)
 	}
-	if err := checkRange(ErrDigests, addr, uint64(pages)); err != nil {
+	if err := CheckRange(ErrDigests, addr, uint64(pages)); err != nil {
 		return Digests{}, 0, err
 	}
 	return Digests{VPID: VPID(vpid), Addr: addr, Sums: b[digestHeaderSize:size:size]}, int(size), nil

@@ -18,6 +18,9 @@ import (
 // Signer signs data as this node and returns its certificate (PEM) with it.
 type Signer func(data []byte) (sig, cert []byte, err error)
 
+// draftPerm is the mode of the files of a draft.
+const draftPerm = 0o600
+
 // Draft is a directory that is being written, to be sealed. The directory is its user's,
 // who may put anything under any name in it at any time. So all files are made at the
 // beginning and named by their descriptors from then on, and what is signed are digests
@@ -52,7 +55,7 @@ func NewDraft(dir *os.File, names []string) (*Draft, error) {
 func createBeneath(dir *os.File, name string) (*os.File, error) {
 	var fd int
 	err := retry(func() (err error) {
-		fd, err = unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, filePerm)
+		fd, err = unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, draftPerm)
 		return err
 	})
 	if err != nil {

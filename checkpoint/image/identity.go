@@ -33,7 +33,7 @@ func SetIdentity(dir string, j identity.Job) error {
 
 // Identity reads what SetIdentity has kept. It wraps [ErrMissing] if there is nothing.
 func Identity(dir string) (identity.Job, error) {
-	data, err := readBounded(filepath.Join(dir, identityName), identity.MaxRecord)
+	data, err := ReadBounded(filepath.Join(dir, identityName), identity.MaxRecord)
 	if err != nil {
 		return identity.Job{}, err
 	}
@@ -93,7 +93,7 @@ type saved struct {
 // readOutside reads inventory.img, which alone has one magic number.
 func (s *saved) readOutside() error {
 	const name = "inventory.img"
-	data, err := readBounded(filepath.Join(s.dir, name), maxSmallImage)
+	data, err := ReadBounded(filepath.Join(s.dir, name), maxSmallImage)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -38,6 +39,9 @@ const (
 	KindReady uint16 = 6
 )
 
+// ErrHead is wrapped by every error about the head of a stream that no source writes.
+var ErrHead = errors.New("malformed head of a stream")
+
 // FileRange heads a stream of kind KindFile. The bytes belong at Offset of the
 // output file Name; what the file holds beyond them is cut off.
 type FileRange struct {
@@ -50,11 +54,11 @@ type FileRange struct {
 
 // Check refuses a range that a stranger might have made up to reach other files.
 func (r FileRange) Check() error {
-	if err := checkName(r.Name); err != nil {
+	if err := CheckName(r.Name); err != nil {
 		return err
 	}
 	if r.Offset < 0 {
-		return ErrFormat
+		return ErrHead
 	}
 	return nil
 }
@@ -68,7 +72,7 @@ type TmpfsHead struct {
 // Check refuses mounts that are not carried in this way.
 func (h TmpfsHead) Check() error {
 	if !slices.Contains(tmpfs.Dirs(), h.Mount) {
-		return fmt.Errorf("%w: %.80q is no mount whose files are carried", ErrFormat, h.Mount)
+		return fmt.Errorf("%w: %.80q is no mount whose files are carried", ErrHead, h.Mount)
 	}
 	return nil
 }

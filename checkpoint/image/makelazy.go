@@ -68,7 +68,7 @@ func makeLazy(dir string, vpid VPID, regions []Region) (int64, error) {
 		return 0, nil
 	}
 	name := filepath.Join(dir, fmt.Sprintf("pagemap-%d.img", vpid))
-	data, err := readBounded(name, maxPagemapImage)
+	data, err := ReadBounded(name, maxPagemapImage)
 	if err != nil {
 		return 0, err
 	}
@@ -153,7 +153,7 @@ func mayBeLazy(a *vma.VmaEntry) bool {
 // keepPages writes an image of pages again with some of them. It returns how many bytes
 // that has saved.
 func keepPages(name string, all, kept []Region) (int64, error) {
-	old, err := openRegular(name)
+	old, err := OpenRegular(name)
 	if err != nil {
 		return 0, err
 	}

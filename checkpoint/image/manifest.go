@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -22,10 +23,18 @@ const (
 	manifestName  = "manifest.json"
 	signatureName = "manifest.sig"
 
-	// maxManifest allows for maxFiles entries of the longest sensible names.
+	// maxManifest allows for MaxFiles entries of the longest sensible names.
 	maxManifest  = 64 << 20
 	maxSignature = 64 << 10
 	digestSize   = 32
+)
+
+// What Open found wrong, beside image.ErrMissing and its relatives. Every error wraps one of these
+// and names the file.
+var (
+	ErrDigest    = errors.New("digest is wrong")
+	ErrSignature = errors.New("signature is not valid")
+	ErrVersion   = errors.New("version of the manifest is not known")
 )
 
 // Clock holds the job's clocks at the freeze. Mono and Boot are the job's own
@@ -104,11 +113,11 @@ func decodeStrict(data []byte, v any) error {
 }
 
 func checkFiles(version int, files []File) error {
-	if len(files) > maxFiles {
-		return fmt.Errorf("%w: %d files, at most %d", ErrFormat, len(files), maxFiles)
+	if len(files) > MaxFiles {
+		return fmt.Errorf("%w: %d files, at most %d", ErrFormat, len(files), MaxFiles)
 	}
 	for i, f := range files {
-		if err := checkName(f.Name); err != nil {
+		if err := CheckName(f.Name); err != nil {
 			return err
 		}
 		if f.Size < 0 || !f.hasDigests(version) {

@@ -38,7 +38,7 @@ func editFiles(dir string, edit func(record []byte) ([]byte, error)) error {
 
 // eachFile shows every record of files.img to look, up to the first error.
 func eachFile(dir string, look func(record []byte) error) error {
-	data, err := readBounded(filepath.Join(dir, filesName), maxFilesImage)
+	data, err := ReadBounded(filepath.Join(dir, filesName), maxFilesImage)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func SetNetwork(dir string, n Network) error {
 // NetworkOf reads what SetNetwork has noted.
 func NetworkOf(dir string) (Network, error) {
 	const longest = 64
-	data, err := readBounded(filepath.Join(dir, networkName), longest)
+	data, err := ReadBounded(filepath.Join(dir, networkName), longest)
 	if errors.Is(err, ErrMissing) {
 		return NetworkSaved, nil
 	}

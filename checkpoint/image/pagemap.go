@@ -66,7 +66,7 @@ func pagemapVPID(base string) (VPID, bool) {
 const maxPagemapImage = 256 << 20
 
 func readPagemap(name string) ([]Region, error) {
-	data, err := readBounded(name, maxPagemapImage)
+	data, err := ReadBounded(name, maxPagemapImage)
 	if err != nil {
 		return nil, fmt.Errorf("read pagemap: %w", err)
 	}
@@ -131,7 +131,7 @@ func decodeRegion(record []byte) (Region, error) {
 	if !has[1] || pages == 0 {
 		return Region{}, fmt.Errorf("%w: no address or no pages", ErrFormat)
 	}
-	if err := checkRange(ErrFormat, f[1], pages); err != nil {
+	if err := CheckRange(ErrFormat, f[1], pages); err != nil {
 		return Region{}, err
 	}
 	return Region{Addr: f[1], Pages: int64(pages), Lazy: flags&flagLazy != 0,
@@ -179,7 +179,7 @@ func Owners(dir string) (map[string]Owner, error) {
 	}
 	owners := map[string]Owner{}
 	for vpid, regions := range all {
-		data, err := readBounded(filepath.Join(dir, fmt.Sprintf("pagemap-%d.img", vpid)), maxPagemapImage)
+		data, err := ReadBounded(filepath.Join(dir, fmt.Sprintf("pagemap-%d.img", vpid)), maxPagemapImage)
 		if err != nil {
 			return nil, err
 		}

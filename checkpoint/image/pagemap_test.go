@@ -138,7 +138,7 @@ func FuzzPagemap(f *testing.F) {
 		}
 		var end uint64
 		for _, r := range regions {
-			if r.Addr < end || r.Pages <= 0 || r.End() > maxAddress {
+			if r.Addr < end || r.Pages <= 0 || r.End() > MaxAddress {
 				t.Errorf("bad region %+v", r)
 			}
 			end = r.End()

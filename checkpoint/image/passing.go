@@ -19,7 +19,7 @@ const (
 // Passing counts the descriptors of files with a name that are on their way in a Unix
 // socket (SCM_RIGHTS): the job has sent them and not received them yet.
 func Passing(dir string) (int, error) {
-	data, err := readBounded(filepath.Join(dir, queuedName), maxQueued)
+	data, err := ReadBounded(filepath.Join(dir, queuedName), maxQueued)
 	if errors.Is(err, ErrMissing) {
 		return 0, nil
 	}

@@ -24,7 +24,7 @@ func SetQueues(dir string, data []byte) error {
 
 // Queues returns them, nil if the job has none.
 func Queues(dir string) ([]byte, error) {
-	data, err := readBounded(filepath.Join(dir, queuesName), maxQueues)
+	data, err := ReadBounded(filepath.Join(dir, queuesName), maxQueues)
 	if errors.Is(err, ErrMissing) {
 		return nil, nil
 	}

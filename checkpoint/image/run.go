@@ -32,9 +32,9 @@ const (
 	runDrop = 1 << 2
 	// copyRefSize is the size in bytes of what follows the header of a copy.
 	copyRefSize = 16
-	// maxAddress ends user space on x86-64 with five-level page tables, the
+	// MaxAddress ends user space on x86-64 with five-level page tables, the
 	// largest of those supported.
-	maxAddress = 1 << 56
+	MaxAddress = 1 << 56
 )
 
 // ErrRun is wrapped by every error about a malformed page batch.
@@ -188,15 +188,15 @@ func checkRun(vpid, flags uint32, addr uint64, pages, reserved uint32) error {
 	case pages == 0:
 		return fmt.Errorf("%w: no pages", ErrRun)
 	}
-	return checkRange(ErrRun, addr, uint64(pages))
+	return CheckRange(ErrRun, addr, uint64(pages))
 }
 
-// checkRange refuses what cannot be a range of pages in user space.
-func checkRange(kind error, addr, pages uint64) error {
+// CheckRange refuses what cannot be a range of pages in user space.
+func CheckRange(kind error, addr, pages uint64) error {
 	switch {
 	case addr%PageSize != 0:
 		return fmt.Errorf("%w: address %#x is not at a page", kind, addr)
-	case addr >= maxAddress || pages > (maxAddress-addr)/PageSize:
+	case addr >= MaxAddress || pages > (MaxAddress-addr)/PageSize:
 		return fmt.Errorf("%w: %d pages at %#x reach beyond user space", kind, pages, addr)
 	}
 	return nil

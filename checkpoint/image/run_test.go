@@ -86,10 +86,10 @@ func TestMalformedRunsAreRefused(t *testing.T) {
 		"copy without place": AppendCopy(nil, 1, 0, 1, Place{2, 0})[:RunHeaderSize+copyRefSize-1],
 		"copy of process 0":  AppendCopy(nil, 1, 0, 1, Place{0, 0}),
 		"copy off a page":    AppendCopy(nil, 1, 0, 1, Place{2, 1}),
-		"copy from beyond":   AppendCopy(nil, 1, 0, 2, Place{2, maxAddress - PageSize}),
+		"copy from beyond":   AppendCopy(nil, 1, 0, 2, Place{2, MaxAddress - PageSize}),
 		"copy of itself":     AppendCopy(nil, 1, 0, 2, Place{1, PageSize}),
 		"copy of too much":   AppendCopy(nil, 1, 0, MaxCopyPages+1, Place{2, 0}),
-		"drop beyond":        AppendDrop(nil, 1, maxAddress-PageSize, 2),
+		"drop beyond":        AppendDrop(nil, 1, MaxAddress-PageSize, 2),
 		"address off a page": edit(8, PageSize+1),
 		"address too high":   edit(12, 1<<31),
 		"no pages":           edit(16, 0),
@@ -98,7 +98,7 @@ func TestMalformedRunsAreRefused(t *testing.T) {
 		"reserved set":       edit(20, 1),
 		"header cut":         AppendRun(nil, 1, 0, page)[:RunHeaderSize-1],
 		"data cut":           AppendRun(nil, 1, 0, page)[:RunHeaderSize+PageSize-1],
-		"zeros beyond":       AppendZero(nil, 1, maxAddress-PageSize, 2),
+		"zeros beyond":       AppendZero(nil, 1, MaxAddress-PageSize, 2),
 		"rest of a header":   append(AppendZero(nil, 1, 0, 1), 0),
 	} {
 		if _, err := collect(frame); !errors.Is(err, ErrRun) {

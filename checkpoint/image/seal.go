@@ -196,7 +196,7 @@ func (o opener) read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return readUpTo(f, name, limit)
+	return ReadUpTo(f, name, limit)
 }
 
 func (o opener) manifest(verify Verifier) (Manifest, error) {

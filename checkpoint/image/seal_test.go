@@ -191,7 +191,7 @@ func TestWhatWasDoneToASealedDirectoryIsTold(t *testing.T) {
 		"signature gone":      {func(d string) { remove(t, d, signatureName) }, ErrMissing},
 		"signature no JSON":   {func(d string) { change(t, d, signatureName, "x") }, ErrSignature},
 		"signature of others": {func(d string) { change(t, d, signatureName, `{"signature":"AAAA","certificate":""}`) }, ErrSignature},
-		"manifest changed":    {func(d string) { change(t, d, manifestName, contents(t, d)[manifestName]+" ") }, ErrSignature},
+		"manifest changed":    {func(d string) { change(t, d, manifestName, held(t, d)+" ") }, ErrSignature},
 		"file is a link": {func(d string) {
 			remove(t, d, "a.img")
 			if err := os.Symlink("b.img", filepath.Join(d, "a.img")); err != nil {
@@ -244,7 +244,7 @@ func TestASignedManifestThatIsNotUnderstoodIsRefused(t *testing.T) {
 		"no JSON":        {`{`, ErrFormat},
 		"unknown field":  {`{"version":1,"new":1}`, ErrFormat},
 		"data behind":    {`{"version":1} {}`, ErrFormat},
-		"path as name":   {`{"version":1,"files":[{"name":"../x","size":0,"sha256":"` + digest + `"}]}`, ErrArchive},
+		"path as name":   {`{"version":1,"files":[{"name":"../x","size":0,"sha256":"` + digest + `"}]}`, ErrName},
 		"short digest":   {`{"version":1,"files":[{"name":"x","size":0,"sha256":"00"}]}`, ErrFormat},
 		"negative size":  {`{"version":1,"files":[{"name":"x","size":-1,"sha256":"` + digest + `"}]}`, ErrFormat},
 		"lists the seal": {`{"version":1,"files":[{"name":"manifest.sig","size":0,"sha256":"` + digest + `"}]}`, ErrFormat},
@@ -288,8 +288,8 @@ func TestAFailingSignerLeavesNoManifest(t *testing.T) {
 	d := drafted(t, dir, map[string]string{"a.img": ""})
 	defer d.Close()
 	err := d.Seal(sampleManifest(), func([]byte) ([]byte, []byte, error) { return nil, nil, errForged })
-	if !errors.Is(err, errForged) || contents(t, dir)[manifestName] != "" {
-		t.Errorf("got %v, files %v", err, contents(t, dir))
+	if !errors.Is(err, errForged) || held(t, dir) != "" {
+		t.Errorf("got %v, files %v", err, held(t, dir))
 	}
 }
 
@@ -307,4 +307,31 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("taken: %+v", m)
 		}
 	})
+}
+
+func TestFilesThatAreVastAreNotRead(t *testing.T) {
+	const size = 1 << 40 // more than any machine that runs this could take in
+	for name, read := range map[string]func(dir string) error{
+		"restored-1.json": func(dir string) error { _, err := Claims(at(t, dir)); return err },
+		"manifest.json":   func(dir string) error { _, err := Open(at(t, dir), self, nil); return err },
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, size)); err != nil {
+			t.Fatal(err)
+		}
+		if err := read(dir); !errors.Is(err, ErrSize) {
+			t.Errorf("%s: %v, want ErrSize", name, err)
+		}
+	}
+}
+
+// held is the manifest of a directory, empty if it has none.
+func held(t testing.TB, dir string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(data)
 }

@@ -66,7 +66,7 @@ func readMessage(name string, magic uint32, limit int64, into proto.Message) err
 
 // eachMessage calls fn for every record of an image.
 func eachMessage(name string, magic uint32, limit int64, fn func(record []byte) error) error {
-	data, err := readBounded(name, limit)
+	data, err := ReadBounded(name, limit)
 	if err != nil {
 		return err
 	}
