@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/preflight"
+	"github.com/migrate-hpc/migrate/store"
 )
 
 // cargo is what a sealed directory says about the job in it.
@@ -174,7 +174,7 @@ func (s *saving) Prepare(context.Context) error {
 	if err != nil {
 		return err
 	}
-	m := image.Manifest{Job: body, Node: s.a.cfg.Node, Epoch: s.rec.Epoch, Clock: s.dep.src.Clock()}
+	m := store.Manifest{Job: body, Node: s.a.cfg.Node, Epoch: s.rec.Epoch, Clock: s.dep.src.Clock()}
 	if m.Kernel, err = kernelRelease(); err != nil {
 		return err
 	}

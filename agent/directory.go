@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/store"
 )
 
 // directory is a checkpoint that is being written: a temporary sibling of the
@@ -33,7 +33,7 @@ type directory struct {
 	id     inode    // zero: not made
 	parent *os.File // nil in recovery
 	at     *os.File // the directory itself; nil in recovery
-	draft  *image.Draft
+	draft  *store.Draft
 	lanes  []*laneWriter
 	stop   func() // gives the lanes up
 	closed bool   // to its user: it is root's
@@ -62,7 +62,7 @@ func laneNames(n int) (names []string) {
 }
 
 // madeNames are all files that a directory may have been given.
-func madeNames() []string { return append(laneNames(mostLanes), image.SealNames()...) }
+func madeNames() []string { return append(laneNames(mostLanes), store.SealNames()...) }
 
 // newDirectory begins a directory, with the caller's own right to make one.
 func newDirectory(path, move string, c caller) (*directory, error) {
@@ -102,7 +102,7 @@ func (d *directory) make() (err error) {
 		return fmt.Errorf("%s is not the directory that was made", d.at.Name())
 	}
 	d.id = inodeOf(st)
-	d.draft, err = image.NewDraft(d.at, laneNames(min(runtime.NumCPU(), mostLanes)))
+	d.draft, err = store.NewDraft(d.at, laneNames(min(runtime.NumCPU(), mostLanes)))
 	return err
 }
 
@@ -132,7 +132,7 @@ func (d *directory) reopen() error {
 func (d *directory) written() int64 { return d.count.Load() }
 
 // seal brings everything to the disk, signs it and gives it to its user and its name.
-func (d *directory) seal(m image.Manifest, sign image.Signer) error {
+func (d *directory) seal(m store.Manifest, sign store.Signer) error {
 	for _, l := range d.lanes {
 		if err := l.finish(); err != nil {
 			return fmt.Errorf("write the checkpoint: %w", err)

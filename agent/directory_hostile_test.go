@@ -13,9 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/store"
 )
 
 // ownersDir is a directory of an ordinary user's.
@@ -84,7 +85,7 @@ func TestADirectoryIsRootsWhileItIsWrittenAndItsUsersAfterwards(t *testing.T) {
 		t.Errorf("it belongs to user %d", uid)
 	}
 	id := newAuthority(t).node(t, "here")
-	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
+	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
 		t.Fatal(err)
 	}
 	d.discard()
@@ -107,7 +108,7 @@ func TestADirectoryThatCannotBeShutIsNotSealedOverWhatItsUserPutThere(t *testing
 		t.Fatal(err)
 	}
 	signed := false
-	err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, func(data []byte) (sig, cert []byte, err error) {
+	err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, func(data []byte) (sig, cert []byte, err error) {
 		signed = true
 		if strings.Contains(string(data), "not hers") {
 			t.Error("what the user put there is signed")
@@ -130,7 +131,7 @@ func TestAnAgentThatComesToOpensADirectoryThatItsPredecessorShut(t *testing.T) {
 		d := ownersDirectory(t, path)
 		d.shut()
 		if sealed {
-			if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err != nil {
+			if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -186,7 +187,7 @@ func TestWhetherACheckpointIsWholeSaysRootsRecordNotTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.discard()
-	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, a.id.Sign); err != nil { // nobody has written down that
+	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, a.id.Sign); err != nil { // nobody has written down that
 		t.Fatal(err)
 	}
 	later := &saving{a: a, rec: rec, id: move, dir: &directory{path: path, owner: owner, move: string(move), id: d.id}}
@@ -314,7 +315,7 @@ func TestAPipeInADirectoryHoldsUpNoRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := ownersDirectory(t, path)
-		if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, a.id.Sign); err != nil {
+		if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, a.id.Sign); err != nil {
 			t.Fatal(err)
 		}
 		d.discard()
@@ -337,7 +338,7 @@ func TestADirectoryWithFilesOfRootsIsRead(t *testing.T) {
 	path := filepath.Join(home, "saved")
 	d := ownersDirectory(t, path)
 	id := newAuthority(t).node(t, "here")
-	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
+	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
 		t.Fatal(err)
 	}
 	d.discard()

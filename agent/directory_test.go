@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/store"
 )
 
 // sealed is a directory whose lanes hold some text.
-func sealed(t *testing.T, path string) *image.Sealed {
+func sealed(t *testing.T, path string) *store.Sealed {
 	t.Helper()
 	id := newAuthority(t).node(t, "here")
 	d, err := newDirectory(path, "m1", operator)
@@ -25,7 +25,7 @@ func sealed(t *testing.T, path string) *image.Sealed {
 			t.Fatal(err)
 		}
 	}
-	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
+	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
 		t.Fatal(err)
 	}
 	if d.written() == 0 {
@@ -35,14 +35,14 @@ func sealed(t *testing.T, path string) *image.Sealed {
 }
 
 // openSealed opens a sealed directory as a restore does.
-func openSealed(t *testing.T, path string, c caller, verify image.Verifier) *image.Sealed {
+func openSealed(t *testing.T, path string, c caller, verify store.Verifier) *store.Sealed {
 	t.Helper()
 	dir, err := openDirectory(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dir.Close() })
-	s, err := image.Open(dir, func(do func() error) error { return asCaller(c, do) }, verify)
+	s, err := store.Open(dir, func(do func() error) error { return asCaller(c, do) }, verify)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestADirectoryThatWasGivenUpLeavesNothing(t *testing.T) {
 		"remove":  (*directory).remove,
 		"both":    func(d *directory) error { d.discard(); return errors.Join(d.remove(), d.remove()) },
 		"seal": func(d *directory) error { // the signature cannot be made
-			err := d.seal(image.Manifest{}, func([]byte) (sig, cert []byte, err error) { return nil, nil, errors.New("no key") })
+			err := d.seal(store.Manifest{}, func([]byte) (sig, cert []byte, err error) { return nil, nil, errors.New("no key") })
 			d.discard()
 			if err == nil {
 				return errors.New("sealed without a key")
@@ -163,7 +163,7 @@ func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
 			t.Fatal(err)
 		}
 		if whole {
-			if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err != nil {
+			if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -188,14 +188,14 @@ func TestALaneThatChangedAfterItWasOpenedIsFoundOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.wait()
-	if got, err := io.ReadAll(l.readers[0]); !errors.Is(err, image.ErrDigest) || !strings.Contains(err.Error(), name) || len(got) > 0 {
+	if got, err := io.ReadAll(l.readers[0]); !errors.Is(err, store.ErrDigest) || !strings.Contains(err.Error(), name) || len(got) > 0 {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
 
 func TestADirectoryWithOtherThanLanesIsNotRead(t *testing.T) {
 	s := sealed(t, filepath.Join(t.TempDir(), "saved"))
-	other := &image.Sealed{Manifest: image.Manifest{Files: append(s.Manifest.Files, image.File{Name: "other"})}}
+	other := &store.Sealed{Manifest: store.Manifest{Files: append(s.Manifest.Files, store.File{Name: "other"})}}
 	if _, err := readAhead(other); err == nil || !strings.Contains(err.Error(), "other") {
 		t.Errorf("got %v", err)
 	}
@@ -212,7 +212,7 @@ func TestWhatTheUserPutInTheWayMeanwhileIsNotRemoved(t *testing.T) {
 	if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(precious, []byte("data"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err == nil {
+	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err == nil {
 		t.Error("it was sealed over what is there")
 	}
 	if err := d.remove(); err != nil {
@@ -244,7 +244,7 @@ func TestAParentThatWasExchangedMeanwhileLeadsNowhereWithRootsRights(t *testing.
 	if err := errors.Join(os.Rename(parent, parent+".away"), os.Symlink(root, parent)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.seal(image.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err == nil {
+	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err == nil {
 		t.Error("it was sealed elsewhere")
 	}
 	_ = d.remove() // what it cannot find it cannot remove

@@ -21,11 +21,11 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
@@ -262,10 +262,10 @@ func FuzzWants(f *testing.F) {
 		var bytes int64
 		for ; left > 0; left-- {
 			next, ok := q.pop()
-			if !ok || next.Pages < 1 || next.Pages > image.MaxRunPages {
+			if !ok || next.Pages < 1 || next.Pages > stream.MaxRunPages {
 				t.Fatalf("%+v, %v", next, ok)
 			}
-			bytes += next.Pages * image.PageSize
+			bytes += next.Pages * stream.PageSize
 		}
 		if bytes > maxPulled {
 			t.Errorf("%d bytes are to be read", bytes)

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/store"
 )
 
 // A file of a user's may be on a server that is away, or be one of the user's own (FUSE):
@@ -138,7 +138,7 @@ type savedLanes struct {
 }
 
 // readAhead has all lanes read ahead. What comes out of them was checked.
-func readAhead(s *image.Sealed) (*savedLanes, error) {
+func readAhead(s *store.Sealed) (*savedLanes, error) {
 	for _, f := range s.Manifest.Files {
 		if !strings.HasPrefix(f.Name, lanePrefix) {
 			return nil, fmt.Errorf("the checkpoint holds %s, which is no lane", f.Name)

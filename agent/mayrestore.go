@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
@@ -143,9 +143,9 @@ func (b *bringing) own(ctx context.Context) error {
 }
 
 // claims reads the claims with the caller's own rights: the path is theirs.
-func (b *bringing) claims(c caller) (claims []image.Claim, err error) {
+func (b *bringing) claims(c caller) (claims []store.Claim, err error) {
 	err = asCaller(c, func() error {
-		claims, err = image.Claims(b.dir)
+		claims, err = store.Claims(b.dir)
 		return err
 	})
 	return claims, err

@@ -12,9 +12,9 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -140,7 +140,7 @@ func TestAnAgentThatDoesNotKnowTheQuestionIsNamedWithItsVersion(t *testing.T) {
 	go func() { _ = srv.Serve(l.HTTP()) }()
 	go func() { _ = old.acceptMoves(bounded(t), l) }()
 	t.Cleanup(func() { _ = errors.Join(srv.Close(), l.Close()) })
-	b := &bringing{a: here, req: api.RestoreRequest{Dir: "/saved", DeclaredDead: []string{"old"}}, sealed: &image.Sealed{Manifest: image.Manifest{Node: "old"}}}
+	b := &bringing{a: here, req: api.RestoreRequest{Dir: "/saved", DeclaredDead: []string{"old"}}, sealed: &store.Sealed{Manifest: store.Manifest{Node: "old"}}}
 	b.rec.ID = job.NewID()
 	_, err = handoff.Inquire(bounded(t), witnesses{here, b.rec.ID}, []handoff.Place{{Node: "old", Addr: raw.Addr().String()}}, nil, b.req.DeclaredDead)
 	e := asError(b.refusal(err))

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/handoff"
 	wanted "github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -201,20 +201,20 @@ func (p *pulling) hear(ctx context.Context, s *transport.Session, q *wantQueue) 
 // lane sends wanted pages on one connection.
 func (p *pulling) lane(q *wantQueue, puller *scan.Puller, c io.Writer) (err error) {
 	defer func() { err = errors.Join(err, puller.Close()) }()
-	out := transport.NewStreamWriter(c, image.KindPages)
+	out := transport.NewStreamWriter(c, stream.KindPages)
 	for {
 		w, ok := q.pop()
 		if !ok {
 			return nil
 		}
-		frame, err := puller.Read(image.Place{VPID: w.VPID, Addr: w.Addr}, w.Pages)
+		frame, err := puller.Read(stream.Place{VPID: w.VPID, Addr: w.Addr}, w.Pages)
 		if err == nil {
 			err = out.WriteFrame(frame)
 		}
 		if err != nil {
 			return err
 		}
-		p.pulled.Add(w.Pages * image.PageSize)
+		p.pulled.Add(w.Pages * stream.PageSize)
 	}
 }
 
@@ -252,10 +252,10 @@ func (q *wantQueue) push(list []wanted.Want) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, w := range list {
-		if w.Pages <= 0 || w.Pages > image.MaxRunPages {
+		if w.Pages <= 0 || w.Pages > stream.MaxRunPages {
 			return fmt.Errorf("%d pages wanted at once", w.Pages)
 		}
-		if q.asked += w.Pages * image.PageSize; q.asked > maxPulled {
+		if q.asked += w.Pages * stream.PageSize; q.asked > maxPulled {
 			return fmt.Errorf("more than %d bytes wanted at once", maxPulled)
 		}
 		if w.Urgent {
@@ -283,7 +283,7 @@ func (q *wantQueue) pop() (w wanted.Want, ok bool) {
 		return w, false
 	}
 	w, *from = (*from)[0], (*from)[1:]
-	q.asked -= w.Pages * image.PageSize
+	q.asked -= w.Pages * stream.PageSize
 	return w, true
 }
 

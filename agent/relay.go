@@ -10,11 +10,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/restore/pages"
 	"github.com/migrate-hpc/migrate/shim"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -163,7 +163,7 @@ func (r *relay) shim() (client *shim.Client, over bool, err error) {
 
 // lane takes the pages that come on one connection to the shim.
 func (r *relay) lane(ctx context.Context, c net.Conn) error {
-	s, err := transport.NewStreamReader(c, image.KindPages)
+	s, err := transport.NewStreamReader(c, stream.KindPages)
 	if err != nil {
 		return errors.Join(errHungUp, err)
 	}
@@ -221,7 +221,7 @@ func (r *relay) check(frame []byte) error {
 	if r.digests == nil {
 		return nil
 	}
-	return image.EachRun(frame, func(run image.Run) error {
+	return stream.EachRun(frame, func(run stream.Run) error {
 		if run.Zero {
 			return nil
 		}

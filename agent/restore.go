@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/timens"
 )
 
@@ -53,7 +54,7 @@ type bringing struct {
 	id        handoff.MoveID
 	tell      *account
 	dir       *os.File // the directory
-	sealed    *image.Sealed
+	sealed    *store.Sealed
 	lanes     *savedLanes // once they are read
 	cargo     cargo
 	rec       job.Record
@@ -82,7 +83,7 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 	if err != nil {
 		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("you cannot read %s: %v", b.req.Dir, err), Hint: "name a directory that `migrate checkpoint` wrote"}
 	}
-	if b.sealed, err = image.Open(b.dir, as, b.a.id.Verify); err != nil {
+	if b.sealed, err = store.Open(b.dir, as, b.a.id.Verify); err != nil {
 		return b.notTrusted(err)
 	}
 	if err := json.Unmarshal(b.sealed.Manifest.Job, &b.cargo); err != nil {
@@ -179,8 +180,8 @@ func (b *bringing) bring(ctx context.Context, l *landing, half *handoff.TargetHa
 		return err
 	}
 	b.tell.enter(api.Resume, "")
-	claim := image.Claim{Node: b.a.cfg.Node, Addr: b.a.publicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
-	if err := asCaller(b.owner, func() error { return image.Stake(b.dir, claim, b.lastClaim) }); err != nil {
+	claim := store.Claim{Node: b.a.cfg.Node, Addr: b.a.publicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
+	if err := asCaller(b.owner, func() error { return store.Stake(b.dir, claim, b.lastClaim) }); err != nil {
 		return err
 	}
 	b.staked = true
@@ -219,7 +220,7 @@ func (b *bringing) unstake(half *handoff.TargetHalf) error {
 	if !b.staked || half.State() != handoff.StateDropped {
 		return nil
 	}
-	return asCaller(b.owner, func() error { return image.Unstake(b.dir, b.rec.Epoch) })
+	return asCaller(b.owner, func() error { return store.Unstake(b.dir, b.rec.Epoch) })
 }
 
 // fetch reads the directory and sets the clocks.
@@ -243,7 +244,7 @@ func (b *bringing) fetch(ctx context.Context, l *landing) error {
 	release := context.AfterFunc(ctx, b.lanes.stop)
 	defer release()
 	err = l.in.Receive(ctx, b.lanes.readers)
-	if ctx.Err() == nil && (errors.Is(err, image.ErrDigest) || errors.Is(err, image.ErrSize)) {
+	if ctx.Err() == nil && (errors.Is(err, store.ErrDigest) || errors.Is(err, image.ErrSize)) {
 		return b.notTrusted(err)
 	}
 	if err != nil {

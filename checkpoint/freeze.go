@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -116,7 +116,7 @@ func (s *Source) moment() (m moment, err error) {
 			if forks[call] {
 				m.obstacle = fmt.Errorf("%w: process %d waits for a child that it has made by vfork", ErrForking, e.Host)
 			}
-			if stack != 0 && stack%image.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
+			if stack != 0 && stack%stream.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
 				m.aligned = append(m.aligned, e.Host)
 			}
 		}

@@ -8,9 +8,10 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -52,7 +53,7 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 
 // pass has the pages sent by do, and counts what that put on the wire.
 func (m *memory) pass(do func(sinks []scan.Sink) (scan.Round, error)) (scan.Round, error) {
-	m.open(image.KindPages)
+	m.open(stream.KindPages)
 	for _, s := range m.streams {
 		s.Frugal(m.frugal)
 	}
@@ -75,10 +76,10 @@ func (m *memory) sinks() []scan.Sink {
 }
 
 // attest sends the digests of all lazy pages, behind the pages on each lane.
-func (m *memory) attest(ctx context.Context, tasks []scan.Task, regions map[image.VPID][]image.Region) error {
+func (m *memory) attest(ctx context.Context, tasks []scan.Task, regions map[stream.VPID][]image.Region) error {
 	seed := rand.Uint64()
-	m.open(image.KindDigests)
-	if err := inParallel(len(m.streams), func(i int) error { return m.streams[i].WriteFrame(image.DigestHead(seed)) }); err != nil {
+	m.open(stream.KindDigests)
+	if err := inParallel(len(m.streams), func(i int) error { return m.streams[i].WriteFrame(stream.DigestHead(seed)) }); err != nil {
 		return err
 	}
 	if _, err := m.pages.Digests(ctx, seed, tasks, regions, m.sinks()); err != nil {
@@ -162,7 +163,7 @@ func (s *Source) tasks() ([]scan.Task, error) {
 	var tasks []scan.Task
 	for _, e := range entries {
 		if !e.Zombie() {
-			tasks = append(tasks, scan.Task{VPID: image.VPID(e.Job), PID: e.Host, Began: e.Began})
+			tasks = append(tasks, scan.Task{VPID: stream.VPID(e.Job), PID: e.Host, Began: e.Began})
 		}
 	}
 	return tasks, nil

@@ -1,7 +1,7 @@
 package checkpoint
 
 import (
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 

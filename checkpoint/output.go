@@ -13,7 +13,7 @@ import (
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -113,11 +113,11 @@ func (o outputSent) stillHeld(f *os.File, sum *xxh3.Hasher) (int64, error) {
 
 // sendRange sends the end of a file.
 func sendRange(w io.Writer, f *os.File, st unix.Stat_t, from int64, sum io.Writer) (int64, error) {
-	head, err := json.Marshal(image.FileRange{Name: f.Name(), Offset: from, Mode: st.Mode & 0o777, UID: st.Uid, GID: st.Gid})
+	head, err := json.Marshal(stream.FileRange{Name: f.Name(), Offset: from, Mode: st.Mode & 0o777, UID: st.Uid, GID: st.Gid})
 	if err != nil {
 		return 0, err
 	}
-	out := transport.NewStreamWriter(w, image.KindFile)
+	out := transport.NewStreamWriter(w, stream.KindFile)
 	if err := out.WriteFrame(head); err != nil {
 		return 0, err
 	}

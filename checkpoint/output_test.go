@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -34,7 +34,7 @@ func sent(t *testing.T, s *Source) (pieces []piece, total int64) {
 		t.Fatal(err)
 	}
 	for lane.Len() > 0 {
-		r, err := transport.NewStreamReader(&lane, image.KindFile)
+		r, err := transport.NewStreamReader(&lane, stream.KindFile)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func sent(t *testing.T, s *Source) (pieces []piece, total int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var at image.FileRange
+		var at stream.FileRange
 		if err := json.Unmarshal(head, &at); err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func TestEveryLaneIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, lane := range []*bytes.Buffer{&a, &b} {
-		r, err := transport.NewStreamReader(lane, image.KindEnd)
+		r, err := transport.NewStreamReader(lane, stream.KindEnd)
 		if err != nil {
 			t.Fatal(err)
 		}

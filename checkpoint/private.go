@@ -9,10 +9,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -84,7 +84,7 @@ func (s *Source) sendPrivate(ctx context.Context, lane io.Writer) (scan.Round, e
 }
 
 func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (scan.Round, error) {
-	out, err := openStream(lane, image.KindTmpfsPages, t)
+	out, err := openStream(lane, stream.KindTmpfsPages, t)
 	if err != nil {
 		return scan.Round{}, err
 	}
@@ -124,7 +124,7 @@ func (s *Source) notePrivate(ctx context.Context) error {
 
 func (s *Source) sendNames(lane io.Writer) error {
 	for _, t := range s.private {
-		out, err := openStream(lane, image.KindTmpfsNames, t)
+		out, err := openStream(lane, stream.KindTmpfsNames, t)
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (s *Source) sendNames(lane io.Writer) error {
 
 // openStream begins a stream of a private file system.
 func openStream(lane io.Writer, kind uint16, t *tmpfs.Source) (*transport.StreamWriter, error) {
-	head, err := json.Marshal(image.TmpfsHead{Mount: t.Target, Options: t.Options})
+	head, err := json.Marshal(stream.TmpfsHead{Mount: t.Target, Options: t.Options})
 	if err != nil {
 		return nil, err
 	}

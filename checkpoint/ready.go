@@ -3,8 +3,8 @@ package checkpoint
 import (
 	"context"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 

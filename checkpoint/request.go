@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/criu/image"
 )
 
 type dumpRun struct {

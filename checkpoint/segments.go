@@ -12,9 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -26,7 +27,7 @@ func (s *Source) warmSegments(ctx context.Context, lane io.Writer, tasks []scan.
 	if s.segments == nil {
 		s.segments = tmpfs.NewFiles()
 	}
-	out := transport.NewStreamWriter(lane, image.KindPages)
+	out := transport.NewStreamWriter(lane, stream.KindPages)
 	return counted(out, func() (tmpfs.Stats, error) {
 		return s.segments.Send(ctx, asMemory{out}, func(look func(*os.File) error) error {
 			return eachSegment(ctx, tasks, look)
@@ -44,16 +45,16 @@ const maxSegment = 1 << 31
 func (a asMemory) WriteFrame(frame []byte) error {
 	batch := make([]byte, 0, len(frame))
 	err := tmpfs.EachRun(frame, func(at tmpfs.Place, n int64, data []byte) error {
-		vpid := image.FirstShared + image.VPID(at.File)
+		vpid := stream.FirstShared + stream.VPID(at.File)
 		switch {
-		case at.File >= maxSegment-uint64(image.FirstShared):
-			return fmt.Errorf("more than %d segments of shared memory", maxSegment-int64(image.FirstShared))
+		case at.File >= maxSegment-uint64(stream.FirstShared):
+			return fmt.Errorf("more than %d segments of shared memory", maxSegment-int64(stream.FirstShared))
 		case n == 0:
-			batch = image.AppendDrop(batch, vpid, 0, maxSegment)
+			batch = stream.AppendDrop(batch, vpid, 0, maxSegment)
 		case data == nil:
-			batch = image.AppendDrop(batch, vpid, uint64(at.Offset), n)
+			batch = stream.AppendDrop(batch, vpid, uint64(at.Offset), n)
 		default:
-			batch = image.AppendRun(batch, vpid, uint64(at.Offset), data)
+			batch = stream.AppendRun(batch, vpid, uint64(at.Offset), data)
 		}
 		return nil
 	})
@@ -189,7 +190,7 @@ func (s *Source) known(m *memory, refer bool) image.Finder {
 	if !refer && (s.segments == nil || s.segments.Empty()) {
 		return nil
 	}
-	return func(page []byte, own image.Place) (image.Place, bool) {
+	return func(page []byte, own stream.Place) (stream.Place, bool) {
 		if own.VPID != 0 {
 			return own, refer && m.pages.Holds(own, page)
 		}
@@ -197,6 +198,6 @@ func (s *Source) known(m *memory, refer bool) image.Finder {
 			return own, false
 		}
 		at, ok := s.segments.Find(page)
-		return image.Place{VPID: image.FirstShared + image.VPID(at.File), Addr: uint64(at.Offset)}, ok
+		return stream.Place{VPID: stream.FirstShared + stream.VPID(at.File), Addr: uint64(at.Offset)}, ok
 	}
 }

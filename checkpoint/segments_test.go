@@ -10,9 +10,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -71,18 +71,18 @@ time.sleep(1000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		tasks = append(tasks, scan.Task{VPID: image.VPID(i + 1), PID: pid, Began: began})
+		tasks = append(tasks, scan.Task{VPID: stream.VPID(i + 1), PID: pid, Began: began})
 	}
 	return tasks
 }
 
 // received reads the pages on a lane.
-func received(t *testing.T, lane *bytes.Buffer) map[image.Place][]byte {
+func received(t *testing.T, lane *bytes.Buffer) map[stream.Place][]byte {
 	t.Helper()
-	got := map[image.Place][]byte{}
+	got := map[stream.Place][]byte{}
 	for lane.Len() > 0 {
 		s, err := transport.NewStreamReader(lane)
-		if err != nil || s.Kind() != image.KindPages {
+		if err != nil || s.Kind() != stream.KindPages {
 			t.Fatalf("stream of kind %d: %v", s.Kind(), err)
 		}
 		for {
@@ -93,9 +93,9 @@ func received(t *testing.T, lane *bytes.Buffer) map[image.Place][]byte {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = image.EachRun(frame, func(r image.Run) error {
-				for i := range int64(len(r.Data)) / image.PageSize {
-					got[image.Place{VPID: r.VPID, Addr: r.Addr + uint64(i)*image.PageSize}] = bytes.Clone(r.Data[i*image.PageSize:][:image.PageSize])
+			err = stream.EachRun(frame, func(r stream.Run) error {
+				for i := range int64(len(r.Data)) / stream.PageSize {
+					got[stream.Place{VPID: r.VPID, Addr: r.Addr + uint64(i)*stream.PageSize}] = bytes.Clone(r.Data[i*stream.PageSize:][:stream.PageSize])
 				}
 				return nil
 			})
@@ -127,7 +127,7 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	}
 	const sent = 4*8 + 1 // pages
 	got := received(t, &lane)
-	if len(got) != sent || round.Looked != sent*image.PageSize || round.Wire == 0 {
+	if len(got) != sent || round.Looked != sent*stream.PageSize || round.Wire == 0 {
 		t.Errorf("%d pages arrived, want %d: %+v", len(got), sent, round)
 	}
 	if round, err := s.warmSegments(context.Background(), &lane, tasks); err != nil || round.Dirty != 0 {
@@ -139,14 +139,14 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 			if kind == 3 && i > 0 {
 				break
 			}
-			page := bytes.Repeat([]byte{byte(kind), byte(i)}, image.PageSize/2)
-			at, ok := find(page, image.Place{})
+			page := bytes.Repeat([]byte{byte(kind), byte(i)}, stream.PageSize/2)
+			at, ok := find(page, stream.Place{})
 			if !ok || !bytes.Equal(got[at], page) {
 				t.Errorf("page %d of kind %d is at %+v (%v)", i, kind, at, ok)
 			}
 		}
 	}
-	if at, ok := find(make([]byte, image.PageSize), image.Place{}); ok {
+	if at, ok := find(make([]byte, stream.PageSize), stream.Place{}); ok {
 		t.Errorf("a page that nobody has is at %+v", at)
 	}
 	if _, err := s.warmSegments(context.Background(), &lane, nil); err != nil {

@@ -10,9 +10,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -75,7 +76,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 
 // sendRest sends what the target still lacks of the lazy memory, now that CRIU's
 // pagemaps say what that is.
-func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID][]image.Region) (scan.Round, error) {
+func (s *Source) sendRest(ctx context.Context, m *memory, regions map[stream.VPID][]image.Region) (scan.Round, error) {
 	tasks, err := s.tasks()
 	if err != nil {
 		return scan.Round{}, err
@@ -93,7 +94,7 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[image.VPID
 	return round, nil
 }
 
-func (s *Source) rest(ctx context.Context, m *memory, tasks []scan.Task, regions map[image.VPID][]image.Region) (scan.Round, error) {
+func (s *Source) rest(ctx context.Context, m *memory, tasks []scan.Task, regions map[stream.VPID][]image.Region) (scan.Round, error) {
 	if s.holdsAll(m) {
 		return scan.Round{}, nil
 	}
@@ -119,7 +120,7 @@ func (s *Source) imagesRefer() (bool, error) {
 const muchOwned = 16 << 20
 
 func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, refer bool) (int64, error) {
-	out := transport.NewStreamWriter(lanes[0], image.KindImages)
+	out := transport.NewStreamWriter(lanes[0], stream.KindImages)
 	known := s.known(m, refer)
 	leave := image.HoldsMemory
 	if known == nil {
@@ -141,7 +142,7 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, r
 	if refer {
 		return n, nil // ready when all lanes have ended: the images need them
 	}
-	return n, transport.NewStreamWriter(lanes[0], image.KindReady).Close()
+	return n, transport.NewStreamWriter(lanes[0], stream.KindReady).Close()
 }
 
 // sendBlocks sends the images that hold memory of which the target may have a part.
@@ -162,7 +163,7 @@ func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err er
 		if !image.HoldsMemory(e) {
 			continue
 		}
-		out := transport.NewStreamWriter(lane, image.KindBlocks)
+		out := transport.NewStreamWriter(lane, stream.KindBlocks)
 		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), owners[e.Name()], known, &refs, out), out.Close()); err != nil {
 			return n, err
 		}
@@ -173,7 +174,7 @@ func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err er
 
 func endLanes(lanes []io.Writer) error {
 	return inParallel(len(lanes), func(i int) error {
-		return transport.NewStreamWriter(lanes[i], image.KindEnd).Close()
+		return transport.NewStreamWriter(lanes[i], stream.KindEnd).Close()
 	})
 }
 

@@ -11,11 +11,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/timens"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -58,7 +59,7 @@ type Source struct {
 	private       []*tmpfs.Source       // nil: not opened yet
 	fresh         *namespaces.Fresh
 	standby       standby
-	clock         image.Clock
+	clock         store.Clock
 	memory        *memory
 	scan          *frozenScan
 	sharing       *sharing
@@ -89,12 +90,12 @@ func (s *Source) Freeze(ctx context.Context) error {
 		return err
 	}
 	r := now.In(mono, boot)
-	s.clock = image.Clock{Mono: r.Monotonic, Boot: r.Boottime, Real: r.Realtime}
+	s.clock = store.Clock{Mono: r.Monotonic, Boot: r.Boottime, Real: r.Realtime}
 	return nil
 }
 
 // Clock is the reading of the job's clocks at the freeze.
-func (s *Source) Clock() image.Clock { return s.clock }
+func (s *Source) Clock() store.Clock { return s.clock }
 
 // Stop makes a job that is not wanted any more stand still, whoever has frozen it.
 func (s *Source) Stop(ctx context.Context) error {

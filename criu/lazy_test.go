@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // dumpRequest asks for a dump of a job into a new directory.
@@ -77,8 +78,8 @@ func TestLazyDumpWritesTheImagesEndsByItselfAndLeavesTheJobFrozen(t *testing.T) 
 			lazy += r.Pages
 		}
 	}
-	if lazy < 256<<20/image.PageSize {
-		t.Errorf("%d pages are lazy, the job filled %d", lazy, 256<<20/image.PageSize)
+	if lazy < 256<<20/stream.PageSize {
+		t.Errorf("%d pages are lazy, the job filled %d", lazy, 256<<20/stream.PageSize)
 	}
 }
 

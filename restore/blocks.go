@@ -13,8 +13,9 @@ import (
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -126,10 +127,10 @@ func (b *blocks) complete(store *pages.Store) error {
 func copyRefs(f *os.File, refs []image.Ref, store *pages.Store) error {
 	var all errgroup.Group
 	all.SetLimit(runtime.GOMAXPROCS(0))
-	buffers := sync.Pool{New: func() any { return new([image.MaxCopyPages * image.PageSize]byte) }}
+	buffers := sync.Pool{New: func() any { return new([stream.MaxCopyPages * stream.PageSize]byte) }}
 	for _, r := range refs {
 		all.Go(func() error {
-			buf := buffers.Get().(*[image.MaxCopyPages * image.PageSize]byte)
+			buf := buffers.Get().(*[stream.MaxCopyPages * stream.PageSize]byte)
 			defer buffers.Put(buf)
 			return copyRef(f, r, store, buf[:r.Size])
 		})
@@ -144,12 +145,12 @@ func copyRef(f *os.File, r image.Ref, store *pages.Store, buf []byte) error {
 		return err
 	}
 	if sum := xxh3.Hash128(buf); sum != r.Sum {
-		return fmt.Errorf("%d pages from %#x of %d on are not those that the source has sent", r.Size/image.PageSize, r.From.Addr, r.From.VPID)
+		return fmt.Errorf("%d pages from %#x of %d on are not those that the source has sent", r.Size/stream.PageSize, r.From.Addr, r.From.VPID)
 	}
-	if _, err := f.WriteAt(buf, r.Offset); err != nil || r.From.VPID >= image.FirstShared {
+	if _, err := f.WriteAt(buf, r.Offset); err != nil || r.From.VPID >= stream.FirstShared {
 		return err
 	}
 	// Memory of a process is referred to once, by its own image: from here on it is
 	// there, and the store's copy would be a second one.
-	return store.PutBatch([]image.Run{{VPID: r.From.VPID, Addr: r.From.Addr, Pages: r.Size / image.PageSize, Drop: true}})
+	return store.PutBatch([]stream.Run{{VPID: r.From.VPID, Addr: r.From.Addr, Pages: r.Size / stream.PageSize, Drop: true}})
 }

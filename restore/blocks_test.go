@@ -11,8 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -26,7 +27,7 @@ func (l *lane) blocks(name string, data []byte, find image.Finder) *lane {
 	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 		l.t.Fatal(err)
 	}
-	w := transport.NewStreamWriter(&l.buf, image.KindBlocks)
+	w := transport.NewStreamWriter(&l.buf, stream.KindBlocks)
 	if err := errors.Join(image.PackBlocks(dir, name, image.Owner{}, find, refs(image.MaxRefs), w), w.Close()); err != nil {
 		l.t.Fatal(err)
 	}
@@ -34,15 +35,15 @@ func (l *lane) blocks(name string, data []byte, find image.Finder) *lane {
 }
 
 // shared puts pages 1, 2 and 3 into shared memory.
-const shared = image.FirstShared + 5
+const shared = stream.FirstShared + 5
 
-func sharedPages(page []byte, _ image.Place) (image.Place, bool) {
-	return image.Place{VPID: shared, Addr: uint64(page[0]) * image.PageSize}, page[0] <= 3
+func sharedPages(page []byte, _ stream.Place) (stream.Place, bool) {
+	return stream.Place{VPID: shared, Addr: uint64(page[0]) * stream.PageSize}, page[0] <= 3
 }
 
 func whole(l *lane) *lane {
 	for _, r := range lazyRegions(l.t) {
-		l.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+		l.stream(stream.KindPages, stream.AppendZero(nil, 1, r.Addr, r.Pages))
 	}
 	return l.images(map[string][]byte{"pagemap-1.img": pagemap(l.t)})
 }
@@ -52,7 +53,7 @@ func TestImagesArePutTogetherFromPagesThatCameBefore(t *testing.T) {
 	data := bytes.Join([][]byte{page(9), page(2), page(3), page(2), []byte("tail")}, nil)
 	first := whole(newLane(t)).blocks("pages-4.img", data, sharedPages).end()
 	// The page that is referred to may come later, on another lane.
-	second := newLane(t).stream(image.KindPages, image.AppendRun(nil, shared, 2*image.PageSize, append(page(2), page(3)...))).end()
+	second := newLane(t).stream(stream.KindPages, stream.AppendRun(nil, shared, 2*stream.PageSize, append(page(2), page(3)...))).end()
 	if err := in.Receive(bounded(t), []io.Reader{first.reader(), second.reader()}); err != nil {
 		t.Fatal(err)
 	}
@@ -66,11 +67,11 @@ func TestPagesThatAreMissingOrOthersEndTheTransfer(t *testing.T) {
 		has  []byte
 		want string
 	}{
-		"another": {image.AppendRun(nil, shared, 2*image.PageSize, page(7)), "not those"},
-		"none":    {image.AppendRun(nil, shared, 8*image.PageSize, page(2)), pages.ErrMissing.Error()},
-		"dropped": {image.AppendDrop(image.AppendRun(nil, shared, 2*image.PageSize, page(2)), shared, 0, 1<<31), pages.ErrMissing.Error()},
+		"another": {stream.AppendRun(nil, shared, 2*stream.PageSize, page(7)), "not those"},
+		"none":    {stream.AppendRun(nil, shared, 8*stream.PageSize, page(2)), pages.ErrMissing.Error()},
+		"dropped": {stream.AppendDrop(stream.AppendRun(nil, shared, 2*stream.PageSize, page(2)), shared, 0, 1<<31), pages.ErrMissing.Error()},
 	} {
-		l := whole(newLane(t)).stream(image.KindPages, c.has).blocks("pages-4.img", page(2), sharedPages).end()
+		l := whole(newLane(t)).stream(stream.KindPages, c.has).blocks("pages-4.img", page(2), sharedPages).end()
 		if err := incoming(t).Receive(bounded(t), []io.Reader{l.reader()}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -90,8 +91,8 @@ func TestImagesAreBoundedByTheRoomThatThereIs(t *testing.T) {
 		want error
 	}{
 		"an archive above it": {small, newLane(t).images(map[string][]byte{"pages-4.img": make([]byte, 4*small)}), image.ErrSize},
-		"an image above it":   {small, newLane(t).stream(image.KindBlocks, head), image.ErrSize},
-		"within":              {large + small, newLane(t).stream(image.KindBlocks, head), image.ErrBlocks}, // of which nothing comes
+		"an image above it":   {small, newLane(t).stream(stream.KindBlocks, head), image.ErrSize},
+		"within":              {large + small, newLane(t).stream(stream.KindBlocks, head), image.ErrBlocks}, // of which nothing comes
 	} {
 		fs, err := tmpfs.New("/tmp", tmpfs.Options{Size: c.room, Inodes: tmpfs.Default})
 		if err != nil {
@@ -117,7 +118,7 @@ func TestHostileBlocksAreRefused(t *testing.T) {
 		return data
 	}
 	frames := func(data []byte) (frames [][]byte) { // of an image that needs no head
-		l := newLane(t).blocks("pages-1.img", data, func([]byte, image.Place) (image.Place, bool) { return image.Place{}, false })
+		l := newLane(t).blocks("pages-1.img", data, func([]byte, stream.Place) (stream.Place, bool) { return stream.Place{}, false })
 		s, err := transport.NewStreamReader(l.reader())
 		for err == nil {
 			var frame []byte
@@ -128,16 +129,16 @@ func TestHostileBlocksAreRefused(t *testing.T) {
 		return frames[1:]
 	}
 	one := frames(page(9))
-	for name, stream := range map[string][][]byte{
+	for name, content := range map[string][][]byte{
 		"no head":          {},
 		"strange head":     {[]byte("{")},
-		"a path":           append([][]byte{head(image.BlocksHead{Name: "../core-1.img", Size: image.PageSize})}, one...),
-		"more than it has": append([][]byte{head(image.BlocksHead{Name: "pages-1.img", Size: 2 * image.PageSize})}, one...),
+		"a path":           append([][]byte{head(image.BlocksHead{Name: "../core-1.img", Size: stream.PageSize})}, one...),
+		"more than it has": append([][]byte{head(image.BlocksHead{Name: "pages-1.img", Size: 2 * stream.PageSize})}, one...),
 		"less than it has": append([][]byte{head(image.BlocksHead{Name: "pages-1.img", Size: 1})}, one...),
 		"too large":        {head(image.BlocksHead{Name: "pages-1.img", Size: 1 << 60})},
-		"there already":    append([][]byte{head(image.BlocksHead{Name: "pagemap-1.img", Size: image.PageSize})}, one...),
+		"there already":    append([][]byte{head(image.BlocksHead{Name: "pagemap-1.img", Size: stream.PageSize})}, one...),
 	} {
-		l := whole(newLane(t)).stream(image.KindBlocks, stream...).end()
+		l := whole(newLane(t)).stream(stream.KindBlocks, content...).end()
 		if err := incoming(t).Receive(bounded(t), []io.Reader{l.reader()}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}

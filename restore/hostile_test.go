@@ -8,8 +8,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // FuzzLane has a source send any two frames as any kind of stream, in good order: nothing
@@ -23,19 +24,19 @@ func FuzzLane(f *testing.F) {
 		}
 		return data
 	}
-	f.Add(image.KindFile, in(own("stdout", 0)), []byte("x"))
-	f.Add(image.KindFile, in(own("../../stdout", 0)), []byte("x"))
-	f.Add(image.KindFile, in(own("stdout", 1<<62)), []byte("x"))
-	f.Add(image.KindBlocks, in(image.BlocksHead{Name: "pages-1.img", Size: 4}), []byte("\x04\x00\x00\x00\x00\x00\x00\x00data"))
-	f.Add(image.KindBlocks, in(image.BlocksHead{Name: "../pages-1.img", Size: 1 << 20}), []byte{})
-	f.Add(image.KindPages, image.AppendRun(nil, 1, 0x1000, page(1)), image.AppendCopy(nil, 1, 0x200000, 1, image.Place{VPID: 1, Addr: 0x1000}))
-	f.Add(image.KindPages, image.AppendZero(nil, 1, 0x1000, 1<<32-1), image.AppendDrop(nil, 1, 0, 1<<31))
-	f.Add(image.KindDigests, image.DigestHead(1), make([]byte, 32))
-	f.Add(image.KindReady, []byte{}, []byte{})
-	f.Add(image.KindImages, []byte("../x"), make([]byte, 1024))
+	f.Add(stream.KindFile, in(own("stdout", 0)), []byte("x"))
+	f.Add(stream.KindFile, in(own("../../stdout", 0)), []byte("x"))
+	f.Add(stream.KindFile, in(own("stdout", 1<<62)), []byte("x"))
+	f.Add(stream.KindBlocks, in(image.BlocksHead{Name: "pages-1.img", Size: 4}), []byte("\x04\x00\x00\x00\x00\x00\x00\x00data"))
+	f.Add(stream.KindBlocks, in(image.BlocksHead{Name: "../pages-1.img", Size: 1 << 20}), []byte{})
+	f.Add(stream.KindPages, stream.AppendRun(nil, 1, 0x1000, page(1)), stream.AppendCopy(nil, 1, 0x200000, 1, stream.Place{VPID: 1, Addr: 0x1000}))
+	f.Add(stream.KindPages, stream.AppendZero(nil, 1, 0x1000, 1<<32-1), stream.AppendDrop(nil, 1, 0, 1<<31))
+	f.Add(stream.KindDigests, stream.DigestHead(1), make([]byte, 32))
+	f.Add(stream.KindReady, []byte{}, []byte{})
+	f.Add(stream.KindImages, []byte("../x"), make([]byte, 1024))
 	f.Add(uint16(99), []byte("x"), []byte("y"))
 	f.Fuzz(func(t *testing.T, kind uint16, first, second []byte) {
-		if kind == image.KindTmpfsNames || kind == image.KindTmpfsPages {
+		if kind == stream.KindTmpfsNames || kind == stream.KindTmpfsPages {
 			return // they mount; package tmpfs has targets of its own
 		}
 		frames := slices.DeleteFunc([][]byte{first, second}, func(f []byte) bool { return len(f) == 0 })

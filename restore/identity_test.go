@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/e2e/tamper"
 	"github.com/migrate-hpc/migrate/identity"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -20,8 +20,8 @@ import (
 // seccomp filters: root's with the groups 4 and 27, and user 12345's in a user namespace.
 // Those of a plain user are made of root's.
 const (
-	ofRoot   = "../checkpoint/image/testdata/identity-root"
-	ofUserNS = "../checkpoint/image/testdata/identity-user-ns"
+	ofRoot   = "../criu/image/testdata/identity-root"
+	ofUserNS = "../criu/image/testdata/identity-user-ns"
 	base     = 1316487168 // of the latter's ids
 )
 

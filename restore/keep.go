@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -35,7 +36,7 @@ func (in *Incoming) HandOver(feeds func() Feed) error {
 type keeping struct {
 	in   *Incoming
 	feed Feed // nil: none yet
-	runs []image.Run
+	runs []stream.Run
 }
 
 func (k *keeping) memory(s *transport.StreamReader) error {
@@ -55,8 +56,8 @@ func (k *keeping) memory(s *transport.StreamReader) error {
 
 func (k *keeping) keep(frame []byte) error {
 	k.runs = k.runs[:0]
-	err := image.EachRun(frame, func(r image.Run) error {
-		k.in.Received.Add(r.Pages * image.PageSize)
+	err := stream.EachRun(frame, func(r stream.Run) error {
+		k.in.Received.Add(r.Pages * stream.PageSize)
 		k.runs = append(k.runs, r)
 		return nil
 	})
@@ -100,7 +101,7 @@ func (k *keeping) verify(s *transport.StreamReader) error {
 	if err != nil {
 		return fmt.Errorf("verify memory: %w", err)
 	}
-	seed, err := image.ParseDigestHead(head)
+	seed, err := stream.ParseDigestHead(head)
 	if err != nil {
 		return fmt.Errorf("verify memory: %w", err)
 	}
@@ -129,7 +130,7 @@ func (k *keeping) compare(s *transport.StreamReader, store *pages.Store, seed ui
 			return nil
 		}
 		if err == nil {
-			err = image.EachDigests(frame, func(d image.Digests) error { return k.in.Digests.Check(store, seed, d) })
+			err = stream.EachDigests(frame, func(d stream.Digests) error { return k.in.Digests.Check(store, seed, d) })
 		}
 		if err != nil {
 			return err
@@ -153,7 +154,7 @@ func (in *Incoming) attested() error {
 	return nil
 }
 
-func lazyPages(regions map[image.VPID][]image.Region) int64 {
+func lazyPages(regions map[stream.VPID][]image.Region) int64 {
 	n := int64(0)
 	for _, list := range regions {
 		for _, r := range list {

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -23,7 +23,7 @@ type private struct {
 }
 
 // of finds or makes the file system that a stream is about.
-func (p *private) of(h image.TmpfsHead) (*tmpfs.Target, error) {
+func (p *private) of(h stream.TmpfsHead) (*tmpfs.Target, error) {
 	if err := h.Check(); err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (in *Incoming) tmpfs(s *transport.StreamReader) error {
 	if err != nil {
 		return fmt.Errorf("private file system: %w", err)
 	}
-	var h image.TmpfsHead
+	var h stream.TmpfsHead
 	if err := json.Unmarshal(head, &h); err != nil {
 		return fmt.Errorf("private file system: %w", err)
 	}
@@ -88,7 +88,7 @@ func (in *Incoming) tmpfs(s *transport.StreamReader) error {
 		return err
 	}
 	take := t.Names
-	if s.Kind() == image.KindTmpfsPages {
+	if s.Kind() == stream.KindTmpfsPages {
 		take = t.Pages
 	}
 	for {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -43,7 +43,7 @@ func (l *lane) tmpfs(at string) *lane {
 		return data
 	}
 	head := headOf(l.t, at)
-	w := transport.NewStreamWriter(&l.buf, image.KindTmpfsPages)
+	w := transport.NewStreamWriter(&l.buf, stream.KindTmpfsPages)
 	files := tmpfs.NewFiles()
 	if err := w.WriteFrame(head); err != nil {
 		l.t.Fatal(err)
@@ -61,14 +61,14 @@ func (l *lane) tmpfs(at string) *lane {
 	if err := w.Close(); err != nil {
 		l.t.Fatal(err)
 	}
-	return l.stream(image.KindTmpfsNames, head, frame([]tmpfs.Entry{
+	return l.stream(stream.KindTmpfsNames, head, frame([]tmpfs.Entry{
 		{Mode: unix.S_IFDIR | 0o1777}, {Path: []byte("f"), File: 1, Mode: unix.S_IFREG | 0o640, Size: 9},
 	}))
 }
 
 func headOf(t testing.TB, at string) []byte {
 	t.Helper()
-	head, err := json.Marshal(image.TmpfsHead{Mount: at, Options: tmpfs.Options{Size: tmpfs.Default, Inodes: tmpfs.Default}})
+	head, err := json.Marshal(stream.TmpfsHead{Mount: at, Options: tmpfs.Options{Size: tmpfs.Default, Inodes: tmpfs.Default}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,12 +108,12 @@ func TestPrivateFileSystemsAreThereAndAttachedNowhere(t *testing.T) {
 
 func TestHostilePrivateFileSystemsAreRefused(t *testing.T) {
 	for name, l := range map[string]*lane{
-		"another mount": whole(newLane(t)).stream(image.KindTmpfsNames, headOf(t, "/etc")),
-		"no head":       whole(newLane(t)).stream(image.KindTmpfsPages),
-		"strange head":  whole(newLane(t)).stream(image.KindTmpfsPages, []byte("{")),
-		"no names":      whole(newLane(t)).stream(image.KindTmpfsPages, headOf(t, "/tmp")),
-		"strange names": whole(newLane(t)).stream(image.KindTmpfsNames, headOf(t, "/tmp"), []byte(`[{"path":"Li4=","mode":16384}]`)),
-		"strange pages": whole(newLane(t)).stream(image.KindTmpfsPages, headOf(t, "/tmp"), []byte("0123")),
+		"another mount": whole(newLane(t)).stream(stream.KindTmpfsNames, headOf(t, "/etc")),
+		"no head":       whole(newLane(t)).stream(stream.KindTmpfsPages),
+		"strange head":  whole(newLane(t)).stream(stream.KindTmpfsPages, []byte("{")),
+		"no names":      whole(newLane(t)).stream(stream.KindTmpfsPages, headOf(t, "/tmp")),
+		"strange names": whole(newLane(t)).stream(stream.KindTmpfsNames, headOf(t, "/tmp"), []byte(`[{"path":"Li4=","mode":16384}]`)),
+		"strange pages": whole(newLane(t)).stream(stream.KindTmpfsPages, headOf(t, "/tmp"), []byte("0123")),
 	} {
 		in := incoming(t)
 		if err := in.Receive(bounded(t), []io.Reader{l.end().reader()}); err == nil {

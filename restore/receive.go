@@ -11,8 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -119,17 +120,17 @@ func (in *Incoming) streams(r io.Reader, k *keeping) error {
 			return err
 		}
 		switch s.Kind() {
-		case image.KindEnd:
+		case stream.KindEnd:
 			_, err := s.ReadFrame()
 			if err == io.EOF {
 				return nil
 			}
 			return errors.Join(err, errors.New("the stream that ends a lane is not empty"))
-		case image.KindPages:
+		case stream.KindPages:
 			err = k.memory(s)
-		case image.KindDigests:
+		case stream.KindDigests:
 			err = k.verify(s)
-		case image.KindReady:
+		case stream.KindReady:
 			err = in.allButMemory(s)
 		default:
 			err = in.notMemory(s)
@@ -153,13 +154,13 @@ func (in *Incoming) notMemory(s *transport.StreamReader) error {
 	default:
 	}
 	switch s.Kind() {
-	case image.KindImages:
+	case stream.KindImages:
 		return in.archive(s)
-	case image.KindFile:
+	case stream.KindFile:
 		return in.file(s)
-	case image.KindBlocks:
+	case stream.KindBlocks:
 		return in.readBlocks(s)
-	case image.KindTmpfsPages, image.KindTmpfsNames:
+	case stream.KindTmpfsPages, stream.KindTmpfsNames:
 		return in.tmpfs(s)
 	}
 	return fmt.Errorf("stream of unknown kind %d", s.Kind())
@@ -181,7 +182,7 @@ func (in *Incoming) file(s *transport.StreamReader) error {
 	if err != nil {
 		return fmt.Errorf("output file: %w", err)
 	}
-	var r image.FileRange
+	var r stream.FileRange
 	if err := json.Unmarshal(head, &r); err != nil {
 		return fmt.Errorf("output file: %w", err)
 	}
@@ -202,7 +203,7 @@ func (in *Incoming) file(s *transport.StreamReader) error {
 }
 
 // bounded is the rest of an output file, which fails when the file has too much.
-func (in *Incoming) bounded(r image.FileRange, s io.Reader) io.Reader {
+func (in *Incoming) bounded(r stream.FileRange, s io.Reader) io.Reader {
 	if in.OutputLimit == 0 {
 		return s
 	}
@@ -222,7 +223,7 @@ func (a *atMost) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func fillFile(f *os.File, r image.FileRange, s io.Reader) error {
+func fillFile(f *os.File, r stream.FileRange, s io.Reader) error {
 	if err := f.Truncate(r.Offset); err != nil {
 		return err
 	}

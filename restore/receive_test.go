@@ -14,9 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -66,16 +67,16 @@ func (l *lane) stream(kind uint16, frames ...[]byte) *lane {
 	return l
 }
 
-func (l *lane) file(r image.FileRange, data string) *lane {
+func (l *lane) file(r stream.FileRange, data string) *lane {
 	l.t.Helper()
 	head, err := json.Marshal(r)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	if data == "" {
-		return l.stream(image.KindFile, head)
+		return l.stream(stream.KindFile, head)
 	}
-	return l.stream(image.KindFile, head, []byte(data))
+	return l.stream(stream.KindFile, head, []byte(data))
 }
 
 func (l *lane) images(files map[string][]byte) *lane {
@@ -86,7 +87,7 @@ func (l *lane) images(files map[string][]byte) *lane {
 			l.t.Fatal(err)
 		}
 	}
-	w := transport.NewStreamWriter(&l.buf, image.KindImages)
+	w := transport.NewStreamWriter(&l.buf, stream.KindImages)
 	if err := image.Pack(dir, w, nil); err != nil {
 		l.t.Fatal(err)
 	}
@@ -96,25 +97,25 @@ func (l *lane) images(files map[string][]byte) *lane {
 	return l
 }
 
-func (l *lane) end() *lane { return l.stream(image.KindEnd) }
+func (l *lane) end() *lane { return l.stream(stream.KindEnd) }
 
 func (l *lane) reader() io.Reader { return bytes.NewReader(l.buf.Bytes()) }
 
 // own names the test's own user, so that it need not be root.
-func own(name string, offset int64) image.FileRange {
-	return image.FileRange{Name: name, Offset: offset, Mode: 0o640, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+func own(name string, offset int64) stream.FileRange {
+	return stream.FileRange{Name: name, Offset: offset, Mode: 0o640, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 }
 
-func page(fill byte) []byte { return bytes.Repeat([]byte{fill}, image.PageSize) }
+func page(fill byte) []byte { return bytes.Repeat([]byte{fill}, stream.PageSize) }
 
 func TestWhatIsSentArrives(t *testing.T) {
 	in := incoming(t)
 	first := newLane(t).file(own("stdout", 0), "one\ntwo\n").images(map[string][]byte{"core-1.img": []byte("core"), "pagemap-1.img": pagemap(t)}).
 		file(own("stdout", 4), "TWO\nthree\n").file(own("empty", 0), "").end()
-	run := image.AppendZero(image.AppendRun(nil, 1, 0x1000, append(page(1), page(2)...)), 1, 0x3000, 5)
-	second := newLane(t).stream(image.KindPages, run, image.AppendRun(nil, 2, 0x1000, page(3))).stream(image.KindPages)
+	run := stream.AppendZero(stream.AppendRun(nil, 1, 0x1000, append(page(1), page(2)...)), 1, 0x3000, 5)
+	second := newLane(t).stream(stream.KindPages, run, stream.AppendRun(nil, 2, 0x1000, page(3))).stream(stream.KindPages)
 	for _, r := range lazyRegions(t) {
-		second.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+		second.stream(stream.KindPages, stream.AppendZero(nil, 1, r.Addr, r.Pages))
 	}
 	second.end()
 	if err := in.Receive(bounded(t), []io.Reader{first.reader(), second.reader()}); err != nil {
@@ -130,10 +131,10 @@ func TestWhatIsSentArrives(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(in.IODir, "stdout")); err != nil || st.Mode().Perm() != 0o640 {
 		t.Errorf("mode %v (%v)", st.Mode(), err)
 	}
-	if in.Store.Bytes() != 3*image.PageSize || in.Received.Load() < 8*image.PageSize {
+	if in.Store.Bytes() != 3*stream.PageSize || in.Received.Load() < 8*stream.PageSize {
 		t.Errorf("%d bytes are stored, %d counted", in.Store.Bytes(), in.Received.Load())
 	}
-	want := map[image.VPID][]image.Region{1: {{Addr: 0x1000, Pages: 7, Lazy: true}}, 2: {{Addr: 0x1000, Pages: 1, Lazy: true}}}
+	want := map[stream.VPID][]image.Region{1: {{Addr: 0x1000, Pages: 7, Lazy: true}}, 2: {{Addr: 0x1000, Pages: 1, Lazy: true}}}
 	if vpid, addr, n, bad := in.Store.Missing(want); bad {
 		t.Errorf("%d pages of %d at %#x are missing", n, vpid, addr)
 	}
@@ -141,18 +142,18 @@ func TestWhatIsSentArrives(t *testing.T) {
 
 // digests is a stream that says that every lazy page is zero, but the one named last.
 func (l *lane) digests(pages int64, other byte) *lane {
-	var b image.DigestBatch
+	var b stream.DigestBatch
 	for _, r := range lazyRegions(l.t) {
 		for i := range min(r.Pages, pages) {
 			data := page(0)
 			if i == pages-1 {
 				data = page(other)
 			}
-			b.Add(1, r.Addr+uint64(i)*image.PageSize, image.PageDigest(5, data))
+			b.Add(1, r.Addr+uint64(i)*stream.PageSize, stream.PageDigest(5, data))
 		}
 		pages -= min(r.Pages, pages)
 	}
-	return l.stream(image.KindDigests, image.DigestHead(5), b.Bytes())
+	return l.stream(stream.KindDigests, stream.DigestHead(5), b.Bytes())
 }
 
 func TestWhatArrivedIsComparedWithWhatTheSourceSays(t *testing.T) {
@@ -170,7 +171,7 @@ func TestWhatArrivedIsComparedWithWhatTheSourceSays(t *testing.T) {
 		in, l := incoming(t), newLane(t)
 		l.images(map[string][]byte{"pagemap-1.img": pagemap(t)})
 		for _, r := range lazyRegions(t) {
-			l.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+			l.stream(stream.KindPages, stream.AppendZero(nil, 1, r.Addr, r.Pages))
 		}
 		l.digests(c.pages, c.last).end()
 		err := in.Receive(bounded(t), []io.Reader{l.reader()})
@@ -184,7 +185,7 @@ func TestOutputIsCutWhereTheNewPieceEnds(t *testing.T) {
 	in := incoming(t)
 	l := newLane(t)
 	for _, r := range lazyRegions(t) {
-		l.stream(image.KindPages, image.AppendZero(nil, 1, r.Addr, r.Pages))
+		l.stream(stream.KindPages, stream.AppendZero(nil, 1, r.Addr, r.Pages))
 	}
 	l.file(own("stdout", 0), "a long line that the job cut later\n").file(own("stdout", 0), "new\n").images(map[string][]byte{"pagemap-1.img": pagemap(t)}).end()
 	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err != nil {
@@ -218,10 +219,10 @@ func TestLanesThatMakeNoSenseAreRefused(t *testing.T) {
 		build func(l *lane)
 		names string
 	}{
-		"digests without seed": {func(l *lane) { l.stream(image.KindDigests).end() }, "verify"},
-		"digests cut":          {func(l *lane) { l.stream(image.KindDigests, image.DigestHead(1), []byte("x")).end() }, "verify"},
+		"digests without seed": {func(l *lane) { l.stream(stream.KindDigests).end() }, "verify"},
+		"digests cut":          {func(l *lane) { l.stream(stream.KindDigests, stream.DigestHead(1), []byte("x")).end() }, "verify"},
 		"unknown kind":         {func(l *lane) { l.stream(77).end() }, "kind"},
-		"end that is not":      {func(l *lane) { l.stream(image.KindEnd, []byte("more")) }, "not empty"},
+		"end that is not":      {func(l *lane) { l.stream(stream.KindEnd, []byte("more")) }, "not empty"},
 		"no bytes at all":      {func(*lane) {}, "EOF"},
 		"no end":               {func(l *lane) { l.file(own("stdout", 0), "x") }, "EOF"},
 		"garbage":              {func(l *lane) { l.buf.WriteString(strings.Repeat("garbage", 100)) }, ""},
@@ -233,17 +234,17 @@ func TestLanesThatMakeNoSenseAreRefused(t *testing.T) {
 		"file without name":    {func(l *lane) { l.file(own("", 0), "x").end() }, "output file"},
 		"file before itself":   {func(l *lane) { l.file(own("stdout", -1), "x").end() }, "output file"},
 		"file beyond all":      {func(l *lane) { l.file(own("stdout", 1<<62), "x").end() }, "output file"},
-		"file without head":    {func(l *lane) { l.stream(image.KindFile).end() }, "output file"},
-		"file with bad head":   {func(l *lane) { l.stream(image.KindFile, head("{")).end() }, "output file"},
-		"images that are not":  {func(l *lane) { l.stream(image.KindImages, bytes.Repeat([]byte("x"), 4096)).end() }, ""},
-		"pages that are not":   {func(l *lane) { l.stream(image.KindPages, []byte("x")).end() }, "page run"},
-		"page off its place":   {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 1, 0x1001, page(1))).end() }, "page run"},
-		"page of nobody":       {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 0, 0x1000, page(1))).end() }, "page run"},
-		"page of the kernel":   {func(l *lane) { l.stream(image.KindPages, image.AppendRun(nil, 1, 1<<63, page(1))).end() }, "page run"},
+		"file without head":    {func(l *lane) { l.stream(stream.KindFile).end() }, "output file"},
+		"file with bad head":   {func(l *lane) { l.stream(stream.KindFile, head("{")).end() }, "output file"},
+		"images that are not":  {func(l *lane) { l.stream(stream.KindImages, bytes.Repeat([]byte("x"), 4096)).end() }, ""},
+		"pages that are not":   {func(l *lane) { l.stream(stream.KindPages, []byte("x")).end() }, "page run"},
+		"page off its place":   {func(l *lane) { l.stream(stream.KindPages, stream.AppendRun(nil, 1, 0x1001, page(1))).end() }, "page run"},
+		"page of nobody":       {func(l *lane) { l.stream(stream.KindPages, stream.AppendRun(nil, 0, 0x1000, page(1))).end() }, "page run"},
+		"page of the kernel":   {func(l *lane) { l.stream(stream.KindPages, stream.AppendRun(nil, 1, 1<<63, page(1))).end() }, "page run"},
 		"pages cut short": {func(l *lane) {
-			l.stream(image.KindPages, append(image.AppendHeader(nil, 1, 0x1000, 2), page(1)...)).end()
+			l.stream(stream.KindPages, append(stream.AppendHeader(nil, 1, 0x1000, 2), page(1)...)).end()
 		}, "page run"},
-		"zeros beyond all": {func(l *lane) { l.stream(image.KindPages, image.AppendZero(nil, 1, 1<<56-image.PageSize, 2)).end() }, "page run"},
+		"zeros beyond all": {func(l *lane) { l.stream(stream.KindPages, stream.AppendZero(nil, 1, 1<<56-stream.PageSize, 2)).end() }, "page run"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in, l := incoming(t), newLane(t)
@@ -261,7 +262,7 @@ func TestLanesThatMakeNoSenseAreRefused(t *testing.T) {
 
 func TestALaneThatIsCutAnywhereIsNeverTakenForWhole(t *testing.T) {
 	whole := newLane(t).file(own("stdout", 0), "one\n").images(map[string][]byte{"core-1.img": []byte("core")}).
-		stream(image.KindPages, image.AppendRun(nil, 1, 0x1000, page(1))).end()
+		stream(stream.KindPages, stream.AppendRun(nil, 1, 0x1000, page(1))).end()
 	data := whole.buf.Bytes()
 	for n := 0; n < len(data); n += 1 + len(data)/97 {
 		in := incoming(t)
@@ -274,13 +275,13 @@ func TestALaneThatIsCutAnywhereIsNeverTakenForWhole(t *testing.T) {
 
 func TestNothingIsAddedBehindTheWordThatAllImagesAreHere(t *testing.T) {
 	ready := func() *lane {
-		return newLane(t).images(map[string][]byte{"core-1.img": []byte("core")}).stream(image.KindReady)
+		return newLane(t).images(map[string][]byte{"core-1.img": []byte("core")}).stream(stream.KindReady)
 	}
 	for name, late := range map[string]*lane{
 		"images": ready().images(map[string][]byte{"core-2.img": []byte("late")}),
 		"output": ready().file(own("stdout", 0), "late"),
-		"blocks": ready().stream(image.KindBlocks, []byte(`{"name":"pages-1.img","size":0}`)),
-		"files":  ready().stream(image.KindTmpfsNames, []byte(`{"mount":"/tmp"}`)),
+		"blocks": ready().stream(stream.KindBlocks, []byte(`{"name":"pages-1.img","size":0}`)),
+		"files":  ready().stream(stream.KindTmpfsNames, []byte(`{"mount":"/tmp"}`)),
 	} {
 		in := incoming(t)
 		if err := in.Receive(bounded(t), []io.Reader{late.end().reader()}); !errors.Is(err, errLate) {
@@ -296,7 +297,7 @@ func TestNothingIsAddedBehindTheWordThatAllImagesAreHere(t *testing.T) {
 }
 
 // golden is a lazy dump by CRIU 4.2.1 of a small job.
-const golden = "../checkpoint/image/testdata/criu-4.2"
+const golden = "../criu/image/testdata/criu-4.2"
 
 func lazyRegions(t testing.TB) []image.Region {
 	t.Helper()
@@ -341,7 +342,7 @@ func TestTheJobCanBeRestoredWhenOnlyMemoryIsMissing(t *testing.T) {
 		t.Fatal("ready before it was said")
 	default:
 	}
-	if _, err := io.Copy(w, newLane(t).stream(image.KindReady).reader()); err != nil {
+	if _, err := io.Copy(w, newLane(t).stream(stream.KindReady).reader()); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -381,7 +382,7 @@ func TestEveryFrameGoesToTheStoreOrToItsNewOwner(t *testing.T) {
 				ended <- in.Receive(bounded(t), []io.Reader{r})
 				r.Close()
 			}()
-			page := func(n uint64) *lane { return newLane(t).stream(image.KindPages, image.AppendZero(nil, 1, n<<12, 1)) }
+			page := func(n uint64) *lane { return newLane(t).stream(stream.KindPages, stream.AppendZero(nil, 1, n<<12, 1)) }
 			if _, err := io.Copy(w, page(1).reader()); err != nil {
 				t.Fatal(err)
 			}

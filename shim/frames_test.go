@@ -7,7 +7,7 @@ import (
 	"io"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 func framed(frames ...[]byte) (b []byte) {
@@ -36,7 +36,7 @@ func TestABodyOfPagesThatIsCutIsRefused(t *testing.T) {
 			t.Errorf("cut after %d bytes: %v", n, err)
 		}
 	}
-	for _, size := range []uint32{0, image.MaxBatch + 1, 1 << 31} {
+	for _, size := range []uint32{0, stream.MaxBatch + 1, 1 << 31} {
 		if got, err := framesOf(binary.NativeEndian.AppendUint32(nil, size)); err == nil {
 			t.Errorf("a frame of %d bytes passes: %q", size, got)
 		}
@@ -46,7 +46,7 @@ func TestABodyOfPagesThatIsCutIsRefused(t *testing.T) {
 // FuzzFrames holds that a body which is taken reads as its frames, and none is larger
 // than a batch.
 func FuzzFrames(f *testing.F) {
-	f.Add(framed(image.AppendZero(nil, 7, 1<<20, 3), []byte("x")))
+	f.Add(framed(stream.AppendZero(nil, 7, 1<<20, 3), []byte("x")))
 	f.Add(framed([]byte("cut"))[:5])
 	f.Add([]byte("\x00\x00\x00\x00"))
 	f.Add([]byte("\xff\xff\xff\xff"))

@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Pages come to the shim as a body of frames, each behind its length, a u32 in the
@@ -78,8 +78,8 @@ func (s *shim) takePages(w http.ResponseWriter, r *http.Request) {
 			take = memory.Deliver
 		}
 		return eachFrame(r.Body, func(frame []byte) error {
-			var runs []image.Run
-			if err := image.EachRun(frame, func(r image.Run) error {
+			var runs []stream.Run
+			if err := stream.EachRun(frame, func(r stream.Run) error {
 				runs = append(runs, r)
 				return nil
 			}); err != nil {
@@ -92,7 +92,7 @@ func (s *shim) takePages(w http.ResponseWriter, r *http.Request) {
 
 func eachFrame(body io.Reader, do func([]byte) error) error {
 	in := bufio.NewReaderSize(body, 64<<10)
-	buf := make([]byte, image.MaxBatch)
+	buf := make([]byte, stream.MaxBatch)
 	for {
 		var head [4]byte
 		if _, err := io.ReadFull(in, head[:]); err == io.EOF {
@@ -101,7 +101,7 @@ func eachFrame(body io.Reader, do func([]byte) error) error {
 			return fmt.Errorf("read pages: %w", err)
 		}
 		size := binary.NativeEndian.Uint32(head[:])
-		if size == 0 || size > image.MaxBatch {
+		if size == 0 || size > stream.MaxBatch {
 			return fmt.Errorf("a frame of %d bytes", size)
 		}
 		if _, err := io.ReadFull(in, buf[:size]); err != nil {

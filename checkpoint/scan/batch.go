@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // batchPages is how many pages are read at once: as many as a core's cache keeps until
@@ -36,7 +36,7 @@ type piece struct {
 }
 
 func newBatch() (*batch, error) {
-	data, err := mapMemory(batchPages * image.PageSize)
+	data, err := mapMemory(batchPages * stream.PageSize)
 	if err != nil {
 		return nil, err
 	}
@@ -49,9 +49,9 @@ func (b *batch) close() error {
 
 func (b *batch) reset() { b.pieces, b.extents, b.pages = b.pieces[:0], b.extents[:0], 0 }
 
-func (b *batch) size() int64 { return int64(b.pages) * image.PageSize }
+func (b *batch) size() int64 { return int64(b.pages) * stream.PageSize }
 
-func (b *batch) page(i int) []byte { return b.data[i*image.PageSize:][:image.PageSize] }
+func (b *batch) page(i int) []byte { return b.data[i*stream.PageSize:][:stream.PageSize] }
 
 // want adds as many of the pages as there is room for, and returns their number.
 func (b *batch) want(p piece) int {
@@ -68,14 +68,14 @@ func (b *batch) want(p piece) int {
 }
 
 // place is that of a page of the batch.
-func (b *batch) place(i int) image.Place {
+func (b *batch) place(i int) stream.Place {
 	for _, p := range b.pieces {
 		if i < p.pages {
 			return p.slab.place(p.page + i)
 		}
 		i -= p.pages
 	}
-	return image.Place{}
+	return stream.Place{}
 }
 
 // sum finds out what the pages hold.
@@ -93,7 +93,7 @@ func (b *batch) sum(l *ledger) {
 }
 
 // zeroPage is compared with.
-var zeroPage [image.PageSize]byte
+var zeroPage [stream.PageSize]byte
 
 // isZero looks at a page. Most differ in their first bytes.
 func isZero(page []byte) bool {

@@ -7,7 +7,7 @@ import (
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // sinkhole takes frames and forgets them.
@@ -64,18 +64,18 @@ func processorTime(b *testing.B) (user, system float64) {
 }
 
 func BenchmarkSum(b *testing.B) {
-	page := make([]byte, image.PageSize)
+	page := make([]byte, stream.PageSize)
 	fillPage(page, 1)
-	b.SetBytes(image.PageSize)
+	b.SetBytes(stream.PageSize)
 	for b.Loop() {
 		xxh3.Hash128Seed(page, 42)
 	}
 }
 
 func BenchmarkSumUnseeded(b *testing.B) {
-	page := make([]byte, image.PageSize)
+	page := make([]byte, stream.PageSize)
 	fillPage(page, 1)
-	b.SetBytes(image.PageSize)
+	b.SetBytes(stream.PageSize)
 	for b.Loop() {
 		xxh3.Hash128(page)
 	}

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 const (
@@ -89,8 +89,8 @@ func (c *child) remmap(mem []byte) {
 
 // fill makes each page different, but for the zero ones.
 func fill(mem []byte, seed uint64) {
-	for i := 0; i < len(mem); i += image.PageSize {
-		fillPage(mem[i:][:image.PageSize], seed+uint64(i/image.PageSize))
+	for i := 0; i < len(mem); i += stream.PageSize {
+		fillPage(mem[i:][:stream.PageSize], seed+uint64(i/stream.PageSize))
 	}
 }
 
@@ -180,7 +180,7 @@ func (p process) members(t testing.TB) []Task {
 		if err != nil {
 			continue // it ends just now
 		}
-		tasks = append(tasks, Task{VPID: image.VPID(pid), PID: pid, Began: began})
+		tasks = append(tasks, Task{VPID: stream.VPID(pid), PID: pid, Began: began})
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 		if err != nil {
 			continue

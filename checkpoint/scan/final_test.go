@@ -11,8 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	target "github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // attested is a lane of digests to what compares them.
@@ -23,11 +24,11 @@ type attested struct {
 }
 
 func (a attested) WriteFrame(frame []byte) error {
-	return image.EachDigests(frame, func(d image.Digests) error { return a.digests.Check(a.store, a.seed, d) })
+	return stream.EachDigests(frame, func(d stream.Digests) error { return a.digests.Check(a.store, a.seed, d) })
 }
 
 // verify has the store compared with what the processes hold.
-func (s *scene) verify(t *testing.T, tasks []Task, regions map[image.VPID][]image.Region) (*target.Digests, error) {
+func (s *scene) verify(t *testing.T, tasks []Task, regions map[stream.VPID][]image.Region) (*target.Digests, error) {
 	t.Helper()
 	digests, seed := &target.Digests{}, rand.Uint64()
 	var sinks []Sink
@@ -53,8 +54,8 @@ func TestVerifyingNamesThePageThatDiffers(t *testing.T) {
 		t.Errorf("%d pages were compared, there are %d", digests.Pages(), want)
 	}
 	bad := list[len(list)/2].Addr
-	var page [image.PageSize]byte
-	if err := s.store.Read(image.Place{VPID: tasks[0].VPID, Addr: bad}, page[:]); err != nil {
+	var page [stream.PageSize]byte
+	if err := s.store.Read(stream.Place{VPID: tasks[0].VPID, Addr: bad}, page[:]); err != nil {
 		t.Fatal(err)
 	}
 	page[4000] ^= 1
@@ -88,7 +89,7 @@ func TestHeldBackPagesAreTheResidue(t *testing.T) {
 				t.Fatal(err)
 			}
 			regions := lazyRegions(t, tasks)
-			s.Recheck([]image.Place{{VPID: tasks[0].VPID, Addr: regions[tasks[0].VPID][0].Addr}})
+			s.Recheck([]stream.Place{{VPID: tasks[0].VPID, Addr: regions[tasks[0].VPID][0].Addr}})
 			if _, err := s.Rest(t.Context(), tasks, regions, s.sinks); err != nil {
 				t.Fatal(err)
 			}
@@ -104,18 +105,18 @@ func TestHeldBackPagesAreTheResidue(t *testing.T) {
 }
 
 // pull brings the pages that were held back.
-func (s *scene) pull(t *testing.T, tasks []Task, left map[image.VPID][]image.Region, digests *target.Digests) {
+func (s *scene) pull(t *testing.T, tasks []Task, left map[stream.VPID][]image.Region, digests *target.Digests) {
 	t.Helper()
 	if pagesOf(left[tasks[0].VPID]) < 2 {
 		t.Fatalf("nothing was held back: %v", left)
 	}
 	var r reader
 	defer r.close()
-	page, lost := make([]byte, image.PageSize), make([]bool, 1)
+	page, lost := make([]byte, stream.PageSize), make([]bool, 1)
 	for _, task := range tasks {
 		for _, region := range left[task.VPID] {
-			for addr := region.Addr; addr < region.End(); addr += image.PageSize {
-				at := image.Place{VPID: task.VPID, Addr: addr}
+			for addr := region.Addr; addr < region.End(); addr += stream.PageSize {
+				at := stream.Place{VPID: task.VPID, Addr: addr}
 				if err := s.store.Read(at, page); !errors.Is(err, target.ErrMissing) {
 					t.Fatalf("page %#x is residue, and the target has it: %v", addr, err)
 				}
@@ -237,14 +238,14 @@ func TestRestRefusesWhatItCannotRead(t *testing.T) {
 	const nowhere = 0x10000
 	for name, c := range map[string]struct {
 		region image.Region
-		vpid   image.VPID
+		vpid   stream.VPID
 	}{
 		"hole":            {image.Region{Addr: nowhere, Pages: 3, Lazy: true}, tasks[0].VPID},
 		"unknown process": {image.Region{Addr: nowhere, Pages: 1, Lazy: true}, 1 << 30},
 		"odd address":     {image.Region{Addr: nowhere + 1, Pages: 1, Lazy: true}, tasks[0].VPID},
 		"no pages":        {image.Region{Addr: nowhere, Lazy: true}, tasks[0].VPID},
 	} {
-		_, err := s.Rest(t.Context(), tasks, map[image.VPID][]image.Region{c.vpid: {c.region}}, s.sinks)
+		_, err := s.Rest(t.Context(), tasks, map[stream.VPID][]image.Region{c.vpid: {c.region}}, s.sinks)
 		var unread *ReadError
 		if err == nil || errors.As(err, &unread) != (name == "hole") {
 			t.Errorf("%s: got %v", name, err)
@@ -253,7 +254,7 @@ func TestRestRefusesWhatItCannotRead(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	if _, err := s.Rest(t.Context(), tasks, map[image.VPID][]image.Region{1 << 30: {{Addr: nowhere, Pages: 1}}}, s.sinks); err != nil {
+	if _, err := s.Rest(t.Context(), tasks, map[stream.VPID][]image.Region{1 << 30: {{Addr: nowhere, Pages: 1}}}, s.sinks); err != nil {
 		t.Errorf("a region that is not lazy: %v", err)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // lane sends the chunks of memory that are bound to it. Its workers take turns.
@@ -15,9 +15,9 @@ type lane struct {
 	clock   *osthread.Clock // of that worker
 	working int             // workers that have not done their work
 	ledger  *ledger
-	out     *image.Batch
+	out     *stream.Batch
 	seed    uint64 // of digests
-	digest  image.DigestBatch
+	digest  stream.DigestBatch
 
 	mode  mode
 	sink  Sink
@@ -36,7 +36,7 @@ func newLane(seed uint64, lanes int) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lane{ledger: ledger, out: image.NewBatch()}, nil
+	return &lane{ledger: ledger, out: stream.NewBatch()}, nil
 }
 
 // begin makes the lane ready for a pass.
@@ -66,7 +66,7 @@ func (l *lane) wait(waited time.Duration) {
 }
 
 // slab is where the pages of a chunk are entered.
-func (l *lane) slab(vpid image.VPID, base uint64) (*slab, uint32, error) {
+func (l *lane) slab(vpid stream.VPID, base uint64) (*slab, uint32, error) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	return l.ledger.at(vpid, base)
@@ -117,7 +117,7 @@ func (l *lane) enter(at slot, b *batch, i int) error {
 		return l.attest(at.slab.place(at.page), b.page(i))
 	}
 	if at.slab.sums[at.page] != b.sums[i] {
-		l.round.Dirty += image.PageSize
+		l.round.Dirty += stream.PageSize
 		if l.mode == modeHold {
 			return l.hold(at)
 		}
@@ -132,13 +132,13 @@ func (l *lane) enter(at slot, b *batch, i int) error {
 }
 
 // attest puts the digest of a page into the frame.
-func (l *lane) attest(at image.Place, data []byte) error {
+func (l *lane) attest(at stream.Place, data []byte) error {
 	if l.digest.Full() {
 		if err := l.send(); err != nil {
 			return err
 		}
 	}
-	l.digest.Add(at.VPID, at.Addr, image.PageDigest(l.seed, data))
+	l.digest.Add(at.VPID, at.Addr, stream.PageDigest(l.seed, data))
 	return nil
 }
 
@@ -149,10 +149,10 @@ func (l *lane) add(at slot, s sum, data []byte) error {
 	}
 	to := at.slab.place(at.page)
 	if s == zeros {
-		l.round.Zero += image.PageSize
+		l.round.Zero += stream.PageSize
 		l.out.Zero(to.VPID, to.Addr)
 	} else if from, ok := l.ledger.find(s); ok {
-		l.round.Duplicate += image.PageSize
+		l.round.Duplicate += stream.PageSize
 		l.out.Copy(to.VPID, to.Addr, from)
 	} else {
 		l.out.Page(to.VPID, to.Addr, data)

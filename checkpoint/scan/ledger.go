@@ -8,13 +8,13 @@ import (
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 const (
 	// chunkSize is the unit in which memory is bound to lanes, in bytes.
 	chunkSize  = 2 << 20
-	chunkPages = chunkSize / image.PageSize
+	chunkPages = chunkSize / stream.PageSize
 	// blockSlabs is how many slabs are mapped at once: 1 MiB.
 	blockSlabs = 128
 	// indexEntries is how many pages all lanes together find again by what they hold.
@@ -34,7 +34,7 @@ type slab struct {
 	sums [chunkPages]sum
 	seen pageSet // pages whose sum is that of the frozen job
 	read pageSet // pages that were read since the tracker began to follow the process
-	vpid image.VPID
+	vpid stream.VPID
 	base uint64 // address of the first page
 }
 
@@ -67,12 +67,12 @@ func (s *pageSet) next(page, end int, in bool) int {
 	return end
 }
 
-func (s *slab) place(page int) image.Place {
-	return image.Place{VPID: s.vpid, Addr: s.base + uint64(page)*image.PageSize}
+func (s *slab) place(page int) stream.Place {
+	return stream.Place{VPID: s.vpid, Addr: s.base + uint64(page)*stream.PageSize}
 }
 
 type slabKey struct {
-	vpid image.VPID
+	vpid stream.VPID
 	base uint64
 }
 
@@ -126,7 +126,7 @@ func (l *ledger) sum(page []byte) sum {
 func (l *ledger) slab(number uint32) *slab { return &l.blocks[number/blockSlabs][number%blockSlabs] }
 
 // at returns the slab for the chunk at base, and its number.
-func (l *ledger) at(vpid image.VPID, base uint64) (*slab, uint32, error) {
+func (l *ledger) at(vpid stream.VPID, base uint64) (*slab, uint32, error) {
 	key := slabKey{vpid, base}
 	if n, ok := l.slabs[key]; ok {
 		return l.slab(n), n, nil
@@ -162,28 +162,28 @@ func (l *ledger) unsee() {
 }
 
 // unseePage makes one page unseen.
-func (l *ledger) unseePage(p image.Place) {
+func (l *ledger) unseePage(p stream.Place) {
 	if s, page, ok := l.lookup(p); ok {
 		s.seen.drop(page)
 	}
 }
 
-func (l *ledger) seen(p image.Place) bool {
+func (l *ledger) seen(p stream.Place) bool {
 	s, page, ok := l.lookup(p)
 	return ok && s.seen.has(page)
 }
 
-func (l *ledger) lookup(p image.Place) (s *slab, page int, ok bool) {
+func (l *ledger) lookup(p stream.Place) (s *slab, page int, ok bool) {
 	base := p.Addr &^ (chunkSize - 1)
 	n, ok := l.slabs[slabKey{p.VPID, base}]
 	if !ok {
 		return nil, 0, false
 	}
-	return l.slab(n), int((p.Addr - base) / image.PageSize), true
+	return l.slab(n), int((p.Addr - base) / stream.PageSize), true
 }
 
 // unread forgets that pages were read, of the process or, with 0, of all.
-func (l *ledger) unread(vpid image.VPID) {
+func (l *ledger) unread(vpid stream.VPID) {
 	for key, n := range l.slabs {
 		if vpid == 0 || key.vpid == vpid {
 			l.slab(n).read = pageSet{}
@@ -200,18 +200,18 @@ func (l *ledger) set(number uint32, page int, sum sum) {
 }
 
 // find looks for a page that the target has and that is known by sum.
-func (l *ledger) find(sum sum) (image.Place, bool) {
+func (l *ledger) find(sum sum) (stream.Place, bool) {
 	entry := l.index[sum.Lo&uint64(len(l.index)-1)]
 	if entry == 0 {
-		return image.Place{}, false
+		return stream.Place{}, false
 	}
 	s, page := l.slab((entry-1)/chunkPages), int((entry-1)%chunkPages)
 	return s.place(page), s.sums[page] == sum
 }
 
 // holds says whether the target has a page at a place, and there what is given.
-func (l *ledger) holds(at image.Place, page []byte) bool {
+func (l *ledger) holds(at stream.Place, page []byte) bool {
 	base := at.Addr / chunkSize * chunkSize
 	n, ok := l.slabs[slabKey{at.VPID, base}]
-	return ok && l.slab(n).sums[(at.Addr-base)/image.PageSize] == l.sum(page)
+	return ok && l.slab(n).sums[(at.Addr-base)/stream.PageSize] == l.sum(page)
 }

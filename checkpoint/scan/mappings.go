@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // addrRange is a range of addresses in bytes, multiples of the page size.
@@ -140,5 +140,5 @@ func resident(pid int) int64 {
 	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
 		return 0
 	}
-	return pages * image.PageSize
+	return pages * stream.PageSize
 }

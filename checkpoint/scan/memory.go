@@ -6,7 +6,8 @@ import (
 	"math/rand/v2"
 	"runtime"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Memory sends the memory of one job and knows what of it the target has. Its methods
@@ -74,7 +75,7 @@ func (m *Memory) Warm(ctx context.Context, tasks []Task, sinks []Sink) (Round, e
 	return m.pass(ctx, modeWarm, sinks, func(p *planner) error { return p.processes(tasks) })
 }
 
-func (m *Memory) unread(vpid image.VPID) {
+func (m *Memory) unread(vpid stream.VPID) {
 	for _, l := range m.lanes {
 		l.ledger.unread(vpid)
 	}
@@ -95,10 +96,10 @@ func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, e
 
 // Rest sends every page of the lazy regions that Scan has not seen and that the target
 // lacks. The processes stand still. A page that cannot be read is a [*ReadError].
-func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
+func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[stream.VPID][]image.Region, sinks []Sink) (Round, error) {
 	for _, t := range tasks {
 		if addr, ok := borrowedPage(t.PID); ok {
-			m.Recheck([]image.Place{{VPID: t.VPID, Addr: addr}})
+			m.Recheck([]stream.Place{{VPID: t.VPID, Addr: addr}})
 		}
 	}
 	mode := modeRest
@@ -110,15 +111,15 @@ func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[image.VPID]
 
 // Residue lists the pages of the lazy regions that the target lacks after a Rest with
 // Hold.
-func (m *Memory) Residue(regions map[image.VPID][]image.Region) map[image.VPID][]image.Region {
-	left := map[image.VPID][]image.Region{}
+func (m *Memory) Residue(regions map[stream.VPID][]image.Region) map[stream.VPID][]image.Region {
+	left := map[stream.VPID][]image.Region{}
 	for vpid, list := range regions {
 		for _, r := range list {
 			if !r.Lazy {
 				continue
 			}
-			for addr := r.Addr; addr < r.End(); addr += image.PageSize {
-				if !m.laneOf(addr).ledger.seen(image.Place{VPID: vpid, Addr: addr}) {
+			for addr := r.Addr; addr < r.End(); addr += stream.PageSize {
+				if !m.laneOf(addr).ledger.seen(stream.Place{VPID: vpid, Addr: addr}) {
 					left[vpid] = appendPage(left[vpid], addr)
 				}
 			}
@@ -140,7 +141,7 @@ func (m *Memory) laneOf(addr uint64) *lane { return m.lanes[laneOf(addr, len(m.l
 
 // Holds says whether the target has a page at a place, and there what is given. No pass
 // may be under way.
-func (m *Memory) Holds(at image.Place, page []byte) bool {
+func (m *Memory) Holds(at stream.Place, page []byte) bool {
 	return m.laneOf(at.Addr).ledger.holds(at, page)
 }
 
@@ -149,7 +150,7 @@ func (m *Memory) Holds(at image.Place, page []byte) bool {
 func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }
 
 // Recheck makes Rest look at pages although Scan has seen them.
-func (m *Memory) Recheck(pages []image.Place) {
+func (m *Memory) Recheck(pages []stream.Place) {
 	for _, p := range pages {
 		m.laneOf(p.Addr).ledger.unseePage(p)
 	}
@@ -158,7 +159,7 @@ func (m *Memory) Recheck(pages []image.Place) {
 // Digests reads every page of the lazy regions once more, whatever is known of it, and
 // writes its digest, each to the sink that the page was sent on.
 // The processes stand still.
-func (m *Memory) Digests(ctx context.Context, seed uint64, tasks []Task, regions map[image.VPID][]image.Region, sinks []Sink) (Round, error) {
+func (m *Memory) Digests(ctx context.Context, seed uint64, tasks []Task, regions map[stream.VPID][]image.Region, sinks []Sink) (Round, error) {
 	for _, l := range m.lanes {
 		l.seed = seed
 	}

@@ -8,9 +8,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/procfs"
 	target "github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // wire is one lane to a real page store. It may be read and written at any speed.
@@ -22,11 +23,11 @@ type wire struct {
 func (w *wire) WriteFrame(frame []byte) error {
 	w.hold.Lock()
 	defer w.hold.Unlock()
-	if len(frame) > image.MaxBatch {
+	if len(frame) > stream.MaxBatch {
 		return fmt.Errorf("a frame of %d bytes", len(frame))
 	}
-	var runs []image.Run
-	if err := image.EachRun(frame, func(r image.Run) error { runs = append(runs, r); return nil }); err != nil {
+	var runs []stream.Run
+	if err := stream.EachRun(frame, func(r stream.Run) error { runs = append(runs, r); return nil }); err != nil {
 		return err
 	}
 	return w.store.PutBatch(runs)
@@ -91,7 +92,7 @@ func (s *scene) finish(t testing.TB, tasks []Task) (scan, rest Round) {
 }
 
 // compare compares every page with what the store has.
-func (s *scene) compare(t testing.TB, tasks []Task, regions map[image.VPID][]image.Region) {
+func (s *scene) compare(t testing.TB, tasks []Task, regions map[stream.VPID][]image.Region) {
 	t.Helper()
 	if vpid, addr, n, missing := s.store.Missing(regions); missing {
 		t.Fatalf("%d pages of %d from %#x on are missing", n, vpid, addr)
@@ -104,9 +105,9 @@ func (s *scene) compare(t testing.TB, tasks []Task, regions map[image.VPID][]ima
 		}
 		defer mem.Close()
 		for _, r := range regions[task.VPID] {
-			for addr := r.Addr; addr < r.End(); addr += image.PageSize {
-				var got, want [image.PageSize]byte
-				if err := s.store.Read(image.Place{VPID: task.VPID, Addr: addr}, got[:]); err != nil {
+			for addr := r.Addr; addr < r.End(); addr += stream.PageSize {
+				var got, want [stream.PageSize]byte
+				if err := s.store.Read(stream.Place{VPID: task.VPID, Addr: addr}, got[:]); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := mem.ReadAt(want[:], int64(addr)); err != nil {
@@ -125,9 +126,9 @@ func (s *scene) compare(t testing.TB, tasks []Task, regions map[image.VPID][]ima
 }
 
 // lazyRegions plays CRIU: the pages that exist where a lazy restore can bring them.
-func lazyRegions(t testing.TB, tasks []Task) map[image.VPID][]image.Region {
+func lazyRegions(t testing.TB, tasks []Task) map[stream.VPID][]image.Region {
 	t.Helper()
-	regions := map[image.VPID][]image.Region{}
+	regions := map[stream.VPID][]image.Region{}
 	for _, task := range tasks {
 		maps, err := lazyMappings(task.PID)
 		if err != nil {
@@ -143,7 +144,7 @@ func lazyRegions(t testing.TB, tasks []Task) map[image.VPID][]image.Region {
 				r := addrRange{start, end}
 
 				regions[task.VPID] = append(regions[task.VPID],
-					image.Region{Addr: r.start, Pages: int64((r.end - r.start) / image.PageSize), Lazy: true})
+					image.Region{Addr: r.start, Pages: int64((r.end - r.start) / stream.PageSize), Lazy: true})
 				return nil
 			}); err != nil {
 				t.Fatal(err)
@@ -224,7 +225,7 @@ func TestARoundSendsOnlyWhatHasChanged(t *testing.T) {
 		p.say(t)
 		p.hear(t, "done")
 		// The Go runtime of the child writes as well.
-		if r := s.warm(t, p.members(t)); r.Dirty < 3*image.PageSize || r.Dirty > 2*mib || r.Looked < 16*mib {
+		if r := s.warm(t, p.members(t)); r.Dirty < 3*stream.PageSize || r.Dirty > 2*mib || r.Looked < 16*mib {
 			t.Errorf("round %+v", r)
 		}
 	}

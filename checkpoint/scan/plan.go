@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // A piece of work for a lane ends when it has so many pages, or stretches.
@@ -115,8 +116,8 @@ func (p *planner) split(t Task, r addrRange, changed []addrRange) ([]addrRange, 
 }
 
 // regions plans the lazy regions that CRIU's pagemaps name.
-func (p *planner) regions(tasks []Task, regions map[image.VPID][]image.Region) error {
-	byVPID := map[image.VPID]Task{}
+func (p *planner) regions(tasks []Task, regions map[stream.VPID][]image.Region) error {
+	byVPID := map[stream.VPID]Task{}
 	for _, t := range tasks {
 		byVPID[t.VPID] = t
 	}
@@ -129,10 +130,10 @@ func (p *planner) regions(tasks []Task, regions map[image.VPID][]image.Region) e
 			if !ok {
 				return fmt.Errorf("process %d has lazy memory, but its pid is not known", vpid)
 			}
-			if r.Pages <= 0 || r.Addr%image.PageSize != 0 {
+			if r.Pages <= 0 || r.Addr%stream.PageSize != 0 {
 				return fmt.Errorf("process %d: region of %d pages at %#x", vpid, r.Pages, r.Addr)
 			}
-			p.present += r.Pages * image.PageSize
+			p.present += r.Pages * stream.PageSize
 			if err := p.add(t, addrRange{r.Addr, r.End()}, false); err != nil {
 				return err
 			}
@@ -146,7 +147,7 @@ func (p *planner) add(t Task, r addrRange, clean bool) error {
 	for r.start < r.end {
 		end := min(r.end, r.start&^(chunkSize-1)+chunkSize)
 		lane := laneOf(r.start, len(p.work))
-		pages := int((end - r.start) / image.PageSize)
+		pages := int((end - r.start) / stream.PageSize)
 		p.waiting[lane] = append(p.waiting[lane], stretch{t, r.start, pages, clean})
 		p.pages[lane] += pages
 		if p.pages[lane] >= workPages || len(p.waiting[lane]) >= workStretches {

@@ -7,7 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // ErrNotLazy is wrapped by the refusal to read memory that CRIU's pagemaps do not name
@@ -20,18 +21,18 @@ var ErrEnded = errors.New("the process has ended")
 // Puller reads the pages of frozen processes that a target asks for. It is for one
 // goroutine.
 type Puller struct {
-	tasks  map[image.VPID]Task
-	lazy   map[image.VPID][]addrRange
+	tasks  map[stream.VPID]Task
+	lazy   map[stream.VPID][]addrRange
 	reader reader
-	out    *image.Batch
+	out    *stream.Batch
 	data   []byte
 	lost   []bool
 }
 
 // NewPuller returns a Puller of the lazy regions of the processes.
-func NewPuller(tasks []Task, regions map[image.VPID][]image.Region) *Puller {
+func NewPuller(tasks []Task, regions map[stream.VPID][]image.Region) *Puller {
 	p := newPuller()
-	p.tasks, p.lazy = map[image.VPID]Task{}, map[image.VPID][]addrRange{}
+	p.tasks, p.lazy = map[stream.VPID]Task{}, map[stream.VPID][]addrRange{}
 	for _, t := range tasks {
 		p.tasks[t.VPID] = t
 	}
@@ -42,7 +43,7 @@ func NewPuller(tasks []Task, regions map[image.VPID][]image.Region) *Puller {
 }
 
 func newPuller() *Puller {
-	return &Puller{out: image.NewBatch(), data: make([]byte, image.MaxRunPages*image.PageSize), lost: make([]bool, image.MaxRunPages)}
+	return &Puller{out: stream.NewBatch(), data: make([]byte, stream.MaxRunPages*stream.PageSize), lost: make([]bool, stream.MaxRunPages)}
 }
 
 // Clone returns a Puller of the same processes for another goroutine.
@@ -65,11 +66,11 @@ func lazyOnly(regions []image.Region) (out []addrRange) {
 }
 
 // Check refuses what no target can lack (ErrNotLazy), and more than MaxRunPages.
-func (p *Puller) Check(at image.Place, pages int64) error {
-	if pages > 0 && pages <= image.MaxRunPages {
+func (p *Puller) Check(at stream.Place, pages int64) error {
+	if pages > 0 && pages <= stream.MaxRunPages {
 		list := p.lazy[at.VPID]
 		i := sort.Search(len(list), func(i int) bool { return list[i].end > at.Addr })
-		if i < len(list) && at.Addr >= list[i].start && uint64(pages) <= (list[i].end-at.Addr)/image.PageSize {
+		if i < len(list) && at.Addr >= list[i].start && uint64(pages) <= (list[i].end-at.Addr)/stream.PageSize {
 			return nil
 		}
 	}
@@ -78,7 +79,7 @@ func (p *Puller) Check(at image.Place, pages int64) error {
 
 // Read returns a batch with the pages, valid until the next call. A page that cannot be
 // read is a [*ReadError].
-func (p *Puller) Read(at image.Place, pages int64) ([]byte, error) {
+func (p *Puller) Read(at stream.Place, pages int64) ([]byte, error) {
 	if err := p.Check(at, pages); err != nil {
 		return nil, err
 	}
@@ -94,8 +95,8 @@ func (p *Puller) Read(at image.Place, pages int64) ([]byte, error) {
 	}
 	p.out.Reset()
 	for i := range uint64(pages) {
-		page := p.data[i*image.PageSize:][:image.PageSize]
-		if addr := at.Addr + i*image.PageSize; isZero(page) {
+		page := p.data[i*stream.PageSize:][:stream.PageSize]
+		if addr := at.Addr + i*stream.PageSize; isZero(page) {
 			p.out.Zero(at.VPID, addr)
 		} else {
 			p.out.Page(at.VPID, addr, page)

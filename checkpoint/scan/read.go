@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // extent is some consecutive pages of a process.
@@ -18,7 +18,7 @@ type extent struct {
 	pages int
 }
 
-func (e extent) size() int { return e.pages * image.PageSize }
+func (e extent) size() int { return e.pages * stream.PageSize }
 
 // reader reads memory of other processes. It keeps its vectors between calls, and hold of
 // the process that it has read last, with its memory file if it needed that.
@@ -71,7 +71,7 @@ func (r *reader) readAll(pid int, extents []extent, buf []byte, lost []bool) (fi
 		for len(extents) > 0 && n >= extents[0].size() {
 			size := extents[0].size()
 			n -= size
-			extents, buf, lost = extents[1:], buf[size:], lost[size/image.PageSize:]
+			extents, buf, lost = extents[1:], buf[size:], lost[size/stream.PageSize:]
 		}
 		if len(extents) == 0 {
 			break
@@ -80,7 +80,7 @@ func (r *reader) readAll(pid int, extents []extent, buf []byte, lost []bool) (fi
 		if err := r.readForced(pid, extents[0].addr, buf[:size], n, lost); err != nil && first == nil {
 			first = err
 		}
-		extents, buf, lost = extents[1:], buf[size:], lost[size/image.PageSize:]
+		extents, buf, lost = extents[1:], buf[size:], lost[size/stream.PageSize:]
 	}
 	return first
 }
@@ -117,7 +117,7 @@ func (r *reader) readv(pid int, extents []extent, buf []byte) (int, error) {
 // readForced reads an extent from byte from on through /proc/PID/mem, which reads memory
 // that the process itself may not.
 func (r *reader) readForced(pid int, addr uint64, buf []byte, from int, lost []bool) (first error) {
-	from -= from % image.PageSize
+	from -= from % stream.PageSize
 	mem, err := r.memory(pid)
 	for from < len(buf) {
 		n := 0
@@ -133,9 +133,9 @@ func (r *reader) readForced(pid int, addr uint64, buf []byte, from int, lost []b
 		if first == nil {
 			first = err
 		}
-		from += n - n%image.PageSize
-		lost[from/image.PageSize] = true
-		from += image.PageSize
+		from += n - n%stream.PageSize
+		lost[from/stream.PageSize] = true
+		from += stream.PageSize
 		if errors.Is(err, unix.EIO) || errors.Is(err, unix.EFAULT) {
 			err = nil // of this page alone
 		}

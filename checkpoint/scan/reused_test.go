@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // reused are tasks that were listed with the numbers of the ones that live, and have ended.
@@ -37,7 +37,7 @@ func TestMemoryOfWhoeverHasTheNumberOfATaskNowIsNotSent(t *testing.T) {
 	puller := NewPuller(dead, regions)
 	defer puller.Close()
 	first := regions[dead[0].VPID][0]
-	if _, err := puller.Read(image.Place{VPID: dead[0].VPID, Addr: first.Addr}, 1); !errors.Is(err, ErrEnded) {
+	if _, err := puller.Read(stream.Place{VPID: dead[0].VPID, Addr: first.Addr}, 1); !errors.Is(err, ErrEnded) {
 		t.Errorf("pulled: %v", err)
 	}
 	if err := clearBits(dead[0]); !errors.Is(err, unix.ESRCH) {
@@ -53,7 +53,7 @@ func TestATaskThatEndsWhileItIsReadIsLost(t *testing.T) {
 	first := regions[tasks[0].VPID][0]
 	var r reader
 	defer r.close()
-	buf, lost := make([]byte, image.PageSize), make([]bool, 1)
+	buf, lost := make([]byte, stream.PageSize), make([]bool, 1)
 	if err := r.read(tasks[0], []extent{{first.Addr, 1}}, buf, lost); err != nil || lost[0] {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 const readWrite = unix.PROT_READ | unix.PROT_WRITE
@@ -25,7 +25,7 @@ func gigabyte(c *child, advice, filled int) {
 	mem := c.mmap(1<<30, readWrite)
 	c.must(unix.Madvise(mem, advice))
 	fill(mem[:filled], 1)
-	for i := filled; i < len(mem); i += image.PageSize {
+	for i := filled; i < len(mem); i += stream.PageSize {
 		mem[i] = 0
 	}
 	c.ready()
@@ -73,7 +73,7 @@ var roles = map[string]func(*child){
 				runtime.LockOSThread()
 				mem := c.mmap(256<<10, readWrite)
 				for i := uint64(0); ; i++ {
-					fillPage(mem[i*image.PageSize%uint64(len(mem)):][:image.PageSize], i)
+					fillPage(mem[i*stream.PageSize%uint64(len(mem)):][:stream.PageSize], i)
 					time.Sleep(time.Millisecond)
 				}
 			}()
@@ -85,7 +85,7 @@ var roles = map[string]func(*child){
 		mem := c.mmap(16*mib, readWrite)
 		fill(mem, 1)
 		c.must(unix.Mprotect(mem[4*mib:8*mib], unix.PROT_NONE))
-		c.must(unix.Mprotect(mem[9*mib:][:image.PageSize], unix.PROT_NONE))
+		c.must(unix.Mprotect(mem[9*mib:][:stream.PageSize], unix.PROT_NONE))
 		c.ready()
 		c.await()
 	},
@@ -98,7 +98,7 @@ var roles = map[string]func(*child){
 		c.await()
 	},
 	"code first": func(c *child) {
-		_, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, lowest), 4*image.PageSize, readWrite|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
+		_, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, lowest), 4*stream.PageSize, readWrite|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
 		c.must(err)
 		c.ready()
 		c.await()
@@ -124,7 +124,7 @@ func steps(c *child) {
 	for i := 1; ; i++ {
 		c.await()
 		for _, page := range []int{0, 1000, 4095} {
-			mem[page*image.PageSize+17] = byte(i)
+			mem[page*stream.PageSize+17] = byte(i)
 		}
 		fmt.Println("done")
 	}
@@ -141,9 +141,9 @@ func scribble(c *child, mem []byte, writers int) {
 				at := n >> 11 % uint64(len(mem))
 				switch n >> 60 {
 				case 0:
-					clear(mem[at&^(image.PageSize-1):][:image.PageSize])
+					clear(mem[at&^(stream.PageSize-1):][:stream.PageSize])
 				case 1, 2:
-					fillPage(mem[at&^(image.PageSize-1):][:image.PageSize], n>>40)
+					fillPage(mem[at&^(stream.PageSize-1):][:stream.PageSize], n>>40)
 				default:
 					mem[at]++
 				}
@@ -167,7 +167,7 @@ func remap(c *child) {
 	for i := uint64(0); ; i++ {
 		unit := 2 * mib
 		if c.random.IntN(2) == 0 {
-			unit = image.PageSize
+			unit = stream.PageSize
 		}
 		from, to := c.random.IntN(size/unit)*unit, c.random.IntN(size/unit)*unit
 		if from == to {
@@ -183,7 +183,7 @@ func remap(c *child) {
 		}
 		c.must(err)
 		c.remmap(area[from : from+unit])
-		fillPage(area[from:][:image.PageSize], i)
+		fillPage(area[from:][:stream.PageSize], i)
 	}
 }
 
@@ -218,8 +218,8 @@ func discard(c *child) {
 	c.ready()
 	go c.await() // ends with the test
 	for i := uint64(0); ; i++ {
-		at := c.random.IntN(len(mem)-mib) &^ (image.PageSize - 1)
-		n := (1 + c.random.IntN(64)) * image.PageSize
+		at := c.random.IntN(len(mem)-mib) &^ (stream.PageSize - 1)
+		n := (1 + c.random.IntN(64)) * stream.PageSize
 		if i%3 == 0 {
 			c.must(unix.Madvise(mem[at:at+n], unix.MADV_DONTNEED))
 		} else {

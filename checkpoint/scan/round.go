@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Task is a process of the job.
 type Task struct {
-	VPID  image.VPID
+	VPID  stream.VPID
 	PID   int    // in the caller's pid namespace
 	Began uint64 // see [pidmap.Entry]: another process may have the PID by now
 }
@@ -57,7 +57,7 @@ func (r *Round) count(o Round) {
 
 // ReadError says which page of the job could not be read.
 type ReadError struct {
-	VPID image.VPID
+	VPID stream.VPID
 	PID  int    // the process here
 	Addr uint64 // of the first page that is missing
 	Err  error

@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // softDirty asks for the soft-dirty bits of page tables, which the kernel sets at the
@@ -27,7 +27,7 @@ type softDirty struct {
 
 func (s *softDirty) name() string { return "soft-dirty" }
 
-func (s *softDirty) begin(tasks []Task) (news []image.VPID) {
+func (s *softDirty) begin(tasks []Task) (news []stream.VPID) {
 	now := map[Task]bool{}
 	for _, t := range tasks {
 		if s.followed[t] {
@@ -70,15 +70,15 @@ func (s *softDirty) changed(t Task, m addrRange) (where []addrRange, known bool)
 	err = table.Each(m.start, m.end, func(start, end uint64) error {
 		found := addrRange{start, end}
 		for found.start < found.end {
-			part := addrRange{found.start, min(found.end, found.start+procfs.EntriesAtOnce*image.PageSize)}
+			part := addrRange{found.start, min(found.end, found.start+procfs.EntriesAtOnce*stream.PageSize)}
 			entries, err := table.Entries(part.start, part.end)
 			if err != nil {
 				return err
 			}
 			for i, e := range entries {
 				if e&procfs.SoftDirty != 0 {
-					addr := part.start + uint64(i)*image.PageSize
-					where = appendRange(where, addrRange{addr, addr + image.PageSize})
+					addr := part.start + uint64(i)*stream.PageSize
+					where = appendRange(where, addrRange{addr, addr + stream.PageSize})
 				}
 			}
 			found.start = part.end
@@ -102,12 +102,12 @@ var errNoSoftDirty = errors.New("this kernel has no soft-dirty bits")
 // softDirtyWorks tries it on memory of our own: a write is found, and what was not
 // written is not.
 func softDirtyWorks() error {
-	mem, err := mapMemory(2 * image.PageSize)
+	mem, err := mapMemory(2 * stream.PageSize)
 	if err != nil {
 		return err
 	}
 	defer unix.MunmapPtr(unsafe.Pointer(&mem[0]), uintptr(len(mem)))
-	mem[0], mem[image.PageSize] = 1, 1
+	mem[0], mem[stream.PageSize] = 1, 1
 	clear, err := os.OpenFile("/proc/self/clear_refs", os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func softDirtyWorks() error {
 	if _, err := clear.WriteString("4"); err != nil {
 		return fmt.Errorf("%w: %w", errNoSoftDirty, err)
 	}
-	mem[image.PageSize] = 2
+	mem[stream.PageSize] = 2
 	table, err := procfs.OpenPagemap(os.Getpid())
 	if err != nil {
 		return err

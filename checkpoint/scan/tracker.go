@@ -1,7 +1,7 @@
 package scan
 
 import (
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // tracker tells which pages a round need not look at, because the kernel has kept track
@@ -12,7 +12,7 @@ type tracker interface {
 	name() string
 	// begin is called before a round, with all processes. It returns those that it follows
 	// from now on, so nothing read earlier counts.
-	begin(tasks []Task) (news []image.VPID)
+	begin(tasks []Task) (news []stream.VPID)
 	// changed lists, in order, where a mapping may have changed since begin first named
 	// the process. known is false if that could be anywhere.
 	changed(t Task, m addrRange) (where []addrRange, known bool)
@@ -30,5 +30,5 @@ func newTracker() tracker {
 type hashing struct{}
 
 func (hashing) name() string                                { return "hash" }
-func (hashing) begin([]Task) []image.VPID                   { return nil }
+func (hashing) begin([]Task) []stream.VPID                  { return nil }
 func (hashing) changed(Task, addrRange) ([]addrRange, bool) { return nil, false }

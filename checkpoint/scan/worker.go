@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // worker reads memory that is bound to a lane.
@@ -80,7 +80,7 @@ func (w *worker) look(s stretch) error {
 	if err != nil {
 		return err
 	}
-	page := int((s.addr - base) / image.PageSize)
+	page := int((s.addr - base) / stream.PageSize)
 	end := page + s.pages
 	done := w.lane.settled(slab, s.clean)
 	for {

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	criu "github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/store"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
@@ -16,8 +18,8 @@ import (
 // Images unpacks CRIU's images from a checkpoint into a directory.
 func Images(checkpoint, into string) error {
 	return streams(checkpoint, func(s *transport.StreamReader, _ io.Writer) error {
-		if s.Kind() == criu.KindImages {
-			return criu.Unpack(s, into, 1<<30)
+		if s.Kind() == stream.KindImages {
+			return image.Unpack(s, into, 1<<30)
 		}
 		_, err := io.Copy(io.Discard, s)
 		return err
@@ -36,7 +38,7 @@ func Checkpoint(checkpoint, pkiDir string, change func(images string) error) err
 		return err
 	}
 	defer dir.Close()
-	sealed, err := criu.Open(dir, func(do func() error) error { return do() }, id.Verify)
+	sealed, err := store.Open(dir, func(do func() error) error { return do() }, id.Verify)
 	if err != nil {
 		return err
 	}
@@ -49,16 +51,16 @@ func Checkpoint(checkpoint, pkiDir string, change func(images string) error) err
 	var lane bytes.Buffer
 	err = streams(checkpoint, func(s *transport.StreamReader, out io.Writer) error {
 		w := transport.NewStreamWriter(out, s.Kind())
-		if s.Kind() != criu.KindImages {
+		if s.Kind() != stream.KindImages {
 			return errors.Join(frames(s, w), w.Close())
 		}
-		if err := criu.Unpack(s, temp, 1<<30); err != nil {
+		if err := image.Unpack(s, temp, 1<<30); err != nil {
 			return err
 		}
 		if err := change(temp); err != nil {
 			return err
 		}
-		return errors.Join(criu.Pack(temp, w, func(os.DirEntry) bool { return false }), w.Close())
+		return errors.Join(image.Pack(temp, w, func(os.DirEntry) bool { return false }), w.Close())
 	}, &lane)
 	if err != nil {
 		return err
@@ -69,7 +71,7 @@ func Checkpoint(checkpoint, pkiDir string, change func(images string) error) err
 }
 
 // reseal writes a checkpoint anew, with another first lane.
-func reseal(dir *os.File, m criu.Manifest, first []byte, sign criu.Signer) error {
+func reseal(dir *os.File, m store.Manifest, first []byte, sign store.Signer) error {
 	var names []string
 	content := map[string][]byte{}
 	for _, f := range m.Files {
@@ -80,12 +82,12 @@ func reseal(dir *os.File, m criu.Manifest, first []byte, sign criu.Signer) error
 		names, content[f.Name] = append(names, f.Name), data
 	}
 	content["lane-0"] = first
-	for _, name := range append(criu.SealNames(), names...) {
+	for _, name := range append(store.SealNames(), names...) {
 		if err := os.Remove(filepath.Join(dir.Name(), name)); err != nil {
 			return err
 		}
 	}
-	d, err := criu.NewDraft(dir, names)
+	d, err := store.NewDraft(dir, names)
 	if err != nil {
 		return err
 	}
@@ -113,7 +115,7 @@ func streams(checkpoint string, do func(*transport.StreamReader, io.Writer) erro
 		if err := do(s, out); err != nil {
 			return err
 		}
-		if s.Kind() == criu.KindEnd {
+		if s.Kind() == stream.KindEnd {
 			return nil
 		}
 	}
@@ -137,11 +139,11 @@ func frames(s *transport.StreamReader, w *transport.StreamWriter) error {
 // Forge makes the source's record say what the images say: the lie of a node that has
 // thought of everything.
 func Forge(images string) error {
-	saved, err := criu.Saved(images)
+	saved, err := image.Saved(images)
 	if err != nil {
 		return err
 	}
-	return criu.SetIdentity(images, saved)
+	return image.SetIdentity(images, saved)
 }
 
 // Become makes the threads of root's job those of a plain user, with capabilities for nothing.

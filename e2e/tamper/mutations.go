@@ -70,7 +70,7 @@ func Mutations(dir string, random *rand.Rand) ([]Mutation, error) {
 	}
 	for _, kind := range []struct {
 		glob string
-		of   func(name string, i image, random *rand.Rand) ([]Mutation, error)
+		of   func(name string, i imageFile, random *rand.Rand) ([]Mutation, error)
 	}{{"core-*.img", ofCore}, {"ids-*.img", ofIDs}, {"userns-*.img", ofMaps}, {"pstree.img", ofTree}} {
 		names, err := filepath.Glob(filepath.Join(dir, kind.glob))
 		if err != nil {
@@ -120,7 +120,7 @@ func (c *core) has(p path) []uint64 {
 	return values
 }
 
-func ofCore(file string, i image, random *rand.Rand) ([]Mutation, error) {
+func ofCore(file string, i imageFile, random *rand.Rand) ([]Mutation, error) {
 	c := &core{file: file, record: i.records[0]}
 	if len(c.has(secbits)) == 0 { // of a zombie there are none
 		return nil, c.err
@@ -184,7 +184,7 @@ func (c *core) capabilities(random *rand.Rand) {
 }
 
 // ofIDs puts tasks into other namespaces than those of PID 1, whose numbers are only names.
-func ofIDs(file string, i image, random *rand.Rand) (all []Mutation, err error) {
+func ofIDs(file string, i imageFile, random *rand.Rand) (all []Mutation, err error) {
 	if file == "ids-1.img" {
 		return nil, nil
 	}
@@ -204,7 +204,7 @@ func ofIDs(file string, i image, random *rand.Rand) (all []Mutation, err error) 
 	return all, nil
 }
 
-func ofMaps(file string, i image, random *rand.Rand) (all []Mutation, err error) {
+func ofMaps(file string, i imageFile, random *rand.Rand) (all []Mutation, err error) {
 	for field, n := range map[string]protowire.Number{"uid_map": 1, "gid_map": 2} {
 		for part, k := range map[string]protowire.Number{"first": 1, "lower_first": 2, "count": 3} {
 			was, e := numbers(i.records[0], n, k)
@@ -278,7 +278,7 @@ func ofInventory(dir string) (all []Mutation, err error) {
 	return all, nil
 }
 
-func ofTree(file string, i image, _ *rand.Rand) (all []Mutation, err error) {
+func ofTree(file string, i imageFile, _ *rand.Rand) (all []Mutation, err error) {
 	const pid, threads = 1, 5
 	for at, record := range i.records {
 		tids, err := numbers(record, threads)

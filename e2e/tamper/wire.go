@@ -105,15 +105,15 @@ func each(msg []byte, do func(field protowire.Number, kind protowire.Type, value
 	return nil
 }
 
-// image is a file of CRIU's: one or two magic numbers, and messages behind their lengths.
-type image struct {
+// imageFile is a file of CRIU's: one or two magic numbers, and messages behind their lengths.
+type imageFile struct {
 	magic   []byte
 	records [][]byte
 }
 
 const commonMagic = 0x54564319
 
-func readImage(name string) (i image, err error) {
+func readImage(name string) (i imageFile, err error) {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return i, err
@@ -137,7 +137,7 @@ func readImage(name string) (i image, err error) {
 	return i, nil
 }
 
-func (i image) bytes() []byte {
+func (i imageFile) bytes() []byte {
 	out := append([]byte{}, i.magic...)
 	for _, r := range i.records {
 		out = append(binary.LittleEndian.AppendUint32(out, uint32(len(r))), r...)
@@ -145,4 +145,4 @@ func (i image) bytes() []byte {
 	return out
 }
 
-func (i image) write(name string) error { return os.WriteFile(name, i.bytes(), 0o600) }
+func (i imageFile) write(name string) error { return os.WriteFile(name, i.bytes(), 0o600) }

@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // pulling starts one registered task whose memory is absent altogether, and which
@@ -35,7 +36,7 @@ func (s *scene) await() {
 }
 
 // lacking starts a task with so many pages, none of them in the store.
-func (s *scene) lacking(vpid image.VPID, pages int) *remote {
+func (s *scene) lacking(vpid stream.VPID, pages int) *remote {
 	s.t.Helper()
 	r := startTask(s.t, s.conn, pages)
 	s.regions[vpid] = append(s.regions[vpid], image.Region{Addr: r.page(0), Pages: int64(pages), Lazy: true})
@@ -43,17 +44,17 @@ func (s *scene) lacking(vpid image.VPID, pages int) *remote {
 }
 
 // deliver brings pages as the source would: by where they were at the freeze.
-func (s *scene) deliver(r *remote, vpid image.VPID, from, pages int) {
+func (s *scene) deliver(r *remote, vpid stream.VPID, from, pages int) {
 	s.t.Helper()
-	run := image.Run{VPID: vpid, Addr: r.page(from), Pages: int64(pages), Data: fill(pages, uint64(from)<<16)}
-	if err := s.server.Deliver([]image.Run{run}); err != nil {
+	run := stream.Run{VPID: vpid, Addr: r.page(from), Pages: int64(pages), Data: fill(pages, uint64(from)<<16)}
+	if err := s.server.Deliver([]stream.Run{run}); err != nil {
 		s.t.Error(err)
 	}
 }
 
-func (s *scene) deliverZero(r *remote, vpid image.VPID, from, pages int) {
+func (s *scene) deliverZero(r *remote, vpid stream.VPID, from, pages int) {
 	s.t.Helper()
-	if err := s.server.Deliver([]image.Run{{VPID: vpid, Addr: r.page(from), Pages: int64(pages), Zero: true}}); err != nil {
+	if err := s.server.Deliver([]stream.Run{{VPID: vpid, Addr: r.page(from), Pages: int64(pages), Zero: true}}); err != nil {
 		s.t.Error(err)
 	}
 }
@@ -190,7 +191,7 @@ func TestOnlyTheFirstDeliveryOfAPageCounts(t *testing.T) {
 	s.deliver(r, 7, 0, 60)
 	r.do("right 0 60")
 	s.deliverZero(r, 7, 0, 60)
-	if err := s.server.Deliver([]image.Run{{VPID: 7, Addr: r.page(0), Pages: 60, Data: fill(60, 99)}}); err != nil {
+	if err := s.server.Deliver([]stream.Run{{VPID: 7, Addr: r.page(0), Pages: 60, Data: fill(60, 99)}}); err != nil {
 		t.Fatal(err)
 	}
 	s.deliver(r, 7, 40, 60)
@@ -225,7 +226,7 @@ func TestADeathEndsWhatIsWanted(t *testing.T) {
 
 // answer plays the source: it brings what is asked for, now and then a page twice,
 // and breaks off after so many wants.
-func (s *scene) answer(tasks map[image.VPID]*remote, rnd *rand.Rand, most int) error {
+func (s *scene) answer(tasks map[stream.VPID]*remote, rnd *rand.Rand, most int) error {
 	errCut := errors.New("cut")
 	err := s.server.Wanted(context.Background(), func(wants []Want) error {
 		for _, w := range wants {
@@ -263,7 +264,7 @@ func TestWhatThreadsWaitForIsAskedForFirst(t *testing.T) {
 	if !errors.Is(err, stop) || !got[0].Urgent || got[0].Addr > r.page(15000) || got[0].Addr+uint64(got[0].Pages)*pageSize <= r.page(15000) {
 		t.Fatalf("asked first for %+v (%v), a thread waits for %#x", got, err, r.page(15000))
 	}
-	if err := s.answer(map[image.VPID]*remote{7: r}, rand.New(rand.NewPCG(1, 1)), 1<<30); err != nil {
+	if err := s.answer(map[stream.VPID]*remote{7: r}, rand.New(rand.NewPCG(1, 1)), 1<<30); err != nil {
 		t.Fatal(err)
 	}
 	wantAnswer(t, answer)
@@ -299,7 +300,7 @@ func TestASecondAskerTakesOver(t *testing.T) {
 		})
 	}()
 	<-started
-	if err := s.answer(map[image.VPID]*remote{7: r}, rand.New(rand.NewPCG(1, 1)), 1<<30); err != nil {
+	if err := s.answer(map[stream.VPID]*remote{7: r}, rand.New(rand.NewPCG(1, 1)), 1<<30); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-first; !errors.Is(err, ErrSuperseded) {
@@ -313,7 +314,7 @@ func TestThreadsThatChangeTheirMemoryWhileItIsPulledKeepItRight(t *testing.T) {
 	for seed := range 3 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := newScene(t)
-			tasks := map[image.VPID]*remote{7: s.lacking(7, 12000), 8: s.lacking(8, 12000)}
+			tasks := map[stream.VPID]*remote{7: s.lacking(7, 12000), 8: s.lacking(8, 12000)}
 			s.await()
 			for vpid, r := range tasks {
 				r.do("register 0 12000")
@@ -347,8 +348,8 @@ func TestNothingIsServedBeforeItIsSettled(t *testing.T) {
 	var each sync.WaitGroup
 	for i := range 3 {
 		each.Go(func() {
-			run := image.Run{VPID: 7, Addr: r.page(100 * i), Pages: 100, Data: fill(100, uint64(100*i)<<16)}
-			if err := s.server.Put([]image.Run{run, {VPID: 7, Addr: r.page(1000), Pages: 1, Zero: true}}); err != nil {
+			run := stream.Run{VPID: 7, Addr: r.page(100 * i), Pages: 100, Data: fill(100, uint64(100*i)<<16)}
+			if err := s.server.Put([]stream.Run{run, {VPID: 7, Addr: r.page(1000), Pages: 1, Zero: true}}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -358,7 +359,7 @@ func TestNothingIsServedBeforeItIsSettled(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantAnswer(t, answer)
-	if err := s.server.Put([]image.Run{{VPID: 7, Addr: r.page(0), Pages: 1, Zero: true}}); err == nil {
+	if err := s.server.Put([]stream.Run{{VPID: 7, Addr: r.page(0), Pages: 1, Zero: true}}); err == nil {
 		t.Error("a page that may be in use was replaced")
 	}
 	s.finish()
@@ -373,7 +374,7 @@ func TestAStoreThatLacksAPageIsSettledOnlyIfItCanBePulled(t *testing.T) {
 	s.serve(2)
 	r.do("register 0 300")
 	r.do("send 7")
-	if err := s.server.Put([]image.Run{{VPID: 7, Addr: r.page(0), Pages: 299, Data: fill(299, 0)}, {VPID: 7, Addr: r.page(20), Pages: 2, Drop: true}}); err != nil {
+	if err := s.server.Put([]stream.Run{{VPID: 7, Addr: r.page(0), Pages: 299, Data: fill(299, 0)}, {VPID: 7, Addr: r.page(20), Pages: 2, Drop: true}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.server.Settle(false); !errors.Is(err, ErrMissing) {
@@ -394,9 +395,9 @@ func TestAStoreThatLacksAPageIsSettledOnlyIfItCanBePulled(t *testing.T) {
 
 func TestWhatNobodyAskedForIsRefused(t *testing.T) {
 	s, r := pulling(t, 10)
-	for _, run := range []image.Run{{Drop: true}, {Copy: true, From: image.Place{VPID: 7, Addr: r.page(5)}}} {
+	for _, run := range []stream.Run{{Drop: true}, {Copy: true, From: stream.Place{VPID: 7, Addr: r.page(5)}}} {
 		run.VPID, run.Addr, run.Pages = 7, r.page(0), 1
-		if err := s.server.Deliver([]image.Run{run}); err == nil {
+		if err := s.server.Deliver([]stream.Run{run}); err == nil {
 			t.Errorf("%+v was taken", run)
 		}
 	}
@@ -448,7 +449,7 @@ func TestAfterAFailureNothingIsTaken(t *testing.T) {
 	if err := s.wait(); err == nil {
 		t.Fatal("Serve: no error")
 	}
-	run := []image.Run{{VPID: 7, Addr: r.page(0), Pages: 1, Zero: true}}
+	run := []stream.Run{{VPID: 7, Addr: r.page(0), Pages: 1, Zero: true}}
 	if s.server.Put(run) == nil || s.server.Deliver(run) == nil || s.server.Settle(false) == nil {
 		t.Error("a server that has failed takes pages")
 	}

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // maxVectors is IOV_MAX of Linux.
@@ -16,7 +16,7 @@ const maxVectors = 1024
 // PutBatch does what the runs of a frame say, in turn. Runs of data and of zeros that
 // follow each other are put together, new pages with one write and the log with
 // another: memory of many small runs would otherwise cost two system calls for each.
-func (s *Store) PutBatch(runs []image.Run) error {
+func (s *Store) PutBatch(runs []stream.Run) error {
 	for _, r := range runs {
 		if err := checkRange(r.VPID, r.Addr, r.Pages); err != nil {
 			return fmt.Errorf("put %d runs: %w", len(runs), err)
@@ -39,7 +39,7 @@ func (s *Store) PutBatch(runs []image.Run) error {
 }
 
 // together returns how many runs can be put at once: none names a page of another.
-func together(runs []image.Run) int {
+func together(runs []stream.Run) int {
 	n := 0
 	for n < len(runs) && !runs[n].Copy && !runs[n].Drop {
 		n++
@@ -48,7 +48,7 @@ func together(runs []image.Run) int {
 		return n
 	}
 	sorted := slices.Clone(runs[:n])
-	slices.SortFunc(sorted, func(a, b image.Run) int {
+	slices.SortFunc(sorted, func(a, b stream.Run) int {
 		return cmp.Or(cmp.Compare(a.VPID, b.VPID), cmp.Compare(a.Addr, b.Addr))
 	})
 	if inOrder(sorted) {
@@ -58,7 +58,7 @@ func together(runs []image.Run) int {
 }
 
 // inOrder says that each run lies behind the one before.
-func inOrder(runs []image.Run) bool {
+func inOrder(runs []stream.Run) bool {
 	for i := 1; i < len(runs); i++ {
 		a, b := runs[i-1], runs[i]
 		if b.VPID < a.VPID || b.VPID == a.VPID && b.Addr < a.Addr+uint64(a.Pages)*pageSize {
@@ -69,13 +69,13 @@ func inOrder(runs []image.Run) bool {
 }
 
 // putOne copies or forgets pages.
-func (s *Store) putOne(r image.Run) error {
+func (s *Store) putOne(r stream.Run) error {
 	if r.Drop {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.drop(r.VPID, s.tableOf(r.VPID), r.Addr, r.Addr+uint64(r.Pages)*pageSize)
 	}
-	data := make([]byte, min(r.Pages, image.MaxCopyPages)*pageSize)
+	data := make([]byte, min(r.Pages, stream.MaxCopyPages)*pageSize)
 	if err := s.Read(r.From, data); err != nil {
 		return fmt.Errorf("copy %d pages to %#x of task %d: %w", r.Pages, r.Addr, r.VPID, err)
 	}
@@ -84,7 +84,7 @@ func (s *Store) putOne(r image.Run) error {
 
 // Read fills data, whole pages, with what the store has of those at from. A page that
 // it lacks is ErrMissing.
-func (s *Store) Read(from image.Place, data []byte) error {
+func (s *Store) Read(from stream.Place, data []byte) error {
 	s.mu.Lock()
 	found := s.tableOf(from.VPID).within(from.Addr, from.Addr+uint64(len(data)))
 	s.mu.Unlock()
@@ -124,11 +124,11 @@ type arrival struct {
 
 // news is a span that the index does not have.
 type news struct {
-	vpid image.VPID
+	vpid stream.VPID
 	span span
 }
 
-func (s *Store) putTogether(runs []image.Run) error {
+func (s *Store) putTogether(runs []stream.Run) error {
 	a := s.arrive(runs)
 	if err := s.writeData(a.fresh, a.off); err != nil {
 		return err
@@ -141,7 +141,7 @@ func (s *Store) putTogether(runs []image.Run) error {
 
 // arrive finds room for the pages: those that the store has already stay where they
 // are, the others go to the end.
-func (s *Store) arrive(runs []image.Run) (a arrival) {
+func (s *Store) arrive(runs []stream.Run) (a arrival) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range runs {
@@ -174,7 +174,7 @@ func (s *Store) arrive(runs []image.Run) (a arrival) {
 }
 
 // add appends a part of the run, in bytes, to what is fresh. Offsets begin at 0 yet.
-func (a *arrival) add(r image.Run, from, to int64) {
+func (a *arrival) add(r stream.Run, from, to int64) {
 	if from == to {
 		return
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // TestABatchIsItsRunsInTurn puts batches of random runs, of which some overlap
@@ -19,10 +19,10 @@ func TestABatchIsItsRunsInTurn(t *testing.T) {
 	const pages, base = 3000, 0x10000
 	model := make([][]byte, pages)
 	for round := range 60 {
-		var runs []image.Run
+		var runs []stream.Run
 		for range 1 + rnd.IntN(40) {
 			at, n := rnd.IntN(pages-16), 1+rnd.IntN(16)
-			r := image.Run{VPID: 7, Addr: uint64(base + at*pageSize), Pages: int64(n)}
+			r := stream.Run{VPID: 7, Addr: uint64(base + at*pageSize), Pages: int64(n)}
 			data := make([]byte, n*pageSize)
 			from := rnd.IntN(pages - 16)
 			switch kind := rnd.IntN(8); {
@@ -31,7 +31,7 @@ func TestABatchIsItsRunsInTurn(t *testing.T) {
 			case kind == 2:
 				r.Drop, data = true, nil
 			case kind < 5 && known(model[from:from+n]) && (from+n <= at || at+n <= from):
-				r.Copy, r.From = true, image.Place{VPID: 7, Addr: uint64(base + from*pageSize)}
+				r.Copy, r.From = true, stream.Place{VPID: 7, Addr: uint64(base + from*pageSize)}
 				data = bytes.Join(model[from:from+n], nil)
 			default:
 				data = fill(n, uint64(round)<<40+uint64(len(runs))<<32)
@@ -66,11 +66,11 @@ func known(pages [][]byte) bool {
 func TestACopyOfWhatIsNotThereIsRefused(t *testing.T) {
 	s := mustCreate(t)
 	mustPut(t, s, 1, 0x10000, fill(2, 1))
-	for name, from := range map[string]image.Place{
+	for name, from := range map[string]stream.Place{
 		"another process": {VPID: 2, Addr: 0x10000}, "behind": {VPID: 1, Addr: 0x11000}, "before": {VPID: 1, Addr: 0xf000},
 	} {
-		r := image.Run{VPID: 3, Addr: 0x20000, Pages: 2, Copy: true, From: from}
-		if err := s.PutBatch([]image.Run{r}); !errors.Is(err, ErrMissing) {
+		r := stream.Run{VPID: 3, Addr: 0x20000, Pages: 2, Copy: true, From: from}
+		if err := s.PutBatch([]stream.Run{r}); !errors.Is(err, ErrMissing) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -86,9 +86,9 @@ func BenchmarkOverwrite(b *testing.B) {
 			for at := 0; at < 64<<20; at += len(data) {
 				mustPut(b, s, 1, uint64(at)+pageSize, data)
 			}
-			var runs []image.Run
+			var runs []stream.Run
 			for i := range pages {
-				runs = append(runs, image.Run{VPID: 1, Addr: uint64(1+i*step) * pageSize, Pages: 1, Data: data[i*pageSize:][:pageSize]})
+				runs = append(runs, stream.Run{VPID: 1, Addr: uint64(1+i*step) * pageSize, Pages: 1, Data: data[i*pageSize:][:pageSize]})
 			}
 			b.SetBytes(pages * pageSize)
 			for b.Loop() {
@@ -102,10 +102,10 @@ func BenchmarkOverwrite(b *testing.B) {
 
 func TestABatchOfMoreRunsThanOneWriteTakesIsWhole(t *testing.T) {
 	s := mustCreate(t)
-	var runs []image.Run
+	var runs []stream.Run
 	for i := range 3 * maxVectors {
 		addr := uint64(2*i+1) * pageSize
-		runs = append(runs, image.Run{VPID: 3, Addr: addr, Pages: 1, Data: fill(1, addr)})
+		runs = append(runs, stream.Run{VPID: 3, Addr: addr, Pages: 1, Data: fill(1, addr)})
 	}
 	if err := s.PutBatch(runs); err != nil {
 		t.Fatal(err)
@@ -120,9 +120,9 @@ func TestABatchOfMoreRunsThanOneWriteTakesIsWhole(t *testing.T) {
 
 func TestABatchWithARangeThatNoProcessHasChangesNothing(t *testing.T) {
 	s := mustCreate(t)
-	good := image.Run{VPID: 1, Addr: 0x10000, Pages: 1, Data: fill(1, 1)}
-	bad := image.Run{VPID: 1, Addr: 0x10001, Pages: 1, Zero: true}
-	if err := s.PutBatch([]image.Run{good, bad}); !errors.Is(err, ErrRange) {
+	good := stream.Run{VPID: 1, Addr: 0x10000, Pages: 1, Data: fill(1, 1)}
+	bad := stream.Run{VPID: 1, Addr: 0x10001, Pages: 1, Zero: true}
+	if err := s.PutBatch([]stream.Run{good, bad}); !errors.Is(err, ErrRange) {
 		t.Fatalf("%v", err)
 	}
 	if got := load(t, s, 1, 0x10000, 1)[0]; got != nil || s.Bytes() != 0 {

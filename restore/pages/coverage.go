@@ -6,14 +6,15 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Missing looks for the first lazy page named by CRIU's pagemaps that the store
 // does not hold, in order of vpid and address, and returns the run of missing
 // pages that starts there. A store may hold more than the pagemaps name; see
 // Trim.
-func (s *Store) Missing(regions map[image.VPID][]image.Region) (vpid image.VPID, addr uint64, pages int64, missing bool) {
+func (s *Store) Missing(regions map[stream.VPID][]image.Region) (vpid stream.VPID, addr uint64, pages int64, missing bool) {
 	gaps := s.gaps(lazyOf(regions))
 	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
 		for _, g := range gaps[vpid] {
@@ -24,10 +25,10 @@ func (s *Store) Missing(regions map[image.VPID][]image.Region) (vpid image.VPID,
 }
 
 // gaps returns the lazy pages that the store lacks.
-func (s *Store) gaps(lazy map[image.VPID][]addrRange) map[image.VPID][]addrRange {
+func (s *Store) gaps(lazy map[stream.VPID][]addrRange) map[stream.VPID][]addrRange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[image.VPID][]addrRange, len(lazy))
+	out := make(map[stream.VPID][]addrRange, len(lazy))
 	for vpid, ranges := range lazy {
 		out[vpid] = ranges
 		if t := s.index[vpid]; t != nil {
@@ -38,7 +39,7 @@ func (s *Store) gaps(lazy map[image.VPID][]addrRange) map[image.VPID][]addrRange
 }
 
 // firstOf returns a gap as an error: of the first task, and there the first.
-func firstOf(gaps map[image.VPID][]addrRange) error {
+func firstOf(gaps map[stream.VPID][]addrRange) error {
 	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
 		for _, g := range gaps[vpid] {
 			return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, g.pages(), g.start, ErrMissing)
@@ -50,9 +51,9 @@ func firstOf(gaps map[image.VPID][]addrRange) error {
 // Trim forgets every page that is not lazy in CRIU's pagemaps, and gives its
 // memory back. A page sent while the job ran may have been unmapped, discarded
 // or locked before the freeze; it must not come back to life.
-func (s *Store) Trim(regions map[image.VPID][]image.Region) error { return s.trim(lazyOf(regions)) }
+func (s *Store) Trim(regions map[stream.VPID][]image.Region) error { return s.trim(lazyOf(regions)) }
 
-func (s *Store) trim(lazy map[image.VPID][]addrRange) error {
+func (s *Store) trim(lazy map[stream.VPID][]addrRange) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var gone []span
@@ -71,7 +72,7 @@ func (s *Store) trim(lazy map[image.VPID][]addrRange) error {
 	return nil
 }
 
-func (s *Store) drop(vpid image.VPID, t *spanSet, start, end uint64) error {
+func (s *Store) drop(vpid stream.VPID, t *spanSet, start, end uint64) error {
 	old := t.cut(start, end)
 	var records []byte
 	for _, sp := range old {
@@ -86,7 +87,7 @@ func (s *Store) drop(vpid image.VPID, t *spanSet, start, end uint64) error {
 // take hands over the pages of vpid in [start, end); the store knows them no
 // longer, and whoever took them releases them. Zero pages need no copy: memory that
 // was never touched reads as zero.
-func (s *Store) take(vpid image.VPID, start, end uint64) []span {
+func (s *Store) take(vpid stream.VPID, start, end uint64) []span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.index[vpid]; t != nil {
@@ -96,7 +97,7 @@ func (s *Store) take(vpid image.VPID, start, end uint64) []span {
 }
 
 // held returns where the store has pages in [start, end).
-func (s *Store) held(vpid image.VPID, start, end uint64) []span {
+func (s *Store) held(vpid stream.VPID, start, end uint64) []span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.index[vpid]; t != nil {
@@ -106,7 +107,7 @@ func (s *Store) held(vpid image.VPID, start, end uint64) []span {
 }
 
 // bytesOf is the size of the pages held of one task; zero pages are none.
-func (s *Store) bytesOf(vpid image.VPID) int64 {
+func (s *Store) bytesOf(vpid stream.VPID) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.index[vpid]; t != nil {

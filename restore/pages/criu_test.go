@@ -16,7 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // jobEnv makes the test binary a job that CRIU can save: it checks its memory
@@ -171,7 +172,7 @@ func storeMemory(t *testing.T, s *Store, pid int, regions []image.Region) {
 		if err != nil || n != len(buf) {
 			t.Fatalf("read %d of %d bytes at %#x: %v", n, len(buf), r.Addr, err)
 		}
-		mustPut(t, s, image.VPID(pid), r.Addr, buf)
+		mustPut(t, s, stream.VPID(pid), r.Addr, buf)
 	}
 }
 
@@ -183,7 +184,7 @@ func TestCRIURestoresAJobWhoseMemoryIsServed(t *testing.T) {
 	pid := job.Process.Pid
 	dumpLazily(t, path, dir, pid)
 	regions, err := image.Pagemaps(dir)
-	for tries := 0; err == nil && tries < 5 && !anyLazy(regions[image.VPID(pid)]); tries++ {
+	for tries := 0; err == nil && tries < 5 && !anyLazy(regions[stream.VPID(pid)]); tries++ {
 		// CRIU 4.2 takes all memory for a stack if one ends at the start of a page.
 		if err := unix.Kill(pid, unix.SIGCONT); err != nil {
 			t.Fatal(err)
@@ -195,11 +196,11 @@ func TestCRIURestoresAJobWhoseMemoryIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !anyLazy(regions[image.VPID(pid)]) {
+	if !anyLazy(regions[stream.VPID(pid)]) {
 		t.Fatal("no memory is left to be served")
 	}
 	store := mustCreate(t)
-	storeMemory(t, store, pid, regions[image.VPID(pid)])
+	storeMemory(t, store, pid, regions[stream.VPID(pid)])
 	before := waitRounds(t, state, 1)
 	job.Process.Kill()
 	job.Wait()

@@ -6,7 +6,7 @@ import (
 	"sort"
 	"sync"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Digests compares pages with what their source says that they hold. Those that are not
@@ -14,8 +14,8 @@ import (
 type Digests struct {
 	mu    sync.Mutex
 	pages int64
-	named map[image.VPID]*spanSet
-	later map[image.VPID][]expected
+	named map[stream.VPID]*spanSet
+	later map[stream.VPID][]expected
 }
 
 // expected is what pages that the store lacked are known by.
@@ -25,11 +25,11 @@ type expected struct {
 	sums []byte
 }
 
-func (e expected) end() uint64 { return e.addr + uint64(len(e.sums)/image.DigestSize)*pageSize }
+func (e expected) end() uint64 { return e.addr + uint64(len(e.sums)/stream.DigestSize)*pageSize }
 
 // WrongPageError says which page is not what its source has.
 type WrongPageError struct {
-	VPID image.VPID
+	VPID stream.VPID
 	Addr uint64
 }
 
@@ -46,14 +46,14 @@ func (d *Digests) Pages() int64 {
 
 // Check compares the pages that the store has, and keeps the digests of the others. A
 // difference is a [*WrongPageError].
-func (d *Digests) Check(s *Store, seed uint64, run image.Digests) error {
+func (d *Digests) Check(s *Store, seed uint64, run stream.Digests) error {
 	end := run.Addr + uint64(run.Pages())*pageSize
 	if err := d.note(run.VPID, run.Addr, end); err != nil {
 		return err
 	}
 	for at := run.Addr; at < end; {
 		here, next := s.stretch(run.VPID, at, end)
-		part := expected{seed, at, run.Sums[(at-run.Addr)/pageSize*image.DigestSize:][:(next-at)/pageSize*image.DigestSize]}
+		part := expected{seed, at, run.Sums[(at-run.Addr)/pageSize*stream.DigestSize:][:(next-at)/pageSize*stream.DigestSize]}
 		at = next
 		if !here {
 			part.sums = slices.Clone(part.sums)
@@ -66,15 +66,15 @@ func (d *Digests) Check(s *Store, seed uint64, run image.Digests) error {
 }
 
 // note counts pages. Of none may it be said twice what it holds: which one would count?
-func (d *Digests) note(vpid image.VPID, start, end uint64) error {
+func (d *Digests) note(vpid stream.VPID, start, end uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.named == nil {
-		d.named = map[image.VPID]*spanSet{}
+		d.named = map[stream.VPID]*spanSet{}
 	}
 	set := setOf(d.named, vpid)
 	if twice := set.within(start, end); len(twice) > 0 {
-		return fmt.Errorf("%w: the page at %#x of process %d is named twice", image.ErrDigests, twice[0].start, vpid)
+		return fmt.Errorf("%w: the page at %#x of process %d is named twice", stream.ErrDigests, twice[0].start, vpid)
 	}
 	set.insert(span{start: start, end: end, off: zeroOff})
 	d.pages += int64(end-start) / pageSize
@@ -82,25 +82,25 @@ func (d *Digests) note(vpid image.VPID, start, end uint64) error {
 }
 
 // compare compares pages that the store has.
-func (s *Store) compare(vpid image.VPID, e expected) error {
+func (s *Store) compare(vpid stream.VPID, e expected) error {
 	buf := make([]byte, min(64*pageSize, e.end()-e.addr))
 	for end := e.end(); e.addr < end; {
 		part := buf[:min(uint64(len(buf)), end-e.addr)]
-		if err := s.Read(image.Place{VPID: vpid, Addr: e.addr}, part); err != nil {
+		if err := s.Read(stream.Place{VPID: vpid, Addr: e.addr}, part); err != nil {
 			return err
 		}
 		for ; len(part) > 0; part = part[pageSize:] {
-			if image.PageDigest(e.seed, part[:pageSize]) != [image.DigestSize]byte(e.sums) {
+			if stream.PageDigest(e.seed, part[:pageSize]) != [stream.DigestSize]byte(e.sums) {
 				return &WrongPageError{vpid, e.addr}
 			}
-			e.addr, e.sums = e.addr+pageSize, e.sums[image.DigestSize:]
+			e.addr, e.sums = e.addr+pageSize, e.sums[stream.DigestSize:]
 		}
 	}
 	return nil
 }
 
 // stretch says whether the store has the page at addr, and up to where that is so.
-func (s *Store) stretch(vpid image.VPID, addr, end uint64) (here bool, next uint64) {
+func (s *Store) stretch(vpid stream.VPID, addr, end uint64) (here bool, next uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sp, ok := s.tableOf(vpid).next(addr)
@@ -113,11 +113,11 @@ func (s *Store) stretch(vpid image.VPID, addr, end uint64) (here bool, next uint
 	return true, min(sp.end, end)
 }
 
-func (d *Digests) keep(vpid image.VPID, e expected) {
+func (d *Digests) keep(vpid stream.VPID, e expected) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.later == nil {
-		d.later = map[image.VPID][]expected{}
+		d.later = map[stream.VPID][]expected{}
 	}
 	list := d.later[vpid]
 	at := sort.Search(len(list), func(i int) bool { return list[i].addr > e.addr })
@@ -126,7 +126,7 @@ func (d *Digests) keep(vpid image.VPID, e expected) {
 
 // Landed compares pages that the store lacked when their digests came. Of others it
 // knows nothing and says nothing.
-func (d *Digests) Landed(vpid image.VPID, addr uint64, data []byte) error {
+func (d *Digests) Landed(vpid stream.VPID, addr uint64, data []byte) error {
 	d.mu.Lock()
 	list := d.later[vpid]
 	d.mu.Unlock()
@@ -135,8 +135,8 @@ func (d *Digests) Landed(vpid image.VPID, addr uint64, data []byte) error {
 		if i == len(list) || list[i].addr > addr {
 			continue
 		}
-		sum := list[i].sums[(addr-list[i].addr)/pageSize*image.DigestSize:][:image.DigestSize]
-		if image.PageDigest(list[i].seed, data[:pageSize]) != [image.DigestSize]byte(sum) {
+		sum := list[i].sums[(addr-list[i].addr)/pageSize*stream.DigestSize:][:stream.DigestSize]
+		if stream.PageDigest(list[i].seed, data[:pageSize]) != [stream.DigestSize]byte(sum) {
 			return &WrongPageError{vpid, addr}
 		}
 	}

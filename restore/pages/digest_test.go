@@ -3,7 +3,7 @@ package pages
 import (
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // FuzzDigests has a source say anything of what pages hold. A page that it says something
@@ -13,9 +13,9 @@ func FuzzDigests(f *testing.F) {
 	const seed, here, later = 7, 1 << 20, 1 << 21
 	data := fill(2, 1)
 	frame := func(wrong int) []byte {
-		var b image.DigestBatch
+		var b stream.DigestBatch
 		for i, addr := range []uint64{here, here + pageSize, later, later + pageSize} {
-			sum := image.PageDigest(seed, data[i%2*pageSize:][:pageSize])
+			sum := stream.PageDigest(seed, data[i%2*pageSize:][:pageSize])
 			if i == wrong {
 				sum[0]++
 			}
@@ -32,15 +32,15 @@ func FuzzDigests(f *testing.F) {
 		mustPut(t, s, 3, here, data)
 		var d Digests
 		wrong := map[uint64]bool{}
-		said := map[image.Place]bool{}
+		said := map[stream.Place]bool{}
 		twice := false
-		err := image.EachDigests(batch, func(r image.Digests) error {
+		err := stream.EachDigests(batch, func(r stream.Digests) error {
 			for i := range r.Pages() {
 				addr := r.Addr + uint64(i)*pageSize
-				twice = twice || said[image.Place{VPID: r.VPID, Addr: addr}]
-				said[image.Place{VPID: r.VPID, Addr: addr}] = true
+				twice = twice || said[stream.Place{VPID: r.VPID, Addr: addr}]
+				said[stream.Place{VPID: r.VPID, Addr: addr}] = true
 				for n, known := range []uint64{here, here + pageSize, later, later + pageSize} {
-					if r.VPID == 3 && addr == known && [image.DigestSize]byte(r.Sums[i*image.DigestSize:]) != image.PageDigest(seed, data[n%2*pageSize:][:pageSize]) {
+					if r.VPID == 3 && addr == known && [stream.DigestSize]byte(r.Sums[i*stream.DigestSize:]) != stream.PageDigest(seed, data[n%2*pageSize:][:pageSize]) {
 						wrong[addr] = true
 					}
 				}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // following is a follower that looks when it is told to.
@@ -46,7 +46,7 @@ func TestWhatWasFollowedIsNotReadAgainAndEndsAsTheStoreIs(t *testing.T) {
 		if err := s.PutZero(5, (round*16+3)*pageSize, 2); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.PutBatch([]image.Run{{VPID: 5, Addr: round * 32 * pageSize, Pages: 4, Drop: true}}); err != nil {
+		if err := s.PutBatch([]stream.Run{{VPID: 5, Addr: round * 32 * pageSize, Pages: 4, Drop: true}}); err != nil {
 			t.Fatal(err)
 		}
 		if round == 4 {

@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // The index log: a header of 16 bytes, then records of 40 bytes, little endian.
@@ -36,7 +36,7 @@ func logHeader() []byte {
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-func appendRecord(b []byte, kind uint32, vpid image.VPID, sp span) []byte {
+func appendRecord(b []byte, kind uint32, vpid stream.VPID, sp span) []byte {
 	from := len(b)
 	b = binary.LittleEndian.AppendUint32(b, kind)
 	b = binary.LittleEndian.AppendUint32(b, uint32(vpid))
@@ -48,11 +48,11 @@ func appendRecord(b []byte, kind uint32, vpid image.VPID, sp span) []byte {
 }
 
 // decodeRecord decodes one record; size is the data file's, in bytes.
-func decodeRecord(b []byte, size int64) (kind uint32, vpid image.VPID, sp span, err error) {
+func decodeRecord(b []byte, size int64) (kind uint32, vpid stream.VPID, sp span, err error) {
 	if checksum(b[:recordSize-4]) != binary.LittleEndian.Uint32(b[recordSize-4:]) {
 		return 0, 0, span{}, fmt.Errorf("%w: checksum of a log record", ErrDamaged)
 	}
-	kind, vpid = binary.LittleEndian.Uint32(b), image.VPID(binary.LittleEndian.Uint32(b[4:]))
+	kind, vpid = binary.LittleEndian.Uint32(b), stream.VPID(binary.LittleEndian.Uint32(b[4:]))
 	addr, pages := binary.LittleEndian.Uint64(b[8:]), int64(binary.LittleEndian.Uint64(b[16:]))
 	if err := checkRange(vpid, addr, pages); err != nil {
 		return 0, 0, span{}, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -73,7 +73,7 @@ func decodeRecord(b []byte, size int64) (kind uint32, vpid image.VPID, sp span, 
 
 // append adds a record to the log. The caller holds mu, so that the order of
 // records is the order of changes.
-func (s *Store) append(kind uint32, vpid image.VPID, sp span) error {
+func (s *Store) append(kind uint32, vpid stream.VPID, sp span) error {
 	return s.appendAll(appendRecord(nil, kind, vpid, sp))
 }
 
@@ -91,12 +91,12 @@ func (s *Store) appendAll(records []byte) error {
 type logReader struct {
 	log   *os.File
 	at    int64 // in bytes: what lies before is in the index
-	index map[image.VPID]*spanSet
+	index map[stream.VPID]*spanSet
 	buf   []byte
 }
 
 func newLogReader(log *os.File) *logReader {
-	return &logReader{log: log, index: make(map[image.VPID]*spanSet)}
+	return &logReader{log: log, index: make(map[stream.VPID]*spanSet)}
 }
 
 // readSize is how much of a log is read at once.

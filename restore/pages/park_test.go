@@ -5,7 +5,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // shape is memory as a job may have it: runs of data, with zeros between them that
@@ -19,7 +20,7 @@ const shapeBase = uint64(0x7f00_0000_0000)
 
 // store writes a store of so many pages as if they had been put, and returns it with
 // what CRIU's pagemaps say. The data file is as long as it would be and empty.
-func (h shape) store(t testing.TB, vpid image.VPID, pages int64) (string, map[image.VPID][]image.Region) {
+func (h shape) store(t testing.TB, vpid stream.VPID, pages int64) (string, map[stream.VPID][]image.Region) {
 	t.Helper()
 	s := mustCreate(t)
 	var log []byte
@@ -47,7 +48,7 @@ func (h shape) store(t testing.TB, vpid image.VPID, pages int64) (string, map[im
 	if _, err := s.log.Write(log); err != nil {
 		t.Fatal(err)
 	}
-	return s.dir, map[image.VPID][]image.Region{vpid: regions}
+	return s.dir, map[stream.VPID][]image.Region{vpid: regions}
 }
 
 // cpu is the processor time that this process has used, in milliseconds.
@@ -75,7 +76,7 @@ func BenchmarkPark(b *testing.B) {
 	}
 }
 
-func measurePark(b *testing.B, dir string, regions map[image.VPID][]image.Region, gib float64) {
+func measurePark(b *testing.B, dir string, regions map[stream.VPID][]image.Region, gib float64) {
 	began := cpu(b)
 	lap := func(step string) {
 		b.ReportMetric((cpu(b)-began)/gib, step+"-cpu-ms/GiB")
@@ -128,7 +129,7 @@ func followed(b *testing.B, dir string) *Follower {
 }
 
 // prepared is a server that has a store and waits for CRIU.
-func prepared(b testing.TB, store *Store, regions map[image.VPID][]image.Region) *Server {
+func prepared(b testing.TB, store *Store, regions map[stream.VPID][]image.Region) *Server {
 	s, err := Listen(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
@@ -141,7 +142,7 @@ func prepared(b testing.TB, store *Store, regions map[image.VPID][]image.Region)
 }
 
 // handed has a task in the server's charge, as takeOver does with a real one.
-func handed(s *Server, vpid image.VPID) *space {
+func handed(s *Server, vpid stream.VPID) *space {
 	s.supply.Lock()
 	defer s.supply.Unlock()
 	s.taken[vpid] = true

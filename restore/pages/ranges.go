@@ -4,7 +4,8 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 type addrRange struct{ start, end uint64 }
@@ -42,8 +43,8 @@ func join(list []addrRange, r addrRange) []addrRange {
 	return append(list, r)
 }
 
-func lazyOf(regions map[image.VPID][]image.Region) map[image.VPID][]addrRange {
-	out := make(map[image.VPID][]addrRange, len(regions))
+func lazyOf(regions map[stream.VPID][]image.Region) map[stream.VPID][]addrRange {
+	out := make(map[stream.VPID][]addrRange, len(regions))
 	for vpid, list := range regions {
 		out[vpid] = lazyRanges(list)
 	}

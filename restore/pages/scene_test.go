@@ -10,7 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // scene is a restore in which the test plays CRIU.
@@ -19,7 +20,7 @@ type scene struct {
 	store   *Store
 	server  *Server
 	conn    *os.File
-	regions map[image.VPID][]image.Region
+	regions map[stream.VPID][]image.Region
 	result  chan error
 	stats   Stats
 	cancel  func()
@@ -28,7 +29,7 @@ type scene struct {
 func newScene(t testing.TB) *scene {
 	t.Helper()
 	needUserfaultfd(t)
-	s := &scene{t: t, store: mustCreate(t), regions: make(map[image.VPID][]image.Region), result: make(chan error, 1)}
+	s := &scene{t: t, store: mustCreate(t), regions: make(map[stream.VPID][]image.Region), result: make(chan error, 1)}
 	dir := t.TempDir()
 	server, err := Listen(dir)
 	if err != nil {
@@ -64,14 +65,14 @@ func needUserfaultfd(t testing.TB) {
 }
 
 // task starts a task with so many pages, all of them in the store.
-func (s *scene) task(vpid image.VPID, pages int) *remote {
+func (s *scene) task(vpid stream.VPID, pages int) *remote {
 	s.t.Helper()
 	r := startTask(s.t, s.conn, pages)
 	s.put(r, vpid, 0, pages)
 	return r
 }
 
-func (s *scene) put(r *remote, vpid image.VPID, from, pages int) {
+func (s *scene) put(r *remote, vpid stream.VPID, from, pages int) {
 	s.t.Helper()
 	for n := from; n < from+pages; n += 255 {
 		k := min(255, from+pages-n)

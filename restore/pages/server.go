@@ -14,7 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // errStopped ends what still runs when another part has failed.
@@ -48,10 +49,10 @@ type Server struct {
 	awaits  bool
 	settled bool          // what the store has is as of the freeze; also under mu
 	opened  chan struct{} // closed when Serve has the store, or has failed
-	lazy    map[image.VPID][]addrRange
-	pending map[image.VPID]*spanSet // by origin: not known to be as of the freeze
-	taken   map[image.VPID]bool     // handed over by CRIU
-	shut    bool                    // Serve has ended
+	lazy    map[stream.VPID][]addrRange
+	pending map[stream.VPID]*spanSet // by origin: not known to be as of the freeze
+	taken   map[stream.VPID]bool     // handed over by CRIU
+	shut    bool                     // Serve has ended
 	how     error
 
 	keeper Keeper // may be nil
@@ -93,7 +94,7 @@ func Listen(workDir string) (*Server, error) {
 		return nil, fmt.Errorf("listen for CRIU in %s: %w", workDir, err)
 	}
 	s := &Server{listener: l, socket: filepath.Join(workDir, socketName), done: make(chan struct{}), epoll: -1, wakeup: -1,
-		opened: make(chan struct{}), taken: make(map[image.VPID]bool)}
+		opened: make(chan struct{}), taken: make(map[stream.VPID]bool)}
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -107,7 +108,7 @@ func Listen(workDir string) (*Server, error) {
 // It returns nil when no living task lacks a page. After an error pages may be
 // missing: the tasks hang when they touch one, and must be killed before Close,
 // which would let them read zeros instead.
-func (s *Server) Serve(ctx context.Context, store *Store, regions map[image.VPID][]image.Region, workers int) (Stats, error) {
+func (s *Server) Serve(ctx context.Context, store *Store, regions map[stream.VPID][]image.Region, workers int) (Stats, error) {
 	began := time.Now()
 	defer close(s.done)
 	err := s.prepare(store, regions)
@@ -193,7 +194,7 @@ func (s *Server) Close() error {
 }
 
 // prepare checks and maps the store.
-func (s *Server) prepare(store *Store, regions map[image.VPID][]image.Region) (err error) {
+func (s *Server) prepare(store *Store, regions map[stream.VPID][]image.Region) (err error) {
 	lazy := lazyOf(regions)
 	if !s.awaits { // else runs that still come may copy from what is not lazy: Settle trims
 		if err := firstOf(store.gaps(lazy)); err != nil {
@@ -217,14 +218,14 @@ func (s *Server) prepare(store *Store, regions map[image.VPID][]image.Region) (e
 }
 
 // open lets Put, Deliver and Settle in.
-func (s *Server) open(store *Store, lazy map[image.VPID][]addrRange) {
+func (s *Server) open(store *Store, lazy map[stream.VPID][]addrRange) {
 	s.supply.Lock()
 	defer s.supply.Unlock()
 	s.store, s.lazy = store, lazy
 	if s.awaits {
 		s.expect()
 	} else {
-		s.pending, s.settled = map[image.VPID]*spanSet{}, true
+		s.pending, s.settled = map[stream.VPID]*spanSet{}, true
 		s.total.Store(store.Bytes())
 	}
 	close(s.opened)
@@ -232,7 +233,7 @@ func (s *Server) open(store *Store, lazy map[image.VPID][]addrRange) {
 
 // room is how much the store may grow while the server runs: by each lazy page once,
 // and by what was under way of a warm-up.
-func (s *Server) room(lazy map[image.VPID][]addrRange) (n int64) {
+func (s *Server) room(lazy map[stream.VPID][]addrRange) (n int64) {
 	if !s.awaits {
 		return 0
 	}

@@ -11,7 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // running starts one registered task that CRIU has let go.
@@ -309,7 +310,7 @@ func TestThreadsThatChangeTheirMemoryKeepItRight(t *testing.T) {
 			s := newScene(t)
 			var tasks []*remote
 			for i := range 2 {
-				tasks = append(tasks, s.task(image.VPID(7+i), 24000))
+				tasks = append(tasks, s.task(stream.VPID(7+i), 24000))
 			}
 			s.serve(2)
 			for i, r := range tasks {

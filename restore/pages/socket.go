@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // The protocol of criu restore with lazy_pages (criu/uffd.c, version 4.2): per
@@ -28,7 +28,7 @@ const (
 
 // hello is one message of CRIU.
 type hello struct {
-	vpid     image.VPID
+	vpid     stream.VPID
 	pid      int // in our pid namespace; 0 if the kernel did not say
 	fd       int
 	zombie   bool
@@ -122,7 +122,7 @@ func (c criuConn) next() (hello, error) {
 	case n == restoreFinished:
 		return hello{finished: true}, nil
 	case n < 0 && n >= -maxPID:
-		return hello{vpid: image.VPID(-n), zombie: true}, nil
+		return hello{vpid: stream.VPID(-n), zombie: true}, nil
 	case n == 0 || n > maxPID || n < -maxPID:
 		return hello{}, fmt.Errorf("number %#x where a pid belongs", uint32(n))
 	}
@@ -134,7 +134,7 @@ func (c criuConn) next() (hello, error) {
 		closeAll(fds)
 		return hello{}, noEOF(err)
 	}
-	return hello{vpid: image.VPID(n), pid: pid, fd: fds[0]}, nil
+	return hello{vpid: stream.VPID(n), pid: pid, fd: fds[0]}, nil
 }
 
 // read fills b and returns the sender's pid and the descriptors that came.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 const (
@@ -30,7 +30,7 @@ const (
 // event was acknowledged: it would bring discarded memory back.
 type space struct {
 	id     int32
-	vpid   image.VPID
+	vpid   stream.VPID
 	pid    int  // 0 if unknown
 	forked bool // made by a fork after the restore
 	fd     int

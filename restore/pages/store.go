@@ -9,11 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 const (
-	pageSize = image.PageSize
+	pageSize = stream.PageSize
 	// maxAddress ends what any process can have mapped on the architectures
 	// supported (x86-64 with five-level page tables).
 	maxAddress = uint64(1) << 56
@@ -42,7 +42,7 @@ type Store struct {
 	view bool // somebody else may be in the middle of writing a record
 
 	mu     sync.Mutex
-	index  map[image.VPID]*spanSet
+	index  map[stream.VPID]*spanSet
 	blocks blocks
 }
 
@@ -98,7 +98,7 @@ func openStore(dir string, flags int) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, data.Close())
 	}
-	return &Store{dir: dir, data: data, log: log, index: make(map[image.VPID]*spanSet)}, nil
+	return &Store{dir: dir, data: data, log: log, index: make(map[stream.VPID]*spanSet)}, nil
 }
 
 // piece is a part of a put: data[from:to] goes to offset off of the data file.
@@ -110,7 +110,7 @@ type piece struct {
 
 // Put keeps a copy of data, whole pages found at addr (bytes) of process vpid.
 // Once it has returned, also a process that opens the store finds them.
-func (s *Store) Put(vpid image.VPID, addr uint64, data []byte) error {
+func (s *Store) Put(vpid stream.VPID, addr uint64, data []byte) error {
 	if err := checkRange(vpid, addr, int64(len(data))/pageSize); err != nil || len(data)%pageSize != 0 {
 		return fmt.Errorf("put %d bytes at %#x of task %d: %w", len(data), addr, vpid, errors.Join(ErrRange, err))
 	}
@@ -127,7 +127,7 @@ func (s *Store) Put(vpid image.VPID, addr uint64, data []byte) error {
 }
 
 // plan finds a place for each page: the one that it has already, or a new one.
-func (s *Store) plan(vpid image.VPID, addr uint64, size int64) []piece {
+func (s *Store) plan(vpid stream.VPID, addr uint64, size int64) []piece {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []piece
@@ -151,7 +151,7 @@ func (s *Store) plan(vpid image.VPID, addr uint64, size int64) []piece {
 }
 
 // publish makes the new pieces known, now that their data is in place.
-func (s *Store) publish(vpid image.VPID, addr uint64, pieces []piece) error {
+func (s *Store) publish(vpid stream.VPID, addr uint64, pieces []piece) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range pieces {
@@ -171,7 +171,7 @@ func (s *Store) publish(vpid image.VPID, addr uint64, pieces []piece) error {
 
 // PutZero notes that pages at addr (bytes) of process vpid are zero. They take
 // no memory.
-func (s *Store) PutZero(vpid image.VPID, addr uint64, pages int64) error {
+func (s *Store) PutZero(vpid stream.VPID, addr uint64, pages int64) error {
 	if err := checkRange(vpid, addr, pages); err != nil {
 		return fmt.Errorf("put %d zero pages at %#x of task %d: %w", pages, addr, vpid, err)
 	}
@@ -191,17 +191,17 @@ func (s *Store) PutZero(vpid image.VPID, addr uint64, pages int64) error {
 	return nil
 }
 
-func checkRange(vpid image.VPID, addr uint64, pages int64) error {
+func checkRange(vpid stream.VPID, addr uint64, pages int64) error {
 	if vpid <= 0 || pages <= 0 || addr%pageSize != 0 || addr >= maxAddress || uint64(pages) > (maxAddress-addr)/pageSize {
 		return fmt.Errorf("%w: task %d, address %#x, %d pages", ErrRange, vpid, addr, pages)
 	}
 	return nil
 }
 
-func (s *Store) tableOf(vpid image.VPID) *spanSet { return setOf(s.index, vpid) }
+func (s *Store) tableOf(vpid stream.VPID) *spanSet { return setOf(s.index, vpid) }
 
 // replace puts sp into the index and gives back the memory of what it covers.
-func (s *Store) replace(vpid image.VPID, sp span) error {
+func (s *Store) replace(vpid stream.VPID, sp span) error {
 	t := s.tableOf(vpid)
 	old := t.cut(sp.start, sp.end)
 	t.insert(sp)

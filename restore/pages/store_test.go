@@ -12,7 +12,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // fill makes pages whose contents say which they are.
@@ -41,7 +42,7 @@ func mustCreate(t testing.TB) *Store {
 	return s
 }
 
-func mustPut(t testing.TB, s *Store, vpid image.VPID, addr uint64, data []byte) {
+func mustPut(t testing.TB, s *Store, vpid stream.VPID, addr uint64, data []byte) {
 	t.Helper()
 	if err := s.Put(vpid, addr, data); err != nil {
 		t.Fatal(err)
@@ -49,7 +50,7 @@ func mustPut(t testing.TB, s *Store, vpid image.VPID, addr uint64, data []byte) 
 }
 
 // load reads pages back; a page that the store does not know comes as nil.
-func load(t testing.TB, s *Store, vpid image.VPID, addr uint64, pages int) [][]byte {
+func load(t testing.TB, s *Store, vpid stream.VPID, addr uint64, pages int) [][]byte {
 	t.Helper()
 	out := make([][]byte, pages)
 	for i := range out {
@@ -126,7 +127,7 @@ func TestConcurrentPutsKeepEveryPage(t *testing.T) {
 		wg.Go(func() {
 			for i := range 200 {
 				addr := uint64((i*4+w)*5) * pageSize
-				if err := s.Put(image.VPID(1+i%3), addr, fill(5, addr)); err != nil {
+				if err := s.Put(stream.VPID(1+i%3), addr, fill(5, addr)); err != nil {
 					errs <- err
 					return
 				}
@@ -141,7 +142,7 @@ func TestConcurrentPutsKeepEveryPage(t *testing.T) {
 	for w := range 4 {
 		for i := range 200 {
 			addr := uint64((i*4+w)*5) * pageSize
-			got := bytes.Join(load(t, s, image.VPID(1+i%3), addr, 5), nil)
+			got := bytes.Join(load(t, s, stream.VPID(1+i%3), addr, 5), nil)
 			if !bytes.Equal(got, fill(5, addr)) {
 				t.Fatalf("run at %#x differs", addr)
 			}
@@ -209,13 +210,13 @@ func TestMissingNamesTheFirstGap(t *testing.T) {
 		{"elsewhere", []image.Region{lazy(100, 3)}, 100 * pageSize, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			vpid, addr, pages, missing := s.Missing(map[image.VPID][]image.Region{5: c.regions})
+			vpid, addr, pages, missing := s.Missing(map[stream.VPID][]image.Region{5: c.regions})
 			if addr != c.addr || pages != c.pages || missing != (c.pages > 0) || missing && vpid != 5 {
 				t.Fatalf("Missing() = %d %#x %d %t", vpid, addr, pages, missing)
 			}
 		})
 	}
-	if vpid, _, _, missing := s.Missing(map[image.VPID][]image.Region{6: {lazy(1, 1)}}); !missing || vpid != 6 {
+	if vpid, _, _, missing := s.Missing(map[stream.VPID][]image.Region{6: {lazy(1, 1)}}); !missing || vpid != 6 {
 		t.Fatal("a task that the store does not know misses nothing")
 	}
 }
@@ -224,7 +225,7 @@ func TestTrimForgetsWhatPagemapsDoNotName(t *testing.T) {
 	s := mustCreate(t)
 	mustPut(t, s, 5, 0, fill(1024, 9))
 	mustPut(t, s, 6, 0, fill(1024, 9))
-	regions := map[image.VPID][]image.Region{5: {
+	regions := map[stream.VPID][]image.Region{5: {
 		{Addr: 2 * pageSize, Pages: 2, Lazy: true}, {Addr: 4 * pageSize, Pages: 4, Present: true}}}
 	if err := s.Trim(regions); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Await makes the server accept a store that is not complete. Nothing in it is
@@ -14,7 +14,7 @@ func (s *Server) Await() { s.awaits = true }
 
 // expect lists what is still to come of each task.
 func (s *Server) expect() {
-	s.pending = make(map[image.VPID]*spanSet, len(s.lazy))
+	s.pending = make(map[stream.VPID]*spanSet, len(s.lazy))
 	for vpid, ranges := range s.lazy {
 		s.pending[vpid] = originsIn(ranges)
 		s.total.Add(s.pending[vpid].data)
@@ -33,7 +33,7 @@ func originsIn(ranges []addrRange) *spanSet {
 
 // Put keeps pages that may not be those of the freeze yet: a later version of a page
 // replaces the earlier one. It waits until Serve has opened the store.
-func (s *Server) Put(runs []image.Run) error {
+func (s *Server) Put(runs []stream.Run) error {
 	<-s.opened
 	s.supply.RLock()
 	defer s.supply.RUnlock()
@@ -46,7 +46,7 @@ func (s *Server) Put(runs []image.Run) error {
 	return s.store.PutBatch(runs)
 }
 
-func (s *Server) pendingOf(vpid image.VPID) *spanSet {
+func (s *Server) pendingOf(vpid stream.VPID) *spanSet {
 	if p := s.pending[vpid]; p != nil {
 		return p
 	}
@@ -56,14 +56,14 @@ func (s *Server) pendingOf(vpid image.VPID) *spanSet {
 // Deliver brings pages as of the freeze, data or zero, to the address spaces that wait
 // for them. What has been delivered before, or is not lazy, is left out. It comes after
 // Settle; after the end of Serve it does nothing.
-func (s *Server) Deliver(runs []image.Run) error {
+func (s *Server) Deliver(runs []stream.Run) error {
 	<-s.opened
 	s.supply.Lock()
 	defer s.supply.Unlock()
 	if s.shut {
 		return s.endedHow()
 	}
-	var fresh []image.Run
+	var fresh []stream.Run
 	for _, r := range runs {
 		if r.Copy || r.Drop || !s.settled {
 			return fmt.Errorf("task %d, %#x: nobody asked for that", r.VPID, r.Addr)
@@ -86,13 +86,13 @@ func (s *Server) Deliver(runs []image.Run) error {
 	return nil
 }
 
-func endOf(r image.Run) uint64 { return r.Addr + uint64(r.Pages)*pageSize }
+func endOf(r stream.Run) uint64 { return r.Addr + uint64(r.Pages)*pageSize }
 
 // claimRun takes the part of a run that is still to come out of what is.
-func (s *Server) claimRun(r image.Run) []image.Run {
-	var out []image.Run
+func (s *Server) claimRun(r stream.Run) []stream.Run {
+	var out []stream.Run
 	for _, sp := range s.pendingOf(r.VPID).cut(r.Addr, endOf(r)) {
-		part := image.Run{VPID: r.VPID, Addr: sp.start, Pages: sp.bytes() / pageSize, Zero: r.Zero}
+		part := stream.Run{VPID: r.VPID, Addr: sp.start, Pages: sp.bytes() / pageSize, Zero: r.Zero}
 		if !r.Zero {
 			part.Data = r.Data[sp.start-r.Addr : sp.end-r.Addr]
 		}
@@ -141,7 +141,7 @@ func (s *Server) Settle(pull bool) error {
 
 // distribute makes pages of the store available to the address spaces that wait for
 // them, if their task is there already. The caller holds supply.
-func (s *Server) distribute(vpid image.VPID, start, end uint64) error {
+func (s *Server) distribute(vpid stream.VPID, start, end uint64) error {
 	if !s.taken[vpid] {
 		for _, sp := range s.store.held(vpid, start, end) {
 			s.absent.Add(-sp.bytes())
@@ -157,7 +157,7 @@ func (s *Server) distribute(vpid image.VPID, start, end uint64) error {
 // A child that is forked meanwhile has what its parent lacked then. It is among the
 // spaces before its parent can be looked at, so looking until there is none that was
 // not looked at finds every one.
-func (s *Server) handOut(vpid image.VPID, pieces []span, arrive func(*table, []span) []span) error {
+func (s *Server) handOut(vpid stream.VPID, pieces []span, arrive func(*table, []span) []span) error {
 	seen := make(map[int32]bool)
 	for {
 		var todo []*space
@@ -216,7 +216,7 @@ func (s *Server) makeReady(sp *space, pieces []span, arrive func(*table, []span)
 
 // tableFor is what a task lacks that CRIU hands over. The caller holds supply. What the
 // store has once all is settled is lazy, and not pending.
-func (s *Server) tableFor(vpid image.VPID) (t table) {
+func (s *Server) tableFor(vpid stream.VPID) (t table) {
 	t.await(s.pendingOf(vpid).all())
 	if !s.settled {
 		return t
@@ -249,7 +249,7 @@ func (s *Server) endedHow() error {
 	return nil
 }
 
-func (s *Server) spacesOf(vpid image.VPID) []*space {
+func (s *Server) spacesOf(vpid stream.VPID) []*space {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []*space

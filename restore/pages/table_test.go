@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/criu/image"
 )
 
 const tablePages = 600

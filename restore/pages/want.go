@@ -5,16 +5,16 @@ import (
 	"errors"
 	"time"
 
-	"github.com/migrate-hpc/migrate/checkpoint/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Want names memory that is asked for, as it was at the freeze. An urgent one has a
 // thread waiting for it.
 type Want struct {
-	VPID   image.VPID `json:"vpid"`
-	Addr   uint64     `json:"addr"`
-	Pages  int64      `json:"pages"`
-	Urgent bool       `json:"urgent,omitempty"`
+	VPID   stream.VPID `json:"vpid"`
+	Addr   uint64      `json:"addr"`
+	Pages  int64       `json:"pages"`
+	Urgent bool        `json:"urgent,omitempty"`
 }
 
 const (
@@ -25,7 +25,7 @@ const (
 	MaxWants = 64
 
 	firstAsk = 64 * pageSize // the background's runs grow from here
-	mostAsk  = image.MaxRunPages * pageSize
+	mostAsk  = stream.MaxRunPages * pageSize
 )
 
 // ErrSuperseded ends Wanted when it was called anew.
@@ -33,15 +33,15 @@ var ErrSuperseded = errors.New("somebody else asks for the missing pages now")
 
 // asking is what one call of Wanted has asked for and not got yet, by origin.
 type asking struct {
-	asked   map[image.VPID]*spanSet
-	hurried map[image.VPID]*spanSet // urgently
-	bytes   int64                   // asked
-	urgent  []Want                  // to be handed out
+	asked   map[stream.VPID]*spanSet
+	hurried map[stream.VPID]*spanSet // urgently
+	bytes   int64                    // asked
+	urgent  []Want                   // to be handed out
 	run     int64
 	next    int // the address space to look at next
 }
 
-func setOf(m map[image.VPID]*spanSet, vpid image.VPID) *spanSet {
+func setOf(m map[stream.VPID]*spanSet, vpid stream.VPID) *spanSet {
 	if m[vpid] == nil {
 		m[vpid] = &spanSet{}
 	}
@@ -53,7 +53,7 @@ func setOf(m map[image.VPID]*spanSet, vpid image.VPID) *spanSet {
 // AskWindow is under way. What a call has handed out and Deliver has not brought is
 // handed out again by the next call, which ends this one.
 func (s *Server) Wanted(ctx context.Context, ask func([]Want) error) error {
-	a := &asking{asked: map[image.VPID]*spanSet{}, hurried: map[image.VPID]*spanSet{}, run: firstAsk}
+	a := &asking{asked: map[stream.VPID]*spanSet{}, hurried: map[stream.VPID]*spanSet{}, run: firstAsk}
 	s.mu.Lock()
 	s.asking = a
 	s.stir()
@@ -177,7 +177,7 @@ func (s *Server) askFor(sp *space, a *asking) (wants []Want, lacks bool) {
 
 // fresh returns the parts of an absent span, by origin, that are not in the set yet,
 // and adds them.
-func (a *asking) fresh(to map[image.VPID]*spanSet, vpid image.VPID, sp span) []span {
+func (a *asking) fresh(to map[stream.VPID]*spanSet, vpid stream.VPID, sp span) []span {
 	set := setOf(to, vpid)
 	at, end := uint64(sp.off), uint64(sp.off)+uint64(sp.bytes())
 	var out []span
@@ -198,7 +198,7 @@ func (a *asking) fresh(to map[image.VPID]*spanSet, vpid image.VPID, sp span) []s
 }
 
 // urge asks for absent pages that a thread waits for.
-func (s *Server) urge(vpid image.VPID, absent []span) (news bool) {
+func (s *Server) urge(vpid stream.VPID, absent []span) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.asking
@@ -270,7 +270,7 @@ func (s *Server) hasEnded(sp *space) bool {
 }
 
 // answered notes what has arrived, wanted or not.
-func (s *Server) answered(runs []image.Run) {
+func (s *Server) answered(runs []stream.Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.asking == nil {
