@@ -9,16 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/linux"
 )
-
-// retry calls fn again for as long as a signal interrupts it.
-func retry(fn func() error) error {
-	for {
-		if err := fn(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
 
 // openBeneath opens one regular file of a directory that is somebody else's: no link is
 // followed, no mount is crossed, no pipe, device or lease is waited for.
@@ -33,7 +25,7 @@ func openBeneath(dir *os.File, name string) (*os.File, unix.Stat_t, error) {
 	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV}
 	var fd int
-	err = retry(func() error {
+	err = linux.Retry(func() error {
 		fd, err = unix.Openat2(int(dir.Fd()), name, how)
 		return err
 	})
@@ -56,7 +48,7 @@ func openBeneath(dir *os.File, name string) (*os.File, unix.Stat_t, error) {
 }
 
 func statBeneath(dir *os.File, name string) (st unix.Stat_t, err error) {
-	err = retry(func() error { return unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err = linux.Retry(func() error { return unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	return st, err
 }
 

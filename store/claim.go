@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // Claim says that a job was brought back from a sealed directory, where, and with
@@ -116,7 +117,7 @@ func put(dir *os.File, c Claim) error {
 		return fmt.Errorf("claim the checkpoint: %w", err)
 	}
 	// A link appears whole or not at all, and on NFS too only once.
-	err = retry(func() error { return unix.Linkat(at, temp, at, claimName(c.Epoch), 0) })
+	err = linux.Retry(func() error { return unix.Linkat(at, temp, at, claimName(c.Epoch), 0) })
 	if errors.Is(err, os.ErrExist) {
 		return ErrClaimed
 	}
@@ -128,7 +129,7 @@ func put(dir *os.File, c Claim) error {
 
 // Unstake takes a claim back whose restore has failed.
 func Unstake(dir *os.File, epoch int64) error {
-	err := retry(func() error { return unix.Unlinkat(int(dir.Fd()), claimName(epoch), 0) })
+	err := linux.Retry(func() error { return unix.Unlinkat(int(dir.Fd()), claimName(epoch), 0) })
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // Signer signs data as this node and returns its certificate (PEM) with it.
@@ -55,7 +56,7 @@ func NewDraft(dir *os.File, names []string) (*Draft, error) {
 
 func createBeneath(dir *os.File, name string) (*os.File, error) {
 	var fd int
-	err := retry(func() (err error) {
+	err := linux.Retry(func() (err error) {
 		fd, err = unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, draftPerm)
 		return err
 	})

@@ -92,7 +92,7 @@ func TestAThreadWaitsForAnAbsentPageAndGetsIt(t *testing.T) {
 	s.deliver(r, 7, 100, 200)
 	s.deliver(r, 7, 35, 30)
 	wantAnswer(t, answer)
-	if n := s.server.Absent(); n != 70*pageSize {
+	if n := s.server.Absent(); n != 70*stream.PageSize {
 		t.Fatalf("%d bytes are absent, want those of 70 pages", n)
 	}
 	s.deliverZero(r, 7, 65, 35)
@@ -234,7 +234,7 @@ func (s *scene) answer(tasks map[stream.VPID]*remote, rnd *rand.Rand, most int) 
 				return errCut
 			}
 			r := tasks[w.VPID]
-			page := int((w.Addr - r.base) / pageSize)
+			page := int((w.Addr - r.base) / stream.PageSize)
 			for n := int(w.Pages); n > 0; n, page = n-8, page+8 { // small, so that much happens meanwhile
 				s.deliver(r, w.VPID, page, min(n, 8))
 			}
@@ -261,7 +261,7 @@ func TestWhatThreadsWaitForIsAskedForFirst(t *testing.T) {
 		got = w
 		return stop
 	})
-	if !errors.Is(err, stop) || !got[0].Urgent || got[0].Addr > r.page(15000) || got[0].Addr+uint64(got[0].Pages)*pageSize <= r.page(15000) {
+	if !errors.Is(err, stop) || !got[0].Urgent || got[0].Addr > r.page(15000) || got[0].Addr+uint64(got[0].Pages)*stream.PageSize <= r.page(15000) {
 		t.Fatalf("asked first for %+v (%v), a thread waits for %#x", got, err, r.page(15000))
 	}
 	if err := s.answer(map[stream.VPID]*remote{7: r}, rand.New(rand.NewPCG(1, 1)), 1<<30); err != nil {
@@ -273,7 +273,7 @@ func TestWhatThreadsWaitForIsAskedForFirst(t *testing.T) {
 }
 
 func TestNoMoreThanTheWindowIsAskedForAtOnce(t *testing.T) {
-	s, _ := pulling(t, 3*AskWindow/pageSize)
+	s, _ := pulling(t, 3*AskWindow/stream.PageSize)
 	s.finish()
 	var pages int64
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
@@ -284,7 +284,7 @@ func TestNoMoreThanTheWindowIsAskedForAtOnce(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, context.DeadlineExceeded) || pages*pageSize < AskWindow || pages*pageSize > AskWindow+mostAsk {
+	if !errors.Is(err, context.DeadlineExceeded) || pages*stream.PageSize < AskWindow || pages*stream.PageSize > AskWindow+mostAsk {
 		t.Fatalf("asked for %d pages: %v", pages, err)
 	}
 }
@@ -383,7 +383,7 @@ func TestAStoreThatLacksAPageIsSettledOnlyIfItCanBePulled(t *testing.T) {
 	if err := s.server.Settle(true); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.server.Absent(); n != 3*pageSize {
+	if n := s.server.Absent(); n != 3*stream.PageSize {
 		t.Fatalf("%d bytes are absent, want those of 3 pages", n)
 	}
 	r.do("right 0 20")

@@ -61,7 +61,7 @@ func together(runs []stream.Run) int {
 func inOrder(runs []stream.Run) bool {
 	for i := 1; i < len(runs); i++ {
 		a, b := runs[i-1], runs[i]
-		if b.VPID < a.VPID || b.VPID == a.VPID && b.Addr < a.Addr+uint64(a.Pages)*pageSize {
+		if b.VPID < a.VPID || b.VPID == a.VPID && b.Addr < a.Addr+uint64(a.Pages)*stream.PageSize {
 			return false
 		}
 	}
@@ -73,9 +73,9 @@ func (s *Store) putOne(r stream.Run) error {
 	if r.Drop {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.drop(r.VPID, s.tableOf(r.VPID), r.Addr, r.Addr+uint64(r.Pages)*pageSize)
+		return s.drop(r.VPID, s.tableOf(r.VPID), r.Addr, r.Addr+uint64(r.Pages)*stream.PageSize)
 	}
-	data := make([]byte, min(r.Pages, stream.MaxCopyPages)*pageSize)
+	data := make([]byte, min(r.Pages, stream.MaxCopyPages)*stream.PageSize)
 	if err := s.Read(r.From, data); err != nil {
 		return fmt.Errorf("copy %d pages to %#x of task %d: %w", r.Pages, r.Addr, r.VPID, err)
 	}
@@ -146,7 +146,7 @@ func (s *Store) arrive(runs []stream.Run) (a arrival) {
 	defer s.mu.Unlock()
 	for _, r := range runs {
 		if r.Zero {
-			sp := span{start: r.Addr, end: r.Addr + uint64(r.Pages)*pageSize, off: zeroOff}
+			sp := span{start: r.Addr, end: r.Addr + uint64(r.Pages)*stream.PageSize, off: zeroOff}
 			a.news = append(a.news, news{r.VPID, sp})
 			continue
 		}

@@ -22,8 +22,8 @@ func TestABatchIsItsRunsInTurn(t *testing.T) {
 		var runs []stream.Run
 		for range 1 + rnd.IntN(40) {
 			at, n := rnd.IntN(pages-16), 1+rnd.IntN(16)
-			r := stream.Run{VPID: 7, Addr: uint64(base + at*pageSize), Pages: int64(n)}
-			data := make([]byte, n*pageSize)
+			r := stream.Run{VPID: 7, Addr: uint64(base + at*stream.PageSize), Pages: int64(n)}
+			data := make([]byte, n*stream.PageSize)
 			from := rnd.IntN(pages - 16)
 			switch kind := rnd.IntN(8); {
 			case kind < 2:
@@ -31,7 +31,7 @@ func TestABatchIsItsRunsInTurn(t *testing.T) {
 			case kind == 2:
 				r.Drop, data = true, nil
 			case kind < 5 && known(model[from:from+n]) && (from+n <= at || at+n <= from):
-				r.Copy, r.From = true, stream.Place{VPID: 7, Addr: uint64(base + from*pageSize)}
+				r.Copy, r.From = true, stream.Place{VPID: 7, Addr: uint64(base + from*stream.PageSize)}
 				data = bytes.Join(model[from:from+n], nil)
 			default:
 				data = fill(n, uint64(round)<<40+uint64(len(runs))<<32)
@@ -40,7 +40,7 @@ func TestABatchIsItsRunsInTurn(t *testing.T) {
 			for i := range n {
 				model[at+i] = nil
 				if data != nil {
-					model[at+i] = data[i*pageSize : (i+1)*pageSize]
+					model[at+i] = data[i*stream.PageSize : (i+1)*stream.PageSize]
 				}
 			}
 			runs = append(runs, r)
@@ -84,13 +84,13 @@ func BenchmarkOverwrite(b *testing.B) {
 			const pages = 240
 			data := fill(pages, 1)
 			for at := 0; at < 64<<20; at += len(data) {
-				mustPut(b, s, 1, uint64(at)+pageSize, data)
+				mustPut(b, s, 1, uint64(at)+stream.PageSize, data)
 			}
 			var runs []stream.Run
 			for i := range pages {
-				runs = append(runs, stream.Run{VPID: 1, Addr: uint64(1+i*step) * pageSize, Pages: 1, Data: data[i*pageSize:][:pageSize]})
+				runs = append(runs, stream.Run{VPID: 1, Addr: uint64(1+i*step) * stream.PageSize, Pages: 1, Data: data[i*stream.PageSize:][:stream.PageSize]})
 			}
-			b.SetBytes(pages * pageSize)
+			b.SetBytes(pages * stream.PageSize)
 			for b.Loop() {
 				if err := s.PutBatch(runs); err != nil {
 					b.Fatal(err)
@@ -104,14 +104,14 @@ func TestABatchOfMoreRunsThanOneWriteTakesIsWhole(t *testing.T) {
 	s := mustCreate(t)
 	var runs []stream.Run
 	for i := range 3 * maxVectors {
-		addr := uint64(2*i+1) * pageSize
+		addr := uint64(2*i+1) * stream.PageSize
 		runs = append(runs, stream.Run{VPID: 3, Addr: addr, Pages: 1, Data: fill(1, addr)})
 	}
 	if err := s.PutBatch(runs); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 * maxVectors {
-		addr := uint64(2*i+1) * pageSize
+		addr := uint64(2*i+1) * stream.PageSize
 		if got := load(t, s, 3, addr, 1)[0]; !bytes.Equal(got, fill(1, addr)) {
 			t.Fatalf("run %d differs", i)
 		}

@@ -1,5 +1,9 @@
 package pages
 
+import (
+	"github.com/migrate-hpc/migrate/stream"
+)
+
 // blockSize is the unit in which the data file's memory is given back. Punching
 // single pages would cost a system call each and split the kernel's extents.
 const blockSize = int64(1) << 20
@@ -37,7 +41,7 @@ func (b *blocks) add(off, size int64, users int32) (empty []int64) {
 	for end := off + size; off < end; {
 		i := off / blockSize
 		stop := min(end, (i+1)*blockSize)
-		b.live[i] += users * int32((stop-off)/pageSize)
+		b.live[i] += users * int32((stop-off)/stream.PageSize)
 		if b.live[i] == 0 {
 			empty = append(empty, i)
 		}

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // chunkOfMemory is a piece of memory that a thread of churn owns.
@@ -23,7 +25,7 @@ type chunkOfMemory struct {
 //go:norace
 func (c *chunkOfMemory) wrong() int {
 	for i := range c.state {
-		if !rightPage(c.addr+uintptr(i)*pageSize, c.state[i], c.state[i] < 0) {
+		if !rightPage(c.addr+uintptr(i)*stream.PageSize, c.state[i], c.state[i] < 0) {
 			return i
 		}
 	}
@@ -104,38 +106,38 @@ func churnOwn(rnd *rand.Rand, still *sync.RWMutex, own []chunkOfMemory, rounds i
 }
 
 func (c *chunkOfMemory) disturb(rnd *rand.Rand) error {
-	size := uintptr(len(c.state)) * pageSize
+	size := uintptr(len(c.state)) * stream.PageSize
 	if size == 0 {
 		return nil
 	}
 	from := rnd.IntN(len(c.state))
 	n := 1 + rnd.IntN(len(c.state)-from)
-	at := c.addr + uintptr(from)*pageSize
+	at := c.addr + uintptr(from)*stream.PageSize
 	switch rnd.IntN(12) {
 	case 0, 1, 2: // grow, which moves it where there is room, and shrink again
-		addr, _, errno := unix.Syscall6(unix.SYS_MREMAP, c.addr, size, size+3*pageSize, unix.MREMAP_MAYMOVE, 0, 0)
+		addr, _, errno := unix.Syscall6(unix.SYS_MREMAP, c.addr, size, size+3*stream.PageSize, unix.MREMAP_MAYMOVE, 0, 0)
 		if errno != 0 {
 			return fmt.Errorf("grow: %w", errno)
 		}
 		c.addr = addr
-		if _, _, errno := unix.Syscall6(unix.SYS_MREMAP, c.addr, size+3*pageSize, size, 0, 0, 0); errno != 0 {
+		if _, _, errno := unix.Syscall6(unix.SYS_MREMAP, c.addr, size+3*stream.PageSize, size, 0, 0, 0); errno != 0 {
 			return fmt.Errorf("shrink: %w", errno)
 		}
 	case 3:
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, at, uintptr(n)*pageSize, unix.MADV_DONTNEED); errno != 0 {
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, at, uintptr(n)*stream.PageSize, unix.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("discard: %w", errno)
 		}
 		for i := range n {
 			c.state[from+i] = -1
 		}
 	case 4: // drop the tail
-		if _, _, errno := unix.Syscall(unix.SYS_MUNMAP, at, size-uintptr(from)*pageSize, 0); errno != 0 {
+		if _, _, errno := unix.Syscall(unix.SYS_MUNMAP, at, size-uintptr(from)*stream.PageSize, 0); errno != 0 {
 			return fmt.Errorf("unmap: %w", errno)
 		}
 		c.state = c.state[:from]
 	case 5, 6: // overwrite with another number
 		num := rnd.IntN(1 << 20)
-		for off := uintptr(0); off < pageSize; off += 8 {
+		for off := uintptr(0); off < stream.PageSize; off += 8 {
 			p := at + off
 			*(*uint64)(*(*unsafe.Pointer)(unsafe.Pointer(&p))) = word(uint64(num), uint64(off))
 		}

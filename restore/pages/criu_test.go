@@ -27,12 +27,12 @@ const jobEnv = "MIGRATE_TEST_JOB_FILE"
 const jobPages = 1 << 14
 
 func beJob(path string) {
-	mem, err := unix.Mmap(-1, 0, jobPages*pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	mem, err := unix.Mmap(-1, 0, jobPages*stream.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		os.Exit(2)
 	}
 	for p := range jobPages / 2 { // the other half is never touched
-		copy(mem[p*pageSize:], fill(1, uint64(p)<<16))
+		copy(mem[p*stream.PageSize:], fill(1, uint64(p)<<16))
 	}
 	f, err := os.Create(path)
 	if err != nil {
@@ -52,7 +52,7 @@ func beJob(path string) {
 
 func checkJob(mem []byte) error {
 	for p := range jobPages / 2 {
-		if string(mem[p*pageSize:(p+1)*pageSize]) != string(fill(1, uint64(p)<<16)) {
+		if string(mem[p*stream.PageSize:(p+1)*stream.PageSize]) != string(fill(1, uint64(p)<<16)) {
 			return fmt.Errorf("page %d", p)
 		}
 	}
@@ -165,7 +165,7 @@ func storeMemory(t *testing.T, s *Store, pid int, regions []image.Region) {
 		if !r.Lazy {
 			continue
 		}
-		buf := make([]byte, r.Pages*pageSize)
+		buf := make([]byte, r.Pages*stream.PageSize)
 		local := []unix.Iovec{{Base: &buf[0], Len: uint64(len(buf))}}
 		remote := []unix.RemoteIovec{{Base: uintptr(r.Addr), Len: len(buf)}}
 		n, err := unix.ProcessVMReadv(pid, local, remote, 0)

@@ -25,7 +25,7 @@ type expected struct {
 	sums []byte
 }
 
-func (e expected) end() uint64 { return e.addr + uint64(len(e.sums)/stream.DigestSize)*pageSize }
+func (e expected) end() uint64 { return e.addr + uint64(len(e.sums)/stream.DigestSize)*stream.PageSize }
 
 // WrongPageError says which page is not what its source has.
 type WrongPageError struct {
@@ -47,13 +47,13 @@ func (d *Digests) Pages() int64 {
 // Check compares the pages that the store has, and keeps the digests of the others. A
 // difference is a [*WrongPageError].
 func (d *Digests) Check(s *Store, seed uint64, run stream.Digests) error {
-	end := run.Addr + uint64(run.Pages())*pageSize
+	end := run.Addr + uint64(run.Pages())*stream.PageSize
 	if err := d.note(run.VPID, run.Addr, end); err != nil {
 		return err
 	}
 	for at := run.Addr; at < end; {
 		here, next := s.stretch(run.VPID, at, end)
-		part := expected{seed, at, run.Sums[(at-run.Addr)/pageSize*stream.DigestSize:][:(next-at)/pageSize*stream.DigestSize]}
+		part := expected{seed, at, run.Sums[(at-run.Addr)/stream.PageSize*stream.DigestSize:][:(next-at)/stream.PageSize*stream.DigestSize]}
 		at = next
 		if !here {
 			part.sums = slices.Clone(part.sums)
@@ -77,23 +77,23 @@ func (d *Digests) note(vpid stream.VPID, start, end uint64) error {
 		return fmt.Errorf("%w: the page at %#x of process %d is named twice", stream.ErrDigests, twice[0].start, vpid)
 	}
 	set.insert(span{start: start, end: end, off: zeroOff})
-	d.pages += int64(end-start) / pageSize
+	d.pages += int64(end-start) / stream.PageSize
 	return nil
 }
 
 // compare compares pages that the store has.
 func (s *Store) compare(vpid stream.VPID, e expected) error {
-	buf := make([]byte, min(64*pageSize, e.end()-e.addr))
+	buf := make([]byte, min(64*stream.PageSize, e.end()-e.addr))
 	for end := e.end(); e.addr < end; {
 		part := buf[:min(uint64(len(buf)), end-e.addr)]
 		if err := s.Read(stream.Place{VPID: vpid, Addr: e.addr}, part); err != nil {
 			return err
 		}
-		for ; len(part) > 0; part = part[pageSize:] {
-			if stream.PageDigest(e.seed, part[:pageSize]) != [stream.DigestSize]byte(e.sums) {
+		for ; len(part) > 0; part = part[stream.PageSize:] {
+			if stream.PageDigest(e.seed, part[:stream.PageSize]) != [stream.DigestSize]byte(e.sums) {
 				return &WrongPageError{vpid, e.addr}
 			}
-			e.addr, e.sums = e.addr+pageSize, e.sums[stream.DigestSize:]
+			e.addr, e.sums = e.addr+stream.PageSize, e.sums[stream.DigestSize:]
 		}
 	}
 	return nil
@@ -130,13 +130,13 @@ func (d *Digests) Landed(vpid stream.VPID, addr uint64, data []byte) error {
 	d.mu.Lock()
 	list := d.later[vpid]
 	d.mu.Unlock()
-	for ; len(data) > 0; addr, data = addr+pageSize, data[pageSize:] {
+	for ; len(data) > 0; addr, data = addr+stream.PageSize, data[stream.PageSize:] {
 		i := sort.Search(len(list), func(i int) bool { return list[i].end() > addr })
 		if i == len(list) || list[i].addr > addr {
 			continue
 		}
-		sum := list[i].sums[(addr-list[i].addr)/pageSize*stream.DigestSize:][:stream.DigestSize]
-		if stream.PageDigest(list[i].seed, data[:pageSize]) != [stream.DigestSize]byte(sum) {
+		sum := list[i].sums[(addr-list[i].addr)/stream.PageSize*stream.DigestSize:][:stream.DigestSize]
+		if stream.PageDigest(list[i].seed, data[:stream.PageSize]) != [stream.DigestSize]byte(sum) {
 			return &WrongPageError{vpid, addr}
 		}
 	}

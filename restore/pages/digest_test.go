@@ -14,8 +14,8 @@ func FuzzDigests(f *testing.F) {
 	data := fill(2, 1)
 	frame := func(wrong int) []byte {
 		var b stream.DigestBatch
-		for i, addr := range []uint64{here, here + pageSize, later, later + pageSize} {
-			sum := stream.PageDigest(seed, data[i%2*pageSize:][:pageSize])
+		for i, addr := range []uint64{here, here + stream.PageSize, later, later + stream.PageSize} {
+			sum := stream.PageDigest(seed, data[i%2*stream.PageSize:][:stream.PageSize])
 			if i == wrong {
 				sum[0]++
 			}
@@ -36,11 +36,11 @@ func FuzzDigests(f *testing.F) {
 		twice := false
 		err := stream.EachDigests(batch, func(r stream.Digests) error {
 			for i := range r.Pages() {
-				addr := r.Addr + uint64(i)*pageSize
+				addr := r.Addr + uint64(i)*stream.PageSize
 				twice = twice || said[stream.Place{VPID: r.VPID, Addr: addr}]
 				said[stream.Place{VPID: r.VPID, Addr: addr}] = true
-				for n, known := range []uint64{here, here + pageSize, later, later + pageSize} {
-					if r.VPID == 3 && addr == known && [stream.DigestSize]byte(r.Sums[i*stream.DigestSize:]) != stream.PageDigest(seed, data[n%2*pageSize:][:pageSize]) {
+				for n, known := range []uint64{here, here + stream.PageSize, later, later + stream.PageSize} {
+					if r.VPID == 3 && addr == known && [stream.DigestSize]byte(r.Sums[i*stream.DigestSize:]) != stream.PageDigest(seed, data[n%2*stream.PageSize:][:stream.PageSize]) {
 						wrong[addr] = true
 					}
 				}
@@ -50,10 +50,10 @@ func FuzzDigests(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if wrong[here] || wrong[here+pageSize] || twice || d.Pages() != int64(len(said)) {
+		if wrong[here] || wrong[here+stream.PageSize] || twice || d.Pages() != int64(len(said)) {
 			t.Errorf("it passes: wrong are %v, twice %v; %d pages named, %d counted", wrong, twice, len(said), d.Pages())
 		}
-		if landed := d.Landed(3, later, data); (wrong[later] || wrong[later+pageSize]) != (landed != nil) {
+		if landed := d.Landed(3, later, data); (wrong[later] || wrong[later+stream.PageSize]) != (landed != nil) {
 			t.Errorf("what lands: %v, wrong are %v", landed, wrong)
 		}
 	})

@@ -3,6 +3,8 @@ package pages
 import (
 	"maps"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // play applies events to a table with pages A (10…) and X (20…), whose data is
@@ -10,23 +12,23 @@ import (
 func play(t *testing.T, events ...event) (flat, error) {
 	t.Helper()
 	var table table
-	table.insert(span{start: 10 * pageSize, end: 14 * pageSize, off: 10 * pageSize})
-	table.insert(span{start: 20 * pageSize, end: 24 * pageSize, off: 20 * pageSize})
+	table.insert(span{start: 10 * stream.PageSize, end: 14 * stream.PageSize, off: 10 * stream.PageSize})
+	table.insert(span{start: 20 * stream.PageSize, end: 24 * stream.PageSize, off: 20 * stream.PageSize})
 	b := batch{events: events, number: 1}
 	err := b.apply(&table, func([]span) error { return nil }, func(int) error { return nil })
 	return flatten(table.all()), err
 }
 
 func remap(from, to uint64) event {
-	return event{kind: msgRemap, start: from * pageSize, end: (from + 4) * pageSize, to: to * pageSize}
+	return event{kind: msgRemap, start: from * stream.PageSize, end: (from + 4) * stream.PageSize, to: to * stream.PageSize}
 }
 
 func unmap(from uint64) event {
-	return event{kind: msgUnmap, start: from * pageSize, end: (from + 4) * pageSize}
+	return event{kind: msgUnmap, start: from * stream.PageSize, end: (from + 4) * stream.PageSize}
 }
 
 func at(page, data uint64) flat {
-	return flatten([]span{{start: page * pageSize, end: (page + 4) * pageSize, off: int64(data) * pageSize}})
+	return flatten([]span{{start: page * stream.PageSize, end: (page + 4) * stream.PageSize, off: int64(data) * stream.PageSize}})
 }
 
 func both(a, b flat) flat {
@@ -47,7 +49,7 @@ func TestEventsOutOfOrderLoseNoPage(t *testing.T) {
 		{"X's event between A's", []event{remap(10, 30), remap(20, 10), unmap(10), unmap(20)}, both(at(30, 10), at(10, 20))},
 		{"X's event before A's", []event{remap(20, 10), remap(10, 30), unmap(10), unmap(20)}, both(at(30, 10), at(10, 20))},
 		{"all of X's before A's", []event{remap(20, 10), unmap(20), remap(10, 30), unmap(10)}, both(at(30, 10), at(10, 20))},
-		{"discarded after the move", []event{remap(20, 30), {kind: msgRemove, start: 30 * pageSize, end: 34 * pageSize}}, at(10, 10)},
+		{"discarded after the move", []event{remap(20, 30), {kind: msgRemove, start: 30 * stream.PageSize, end: 34 * stream.PageSize}}, at(10, 10)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := play(t, c.events...)
@@ -69,10 +71,10 @@ func TestOrderThatCannotBeToldIsAnError(t *testing.T) {
 
 func TestUnmapInTheBatchOfTheArrivalLeavesTheLastWordToTheKernel(t *testing.T) {
 	var table table
-	table.insert(span{start: 0, end: 4 * pageSize, off: 0})
+	table.insert(span{start: 0, end: 4 * stream.PageSize, off: 0})
 	drop := func([]span) error { return nil }
 	fork := func(int) error { return nil }
-	first := batch{number: 1, events: []event{{kind: msgRemap, start: 0, end: 4 * pageSize, to: 10 * pageSize}, unmap(10)}}
+	first := batch{number: 1, events: []event{{kind: msgRemap, start: 0, end: 4 * stream.PageSize, to: 10 * stream.PageSize}, unmap(10)}}
 	if err := first.apply(&table, drop, fork); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +96,7 @@ func FuzzDecodeEvent(f *testing.F) {
 		if len(b) != msgSize {
 			return
 		}
-		if ev, err := decodeEvent(b); err == nil && ev.kind == msgPagefault && ev.start%pageSize != 0 {
+		if ev, err := decodeEvent(b); err == nil && ev.kind == msgPagefault && ev.start%stream.PageSize != 0 {
 			t.Fatal(ev)
 		}
 	})

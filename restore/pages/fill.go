@@ -6,11 +6,13 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // chunkSize is what a background copy brings at once. A fault waits for the
 // copies under way in its address space, so it bounds the delay of a fault.
-const chunkSize = 64 * pageSize
+const chunkSize = 64 * stream.PageSize
 
 // fillSpaces brings pages in the background until all are there.
 func (s *Server) fillSpaces(worker int) {
@@ -91,7 +93,7 @@ func (s *Server) insist(sp *space, chunk span) error {
 		return err
 	}
 	for _, page := range sp.table.ready.within(chunk.start, chunk.end) {
-		page = page.clip(page.start, page.start+pageSize)
+		page = page.clip(page.start, page.start+stream.PageSize)
 		err := s.bring(sp, page)
 		switch {
 		case err == nil || errors.Is(err, errChanging):

@@ -42,11 +42,11 @@ func TestWhatWasFollowedIsNotReadAgainAndEndsAsTheStoreIs(t *testing.T) {
 	f := following(t, s.dir)
 	mustLook(t, f) // nothing but the header
 	for round := range uint64(5) {
-		mustPut(t, s, 5, round*16*pageSize, fill(20, 1)) // over the end of the one before
-		if err := s.PutZero(5, (round*16+3)*pageSize, 2); err != nil {
+		mustPut(t, s, 5, round*16*stream.PageSize, fill(20, 1)) // over the end of the one before
+		if err := s.PutZero(5, (round*16+3)*stream.PageSize, 2); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.PutBatch([]stream.Run{{VPID: 5, Addr: round * 32 * pageSize, Pages: 4, Drop: true}}); err != nil {
+		if err := s.PutBatch([]stream.Run{{VPID: 5, Addr: round * 32 * stream.PageSize, Pages: 4, Drop: true}}); err != nil {
 			t.Fatal(err)
 		}
 		if round == 4 {
@@ -78,7 +78,7 @@ func TestAFollowerReadsAlongWhileOthersPut(t *testing.T) {
 		t.Fatal(err)
 	}
 	until := time.Now().Add(4 * followEvery) // so that it looks in the middle of it
-	for at := uint64(0); time.Now().Before(until); at += 16 * pageSize {
+	for at := uint64(0); time.Now().Before(until); at += 16 * stream.PageSize {
 		mustPut(t, s, 5, at, fill(20, 1))
 	}
 	got, err := f.Open(s.dir)
@@ -95,7 +95,7 @@ func TestAFollowerWaitsForTheRestOfARecord(t *testing.T) {
 	s := mustCreate(t)
 	f := following(t, s.dir)
 	mustPut(t, s, 5, 0, fill(4, 1))
-	record := appendRecord(nil, recordZero, 5, span{start: 8 * pageSize, end: 9 * pageSize, off: zeroOff})
+	record := appendRecord(nil, recordZero, 5, span{start: 8 * stream.PageSize, end: 9 * stream.PageSize, off: zeroOff})
 	if _, err := s.log.Write(record[:recordSize/2]); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestAFollowerWaitsForTheRestOfARecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustLook(t, f)
-	if want := []span{{start: 0, end: 4 * pageSize}, {start: 8 * pageSize, end: 9 * pageSize, off: zeroOff}}; !slices.Equal(f.reader.index[5].all(), want) {
+	if want := []span{{start: 0, end: 4 * stream.PageSize}, {start: 8 * stream.PageSize, end: 9 * stream.PageSize, off: zeroOff}}; !slices.Equal(f.reader.index[5].all(), want) {
 		t.Fatalf("index %v, want %v", f.reader.index[5].all(), want)
 	}
 }

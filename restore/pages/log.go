@@ -31,7 +31,7 @@ const (
 func logHeader() []byte {
 	b := append(make([]byte, 0, headerSize), logMagic...)
 	b = binary.LittleEndian.AppendUint32(b, logVersion)
-	return binary.LittleEndian.AppendUint32(b, pageSize)
+	return binary.LittleEndian.AppendUint32(b, stream.PageSize)
 }
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
@@ -41,7 +41,7 @@ func appendRecord(b []byte, kind uint32, vpid stream.VPID, sp span) []byte {
 	b = binary.LittleEndian.AppendUint32(b, kind)
 	b = binary.LittleEndian.AppendUint32(b, uint32(vpid))
 	b = binary.LittleEndian.AppendUint64(b, sp.start)
-	b = binary.LittleEndian.AppendUint64(b, uint64(sp.bytes()/pageSize))
+	b = binary.LittleEndian.AppendUint64(b, uint64(sp.bytes()/stream.PageSize))
 	b = binary.LittleEndian.AppendUint64(b, uint64(max(sp.off, 0)))
 	b = binary.LittleEndian.AppendUint32(b, 0)
 	return binary.LittleEndian.AppendUint32(b, checksum(b[from:]))
@@ -57,13 +57,13 @@ func decodeRecord(b []byte, size int64) (kind uint32, vpid stream.VPID, sp span,
 	if err := checkRange(vpid, addr, pages); err != nil {
 		return 0, 0, span{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	sp = span{start: addr, end: addr + uint64(pages)*pageSize, off: zeroOff}
+	sp = span{start: addr, end: addr + uint64(pages)*stream.PageSize, off: zeroOff}
 	switch kind {
 	case recordZero, recordDrop:
 		return kind, vpid, sp, nil
 	case recordData:
 		sp.off = int64(binary.LittleEndian.Uint64(b[24:]))
-		if sp.off < 0 || sp.off%pageSize != 0 || sp.bytes() > size || sp.off > size-sp.bytes() {
+		if sp.off < 0 || sp.off%stream.PageSize != 0 || sp.bytes() > size || sp.off > size-sp.bytes() {
 			return 0, 0, span{}, fmt.Errorf("%w: %d pages at offset %d of %d bytes", ErrDamaged, pages, sp.off, size)
 		}
 		return kind, vpid, sp, nil

@@ -27,11 +27,11 @@ func (h shape) store(t testing.TB, vpid stream.VPID, pages int64) (string, map[s
 	var regions []image.Region
 	off := int64(0)
 	for at := int64(0); at < pages; at += h.data + h.zero {
-		start := shapeBase + uint64(at)*pageSize
-		mid := start + uint64(h.data)*pageSize
-		end := mid + uint64(h.zero)*pageSize
+		start := shapeBase + uint64(at)*stream.PageSize
+		mid := start + uint64(h.data)*stream.PageSize
+		end := mid + uint64(h.zero)*stream.PageSize
 		log = appendRecord(log, recordData, vpid, span{start: start, end: mid, off: off})
-		off += h.data * pageSize
+		off += h.data * stream.PageSize
 		if !h.holes {
 			log = appendRecord(log, recordZero, vpid, span{start: mid, end: end, off: zeroOff})
 		}
@@ -39,7 +39,7 @@ func (h shape) store(t testing.TB, vpid stream.VPID, pages int64) (string, map[s
 			regions = append(regions, image.Region{Addr: start, Pages: h.data, Lazy: true})
 		}
 		if !h.holes {
-			regions[0].Pages = int64(end-regions[0].Addr) / pageSize
+			regions[0].Pages = int64(end-regions[0].Addr) / stream.PageSize
 		}
 	}
 	if err := s.data.Truncate(off); err != nil {

@@ -10,7 +10,7 @@ import (
 
 type addrRange struct{ start, end uint64 }
 
-func (r addrRange) pages() int64 { return int64((r.end - r.start) / pageSize) }
+func (r addrRange) pages() int64 { return int64((r.end - r.start) / stream.PageSize) }
 
 func bytesIn(list []addrRange) (n int64) {
 	for _, r := range list {

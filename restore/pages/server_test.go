@@ -31,7 +31,7 @@ func TestAllPagesArriveUntouched(t *testing.T) {
 	s.finish()
 	s.wantDone()
 	r.do("right 0 5000")
-	if s.stats.Tasks != 1 || s.stats.Filled != 5000*pageSize {
+	if s.stats.Tasks != 1 || s.stats.Filled != 5000*stream.PageSize {
 		t.Fatalf("stats %+v", s.stats)
 	}
 }
@@ -49,7 +49,7 @@ func TestFaultsAreServedBeforeTheRestoreIsFinished(t *testing.T) {
 	r.do("send 7")
 	r.do("right 0 100")
 	r.do("zero 100 200")
-	if filled, total := s.server.Progress(); filled != 100*pageSize || total != filled {
+	if filled, total := s.server.Progress(); filled != 100*stream.PageSize || total != filled {
 		t.Fatalf("Progress() = %d %d", filled, total)
 	}
 	s.finish()
@@ -64,7 +64,7 @@ func TestFillBringsPagesWhileTheJobIsParked(t *testing.T) {
 	s, r := running(t, 3000)
 	r.do("right 5 1") // the server has the task now
 	s.fill()
-	s.reach(3000 * pageSize)
+	s.reach(3000 * stream.PageSize)
 	select {
 	case err := <-s.result:
 		t.Fatalf("Serve ended before CRIU had finished: %v", err)
@@ -318,7 +318,7 @@ func TestThreadsThatChangeTheirMemoryKeepItRight(t *testing.T) {
 				r.do("send %d", 7+i)
 				r.begin("churn 3 6000 %d", seed)
 			}
-			s.reach(int64(1+seed*12000) * pageSize) // from here on the fill races with the threads
+			s.reach(int64(1+seed*12000) * stream.PageSize) // from here on the fill races with the threads
 			s.finish()
 			s.wantDone()
 			for _, r := range tasks {
@@ -350,7 +350,7 @@ func BenchmarkFill(b *testing.B) {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
 			const pages = 1 << 18
 			var cpu time.Duration
-			b.SetBytes(pages * pageSize)
+			b.SetBytes(pages * stream.PageSize)
 			b.StopTimer()
 			for range b.N {
 				s := newScene(b)

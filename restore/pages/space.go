@@ -14,7 +14,7 @@ import (
 
 const (
 	// aroundSize is how much a fault brings: the aligned window around it.
-	aroundSize = 16 * pageSize
+	aroundSize = 16 * stream.PageSize
 	// changePause is the time between two looks at a change under way, and
 	// changeLimit the time after which one is taken for stuck. A thread inside
 	// a change runs in the kernel and needs no more than a turn on a core.
@@ -219,7 +219,7 @@ func (s *Server) bringPage(sp *space, addr uint64) error {
 	if !ok {
 		return nil
 	}
-	return s.bring(sp, wanted.clip(addr, addr+pageSize))
+	return s.bring(sp, wanted.clip(addr, addr+stream.PageSize))
 }
 
 // bring copies a chunk that is in the table. The caller holds gate for writing.

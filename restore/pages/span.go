@@ -3,6 +3,8 @@ package pages
 import (
 	"slices"
 	"sort"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 const (
@@ -279,4 +281,12 @@ func (s *spanSet) clone() spanSet {
 		c.leaves[i] = slices.Clone(l)
 	}
 	return c
+}
+
+// setOf is the set of a process, made if there is none.
+func setOf(m map[stream.VPID]*spanSet, vpid stream.VPID) *spanSet {
+	if m[vpid] == nil {
+		m[vpid] = &spanSet{}
+	}
+	return m[vpid]
 }

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // flat is the obvious model of a spanSet: one entry per page.
@@ -11,7 +13,7 @@ type flat map[uint64]int64
 
 func (f flat) cut(start, end uint64) flat {
 	out := flat{}
-	for a := start; a < end; a += pageSize {
+	for a := start; a < end; a += stream.PageSize {
 		if off, ok := f[a]; ok {
 			out[a] = off
 			delete(f, a)
@@ -23,7 +25,7 @@ func (f flat) cut(start, end uint64) flat {
 func flatten(spans []span) flat {
 	out := flat{}
 	for _, s := range spans {
-		for a := s.start; a < s.end; a += pageSize {
+		for a := s.start; a < s.end; a += stream.PageSize {
 			if s.zero() {
 				out[a] = zeroOff
 			} else {
@@ -63,8 +65,8 @@ func TestSpanSetAgreesWithPageByPageModel(t *testing.T) {
 	set, model := &spanSet{}, flat{}
 	off := int64(0)
 	for range 6000 {
-		start := rnd.Uint64N(pages) * pageSize
-		end := start + (1+rnd.Uint64N(12))*pageSize
+		start := rnd.Uint64N(pages) * stream.PageSize
+		end := start + (1+rnd.Uint64N(12))*stream.PageSize
 		gone := flatten(set.cut(start, end))
 		if want := model.cut(start, end); !maps.Equal(gone, want) {
 			t.Fatalf("cut [%#x, %#x) = %v, want %v", start, end, gone, want)
@@ -87,21 +89,21 @@ func TestSpanSetAgreesWithPageByPageModel(t *testing.T) {
 	if len(set.leaves) < 3 {
 		t.Fatalf("%d leaves: the test does not reach splitting", len(set.leaves))
 	}
-	got := flatten(set.within(100*pageSize, 900*pageSize))
-	if want := model.cut(100*pageSize, 900*pageSize); !maps.Equal(got, want) {
+	got := flatten(set.within(100*stream.PageSize, 900*stream.PageSize))
+	if want := model.cut(100*stream.PageSize, 900*stream.PageSize); !maps.Equal(got, want) {
 		t.Fatal("within differs")
 	}
 }
 
 func TestSpanSetJoinsWhatContinues(t *testing.T) {
 	var s spanSet
-	s.insert(span{start: 0, end: pageSize, off: 0})
-	s.insert(span{start: 2 * pageSize, end: 3 * pageSize, off: 2 * pageSize})
-	s.insert(span{start: pageSize, end: 2 * pageSize, off: pageSize})
-	if all := s.all(); len(all) != 1 || all[0].bytes() != 3*pageSize {
+	s.insert(span{start: 0, end: stream.PageSize, off: 0})
+	s.insert(span{start: 2 * stream.PageSize, end: 3 * stream.PageSize, off: 2 * stream.PageSize})
+	s.insert(span{start: stream.PageSize, end: 2 * stream.PageSize, off: stream.PageSize})
+	if all := s.all(); len(all) != 1 || all[0].bytes() != 3*stream.PageSize {
 		t.Fatalf("spans %v, want one of 3 pages", all)
 	}
-	s.insert(span{start: 3 * pageSize, end: 4 * pageSize, off: 9 * pageSize})
+	s.insert(span{start: 3 * stream.PageSize, end: 4 * stream.PageSize, off: 9 * stream.PageSize})
 	if all := s.all(); len(all) != 2 {
 		t.Fatalf("spans %v, want 2: offsets do not continue", all)
 	}
@@ -109,10 +111,10 @@ func TestSpanSetJoinsWhatContinues(t *testing.T) {
 
 func TestSpanSetCloneIsIndependent(t *testing.T) {
 	var s spanSet
-	s.insert(span{start: 0, end: 8 * pageSize, off: 0})
+	s.insert(span{start: 0, end: 8 * stream.PageSize, off: 0})
 	c := s.clone()
-	s.cut(0, 4*pageSize)
-	if c.data != 8*pageSize || s.data != 4*pageSize {
+	s.cut(0, 4*stream.PageSize)
+	if c.data != 8*stream.PageSize || s.data != 4*stream.PageSize {
 		t.Fatalf("clone %d, original %d bytes", c.data, s.data)
 	}
 }
@@ -123,13 +125,13 @@ func TestCutAcrossLeavesAgreesWithPageByPageModel(t *testing.T) {
 		var spans []span
 		for at := uint64(0); len(spans) < 5*leafSpans; {
 			end := at + 1 + rnd.Uint64N(3)
-			spans = append(spans, span{start: at * pageSize, end: end * pageSize, off: int64(rnd.Uint32()) * pageSize})
+			spans = append(spans, span{start: at * stream.PageSize, end: end * stream.PageSize, off: int64(rnd.Uint32()) * stream.PageSize})
 			at = end + rnd.Uint64N(2)
 		}
 		set, model := setFrom(spans), flatten(spans)
 		for range 4 {
-			start := rnd.Uint64N(15*leafSpans) * pageSize
-			end := start + rnd.Uint64N(10*leafSpans)*pageSize
+			start := rnd.Uint64N(15*leafSpans) * stream.PageSize
+			end := start + rnd.Uint64N(10*leafSpans)*stream.PageSize
 			gone := flatten(set.cut(start, end))
 			if want := model.cut(start, end); !maps.Equal(gone, want) {
 				t.Fatalf("cut [%#x, %#x): %d pages, want %d", start, end, len(gone), len(want))

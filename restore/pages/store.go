@@ -9,15 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
 const (
-	pageSize = stream.PageSize
-	// maxAddress ends what any process can have mapped on the architectures
-	// supported (x86-64 with five-level page tables).
-	maxAddress = uint64(1) << 56
-
 	dataName = "pages.data"
 	logName  = "pages.log"
 )
@@ -111,7 +107,7 @@ type piece struct {
 // Put keeps a copy of data, whole pages found at addr (bytes) of process vpid.
 // Once it has returned, also a process that opens the store finds them.
 func (s *Store) Put(vpid stream.VPID, addr uint64, data []byte) error {
-	if err := checkRange(vpid, addr, int64(len(data))/pageSize); err != nil || len(data)%pageSize != 0 {
+	if err := checkRange(vpid, addr, int64(len(data))/stream.PageSize); err != nil || len(data)%stream.PageSize != 0 {
 		return fmt.Errorf("put %d bytes at %#x of task %d: %w", len(data), addr, vpid, errors.Join(ErrRange, err))
 	}
 	pieces := s.plan(vpid, addr, int64(len(data)))
@@ -177,7 +173,7 @@ func (s *Store) PutZero(vpid stream.VPID, addr uint64, pages int64) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sp := span{start: addr, end: addr + uint64(pages)*pageSize, off: zeroOff}
+	sp := span{start: addr, end: addr + uint64(pages)*stream.PageSize, off: zeroOff}
 	if known := s.tableOf(vpid).within(sp.start, sp.end); len(known) == 1 && known[0] == sp {
 		return nil
 	}
@@ -192,7 +188,7 @@ func (s *Store) PutZero(vpid stream.VPID, addr uint64, pages int64) error {
 }
 
 func checkRange(vpid stream.VPID, addr uint64, pages int64) error {
-	if vpid <= 0 || pages <= 0 || addr%pageSize != 0 || addr >= maxAddress || uint64(pages) > (maxAddress-addr)/pageSize {
+	if vpid <= 0 || pages <= 0 || addr%stream.PageSize != 0 || addr >= stream.MaxAddress || uint64(pages) > (stream.MaxAddress-addr)/stream.PageSize {
 		return fmt.Errorf("%w: task %d, address %#x, %d pages", ErrRange, vpid, addr, pages)
 	}
 	return nil
@@ -226,7 +222,7 @@ func (s *Store) release(spans ...span) error {
 func (s *Store) punch(holes []hole) error {
 	for _, h := range holes {
 		const mode = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
-		err := retryEINTR(func() error { return unix.Fallocate(int(s.data.Fd()), mode, h.off, h.size) })
+		err := linux.Retry(func() error { return unix.Fallocate(int(s.data.Fd()), mode, h.off, h.size) })
 		if err != nil {
 			return fmt.Errorf("give back %d bytes of the page store: %w", h.size, err)
 		}
@@ -274,12 +270,4 @@ func (s *Store) Remove() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func retryEINTR(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }

@@ -18,10 +18,10 @@ import (
 
 // fill makes pages whose contents say which they are.
 func fill(pages int, seed uint64) []byte {
-	b := make([]byte, pages*pageSize)
+	b := make([]byte, pages*stream.PageSize)
 	for i := range pages {
-		for o := 0; o < pageSize; o += 8 {
-			binary.LittleEndian.PutUint64(b[i*pageSize+o:], seed+uint64(i)<<16+uint64(o)|1)
+		for o := 0; o < stream.PageSize; o += 8 {
+			binary.LittleEndian.PutUint64(b[i*stream.PageSize+o:], seed+uint64(i)<<16+uint64(o)|1)
 		}
 	}
 	return b
@@ -54,9 +54,9 @@ func load(t testing.TB, s *Store, vpid stream.VPID, addr uint64, pages int) [][]
 	t.Helper()
 	out := make([][]byte, pages)
 	for i := range out {
-		a := addr + uint64(i)*pageSize
-		for _, sp := range s.tableOf(vpid).within(a, a+pageSize) {
-			out[i] = make([]byte, pageSize)
+		a := addr + uint64(i)*stream.PageSize
+		for _, sp := range s.tableOf(vpid).within(a, a+stream.PageSize) {
+			out[i] = make([]byte, stream.PageSize)
 			if sp.zero() {
 				continue
 			}
@@ -94,20 +94,20 @@ func TestLaterPutWinsAlsoAfterReopening(t *testing.T) {
 	model := make([][]byte, pages)
 	for round := range 400 {
 		at, n := rnd.IntN(pages-16), 1+rnd.IntN(16)
-		addr := uint64(0x10000 + at*pageSize)
+		addr := uint64(0x10000 + at*stream.PageSize)
 		if rnd.IntN(4) == 0 {
 			if err := s.PutZero(7, addr, int64(n)); err != nil {
 				t.Fatal(err)
 			}
 			for i := range n {
-				model[at+i] = make([]byte, pageSize)
+				model[at+i] = make([]byte, stream.PageSize)
 			}
 			continue
 		}
 		data := fill(n, uint64(round)<<32)
 		mustPut(t, s, 7, addr, data)
 		for i := range n {
-			model[at+i] = data[i*pageSize : (i+1)*pageSize]
+			model[at+i] = data[i*stream.PageSize : (i+1)*stream.PageSize]
 		}
 	}
 	for _, s := range []*Store{s, reopen(t, s)} {
@@ -126,7 +126,7 @@ func TestConcurrentPutsKeepEveryPage(t *testing.T) {
 	for w := range 4 {
 		wg.Go(func() {
 			for i := range 200 {
-				addr := uint64((i*4+w)*5) * pageSize
+				addr := uint64((i*4+w)*5) * stream.PageSize
 				if err := s.Put(stream.VPID(1+i%3), addr, fill(5, addr)); err != nil {
 					errs <- err
 					return
@@ -141,7 +141,7 @@ func TestConcurrentPutsKeepEveryPage(t *testing.T) {
 	}
 	for w := range 4 {
 		for i := range 200 {
-			addr := uint64((i*4+w)*5) * pageSize
+			addr := uint64((i*4+w)*5) * stream.PageSize
 			got := bytes.Join(load(t, s, stream.VPID(1+i%3), addr, 5), nil)
 			if !bytes.Equal(got, fill(5, addr)) {
 				t.Fatalf("run at %#x differs", addr)
@@ -155,10 +155,10 @@ func TestPutTwiceTakesNoMoreMemory(t *testing.T) {
 	for round := range 5 {
 		mustPut(t, s, 1, 0x100000, fill(1024, uint64(round)))
 	}
-	if n := onDisk(t, s); n > 1024*pageSize {
+	if n := onDisk(t, s); n > 1024*stream.PageSize {
 		t.Fatalf("%d bytes on disk for %d pages", n, 1024)
 	}
-	if n := s.Bytes(); n != 1024*pageSize {
+	if n := s.Bytes(); n != 1024*stream.PageSize {
 		t.Fatalf("Bytes() = %d", n)
 	}
 }
@@ -166,18 +166,18 @@ func TestPutTwiceTakesNoMoreMemory(t *testing.T) {
 func TestMemoryOfReleasedPagesIsGivenBack(t *testing.T) {
 	s := mustCreate(t)
 	mustPut(t, s, 1, 0, fill(1024, 0))
-	if err := s.release(s.take(1, 0, 512*pageSize)...); err != nil {
+	if err := s.release(s.take(1, 0, 512*stream.PageSize)...); err != nil {
 		t.Fatal(err)
 	}
-	if n := onDisk(t, s); n != 512*pageSize {
-		t.Fatalf("%d bytes on disk, want %d", n, 512*pageSize)
+	if n := onDisk(t, s); n != 512*stream.PageSize {
+		t.Fatalf("%d bytes on disk, want %d", n, 512*stream.PageSize)
 	}
-	rest := s.take(1, 512*pageSize, 1024*pageSize)
+	rest := s.take(1, 512*stream.PageSize, 1024*stream.PageSize)
 	s.retain(rest)
 	if err := s.release(rest...); err != nil {
 		t.Fatal(err)
 	}
-	if n := onDisk(t, s); n != 512*pageSize {
+	if n := onDisk(t, s); n != 512*stream.PageSize {
 		t.Fatalf("%d bytes on disk: a page with a second user was given back", n)
 	}
 	if err := s.release(rest...); err != nil {
@@ -190,12 +190,12 @@ func TestMemoryOfReleasedPagesIsGivenBack(t *testing.T) {
 
 func TestMissingNamesTheFirstGap(t *testing.T) {
 	s := mustCreate(t)
-	mustPut(t, s, 5, 10*pageSize, fill(4, 0))
-	if err := s.PutZero(5, 14*pageSize, 2); err != nil {
+	mustPut(t, s, 5, 10*stream.PageSize, fill(4, 0))
+	if err := s.PutZero(5, 14*stream.PageSize, 2); err != nil {
 		t.Fatal(err)
 	}
 	lazy := func(from, pages int64) image.Region {
-		return image.Region{Addr: uint64(from) * pageSize, Pages: pages, Lazy: true}
+		return image.Region{Addr: uint64(from) * stream.PageSize, Pages: pages, Lazy: true}
 	}
 	eager := image.Region{Addr: 0, Pages: 9, Present: true}
 	for _, c := range []struct {
@@ -205,9 +205,9 @@ func TestMissingNamesTheFirstGap(t *testing.T) {
 		pages   int64
 	}{
 		{"all there", []image.Region{eager, lazy(10, 6)}, 0, 0},
-		{"before", []image.Region{lazy(8, 4)}, 8 * pageSize, 2},
-		{"behind", []image.Region{lazy(12, 1), lazy(13, 9)}, 16 * pageSize, 6},
-		{"elsewhere", []image.Region{lazy(100, 3)}, 100 * pageSize, 3},
+		{"before", []image.Region{lazy(8, 4)}, 8 * stream.PageSize, 2},
+		{"behind", []image.Region{lazy(12, 1), lazy(13, 9)}, 16 * stream.PageSize, 6},
+		{"elsewhere", []image.Region{lazy(100, 3)}, 100 * stream.PageSize, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			vpid, addr, pages, missing := s.Missing(map[stream.VPID][]image.Region{5: c.regions})
@@ -226,18 +226,18 @@ func TestTrimForgetsWhatPagemapsDoNotName(t *testing.T) {
 	mustPut(t, s, 5, 0, fill(1024, 9))
 	mustPut(t, s, 6, 0, fill(1024, 9))
 	regions := map[stream.VPID][]image.Region{5: {
-		{Addr: 2 * pageSize, Pages: 2, Lazy: true}, {Addr: 4 * pageSize, Pages: 4, Present: true}}}
+		{Addr: 2 * stream.PageSize, Pages: 2, Lazy: true}, {Addr: 4 * stream.PageSize, Pages: 4, Present: true}}}
 	if err := s.Trim(regions); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []*Store{s, reopen(t, s)} {
-		if n := s.Bytes(); n != 2*pageSize {
+		if n := s.Bytes(); n != 2*stream.PageSize {
 			t.Fatalf("%d bytes left", n)
 		}
 		got := load(t, s, 5, 0, 8)
 		want := fill(1024, 9)
 		for i, p := range got {
-			if kept := i == 2 || i == 3; kept != (p != nil) || kept && !bytes.Equal(p, want[i*pageSize:(i+1)*pageSize]) {
+			if kept := i == 2 || i == 3; kept != (p != nil) || kept && !bytes.Equal(p, want[i*stream.PageSize:(i+1)*stream.PageSize]) {
 				t.Fatalf("page %d wrong after trim", i)
 			}
 		}
@@ -249,11 +249,11 @@ func TestTrimForgetsWhatPagemapsDoNotName(t *testing.T) {
 
 func TestPutRefusesRangesNoProcessHas(t *testing.T) {
 	s := mustCreate(t)
-	page := make([]byte, pageSize)
+	page := make([]byte, stream.PageSize)
 	for _, err := range []error{
 		s.Put(1, 1, page), s.Put(0, 0, page), s.Put(-1, 0, page), s.Put(1, 0, nil), s.Put(1, 0, page[:100]),
-		s.Put(1, 0, make([]byte, pageSize+1)), s.Put(1, maxAddress, page), s.Put(1, ^uint64(0)&^(pageSize-1), page),
-		s.PutZero(1, 0, 0), s.PutZero(1, 0, -1), s.PutZero(1, pageSize, 1<<62), s.PutZero(1, maxAddress-pageSize, 2),
+		s.Put(1, 0, make([]byte, stream.PageSize+1)), s.Put(1, stream.MaxAddress, page), s.Put(1, ^uint64(0)&^(stream.PageSize-1), page),
+		s.PutZero(1, 0, 0), s.PutZero(1, 0, -1), s.PutZero(1, stream.PageSize, 1<<62), s.PutZero(1, stream.MaxAddress-stream.PageSize, 2),
 	} {
 		if !errors.Is(err, ErrRange) {
 			t.Errorf("got %v, want ErrRange", err)
@@ -268,9 +268,9 @@ func TestOpenRefusesADamagedLog(t *testing.T) {
 		"no header":   func(b []byte) []byte { return b[:8] },
 		"other magic": func(b []byte) []byte { b[0]++; return b },
 		"beyond data": func(b []byte) []byte {
-			return appendRecord(b, recordData, 1, span{start: 0, end: pageSize, off: 1 << 40})
+			return appendRecord(b, recordData, 1, span{start: 0, end: stream.PageSize, off: 1 << 40})
 		},
-		"unknown kind": func(b []byte) []byte { return appendRecord(b, 9, 1, span{start: 0, end: pageSize}) },
+		"unknown kind": func(b []byte) []byte { return appendRecord(b, 9, 1, span{start: 0, end: stream.PageSize}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := mustCreate(t)
@@ -317,7 +317,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if sp.end <= sp.start || sp.end > maxAddress || kind == recordData && sp.off+sp.bytes() > 1<<20 {
+		if sp.end <= sp.start || sp.end > stream.MaxAddress || kind == recordData && sp.off+sp.bytes() > 1<<20 {
 			t.Fatal(fmt.Sprint(kind, vpid, sp))
 		}
 	})
@@ -330,7 +330,7 @@ func BenchmarkPut(b *testing.B) {
 			data := fill(pages, 0)
 			b.SetBytes(int64(len(data)))
 			for i := 0; b.Loop(); i++ {
-				mustPut(b, s, 1, uint64(i%2048*(pages+1)*pageSize), data)
+				mustPut(b, s, 1, uint64(i%2048*(pages+1)*stream.PageSize), data)
 			}
 		})
 	}

@@ -86,13 +86,13 @@ func (s *Server) Deliver(runs []stream.Run) error {
 	return nil
 }
 
-func endOf(r stream.Run) uint64 { return r.Addr + uint64(r.Pages)*pageSize }
+func endOf(r stream.Run) uint64 { return r.Addr + uint64(r.Pages)*stream.PageSize }
 
 // claimRun takes the part of a run that is still to come out of what is.
 func (s *Server) claimRun(r stream.Run) []stream.Run {
 	var out []stream.Run
 	for _, sp := range s.pendingOf(r.VPID).cut(r.Addr, endOf(r)) {
-		part := stream.Run{VPID: r.VPID, Addr: sp.start, Pages: sp.bytes() / pageSize, Zero: r.Zero}
+		part := stream.Run{VPID: r.VPID, Addr: sp.start, Pages: sp.bytes() / stream.PageSize, Zero: r.Zero}
 		if !r.Zero {
 			part.Data = r.Data[sp.start-r.Addr : sp.end-r.Addr]
 		}
@@ -128,7 +128,7 @@ func (s *Server) Settle(pull bool) error {
 			s.absent.Add(s.pending[vpid].data - before)
 			continue
 		}
-		if err := s.handOut(vpid, s.store.take(vpid, 0, maxAddress), (*table).arriveAll); err != nil {
+		if err := s.handOut(vpid, s.store.take(vpid, 0, stream.MaxAddress), (*table).arriveAll); err != nil {
 			return err
 		}
 	}
@@ -208,7 +208,7 @@ func (s *Server) makeReady(sp *space, pieces []span, arrive func(*table, []span)
 	}
 	s.store.retain(came)
 	for _, addr := range sp.waiting {
-		wake = wake || len(sp.table.absent.within(addr, addr+pageSize)) == 0
+		wake = wake || len(sp.table.absent.within(addr, addr+stream.PageSize)) == 0
 	}
 	s.rouse(sp)
 	return wake
@@ -221,7 +221,7 @@ func (s *Server) tableFor(vpid stream.VPID) (t table) {
 	if !s.settled {
 		return t
 	}
-	for _, sp := range s.store.take(vpid, 0, maxAddress) {
+	for _, sp := range s.store.take(vpid, 0, stream.MaxAddress) {
 		switch {
 		case !sp.zero():
 			t.ready.push(sp)

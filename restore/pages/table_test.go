@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 const tablePages = 600
@@ -15,7 +16,7 @@ const tablePages = 600
 func pagesIn(ranges []addrRange) map[uint64]bool {
 	out := map[uint64]bool{}
 	for _, r := range ranges {
-		for a := r.start; a < r.end; a += pageSize {
+		for a := r.start; a < r.end; a += stream.PageSize {
 			out[a] = true
 		}
 	}
@@ -26,7 +27,7 @@ func pagesIn(ranges []addrRange) map[uint64]bool {
 func someRanges(rnd *rand.Rand) (out []addrRange) {
 	for at := rnd.Uint64N(9); at < tablePages; {
 		end := at + 1 + rnd.Uint64N(9)
-		out = append(out, addrRange{at * pageSize, end * pageSize})
+		out = append(out, addrRange{at * stream.PageSize, end * stream.PageSize})
 		at = end + rnd.Uint64N(9)
 	}
 	return out
@@ -48,10 +49,10 @@ func TestSubtractAgreesWithPageByPageModel(t *testing.T) {
 
 func TestLazyRangesAreSortedAndJoined(t *testing.T) {
 	got := lazyRanges([]image.Region{
-		{Addr: 8 * pageSize, Pages: 2, Lazy: true}, {Addr: pageSize, Pages: 1, Lazy: true},
-		{Addr: 2 * pageSize, Pages: 3, Lazy: true}, {Addr: 5 * pageSize, Pages: 3},
+		{Addr: 8 * stream.PageSize, Pages: 2, Lazy: true}, {Addr: stream.PageSize, Pages: 1, Lazy: true},
+		{Addr: 2 * stream.PageSize, Pages: 3, Lazy: true}, {Addr: 5 * stream.PageSize, Pages: 3},
 	})
-	want := []addrRange{{pageSize, 5 * pageSize}, {8 * pageSize, 10 * pageSize}}
+	want := []addrRange{{stream.PageSize, 5 * stream.PageSize}, {8 * stream.PageSize, 10 * stream.PageSize}}
 	if !slices.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
 	}
@@ -62,7 +63,7 @@ func TestLazyRangesAreSortedAndJoined(t *testing.T) {
 func scattered(rnd *rand.Rand, origins []addrRange) (t table) {
 	places := rnd.Perm(len(origins))
 	for i, r := range origins {
-		start := uint64(places[i]+1) * 100 * pageSize
+		start := uint64(places[i]+1) * 100 * stream.PageSize
 		t.insert(span{start: start, end: start + r.end - r.start, off: int64(r.start), absent: true,
 			batch: rnd.Uint32N(2), weak: rnd.IntN(2) == 0})
 	}
@@ -100,8 +101,8 @@ func TestWhatArrivesAtOnceEndsWhereItWouldPieceByPiece(t *testing.T) {
 // perPage takes spans apart, so that it does not matter how they were joined.
 func perPage(spans []span) (out []span) {
 	for _, sp := range spans {
-		for a := sp.start; a < sp.end; a += pageSize {
-			out = append(out, sp.clip(a, a+pageSize))
+		for a := sp.start; a < sp.end; a += stream.PageSize {
+			out = append(out, sp.clip(a, a+stream.PageSize))
 		}
 	}
 	slices.SortFunc(out, byAddress)

@@ -16,6 +16,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // The tests need processes whose memory they serve. Such a task is the test
@@ -46,7 +48,7 @@ func word(page, off uint64) uint64 { return page<<16 + off | 1 }
 //go:nosplit
 //go:norace
 func rightPage(addr uintptr, n int, zero bool) bool {
-	for off := uintptr(0); off < pageSize; off += 8 {
+	for off := uintptr(0); off < stream.PageSize; off += 8 {
 		want := uint64(n)<<16 + uint64(off) | 1
 		if zero {
 			want = 0
@@ -66,7 +68,7 @@ func rightPage(addr uintptr, n int, zero bool) bool {
 //go:norace
 func firstWrong(base uintptr, first, count int, zero bool) int {
 	for i := 0; i < count; i++ {
-		if !rightPage(base+uintptr(i)*pageSize, first+i, zero) {
+		if !rightPage(base+uintptr(i)*stream.PageSize, first+i, zero) {
 			return i
 		}
 	}
@@ -82,7 +84,7 @@ type testTask struct {
 func beTask(pages string) error {
 	t := &testTask{}
 	fmt.Sscan(pages, &t.pages)
-	base, _, errno := unix.Syscall6(unix.SYS_MMAP, 0, uintptr(t.pages*pageSize), unix.PROT_READ|unix.PROT_WRITE,
+	base, _, errno := unix.Syscall6(unix.SYS_MMAP, 0, uintptr(t.pages*stream.PageSize), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE, ^uintptr(0), 0)
 	if errno != 0 {
 		return errno
@@ -103,10 +105,10 @@ func beTask(pages string) error {
 	return in.Err()
 }
 
-func (t *testTask) at(page int) uintptr { return t.base + uintptr(page)*pageSize }
+func (t *testTask) at(page int) uintptr { return t.base + uintptr(page)*stream.PageSize }
 
 func (t *testTask) obey(op string, a [4]int) error {
-	n := uintptr(a[1]) * pageSize
+	n := uintptr(a[1]) * stream.PageSize
 	call := func(nr uintptr, args ...uintptr) error {
 		args = append(args, 0, 0, 0, 0, 0, 0)
 		if _, _, errno := unix.Syscall6(nr, args[0], args[1], args[2], args[3], args[4], args[5]); errno != 0 {
@@ -167,7 +169,7 @@ func (t *testTask) register(from, count int) (err error) {
 			return errno
 		}
 	}
-	reg := [4]uint64{uint64(t.at(from)), uint64(count * pageSize), 1, 0}
+	reg := [4]uint64{uint64(t.at(from)), uint64(count * stream.PageSize), 1, 0}
 	if errno := ioctl(t.uffd, 0xc020aa00, unsafe.Pointer(&reg)); errno != 0 {
 		return errno
 	}
@@ -297,4 +299,4 @@ func (r *remote) do(format string, args ...any) {
 	r.wantOK()
 }
 
-func (r *remote) page(n int) uint64 { return r.base + uint64(n)*pageSize }
+func (r *remote) page(n int) uint64 { return r.base + uint64(n)*stream.PageSize }

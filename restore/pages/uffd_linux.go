@@ -7,6 +7,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // From linux/userfaultfd.h.
@@ -75,8 +78,8 @@ func copyPages(fd int, dst uint64, src []byte) (int64, error) {
 			done += n
 		case arg.copied > 0:
 			done += arg.copied
-		case errno == unix.ENOENT && n > pageSize:
-			limit = max(n/2/pageSize, 1) * pageSize
+		case errno == unix.ENOENT && n > stream.PageSize:
+			limit = max(n/2/stream.PageSize, 1) * stream.PageSize
 		default:
 			return done, fmt.Errorf("copy a page to %#x: %w", arg.dst, uffdError(errno))
 		}
@@ -86,7 +89,7 @@ func copyPages(fd int, dst uint64, src []byte) (int64, error) {
 
 // zeroPage maps the zero page at dst. A page that is there already is no error.
 func zeroPage(fd int, dst uint64) error {
-	arg := uffdZeropage{uffdRange: uffdRange{dst, pageSize}}
+	arg := uffdZeropage{uffdRange: uffdRange{dst, stream.PageSize}}
 	if errno := ioctl(fd, ioctlZeropage, unsafe.Pointer(&arg)); errno != 0 && errno != unix.EEXIST {
 		return fmt.Errorf("map the zero page at %#x: %w", dst, uffdError(errno))
 	}
@@ -95,7 +98,7 @@ func zeroPage(fd int, dst uint64) error {
 
 // wake makes the threads that wait for the page try again.
 func wake(fd int, addr uint64) error {
-	arg := uffdRange{addr, pageSize}
+	arg := uffdRange{addr, stream.PageSize}
 	if errno := ioctl(fd, ioctlWake, unsafe.Pointer(&arg)); errno != 0 {
 		return fmt.Errorf("wake threads at %#x: %w", addr, errno)
 	}
@@ -117,7 +120,7 @@ func gone(fd int, addr uint64) bool {
 	arg := struct {
 		uffdRange
 		mode uint64
-	}{uffdRange: uffdRange{addr, pageSize}}
+	}{uffdRange: uffdRange{addr, stream.PageSize}}
 	return ioctl(fd, ioctlProtect, unsafe.Pointer(&arg)) == unix.ESRCH
 }
 
@@ -147,7 +150,7 @@ type event struct {
 func readEvents(fd int) ([]event, error) {
 	buf := make([]byte, readBatch*msgSize)
 	var n int
-	err := retryEINTR(func() (err error) {
+	err := linux.Retry(func() (err error) {
 		n, err = unix.Read(fd, buf)
 		return err
 	})
@@ -175,7 +178,7 @@ func decodeEvent(b []byte) (event, error) {
 	u64 := func(at int) uint64 { return binary.NativeEndian.Uint64(b[at:]) }
 	switch kind := b[0]; kind {
 	case msgPagefault:
-		return event{kind: kind, start: u64(16) &^ (pageSize - 1)}, nil
+		return event{kind: kind, start: u64(16) &^ (stream.PageSize - 1)}, nil
 	case msgFork:
 		return event{kind: kind, child: int(binary.NativeEndian.Uint32(b[8:]))}, nil
 	case msgRemap:

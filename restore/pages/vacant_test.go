@@ -3,6 +3,8 @@ package pages
 import (
 	"errors"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // taken is a task that has pages before its memory is registered: those that it reads are
@@ -50,8 +52,8 @@ func TestAPageThatTheJobDoesNotLackMayBeThere(t *testing.T) {
 
 func TestRangesThatAreCloseAreLookedThroughAtOnce(t *testing.T) {
 	at := func(start, end uint64) span { return span{start: start, end: end} }
-	got := closeRanges([]span{at(pageSize, 2*pageSize), at(5*pageSize, 6*pageSize), at(1<<40, 1<<40+pageSize)})
-	if len(got) != 2 || got[0] != (addrRange{pageSize, 6 * pageSize}) || got[1] != (addrRange{1 << 40, 1<<40 + pageSize}) {
+	got := closeRanges([]span{at(stream.PageSize, 2*stream.PageSize), at(5*stream.PageSize, 6*stream.PageSize), at(1<<40, 1<<40+stream.PageSize)})
+	if len(got) != 2 || got[0] != (addrRange{stream.PageSize, 6 * stream.PageSize}) || got[1] != (addrRange{1 << 40, 1<<40 + stream.PageSize}) {
 		t.Errorf("%#x", got)
 	}
 }

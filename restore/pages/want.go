@@ -24,8 +24,8 @@ const (
 	// MaxWants bounds how many are handed out at once.
 	MaxWants = 64
 
-	firstAsk = 64 * pageSize // the background's runs grow from here
-	mostAsk  = stream.MaxRunPages * pageSize
+	firstAsk = 64 * stream.PageSize // the background's runs grow from here
+	mostAsk  = stream.MaxRunPages * stream.PageSize
 )
 
 // ErrSuperseded ends Wanted when it was called anew.
@@ -39,13 +39,6 @@ type asking struct {
 	urgent  []Want                   // to be handed out
 	run     int64
 	next    int // the address space to look at next
-}
-
-func setOf(m map[stream.VPID]*spanSet, vpid stream.VPID) *spanSet {
-	if m[vpid] == nil {
-		m[vpid] = &spanSet{}
-	}
-	return m[vpid]
 }
 
 // Wanted tells ask what is absent, until nothing is or nobody lives who could miss it:
@@ -168,7 +161,7 @@ func (s *Server) askFor(sp *space, a *asking) (wants []Want, lacks bool) {
 		sp.ask = chunk.end
 		for _, free := range a.fresh(a.asked, sp.vpid, chunk) {
 			a.bytes += free.bytes()
-			wants = append(wants, Want{VPID: sp.vpid, Addr: free.start, Pages: free.bytes() / pageSize})
+			wants = append(wants, Want{VPID: sp.vpid, Addr: free.start, Pages: free.bytes() / stream.PageSize})
 			a.run = min(2*a.run, mostAsk)
 		}
 	}
@@ -207,7 +200,7 @@ func (s *Server) urge(vpid stream.VPID, absent []span) (news bool) {
 	}
 	for _, sp := range absent {
 		for _, free := range a.fresh(a.hurried, vpid, sp) {
-			a.urgent = append(a.urgent, Want{VPID: vpid, Addr: free.start, Pages: free.bytes() / pageSize, Urgent: true})
+			a.urgent = append(a.urgent, Want{VPID: vpid, Addr: free.start, Pages: free.bytes() / stream.PageSize, Urgent: true})
 			news = true
 		}
 		for _, free := range a.fresh(a.asked, vpid, sp) {

@@ -1,0 +1,2 @@
+// Package linux holds what every caller of the kernel writes again.
+package linux
