@@ -18,37 +18,38 @@ type shape struct {
 
 const shapeBase = uint64(0x7f00_0000_0000)
 
-// store writes a store of so many pages as if they had been put, and returns it with
-// what CRIU's pagemaps say. The data file is as long as it would be and empty.
+// store makes a store of so many pages, and returns its directory with what CRIU's
+// pagemaps say.
 func (h shape) store(t testing.TB, vpid stream.VPID, pages int64) (string, map[stream.VPID][]image.Region) {
 	t.Helper()
-	s := mustCreate(t)
-	var log []byte
+	dir := t.TempDir()
+	s, err := Create(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := make([]byte, h.data*stream.PageSize)
 	var regions []image.Region
-	off := int64(0)
 	for at := int64(0); at < pages; at += h.data + h.zero {
 		start := shapeBase + uint64(at)*stream.PageSize
 		mid := start + uint64(h.data)*stream.PageSize
-		end := mid + uint64(h.zero)*stream.PageSize
-		log = appendRecord(log, recordData, vpid, span{start: start, end: mid, off: off})
-		off += h.data * stream.PageSize
-		if !h.holes {
-			log = appendRecord(log, recordZero, vpid, span{start: mid, end: end, off: zeroOff})
+		err := s.Put(vpid, start, data)
+		if !h.holes && err == nil {
+			err = s.PutZero(vpid, mid, h.zero)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		if h.holes || at == 0 {
 			regions = append(regions, image.Region{Addr: start, Pages: h.data, Lazy: true})
 		}
 		if !h.holes {
-			regions[0].Pages = int64(end-regions[0].Addr) / stream.PageSize
+			regions[0].Pages = at + h.data + h.zero
 		}
 	}
-	if err := s.data.Truncate(off); err != nil {
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.log.Write(log); err != nil {
-		t.Fatal(err)
-	}
-	return s.dir, map[stream.VPID][]image.Region{vpid: regions}
+	return dir, map[stream.VPID][]image.Region{vpid: regions}
 }
 
 // cpu is the processor time that this process has used, in milliseconds.
@@ -61,9 +62,9 @@ func cpu(b *testing.B) float64 {
 }
 
 // BenchmarkPark measures, in processor time, what lies between the word that a job is
-// to be parked and its memory being ready, for a job of 8 GiB.
+// to be parked and its memory being ready, for a job of 256 MiB.
 func BenchmarkPark(b *testing.B) {
-	const pages, gib = int64(2 << 20), 8
+	const pages, gib = int64(64 << 10), 0.25
 	for name, h := range map[string]shape{
 		"zeros": {data: 2, zero: 1}, "holes": {data: 2, zero: 1, holes: true}, "long": {data: 2048, zero: 512},
 	} {
@@ -84,17 +85,11 @@ func measurePark(b *testing.B, dir string, regions map[stream.VPID][]image.Regio
 	}
 	for _, early := range []bool{true, false} { // CRIU hands the task over after Settle, or before
 		began = cpu(b)
-		var f *Follower
-		step := "open"
-		if early {
-			f, step = followed(b, dir), "open-followed"
-			lap("follow")
-		}
-		store, err := f.Open(dir)
+		store, err := Open(dir)
 		if err != nil {
 			b.Fatal(err)
 		}
-		lap(step)
+		lap("open")
 		s := prepared(b, store, regions)
 		lap("prepare")
 		settle, handOver := "settle", "table"
@@ -113,19 +108,6 @@ func measurePark(b *testing.B, dir string, regions map[stream.VPID][]image.Regio
 		}
 		finish(b, s)
 	}
-}
-
-// followed is a follower that has read everything.
-func followed(b *testing.B, dir string) *Follower {
-	f, err := newFollower(dir)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := f.look(); err != nil {
-		b.Fatal(err)
-	}
-	close(f.done)
-	return f
 }
 
 // prepared is a server that has a store and waits for CRIU.
