@@ -13,8 +13,11 @@
 //	handoff         who owns a job: state machine, journal, recovery
 //	checkpoint      the source's half          restore        the target's half
 //	criu            swrk client of CRIU: the only place that speaks to it
-//	checkpoint/image its images, manifests, page batches
-//	checkpoint/scan reading memory             restore/pages  page store, fault server
+//	criu/image      its image files, and what is changed in them
+//	stream          what a connection and a checkpoint's file both carry: page runs, digests
+//	store           where checkpoints live: directories that a node has signed
+//	checkpoint/scan reading memory             restore/pagestore, restore/pageset  memory on its way
+//	restore/uffd    the fault server
 //	checkpoint/converge when to freeze
 //	mqueue          POSIX message queues, which CRIU does not carry
 //	tmpfs           files in memory, /dev/shm and /tmp: sent in rounds, built on the target
@@ -32,6 +35,7 @@
 //	printable       text from elsewhere, made fit for a terminal
 //	osthread        a thread that ends with what it ran, gives way, has a user's rights to files
 //	humanize        sizes and durations as people read them
+//	linux           what every caller of the kernel writes again
 //	procfs          what /proc tells of a process
 //	timens, pidmap  clocks and pids across namespaces
 //

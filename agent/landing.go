@@ -20,7 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -70,7 +70,7 @@ func (l *landing) open() error {
 	if err := os.Chmod(l.ioDir(), ioDirMode); err != nil {
 		return err
 	}
-	store, err := pages.Create(l.pages())
+	store, err := pagestore.Create(l.pages())
 	if err != nil {
 		return err
 	}

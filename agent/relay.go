@@ -12,7 +12,8 @@ import (
 
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
+	"github.com/migrate-hpc/migrate/restore/uffd"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
@@ -59,7 +60,7 @@ type relay struct {
 	a       *Agent
 	move    handoff.MoveID
 	session *transport.Session
-	digests *pages.Digests // may be nil
+	digests *pagestore.Digests // may be nil
 }
 
 var (
@@ -97,7 +98,7 @@ func (r *relay) ask(ctx context.Context) error {
 		if err != nil || over {
 			return err
 		}
-		err = client.Wanted(ctx, func(w []pages.Want) error { return r.tell(w) })
+		err = client.Wanted(ctx, func(w []uffd.Want) error { return r.tell(w) })
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -122,7 +123,7 @@ type tellError struct{ err error }
 func (e *tellError) Error() string { return e.err.Error() }
 func (e *tellError) Unwrap() error { return e.err }
 
-func (r *relay) tell(w []pages.Want) error {
+func (r *relay) tell(w []uffd.Want) error {
 	m, err := transport.NewMessage(sayWant, wants{w})
 	if err == nil {
 		err = r.session.Send(m)
@@ -185,7 +186,7 @@ func (r *relay) lane(ctx context.Context, c net.Conn) error {
 		}
 		if err != nil {
 			feed.Abort()
-			var wrong *pages.WrongPageError
+			var wrong *pagestore.WrongPageError
 			if errors.As(err, &wrong) {
 				err = errors.Join(err, r.lose(ctx, err.Error()))
 			}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/criu/image"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
@@ -109,7 +109,7 @@ func (b *blocks) add(r refers) error {
 
 // complete copies what is missing from the store. All that images refer to came before
 // them, on the lane of images.
-func (b *blocks) complete(store *pages.Store) error {
+func (b *blocks) complete(store *pagestore.Store) error {
 	for _, r := range b.images {
 		f, err := os.OpenFile(r.path, os.O_WRONLY, 0)
 		if err != nil {
@@ -124,7 +124,7 @@ func (b *blocks) complete(store *pages.Store) error {
 	return nil
 }
 
-func copyRefs(f *os.File, refs []image.Ref, store *pages.Store) error {
+func copyRefs(f *os.File, refs []image.Ref, store *pagestore.Store) error {
 	var all errgroup.Group
 	all.SetLimit(runtime.GOMAXPROCS(0))
 	buffers := sync.Pool{New: func() any { return new([stream.MaxCopyPages * stream.PageSize]byte) }}
@@ -140,7 +140,7 @@ func copyRefs(f *os.File, refs []image.Ref, store *pages.Store) error {
 
 // copyRef checks what it copies: a page that is not what the source takes it for would
 // become a part of the job.
-func copyRef(f *os.File, r image.Ref, store *pages.Store, buf []byte) error {
+func copyRef(f *os.File, r image.Ref, store *pagestore.Store, buf []byte) error {
 	if err := store.Read(r.From, buf); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/criu/image"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
@@ -68,8 +68,8 @@ func TestPagesThatAreMissingOrOthersEndTheTransfer(t *testing.T) {
 		want string
 	}{
 		"another": {stream.AppendRun(nil, shared, 2*stream.PageSize, page(7)), "not those"},
-		"none":    {stream.AppendRun(nil, shared, 8*stream.PageSize, page(2)), pages.ErrMissing.Error()},
-		"dropped": {stream.AppendDrop(stream.AppendRun(nil, shared, 2*stream.PageSize, page(2)), shared, 0, 1<<31), pages.ErrMissing.Error()},
+		"none":    {stream.AppendRun(nil, shared, 8*stream.PageSize, page(2)), pagestore.ErrMissing.Error()},
+		"dropped": {stream.AppendDrop(stream.AppendRun(nil, shared, 2*stream.PageSize, page(2)), shared, 0, 1<<31), pagestore.ErrMissing.Error()},
 	} {
 		l := whole(newLane(t)).stream(stream.KindPages, c.has).blocks("pages-4.img", page(2), sharedPages).end()
 		if err := incoming(t).Receive(bounded(t), []io.Reader{l.reader()}); err == nil || !strings.Contains(err.Error(), c.want) {

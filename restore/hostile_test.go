@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/criu/image"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
@@ -47,7 +47,7 @@ func FuzzLane(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		s, err := pages.Create(store)
+		s, err := pagestore.Create(store)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -123,7 +123,7 @@ func (k *keeping) verify(s *transport.StreamReader) error {
 	return nil
 }
 
-func (k *keeping) compare(s *transport.StreamReader, store *pages.Store, seed uint64) error {
+func (k *keeping) compare(s *transport.StreamReader, store *pagestore.Store, seed uint64) error {
 	for {
 		frame, err := s.ReadFrame()
 		if err == io.EOF {

@@ -22,7 +22,8 @@ import (
 	"github.com/migrate-hpc/migrate/identity"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
+	"github.com/migrate-hpc/migrate/restore/uffd"
 )
 
 // Plan says what is restored and into what surroundings.
@@ -50,7 +51,7 @@ type Plan struct {
 	// Standby is a CRIU that waits in Chamber, nil if there is none. Park uses it up.
 	Standby *Standby `json:"-"`
 	// Following has read of Store what was there already; it may be nil. Open uses it up.
-	Following *pages.Follower `json:"-"`
+	Following *pagestore.Follower `json:"-"`
 }
 
 // Mount is a mount that is attached nowhere, and where it is wanted while CRIU works.
@@ -71,7 +72,7 @@ const fillers = 2
 // Parked is a job that exists and does not run, or is about to.
 type Parked struct {
 	plan    Plan
-	server  *pages.Server
+	server  *uffd.Server
 	names   names         // of the source's sockets, until it is known who runs
 	verdict chan error    // the answer to CRIU's callback; nil lets the job run
 	ended   chan struct{} // closed when CRIU's restore has ended
@@ -89,7 +90,7 @@ var errDropped = errors.New("dropped before it ran")
 // Settle has said that all of them are those of the freeze. keeper sees to it that
 // nothing of the job survives the caller before its memory is whole. Park follows, or
 // Discard.
-func Open(ctx context.Context, plan Plan, keeper pages.Keeper) (*Parked, error) {
+func Open(ctx context.Context, plan Plan, keeper uffd.Keeper) (*Parked, error) {
 	defer plan.Following.Close() // if it was of no use
 	regions, err := image.Pagemaps(plan.Images)
 	if err != nil {
@@ -99,7 +100,7 @@ func Open(ctx context.Context, plan Plan, keeper pages.Keeper) (*Parked, error) 
 	if err != nil {
 		return nil, err
 	}
-	server, err := pages.Listen(plan.Work)
+	server, err := uffd.Listen(plan.Work)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -115,7 +116,7 @@ func Open(ctx context.Context, plan Plan, keeper pages.Keeper) (*Parked, error) 
 }
 
 // Memory is the job's memory on its way.
-func (p *Parked) Memory() *pages.Server { return p.server }
+func (p *Parked) Memory() *uffd.Server { return p.server }
 
 // Park restores the job up to the point before its first instruction. The caller
 // becomes its parent. On an error nothing of the job is left.

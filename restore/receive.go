@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/migrate-hpc/migrate/criu/image"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 	"github.com/migrate-hpc/migrate/transport"
@@ -20,9 +20,9 @@ import (
 
 // Incoming is a checkpoint that is being received.
 type Incoming struct {
-	Images string       // existing empty directory on a tmpfs
-	Store  *pages.Store // for the lazy memory
-	IODir  string       // existing empty directory for output files
+	Images string           // existing empty directory on a tmpfs
+	Store  *pagestore.Store // for the lazy memory
+	IODir  string           // existing empty directory for output files
 	// OutputLimit is the most bytes that an output file may have, 0 for any number.
 	OutputLimit int64
 	// Stop is called when a lane has failed: it must make reading the others fail
@@ -30,7 +30,7 @@ type Incoming struct {
 	Stop func()
 	// Digests is what the source says of the pages, if it does: one that arrives later
 	// can be compared with it.
-	Digests pages.Digests
+	Digests pagestore.Digests
 	// Received counts bytes of memory and images as they arrive.
 	Received atomic.Int64
 
@@ -47,7 +47,7 @@ type Incoming struct {
 }
 
 // NewIncoming gets ready to receive.
-func NewIncoming(images string, store *pages.Store, ioDir string) *Incoming {
+func NewIncoming(images string, store *pagestore.Store, ioDir string) *Incoming {
 	return &Incoming{Images: images, Store: store, IODir: ioDir, ready: make(chan struct{})}
 }
 

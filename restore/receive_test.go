@@ -16,7 +16,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -33,7 +33,7 @@ func bounded(t testing.TB) context.Context {
 
 func incoming(t testing.TB) *Incoming {
 	t.Helper()
-	store, err := pages.Create(t.TempDir())
+	store, err := pagestore.Create(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/uffd"
 )
 
 // Lane takes the frames of one lane to the shim, in order. It is for one goroutine.
@@ -87,7 +87,7 @@ func (c *Client) Lose(ctx context.Context, why string) error {
 
 // Wanted calls ask with the pages that the job lacks, now and then with none, until it
 // lacks none. It returns nil then, and ErrGone if there is no job.
-func (c *Client) Wanted(ctx context.Context, ask func([]pages.Want) error) error {
+func (c *Client) Wanted(ctx context.Context, ask func([]uffd.Want) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	resp, err := c.do(ctx, "GET", "/wanted", http.NoBody)

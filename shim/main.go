@@ -20,7 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/uffd"
 )
 
 const processName = "migrate:shim"
@@ -74,7 +74,7 @@ type shim struct {
 	init     *namespaces.Process
 	exit     *job.Exit     // how the job ended, as long as that is not in its record
 	opened   chan struct{} // closed while memory is set
-	memory   *pages.Server // of the job that is being restored, or was
+	memory   *uffd.Server  // of the job that is being restored, or was
 	parked   *restore.Parked
 	guard    *guard
 	volatile string

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/restore"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/uffd"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
@@ -25,9 +25,9 @@ const beatEvery = time.Second
 
 // wantedLine is one line of the answer to GET /wanted. An empty one is a beat.
 type wantedLine struct {
-	Wants    []pages.Want `json:"wants,omitempty"`
-	Complete bool         `json:"complete,omitempty"`
-	Error    string       `json:"error,omitempty"`
+	Wants    []uffd.Want `json:"wants,omitempty"`
+	Complete bool        `json:"complete,omitempty"`
+	Error    string      `json:"error,omitempty"`
 }
 
 // open lets pages in; close sends those away who wait with some.
@@ -45,7 +45,7 @@ func (s *shim) close() {
 }
 
 // awaitMemory waits until the job is being restored.
-func (s *shim) awaitMemory(ctx context.Context) (*pages.Server, error) {
+func (s *shim) awaitMemory(ctx context.Context) (*uffd.Server, error) {
 	s.mu.Lock()
 	opened, waiting := s.opened, s.state == Waiting
 	s.mu.Unlock()
@@ -151,7 +151,7 @@ func (s *shim) tellWanted(w http.ResponseWriter, r *http.Request) {
 	out := &lineWriter{to: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
 	var beats sync.WaitGroup
 	beats.Go(func() { out.beat(ctx, cancel) })
-	err = memory.Wanted(ctx, func(wants []pages.Want) error { return out.line(wantedLine{Wants: wants}) })
+	err = memory.Wanted(ctx, func(wants []uffd.Want) error { return out.line(wantedLine{Wants: wants}) })
 	cancel()
 	beats.Wait()
 	last := wantedLine{Complete: err == nil}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/restore"
-	"github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 )
 
 // spare is what a waiting shim has started ahead of the restore, while the job still
@@ -13,7 +13,7 @@ import (
 type spare struct {
 	guard *guard
 	criu  *restore.Standby
-	store *pages.Follower
+	store *pagestore.Follower
 }
 
 // standBy starts it. What fails here is tried again at the restore.
@@ -32,7 +32,7 @@ func (s *shim) standBy() {
 	if s.cfg.Store == "" {
 		return
 	}
-	if s.spare.store, err = pages.Follow(s.cfg.Store); err != nil {
+	if s.spare.store, err = pagestore.Follow(s.cfg.Store); err != nil {
 		s.log.Warn("read the page store ahead", "err", err)
 	}
 }

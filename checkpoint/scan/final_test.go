@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
-	target "github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
 // attested is a lane of digests to what compares them.
 type attested struct {
-	digests *target.Digests
-	store   *target.Store
+	digests *pagestore.Digests
+	store   *pagestore.Store
 	seed    uint64
 }
 
@@ -28,9 +28,9 @@ func (a attested) WriteFrame(frame []byte) error {
 }
 
 // verify has the store compared with what the processes hold.
-func (s *scene) verify(t *testing.T, tasks []Task, regions map[stream.VPID][]image.Region) (*target.Digests, error) {
+func (s *scene) verify(t *testing.T, tasks []Task, regions map[stream.VPID][]image.Region) (*pagestore.Digests, error) {
 	t.Helper()
-	digests, seed := &target.Digests{}, rand.Uint64()
+	digests, seed := &pagestore.Digests{}, rand.Uint64()
 	var sinks []Sink
 	for range s.lanes {
 		sinks = append(sinks, attested{digests, s.store, seed})
@@ -62,7 +62,7 @@ func TestVerifyingNamesThePageThatDiffers(t *testing.T) {
 	if err := s.store.Put(tasks[0].VPID, bad, page[:]); err != nil {
 		t.Fatal(err)
 	}
-	var wrong *target.WrongPageError
+	var wrong *pagestore.WrongPageError
 	if _, err := s.verify(t, tasks, regions); !errors.As(err, &wrong) || wrong.Addr != bad || wrong.VPID != tasks[0].VPID {
 		t.Errorf("the page at %#x differs, got %v", bad, err)
 	}
@@ -105,7 +105,7 @@ func TestHeldBackPagesAreTheResidue(t *testing.T) {
 }
 
 // pull brings the pages that were held back.
-func (s *scene) pull(t *testing.T, tasks []Task, left map[stream.VPID][]image.Region, digests *target.Digests) {
+func (s *scene) pull(t *testing.T, tasks []Task, left map[stream.VPID][]image.Region, digests *pagestore.Digests) {
 	t.Helper()
 	if pagesOf(left[tasks[0].VPID]) < 2 {
 		t.Fatalf("nothing was held back: %v", left)
@@ -117,7 +117,7 @@ func (s *scene) pull(t *testing.T, tasks []Task, left map[stream.VPID][]image.Re
 		for _, region := range left[task.VPID] {
 			for addr := region.Addr; addr < region.End(); addr += stream.PageSize {
 				at := stream.Place{VPID: task.VPID, Addr: addr}
-				if err := s.store.Read(at, page); !errors.Is(err, target.ErrMissing) {
+				if err := s.store.Read(at, page); !errors.Is(err, pagestore.ErrMissing) {
 					t.Fatalf("page %#x is residue, and the target has it: %v", addr, err)
 				}
 				if err := r.read(task, []extent{{addr, 1}}, page, lost); err != nil {

@@ -10,13 +10,13 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/procfs"
-	target "github.com/migrate-hpc/migrate/restore/pages"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
 // wire is one lane to a real page store. It may be read and written at any speed.
 type wire struct {
-	store *target.Store
+	store *pagestore.Store
 	hold  *sync.Mutex
 }
 
@@ -36,7 +36,7 @@ func (w *wire) WriteFrame(frame []byte) error {
 // scene is a memory on its way to a store.
 type scene struct {
 	*Memory
-	store *target.Store
+	store *pagestore.Store
 	sinks []Sink
 }
 
@@ -47,7 +47,7 @@ func newScene(t testing.TB, lanes int) *scene {
 
 func trackedScene(t testing.TB, lanes int, track tracker) *scene {
 	t.Helper()
-	store, err := target.Create(t.TempDir())
+	store, err := pagestore.Create(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

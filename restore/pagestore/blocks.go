@@ -1,0 +1,77 @@
+package pagestore
+
+import (
+	"github.com/migrate-hpc/migrate/restore/pageset"
+	"github.com/migrate-hpc/migrate/stream"
+)
+
+// BlockSize is the unit in which the data file's memory is given back. Punching
+// single pages would cost a system call each and split the kernel's extents.
+const BlockSize = int64(1) << 20
+
+// blocks hands out the data file from its start to its end and counts the
+// pages in use per block. A page that two address spaces wait for (after a
+// fork) counts twice. No place is used a second time, so that a slow writer to
+// a page that was replaced meanwhile harms nobody.
+type blocks struct {
+	next int64   // where the next page goes
+	live []int32 // users of pages, by block
+}
+
+// hole is a part of the data file that nobody needs.
+type hole struct{ off, size int64 }
+
+// alloc reserves size bytes, with one user for each page.
+func (b *blocks) alloc(size int64) int64 {
+	off := b.next
+	b.next += size
+	b.grow()
+	b.add(off, size, 1)
+	return off
+}
+
+// grow makes the counters reach up to next.
+func (b *blocks) grow() {
+	if n := (b.next + BlockSize - 1) / BlockSize; n > int64(len(b.live)) {
+		b.live = append(b.live, make([]int32, n-int64(len(b.live)))...)
+	}
+}
+
+// add changes the users of a range and calls zero with each block left without.
+func (b *blocks) add(off, size int64, users int32) (empty []int64) {
+	for end := off + size; off < end; {
+		i := off / BlockSize
+		stop := min(end, (i+1)*BlockSize)
+		b.live[i] += users * int32((stop-off)/stream.PageSize)
+		if b.live[i] == 0 {
+			empty = append(empty, i)
+		}
+		off = stop
+	}
+	return empty
+}
+
+func (b *blocks) retain(spans []pageset.Span) {
+	for _, s := range spans {
+		if s.Stored() {
+			b.add(s.Off, s.Bytes(), 1)
+		}
+	}
+}
+
+// release takes back one user of each page and returns what is free now. The
+// block that is still being handed out stays.
+func (b *blocks) release(spans []pageset.Span) []hole {
+	var out []hole
+	for _, s := range spans {
+		if !s.Stored() {
+			continue
+		}
+		for _, i := range b.add(s.Off, s.Bytes(), -1) {
+			if (i+1)*BlockSize <= b.next {
+				out = append(out, hole{i * BlockSize, BlockSize})
+			}
+		}
+	}
+	return out
+}

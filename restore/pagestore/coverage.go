@@ -1,0 +1,116 @@
+package pagestore
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/restore/pageset"
+	"github.com/migrate-hpc/migrate/stream"
+)
+
+// Missing looks for the first lazy page named by CRIU's pagemaps that the store
+// does not hold, in order of vpid and address, and returns the run of missing
+// pages that starts there. A store may hold more than the pagemaps name; see
+// Trim.
+func (s *Store) Missing(regions map[stream.VPID][]image.Region) (vpid stream.VPID, addr uint64, pages int64, missing bool) {
+	gaps := s.Gaps(pageset.LazyOf(regions))
+	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
+		for _, g := range gaps[vpid] {
+			return vpid, g.Start, g.Pages(), true
+		}
+	}
+	return 0, 0, 0, false
+}
+
+// Gaps returns the lazy pages that the store lacks.
+func (s *Store) Gaps(lazy map[stream.VPID][]pageset.Range) map[stream.VPID][]pageset.Range {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[stream.VPID][]pageset.Range, len(lazy))
+	for vpid, ranges := range lazy {
+		out[vpid] = ranges
+		if t := s.index[vpid]; t != nil {
+			out[vpid] = pageset.Subtract(ranges, t.Ranges())
+		}
+	}
+	return out
+}
+
+// FirstOf returns a gap as an error: of the first task, and there the first.
+func FirstOf(gaps map[stream.VPID][]pageset.Range) error {
+	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
+		for _, g := range gaps[vpid] {
+			return fmt.Errorf("task %d, %d pages at %#x: %w", vpid, g.Pages(), g.Start, ErrMissing)
+		}
+	}
+	return nil
+}
+
+// Trim forgets every page that is not lazy, and gives its
+// memory back. A page sent while the job ran may have been unmapped, discarded
+// or locked before the freeze; it must not come back to life.
+func (s *Store) Trim(lazy map[stream.VPID][]pageset.Range) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var gone []pageset.Span
+	var records []byte
+	for vpid, t := range s.index {
+		for _, r := range pageset.Subtract(t.Ranges(), lazy[vpid]) {
+			for _, sp := range t.Cut(r.Start, r.End) {
+				records = appendRecord(records, recordDrop, vpid, sp)
+				gone = append(gone, sp)
+			}
+		}
+	}
+	if err := errors.Join(s.appendAll(records), s.punch(s.blocks.release(gone))); err != nil {
+		return fmt.Errorf("trim the page store: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) drop(vpid stream.VPID, t *pageset.Set, start, end uint64) error {
+	old := t.Cut(start, end)
+	var records []byte
+	for _, sp := range old {
+		records = appendRecord(records, recordDrop, vpid, sp)
+	}
+	if err := s.appendAll(records); err != nil {
+		return err
+	}
+	return s.punch(s.blocks.release(old))
+}
+
+// Take hands over the pages of vpid in [start, end); the store knows them no
+// longer, and whoever took them releases them. Zero pages need no copy: memory that
+// was never touched reads as zero.
+func (s *Store) Take(vpid stream.VPID, start, end uint64) []pageset.Span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.index[vpid]; t != nil {
+		return t.Cut(start, end)
+	}
+	return nil
+}
+
+// Held returns where the store has pages in [start, end).
+func (s *Store) Held(vpid stream.VPID, start, end uint64) []pageset.Span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.index[vpid]; t != nil {
+		return t.Within(start, end)
+	}
+	return nil
+}
+
+// BytesOf is the size of the pages held of one task; zero pages are none.
+func (s *Store) BytesOf(vpid stream.VPID) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.index[vpid]; t != nil {
+		return t.Data
+	}
+	return 0
+}

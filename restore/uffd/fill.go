@@ -1,0 +1,130 @@
+package uffd
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/restore/pageset"
+	"github.com/migrate-hpc/migrate/stream"
+)
+
+// chunkSize is what a background copy brings at once. A fault waits for the
+// copies under way in its address space, so it bounds the delay of a fault.
+const chunkSize = 64 * stream.PageSize
+
+// fillSpaces brings pages in the background until all are there.
+func (s *Server) fillSpaces(worker int) {
+	for {
+		sp := s.pick(worker)
+		if sp == nil {
+			return
+		}
+		if err := s.fillChunk(sp); err != nil {
+			s.fail(fmt.Errorf("fill task %d: %w", sp.vpid, err))
+			return
+		}
+		// A thread that came back with a fault waits for a turn in Go's
+		// scheduler; on few cores only this gives it one at once.
+		runtime.Gosched()
+	}
+}
+
+// fillChunk brings the next pages of sp, or closes it if there are none.
+func (s *Server) fillChunk(sp *space) error {
+	chunk, more, err := s.copyNext(sp)
+	switch {
+	case errors.Is(err, errChanging):
+		return s.attend(sp)
+	case errors.Is(err, errGone):
+		return s.lose(sp)
+	case errors.Is(err, errUnregistered):
+		return s.insist(sp, chunk)
+	case err != nil || more:
+		return err
+	}
+	return s.retire(sp)
+}
+
+// copyNext copies one chunk with gate held for reading. more is false if the
+// table was empty. With errUnregistered it returns the chunk.
+func (s *Server) copyNext(sp *space) (chunk pageset.Span, more bool, err error) {
+	sp.gate.RLock()
+	defer sp.gate.RUnlock()
+	if sp.closed {
+		return pageset.Span{}, true, nil
+	}
+	chunk, more = sp.claim(chunkSize)
+	if !more {
+		return pageset.Span{}, false, nil
+	}
+	s.populate(chunk)
+	return chunk, true, s.land(sp, chunk)
+}
+
+// populate maps a chunk of the store, which saves the kernel a detour for every
+// few pages that it copies. Where it fails (before Linux 5.14) the copy does
+// without, and if the pages cannot be had, the copy reports that.
+func (s *Server) populate(chunk pageset.Span) {
+	_ = unix.Madvise(s.memory[chunk.Off:chunk.Off+chunk.Bytes()], unix.MADV_POPULATE_READ)
+}
+
+// lose ends an address space that the kernel says is gone.
+func (s *Server) lose(sp *space) error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed {
+		return nil
+	}
+	return s.end(sp)
+}
+
+// insist looks closer at pages that have no mapping, after every event that may
+// explain it has been followed. A page that stays expected and is nowhere to be
+// put would be lost to the job.
+func (s *Server) insist(sp *space, chunk pageset.Span) error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed {
+		return nil
+	}
+	if err := s.settle(sp); err != nil || sp.closed {
+		return err
+	}
+	for _, page := range sp.table.ready.Within(chunk.Start, chunk.End) {
+		page = page.Clip(page.Start, page.Start+stream.PageSize)
+		err := s.bring(sp, page)
+		switch {
+		case err == nil || errors.Is(err, errChanging):
+			return nil
+		case errors.Is(err, errGone):
+			return s.end(sp)
+		case errors.Is(err, errUnregistered) && page.Weak:
+			return s.drop(sp.table.cut(page.Start, page.End))
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// retire closes an address space that lacks nothing, and sets one aside that only
+// lacks what is not here. settle makes sure that no fork is under way whose child
+// lacks something.
+func (s *Server) retire(sp *space) error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed {
+		return nil
+	}
+	if err := s.settle(sp); err != nil || sp.closed || !sp.table.ready.Empty() {
+		return err
+	}
+	if !sp.table.absent.Empty() {
+		sp.idle.Store(true)
+		return nil
+	}
+	return s.end(sp)
+}
