@@ -113,10 +113,10 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	}
 	switch {
 	case errors.Is(err, errLeftRunning) && outcome == handoff.OutcomeAborted:
-		res.StoodStill = s.dep.stood()
+		res.Downtime = s.dep.downtime()
 		return res, nil
 	case outcome == handoff.OutcomeMoved:
-		res.StoodStill = s.dep.stood()
+		res.Downtime = s.dep.downtime()
 		return res, nil
 	case outcome == handoff.OutcomeUnclean:
 		res.CleanupLeft = err.Error()

@@ -44,7 +44,7 @@ func (k *keeper) end(r api.MoveRecord, res *api.Result, err *api.Error) {
 	k.work.Wait()
 	r.State, r.Error = endState(err), err
 	if res != nil { // what the user is told, to the digit
-		r.StoodStill, r.Took, r.Mode, r.CleanupLeft = res.StoodStill, res.Took, res.Mode, res.CleanupLeft
+		r.Downtime, r.Took, r.Mode, r.CleanupLeft = res.Downtime, res.Took, res.Mode, res.CleanupLeft
 	}
 	k.store.save(r)
 }
@@ -91,7 +91,7 @@ func (t *account) record() api.MoveRecord {
 		t.keep.describe(&r)
 	}
 	if !r.Frozen.IsZero() && !r.Resumed.IsZero() {
-		r.StoodStill = r.Resumed.Sub(r.Frozen)
+		r.Downtime = r.Resumed.Sub(r.Frozen)
 	}
 	return r
 }

@@ -258,7 +258,7 @@ func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	defer follow()
 	confirm := time.AfterFunc(math.MaxInt64, func() { cancel(errors.New("the target did not confirm in time")) })
 	defer confirm.Stop()
-	stood := m.watch(peer, confirm)
+	downtime := m.watch(peer, confirm)
 	defer m.a.pace.urgent()()
 	outcome, err := handoff.RunSource(own, m.a.journal, rec, m.dep, peer, func(s handoff.State) {
 		m.a.log.Info("move", "job", m.rec.ID, "move", m.id, "peer", m.req.Node, "epoch", m.rec.Epoch, "state", s)
@@ -267,10 +267,10 @@ func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 			confirm.Reset(afterCommit)
 		}
 	})
-	return m.conclude(outcome, err, stood())
+	return m.conclude(outcome, err, downtime())
 }
 
-// watch measures the stand-still, from the freeze to the target's word that the
+// watch measures the downtime, from the freeze to the target's word that the
 // job runs.
 func (m *movement) watch(peer *remote, confirm *time.Timer) func() time.Duration {
 	var ran time.Time
@@ -290,8 +290,8 @@ func (m *movement) watch(peer *remote, confirm *time.Timer) func() time.Duration
 	}
 }
 
-func (m *movement) conclude(outcome handoff.Outcome, err error, stood time.Duration) (*api.Result, error) {
-	res := &api.Result{Job: m.rec.ID, Move: string(m.id), Node: m.req.Node, Epoch: m.rec.Epoch, StoodStill: stood, Mode: m.mode}
+func (m *movement) conclude(outcome handoff.Outcome, err error, downtime time.Duration) (*api.Result, error) {
+	res := &api.Result{Job: m.rec.ID, Move: string(m.id), Node: m.req.Node, Epoch: m.rec.Epoch, Downtime: downtime, Mode: m.mode}
 	if outcome == handoff.OutcomeMoved {
 		return res, nil
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,9 +88,13 @@ func (s *moveRecords) get(m handoff.MoveID) (r api.MoveRecord, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal(data, &r); err != nil {
+	var older struct {
+		Downtime time.Duration `json:"stood_still"` // as records of the first versions have it
+	}
+	if err := errors.Join(json.Unmarshal(data, &r), json.Unmarshal(data, &older)); err != nil {
 		return r, fmt.Errorf("record of move %s: %w", m, err)
 	}
+	r.Downtime = cmp.Or(r.Downtime, older.Downtime)
 	return r, nil
 }
 

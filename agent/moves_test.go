@@ -42,7 +42,7 @@ func (a *Agent) attempt(t *testing.T, rec job.Record, err error) handoff.MoveID 
 	for _, p := range []api.Phase{api.Freeze, api.Dump, api.Residue, api.Park, api.Commit, api.Resume, api.Release} {
 		m.tell.enter(p, "")
 	}
-	m.tell.end(&api.Result{StoodStill: time.Nanosecond}, err)
+	m.tell.end(&api.Result{Downtime: time.Nanosecond}, err)
 	return m.id
 }
 
@@ -90,8 +90,8 @@ func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 		for _, s := range r.Phases {
 			sum += s.Took
 		}
-		if sum > r.Took || r.StoodStill <= 0 || r.StoodStill > r.Took || r.Frozen.Before(r.Began) || r.Resumed.Before(r.Frozen) {
-			t.Errorf("%v: phases took %v of %v, stood still %v, %v to %v", c.err, sum, r.Took, r.StoodStill, r.Frozen, r.Resumed)
+		if sum > r.Took || r.Downtime <= 0 || r.Downtime > r.Took || r.Frozen.Before(r.Began) || r.Resumed.Before(r.Frozen) {
+			t.Errorf("%v: phases took %v of %v, downtime %v, %v to %v", c.err, sum, r.Took, r.Downtime, r.Frozen, r.Resumed)
 		}
 	}
 }
@@ -226,6 +226,22 @@ func TestOfManyRecordsTheNewestAreKept(t *testing.T) {
 	}
 	if _, err := s.get(handoff.MoveID(last.Move)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestARecordOfTheFirstVersionsKeepsItsDowntime(t *testing.T) {
+	s := newAgent(t).records
+	for text, want := range map[string]time.Duration{`"stood_still":5`: 5, `"downtime":7`: 7, `"took":1`: 0} {
+		m := handoff.NewMoveID()
+		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(s.path(string(m)), []byte(`{"move":"`+string(m)+`",`+text+`}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := s.get(m); err != nil || r.Downtime != want {
+			t.Errorf("%s: %v, %v", text, r.Downtime, err)
+		}
 	}
 }
 

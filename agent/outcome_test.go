@@ -47,7 +47,7 @@ func TestEveryOutcomeOfAMoveHasItsExitStatusAndSaysWhereTheJobIs(t *testing.T) {
 			continue
 		}
 		if err == nil {
-			if res.Node != "there" || res.Epoch != 3 || res.StoodStill != time.Second {
+			if res.Node != "there" || res.Epoch != 3 || res.Downtime != time.Second {
 				t.Errorf("%s: %+v", c.outcome, res)
 			}
 			if left := c.outcome == handoff.OutcomeUnclean; left != (res.CleanupLeft != "") || (left && !strings.Contains(res.CleanupLeft, "the cause")) {

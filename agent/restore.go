@@ -279,8 +279,8 @@ func (b *bringing) explain(err error) error {
 	return withDiagnosis(&api.Error{Code: api.Failed, Message: err.Error(), Where: where, Hint: "the checkpoint is as it was; remove the cause and try again"}, err)
 }
 
-// stood is how long the job has stood still by now.
-func (d *departure) stood() time.Duration {
+// downtime is how long the job has been frozen by now.
+func (d *departure) downtime() time.Duration {
 	if d.frozen.IsZero() {
 		return 0
 	}

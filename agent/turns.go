@@ -9,7 +9,7 @@ import (
 
 // maxMoves is how many jobs leave a node at a time. Each of them reads, packs and
 // sends with all cores and holds frames for its lanes; more at once would only make
-// every stand-still longer.
+// every downtime longer.
 const maxMoves = 4
 
 // turns lets so many at a time go on, in the order in which they came.

@@ -99,7 +99,7 @@ func (s *Source) moment() (m moment, err error) {
 	if err != nil {
 		return m, err
 	}
-	if !slices.Contains(pids, s.Init) { // it ended before it stood still, and its number may be anybody's
+	if !slices.Contains(pids, s.Init) { // it ended before the freeze, and its number may be anybody's
 		return m, fmt.Errorf("the job has ended: process %d is none of its cgroup", s.Init)
 	}
 	all, err := pidmap.InNamespace(s.Init)

@@ -18,10 +18,10 @@ type Stay struct {
 
 // Move is one move, as the agents measured it.
 type Move struct {
-	From, To         string
-	Froze            time.Time // the earliest moment at which the job stood still
-	StoodStill, Took time.Duration
-	Read, Sent       int64 // bytes
+	From, To       string
+	Froze          time.Time // the earliest moment at which the job was frozen
+	Downtime, Took time.Duration
+	Read, Sent     int64 // bytes
 }
 
 // Evidence is all that the demo has seen.
@@ -164,7 +164,7 @@ func (e Evidence) after(move int) int {
 	}
 	m := e.Moves[move]
 	for i, l := range e.Lines {
-		if l.Wall.After(m.Froze.Add(m.StoodStill / 2)) { // nothing is written while it stands still
+		if l.Wall.After(m.Froze.Add(m.Downtime / 2)) { // nothing is written while it stands still
 			return i
 		}
 	}

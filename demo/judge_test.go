@@ -20,13 +20,13 @@ func witnessed() Evidence {
 	wall, clock := began, 1000*time.Second
 	for n := range int64(36) {
 		if n == 8 || n == 14 {
-			m := Move{From: nameA, To: nameB, Froze: wall.Add(-50 * time.Millisecond), StoodStill: 300 * time.Millisecond,
+			m := Move{From: nameA, To: nameB, Froze: wall.Add(-50 * time.Millisecond), Downtime: 300 * time.Millisecond,
 				Took: 412 * time.Millisecond, Read: 257<<20 + 300<<10, Sent: 131 << 20}
 			if n == 14 {
 				m.From, m.To = m.To, m.From
 			}
 			e.Moves = append(e.Moves, m)
-			wall = wall.Add(m.StoodStill)
+			wall = wall.Add(m.Downtime)
 		}
 		e.Lines = append(e.Lines, Line{Count: n + 1, Pid: 1, Host: "counter", Clock: clock, Wall: wall, Checked: (n + 1) * 16 << 20})
 		wall, clock = wall.Add(tick), clock+tick

@@ -66,7 +66,7 @@ func (d *demo) move(ctx context.Context, from, to *node) (Move, error) {
 	if err != nil {
 		return m, err
 	}
-	m.StoodStill, m.Took, m.Read, m.Sent = r.StoodStill, r.Took, r.Read, r.Sent
+	m.Downtime, m.Took, m.Read, m.Sent = r.Downtime, r.Took, r.Read, r.Sent
 	for _, l := range wrap(phases(r.Phases), width-len(margin)-2) {
 		d.screen.line(margin + "  " + strings.ReplaceAll(l, "_", " "))
 	}
@@ -106,7 +106,7 @@ func (d *demo) showCut(ctx context.Context, e *Evidence, before int) error {
 	}
 	if cut > 0 {
 		last, first := e.Lines[cut-1], e.Lines[cut]
-		d.screen.line(fmt.Sprintf("%s  ----- stood still for %s, and goes on at %s -----", margin, seconds(m.StoodStill), m.To))
+		d.screen.line(fmt.Sprintf("%s  ----- downtime %s, and goes on at %s -----", margin, seconds(m.Downtime), m.To))
 		defer d.screen.say("From the line before to the line after, the wall clock went on by %s, and the job's own clock by %s.",
 			seconds(first.Wall.Sub(last.Wall)), seconds(first.Clock-last.Clock))
 	}

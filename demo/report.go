@@ -17,11 +17,11 @@ func (d *demo) report(e Evidence, checks []Check) {
 	s.line("")
 	s.table(stayRows(e.Stays), 1, 2, 3, 4)
 	s.line("")
-	s.say("The offset to the node's clock lets the job's go on from where it stopped. It is fixed when the restore begins: of a stand-still the job's clock counts only what comes after.")
+	s.say("The offset to the node's clock lets the job's go on from where it stopped. It is fixed when the restore begins: of the downtime the job's clock counts only what comes after.")
 	s.line("")
 	s.table(moveRows(e.Moves), 1, 2, 3, 4)
 	s.line("")
-	s.say("It stood still from the freeze on one node until it ran on the other. What was sent is encrypted, and compressed where that pays.")
+	s.say("The downtime lasts from the freeze on one node until the job runs on the other. What was sent is encrypted, and compressed where that pays.")
 }
 
 func (s *screen) table(rows [][]string, right ...int) {
@@ -52,9 +52,9 @@ func stayRows(stays []Stay) [][]string {
 }
 
 func moveRows(moves []Move) [][]string {
-	rows := [][]string{{"move", "stood still", "whole move", "memory read", "sent"}}
+	rows := [][]string{{"move", "downtime", "whole move", "memory read", "sent"}}
 	for _, m := range moves {
-		rows = append(rows, []string{m.From + " > " + m.To, seconds(m.StoodStill), seconds(m.Took), mebibytes(m.Read), mebibytes(m.Sent)})
+		rows = append(rows, []string{m.From + " > " + m.To, seconds(m.Downtime), seconds(m.Took), mebibytes(m.Read), mebibytes(m.Sent)})
 	}
 	return rows
 }

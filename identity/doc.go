@@ -12,7 +12,7 @@
 // CRIU is root and makes a job into whatever its images say. So two things are asked of a
 // job that comes back. The rule follows from the specification and holds whoever has
 // written the images: a plain user's job has that user's ids and no capability. The record
-// is the source's, taken from the kernel while the job stood still: what has arrived must
+// is the source's, taken from the kernel while the job was frozen: what has arrived must
 // be that, no more and no less.
 //
 // # When it is asked

@@ -7,7 +7,7 @@
 //	   └──► Leave ──► Findings
 //	Skew ◄── clocks, from the hello
 //
-// A freeze that CRIU then refuses costs the job a stand-still and the user the
+// A freeze that CRIU then refuses costs the job a downtime and the user the
 // search for the reason in a log. All that CRIU refuses is visible from outside
 // while the job runs: its tasks, descriptors, mappings, mounts and namespaces.
 // What is visible is collected into plain values by small readers (read_*.go) and

@@ -21,8 +21,8 @@ func figures(r api.MoveRecord) []figure {
 	if len(r.Phases) > 0 {
 		all = append(all, timeline(r))
 	}
-	if r.StoodStill > 0 && slices.ContainsFunc(r.Phases, func(s api.Span) bool { return still(r, s.Began) }) {
-		all = append(all, standStill(r))
+	if r.Downtime > 0 && slices.ContainsFunc(r.Phases, func(s api.Span) bool { return frozen(r, s.Began) }) {
+		all = append(all, downtime(r))
 	}
 	if len(r.Rounds) > 0 {
 		all = append(all, rounds(r))
@@ -30,8 +30,8 @@ func figures(r api.MoveRecord) []figure {
 	return all
 }
 
-// still tells whether the job stood still when a phase began.
-func still(r api.MoveRecord, at time.Time) bool {
+// frozen tells whether the job was frozen when a phase began.
+func frozen(r api.MoveRecord, at time.Time) bool {
 	return !r.Frozen.IsZero() && !at.Before(r.Frozen) && (r.Resumed.IsZero() || at.Before(r.Resumed))
 }
 
@@ -53,12 +53,12 @@ func timeline(r api.MoveRecord) figure {
 		if !r.Resumed.IsZero() {
 			until = after(r.Resumed)
 		}
-		p.Add(band{after(r.Frozen), until, jobRow + 0.5, "stood still " + humanize.Span(r.StoodStill)})
+		p.Add(band{after(r.Frozen), until, jobRow + 0.5, "downtime " + humanize.Span(r.Downtime)})
 	}
 	for _, s := range r.Phases {
 		fill := blue
 		switch {
-		case still(r, s.Began):
+		case frozen(r, s.Began):
 			fill = red
 		case !r.Resumed.IsZero() && !s.Began.Before(r.Resumed):
 			fill = green
@@ -80,7 +80,7 @@ func timeline(r api.MoveRecord) figure {
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, end, roundRow-0.5, jobRow+1
 	p.X.Tick.Marker = plot.TickerFunc(evenTicks)
 	p.X.Label.Text = "seconds since the move began"
-	f := figure{Title: "The move", Legend: []swatch{legend(blue, "the job runs on "+r.From), legend(red, "it stands still"), legend(green, "it runs on "+r.To)}}
+	f := figure{Title: "The move", Legend: []swatch{legend(blue, "the job runs on "+r.From), legend(red, "it is frozen"), legend(green, "it runs on "+r.To)}}
 	f.SVG = render(f.Title+": phases and rounds over time", []*plot.Plot{p}, []vg.Length{150})
 	return f
 }
@@ -89,7 +89,7 @@ func timeline(r api.MoveRecord) figure {
 func jobBars(r api.MoveRecord, frozen, resumed, end float64) bars {
 	b := bars{{row: jobRow, to: frozen, fill: blue, inside: "runs on " + r.From}}
 	if r.Resumed.IsZero() {
-		return append(b, bar{row: jobRow, from: frozen, to: end, fill: red, inside: "stands still"})
+		return append(b, bar{row: jobRow, from: frozen, to: end, fill: red, inside: "frozen"})
 	}
 	b = append(b, bar{row: jobRow, from: frozen, to: resumed, fill: red})
 	if r.State == api.HasMoved || r.State == api.Waiting {
@@ -98,10 +98,10 @@ func jobBars(r api.MoveRecord, frozen, resumed, end float64) bars {
 	return append(b, bar{row: jobRow, from: resumed, to: end, fill: blue, inside: "runs on " + r.From})
 }
 
-func standStill(r api.MoveRecord) figure {
+func downtime(r api.MoveRecord) figure {
 	var in []api.Span
 	for _, s := range r.Phases {
-		if still(r, s.Began) {
+		if frozen(r, s.Began) {
 			in = append(in, s)
 		}
 	}
@@ -111,14 +111,14 @@ func standStill(r api.MoveRecord) figure {
 	for i := range in {
 		s := in[len(in)-1-i]
 		from := milliseconds(s.Began.Sub(r.Frozen))
-		to := min(from+milliseconds(s.Took), milliseconds(r.StoodStill))
+		to := min(from+milliseconds(s.Took), milliseconds(r.Downtime))
 		rows = append(rows, bar{row: float64(i), from: from, to: to, fill: red, behind: humanize.Span(s.Took)})
 		names = append(names, string(s.Phase))
 	}
 	p.Add(rows)
 	p.NominalY(names...)
 	withoutAxis(&p.Y)
-	end := milliseconds(r.StoodStill)
+	end := milliseconds(r.Downtime)
 	if bound := milliseconds(most(r)); bound < 4*end && r.Mode != api.StopCopy {
 		p.Add(limit{value: bound, vertical: true, name: "--max-downtime"})
 		end = max(end, bound)
@@ -126,12 +126,12 @@ func standStill(r api.MoveRecord) figure {
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, end*1.08, -0.6, float64(len(in))-0.2
 	p.X.Tick.Marker = plot.TickerFunc(evenTicks)
 	p.X.Label.Text = "milliseconds since the freeze"
-	f := figure{Title: "The stand-still", Caption: "What the " + humanize.Span(r.StoodStill) + " were needed for."}
+	f := figure{Title: "The downtime", Caption: "What the " + humanize.Span(r.Downtime) + " were needed for."}
 	f.SVG = render(f.Title+": its phases", []*plot.Plot{p}, []vg.Length{52 + vg.Length(len(in))*20})
 	return f
 }
 
-// most is the stand-still that the move was to keep to.
+// most is the downtime that the move was to keep to.
 func most(r api.MoveRecord) time.Duration {
 	return cmp.Or(r.Options.MaxDowntime, api.DefaultMaxDowntime)
 }
@@ -168,8 +168,8 @@ func rounds(r api.MoveRecord) figure {
 		p.X.Min, p.X.Max = 0.5, float64(len(r.Rounds))+0.5
 		p.X.Tick.Marker = plot.TickerFunc(roundTicks)
 	}
-	f := figure{Title: "The rounds", Legend: []swatch{legend(blue, "read"), legend(green, "sent on the wire"), legend(red, "dirtied by the job"), legend(violet, "forecast of the stand-still")},
-		Caption: "Memory is read, and what is new or has changed is sent, until the stand-still that is left, the forecast, is short enough. Both scales are logarithmic."}
+	f := figure{Title: "The rounds", Legend: []swatch{legend(blue, "read"), legend(green, "sent on the wire"), legend(red, "dirtied by the job"), legend(violet, "forecast of the downtime")},
+		Caption: "Memory is read, and what is new or has changed is sent, until the downtime that is left, the forecast, is short enough. Both scales are logarithmic."}
 	f.SVG = render(f.Title+": rates and forecast", []*plot.Plot{rates, forecast}, []vg.Length{180, 140})
 	return f
 }

@@ -27,7 +27,7 @@ func Write(w io.Writer, r api.MoveRecord, made time.Time) error {
 		"after": func(t time.Time) string {
 			return fmt.Sprintf("%.3f s", t.Sub(r.Began).Seconds())
 		},
-		"still": func(t time.Time) bool { return still(r, t) },
+		"frozen": func(t time.Time) bool { return frozen(r, t) },
 	}).Parse(page)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func facts(r api.MoveRecord) []fact {
 			all = append(all, fact{name, value})
 		}
 	}
-	add(r.StoodStill > 0, "stood still", humanize.Span(r.StoodStill))
+	add(r.Downtime > 0, "downtime", humanize.Span(r.Downtime))
 	add(r.Took > 0, "whole move", humanize.Span(r.Took))
 	add(r.Memory > 0, "memory of the job", humanize.Size(r.Memory))
 	add(r.Sent > 0, "on the wire", humanize.Size(r.Sent))

@@ -18,12 +18,12 @@ var start = time.Date(2026, 3, 1, 11, 5, 0, 0, time.UTC)
 func after(ms int) time.Time       { return start.Add(time.Duration(ms) * time.Millisecond) }
 func lasting(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
 
-// example is a move of three rounds that stood still for 190 ms.
+// example is a move of three rounds with a downtime of 190 ms.
 func example() api.MoveRecord {
 	return api.MoveRecord{
 		Move: "m0123456789abcdef", Job: "jk4m2q7x5zb", Name: "sim", From: "node-a", To: "node-b", Epoch: 2,
 		Options: api.MoveOptions{MaxDowntime: lasting(200)}, Mode: api.PreCopy, State: api.HasMoved,
-		Began: start, Took: lasting(4200), Frozen: after(3600), Resumed: after(3790), StoodStill: lasting(190),
+		Began: start, Took: lasting(4200), Frozen: after(3600), Resumed: after(3790), Downtime: lasting(190),
 		Phases: []api.Span{
 			{Phase: api.Preflight, Began: after(0), Took: lasting(520)}, {Phase: api.Warmup, Began: after(520), Took: lasting(3080)},
 			{Phase: api.Freeze, Began: after(3600), Took: lasting(8)}, {Phase: api.Dump, Began: after(3608), Took: lasting(90)},
@@ -57,8 +57,8 @@ func TestAReportHoldsEveryNumberAndPicture(t *testing.T) {
 	html := written(t, example())
 	for _, want := range []string{
 		"m0123456789abcdef", "jk4m2q7x5zb", "node-a → node-b: moved", "190 ms", "4.2 s", "430.0 MiB",
-		"preflight", "warm-up", "residue", "stands still", "goes on: everything was new", "60 %", "2.8 GiB/s",
-		">stood still 190 ms</text>", ">runs on node-a</text>", "it runs on node-b", ">bytes per second</text>", ">200 ms</text>", ">--max-downtime</text>", ">warm-up round</text>",
+		"preflight", "warm-up", "residue", "<td>frozen</tr>", "goes on: everything was new", "60 %", "2.8 GiB/s",
+		">downtime 190 ms</text>", ">runs on node-a</text>", "it runs on node-b", ">bytes per second</text>", ">200 ms</text>", ">--max-downtime</text>", ">warm-up round</text>",
 	} {
 		if !strings.Contains(html, want) {
 			t.Errorf("%q is missing", want)
@@ -110,8 +110,8 @@ func TestWhatARecordSaysIsTextAndNeverMarkup(t *testing.T) {
 func TestEveryEndingAndEveryGapHasAReport(t *testing.T) {
 	aborted, frozen, early, bare, odd := example(), example(), example(), example(), example()
 	aborted.State, aborted.Error = api.HasAborted, &api.Error{Message: "no room"}
-	frozen.Resumed, frozen.StoodStill, frozen.State = time.Time{}, 0, api.Waiting
-	early.Phases, early.Rounds, early.Frozen, early.Resumed, early.StoodStill = early.Phases[:1], nil, time.Time{}, time.Time{}, 0
+	frozen.Resumed, frozen.Downtime, frozen.State = time.Time{}, 0, api.Waiting
+	early.Phases, early.Rounds, early.Frozen, early.Resumed, early.Downtime = early.Phases[:1], nil, time.Time{}, time.Time{}, 0
 	bare = api.MoveRecord{Move: bare.Move}
 	for i := range odd.Rounds { // nothing measured
 		odd.Rounds[i] = api.Round{Number: i + 1}
@@ -126,7 +126,7 @@ func TestEveryEndingAndEveryGapHasAReport(t *testing.T) {
 		svgs int
 		says string
 	}{
-		"aborted": {aborted, 3, "no room"}, "frozen": {frozen, 2, "stands still"}, "refused": {early, 1, "preflight"},
+		"aborted": {aborted, 3, "no room"}, "frozen": {frozen, 2, ">frozen</text>"}, "refused": {early, 1, "preflight"},
 		"bare": {bare, 0, "m0123456789abcdef"}, "odd": {odd, 3, "0 B/s"}, "many": {many, 3, "199"},
 	} {
 		html := written(t, c.r)

@@ -6,17 +6,17 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// DefaultMaxDowntime is the stand-still that a move keeps to unless told otherwise.
+// DefaultMaxDowntime is the downtime that a move keeps to unless told otherwise.
 const DefaultMaxDowntime = 300 * time.Millisecond
 
 // MoveOptions say how a move deals with memory that changes while it is sent.
 type MoveOptions struct {
-	// MaxDowntime is the longest stand-still that the forecast may show at the
+	// MaxDowntime is the longest downtime that the forecast may show at the
 	// freeze; 0 is DefaultMaxDowntime.
 	MaxDowntime time.Duration `json:"max_downtime,omitempty"`
 	Throttle    bool          `json:"throttle,omitempty"`  // slow the job down if it does not converge
 	PostCopy    bool          `json:"post_copy,omitempty"` // commit first and pull the rest, if it does not converge
-	Force       bool          `json:"force,omitempty"`     // take the stand-still, however long
+	Force       bool          `json:"force,omitempty"`     // take any downtime
 	StopCopy    bool          `json:"stop_copy,omitempty"` // no warm-up
 	Eager       bool          `json:"eager,omitempty"`     // restore by CRIU alone, which keeps copy-on-write sharing
 	Verify      bool          `json:"verify,omitempty"`    // compare a hash of every page before the commit
@@ -47,7 +47,7 @@ type Round struct {
 	DirtyRate float64       `json:"dirty_rate"`
 	ReadRate  float64       `json:"read_rate"`
 	WireRate  float64       `json:"wire_rate"`
-	Forecast  time.Duration `json:"forecast"` // stand-still if the job were frozen now
+	Forecast  time.Duration `json:"forecast"` // downtime if the job were frozen now
 	CPU       int64         `json:"cpu"`      // per cent of its cpu time that the job may use; 100 is no throttle
 	Reason    string        `json:"reason"`   // why the warm-up went on, stopped, throttled or gave up
 }
@@ -86,28 +86,28 @@ type MoveStep struct {
 // MoveRecord is what the source keeps of a move: `migrate inspect MOVE`,
 // `migrate report MOVE`. Sizes are bytes.
 type MoveRecord struct {
-	Move       string        `json:"move"`
-	Job        job.ID        `json:"job"`
-	Name       string        `json:"name,omitempty"`
-	UID        uint32        `json:"uid"` // the job's user
-	From       string        `json:"from"`
-	To         string        `json:"to"`
-	Epoch      int64         `json:"epoch"`
-	Options    MoveOptions   `json:"options"`
-	Mode       Mode          `json:"mode,omitempty"`
-	Began      time.Time     `json:"began"`
-	Took       time.Duration `json:"took"`
-	Frozen     time.Time     `json:"frozen,omitzero"`  // when the stand-still began
-	Resumed    time.Time     `json:"resumed,omitzero"` // and ended, there or, after an abort, here
-	StoodStill time.Duration `json:"stood_still"`
-	Phases     []Span        `json:"phases,omitempty"`
-	Rounds     []Round       `json:"rounds,omitempty"`
-	Memory     int64         `json:"memory"` // resident, at the start
+	Move     string        `json:"move"`
+	Job      job.ID        `json:"job"`
+	Name     string        `json:"name,omitempty"`
+	UID      uint32        `json:"uid"` // the job's user
+	From     string        `json:"from"`
+	To       string        `json:"to"`
+	Epoch    int64         `json:"epoch"`
+	Options  MoveOptions   `json:"options"`
+	Mode     Mode          `json:"mode,omitempty"`
+	Began    time.Time     `json:"began"`
+	Took     time.Duration `json:"took"`
+	Frozen   time.Time     `json:"frozen,omitzero"`  // when the downtime began
+	Resumed  time.Time     `json:"resumed,omitzero"` // and ended, there or, after an abort, here
+	Downtime time.Duration `json:"downtime"`
+	Phases   []Span        `json:"phases,omitempty"`
+	Rounds   []Round       `json:"rounds,omitempty"`
+	Memory   int64         `json:"memory"` // resident, at the start
 	// CopyOnWrite is what the job's processes save by sharing it. After the move they
 	// have copies, unless it was eager.
 	CopyOnWrite int64     `json:"copy_on_write,omitempty"`
 	Read        int64     `json:"read"`    // of memory
-	Residue     int64     `json:"residue"` // of that on the wire, sent while the job stood still
+	Residue     int64     `json:"residue"` // of that on the wire, sent while the job was frozen
 	Pulled      int64     `json:"pulled"`  // sent after the commit
 	Sent        int64     `json:"sent"`    // on the wire
 	Lanes       int       `json:"lanes"`   // connections for data

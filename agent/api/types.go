@@ -153,14 +153,14 @@ type Result struct {
 	Dir   string `json:"dir,omitempty"` // of a checkpoint
 	Epoch int64  `json:"epoch"`
 
-	StoodStill time.Duration           `json:"stood_still"` // freeze to resume, as the source saw it
-	Took       time.Duration           `json:"took"`
-	Phases     map[Phase]time.Duration `json:"phases"`
-	Read       int64                   `json:"read"`             // bytes of memory
-	Sent       int64                   `json:"sent"`             // bytes on the wire, or in the directory
-	Pulled     int64                   `json:"pulled,omitempty"` // of memory, after the freeze, because the target asked for it
-	Mode       Mode                    `json:"mode,omitempty"`
-	Rounds     []Round                 `json:"rounds,omitempty"`
+	Downtime time.Duration           `json:"downtime"` // freeze to resume, as the source saw it
+	Took     time.Duration           `json:"took"`
+	Phases   map[Phase]time.Duration `json:"phases"`
+	Read     int64                   `json:"read"`             // bytes of memory
+	Sent     int64                   `json:"sent"`             // bytes on the wire, or in the directory
+	Pulled   int64                   `json:"pulled,omitempty"` // of memory, after the freeze, because the target asked for it
+	Mode     Mode                    `json:"mode,omitempty"`
+	Rounds   []Round                 `json:"rounds,omitempty"`
 	// CleanupLeft says what could not be cleaned up; the job is not affected.
 	CleanupLeft string `json:"cleanup_left,omitempty"`
 }

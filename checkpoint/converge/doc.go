@@ -1,7 +1,7 @@
 // Package converge decides, after each warm-up round of a live move, what comes
 // next: another round, the freeze, a slower job, or the end of the attempt.
 //
-// It is arithmetic on what was measured. The stand-still of a freeze right now is
+// It is arithmetic on what was measured. The downtime of a freeze right now is
 //
 //	base + max(walk, walk / processors + looking + sending)
 //

@@ -7,11 +7,11 @@ import (
 
 // Limits is what the operator allows.
 type Limits struct {
-	Downtime time.Duration // the longest stand-still
+	Downtime time.Duration // the longest downtime
 	Named    bool          // by the operator, so that it is kept to the letter
 	Throttle bool          // the job may be slowed down
 	PostCopy bool          // memory may be pulled after the commit
-	Force    bool          // any stand-still is taken
+	Force    bool          // any downtime is taken
 }
 
 // Costs is what a freeze takes whatever the job has written.
@@ -48,7 +48,7 @@ const (
 // Verdict is a step, the forecast behind it, and the reason in words.
 type Verdict struct {
 	Step     Step
-	Forecast time.Duration // stand-still of a freeze now
+	Forecast time.Duration // downtime of a freeze now
 	Least    time.Duration // of it what no round can change
 	CPU      int64         // per cent of its cpu time that the job may use from now on
 	Hurry    bool          // from now on rounds need not give way to the job
@@ -144,7 +144,7 @@ func (v *Verdict) say(s Step, format string, args ...any) {
 	v.Step, v.Reason = s, fmt.Sprintf(format, args...)
 }
 
-// limit is the stand-still to keep to.
+// limit is the downtime to keep to.
 func (p *Plan) limit(v Verdict) time.Duration {
 	if p.limits.Named {
 		return p.limits.Downtime

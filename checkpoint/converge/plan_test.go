@@ -22,7 +22,7 @@ type writer struct {
 }
 
 // warm runs rounds until the plan ends them, and returns the last verdict, the
-// stand-still that a freeze then takes, and how many rounds there were.
+// downtime that a freeze then takes, and how many rounds there were.
 func (w writer) warm(t *testing.T, p *Plan, c Costs) (Verdict, time.Duration, int) {
 	t.Helper()
 	cpu, stale := int64(100), w.memory
@@ -57,12 +57,12 @@ var usual = Costs{Base: 100 * time.Millisecond, Pin: 0.1 / float64(gib), Process
 func TestAQuietJobIsFrozenSoonAndAsForecast(t *testing.T) {
 	for _, tracked := range []bool{false, true} {
 		w := writer{memory: gib, hot: gib / 100, rate: float64(10 * mib), wire: 5e8, read: 4e9, tracked: tracked}
-		v, stood, n := w.warm(t, New(Limits{Downtime: 400 * time.Millisecond, Named: true}, usual), usual)
-		if v.Step != Freeze || n > 5 || stood > 400*time.Millisecond {
-			t.Errorf("tracked %v: %s after %d rounds (%s), stands still %v", tracked, v.Step, n, v.Reason, stood)
+		v, downtime, n := w.warm(t, New(Limits{Downtime: 400 * time.Millisecond, Named: true}, usual), usual)
+		if v.Step != Freeze || n > 5 || downtime > 400*time.Millisecond {
+			t.Errorf("tracked %v: %s after %d rounds (%s), downtime %v", tracked, v.Step, n, v.Reason, downtime)
 		}
-		if diff := (v.Forecast - stood).Abs(); diff > 100*time.Millisecond {
-			t.Errorf("tracked %v: forecast %v, stood %v", tracked, v.Forecast, stood)
+		if diff := (v.Forecast - downtime).Abs(); diff > 100*time.Millisecond {
+			t.Errorf("tracked %v: forecast %v, downtime %v", tracked, v.Forecast, downtime)
 		}
 	}
 }
@@ -89,9 +89,9 @@ func TestAJobThatNeverConvergesIsLeftAloneUnlessMoreIsAllowed(t *testing.T) {
 func TestAThrottledJobConverges(t *testing.T) {
 	w := writer{memory: gib, hot: gib / 2, rate: 4e8, wire: 3e8, read: 1e10, tracked: true}
 	limits := Limits{Downtime: 300 * time.Millisecond, Named: true, Throttle: true}
-	v, stood, _ := w.warm(t, New(limits, usual), usual)
-	if v.Step != Freeze || stood > 300*time.Millisecond || v.CPU >= 100 {
-		t.Errorf("%s at %d %%: %s; stands still %v", v.Step, v.CPU, v.Reason, stood)
+	v, downtime, _ := w.warm(t, New(limits, usual), usual)
+	if v.Step != Freeze || downtime > 300*time.Millisecond || v.CPU >= 100 {
+		t.Errorf("%s at %d %%: %s; downtime %v", v.Step, v.CPU, v.Reason, downtime)
 	}
 }
 

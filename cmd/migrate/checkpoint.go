@@ -41,8 +41,8 @@ func (s *shell) checkpoint(ctx context.Context, ref string, req api.CheckpointRe
 		return interrupted(ctx, err, ref, "the checkpoint", "runs on, unless the checkpoint was complete already")
 	}
 	if !show.json && !show.quiet {
-		err = printLine(s.out, "job %s saved in %s: stood still for %s, whole checkpoint %s, %s read, %s written",
-			r.Job, r.Dir, span(r.StoodStill), span(r.Took), size(r.Read), size(r.Sent))
+		err = printLine(s.out, "job %s saved in %s: downtime %s, whole checkpoint %s, %s read, %s written",
+			r.Job, r.Dir, span(r.Downtime), span(r.Took), size(r.Read), size(r.Sent))
 	}
 	return cmp.Or(err, cleanUpLeft(r))
 }

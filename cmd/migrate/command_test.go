@@ -20,7 +20,7 @@ func moved() []api.Event {
 	return []api.Event{
 		{Phase: api.Warmup, Read: 1 << 20, Total: 4 << 20},
 		{Phase: api.Park, Read: 4 << 20, Total: 4 << 20, Sent: 2 << 20},
-		{Done: &api.Result{Job: "jabcdefghij", Node: "node-b", Dir: "/d", StoodStill: 212 * time.Millisecond, Took: 3100 * time.Millisecond, Read: 4 << 20, Sent: 2 << 20,
+		{Done: &api.Result{Job: "jabcdefghij", Node: "node-b", Dir: "/d", Downtime: 212 * time.Millisecond, Took: 3100 * time.Millisecond, Read: 4 << 20, Sent: 2 << 20,
 			Mode: api.PreCopy, Rounds: make([]api.Round, 2)}},
 	}
 }
@@ -42,7 +42,7 @@ func do(t *testing.T, events []api.Event, line string) (code int, out, errs stri
 
 func TestMoveEndsWithOneLine(t *testing.T) {
 	code, out, errs, request := do(t, moved(), "move --connections 4 sim node-b=10.0.0.2:7707")
-	if want := "job jabcdefghij moved to node-b (pre-copy, 2 rounds): stood still for 212 ms, whole move 3.1 s, 4.0 MiB read, 2.0 MiB sent\n"; code != 0 || out != want || errs != "" {
+	if want := "job jabcdefghij moved to node-b (pre-copy, 2 rounds): downtime 212 ms, whole move 3.1 s, 4.0 MiB read, 2.0 MiB sent\n"; code != 0 || out != want || errs != "" {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
 	}
 	if request["node"] != "node-b" || request["addr"] != "10.0.0.2:7707" || request["connections"] != 4.0 {
@@ -148,7 +148,7 @@ func TestATerminalSeesPhaseBytesAndRate(t *testing.T) {
 
 func TestCheckpointAndRestoreNameAbsoluteDirectories(t *testing.T) {
 	code, out, _, request := do(t, moved(), "checkpoint --leave-running sim ckpt")
-	if code != 0 || request["dir"] != "/home/ada/run/ckpt" || request["leave_running"] != true || !strings.Contains(out, "saved in /d: stood still for 212 ms") {
+	if code != 0 || request["dir"] != "/home/ada/run/ckpt" || request["leave_running"] != true || !strings.Contains(out, "saved in /d: downtime 212 ms") {
 		t.Errorf("exit %d, %q, asked for %v", code, out, request)
 	}
 	code, out, _, request = do(t, moved(), "restore -d --clock elapsed ../ckpt")

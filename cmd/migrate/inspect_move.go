@@ -56,8 +56,8 @@ func printMoveFacts(t table, r api.MoveRecord) {
 		fact("Began", "%s", instant(r.Began))
 		fact("Took", "%s", span(r.Took))
 	}
-	if r.StoodStill > 0 {
-		fact("Stood still", "%s", span(r.StoodStill))
+	if r.Downtime > 0 {
+		fact("Downtime", "%s", span(r.Downtime))
 	}
 	if r.Mode != "" {
 		fact("Mode", "%s", r.Mode)
@@ -109,7 +109,7 @@ func printPhases(t table, r api.MoveRecord) {
 	for _, p := range r.Phases {
 		job := "runs"
 		if !r.Frozen.IsZero() && !p.Began.Before(r.Frozen) && (r.Resumed.IsZero() || p.Began.Before(r.Resumed)) {
-			job = "stands still"
+			job = "frozen"
 		}
 		t.row(inset(p.Phase), fmt.Sprintf("%.3f s", p.Began.Sub(r.Began).Seconds()), span(p.Took), job)
 	}

@@ -15,7 +15,7 @@ func exampleMove() api.MoveRecord {
 	return api.MoveRecord{
 		Move: "m0123456789abcdef", Job: "jk4m2q7x5zb", Name: "sim", UID: 1000, From: "node-a", To: "node-b", Epoch: 2,
 		Options: api.MoveOptions{MaxDowntime: d(200), Throttle: true}, Mode: api.PreCopy, State: api.HasMoved,
-		Began: t(0), Took: d(4200), Frozen: t(3600), Resumed: t(3790), StoodStill: d(190),
+		Began: t(0), Took: d(4200), Frozen: t(3600), Resumed: t(3790), Downtime: d(190),
 		Phases: []api.Span{
 			{Phase: api.Preflight, Began: t(0), Took: d(120)}, {Phase: api.Warmup, Began: t(120), Took: d(3480)},
 			{Phase: api.Freeze, Began: t(3600), Took: d(8)}, {Phase: api.Dump, Began: t(3608), Took: d(90)}, {Phase: api.Residue, Began: t(3698), Took: d(30)},

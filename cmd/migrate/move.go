@@ -23,11 +23,11 @@ func newMoveCommand(s *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "move [flags] JOB NODE[=HOST:PORT]",
 		Short: "Move a running job to another node",
-		Long: `Moves a job to the agent of NODE and says how long the job stood still. HOST:PORT is
+		Long: `Moves a job to the agent of NODE and prints its downtime. HOST:PORT is
 needed only if the agent does not know the node (see migrate agent --peer).
 
 The job's memory is sent while it runs, in rounds, each with what has changed since
-the one before. When the forecast of the stand-still is within --max-downtime the job
+the one before. When the forecast of the downtime is within --max-downtime the job
 is frozen, the rest is sent, and it runs on NODE. If the job writes faster than rounds
 can follow, the move ends with status 4 and the job was never stopped, unless
 --throttle, --post-copy or --force says what to do instead.
@@ -63,10 +63,10 @@ the progress is shown.`,
 }
 
 func moveFlags(f *pflag.FlagSet, o *api.MoveOptions, bandwidth *string) {
-	f.DurationVar(&o.MaxDowntime, "max-downtime", 0, "the longest stand-still that the forecast may show at the freeze,\n`DURATION` such as 500ms (default: 300ms, or what CRIU needs by itself)")
+	f.DurationVar(&o.MaxDowntime, "max-downtime", 0, "the longest downtime that the forecast may show at the freeze,\n`DURATION` such as 500ms (default: 300ms, or what CRIU needs by itself)")
 	f.BoolVar(&o.Throttle, "throttle", false, "slow the job down, step by step, if rounds cannot follow it")
 	f.BoolVar(&o.PostCopy, "post-copy", false, "if rounds cannot follow the job, let it run on NODE first and pull\nthe rest after; both nodes are needed until then")
-	f.BoolVar(&o.Force, "force", false, "take the stand-still, however long")
+	f.BoolVar(&o.Force, "force", false, "take any downtime")
 	f.BoolVar(&o.StopCopy, "stop-copy", false, "send no memory while the job runs; with --post-copy all of it is pulled")
 	f.BoolVar(&o.Eager, "eager", false, "restore all memory before the job runs: longer, but pages that processes\nshare after a fork stay shared")
 	f.BoolVar(&o.Verify, "verify", false, "compare a hash of every page on both sides before the commit")
@@ -77,7 +77,7 @@ func moveFlags(f *pflag.FlagSet, o *api.MoveOptions, bandwidth *string) {
 func checkMove(o api.MoveOptions, downtimeNamed bool) error {
 	switch {
 	case downtimeNamed && o.MaxDowntime <= 0:
-		return errors.New("--max-downtime must be more than nothing; --force takes any stand-still")
+		return errors.New("--max-downtime must be more than nothing; --force takes any downtime")
 	case o.Eager && o.PostCopy:
 		return errors.New("--eager restores all memory before the job runs, --post-copy after: name one of them")
 	case o.StopCopy && (downtimeNamed || o.Throttle):
@@ -92,8 +92,8 @@ func (s *shell) move(ctx context.Context, ref string, req api.MoveRequest, show 
 		return interrupted(ctx, err, ref, "the move", "stays where it is, unless the move was committed already")
 	}
 	if !show.json && !show.quiet {
-		err = printLine(s.out, "job %s moved to %s (%s%s): stood still for %s, whole move %s, %s read, %s sent%s",
-			r.Job, r.Node, r.Mode, rounds(r.Rounds), span(r.StoodStill), span(r.Took), size(r.Read), size(r.Sent), pulled(r.Pulled))
+		err = printLine(s.out, "job %s moved to %s (%s%s): downtime %s, whole move %s, %s read, %s sent%s",
+			r.Job, r.Node, r.Mode, rounds(r.Rounds), span(r.Downtime), span(r.Took), size(r.Read), size(r.Sent), pulled(r.Pulled))
 	}
 	return cmp.Or(err, cleanUpLeft(r))
 }

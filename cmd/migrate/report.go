@@ -18,8 +18,9 @@ func newReportCommand(s *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report [flags] MOVE",
 		Short: "Write how a move went as one HTML file",
-		Long: `Writes a page with pictures of a move: its phases and rounds over time, what the job
-stood still for, the rates and the forecast of each round; and all numbers in tables.
+		Long: `Writes a page with pictures of a move: its phases and rounds over time, the
+phases of its downtime, the rates and the forecast of each round; and all numbers in
+tables.
 The file needs nothing else, no network either. A report that is there already is
 written anew. migrate moves --all lists the moves.`,
 		Example: `  migrate report m0123456789abcdef

@@ -13,7 +13,7 @@
 // that rewrites 1 % of its pages per second at random places, a few every 10 ms.
 //
 // The clock of all is the job's own. The oracle writes a tick with the wall clock
-// every 10 ms, and the stand-still is the largest step from one tick to the next over
+// every 10 ms, and the downtime is the largest step from one tick to the next over
 // the move, less a normal step. So it does not matter what either way believes about
 // itself, and everything that holds up the job counts. The wall clock is the one that no
 // way changes. The ways take turns, each time with a new job; a ratio is that of one

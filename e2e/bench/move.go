@@ -62,8 +62,8 @@ func (b *bench) moveAndJudge(ctx context.Context, s *subject, r run) (moved, err
 		return m, err
 	}
 	m.tellFrom(events)
-	still, err := findStandStill(out, began)
-	m.still = still.length
+	down, err := findDowntime(out, began)
+	m.downtime = down.length
 	m.loopRates(out, events, began)
 	return m, err
 }

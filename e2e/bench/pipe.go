@@ -98,12 +98,12 @@ func (p *pipeline) run(ctx context.Context) (moved, error) {
 	if err := p.restore(); err != nil {
 		return moved{}, fmt.Errorf("restore: %w", err)
 	}
-	still, err := p.judge(ctx, began)
+	down, err := p.judge(ctx, began)
 	if err != nil {
 		return moved{}, err
 	}
-	return moved{still: still.length, total: still.to.Sub(began), phases: []phase{
-		{"dump", dumped.Sub(began)}, {"tar|zstd|tcp|tar", arrived.Sub(dumped)}, {"restore", still.to.Sub(arrived)},
+	return moved{downtime: down.length, total: down.to.Sub(began), phases: []phase{
+		{"dump", dumped.Sub(began)}, {"tar|zstd|tcp|tar", arrived.Sub(dumped)}, {"restore", down.to.Sub(arrived)},
 	}}, nil
 }
 
@@ -168,11 +168,11 @@ func (p *pipeline) restore() error {
 }
 
 // judge waits until the restored job has ticked for a while.
-func (p *pipeline) judge(ctx context.Context, began time.Time) (standStill, error) {
+func (p *pipeline) judge(ctx context.Context, began time.Time) (downtime, error) {
 	stdout := filepath.Join(p.output(), "stdout")
 	before, err := os.Stat(stdout)
 	if err != nil {
-		return standStill{}, err
+		return downtime{}, err
 	}
 	err = poll(ctx, moveTime, "the restored job to tick", func() (bool, error) {
 		select {
@@ -185,14 +185,14 @@ func (p *pipeline) judge(ctx context.Context, began time.Time) (standStill, erro
 		return err == nil && now.Size() > before.Size(), err
 	})
 	if err != nil {
-		return standStill{}, err
+		return downtime{}, err
 	}
 	pause(ctx, afterwards)
 	text, err := os.ReadFile(stdout)
 	if err != nil {
-		return standStill{}, err
+		return downtime{}, err
 	}
-	return findStandStill(string(text), began)
+	return findDowntime(string(text), began)
 }
 
 // explain adds CRIU's log to an error.

@@ -122,9 +122,9 @@ func (c *container) move(ctx context.Context, r run) (moved, error) {
 	if err != nil {
 		return moved{}, err
 	}
-	still, err := findStandStill(out, began)
-	return moved{still: still.length, total: still.to.Sub(began), phases: []phase{
-		{"checkpoint", saved.Sub(began)}, {"remove and restore", still.to.Sub(saved)},
+	down, err := findDowntime(out, began)
+	return moved{downtime: down.length, total: down.to.Sub(began), phases: []phase{
+		{"checkpoint", saved.Sub(began)}, {"remove and restore", down.to.Sub(saved)},
 	}}, err
 }
 

@@ -52,14 +52,14 @@ var (
 func (r run) by(w way) run { return run{way: w, job: r.job} }
 
 var rows = []row{
-	{"standstill-podman-1GiB", "the job of 1 GiB stands still: migrate move, podman checkpoint and restore", atMost(1.0 / 25), inSeconds,
-		still(medium), still(medium.by(podman)), 0},
-	{"standstill-podman-8GiB", "the same with 8 GiB", atMost(1.0 / 60), inSeconds,
-		still(large), still(large.by(podman)), 1},
-	{"standstill-growth", "what each GiB from 0.25 to 8 adds to the stand-still, and what it may add", atMost(1), inSecondsPerGiB,
+	{"downtime-podman-1GiB", "downtime of the job of 1 GiB: migrate move, podman checkpoint and restore", atMost(1.0 / 25), inSeconds,
+		downtimeOf(medium), downtimeOf(medium.by(podman)), 0},
+	{"downtime-podman-8GiB", "the same with 8 GiB", atMost(1.0 / 60), inSeconds,
+		downtimeOf(large), downtimeOf(large.by(podman)), 1},
+	{"downtime-growth", "what each GiB from 0.25 to 8 adds to the downtime, and what it may add", atMost(1), inSecondsPerGiB,
 		growth(small, large), limit(0.12), 1},
-	{"standstill-pipe-1GiB", "the job of 1 GiB stands still: migrate move, the pipe", goal{}, inSeconds,
-		still(medium), still(medium.by(pipe)), 0},
+	{"downtime-pipe-1GiB", "downtime of the job of 1 GiB: migrate move, the pipe", goal{}, inSeconds,
+		downtimeOf(medium), downtimeOf(medium.by(pipe)), 0},
 	{"total-1GiB", "until the job runs and all of its memory is in place: migrate move --stop-copy, the pipe", atMost(1.0 / 3), inSeconds,
 		total(stopped), total(stopped.by(pipe)), 0},
 	{"wire-1GiB", "bytes sent, and the job's size: a third each is floating-point numbers, text, and zeros", atMost(1.0 / 2), inBytes,
@@ -83,10 +83,10 @@ func of(r run, take func(moved) float64) quantity {
 	}
 }
 
-func still(r run) quantity    { return of(r, func(m moved) float64 { return m.still.Seconds() }) }
-func total(r run) quantity    { return of(r, func(m moved) float64 { return m.total.Seconds() }) }
-func sent(r run) quantity     { return of(r, func(m moved) float64 { return float64(m.sent) }) }
-func resident(r run) quantity { return of(r, func(m moved) float64 { return float64(m.rss) }) }
+func downtimeOf(r run) quantity { return of(r, func(m moved) float64 { return m.downtime.Seconds() }) }
+func total(r run) quantity      { return of(r, func(m moved) float64 { return m.total.Seconds() }) }
+func sent(r run) quantity       { return of(r, func(m moved) float64 { return float64(m.sent) }) }
+func resident(r run) quantity   { return of(r, func(m moved) float64 { return float64(m.rss) }) }
 func sourcePeak(r run) quantity {
 	return of(r, func(m moved) float64 { return float64(m.source) })
 }
@@ -94,18 +94,18 @@ func targetPeak(r run) quantity {
 	return of(r, func(m moved) float64 { return float64(m.target.total()) })
 }
 
-// growth is the stand-still that a GiB adds.
+// growth is the downtime that a GiB adds.
 func growth(from, to run) quantity {
 	return func(ctx context.Context, b *bench, round int) (float64, error) {
 		mib := b.sized(to).job.mib - b.sized(from).job.mib
 		if mib <= 0 {
 			return 0, cannot("BENCH_MEM leaves no difference in size")
 		}
-		less, err := still(from)(ctx, b, round)
+		less, err := downtimeOf(from)(ctx, b, round)
 		if err != nil {
 			return 0, err
 		}
-		more, err := still(to)(ctx, b, round)
+		more, err := downtimeOf(to)(ctx, b, round)
 		return (more - less) * gib / float64(mib), err
 	}
 }

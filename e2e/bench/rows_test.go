@@ -21,7 +21,7 @@ func TestARowIsChosenByItsName(t *testing.T) {
 }
 
 func TestAnUnknownRowIsAUsageErrorThatListsTheRows(t *testing.T) {
-	t.Setenv("BENCH", "standstill")
+	t.Setenv("BENCH", "downtime")
 	_, err := optionsFromEnv()
 	if !errors.As(err, new(usageError)) {
 		t.Fatalf("%T %v", err, err)
@@ -43,10 +43,10 @@ func TestNumbersFromTheEnvironmentAreBounded(t *testing.T) {
 }
 
 // measured is a bench that has made these runs, and can make no others.
-func measured(mib int64, stills map[run]time.Duration) *bench {
+func measured(mib int64, downtimes map[run]time.Duration) *bench {
 	b := &bench{o: options{rounds: 1, mib: mib}, done: map[run][]outcome{}}
-	for r, d := range stills {
-		b.done[b.sized(r)] = []outcome{{moved: moved{still: d}}}
+	for r, d := range downtimes {
+		b.done[b.sized(r)] = []outcome{{moved: moved{downtime: d}}}
 	}
 	return b
 }
@@ -65,12 +65,12 @@ func TestTheGrowthIsPerGiB(t *testing.T) {
 func TestARoundIsRunOnceForAllRows(t *testing.T) {
 	b := measured(0, map[run]time.Duration{medium: time.Second})
 	for range 2 {
-		if v, err := still(medium)(t.Context(), b, 0); err != nil || v != 1 {
+		if v, err := downtimeOf(medium)(t.Context(), b, 0); err != nil || v != 1 {
 			t.Errorf("%v, %v", v, err)
 		}
 	}
 	b.done[large] = []outcome{{err: cannot("no room")}}
-	if _, err := still(large)(t.Context(), b, 0); !errors.As(err, new(cannot)) {
+	if _, err := downtimeOf(large)(t.Context(), b, 0); !errors.As(err, new(cannot)) {
 		t.Errorf("a failed run was forgotten: %v", err)
 	}
 }

@@ -45,7 +45,7 @@ func (r run) String() string {
 
 // moved is what one move gave.
 type moved struct {
-	still    time.Duration // by the job's own ticks
+	downtime time.Duration // by the job's own ticks
 	total    time.Duration // until the job runs and all of its memory is in place
 	phases   []phase
 	rss      int64 // of the job before, bytes
@@ -92,7 +92,7 @@ func (b *bench) get(ctx context.Context, r run, round int) (moved, error) {
 		m, err := b.try(ctx, r)
 		b.done[r] = append(b.done[r], outcome{m, err})
 		if err == nil {
-			tell("round %d, load %s, %v: stood still for %.3f s", round+1, loadAverage(), r, m.still.Seconds())
+			tell("round %d, load %s, %v: downtime %.3f s", round+1, loadAverage(), r, m.downtime.Seconds())
 		}
 	}
 	o := b.done[r][round]

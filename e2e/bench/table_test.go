@@ -72,7 +72,7 @@ func TestARowsOwnLimitBoundsItsRounds(t *testing.T) {
 
 func results() []result {
 	return []result{
-		samples{ours: []float64{0.2, 0.4}, peer: []float64{10, 10}}.of(row{name: "still", claim: "a, b", goal: atMost(1.0 / 25), unit: inSeconds}, nil),
+		samples{ours: []float64{0.2, 0.4}, peer: []float64{10, 10}}.of(row{name: "downtime", claim: "a, b", goal: atMost(1.0 / 25), unit: inSeconds}, nil),
 		samples{ours: []float64{90}, peer: []float64{100}}.of(row{name: "rate", goal: atLeast(0.95), unit: perSecond}, nil),
 		samples{}.of(row{name: "none", goal: atMost(1), unit: inBytes}, cannot("no room")),
 	}
@@ -83,10 +83,10 @@ func TestTheTableHoldsEveryRow(t *testing.T) {
 	printTable(&b, results(), []string{"a note"})
 	got := strings.Join(strings.Fields(b.String()), " ")
 	for _, want := range []string{
-		"still 0.300 s (0.200 s–0.400 s) 10.000 s 0.030 (0.020–0.040) ≤ 1/25 yes",
+		"downtime 0.300 s (0.200 s–0.400 s) 10.000 s 0.030 (0.020–0.040) ≤ 1/25 yes",
 		"rate 90/s 100/s 0.900 (0.900–0.900) ≥ 0.95 no",
 		"none – – – ≤ 1 –",
-		"still: a, b",
+		"downtime: a, b",
 		"none is not complete: no room",
 		"a note",
 	} {
@@ -110,7 +110,7 @@ func TestJSONNamesEveryColumn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []map[string]any{
-		{"name": "still", "peer": 10.0, "ratio": 0.03, "goal": 0.04, "met": true, "unit": "s"},
+		{"name": "downtime", "peer": 10.0, "ratio": 0.03, "goal": 0.04, "met": true, "unit": "s"},
 		{"name": "rate", "ours": 90.0, "peer": 100.0, "ratio": 0.9, "goal": 0.95, "least": true, "met": false},
 		{"name": "none", "ours": nil, "peer": nil, "ratio": nil, "goal": 1.0, "met": nil, "why": "no room"},
 	} {

@@ -10,29 +10,29 @@ import (
 	"github.com/migrate-hpc/migrate/e2e/oracle"
 )
 
-// standStill is the longest time in which the job did not tick.
-type standStill struct {
+// downtime is the longest time in which the job did not tick.
+type downtime struct {
 	length   time.Duration // less a normal step
 	from, to time.Time     // the ticks before and after
 }
 
-// findStandStill reads the job's output, judges it, and finds the longest step from one
+// findDowntime reads the job's output, judges it, and finds the longest step from one
 // tick to the next that ended after a move had begun.
-func findStandStill(stdout string, began time.Time) (standStill, error) {
+func findDowntime(stdout string, began time.Time) (downtime, error) {
 	if _, err := oracle.Judge(stdout); err != nil {
-		return standStill{}, fmt.Errorf("the job came to harm: %w", err)
+		return downtime{}, fmt.Errorf("the job came to harm: %w", err)
 	}
 	ticks := tickTimes(stdout)
 	if len(ticks) < 2 || !ticks[len(ticks)-1].After(began) {
-		return standStill{}, errors.New("the job has not ticked after the move")
+		return downtime{}, errors.New("the job has not ticked after the move")
 	}
-	var s standStill
+	var s downtime
 	var steps []time.Duration
 	for i := 1; i < len(ticks); i++ {
 		step := ticks[i].Sub(ticks[i-1])
 		steps = append(steps, step)
 		if ticks[i].After(began) && step > s.length {
-			s = standStill{step, ticks[i-1], ticks[i]}
+			s = downtime{step, ticks[i-1], ticks[i]}
 		}
 	}
 	slices.Sort(steps)

@@ -20,8 +20,8 @@ func ticks(steps ...int64) string {
 	return "ready\n" + b.String()
 }
 
-func TestTheStandStillIsTheLongestStepLessANormalOne(t *testing.T) {
-	s, err := findStandStill(ticks(0, 10, 10, 510, 10, 10, 10), time.Unix(1, 15e6))
+func TestTheDowntimeIsTheLongestStepLessANormalOne(t *testing.T) {
+	s, err := findDowntime(ticks(0, 10, 10, 510, 10, 10, 10), time.Unix(1, 15e6))
 	if err != nil || s.length != 500*time.Millisecond {
 		t.Errorf("%v, %v", s.length, err)
 	}
@@ -31,17 +31,17 @@ func TestTheStandStillIsTheLongestStepLessANormalOne(t *testing.T) {
 }
 
 func TestAStepBeforeTheMoveIsNotItsFault(t *testing.T) {
-	s, err := findStandStill(ticks(0, 900, 10, 10, 10, 60, 10), time.Unix(1, 925e6))
+	s, err := findDowntime(ticks(0, 900, 10, 10, 10, 60, 10), time.Unix(1, 925e6))
 	if err != nil || s.length != 50*time.Millisecond {
 		t.Errorf("%v, %v", s.length, err)
 	}
 }
 
 func TestAJobThatDoesNotTickAfterTheMoveIsAnError(t *testing.T) {
-	if s, err := findStandStill(ticks(0, 10, 10), time.Unix(2, 0)); err == nil {
+	if s, err := findDowntime(ticks(0, 10, 10), time.Unix(2, 0)); err == nil {
 		t.Errorf("%+v", s)
 	}
-	if s, err := findStandStill("ready\ntick 0 1 1 1 1 0 h\ntick 2 2 2 2 1 0 h\n", time.Unix(0, 0)); err == nil {
+	if s, err := findDowntime("ready\ntick 0 1 1 1 1 0 h\ntick 2 2 2 2 1 0 h\n", time.Unix(0, 0)); err == nil {
 		t.Errorf("a lost tick passed: %+v", s)
 	}
 }

@@ -27,7 +27,7 @@ func TestTheDemoHoldsAndLeavesNothingBehind(t *testing.T) {
 		t.Fatalf("status %d:\n%s", code, r)
 	}
 	out := r.String()
-	for _, want := range []string{"0 missing, 0 twice", "0 times back", "32 MiB compared", "node-a > node-b", "node-b > node-a", "stood still"} {
+	for _, want := range []string{"0 missing, 0 twice", "0 times back", "32 MiB compared", "node-a > node-b", "node-b > node-a", "downtime"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing", want)
 		}
@@ -50,7 +50,7 @@ func TestAnInterruptedDemoLeavesNothingBehind(t *testing.T) {
 		{"while the job is started", "2. A job on", unix.SIGINT},
 		{"while the job runs", "memory compared", unix.SIGTERM},
 		{"before a move", "3. Move it", unix.SIGINT},
-		{"after a move", "stood still", unix.SIGHUP},
+		{"after a move", "downtime", unix.SIGHUP},
 	} {
 		t.Run(c.when, func(t *testing.T) {
 			r := start(t, c.text)

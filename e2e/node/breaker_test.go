@@ -27,7 +27,7 @@ func TestJobsThatMakeTrackingHardMoveWhole(t *testing.T) {
 			}
 			events := j.moveBy(a, b, 0, "--max-downtime", "1ms", "--force") // rounds go on as long as they gain anything
 			if n := whileFrozen(t, events); n > 24<<20 {
-				t.Errorf("%d bytes crossed while the job stood still", n)
+				t.Errorf("%d bytes crossed while the job was frozen", n)
 			}
 			done := last(events).Done
 			if done.Mode != "pre-copy" || len(done.Rounds) < 2 {
@@ -35,7 +35,7 @@ func TestJobsThatMakeTrackingHardMoveWhole(t *testing.T) {
 			}
 			j.foundRight(b)
 			done = last(j.moveBy(b, a, 0, "--stop-copy", "--post-copy", "--bandwidth", "30M")).Done // it runs while memory is missing
-			t.Logf("%d bytes pulled, stood still for %v", done.Pulled, done.StoodStill)
+			t.Logf("%d bytes pulled, downtime %v", done.Pulled, done.Downtime)
 			if done.Mode != "post-copy" || done.Pulled < 8<<20 {
 				t.Errorf("mode %s, %d bytes pulled", done.Mode, done.Pulled)
 			}

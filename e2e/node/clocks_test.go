@@ -19,10 +19,10 @@ func TestClocksGoOnFromTheFreeze(t *testing.T) {
 		j.sameClockInside(here)
 	}
 	r := j.finish(here)
-	// All the while that it stood still REALTIME went on. Its own clocks may only
+	// During the downtime REALTIME went on. Its own clocks may only
 	// show what the restore took.
 	if r.MaxMonotonic >= r.MaxRealtime || r.MaxBoottime >= r.MaxRealtime {
-		t.Errorf("the job's clocks jumped by %v and %v while it stood still for %v", r.MaxMonotonic, r.MaxBoottime, r.MaxRealtime)
+		t.Errorf("the job's clocks jumped by %v and %v during a downtime of %v", r.MaxMonotonic, r.MaxBoottime, r.MaxRealtime)
 	}
 }
 

@@ -154,11 +154,11 @@ func TestEventsAndErrorsAreJSONForPrograms(t *testing.T) {
 	a, b := c.two()
 	j := a.oracle("--mem", "32")
 	e := j.move(a, b)
-	if e.Done.StoodStill <= 0 || e.Done.Took < e.Done.StoodStill || e.Done.Sent < 16<<20 {
+	if e.Done.Downtime <= 0 || e.Done.Took < e.Done.Downtime || e.Done.Sent < 16<<20 {
 		t.Errorf("the result: %+v", *e.Done)
 	}
 	r := b.migrate("move", j.id, a.name).want(t, 0)
-	r.lists(t, j.id, a.name, "stood still", "read", "sent")
+	r.lists(t, j.id, a.name, "downtime", "read", "sent")
 	if r.err != "" || strings.Count(r.out, "\n") != 1 {
 		t.Errorf("a move without a terminal prints more than one line: %v", r)
 	}

@@ -64,13 +64,13 @@ type event struct {
 	Sent  int64     `json:"sent"`
 	Round *round    `json:"round"`
 	Done  *struct {
-		Mode       string        `json:"mode"`
-		Rounds     []round       `json:"rounds"`
-		Node       string        `json:"node"`
-		StoodStill time.Duration `json:"stood_still"`
-		Took       time.Duration `json:"took"`
-		Sent       int64         `json:"sent"`
-		Pulled     int64         `json:"pulled"`
+		Mode     string        `json:"mode"`
+		Rounds   []round       `json:"rounds"`
+		Node     string        `json:"node"`
+		Downtime time.Duration `json:"downtime"`
+		Took     time.Duration `json:"took"`
+		Sent     int64         `json:"sent"`
+		Pulled   int64         `json:"pulled"`
 	} `json:"done"`
 	Error *struct {
 		Code     string `json:"code"`
@@ -169,7 +169,7 @@ func (j *job) inspect(n *node) view {
 }
 
 // move moves the job and wants it to succeed, however long the forecast of its
-// stand-still is on a machine that is busy with other things.
+// downtime is on a machine that is busy with other things.
 func (j *job) move(from, to *node, flags ...string) event {
 	j.t.Helper()
 	r := from.migrate(append([]string{"move", "--verify", "--force", j.id, to.name, "--json"}, flags...)...).want(j.t, 0)

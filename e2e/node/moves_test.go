@@ -9,17 +9,17 @@ import (
 
 // moveRecord is what the tests read of `inspect --json MOVE`.
 type moveRecord struct {
-	Move       string        `json:"move"`
-	Job        string        `json:"job"`
-	From       string        `json:"from"`
-	To         string        `json:"to"`
-	State      string        `json:"state"`
-	StoodStill time.Duration `json:"stood_still"`
-	Took       time.Duration `json:"took"`
-	Sent       int64         `json:"sent"`
-	Residue    int64         `json:"residue"`
-	Mode       string        `json:"mode"`
-	Phases     []struct {
+	Move     string        `json:"move"`
+	Job      string        `json:"job"`
+	From     string        `json:"from"`
+	To       string        `json:"to"`
+	State    string        `json:"state"`
+	Downtime time.Duration `json:"downtime"`
+	Took     time.Duration `json:"took"`
+	Sent     int64         `json:"sent"`
+	Residue  int64         `json:"residue"`
+	Mode     string        `json:"mode"`
+	Phases   []struct {
 		Phase string        `json:"phase"`
 		Took  time.Duration `json:"took"`
 	} `json:"phases"`
@@ -77,7 +77,7 @@ func TestAMoveIsOnRecordOnBothNodes(t *testing.T) {
 	}
 	for _, n := range c.nodes {
 		r := n.moveRecord(all[0].Move)
-		if r.State != "moved" || r.Job != j.id || r.From != a.name || r.To != b.name || r.StoodStill != done.Done.StoodStill || r.Sent != done.Done.Sent || r.Residue <= 0 || r.Residue >= r.Sent || r.Mode != "pre-copy" {
+		if r.State != "moved" || r.Job != j.id || r.From != a.name || r.To != b.name || r.Downtime != done.Done.Downtime || r.Sent != done.Done.Sent || r.Residue <= 0 || r.Residue >= r.Sent || r.Mode != "pre-copy" {
 			t.Errorf("%s tells %+v of %+v", n.name, r, done.Done)
 		}
 		seen := map[string]bool{}

@@ -149,7 +149,7 @@ func TestNobodyAnswersForAJobThatIsParked(t *testing.T) {
 			b.plan(of.point + " 1 pause")
 			p := a.spawn("move", "--force", j.id, b.name)
 			c.must(b.awaitHit(of.point, p))
-			const text = "sent while the job stood still"
+			const text = "sent while the job was frozen"
 			sent := retransmitted(t, conn)
 			_, err = io.WriteString(conn, text)
 			c.must(err)

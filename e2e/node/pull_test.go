@@ -67,7 +67,7 @@ func TestMemoryIsPulledWhileTheJobRunsOnTheTarget(t *testing.T) {
 	}
 	events := decodeEvents(t, r.out)
 	done := events[len(events)-1].Done
-	if done == nil || done.Mode != "post-copy" || done.Pulled < 90<<20 || done.StoodStill > done.Took/2 {
+	if done == nil || done.Mode != "post-copy" || done.Pulled < 90<<20 || done.Downtime > done.Took/2 {
 		t.Errorf("the result: %+v", done)
 	}
 	j.runsOn(b)

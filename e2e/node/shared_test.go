@@ -37,7 +37,7 @@ func TestMemoryThatProcessesShareCrossesWhileTheJobRuns(t *testing.T) {
 			t.Fatalf("%v", r)
 		}
 		if n := whileFrozen(t, events); n > 16<<20 {
-			t.Errorf("%d bytes crossed while the job stood still", n)
+			t.Errorf("%d bytes crossed while the job was frozen", n)
 		}
 		j.ticks(here, 20)
 	}
@@ -78,7 +78,7 @@ func TestFilesInMemoryCrossWhileTheJobRuns(t *testing.T) {
 			t.Fatalf("%v", r)
 		}
 		if n := whileFrozen(t, events); n > 8<<20 {
-			t.Errorf("%d bytes crossed while the job stood still", n)
+			t.Errorf("%d bytes crossed while the job was frozen", n)
 		}
 		j.ticks(here, 10)
 		here.migrate("exec", j.id, "sha256sum", "-c", "--quiet", "/tmp/sums").want(t, 0)
@@ -101,7 +101,7 @@ func TestADeletedFileInMemoryMayBeLarge(t *testing.T) {
 		r := here.migrate("move", "--force", j.id, there.name, "--json").want(t, 0)
 		here, there = there, here
 		if n := whileFrozen(t, decodeEvents(t, r.out)); n > 8<<20 {
-			t.Errorf("%d bytes crossed while the job stood still", n)
+			t.Errorf("%d bytes crossed while the job was frozen", n)
 		}
 		here.migrate("kill", "-s", "USR1", j.id).want(t, 0)
 		eventually(t, limit, func() error {
@@ -178,7 +178,7 @@ func TestMemoryThatIsSharedByCopyOnWriteStaysSharedIfAsked(t *testing.T) {
 				here, there = there, here
 				j.ticks(here, 20)
 				if n := whileFrozen(t, events); n > 24<<20 {
-					t.Errorf("%d bytes crossed while the job stood still", n)
+					t.Errorf("%d bytes crossed while the job was frozen", n)
 				}
 				if now := j.shares(here); now < had/2 {
 					t.Errorf("the job shares %d bytes, and it was %d", now, had)

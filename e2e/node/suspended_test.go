@@ -18,7 +18,7 @@ type freezer struct {
 	file       string
 	on, off    string
 	effect     string // the file that tells whether all stand still
-	standsTill string
+	frozenText string
 }
 
 func freezerOf(dir string) freezer {
@@ -52,7 +52,7 @@ func (f freezer) thaw(t *testing.T) {
 }
 
 func (f freezer) holds() error {
-	if now := readFile(filepath.Join(f.dir, f.effect)); !strings.Contains(now, f.standsTill) {
+	if now := readFile(filepath.Join(f.dir, f.effect)); !strings.Contains(now, f.frozenText) {
 		return fmt.Errorf("%s is %q", f.dir, now)
 	}
 	return nil

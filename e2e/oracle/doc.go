@@ -44,7 +44,7 @@
 // not be set up, 31 the counter is damaged, 32 a clock went back, 33 any other check.
 //
 // No check measures how long anything took, because a move may hold the job at any
-// instruction. How long it stood still is for Judge to tell, from the ticks.
+// instruction. How long its downtime was is for Judge to tell, from the ticks.
 //
 // # Breaker
 //

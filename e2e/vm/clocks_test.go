@@ -21,11 +21,11 @@ func TestClocksGoOnAlthoughTheMachinesUptimesDifferByHours(t *testing.T) {
 		j.ticks(here, 50)
 	}
 	r := j.finish(here)
-	// All the while that it stood still REALTIME went on. Its own clocks may only
+	// During the downtime REALTIME went on. Its own clocks may only
 	// show what the restore took.
 	t.Logf("jumps: MONOTONIC %v, BOOTTIME %v, REALTIME %v", r.MaxMonotonic, r.MaxBoottime, r.MaxRealtime)
 	if r.MaxMonotonic >= r.MaxRealtime || r.MaxBoottime >= r.MaxRealtime {
-		t.Errorf("the job's clocks jumped by %v and %v, and it stood still for %v", r.MaxMonotonic, r.MaxBoottime, r.MaxRealtime)
+		t.Errorf("the job's clocks jumped by %v and %v, and the downtime was %v", r.MaxMonotonic, r.MaxBoottime, r.MaxRealtime)
 	}
 }
 

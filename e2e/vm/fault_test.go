@@ -96,7 +96,7 @@ func TestAJobGoesOnWhereItWasWhileTheLinkStaysCut(t *testing.T) {
 	if told := j.moveWithFault(c.A, c.B, "park", "link for good"); told != 4 {
 		t.Errorf("exit status %d, want 4", told)
 	}
-	t.Logf("the job stood still for %v until its node gave up the other", j.ticks(c.A, 20).MaxRealtime)
+	t.Logf("the downtime was %v until its node gave up the other", j.ticks(c.A, 20).MaxRealtime)
 	c.B.Mend()
 	if where := j.settled(c.A, c.B); where != stayed {
 		t.Errorf("the job is %q", where)

@@ -142,7 +142,7 @@ func decode[T any](t *testing.T, text string) (list []T) {
 }
 
 // moving is the command that moves the job. An emulated machine may be too slow for any
-// forecast of the stand-still, so that is taken as it comes, and for the connections that
+// forecast of the downtime, so that is taken as it comes, and for the connections that
 // an agent would choose over what seems to it a long way.
 func (j *job) moving(to *Node, flags ...string) []string {
 	return append(append([]string{"move", "--force", "--connections", "2"}, flags...), j.id, to.Name)
