@@ -204,25 +204,6 @@ func TestAnAnswerThatDoesNotFitIsRefused(t *testing.T) {
 	}
 }
 
-func TestFramesInAnotherOrderOrTwiceAreRefused(t *testing.T) {
-	frames := [][]byte{[]byte("first frame"), []byte("other frame")} // alike but for their bytes
-	whole := write(t, frames, WithCodec(None))
-	size := headerSize + len(frames[0])
-	head, one, two, end := whole[:headerSize], whole[headerSize:][:size], whole[headerSize+size:][:size], whole[headerSize+2*size:]
-	for name, parts := range map[string][][]byte{
-		"the other way round": {head, two, one, end},
-		"one twice":           {head, one, one, end},
-		"one more":            {head, one, two, two, end},
-	} {
-		if _, err := read(bytes.NewReader(bytes.Join(parts, nil))); !errors.Is(err, ErrDigest) {
-			t.Errorf("%s: %v, want ErrDigest", name, err)
-		}
-	}
-	if got, err := read(bytes.NewReader(bytes.Join([][]byte{head, one, two, end}, nil))); err != io.EOF || !sameFrames(got, frames) {
-		t.Errorf("as it was: %v", err)
-	}
-}
-
 func TestHTTPIsForNodesOfTheClusterOnly(t *testing.T) {
 	c := newCluster(t)
 	l := listen(t, c.node(t, "b"))
