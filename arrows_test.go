@@ -36,6 +36,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"restore", "checkpoint", "source and target share formats, never code"},
 	{"criu", "checkpoint", "imports go downwards"},
 	{"stream", "criu", "imports go downwards"},
+	{"stream", "transport", "imports go downwards"},
 	{"linux", "", "it is a leaf: everything may call the kernel"},
 	{"restore", "handoff", "the roles are driven, they do not decide"},
 	{"restore", "agent", "imports go downwards"},

@@ -14,7 +14,7 @@
 //	checkpoint      the source's half          restore        the target's half
 //	criu            swrk client of CRIU: the only place that speaks to it
 //	criu/image      its image files, and what is changed in them
-//	stream          what a connection and a checkpoint's file both carry: page runs, digests
+//	stream          what a connection and a checkpoint's file both carry: frames, compression, page runs, digests
 //	store           where checkpoints live: directories that a node has signed
 //	checkpoint/scan reading memory             restore/pagestore, restore/pageset  memory on its way
 //	restore/uffd    the fault server
@@ -22,7 +22,7 @@
 //	mqueue          POSIX message queues, which CRIU does not carry
 //	tmpfs           files in memory, /dev/shm and /tmp: sent in rounds, built on the target
 //	output          how much jobs may print, and what users keep
-//	transport       TLS sessions, frames, streams, compression; payloads opaque
+//	transport       TLS sessions; what they carry is opaque
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store
 //	durable         files that last

@@ -201,7 +201,7 @@ func (p *pulling) hear(ctx context.Context, s *transport.Session, q *wantQueue) 
 // lane sends wanted pages on one connection.
 func (p *pulling) lane(q *wantQueue, puller *scan.Puller, c io.Writer) (err error) {
 	defer func() { err = errors.Join(err, puller.Close()) }()
-	out := transport.NewStreamWriter(c, stream.KindPages)
+	out := stream.NewWriter(c, stream.KindPages)
 	for {
 		w, ok := q.pop()
 		if !ok {

@@ -164,7 +164,7 @@ func (r *relay) shim() (client *shim.Client, over bool, err error) {
 
 // lane takes the pages that come on one connection to the shim.
 func (r *relay) lane(ctx context.Context, c net.Conn) error {
-	s, err := transport.NewStreamReader(c, stream.KindPages)
+	s, err := stream.NewReader(c, stream.KindPages)
 	if err != nil {
 		return errors.Join(errHungUp, err)
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // memory is the job's memory on its way over the lanes.
@@ -23,7 +22,7 @@ type memory struct {
 	pages   *scan.Memory
 	lanes   []io.Writer // of pages
 	shared  bool        // with images
-	streams []*transport.StreamWriter
+	streams []*stream.Writer
 	wire    int64 // written by streams that have ended
 	begun   bool  // a round has been sent
 	frugal  bool  // the next pass spares the wire
@@ -94,7 +93,7 @@ func (m *memory) open(kind uint16) {
 		return
 	}
 	for _, lane := range m.lanes {
-		m.streams = append(m.streams, transport.NewStreamWriter(lane, kind))
+		m.streams = append(m.streams, stream.NewWriter(lane, kind))
 	}
 }
 

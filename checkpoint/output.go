@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // OpenOutput opens one of a job's output files as root, without trusting the job:
@@ -117,7 +116,7 @@ func sendRange(w io.Writer, f *os.File, st unix.Stat_t, from int64, sum io.Write
 	if err != nil {
 		return 0, err
 	}
-	out := transport.NewStreamWriter(w, stream.KindFile)
+	out := stream.NewWriter(w, stream.KindFile)
 	if err := out.WriteFrame(head); err != nil {
 		return 0, err
 	}

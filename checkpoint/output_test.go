@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // piece is one stream of output as it arrives.
@@ -34,7 +33,7 @@ func sent(t *testing.T, s *Source) (pieces []piece, total int64) {
 		t.Fatal(err)
 	}
 	for lane.Len() > 0 {
-		r, err := transport.NewStreamReader(&lane, stream.KindFile)
+		r, err := stream.NewReader(&lane, stream.KindFile)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +167,7 @@ func TestEveryLaneIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, lane := range []*bytes.Buffer{&a, &b} {
-		r, err := transport.NewStreamReader(lane, stream.KindEnd)
+		r, err := stream.NewReader(lane, stream.KindEnd)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // openPrivate takes hold of the job's private file systems, which CRIU is told to
@@ -93,7 +92,7 @@ func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (scan.Round, 
 
 // counted has something sent on a stream, ends that, and says what it was as a pass over
 // memory does.
-func counted(out *transport.StreamWriter, send func() (tmpfs.Stats, error)) (round scan.Round, err error) {
+func counted(out *stream.Writer, send func() (tmpfs.Stats, error)) (round scan.Round, err error) {
 	osthread.Timed(func(clock *osthread.Clock) {
 		began := time.Now()
 		var stats tmpfs.Stats
@@ -136,12 +135,12 @@ func (s *Source) sendNames(lane io.Writer) error {
 }
 
 // openStream begins a stream of a private file system.
-func openStream(lane io.Writer, kind uint16, t *tmpfs.Source) (*transport.StreamWriter, error) {
+func openStream(lane io.Writer, kind uint16, t *tmpfs.Source) (*stream.Writer, error) {
 	head, err := json.Marshal(stream.TmpfsHead{Mount: t.Target, Options: t.Options})
 	if err != nil {
 		return nil, err
 	}
-	out := transport.NewStreamWriter(lane, kind)
+	out := stream.NewWriter(lane, kind)
 	if err := out.WriteFrame(head); err != nil {
 		return nil, fmt.Errorf("send %s: %w", t.Target, err)
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // warmSegments sends memory that the job's tasks share and that no path leads to: System
@@ -27,7 +26,7 @@ func (s *Source) warmSegments(ctx context.Context, lane io.Writer, tasks []scan.
 	if s.segments == nil {
 		s.segments = tmpfs.NewFiles()
 	}
-	out := transport.NewStreamWriter(lane, stream.KindPages)
+	out := stream.NewWriter(lane, stream.KindPages)
 	return counted(out, func() (tmpfs.Stats, error) {
 		return s.segments.Send(ctx, asMemory{out}, func(look func(*os.File) error) error {
 			return eachSegment(ctx, tasks, look)
@@ -37,7 +36,7 @@ func (s *Source) warmSegments(ctx context.Context, lane io.Writer, tasks []scan.
 
 // asMemory sends page frames of package tmpfs as those of memory: a file without a name
 // is a process that there is not.
-type asMemory struct{ out *transport.StreamWriter }
+type asMemory struct{ out *stream.Writer }
 
 // maxSegment is more pages than any file can have that fits into memory.
 const maxSegment = 1 << 31

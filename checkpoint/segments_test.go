@@ -13,7 +13,6 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // sharer runs a Python script that shares memory in every way without a path, twice
@@ -81,7 +80,7 @@ func received(t *testing.T, lane *bytes.Buffer) map[stream.Place][]byte {
 	t.Helper()
 	got := map[stream.Place][]byte{}
 	for lane.Len() > 0 {
-		s, err := transport.NewStreamReader(lane)
+		s, err := stream.NewReader(lane)
 		if err != nil || s.Kind() != stream.KindPages {
 			t.Fatalf("stream of kind %d: %v", s.Kind(), err)
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // Sent counts what went over the lanes after the freeze.
@@ -120,7 +119,7 @@ func (s *Source) imagesRefer() (bool, error) {
 const muchOwned = 16 << 20
 
 func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, refer bool) (int64, error) {
-	out := transport.NewStreamWriter(lanes[0], stream.KindImages)
+	out := stream.NewWriter(lanes[0], stream.KindImages)
 	known := s.known(m, refer)
 	leave := image.HoldsMemory
 	if known == nil {
@@ -142,7 +141,7 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, r
 	if refer {
 		return n, nil // ready when all lanes have ended: the images need them
 	}
-	return n, transport.NewStreamWriter(lanes[0], stream.KindReady).Close()
+	return n, stream.NewWriter(lanes[0], stream.KindReady).Close()
 }
 
 // sendBlocks sends the images that hold memory of which the target may have a part.
@@ -163,7 +162,7 @@ func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err er
 		if !image.HoldsMemory(e) {
 			continue
 		}
-		out := transport.NewStreamWriter(lane, stream.KindBlocks)
+		out := stream.NewWriter(lane, stream.KindBlocks)
 		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), owners[e.Name()], known, &refs, out), out.Close()); err != nil {
 			return n, err
 		}
@@ -174,7 +173,7 @@ func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err er
 
 func endLanes(lanes []io.Writer) error {
 	return inParallel(len(lanes), func(i int) error {
-		return transport.NewStreamWriter(lanes[i], stream.KindEnd).Close()
+		return stream.NewWriter(lanes[i], stream.KindEnd).Close()
 	})
 }
 

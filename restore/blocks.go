@@ -17,7 +17,6 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // blocks are images with parts that are still to be copied from the page store.
@@ -33,7 +32,7 @@ type refers struct {
 }
 
 // blocks reads one image without the pages that are in the store.
-func (in *Incoming) readBlocks(s *transport.StreamReader) error {
+func (in *Incoming) readBlocks(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("image in blocks: %w", err)
@@ -60,7 +59,7 @@ func (in *Incoming) readBlocks(s *transport.StreamReader) error {
 	return in.blocks.add(refers{f.Name(), refs})
 }
 
-func (in *Incoming) fillBlocks(f *os.File, h image.BlocksHead, s *transport.StreamReader) (refs []image.Ref, err error) {
+func (in *Incoming) fillBlocks(f *os.File, h image.BlocksHead, s *stream.Reader) (refs []image.Ref, err error) {
 	if err := f.Truncate(h.Size); err != nil {
 		return nil, err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 func refs(n int) *int { return &n }
@@ -27,7 +26,7 @@ func (l *lane) blocks(name string, data []byte, find image.Finder) *lane {
 	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 		l.t.Fatal(err)
 	}
-	w := transport.NewStreamWriter(&l.buf, stream.KindBlocks)
+	w := stream.NewWriter(&l.buf, stream.KindBlocks)
 	if err := errors.Join(image.PackBlocks(dir, name, image.Owner{}, find, refs(image.MaxRefs), w), w.Close()); err != nil {
 		l.t.Fatal(err)
 	}
@@ -119,7 +118,7 @@ func TestHostileBlocksAreRefused(t *testing.T) {
 	}
 	frames := func(data []byte) (frames [][]byte) { // of an image that needs no head
 		l := newLane(t).blocks("pages-1.img", data, func([]byte, stream.Place) (stream.Place, bool) { return stream.Place{}, false })
-		s, err := transport.NewStreamReader(l.reader())
+		s, err := stream.NewReader(l.reader())
 		for err == nil {
 			var frame []byte
 			if frame, err = s.ReadFrame(); err == nil {

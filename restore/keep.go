@@ -9,7 +9,6 @@ import (
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // Feed takes the pages of one lane, in order. Close returns nil when they are kept;
@@ -39,7 +38,7 @@ type keeping struct {
 	runs []stream.Run
 }
 
-func (k *keeping) memory(s *transport.StreamReader) error {
+func (k *keeping) memory(s *stream.Reader) error {
 	for {
 		frame, err := s.ReadFrame()
 		if err == io.EOF {
@@ -96,7 +95,7 @@ func (k *keeping) abort() {
 
 // verify compares the lane's memory with what the source says that it is. Nobody gives
 // a page away before all lanes have ended, so whoever has the store, it can be read.
-func (k *keeping) verify(s *transport.StreamReader) error {
+func (k *keeping) verify(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("verify memory: %w", err)
@@ -123,7 +122,7 @@ func (k *keeping) verify(s *transport.StreamReader) error {
 	return nil
 }
 
-func (k *keeping) compare(s *transport.StreamReader, store *pagestore.Store, seed uint64) error {
+func (k *keeping) compare(s *stream.Reader, store *pagestore.Store, seed uint64) error {
 	for {
 		frame, err := s.ReadFrame()
 		if err == io.EOF {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // private are the private file systems of a job as they are being built, by the place
@@ -74,7 +73,7 @@ func (in *Incoming) ClosePrivate() error {
 }
 
 // tmpfs reads one stream about a private file system.
-func (in *Incoming) tmpfs(s *transport.StreamReader) error {
+func (in *Incoming) tmpfs(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("private file system: %w", err)

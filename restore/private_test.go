@@ -12,7 +12,6 @@ import (
 
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 func needRoot(t testing.TB) {
@@ -43,7 +42,7 @@ func (l *lane) tmpfs(at string) *lane {
 		return data
 	}
 	head := headOf(l.t, at)
-	w := transport.NewStreamWriter(&l.buf, stream.KindTmpfsPages)
+	w := stream.NewWriter(&l.buf, stream.KindTmpfsPages)
 	files := tmpfs.NewFiles()
 	if err := w.WriteFrame(head); err != nil {
 		l.t.Fatal(err)

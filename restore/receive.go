@@ -15,7 +15,6 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // Incoming is a checkpoint that is being received.
@@ -69,7 +68,7 @@ func (in *Incoming) setReady() error {
 }
 
 // allButMemory reads the stream that says so.
-func (in *Incoming) allButMemory(s *transport.StreamReader) error {
+func (in *Incoming) allButMemory(s *stream.Reader) error {
 	if _, err := s.ReadFrame(); err != io.EOF {
 		return errors.Join(err, errors.New("the stream that ends images and output is not empty"))
 	}
@@ -115,7 +114,7 @@ func (in *Incoming) lane(r io.Reader) error {
 
 func (in *Incoming) streams(r io.Reader, k *keeping) error {
 	for {
-		s, err := transport.NewStreamReader(r)
+		s, err := stream.NewReader(r)
 		if err != nil {
 			return err
 		}
@@ -145,7 +144,7 @@ func (in *Incoming) streams(r io.Reader, k *keeping) error {
 var errLate = errors.New("images or output behind the word that all of them are here")
 
 // notMemory reads a stream of images or output. All of them come on one lane.
-func (in *Incoming) notMemory(s *transport.StreamReader) error {
+func (in *Incoming) notMemory(s *stream.Reader) error {
 	in.rest.Lock()
 	defer in.rest.Unlock()
 	select {
@@ -168,7 +167,7 @@ func (in *Incoming) notMemory(s *transport.StreamReader) error {
 
 // archive reads images that are sent as they are. What bounds them is the room that there
 // is: shared and locked memory of a job is in its images, however much that is.
-func (in *Incoming) archive(s *transport.StreamReader) error {
+func (in *Incoming) archive(s *stream.Reader) error {
 	room, err := tmpfs.Room(in.Images)
 	if err != nil {
 		return err
@@ -177,7 +176,7 @@ func (in *Incoming) archive(s *transport.StreamReader) error {
 }
 
 // file puts a piece of an output file where it belongs.
-func (in *Incoming) file(s *transport.StreamReader) error {
+func (in *Incoming) file(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("output file: %w", err)

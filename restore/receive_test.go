@@ -18,7 +18,6 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/transport"
 )
 
 // patience is how long a test waits for what should happen at once.
@@ -55,7 +54,7 @@ func newLane(t testing.TB) *lane { return &lane{t: t} }
 
 func (l *lane) stream(kind uint16, frames ...[]byte) *lane {
 	l.t.Helper()
-	w := transport.NewStreamWriter(&l.buf, kind)
+	w := stream.NewWriter(&l.buf, kind)
 	for _, f := range frames {
 		if err := w.WriteFrame(f); err != nil {
 			l.t.Fatal(err)
@@ -87,7 +86,7 @@ func (l *lane) images(files map[string][]byte) *lane {
 			l.t.Fatal(err)
 		}
 	}
-	w := transport.NewStreamWriter(&l.buf, stream.KindImages)
+	w := stream.NewWriter(&l.buf, stream.KindImages)
 	if err := image.Pack(dir, w, nil); err != nil {
 		l.t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // mixed is what a benchmark sends: frames of random bytes and of text-like ones in turn.
@@ -14,7 +16,7 @@ func mixed(frames int) [][]byte {
 	words := rand.New(random)
 	out := make([][]byte, frames)
 	for i := range out {
-		out[i] = make([]byte, MaxFrame)
+		out[i] = make([]byte, stream.MaxFrame)
 		random.Read(out[i])
 		if i%2 == 1 {
 			textLike(words, out[i])
@@ -30,13 +32,13 @@ func textLike(r *rand.Rand, b []byte) {
 }
 
 func BenchmarkStreamOverTwoConnections(b *testing.B) {
-	for name, options := range map[string][]StreamOption{
-		"chosen": nil, "none": {WithCodec(None)}, "s2": {WithCodec(S2)}, "zstd": {WithCodec(Zstd)},
+	for name, options := range map[string][]stream.Option{
+		"chosen": nil, "none": {stream.WithCodec(stream.None)}, "s2": {stream.WithCodec(stream.S2)}, "zstd": {stream.WithCodec(stream.Zstd)},
 	} {
 		b.Run(name, func(b *testing.B) {
 			from, to := pair(b, 2)
 			frames := mixed(16)
-			b.SetBytes(2 * MaxFrame)
+			b.SetBytes(2 * stream.MaxFrame)
 			b.ResetTimer()
 			var all sync.WaitGroup
 			for i := range 2 {
@@ -44,13 +46,13 @@ func BenchmarkStreamOverTwoConnections(b *testing.B) {
 				all.Go(func() { pour(b, from.Data()[i], frames, options) })
 			}
 			all.Wait()
-			b.ReportMetric(float64(from.Sent())/float64(b.N)/(2*MaxFrame), "wire/payload")
+			b.ReportMetric(float64(from.Sent())/float64(b.N)/(2*stream.MaxFrame), "wire/payload")
 		})
 	}
 }
 
-func pour(b *testing.B, w io.Writer, frames [][]byte, options []StreamOption) {
-	s := NewStreamWriter(w, 1, options...)
+func pour(b *testing.B, w io.Writer, frames [][]byte, options []stream.Option) {
+	s := stream.NewWriter(w, 1, options...)
 	for i := range b.N {
 		if err := s.WriteFrame(frames[i%len(frames)]); err != nil {
 			b.Error(err)
@@ -63,7 +65,7 @@ func pour(b *testing.B, w io.Writer, frames [][]byte, options []StreamOption) {
 }
 
 func drain(b *testing.B, r io.Reader) {
-	s, err := NewStreamReader(r)
+	s, err := stream.NewReader(r)
 	for err == nil {
 		_, err = s.ReadFrame()
 	}
@@ -75,13 +77,13 @@ func drain(b *testing.B, r io.Reader) {
 // BenchmarkTLSAlone is what the streams can at best reach.
 func BenchmarkTLSAlone(b *testing.B) {
 	from, to := pair(b, 2)
-	frame := make([]byte, MaxFrame)
-	b.SetBytes(2 * MaxFrame)
+	frame := make([]byte, stream.MaxFrame)
+	b.SetBytes(2 * stream.MaxFrame)
 	b.ResetTimer()
 	var all sync.WaitGroup
 	for i := range 2 {
 		all.Go(func() {
-			into := make([]byte, MaxFrame)
+			into := make([]byte, stream.MaxFrame)
 			for range b.N {
 				if _, err := io.ReadFull(to.Data()[i], into); err != nil {
 					b.Error(err)

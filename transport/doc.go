@@ -38,36 +38,10 @@
 // A message of type "error" carries an Error: code, message, hint. Every failure that
 // one agent reports to the other is one.
 //
-// # Streams, version 1
-//
-// A stream is written by StreamWriter to a data connection or a file. It knows its own
-// end, and another may follow on the same connection.
-//
-//	stream:  header  data frame …  end frame
-//
-//	header   "MGRS"  version u16  kind u16  0 u32                              crc u32
-//	frame    type u8  codec u8  flags u16  length u32  raw length u32          crc u32  body
-//
-// The crc is CRC-32C over the twelve bytes before it: a damaged length is found before
-// anything is read by it. Types are 1 data and 2 end; codecs 0 none, 1 s2 (block format) and 2 zstd;
-// flags are 0. A data frame holds 1 to MaxFrame bytes, and packing must make it smaller. Lengths
-// are checked before a byte is read. The end frame's body is
-//
-//	payload bytes u64  data frames u64  XXH3-128 of all payloads, big endian, 16 bytes
-//
-// The digest finds damage and loss; against an attacker there is TLS, or the signature over
-// a checkpoint's manifest. A stream without its end is ErrTruncated however
-// politely the connection was closed: an agent that dies closes it politely, too.
-//
 // # Flow control
 //
 // A stream has its connection to itself while it lasts, so TCP's window is its credit:
 // a reader that stops makes the writer block. Memory is bounded on both sides, per connection,
 // by a few buffers of one frame (what came, what it unpacks to), 384 KiB of gathered
 // records, and the kernel's socket buffers. Nothing is queued.
-//
-// # Packing
-//
-// Each frame's codec is chosen while running; see chooser. Packing is worth its time on a
-// slow link or for memory that shrinks well, and costs throughput on a fast one.
 package transport

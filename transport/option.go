@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // The two protocols on the one port, told apart by TLS (ALPN, RFC 7301).
@@ -52,7 +54,7 @@ func withTimeout(d time.Duration) Option {
 }
 
 func newOptions(set []Option) options {
-	o := options{features: []string{S2.String(), Zstd.String()}, timeout: setUpTimeout, dial: dialTCP}
+	o := options{features: []string{stream.S2.String(), stream.Zstd.String()}, timeout: setUpTimeout, dial: dialTCP}
 	for _, f := range set {
 		f(&o)
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 func send(t *testing.T, s *Session, kind string, body any) {
@@ -158,7 +160,7 @@ func TestAClosedSessionEndsBothSides(t *testing.T) {
 	if _, err := b.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("Recv: %v, want io.EOF", err)
 	}
-	if _, err := NewStreamReader(b.Data()[0]); !errors.Is(err, ErrTruncated) {
+	if _, err := stream.NewReader(b.Data()[0]); !errors.Is(err, stream.ErrTruncated) {
 		t.Errorf("stream: %v, want ErrTruncated", err)
 	}
 	if err := errors.Join(b.Close(), b.Close(), a.Close()); err != nil {
@@ -172,8 +174,8 @@ func TestCloseFreesAWriterWhosePeerDoesNotRead(t *testing.T) {
 	failed := make(chan error, 1)
 	var all sync.WaitGroup
 	all.Go(func() {
-		s := NewStreamWriter(a.Data()[0], 1, WithCodec(None))
-		frame := make([]byte, MaxFrame)
+		s := stream.NewWriter(a.Data()[0], 1, stream.WithCodec(stream.None))
+		frame := make([]byte, stream.MaxFrame)
 		err := s.WriteFrame(frame)
 		close(started)
 		for err == nil {
@@ -196,18 +198,22 @@ func TestASessionCountsWhatCrossesTheWire(t *testing.T) {
 	sent, received := a.Sent(), b.Received()
 	var all sync.WaitGroup
 	all.Go(func() {
-		s := NewStreamWriter(a.Data()[1], 1, WithCodec(None))
-		if err := errors.Join(s.WriteFrame(make([]byte, MaxFrame)), s.Close()); err != nil {
+		s := stream.NewWriter(a.Data()[1], 1, stream.WithCodec(stream.None))
+		if err := errors.Join(s.WriteFrame(make([]byte, stream.MaxFrame)), s.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	if _, err := read(b.Data()[1]); err != io.EOF {
+	r, err := stream.NewReader(b.Data()[1], 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
 		t.Error(err)
 	}
 	all.Wait()
 	for side, n := range map[string]int64{"sent": a.Sent() - sent, "received": b.Received() - received} {
-		if n < MaxFrame || n > MaxFrame+MaxFrame/50 {
-			t.Errorf("%s: %d bytes for a payload of %d", side, n, MaxFrame)
+		if n < stream.MaxFrame || n > stream.MaxFrame+stream.MaxFrame/50 {
+			t.Errorf("%s: %d bytes for a payload of %d", side, n, stream.MaxFrame)
 		}
 	}
 }
@@ -219,7 +225,7 @@ func FuzzMessages(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, piece uint8) {
 		whole, wholeErr := messages(bytes.NewReader(data))
 		parts, partsErr := messages(&hiccup{bytes.NewReader(data), int(piece) + 1, false})
-		if !sameFrames(whole, parts) || wholeErr.Error() != partsErr.Error() {
+		if !slices.EqualFunc(whole, parts, bytes.Equal) || wholeErr.Error() != partsErr.Error() {
 			t.Errorf("%q, %v at once; %q, %v in pieces", whole, wholeErr, parts, partsErr)
 		}
 	})

@@ -11,13 +11,12 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/transport"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
 // Images unpacks CRIU's images from a checkpoint into a directory.
 func Images(checkpoint, into string) error {
-	return streams(checkpoint, func(s *transport.StreamReader, _ io.Writer) error {
+	return streams(checkpoint, func(s *stream.Reader, _ io.Writer) error {
 		if s.Kind() == stream.KindImages {
 			return image.Unpack(s, into, 1<<30)
 		}
@@ -49,8 +48,8 @@ func Checkpoint(checkpoint, pkiDir string, change func(images string) error) err
 	}
 	defer os.RemoveAll(temp)
 	var lane bytes.Buffer
-	err = streams(checkpoint, func(s *transport.StreamReader, out io.Writer) error {
-		w := transport.NewStreamWriter(out, s.Kind())
+	err = streams(checkpoint, func(s *stream.Reader, out io.Writer) error {
+		w := stream.NewWriter(out, s.Kind())
 		if s.Kind() != stream.KindImages {
 			return errors.Join(frames(s, w), w.Close())
 		}
@@ -101,14 +100,14 @@ func reseal(dir *os.File, m store.Manifest, first []byte, sign store.Signer) err
 }
 
 // streams shows every stream of lane 0.
-func streams(checkpoint string, do func(*transport.StreamReader, io.Writer) error, out io.Writer) error {
+func streams(checkpoint string, do func(*stream.Reader, io.Writer) error, out io.Writer) error {
 	f, err := os.Open(filepath.Join(checkpoint, "lane-0"))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	for {
-		s, err := transport.NewStreamReader(f)
+		s, err := stream.NewReader(f)
 		if err != nil {
 			return err
 		}
@@ -121,7 +120,7 @@ func streams(checkpoint string, do func(*transport.StreamReader, io.Writer) erro
 	}
 }
 
-func frames(s *transport.StreamReader, w *transport.StreamWriter) error {
+func frames(s *stream.Reader, w *stream.Writer) error {
 	for {
 		frame, err := s.ReadFrame()
 		if err == io.EOF {

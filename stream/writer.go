@@ -1,4 +1,4 @@
-package transport
+package stream
 
 import (
 	"encoding/binary"
@@ -11,17 +11,17 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// StreamOption changes how a stream is written.
-type StreamOption func(*StreamWriter)
+// Option changes how a stream is written.
+type Option func(*Writer)
 
 // WithCodec packs every frame that shrinks with codec, instead of choosing while
 // running: for files, whose writes end in the page cache and measure nothing.
-func WithCodec(codec Codec) StreamOption {
-	return func(w *StreamWriter) { w.codec = codec }
+func WithCodec(codec Codec) Option {
+	return func(w *Writer) { w.codec = codec }
 }
 
-// StreamStats counts what a StreamWriter has written so far.
-type StreamStats struct {
+// Stats counts what a StreamWriter has written so far.
+type Stats struct {
 	Payload int64           // bytes before packing
 	Wire    int64           // bytes written, headers included
 	Frames  [Zstd + 1]int64 // data frames by Codec
@@ -29,9 +29,9 @@ type StreamStats struct {
 	Writing time.Duration   // time spent in Write
 }
 
-// StreamWriter writes one stream. It is for one goroutine. The first error is final:
+// Writer writes one stream. It is for one goroutine. The first error is final:
 // every later call returns it.
-type StreamWriter struct {
+type Writer struct {
 	out    io.Writer
 	pair   pairWriter // out, if it can take header and payload together
 	codec  Codec
@@ -42,7 +42,7 @@ type StreamWriter struct {
 	fill   []byte // what Write has collected
 	head   [headerSize]byte
 	frames uint64
-	stats  StreamStats
+	stats  Stats
 	err    error
 	closed bool
 }
@@ -52,10 +52,10 @@ type pairWriter interface {
 	WritePair(head, body []byte) (int, error)
 }
 
-// NewStreamWriter begins a stream of the given kind on w. Its header goes out before the
+// NewWriter begins a stream of the given kind on w. Its header goes out before the
 // first frame; an error of that write is returned by the first call that writes.
-func NewStreamWriter(w io.Writer, kind uint16, options ...StreamOption) *StreamWriter {
-	s := &StreamWriter{out: w, codec: auto, choose: newChooser()}
+func NewWriter(w io.Writer, kind uint16, options ...Option) *Writer {
+	s := &Writer{out: w, codec: auto, choose: newChooser()}
 	s.pair, _ = w.(pairWriter)
 	for _, set := range options {
 		set(s)
@@ -68,11 +68,11 @@ func NewStreamWriter(w io.Writer, kind uint16, options ...StreamOption) *StreamW
 
 // Frugal says whether frames from now on are packed to spare the wire, as long as they
 // shrink well, instead of to be across soonest: while nobody waits for them.
-func (s *StreamWriter) Frugal(on bool) { s.choose.frugal = on }
+func (s *Writer) Frugal(on bool) { s.choose.frugal = on }
 
 // WriteFrame sends p as one frame, packed if that pays; the reader gets the same
 // boundaries. p must have 1 to MaxFrame bytes (ErrFrameSize) and is not kept.
-func (s *StreamWriter) WriteFrame(p []byte) error {
+func (s *Writer) WriteFrame(p []byte) error {
 	if err := s.Flush(); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (s *StreamWriter) WriteFrame(p []byte) error {
 
 // Write implements io.Writer. It collects bytes to full frames; Flush, WriteFrame and
 // Close send what is left.
-func (s *StreamWriter) Write(p []byte) (n int, err error) {
+func (s *Writer) Write(p []byte) (n int, err error) {
 	if s.fill == nil {
 		s.fill = alignedBuffer(MaxFrame)[:0]
 	}
@@ -100,7 +100,7 @@ func (s *StreamWriter) Write(p []byte) (n int, err error) {
 }
 
 // Flush sends what Write has collected as a frame.
-func (s *StreamWriter) Flush() error {
+func (s *Writer) Flush() error {
 	if err := s.usable(); err != nil || len(s.fill) == 0 {
 		return err
 	}
@@ -112,7 +112,7 @@ func (s *StreamWriter) Flush() error {
 // Close sends the END, without which the stream is worth nothing to its reader. So
 // call it when everything was written and never on the way out of an error. It leaves
 // the underlying writer open. A second call changes nothing.
-func (s *StreamWriter) Close() error {
+func (s *Writer) Close() error {
 	if s.closed {
 		return s.err
 	}
@@ -131,16 +131,16 @@ func (s *StreamWriter) Close() error {
 }
 
 // Stats may be called by the goroutine that writes, also after Close.
-func (s *StreamWriter) Stats() StreamStats { return s.stats }
+func (s *Writer) Stats() Stats { return s.stats }
 
-func (s *StreamWriter) usable() error {
+func (s *Writer) usable() error {
 	if s.err == nil && s.closed {
 		return errors.New("write stream: it has ended")
 	}
 	return s.err
 }
 
-func (s *StreamWriter) frame(p []byte) error {
+func (s *Writer) frame(p []byte) error {
 	s.digest.Write(p)
 	codec, body, err := s.packed(p)
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *StreamWriter) frame(p []byte) error {
 }
 
 // packed decides on a codec and applies it; a payload that does not shrink goes as it is.
-func (s *StreamWriter) packed(p []byte) (Codec, []byte, error) {
+func (s *Writer) packed(p []byte) (Codec, []byte, error) {
 	begin := time.Now()
 	defer func() { s.stats.Packing += time.Since(begin) }()
 	codec, ratio := s.codec, 1.0
@@ -179,7 +179,7 @@ func (s *StreamWriter) packed(p []byte) (Codec, []byte, error) {
 	return codec, body, nil
 }
 
-func (s *StreamWriter) chosen(p []byte) (codec Codec, ratio float64) {
+func (s *Writer) chosen(p []byte) (codec Codec, ratio float64) {
 	if !s.choose.worthSampling() {
 		return None, 1
 	}
@@ -192,7 +192,7 @@ func (s *StreamWriter) chosen(p []byte) (codec Codec, ratio float64) {
 	return s.choose.choose(ratio), ratio
 }
 
-func (s *StreamWriter) write(head, body []byte) {
+func (s *Writer) write(head, body []byte) {
 	begin := time.Now()
 	n, err := s.writeBoth(head, body)
 	took := time.Since(begin)
@@ -204,7 +204,7 @@ func (s *StreamWriter) write(head, body []byte) {
 	}
 }
 
-func (s *StreamWriter) writeBoth(head, body []byte) (int, error) {
+func (s *Writer) writeBoth(head, body []byte) (int, error) {
 	if s.pair != nil {
 		return s.pair.WritePair(head, body)
 	}

@@ -1,4 +1,4 @@
-package transport
+package stream
 
 import (
 	"io"
@@ -110,7 +110,7 @@ func (l slowLink) Write(p []byte) (int, error) {
 func framesOver(t *testing.T, w io.Writer) [Zstd + 1]int64 {
 	t.Helper()
 	text := mixed(2)[1]
-	s := NewStreamWriter(w, 1)
+	s := NewWriter(w, 1)
 	for range 24 {
 		if err := s.WriteFrame(text); err != nil {
 			t.Fatal(err)

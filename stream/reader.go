@@ -1,4 +1,4 @@
-package transport
+package stream
 
 import (
 	"encoding/binary"
@@ -8,10 +8,10 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// StreamReader reads one stream and not a byte beyond its END, so that another may
+// Reader reads one stream and not a byte beyond its END, so that another may
 // follow on the same connection. It is for one goroutine. What it returns is complete
 // and right only once it has returned io.EOF.
-type StreamReader struct {
+type Reader struct {
 	in     io.Reader
 	kind   uint16
 	unpack decoder
@@ -24,10 +24,10 @@ type StreamReader struct {
 	err    error
 }
 
-// NewStreamReader reads the stream's header. Without kinds every kind is accepted,
+// NewReader reads the stream's header. Without kinds every kind is accepted,
 // otherwise another one is ErrKind.
-func NewStreamReader(r io.Reader, kinds ...uint16) (*StreamReader, error) {
-	s := &StreamReader{in: r}
+func NewReader(r io.Reader, kinds ...uint16) (*Reader, error) {
+	s := &Reader{in: r}
 	if err := s.full(s.head[:]); err != nil {
 		return nil, fmt.Errorf("read stream: header: %w", err)
 	}
@@ -48,12 +48,12 @@ func NewStreamReader(r io.Reader, kinds ...uint16) (*StreamReader, error) {
 }
 
 // Kind is the number that the writer gave the stream.
-func (s *StreamReader) Kind() uint16 { return s.kind }
+func (s *Reader) Kind() uint16 { return s.kind }
 
 // ReadFrame returns the next frame's payload, valid until the next call. It returns
 // io.EOF after an END that matches all that was read (else ErrDigest), ErrTruncated if
 // the stream stops before, ErrCorrupt for what no writer wrote. The first error is final.
-func (s *StreamReader) ReadFrame() ([]byte, error) {
+func (s *Reader) ReadFrame() ([]byte, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -75,7 +75,7 @@ func (s *StreamReader) ReadFrame() ([]byte, error) {
 }
 
 // Read implements io.Reader over the payloads.
-func (s *StreamReader) Read(p []byte) (int, error) {
+func (s *Reader) Read(p []byte) (int, error) {
 	for len(s.rest) == 0 {
 		frame, err := s.ReadFrame()
 		if err != nil {
@@ -88,7 +88,7 @@ func (s *StreamReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (s *StreamReader) next() ([]byte, error) {
+func (s *Reader) next() ([]byte, error) {
 	if err := s.full(s.head[:]); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (s *StreamReader) next() ([]byte, error) {
 }
 
 // checkEnd returns io.EOF if the END agrees with what was read.
-func (s *StreamReader) checkEnd(end []byte) error {
+func (s *Reader) checkEnd(end []byte) error {
 	bytes, frames := binary.LittleEndian.Uint64(end), binary.LittleEndian.Uint64(end[8:])
 	if bytes != s.bytes || frames != s.frames {
 		return fmt.Errorf("%w: %d bytes in %d frames read, %d in %d written", ErrDigest, s.bytes, s.frames, bytes, frames)
@@ -124,7 +124,7 @@ func (s *StreamReader) checkEnd(end []byte) error {
 
 // full reads all of b. Whatever ends the reading before, at whatever byte, is
 // ErrTruncated; a cause other than the end is wrapped as well.
-func (s *StreamReader) full(b []byte) error {
+func (s *Reader) full(b []byte) error {
 	_, err := io.ReadFull(s.in, b)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return ErrTruncated

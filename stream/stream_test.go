@@ -1,4 +1,4 @@
-package transport
+package stream
 
 import (
 	"bytes"
@@ -18,10 +18,10 @@ func payloads() [][]byte {
 	return [][]byte{bytes.Repeat([]byte("page "), 100), noise, {42}}
 }
 
-func write(t testing.TB, frames [][]byte, options ...StreamOption) []byte {
+func write(t testing.TB, frames [][]byte, options ...Option) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	s := NewStreamWriter(&b, 7, options...)
+	s := NewWriter(&b, 7, options...)
 	for _, p := range frames {
 		if err := s.WriteFrame(p); err != nil {
 			t.Fatal(err)
@@ -33,9 +33,9 @@ func write(t testing.TB, frames [][]byte, options ...StreamOption) []byte {
 	return b.Bytes()
 }
 
-// read returns the frames up to the first error, which is io.EOF for a good stream.
+// Read returns the frames up to the first error, which is io.EOF for a good stream.
 func read(r io.Reader) (frames [][]byte, err error) {
-	s, err := NewStreamReader(r)
+	s, err := NewReader(r)
 	if err != nil {
 		return nil, err
 	}
@@ -183,18 +183,18 @@ func TestAFrameThatUnpacksToAnotherSizeIsRefused(t *testing.T) {
 
 func TestAnotherKindOrVersionIsRefused(t *testing.T) {
 	whole := write(t, payloads())
-	if s, err := NewStreamReader(bytes.NewReader(whole), 6, 7); err != nil || s.Kind() != 7 {
+	if s, err := NewReader(bytes.NewReader(whole), 6, 7); err != nil || s.Kind() != 7 {
 		t.Errorf("one of the kinds: %v", err)
 	}
-	if _, err := NewStreamReader(bytes.NewReader(whole), 6); !errors.Is(err, ErrKind) {
+	if _, err := NewReader(bytes.NewReader(whole), 6); !errors.Is(err, ErrKind) {
 		t.Errorf("another kind: %v, want ErrKind", err)
 	}
 	binary.LittleEndian.PutUint16(whole[4:], streamVersion+1)
 	seal(whole)
-	if _, err := NewStreamReader(bytes.NewReader(whole)); !errors.Is(err, ErrKind) {
+	if _, err := NewReader(bytes.NewReader(whole)); !errors.Is(err, ErrKind) {
 		t.Errorf("another version: %v, want ErrKind", err)
 	}
-	if _, err := NewStreamReader(bytes.NewReader(make([]byte, 100))); !errors.Is(err, ErrKind) {
+	if _, err := NewReader(bytes.NewReader(make([]byte, 100))); !errors.Is(err, ErrKind) {
 		t.Errorf("zeros: %v, want ErrKind", err)
 	}
 }
@@ -215,7 +215,7 @@ func TestBytesWrittenAreBytesRead(t *testing.T) {
 	want := make([]byte, 2*MaxFrame+100)
 	rand.NewChaCha8([32]byte{}).Read(want)
 	var b bytes.Buffer
-	s := NewStreamWriter(&b, 1)
+	s := NewWriter(&b, 1)
 	for piece := range slices.Chunk(want, 70_001) {
 		if n, err := s.Write(piece); err != nil || n != len(piece) {
 			t.Fatal(n, err)
@@ -227,7 +227,7 @@ func TestBytesWrittenAreBytesRead(t *testing.T) {
 	if st := s.Stats(); st.Payload != int64(len(want)) || st.Wire != int64(b.Len()) || st.Frames[None] != 3 {
 		t.Errorf("%+v for %d bytes in %d", st, len(want), b.Len())
 	}
-	r, err := NewStreamReader(&b)
+	r, err := NewReader(&b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestBytesWrittenAreBytesRead(t *testing.T) {
 
 func TestWriteFrameComesAfterWhatWasWrittenBefore(t *testing.T) {
 	var b bytes.Buffer
-	s := NewStreamWriter(&b, 1)
+	s := NewWriter(&b, 1)
 	_, err := s.Write([]byte("one"))
 	if err := errors.Join(err, s.WriteFrame([]byte("two")), s.Close(), s.Close()); err != nil {
 		t.Fatal(err)
@@ -250,7 +250,7 @@ func TestWriteFrameComesAfterWhatWasWrittenBefore(t *testing.T) {
 
 func TestAFrameOfAnImpossibleSizeIsNotSent(t *testing.T) {
 	var b bytes.Buffer
-	s := NewStreamWriter(&b, 1)
+	s := NewWriter(&b, 1)
 	if err := s.WriteFrame(make([]byte, MaxFrame+1)); !errors.Is(err, ErrFrameSize) {
 		t.Errorf("above MaxFrame: %v, want ErrFrameSize", err)
 	}
@@ -287,7 +287,7 @@ func TestAFailedWriteIsFinal(t *testing.T) {
 	size := len(write(t, payloads(), WithCodec(S2)))
 	for n := range size {
 		var b bytes.Buffer
-		s := NewStreamWriter(&cutAfter{&b, n}, 7, WithCodec(S2))
+		s := NewWriter(&cutAfter{&b, n}, 7, WithCodec(S2))
 		for _, p := range payloads() {
 			s.WriteFrame(p)
 		}
@@ -318,7 +318,7 @@ func TestNoAllocationPerFrame(t *testing.T) {
 	for _, codec := range codecs {
 		var b bytes.Buffer
 		b.Grow(4 << 20)
-		s := NewStreamWriter(&b, 1, WithCodec(codec))
+		s := NewWriter(&b, 1, WithCodec(codec))
 		send := func() {
 			b.Reset()
 			for _, p := range frames {
