@@ -54,7 +54,7 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 func (m *memory) pass(do func(sinks []scan.Sink) (scan.Round, error)) (scan.Round, error) {
 	m.open(stream.KindPages)
 	for _, s := range m.streams {
-		s.Frugal(m.frugal)
+		s.PreferSize(m.frugal)
 	}
 	m.frugal = false
 	before := m.written()

@@ -66,9 +66,9 @@ func NewWriter(w io.Writer, kind uint16, options ...Option) *Writer {
 	return s
 }
 
-// Frugal says whether frames from now on are packed to spare the wire, as long as they
+// PreferSize says whether frames from now on are packed to spare the wire, as long as they
 // shrink well, instead of to be across soonest: while nobody waits for them.
-func (s *Writer) Frugal(on bool) { s.choose.frugal = on }
+func (s *Writer) PreferSize(on bool) { s.choose.frugal = on }
 
 // WriteFrame sends p as one frame, packed if that pays; the reader gets the same
 // boundaries. p must have 1 to MaxFrame bytes (ErrFrameSize) and is not kept.
