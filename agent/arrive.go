@@ -89,8 +89,8 @@ func toTell(err error) error {
 		return &transport.Error{Code: codeTaken, Message: err.Error()}
 	}
 	e := asError(err)
-	if e.Code == api.Failed {
-		e = withDiagnosis(&api.Error{Code: api.Failed, Message: err.Error(), Hint: e.Hint}, err)
+	if e.Code == api.CodeFailed {
+		e = withDiagnosis(&api.Error{Code: api.CodeFailed, Message: err.Error(), Hint: e.Hint}, err)
 	}
 	return &transport.Error{Code: string(e.Code), Message: e.Message, Hint: e.Hint}
 }

@@ -25,7 +25,7 @@ func mayAsk(s job.Spec) error {
 	if len(said) == 0 {
 		return nil
 	}
-	return &api.Error{Code: api.Usage, Message: fmt.Sprintf("%s: the node decides that, not who asks for a job", strings.Join(said, ", ")),
+	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("%s: the node decides that, not who asks for a job", strings.Join(said, ", ")),
 		Where: notStarted, Hint: "leave it out of the request's spec"}
 }
 

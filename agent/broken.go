@@ -37,7 +37,7 @@ func (a *Agent) broken(e *job.RecordError) job.Record {
 }
 
 func (a *Agent) viewBroken(ctx context.Context, e *job.RecordError) api.Job {
-	v := api.Job{Record: a.broken(e), Node: a.cfg.Node, State: api.Unknown, Problem: e.Err.Error()}
+	v := api.Job{Record: a.broken(e), Node: a.cfg.Node, State: api.JobDamaged, Problem: e.Err.Error()}
 	if st, err := a.status(ctx, e.ID); err == nil {
 		v.Init, v.Shim, v.Exit = st.Init, st.Shim, st.Exit
 	}
@@ -57,7 +57,7 @@ func (a *Agent) cannotRead(ctx context.Context, e *job.RecordError) *api.Error {
 	if v.Tasks > 0 {
 		where = fmt.Sprintf("on %s, where %d of its processes run in %s", a.cfg.Node, v.Tasks, v.CgroupDir)
 	}
-	return &api.Error{Code: api.Damaged, Message: fmt.Sprintf("the record of job %s is damaged: %v; nothing was done", e.ID, e.Err), Where: where,
+	return &api.Error{Code: api.CodeDamaged, Message: fmt.Sprintf("the record of job %s is damaged: %v; nothing was done", e.ID, e.Err), Where: where,
 		Hint: fmt.Sprintf("`migrate kill %s` still reaches it; `migrate rm -f %s` ends it and forgets it, or the operator puts the file right", e.ID, e.ID)}
 }
 

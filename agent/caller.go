@@ -44,7 +44,7 @@ func (c caller) alive() error {
 		})
 	}
 	if rawErr != nil || err == nil && n > 0 { // it has hung up, or is gone
-		return &api.Error{Code: api.Failed, Message: "whoever asked for this has ended", Where: notStarted, Hint: "the same command again"}
+		return &api.Error{Code: api.CodeFailed, Message: "whoever asked for this has ended", Where: notStarted, Hint: "the same command again"}
 	}
 	return err
 }
@@ -97,7 +97,7 @@ func (c caller) groupsIn(rec job.Record) ([]uint32, error) {
 	}
 	has := func(group uint32) bool { return group == c.gid || slices.Contains(c.groups, group) }
 	if !has(rec.Spec.GID) {
-		return nil, &api.Error{Code: api.Forbidden, Message: fmt.Sprintf("job %s runs with the primary group %d, which you are not in any more", rec.ID, rec.Spec.GID), Where: "nothing was done",
+		return nil, &api.Error{Code: api.CodeForbidden, Message: fmt.Sprintf("job %s runs with the primary group %d, which you are not in any more", rec.ID, rec.Spec.GID), Where: "nothing was done",
 			Hint: "`newgrp` or a new login, if you are again; else have root run `migrate exec " + string(rec.ID) + "`, or start the job anew"}
 	}
 	return slices.DeleteFunc(slices.Clone(groupsInside(rec.Spec)), func(g uint32) bool { return !has(g) }), nil
@@ -111,7 +111,7 @@ func (c caller) stillIn(rec job.Record) error {
 	}
 	for _, g := range append([]uint32{rec.Spec.GID}, groupsInside(rec.Spec)...) {
 		if g != c.gid && !slices.Contains(c.groups, g) {
-			return &api.Error{Code: api.Forbidden, Message: fmt.Sprintf("job %s was saved with the group %d, which you are not in any more", rec.ID, g), Where: "nothing was done",
+			return &api.Error{Code: api.CodeForbidden, Message: fmt.Sprintf("job %s was saved with the group %d, which you are not in any more", rec.ID, g), Where: "nothing was done",
 				Hint: "a new login, if you are again; else have root restore it, who decides that"}
 		}
 	}
@@ -196,5 +196,5 @@ func (c caller) speakFor(h http.Header) {
 }
 
 func forbidden() error {
-	return &api.Error{Code: api.Forbidden, Message: "this is not your job"}
+	return &api.Error{Code: api.CodeForbidden, Message: "this is not your job"}
 }

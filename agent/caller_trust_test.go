@@ -28,7 +28,7 @@ func TestACommandInAJobHasGroupsThatItsCallerStillHas(t *testing.T) {
 		{caller{uid: 1000, gid: 100, groups: []uint32{9, 10}}, rec, []uint32{9}, ""},
 		{caller{uid: 1000, gid: 100}, rec, nil, ""},
 		{caller{uid: 1000, gid: 8, groups: []uint32{100}}, rec, []uint32{8}, ""}, // after newgrp
-		{caller{uid: 1000, gid: 8, groups: []uint32{7, 8, 9}}, rec, nil, api.Forbidden},
+		{caller{uid: 1000, gid: 8, groups: []uint32{7, 8, 9}}, rec, nil, api.CodeForbidden},
 		{caller{}, rec, []uint32{7, 8, 9}, ""},
 		{caller{}, roots, nil, ""}, // which its user namespace does not map
 	} {

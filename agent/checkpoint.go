@@ -33,11 +33,11 @@ func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 		return err
 	}
 	if c.peer != "" {
-		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("job %s runs on %s, and a checkpoint is written where the job runs", rec.ID, a.cfg.Node),
+		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s runs on %s, and a checkpoint is written where the job runs", rec.ID, a.cfg.Node),
 			Where: "on " + a.cfg.Node, Hint: "type the command there, or move the job here first"}
 	}
 	if !filepath.IsAbs(req.Dir) {
-		return &api.Error{Code: api.Usage, Message: "the directory must be an absolute path"}
+		return &api.Error{Code: api.CodeUsage, Message: "the directory must be an absolute path"}
 	}
 	move := handoff.NewMoveID()
 	release, err := a.claim(rec.ID, move)
@@ -47,7 +47,7 @@ func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 	defer release()
 	dir, err := newDirectory(req.Dir, string(move), c)
 	if err != nil {
-		return &api.Error{Code: api.Failed, Message: "the directory of the checkpoint cannot be made: " + err.Error(), Where: "on " + a.cfg.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to"}
+		return &api.Error{Code: api.CodeFailed, Message: "the directory of the checkpoint cannot be made: " + err.Error(), Where: "on " + a.cfg.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to"}
 	}
 	defer dir.discard()
 	s := &saving{a: a, rec: rec, req: req, id: move, dir: dir}
@@ -90,7 +90,7 @@ func (s *saving) sizes(e *api.Event) {
 }
 
 func (s *saving) run(ctx context.Context) (*api.Result, error) {
-	s.tell.enter(api.Preflight, "")
+	s.tell.enter(api.PhasePreflight, "")
 	err := s.prepare(ctx)
 	if s.dep != nil {
 		defer s.dep.close()
@@ -122,7 +122,7 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 		res.CleanupLeft = err.Error()
 		return res, nil
 	case outcome == handoff.OutcomeInDoubt:
-		return nil, withDiagnosis(&api.Error{Code: api.InDoubt, Message: err.Error(), Where: "frozen on " + s.a.cfg.Node,
+		return nil, withDiagnosis(&api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "frozen on " + s.a.cfg.Node,
 			Hint: "nothing is lost: the agent goes on by itself; `migrate ps` tells how it ended"}, err)
 	}
 	return nil, s.explain(err)
@@ -252,7 +252,7 @@ func (s *saving) explain(err error) error {
 		return told
 	}
 	if errors.Is(err, context.Canceled) {
-		return &api.Error{Code: api.Cancelled, Message: "cancelled; nothing was saved", Where: here}
+		return &api.Error{Code: api.CodeCancelled, Message: "cancelled; nothing was saved", Where: here}
 	}
 	return s.dep.aborted(err, here, "nothing was lost; remove the cause and try again")
 }

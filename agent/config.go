@@ -104,7 +104,7 @@ func rootsAlone(err error, option string) error {
 	if !errors.As(err, &unsafe) {
 		return err
 	}
-	e := &api.Error{Code: api.Failed, Message: "the agent does not start: " + err.Error(),
+	e := &api.Error{Code: api.CodeFailed, Message: "the agent does not start: " + err.Error(),
 		Hint: fmt.Sprintf("`migrate agent %s DIR`, with a DIR that is root's, and all above it", option)}
 	if unsafe.Remedy != "" {
 		e.Hint = fmt.Sprintf("`%s`, when you have looked at it; or ", unsafe.Remedy) + e.Hint

@@ -109,7 +109,7 @@ func turnAway(conn net.Conn, most int) {
 	if _, err := conn.Read(make([]byte, 64<<10)); err != nil {
 		return
 	}
-	text, err := json.Marshal(&api.Error{Code: api.Busy, Message: fmt.Sprintf("you have %d connections to this node's agent, and no user may have more", most),
+	text, err := json.Marshal(&api.Error{Code: api.CodeBusy, Message: fmt.Sprintf("you have %d connections to this node's agent, and no user may have more", most),
 		Hint: "end commands that wait or follow a job; `migrate run -d` starts jobs without staying connected"})
 	if err != nil {
 		return

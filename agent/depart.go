@@ -135,7 +135,7 @@ func (d *departure) getReady(ctx context.Context) {
 }
 
 func (d *departure) Freeze(ctx context.Context) error {
-	d.tell.enter(api.Freeze, "")
+	d.tell.enter(api.PhaseFreeze, "")
 	d.frozen = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, freezeTime)
 	defer cancel()
@@ -171,7 +171,7 @@ func (d *departure) freeze(ctx context.Context) error {
 const freezeTime = 20 * time.Second
 
 func (d *departure) Transfer(ctx context.Context) error {
-	d.tell.enter(api.Dump, "")
+	d.tell.enter(api.PhaseDump, "")
 	if d.hangUp != nil { // a blocked write does not see the end of ctx
 		release := context.AfterFunc(ctx, d.hangUp)
 		defer release()
@@ -182,19 +182,19 @@ func (d *departure) Transfer(ctx context.Context) error {
 		}
 		return fmt.Errorf("save the job: %w", err)
 	}
-	d.tell.enter(api.Residue, "")
+	d.tell.enter(api.PhaseResidue, "")
 	if err := d.send(ctx); err != nil {
 		return err
 	}
 	if d.postCopy { // also what CRIU touches while it restores
 		d.beginPull()
 	}
-	d.tell.enter(api.Park, "")
+	d.tell.enter(api.PhasePark, "")
 	return nil
 }
 
 func (d *departure) StillFrozen(ctx context.Context) error {
-	d.tell.enter(api.Commit, "")
+	d.tell.enter(api.PhaseCommit, "")
 	if err := d.sending.wait(ctx); err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (d *departure) StillFrozen(ctx context.Context) error {
 }
 
 func (d *departure) Thaw(ctx context.Context) error {
-	d.tell.enter(api.Abort, "")
+	d.tell.enter(api.PhaseAbort, "")
 	d.sending.giveUp() // close waits for its end: the job does not stand still for a file server
 	d.endPull()
 	err := errors.Join(d.unthrottle(), d.src.Thaw(ctx))
@@ -226,7 +226,7 @@ func (d *departure) Release(ctx context.Context) error {
 			return fmt.Errorf("memory is still being pulled by %s: %w", d.to.Node, err)
 		}
 	}
-	d.tell.enter(api.Release, "")
+	d.tell.enter(api.PhaseRelease, "")
 	if err := d.a.awake(d.rec); err != nil { // what is frozen ends in its time
 		return err
 	}

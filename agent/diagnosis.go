@@ -35,7 +35,7 @@ func withDiagnosis(e *api.Error, err error) *api.Error {
 
 // aborted is the error of a move or checkpoint that left the job where it was.
 func (d *departure) aborted(err error, where, hint string) *api.Error {
-	e := withDiagnosis(&api.Error{Code: api.Aborted, Message: err.Error(), Where: where, Hint: hint}, err)
+	e := withDiagnosis(&api.Error{Code: api.CodeAborted, Message: err.Error(), Where: where, Hint: hint}, err)
 	if by, ok := checkpoint.AsSuspended(err); ok {
 		e.Where, e.Hint = "on "+d.a.cfg.Node+", suspended", by.Resume()
 	}

@@ -111,7 +111,7 @@ func ask(ctx context.Context, s *transport.Session, kind string, body any, want 
 }
 
 func refused(findings []api.Finding) error {
-	return &api.Error{Code: api.Refused, Message: "preflight refused the move", Findings: findings,
+	return &api.Error{Code: api.CodeRefused, Message: "preflight refused the move", Findings: findings,
 		Hint: "see what stands in the way above; nothing was touched"}
 }
 

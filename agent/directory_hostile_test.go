@@ -326,7 +326,7 @@ func TestAPipeInADirectoryHoldsUpNoRestore(t *testing.T) {
 		b := &bringing{a: a, req: api.RestoreRequest{Dir: path}, owner: owner}
 		err := b.open(bounded(t), owner)
 		b.close()
-		if codeOf(err) != api.Refused || !strings.Contains(err.Error(), name) {
+		if codeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

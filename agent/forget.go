@@ -23,7 +23,7 @@ func (a *Agent) handleForget(w http.ResponseWriter, r *http.Request) error {
 	}
 	a.log.Warn("an operator sets a journal aside", "move", name, "job", d.Job, "err", d.Err)
 	if plan.File, err = a.journal.SetAside(name); err != nil {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("set the journal of %s aside: %v", name, err), Hint: "remove the cause, and the same command again"}
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("set the journal of %s aside: %v", name, err), Hint: "remove the cause, and the same command again"}
 	}
 	return reply(w, plan)
 }
@@ -36,11 +36,11 @@ func (a *Agent) damageOf(name string) (handoff.Damage, error) {
 	}
 	if m, err := handoff.ParseMoveID(name); err == nil {
 		if rec, err := a.journal.Get(m); err == nil {
-			return handoff.Damage{}, &api.Error{Code: api.Refused, Message: fmt.Sprintf("the journal of move %s can be read: it is %s", m, rec.State), Where: a.whereabouts(rec),
+			return handoff.Damage{}, &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the journal of move %s can be read: it is %s", m, rec.State), Where: a.whereabouts(rec),
 				Hint: "migrate inspect " + name}
 		}
 	}
-	return handoff.Damage{}, &api.Error{Code: api.NotFound, Message: "no damaged journal is called " + name, Hint: "`migrate moves` lists them"}
+	return handoff.Damage{}, &api.Error{Code: api.CodeNotFound, Message: "no damaged journal is called " + name, Hint: "`migrate moves` lists them"}
 }
 
 // forgetPlan names the jobs that the file guards and how they stand.
@@ -55,7 +55,7 @@ func (a *Agent) forgetPlan(r *http.Request, d handoff.Damage) api.ResolvePlan {
 	p.Vouch = []string{fmt.Sprintf("You have looked on all nodes where %s is. At most one copy of it runs, or will run.", guarded)}
 	recs, _ := a.jobs.List() // of those that can be read
 	for _, rec := range recs {
-		if state, _ := a.stands(rec); rec.Here() && state == api.Frozen && a.unfinished(rec.ID) == "" {
+		if state, _ := a.stands(rec); rec.Here() && state == api.JobFrozen && a.unfinished(rec.ID) == "" {
 			p.Does = append(p.Does, fmt.Sprintf("Job %s stands still here, frozen by a move. It is then suspended: if another node has it, `migrate rm -f %s` here.", rec.ID, rec.ID))
 		}
 	}

@@ -34,7 +34,7 @@ func hopsOf(r *http.Request) int {
 func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
 	hops := hopsOf(r)
 	if hops >= maxHops {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s was not found within %d nodes that it moved between", rec.ID, hops)}
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s was not found within %d nodes that it moved between", rec.ID, hops)}
 	}
 	to := rec.MovedTo
 	t := transport.HTTPTransport(to.Addr, to.Node, a.id)
@@ -65,7 +65,7 @@ func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job
 			if rec.Exit != nil && a.answerOver(w, r, rec) {
 				return
 			}
-			replyError(w, &api.Error{Code: api.Unreachable,
+			replyError(w, &api.Error{Code: api.CodeUnreachable,
 				Message: fmt.Sprintf("job %s moved to %s (%s), which does not answer: %v", rec.ID, to.Node, to.Addr, err),
 				Where:   "on " + to.Node, Hint: "see that the agent runs there; the job does not depend on it"})
 		},

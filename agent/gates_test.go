@@ -145,7 +145,7 @@ func TestAShimThatDoesNotAnswerIsGivenUp(t *testing.T) {
 				t.Errorf("%s: %d %s", r.Method, w.Code, w.Body)
 			}
 		}
-		if err := a.signal(bounded(t), rec, syscall.SIGKILL); codeOf(err) != api.Failed {
+		if err := a.signal(bounded(t), rec, syscall.SIGKILL); codeOf(err) != api.CodeFailed {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -120,7 +120,7 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 		}
 		for _, r := range wouldThaw(t, rec.ID) {
 			w := answer(a, root, r)
-			if code := codeIn(t, w); code != api.Refused && code != api.Failed {
+			if code := codeIn(t, w); code != api.CodeRefused && code != api.CodeFailed {
 				t.Errorf("%s: %s %s: %d %s", name, r.Method, r.URL, w.Code, w.Body)
 			}
 			held, err := cg.Held()
@@ -129,7 +129,7 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 				t.Fatalf("%s: %s %s: held %v, frozen %v, tasks %v", name, r.Method, r.URL, held, frozen, pids)
 			}
 		}
-		if err := a.mayArrive(rec); codeOf(err) != api.Refused {
+		if err := a.mayArrive(rec); codeOf(err) != api.CodeRefused {
 			t.Errorf("%s: the job may come here: %v", name, err)
 		}
 	}
@@ -143,7 +143,7 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 	}
 	// What is not guarded any more is still nobody's to thaw.
 	for _, r := range wouldThaw(t, rec.ID)[:3] {
-		if code := codeIn(t, answer(a, root, r)); code != api.HeldStill {
+		if code := codeIn(t, answer(a, root, r)); code != api.CodeSuspended {
 			t.Errorf("%s: %s", r.URL, code)
 		}
 	}
@@ -182,7 +182,7 @@ func TestAJournalThatTellsOfNoJobGuardsThoseThatWereThere(t *testing.T) {
 		"never moved":                       {job.Record{Created: now.Add(-time.Hour)}, false},
 	} {
 		c.rec.ID = job.NewID()
-		if err := a.mayBegin(c.rec); (codeOf(err) == api.Refused) != c.guarded {
+		if err := a.mayBegin(c.rec); (codeOf(err) == api.CodeRefused) != c.guarded {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := a.mayArrive(c.rec); err != nil {

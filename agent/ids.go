@@ -111,7 +111,7 @@ func (a *Agent) mapped(but job.ID) (others []job.Record, err error) {
 	}
 	here, err := a.jobs.List()
 	if err != nil {
-		return nil, &api.Error{Code: api.Failed, Message: fmt.Sprintf("no job with --user-ns can start on or come to %s: one whose record is damaged may have any user ids: %v", a.cfg.Node, err),
+		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("no job with --user-ns can start on or come to %s: one whose record is damaged may have any user ids: %v", a.cfg.Node, err),
 			Hint: "the operator puts the record right, or removes the job with `migrate rm -f`; `migrate ps -a` lists what is damaged"}
 	}
 	others = append(others, coming...)

@@ -48,7 +48,7 @@ func TestAUserNamesNoHardLimitAboveTheirOwn(t *testing.T) {
 	} {
 		s := job.Spec{Rlimits: []job.Rlimit{c.limit}}
 		err := inherit(&s, user)
-		if (err == nil) != (c.says == nil) || err != nil && codeOf(err) != api.Usage {
+		if (err == nil) != (c.says == nil) || err != nil && codeOf(err) != api.CodeUsage {
 			t.Errorf("%+v: %v", c.limit, err)
 			continue
 		}

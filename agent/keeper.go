@@ -24,7 +24,7 @@ type keeper struct {
 // agreed, when all rounds are over, and when the job runs there. Never between
 // prepare and resume: the disk is the journal's then, and the job stands still.
 func (k *keeper) due(p api.Phase) bool {
-	return p == api.Warmup || p == api.Dump || p == api.Resume
+	return p == api.PhaseWarmup || p == api.PhaseDump || p == api.PhaseResume
 }
 
 // beside writes the record while the move goes on.
@@ -51,31 +51,31 @@ func (k *keeper) end(r api.MoveRecord, res *api.Result, err *api.Error) {
 
 func endState(err *api.Error) api.MoveState {
 	if err == nil {
-		return api.HasMoved
+		return api.MoveDone
 	}
 	switch err.Code {
-	case api.Refused, api.HeldStill:
-		return api.WasRefused
-	case api.Aborted:
-		return api.HasAborted
-	case api.Cancelled:
-		return api.WasCancelled
-	case api.InDoubt:
-		return api.Waiting
+	case api.CodeRefused, api.CodeSuspended:
+		return api.MoveRefused
+	case api.CodeAborted:
+		return api.MoveAborted
+	case api.CodeCancelled:
+		return api.MoveCancelled
+	case api.CodeInDoubt:
+		return api.MoveWaiting
 	}
-	return api.HasFailed
+	return api.MoveFailed
 }
 
 // record is the account as it stands; the caller holds its lock.
 func (t *account) record() api.MoveRecord {
 	r := t.keep.begin
-	r.Took, r.State = time.Since(t.began), api.UnderWay
+	r.Took, r.State = time.Since(t.began), api.MoveUnderWay
 	r.Phases, r.Rounds = slices.Clone(t.spans), slices.Clone(t.rounds)
 	for _, s := range r.Phases {
 		switch s.Phase {
-		case api.Freeze:
+		case api.PhaseFreeze:
 			r.Frozen = s.Began
-		case api.Resume:
+		case api.PhaseResume:
 			r.Resumed = s.Began
 		}
 	}
@@ -84,8 +84,8 @@ func (t *account) record() api.MoveRecord {
 		t.sizes(&e)
 	}
 	r.Read, r.Sent = e.Read, e.Sent
-	if end, ok := t.sent[api.Commit]; ok {
-		r.Residue = end - t.sent[api.Freeze]
+	if end, ok := t.sent[api.PhaseCommit]; ok {
+		r.Residue = end - t.sent[api.PhaseFreeze]
 	}
 	if t.keep.describe != nil {
 		t.keep.describe(&r)

@@ -100,7 +100,7 @@ func TestAWorkDirectoryInTheNodesTmpIsToldBeforeTheStart(t *testing.T) {
 		{"/tmp/data", []job.Bind{bind}, true}, {"/tmp/data/deep", []job.Bind{bind}, true}, {"/tmp/database", []job.Bind{bind}, false},
 	} {
 		err := workDirExists(job.Spec{WorkDir: c.dir, Binds: c.binds})
-		if (err == nil) != c.ok || (err != nil && codeOf(err) != api.Usage) {
+		if (err == nil) != c.ok || (err != nil && codeOf(err) != api.CodeUsage) {
 			t.Errorf("%s with %v: %v", c.dir, c.binds, err)
 		}
 	}

@@ -22,7 +22,7 @@ func (s *stopped) Write(p []byte) (int, error) {
 func TestAListenerThatIsStoppedHoldsNothingUpAndHearsEveryPhaseLater(t *testing.T) {
 	out := &stopped{goesOn: make(chan struct{})}
 	tell := newAccount(out, "j", "m", nil)
-	phases := []api.Phase{api.Preflight, api.Warmup, api.Freeze, api.Dump, api.Residue, api.Park, api.Commit, api.Resume, api.Release}
+	phases := []api.Phase{api.PhasePreflight, api.PhaseWarmup, api.PhaseFreeze, api.PhaseDump, api.PhaseResidue, api.PhasePark, api.PhaseCommit, api.PhaseResume, api.PhaseRelease}
 	for _, p := range phases {
 		tell.enter(p, "note of "+string(p))
 		tell.round(api.Round{Reason: "round in " + string(p)})

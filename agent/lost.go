@@ -31,19 +31,19 @@ func (a *Agent) notRunning(ctx context.Context, rec job.Record) error {
 }
 
 func ended(v api.Job) error {
-	if v.State == api.Astray {
+	if v.State == api.JobAstray {
 		return astray(v)
 	}
-	if v.State == api.Saved {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run here any more: it was saved", v.ID), Where: "in " + v.SavedIn + ", or where it was restored from there",
+	if v.State == api.JobSaved {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s does not run here any more: it was saved", v.ID), Where: "in " + v.SavedIn + ", or where it was restored from there",
 			Hint: "`migrate restore " + v.SavedIn + "` brings it back, or tells where it is"}
 	}
-	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run any more", v.ID), Where: "over", Hint: "`migrate inspect " + string(v.ID) + "` tells how it ended"}
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s does not run any more", v.ID), Where: "over", Hint: "`migrate inspect " + string(v.ID) + "` tells how it ended"}
 }
 
 // astray is a job that runs and that nobody can reach.
 func astray(v api.Job) error {
-	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is astray: no shim answers for it, but %d of its processes run", v.ID, v.Tasks),
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is astray: no shim answers for it, but %d of its processes run", v.ID, v.Tasks),
 		Where: fmt.Sprintf("on %s, in %s", v.Node, v.CgroupDir),
 		Hint:  fmt.Sprintf("`migrate kill -s KILL %s` ends them, `migrate rm -f %s` forgets the job, too", v.ID, v.ID)}
 }
@@ -51,7 +51,7 @@ func astray(v api.Job) error {
 // signalLost ends a job that no shim answers for, if that is what is asked for.
 func (a *Agent) signalLost(ctx context.Context, rec job.Record, sig syscall.Signal) error {
 	v := a.view(ctx, rec)
-	if v.State != api.Astray || sig != syscall.SIGKILL {
+	if v.State != api.JobAstray || sig != syscall.SIGKILL {
 		return a.notRunning(ctx, rec)
 	}
 	if err := a.maySignal(rec); err != nil {
@@ -60,7 +60,7 @@ func (a *Agent) signalLost(ctx context.Context, rec job.Record, sig syscall.Sign
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
 	if err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Kill(ctx); err != nil {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s: %v", rec.ID, err), Where: "on " + a.cfg.Node, Hint: "the same command again; a task may wait for a file server that does not answer"}
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s: %v", rec.ID, err), Where: "on " + a.cfg.Node, Hint: "the same command again; a task may wait for a file server that does not answer"}
 	}
 	return nil
 }

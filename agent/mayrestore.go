@@ -24,11 +24,11 @@ import (
 // a job's node off the network, or wait until it is.
 func checkDead(nodes []string, c caller) error {
 	if len(nodes) > 0 && !c.root() {
-		return &api.Error{Code: api.Forbidden, Message: "only root declares a node dead", Hint: "ask the operator, who can find out whether the node is down"}
+		return &api.Error{Code: api.CodeForbidden, Message: "only root declares a node dead", Hint: "ask the operator, who can find out whether the node is down"}
 	}
 	for _, node := range nodes {
 		if err := pki.CheckNodeName(node); err != nil {
-			return &api.Error{Code: api.Usage, Message: "--declared-dead: " + err.Error()}
+			return &api.Error{Code: api.CodeUsage, Message: "--declared-dead: " + err.Error()}
 		}
 	}
 	return nil
@@ -39,7 +39,7 @@ func (b *bringing) inquire(ctx context.Context, c caller) error {
 	b.a.catchUp(ctx)
 	claims, err := b.claims(c)
 	if err != nil {
-		return &api.Error{Code: api.Refused, Message: err.Error(), Where: b.saved()}
+		return &api.Error{Code: api.CodeRefused, Message: err.Error(), Where: b.saved()}
 	}
 	start := []handoff.Place{{Node: b.a.cfg.Node}, {Node: b.sealed.Manifest.Node}}
 	for _, s := range b.rec.Stays {
@@ -47,7 +47,7 @@ func (b *bringing) inquire(ctx context.Context, c caller) error {
 	}
 	for _, claim := range claims {
 		if err := pki.CheckNodeName(claim.Node); err != nil {
-			return &api.Error{Code: api.Refused, Message: fmt.Sprintf("a claim in %s: %v", b.req.Dir, err), Where: b.saved()}
+			return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("a claim in %s: %v", b.req.Dir, err), Where: b.saved()}
 		}
 		start = append(start, handoff.Place{Node: claim.Node, Addr: claim.Addr})
 		b.lastClaim = max(b.lastClaim, claim.Epoch)
@@ -68,13 +68,13 @@ func (b *bringing) refusal(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &alive):
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is still alive: %s", b.rec.ID, alive.Standing.Alive), Where: "on " + alive.Standing.Node,
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s is still alive: %s", b.rec.ID, alive.Standing.Alive), Where: "on " + alive.Standing.Node,
 			Hint: fmt.Sprintf("end it first, with `migrate rm -f %s` on %s", b.rec.ID, alive.Standing.Node)}
 	case errors.As(err, &silent):
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.rec.ID, silent), Where: "there, or nowhere but in " + b.req.Dir,
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.rec.ID, silent), Where: "there, or nowhere but in " + b.req.Dir,
 			Hint: b.wayOut(silent)}
 	}
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, err), Where: b.saved()}
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, err), Where: b.saved()}
 }
 
 // wayOut is what to do about nodes that cannot be asked: those that answer know best, the others may
@@ -101,7 +101,7 @@ func (b *bringing) saved() string { return "in " + b.req.Dir + ", saved" }
 
 // rival says that somebody else was faster.
 func (b *bringing) rival(err error) error {
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, errors.Join(handoff.ErrRival, err)), Where: b.saved(),
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, errors.Join(handoff.ErrRival, err)), Where: b.saved(),
 		Hint: "the same command again tells where it runs, if it does"}
 }
 

@@ -25,7 +25,7 @@ func (a *Agent) claim(id job.ID, m handoff.MoveID) (release func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if other, ok := a.moves[id]; ok {
-		return nil, &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is being moved already, by %s", id, other.id), Where: "on " + a.cfg.Node, Hint: "wait for its end"}
+		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is being moved already, by %s", id, other.id), Where: "on " + a.cfg.Node, Hint: "wait for its end"}
 	}
 	a.moves[id] = &activeMove{m}
 	return sync.OnceFunc(func() {
@@ -48,10 +48,10 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 		return err
 	}
 	if req.Node == "" || req.Node == a.cfg.Node {
-		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.cfg.Node), Where: "on " + a.cfg.Node, Hint: "name another node"}
+		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.cfg.Node), Where: "on " + a.cfg.Node, Hint: "name another node"}
 	}
 	if req.Eager && req.PostCopy {
-		return &api.Error{Code: api.Usage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + a.cfg.Node, Hint: "name one of them"}
+		return &api.Error{Code: api.CodeUsage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + a.cfg.Node, Hint: "name one of them"}
 	}
 	move := handoff.NewMoveID()
 	release, err := a.claim(rec.ID, move)
@@ -70,7 +70,7 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 
 // inTurn moves the job when not too many others are moving.
 func (m *movement) inTurn(ctx context.Context) (*api.Result, error) {
-	give, err := m.a.turns.take(ctx, func(others int) { m.tell.enter(api.Queue, "waiting for "+otherMoves(others)) })
+	give, err := m.a.turns.take(ctx, func(others int) { m.tell.enter(api.PhaseQueue, "waiting for "+otherMoves(others)) })
 	if err != nil {
 		return nil, m.explain(err)
 	}
@@ -97,7 +97,7 @@ type movement struct {
 }
 
 func (m *movement) sizes(e *api.Event) {
-	e.TakesTurns = e.Phase == api.Warmup && m.a.pace.takesTurns()
+	e.LowPriority = e.Phase == api.PhaseWarmup && m.a.pace.takesTurns()
 	if m.dep != nil {
 		e.Read, e.Total, e.Pulled = m.dep.read.Load(), m.dep.total, m.dep.pulled.Load()
 	}
@@ -136,7 +136,7 @@ func (m *movement) describe(r *api.MoveRecord) {
 }
 
 func (m *movement) run(ctx context.Context) (*api.Result, error) {
-	m.tell.enter(api.Preflight, "")
+	m.tell.enter(api.PhasePreflight, "")
 	err := m.prepare(ctx)
 	if m.sess != nil {
 		defer m.sess.Close()
@@ -148,7 +148,7 @@ func (m *movement) run(ctx context.Context) (*api.Result, error) {
 		return nil, m.explain(err)
 	}
 	m.dep.getReady(ctx)
-	m.tell.enter(api.Warmup, m.unshared())
+	m.tell.enter(api.PhaseWarmup, m.unshared())
 	if err := m.sendAhead(ctx); err != nil {
 		return nil, m.explain(errors.Join(err, m.dep.unthrottle()))
 	}
@@ -208,7 +208,7 @@ func (m *movement) prepare(ctx context.Context) error {
 		return connections(m.req.Connections, trip)
 	}))
 	if err != nil {
-		return &api.Error{Code: api.Unreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
+		return &api.Error{Code: api.CodeUnreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
 			Hint: "is its agent running, and is this its address? name it with NODE=HOST:PORT, or give the agent here --peer"}
 	}
 	m.tell.know(func() { m.sess = sess })
@@ -246,7 +246,7 @@ const afterCommit = time.Minute
 // the user's, aborts it.
 func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	to := &job.Moved{Node: m.req.Node, Addr: m.addr, Epoch: m.rec.Epoch, At: time.Now()}
-	m.dep.to, m.dep.postCopy = to, m.mode == api.PostCopy
+	m.dep.to, m.dep.postCopy = to, m.mode == api.ModePostCopy
 	m.dep.src.Hold, m.dep.bandwidth = m.dep.postCopy, m.req.Bandwidth
 	peer := m.peer()
 	m.dep.hangUp, m.dep.why = func() { closeConns(m.sess.Data()) }, peer.why
@@ -277,8 +277,8 @@ func (m *movement) watch(peer *remote, confirm *time.Timer) func() time.Duration
 	peer.ran = func() {
 		confirm.Stop()
 		ran = time.Now()
-		m.tell.enter(api.Resume, "")
-		if m.mode == api.PostCopy { // a target that goes away while it pulls holds up no other move
+		m.tell.enter(api.PhaseResume, "")
+		if m.mode == api.ModePostCopy { // a target that goes away while it pulls holds up no other move
 			m.give()
 		}
 	}
@@ -310,15 +310,15 @@ func (m *movement) explain(err error) error {
 	by, held := checkpoint.AsSuspended(err)
 	switch {
 	case held && errors.Is(err, handoff.ErrInDoubt) && !errors.Is(err, handoff.ErrUnsure):
-		return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "on " + m.a.cfg.Node + ", suspended", Hint: by.Resume()}
+		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "on " + m.a.cfg.Node + ", suspended", Hint: by.Resume()}
 	case errors.Is(err, handoff.ErrInDoubt):
-		return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "frozen on " + m.a.cfg.Node + ", or running on " + m.req.Node,
+		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "frozen on " + m.a.cfg.Node + ", or running on " + m.req.Node,
 			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate moves` tells what it waits for, and `migrate resolve " + string(m.id) +
 				" --take|--drop` decides if " + m.req.Node + " is gone for good"}
 	case errors.Is(err, context.Canceled):
-		return &api.Error{Code: api.Cancelled, Message: "cancelled; the job was not moved", Where: here}
+		return &api.Error{Code: api.CodeCancelled, Message: "cancelled; the job was not moved", Where: here}
 	case errors.As(err, &told):
-		if told.Where == "" && told.Code != api.Failed {
+		if told.Where == "" && told.Code != api.CodeFailed {
 			told.Where = here
 		}
 		return told

@@ -136,7 +136,7 @@ func (a *Agent) waitsFor(rec handoff.Record) string {
 }
 
 func moveNotFound(ref string) error {
-	return &api.Error{Code: api.NotFound, Message: "no move " + ref + " is known on this node",
+	return &api.Error{Code: api.CodeNotFound, Message: "no move " + ref + " is known on this node",
 		Hint: "`migrate moves --all` lists the moves that this node knows; ask on the node that the job left"}
 }
 
@@ -195,22 +195,22 @@ func (a *Agent) moveRecord(ctx context.Context, m handoff.MoveID, c caller, hops
 func (a *Agent) settleRecord(r *api.MoveRecord) {
 	m := handoff.MoveID(r.Move)
 	r.Steps = a.steps(m)
-	if r.State != api.UnderWay && r.State != api.Waiting || a.under(r.Job, m) {
+	if r.State != api.MoveUnderWay && r.State != api.MoveWaiting || a.under(r.Job, m) {
 		return
 	}
 	rec, err := a.journal.Get(m)
 	switch {
 	case errors.Is(err, handoff.ErrUnknownMove):
-		r.State = api.HasAborted
-		r.Error = &api.Error{Code: api.Aborted, Message: "the agent of " + a.cfg.Node + " ended during the warm-up; the job was not touched", Where: "on " + a.cfg.Node}
+		r.State = api.MoveAborted
+		r.Error = &api.Error{Code: api.CodeAborted, Message: "the agent of " + a.cfg.Node + " ended during the warm-up; the job was not touched", Where: "on " + a.cfg.Node}
 	case err != nil:
 		r.WaitFor = err.Error()
 	default:
 		r.State, r.WaitFor = a.stateOf(rec), a.waitsFor(rec)
-		if r.State != api.Waiting && r.Error == nil && rec.Note != "" {
-			r.Error = &api.Error{Code: api.Failed, Message: rec.Note}
+		if r.State != api.MoveWaiting && r.Error == nil && rec.Note != "" {
+			r.Error = &api.Error{Code: api.CodeFailed, Message: rec.Note}
 		}
-		if r.State == api.HasMoved {
+		if r.State == api.MoveDone {
 			r.Error = nil // it was in doubt once
 		}
 	}
@@ -219,16 +219,16 @@ func (a *Agent) settleRecord(r *api.MoveRecord) {
 func (a *Agent) stateOf(rec handoff.Record) api.MoveState {
 	switch rec.State {
 	case handoff.StateReleased, handoff.StateDone:
-		return api.HasMoved
+		return api.MoveDone
 	case handoff.StateAborted:
-		return api.HasAborted
+		return api.MoveAborted
 	case handoff.StateDropped:
-		return api.HasAborted
+		return api.MoveAborted
 	}
 	if a.under(job.ID(rec.Job), rec.Move) {
-		return api.UnderWay
+		return api.MoveUnderWay
 	}
-	return api.Waiting
+	return api.MoveWaiting
 }
 
 // steps is the move's history in this node's journal.
@@ -259,7 +259,7 @@ func (a *Agent) fromJournal(rec handoff.Record, whose job.Record) api.MoveRecord
 		r.Began, r.Took = r.Steps[0].At, r.Steps[n-1].At.Sub(r.Steps[0].At)
 	}
 	if rec.Note != "" {
-		r.Error = &api.Error{Code: api.Failed, Message: rec.Note}
+		r.Error = &api.Error{Code: api.CodeFailed, Message: rec.Note}
 	}
 	return r
 }

@@ -35,11 +35,11 @@ func (a *Agent) attempt(t *testing.T, rec job.Record, err error) handoff.MoveID 
 	m := &movement{a: a, rec: rec, req: api.MoveRequest{Node: "there"}, id: handoff.NewMoveID()}
 	m.tell = newAccount(io.Discard, rec.ID, string(m.id), m.sizes)
 	m.tell.keep = m.keeper()
-	for _, p := range []api.Phase{api.Preflight, api.Warmup} {
+	for _, p := range []api.Phase{api.PhasePreflight, api.PhaseWarmup} {
 		m.tell.enter(p, "")
 	}
-	m.tell.round(api.Round{Number: 1, Looked: 4096, Reason: "goes on"})
-	for _, p := range []api.Phase{api.Freeze, api.Dump, api.Residue, api.Park, api.Commit, api.Resume, api.Release} {
+	m.tell.round(api.Round{Number: 1, Scanned: 4096, Reason: "goes on"})
+	for _, p := range []api.Phase{api.PhaseFreeze, api.PhaseDump, api.PhaseResidue, api.PhasePark, api.PhaseCommit, api.PhaseResume, api.PhaseRelease} {
 		m.tell.enter(p, "")
 	}
 	m.tell.end(&api.Result{Downtime: time.Nanosecond}, err)
@@ -68,12 +68,12 @@ func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 		err  error
 		want api.MoveState
 	}{
-		{nil, api.HasMoved},
-		{refused([]api.Finding{{Code: "cpu"}}), api.WasRefused},
-		{&api.Error{Code: api.HeldStill, Message: "suspended"}, api.WasRefused},
-		{&api.Error{Code: api.Aborted, Message: "no room"}, api.HasAborted},
-		{&api.Error{Code: api.Cancelled, Message: "enough"}, api.WasCancelled},
-		{errors.New("no route"), api.HasFailed},
+		{nil, api.MoveDone},
+		{refused([]api.Finding{{Code: "cpu"}}), api.MoveRefused},
+		{&api.Error{Code: api.CodeSuspended, Message: "suspended"}, api.MoveRefused},
+		{&api.Error{Code: api.CodeAborted, Message: "no room"}, api.MoveAborted},
+		{&api.Error{Code: api.CodeCancelled, Message: "enough"}, api.MoveCancelled},
+		{errors.New("no route"), api.MoveFailed},
 	} {
 		m := a.attempt(t, rec, c.err)
 		var r api.MoveRecord
@@ -83,7 +83,7 @@ func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 		if r.State != c.want || r.Job != rec.ID || r.Name != "sim" || r.From != "here" || r.To != "there" || len(r.Phases) != 9 || len(r.Rounds) != 1 {
 			t.Errorf("%v: %+v", c.err, r)
 		}
-		if (r.Error != nil) != (c.err != nil) || r.Error != nil && (r.Error.Message != c.err.Error() || r.Error.Code == api.Refused && len(r.Error.Findings) != 1) {
+		if (r.Error != nil) != (c.err != nil) || r.Error != nil && (r.Error.Message != c.err.Error() || r.Error.Code == api.CodeRefused && len(r.Error.Findings) != 1) {
 			t.Errorf("%v: the reason is %+v", c.err, r.Error)
 		}
 		var sum time.Duration
@@ -102,20 +102,20 @@ func TestAMoveThatItsAgentLeftIsShownAsTheJournalHasIt(t *testing.T) {
 		states []handoff.State
 		want   api.MoveState
 	}{
-		{nil, api.HasAborted},
-		{[]handoff.State{handoff.StateFrozen}, api.Waiting},
-		{[]handoff.State{handoff.StateFrozen, handoff.StateCommitted}, api.Waiting},
-		{[]handoff.State{handoff.StateFrozen, handoff.StateAborting, handoff.StateAborted}, api.HasAborted},
-		{[]handoff.State{handoff.StateFrozen, handoff.StateCommitted, handoff.StateReleased}, api.HasMoved},
+		{nil, api.MoveAborted},
+		{[]handoff.State{handoff.StateFrozen}, api.MoveWaiting},
+		{[]handoff.State{handoff.StateFrozen, handoff.StateCommitted}, api.MoveWaiting},
+		{[]handoff.State{handoff.StateFrozen, handoff.StateAborting, handoff.StateAborted}, api.MoveAborted},
+		{[]handoff.State{handoff.StateFrozen, handoff.StateCommitted, handoff.StateReleased}, api.MoveDone},
 	} {
 		rec := a.known(t, nil)
-		m := a.attempt(t, rec, &api.Error{Code: api.InDoubt, Message: "in doubt"})
+		m := a.attempt(t, rec, &api.Error{Code: api.CodeInDoubt, Message: "in doubt"})
 		a.journalled(t, handoff.Record{Move: m, Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there"}, c.states...)
 		var r api.MoveRecord
 		if code, body := told(t, a, owner, "/v1/moves/"+string(m), &r); code != http.StatusOK || r.State != c.want || len(r.Steps) != len(c.states) {
 			t.Errorf("%v: %d %s", c.states, code, body)
 		}
-		if (r.WaitFor != "") != (c.want == api.Waiting) || (r.Error != nil) == (c.want == api.HasMoved) {
+		if (r.WaitFor != "") != (c.want == api.MoveWaiting) || (r.Error != nil) == (c.want == api.MoveDone) {
 			t.Errorf("%v: waits for %q, reason %+v", c.states, r.WaitFor, r.Error)
 		}
 	}
@@ -246,7 +246,7 @@ func TestARecordOfTheFirstVersionsKeepsItsDowntime(t *testing.T) {
 }
 
 func TestAPullGivesItsTurnToTheNextMove(t *testing.T) {
-	for mode, want := range map[api.Mode]int{api.PostCopy: 1, api.PreCopy: 0} {
+	for mode, want := range map[api.Mode]int{api.ModePostCopy: 1, api.ModePreCopy: 0} {
 		given := 0
 		m := &movement{mode: mode, dep: &departure{}, give: func() { given++ }, tell: newAccount(io.Discard, "j", "m", nil)}
 		peer := &remote{}

@@ -49,7 +49,7 @@ func (a *Agent) assign(rec job.Record, write func() error) error {
 		return err
 	}
 	if len(findings) > 0 {
-		return &api.Error{Code: api.Refused, Message: findings[0].Cause, Hint: findings[0].Remedy}
+		return &api.Error{Code: api.CodeRefused, Message: findings[0].Cause, Hint: findings[0].Remedy}
 	}
 	return write()
 }
@@ -76,7 +76,7 @@ func probe(ctx context.Context, n job.Network) error {
 	}
 	if !namespaces.BridgeExists(n.Mode) {
 		cause, remedy := preflight.NoBridge(n.Mode)
-		return &api.Error{Code: api.Refused, Message: cause, Hint: remedy}
+		return &api.Error{Code: api.CodeRefused, Message: cause, Hint: remedy}
 	}
 	err = conflict.Probe(ctx, n.Mode, address.Addr(), antispoof.LinkLocal(mac))
 	var used *conflict.InUse
@@ -84,9 +84,9 @@ func probe(ctx context.Context, n job.Network) error {
 		return err
 	}
 	if used.Address == address.Addr() {
-		return &api.Error{Code: api.Refused, Message: used.Error(), Hint: "choose another address; `ip neigh` and `bridge fdb show` lead to who has that MAC"}
+		return &api.Error{Code: api.CodeRefused, Message: used.Error(), Hint: "choose another address; `ip neigh` and `bridge fdb show` lead to who has that MAC"}
 	}
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("MAC %s is in use on bridge %s: %s", n.MAC, n.Mode, used), Hint: "leave --mac out, or choose another"}
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("MAC %s is in use on bridge %s: %s", n.MAC, n.Mode, used), Hint: "leave --mac out, or choose another"}
 }
 
 // filterPorts has the ports of jobs take in nothing but what those may send, if an agent

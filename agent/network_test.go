@@ -50,7 +50,7 @@ func TestOneOfManyThatAskAtOnceGetsAnAddress(t *testing.T) {
 	for err := range answers {
 		if err == nil {
 			given++
-		} else if codeOf(err) != api.Refused {
+		} else if codeOf(err) != api.CodeRefused {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -93,7 +93,7 @@ func TestAJobThatArrivesHasItsAddressAlready(t *testing.T) {
 	}
 	next := &Agent{cfg: a.cfg, paths: a.paths, jobs: a.jobs, journal: a.journal, log: a.log} // after a restart
 	for _, agent := range []*Agent{a, next} {
-		if err := agent.assign(bridged("203.0.113.7/24"), never); codeOf(err) != api.Refused || !strings.Contains(err.Error(), string(rec.ID)) {
+		if err := agent.assign(bridged("203.0.113.7/24"), never); codeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), string(rec.ID)) {
 			t.Errorf("a second job: %v", err)
 		}
 	}
@@ -136,7 +136,7 @@ func TestAUserWithoutARuleIsToldWhichOneToAskFor(t *testing.T) {
 func TestABridgeThatIsNotThereIsNamedWithWhatMakesIt(t *testing.T) {
 	err := probe(t.Context(), job.Network{Mode: "nobridge", Address: "203.0.113.7/24", MAC: newMAC()})
 	var told *api.Error
-	if !errors.As(err, &told) || told.Code != api.Refused || !strings.Contains(told.Message, "nobridge") || !strings.Contains(told.Hint, "ip link add nobridge") {
+	if !errors.As(err, &told) || told.Code != api.CodeRefused || !strings.Contains(told.Message, "nobridge") || !strings.Contains(told.Hint, "ip link add nobridge") {
 		t.Errorf("%v", err)
 	}
 }

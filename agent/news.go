@@ -117,7 +117,7 @@ func (a *Agent) owed(peer string) (map[job.ID]int64, error) {
 			case handoff.StateDone, handoff.StateNew:
 				owed[job.ID(id)] = max(owed[job.ID(id)], d.Epoch)
 			default:
-				return nil, &api.Error{Code: api.Failed, Message: "job " + id + " is being brought back just now", Hint: "ask again"}
+				return nil, &api.Error{Code: api.CodeFailed, Message: "job " + id + " is being brought back just now", Hint: "ask again"}
 			}
 		}
 	}
@@ -144,7 +144,7 @@ func (a *Agent) answerNews(r *http.Request, peer string) (any, error) {
 	for _, id := range req.Left {
 		rec, err := a.jobs.Get(id)
 		if errors.Is(err, job.ErrNotFound) && a.unfinished(id) == "" {
-			news.Fates[id] = fate{State: api.Exited} // forgotten, which only a job that is over can be
+			news.Fates[id] = fate{State: api.JobExited} // forgotten, which only a job that is over can be
 		}
 		if err != nil {
 			continue
@@ -171,7 +171,7 @@ func (a *Agent) fates(ctx context.Context, recs []job.Record, within time.Durati
 		next = a.fatesAt(ctx, next, known)
 	}
 	for id, f := range known {
-		if f.State == api.Exited && f.Exit != nil {
+		if f.State == api.JobExited && f.Exit != nil {
 			a.writeFate(id, *f.Exit)
 		}
 	}
@@ -203,7 +203,7 @@ func (a *Agent) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map[
 				if !slices.Contains(ids, id) {
 					continue
 				}
-				if known[id] = f; f.State == api.Moved && f.Moved != nil {
+				if known[id] = f; f.State == api.JobMoved && f.Moved != nil {
 					next[id] = *f.Moved
 				}
 			}
@@ -227,4 +227,4 @@ func (a *Agent) writeFate(id job.ID, exit job.Exit) {
 }
 
 // over tells whether a job in this state runs nowhere, and will not by itself.
-func over(s api.State) bool { return s == api.Exited || s == api.Saved || s == api.Lost }
+func over(s api.JobState) bool { return s == api.JobExited || s == api.JobSaved || s == api.JobLost }

@@ -105,7 +105,7 @@ func TestAJobThatLivesIsGrantedToNobody(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		err := witnesses{b, id}.Grant(bounded(t), "writer", nil, 0, handoff.Grant{Epoch: 9, Node: "b"})
-		if codeOf(err) != api.Refused {
+		if codeOf(err) != api.CodeRefused {
 			t.Errorf("%s: granted, %v", name, err)
 		}
 	}
@@ -144,19 +144,19 @@ func TestAnAgentThatDoesNotKnowTheQuestionIsNamedWithItsVersion(t *testing.T) {
 	b.rec.ID = job.NewID()
 	_, err = handoff.Inquire(bounded(t), witnesses{here, b.rec.ID}, []handoff.Place{{Node: "old", Addr: raw.Addr().String()}}, nil, b.req.DeclaredDead)
 	e := asError(b.refusal(err))
-	if e.Code != api.Refused || !strings.Contains(e.Message, "0.9") || strings.Contains(e.Hint, "declared-dead") {
+	if e.Code != api.CodeRefused || !strings.Contains(e.Message, "0.9") || strings.Contains(e.Hint, "declared-dead") {
 		t.Errorf("%+v", e)
 	}
 }
 
 func TestOnlyRootDeclaresANodeDead(t *testing.T) {
-	if err := checkDead([]string{"a"}, owner); codeOf(err) != api.Forbidden {
+	if err := checkDead([]string{"a"}, owner); codeOf(err) != api.CodeForbidden {
 		t.Errorf("a user: %v", err)
 	}
 	if err := checkDead(nil, owner); err != nil {
 		t.Error(err)
 	}
-	if err := checkDead([]string{"a", "No Name"}, operator); codeOf(err) != api.Usage {
+	if err := checkDead([]string{"a", "No Name"}, operator); codeOf(err) != api.CodeUsage {
 		t.Errorf("a name that is none: %v", err)
 	}
 	if err := checkDead([]string{"a"}, operator); err != nil {

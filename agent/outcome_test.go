@@ -42,7 +42,7 @@ func TestEveryOutcomeOfAMoveHasItsExitStatusAndSaysWhereTheJobIs(t *testing.T) {
 		a := newAgent(t)
 		m := &movement{a: a, id: handoff.NewMoveID(), req: api.MoveRequest{Node: "there"}, rec: job.Record{ID: job.NewID(), Epoch: 3}}
 		res, err := m.conclude(c.outcome, c.err, time.Second)
-		if got := api.Exit(err); got != c.exit {
+		if got := api.ExitStatus(err); got != c.exit {
 			t.Errorf("%s: exit status %d, want %d (%v)", c.outcome, got, c.exit, err)
 			continue
 		}
@@ -64,11 +64,11 @@ func TestEveryOutcomeOfAMoveHasItsExitStatusAndSaysWhereTheJobIs(t *testing.T) {
 func TestADiagnosisIsAddedToAnAbort(t *testing.T) {
 	m := &movement{a: newAgent(t), req: api.MoveRequest{Node: "there"}}
 	err := m.explain(fmt.Errorf("dump: %w", &criu.Error{Op: "dump", Failure: criu.Failure{Lines: []string{"Error (x): bad"}, Remedy: "do this"}, Err: errors.New("failed")}))
-	if e := asError(err); e.Code != api.Aborted || !strings.Contains(e.Message, "Error (x): bad") || e.Hint != "do this" {
+	if e := asError(err); e.Code != api.CodeAborted || !strings.Contains(e.Message, "Error (x): bad") || e.Hint != "do this" {
 		t.Errorf("%+v", e)
 	}
 	err = m.explain(fmt.Errorf("prepare: %w", &transport.Error{Code: "failed", Message: "no room", Hint: "make room"}))
-	if e := asError(err); e.Code != api.Aborted || !strings.Contains(e.Message, "no room") || e.Hint != "make room" {
+	if e := asError(err); e.Code != api.CodeAborted || !strings.Contains(e.Message, "no room") || e.Hint != "make room" {
 		t.Errorf("%+v", e)
 	}
 }
@@ -83,12 +83,12 @@ func TestWhatEndsACheckpointOrRestoreSaysWhereTheJobIs(t *testing.T) {
 		code    api.Code
 		where   string
 	}{
-		{s.explain, errors.New("no room"), api.Aborted, "on here, running"},
-		{s.explain, context.Canceled, api.Cancelled, "on here, running"},
-		{s.explain, refused(nil), api.Refused, "on here, running"},
-		{b.explain, errors.New("no room"), api.Failed, "in /saved, saved"},
-		{b.explain, context.Canceled, api.Cancelled, "in /saved, saved"},
-		{b.explain, refused(nil), api.Refused, "in /saved, saved"},
+		{s.explain, errors.New("no room"), api.CodeAborted, "on here, running"},
+		{s.explain, context.Canceled, api.CodeCancelled, "on here, running"},
+		{s.explain, refused(nil), api.CodeRefused, "on here, running"},
+		{b.explain, errors.New("no room"), api.CodeFailed, "in /saved, saved"},
+		{b.explain, context.Canceled, api.CodeCancelled, "in /saved, saved"},
+		{b.explain, refused(nil), api.CodeRefused, "in /saved, saved"},
 	} {
 		e := asError(c.explain(c.err))
 		if e.Code != c.code || e.Where != c.where || strings.Contains(e.Message, "the move") {
@@ -114,7 +114,7 @@ func TestAnAccountTellsPhasesInOrderAndTheEndOnceAndLast(t *testing.T) {
 	var out bytes.Buffer
 	read := int64(0)
 	tell := newAccount(&out, "j", "m", func(e *api.Event) { read++; e.Read = read })
-	phases := []api.Phase{api.Preflight, api.Warmup, api.Freeze, api.Dump, api.Freeze}
+	phases := []api.Phase{api.PhasePreflight, api.PhaseWarmup, api.PhaseFreeze, api.PhaseDump, api.PhaseFreeze}
 	for _, p := range phases {
 		tell.enter(p, "note of "+string(p))
 	}
@@ -144,10 +144,10 @@ func TestAnAccountTellsPhasesInOrderAndTheEndOnceAndLast(t *testing.T) {
 func TestAnAccountOfAFailureEndsWithTheError(t *testing.T) {
 	var out bytes.Buffer
 	tell := newAccount(&out, "j", "m", nil)
-	tell.enter(api.Dump, "")
+	tell.enter(api.PhaseDump, "")
 	tell.end(nil, errors.New("no room"))
 	list := events(t, &out)
-	if last := list[len(list)-1]; last.Error == nil || last.Error.Code != api.Failed || last.Error.Message != "no room" || last.Done != nil {
+	if last := list[len(list)-1]; last.Error == nil || last.Error.Code != api.CodeFailed || last.Error.Message != "no room" || last.Done != nil {
 		t.Errorf("ended with %+v", last)
 	}
 }
@@ -159,9 +159,9 @@ func (deaf) Write([]byte) (int, error) { return 0, errors.New("nobody listens") 
 
 func TestAnAccountWithoutAListenerHoldsNothingUp(t *testing.T) {
 	var none *account
-	none.enter(api.Dump, "") // recovery has none
+	none.enter(api.PhaseDump, "") // recovery has none
 	for _, tell := range []*account{newAccount(io.Discard, "j", "m", nil), newAccount(deaf{}, "j", "m", nil)} {
-		tell.enter(api.Dump, "")
+		tell.enter(api.PhaseDump, "")
 		tell.end(&api.Result{}, nil)
 	}
 }

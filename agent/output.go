@@ -21,14 +21,14 @@ func (a *Agent) handleLogs(w http.ResponseWriter, r *http.Request, _ caller, rec
 	q := r.URL.Query()
 	stream := q.Get("stream")
 	if stream != "stdout" && stream != "stderr" {
-		return &api.Error{Code: api.Usage, Message: "a job's output is stdout or stderr"}
+		return &api.Error{Code: api.CodeUsage, Message: "a job's output is stdout or stderr"}
 	}
 	offset, err := strconv.ParseInt(orElse(q.Get("offset"), "0"), 10, 64)
 	if err != nil || offset < 0 {
-		return &api.Error{Code: api.Usage, Message: "the offset must be a number of bytes"}
+		return &api.Error{Code: api.CodeUsage, Message: "the offset must be a number of bytes"}
 	}
 	if own := map[string]string{"stdout": rec.Spec.Stdout, "stderr": rec.Spec.Stderr}[stream]; own != "" && q.Get("follow") != "true" {
-		return &api.Error{Code: api.Failed, Message: "the job's " + stream + " goes to " + own, Hint: "read that file"}
+		return &api.Error{Code: api.CodeFailed, Message: "the job's " + stream + " goes to " + own, Hint: "read that file"}
 	}
 	f, _, err := checkpoint.OpenOutput(a.ioDir(rec.ID), stream)
 	if errors.Is(err, os.ErrNotExist) {

@@ -60,9 +60,9 @@ type newsReply struct {
 
 // fate is how a job stands with the node that it went to. State is "" where it is not known.
 type fate struct {
-	State api.State  `json:"state,omitempty"`
-	Exit  *job.Exit  `json:"exit,omitempty"`
-	Moved *job.Moved `json:"moved,omitempty"`
+	State api.JobState `json:"state,omitempty"`
+	Exit  *job.Exit    `json:"exit,omitempty"`
+	Moved *job.Moved   `json:"moved,omitempty"`
 }
 
 // peerQuestion answers a node that asks in its own name.
@@ -81,7 +81,7 @@ func (a *Agent) peerHandler() http.Handler {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			peer, err := transport.PeerOf(r)
 			if err != nil {
-				replyError(w, &api.Error{Code: api.Forbidden, Message: err.Error()})
+				replyError(w, &api.Error{Code: api.CodeForbidden, Message: err.Error()})
 				return
 			}
 			body, err := answer(r, peer)

@@ -335,7 +335,7 @@ func (d *departure) awaitPull(ctx context.Context) error {
 	for {
 		select {
 		case <-missing:
-			d.tell.enter(api.Pull, "")
+			d.tell.enter(api.PhasePull, "")
 			missing = nil
 		case <-d.pull.done:
 			return d.pull.err

@@ -51,7 +51,7 @@ func (a *Agent) admit(uid uint32) (done func(), err error) {
 	}
 	if why := a.tooMuch(uid, starting, ""); why != "" {
 		done()
-		return nil, &api.Error{Code: api.Quota, Message: why, Where: notStarted,
+		return nil, &api.Error{Code: api.CodeQuota, Message: why, Where: notStarted,
 			Hint: "`migrate ps -a` lists your jobs here; `migrate rm JOB` forgets one that is over, and its output"}
 	}
 	return done, nil
@@ -143,7 +143,7 @@ func (a *Agent) trimOutput(ctx context.Context) {
 func (a *Agent) sealOutput(id job.ID) error {
 	err := output.Seal(a.ioDir(id))
 	if errors.Is(err, output.ErrHeld) {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s was not removed: %v", id, err), Where: "over",
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s was not removed: %v", id, err), Where: "over",
 			Hint: fmt.Sprintf("end that process; root finds it with `fuser -v %s/*`", a.ioDir(id))}
 	}
 	return err

@@ -18,7 +18,7 @@ import (
 // POST carries it out.
 func (a *Agent) handleResolve(w http.ResponseWriter, r *http.Request, c caller) error {
 	if !c.root() || c.peer != "" {
-		return &api.Error{Code: api.Forbidden, Message: "only root decides about a move, on the node itself",
+		return &api.Error{Code: api.CodeForbidden, Message: "only root decides about a move, on the node itself",
 			Hint: "ask the operator, who can find out where the job is; nothing was done"}
 	}
 	if r.URL.Query().Get("forget") == "true" {
@@ -61,14 +61,14 @@ func (a *Agent) resolvable(ref string) (handoff.Record, error) {
 		return rec, moveNotFound(ref)
 	}
 	if errors.Is(err, handoff.ErrDamaged) {
-		return rec, &api.Error{Code: api.Refused, Message: err.Error(), Where: "nobody here can tell",
+		return rec, &api.Error{Code: api.CodeRefused, Message: err.Error(), Where: "nobody here can tell",
 			Hint: fmt.Sprintf("find out on all nodes where the job is, then `migrate resolve %s --forget`; the other node of the move decides by --take or --drop there", m)}
 	}
 	if err != nil {
 		return rec, err
 	}
 	undecided := func(format string, args ...any) (handoff.Record, error) {
-		return rec, &api.Error{Code: api.Refused, Message: fmt.Sprintf("move %s of job %s: ", m, rec.Job) + fmt.Sprintf(format, args...),
+		return rec, &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("move %s of job %s: ", m, rec.Job) + fmt.Sprintf(format, args...),
 			Where: a.whereabouts(rec), Hint: "migrate inspect " + string(m)}
 	}
 	switch {
@@ -113,7 +113,7 @@ func (a *Agent) planOf(ctx context.Context, rec handoff.Record, take bool) (api.
 	p := api.ResolvePlan{Move: string(rec.Move), Job: job.ID(rec.Job), Node: a.cfg.Node, Peer: rec.Peer, State: string(rec.State), Take: take}
 	gone := rec.BootID != a.boot
 	if take && gone {
-		return p, &api.Error{Code: api.Refused, Message: fmt.Sprintf("there is nothing to take: %s went down since, and its copy of job %s with it", a.cfg.Node, rec.Job),
+		return p, &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("there is nothing to take: %s went down since, and its copy of job %s with it", a.cfg.Node, rec.Job),
 			Where: a.whereabouts(rec), Hint: fmt.Sprintf("migrate resolve %s --drop, here; or --take on %s", rec.Move, rec.Peer)}
 	}
 	later := fmt.Sprintf("%s is told as soon as it can be reached, however late; whatever it has of the job then ends, even if it runs.", rec.Peer)
@@ -122,7 +122,7 @@ func (a *Agent) planOf(ctx context.Context, rec handoff.Record, take bool) (api.
 		p.Does = []string{fmt.Sprintf("The frozen job goes on on %s, from where it was frozen.", a.cfg.Node), later}
 		p.Vouch = []string{fmt.Sprintf("%s does not run the job, and has not since the move.", rec.Peer)}
 	case rec.Role == handoff.RoleSource && rec.State == handoff.StateAborting:
-		return p, &api.Error{Code: api.Refused, Message: "the move was given up, and the job may run here already", Where: a.whereabouts(rec),
+		return p, &api.Error{Code: api.CodeRefused, Message: "the move was given up, and the job may run here already", Where: a.whereabouts(rec),
 			Hint: fmt.Sprintf("migrate resolve %s --take, here or on %s", rec.Move, rec.Peer)}
 	case rec.Role == handoff.RoleSource:
 		p.Does = []string{fmt.Sprintf("The frozen job on %s is ended.", a.cfg.Node),
@@ -130,7 +130,7 @@ func (a *Agent) planOf(ctx context.Context, rec handoff.Record, take bool) (api.
 		p.Vouch = []string{fmt.Sprintf("%s runs the job or has it parked, or the job is not wanted any more.", rec.Peer)}
 	case take:
 		if st, err := a.shimOf(p.Job).Status(ctx); err == nil && st.Absent > 0 {
-			return p, &api.Error{Code: api.Refused, Where: a.whereabouts(rec),
+			return p, &api.Error{Code: api.CodeRefused, Where: a.whereabouts(rec),
 				Message: fmt.Sprintf("the copy here lacks %s of the job's memory, which only %s has", humanize.Size(st.Absent), rec.Peer),
 				Hint:    fmt.Sprintf("wait until %s is back; or migrate resolve %s --take there, or --drop here", rec.Peer, rec.Move)}
 		}
@@ -166,7 +166,7 @@ func (a *Agent) apart(ctx context.Context, rec handoff.Record, take bool) (why s
 	case a.cannotDecide(rec.Move) && !take:
 		return a.cfg.Node + " went down while it resumed the job, and does not know whether that ran here", nil
 	}
-	return "", &api.Error{Code: api.Refused, Message: fmt.Sprintf("move %s: %s answers (%s there, %s here), and the agents finish it by themselves", rec.Move, rec.Peer, theirs.State, rec.State),
+	return "", &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("move %s: %s answers (%s there, %s here), and the agents finish it by themselves", rec.Move, rec.Peer, theirs.State, rec.State),
 		Where: a.whereabouts(rec), Hint: "wait a few seconds and see `migrate moves`; if it stays, the agents' logs say why"}
 }
 
@@ -231,6 +231,6 @@ func (a *Agent) resolved(m handoff.MoveID, plan api.ResolvePlan) api.ResolvePlan
 	if err != nil {
 		return plan
 	}
-	plan.State, plan.Where, plan.Untold = string(rec.State), a.whereabouts(rec), rec.Untold
+	plan.State, plan.Where, plan.PeerToTell = string(rec.State), a.whereabouts(rec), rec.Untold
 	return plan
 }

@@ -79,7 +79,7 @@ func TestAMoveIsForAnOperatorOnlyWhenTheOtherNodeCannotDecideIt(t *testing.T) {
 			if c.plan && (len(plan.Does) == 0 || len(plan.Vouch) == 0 || !strings.Contains(plan.Why, "b ")) {
 				t.Errorf("%s: %+v", name, plan)
 			}
-			if !c.plan && (e.Code != api.Refused || e.Where == "" || e.Hint == "" || !strings.Contains(e.Message, "b answers")) {
+			if !c.plan && (e.Code != api.CodeRefused || e.Where == "" || e.Hint == "" || !strings.Contains(e.Message, "b answers")) {
 				t.Errorf("%s: %+v", name, e)
 			}
 		}

@@ -25,14 +25,14 @@ func (a *Agent) handleRestore(w http.ResponseWriter, r *http.Request, c caller) 
 		return err
 	}
 	if c.peer != "" || !filepath.IsAbs(req.Dir) {
-		return &api.Error{Code: api.Usage, Message: "a restore takes the absolute path of a directory on its own node"}
+		return &api.Error{Code: api.CodeUsage, Message: "a restore takes the absolute path of a directory on its own node"}
 	}
 	if err := checkDead(req.DeclaredDead, c); err != nil {
 		return err
 	}
 	mode, err := timens.ParseMode(orElse(req.Clock, timens.Continuous.String()))
 	if err != nil {
-		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "--clock continuous or --clock elapsed"}
+		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "--clock continuous or --clock elapsed"}
 	}
 	b := &bringing{a: a, req: req, mode: mode, id: handoff.NewMoveID(), owner: c}
 	defer b.close()
@@ -81,16 +81,16 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 		return err
 	})
 	if err != nil {
-		return &api.Error{Code: api.Usage, Message: fmt.Sprintf("you cannot read %s: %v", b.req.Dir, err), Hint: "name a directory that `migrate checkpoint` wrote"}
+		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("you cannot read %s: %v", b.req.Dir, err), Hint: "name a directory that `migrate checkpoint` wrote"}
 	}
 	if b.sealed, err = store.Open(b.dir, as, b.a.id.Verify); err != nil {
 		return b.notTrusted(err)
 	}
 	if err := json.Unmarshal(b.sealed.Manifest.Job, &b.cargo); err != nil {
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
 	if err := b.cargo.Record.Validate(); err != nil {
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
 	b.cargo.Needs.Saved = true
 	b.rec = b.cargo.Record
@@ -104,7 +104,7 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 }
 
 func (b *bringing) notTrusted(err error) error {
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.req.Dir, err),
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.req.Dir, err),
 		Hint: "only an unchanged directory that a node of this cluster has written can be restored"}
 }
 
@@ -123,7 +123,7 @@ func (b *bringing) close() {
 }
 
 func (b *bringing) run(ctx context.Context) (*api.Result, error) {
-	b.tell.enter(api.Preflight, "")
+	b.tell.enter(api.PhasePreflight, "")
 	findings, err := b.a.examine(ctx, b.cargo.Needs, b.rec)
 	if err != nil {
 		return nil, b.explain(err)
@@ -175,11 +175,11 @@ func (b *bringing) bring(ctx context.Context, l *landing, half *handoff.TargetHa
 	if err := errors.Join(b.fetch(ctx, l), free()); err != nil {
 		return err
 	}
-	b.tell.enter(api.Park, "")
+	b.tell.enter(api.PhasePark, "")
 	if err := half.Prepare(ctx); err != nil {
 		return err
 	}
-	b.tell.enter(api.Resume, "")
+	b.tell.enter(api.PhaseResume, "")
 	claim := store.Claim{Node: b.a.cfg.Node, Addr: b.a.publicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
 	if err := asCaller(b.owner, func() error { return store.Stake(b.dir, claim, b.lastClaim) }); err != nil {
 		return err
@@ -209,7 +209,7 @@ func (b *bringing) settle(half *handoff.TargetHalf, err error) error {
 			return errors.Join(b.a.finish(half, givenUp{}), b.unstake(half), b.brought(half))
 		})
 	})
-	return &api.Error{Code: api.InDoubt, Message: err.Error(), Where: "in " + b.req.Dir + ", saved; or on " + b.a.cfg.Node + ", running",
+	return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "in " + b.req.Dir + ", saved; or on " + b.a.cfg.Node + ", running",
 		Hint: "nothing is lost and nothing runs twice: the agent undoes the restore as soon as it can, unless the job runs already; `migrate moves` and `migrate ps` tell"}
 }
 
@@ -225,7 +225,7 @@ func (b *bringing) unstake(half *handoff.TargetHalf) error {
 
 // fetch reads the directory and sets the clocks.
 func (b *bringing) fetch(ctx context.Context, l *landing) error {
-	b.tell.enter(api.Residue, "")
+	b.tell.enter(api.PhaseResidue, "")
 	if err := l.open(); err != nil {
 		return err
 	}
@@ -274,9 +274,9 @@ func (b *bringing) explain(err error) error {
 		return told
 	}
 	if errors.Is(err, context.Canceled) {
-		return &api.Error{Code: api.Cancelled, Message: "cancelled; the checkpoint is as it was", Where: where}
+		return &api.Error{Code: api.CodeCancelled, Message: "cancelled; the checkpoint is as it was", Where: where}
 	}
-	return withDiagnosis(&api.Error{Code: api.Failed, Message: err.Error(), Where: where, Hint: "the checkpoint is as it was; remove the cause and try again"}, err)
+	return withDiagnosis(&api.Error{Code: api.CodeFailed, Message: err.Error(), Where: where, Hint: "the checkpoint is as it was; remove the cause and try again"}, err)
 }
 
 // downtime is how long the job has been frozen by now.

@@ -22,17 +22,17 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 		return err
 	}
 	if c.peer != "" {
-		return &api.Error{Code: api.Forbidden, Message: "a job is started on its own node"}
+		return &api.Error{Code: api.CodeForbidden, Message: "a job is started on its own node"}
 	}
 	if err := mayAsk(req.Spec); err != nil {
 		return err
 	}
 	req.Spec.UID, req.Spec.GID, req.Spec.Groups = c.uid, c.gid, c.groups
 	if err := req.Spec.Validate(); err != nil {
-		return &api.Error{Code: api.Usage, Message: err.Error(), Hint: "see `migrate run --help`"}
+		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "see `migrate run --help`"}
 	}
 	if err := reachable(c, req.Spec); err != nil {
-		return &api.Error{Code: api.Usage, Message: err.Error()}
+		return &api.Error{Code: api.CodeUsage, Message: err.Error()}
 	}
 	if err := workDirExists(req.Spec); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (a *Agent) handleRun(w http.ResponseWriter, r *http.Request, c caller) erro
 		return refusal
 	}
 	if err != nil {
-		return &api.Error{Code: api.Failed, Message: err.Error(), Where: notStarted, Hint: "put right what the message names, and the same command again"}
+		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Where: notStarted, Hint: "put right what the message names, and the same command again"}
 	}
 	return a.replyJob(r.Context(), w, rec.ID)
 }
@@ -86,7 +86,7 @@ func workDirExists(s job.Spec) error {
 			return nil
 		}
 	}
-	return &api.Error{Code: api.Usage, Message: fmt.Sprintf("the work directory %s does not exist in the job, whose /tmp is its own and empty", s.WorkDir),
+	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("the work directory %s does not exist in the job, whose /tmp is its own and empty", s.WorkDir),
 		Hint: fmt.Sprintf("name another directory with -w, or let the job see this one with --bind %s", s.WorkDir)}
 }
 
@@ -99,7 +99,7 @@ func bindTargetsExist(c caller, s job.Spec) error {
 			continue
 		}
 		if err := asCaller(c, func() error { return namespaces.Holds(s.Root, b.Target) }); err != nil {
-			return &api.Error{Code: api.Usage, Message: fmt.Sprintf("%s cannot be shown at %s: there is nothing of that name in the job's root", b.Source, b.Target),
+			return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("%s cannot be shown at %s: there is nothing of that name in the job's root", b.Source, b.Target),
 				Hint: fmt.Sprintf("make it with mkdir or touch, or bind it somewhere in /tmp: --bind %s:/tmp/%s", b.Source, filepath.Base(b.Target))}
 		}
 	}

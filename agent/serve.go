@@ -60,7 +60,7 @@ func (a *Agent) routes(who func(*http.Request) (caller, error)) http.Handler {
 func (a *Agent) admitted(w http.ResponseWriter, r *http.Request, who func(*http.Request) (caller, error), pattern string, h handler) error {
 	c, err := who(r)
 	if err != nil {
-		return &api.Error{Code: api.Forbidden, Message: err.Error()}
+		return &api.Error{Code: api.CodeForbidden, Message: err.Error()}
 	}
 	most := int64(maxBody)
 	if carriesCommand[pattern] {
@@ -171,7 +171,7 @@ func anothers(jobs []job.Record, ref string) error {
 	if len(jobs) > most {
 		who = append(who, fmt.Sprintf("and %d more", len(jobs)-most))
 	}
-	return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("you have no job called %s, and a name means a job of your own; another user's: %s", ref, strings.Join(who, ", ")),
+	return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("you have no job called %s, and a name means a job of your own; another user's: %s", ref, strings.Join(who, ", ")),
 		Hint: "the same command with the id: " + string(jobs[0].ID)}
 }
 
@@ -179,7 +179,7 @@ func anothers(jobs []job.Record, ref string) error {
 func (a *Agent) unnamed(ref string, broken []*job.RecordError, c caller) error {
 	for _, b := range broken {
 		if c.may(a.broken(b)) {
-			return &api.Error{Code: api.Damaged, Message: fmt.Sprintf("no job is called %s, unless it is %s, whose record is damaged: %v", ref, b.ID, b.Err),
+			return &api.Error{Code: api.CodeDamaged, Message: fmt.Sprintf("no job is called %s, unless it is %s, whose record is damaged: %v", ref, b.ID, b.Err),
 				Where: "on " + a.cfg.Node, Hint: "name it by its id; `migrate ps -a` lists what is damaged"}
 		}
 	}
@@ -194,7 +194,7 @@ func (a *Agent) living(ctx context.Context, found []job.Record, ref string) (job
 	for _, rec := range found {
 		here, there := a.view(ctx, rec).State, fates[rec.ID].State
 		switch {
-		case here == api.Exited || there == api.Exited:
+		case here == api.JobExited || there == api.JobExited:
 		case over(here) || over(there):
 			resting = append(resting, rec)
 		default:
@@ -209,18 +209,18 @@ func (a *Agent) living(ctx context.Context, found []job.Record, ref string) (job
 			break
 		}
 	}
-	return job.Record{}, &api.Error{Code: api.Usage, Message: "several jobs are called " + ref, Hint: "name one by its id; `migrate ps -a` lists them"}
+	return job.Record{}, &api.Error{Code: api.CodeUsage, Message: "several jobs are called " + ref, Hint: "name one by its id; `migrate ps -a` lists them"}
 }
 
 func notFound(ref string) error {
-	return &api.Error{Code: api.NotFound, Message: "no job " + ref + " is known on this node", Hint: "`migrate ps -a` lists the jobs that this node knows; ask on the node where it was started"}
+	return &api.Error{Code: api.CodeNotFound, Message: "no job " + ref + " is known on this node", Hint: "`migrate ps -a` lists the jobs that this node knows; ask on the node where it was started"}
 }
 
 func decode(r *http.Request, into any) error {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
-		return &api.Error{Code: api.Usage, Message: "the request makes no sense: " + err.Error(), Hint: "are the command and the agent of the same version? see `migrate version`"}
+		return &api.Error{Code: api.CodeUsage, Message: "the request makes no sense: " + err.Error(), Hint: "are the command and the agent of the same version? see `migrate version`"}
 	}
 	return nil
 }
@@ -247,5 +247,5 @@ func asError(err error) *api.Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	return &api.Error{Code: api.Failed, Message: err.Error()}
+	return &api.Error{Code: api.CodeFailed, Message: err.Error()}
 }

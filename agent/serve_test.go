@@ -49,21 +49,21 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
 	}{
 		{string(alone.ID), owner, alone.ID, ""},
 		{string(alone.ID), operator, alone.ID, ""},
-		{string(alone.ID), stranger, "", api.Forbidden},
-		{string(job.NewID()), owner, "", api.NotFound},
+		{string(alone.ID), stranger, "", api.CodeForbidden},
+		{string(job.NewID()), owner, "", api.CodeNotFound},
 		{"alone", owner, alone.ID, ""},
 		{"alone", stranger, strangers.ID, ""},
-		{"alone", operator, "", api.NotFound}, // two users have one each, and root none
-		{"again", operator, "", api.NotFound}, // another user's only one that is not over
-		{"ours", operator, roots.ID, ""},      // whoever else calls a job so
+		{"alone", operator, "", api.CodeNotFound}, // two users have one each, and root none
+		{"again", operator, "", api.CodeNotFound}, // another user's only one that is not over
+		{"ours", operator, roots.ID, ""},          // whoever else calls a job so
 		{"ours", owner, ours.ID, ""},
 		{"again", owner, alive.ID, ""}, // the one that is not over
-		{"again", stranger, "", api.NotFound},
-		{"twice", owner, "", api.Usage},
-		{"over", owner, "", api.Usage},
-		{"none", owner, "", api.NotFound},
-		{"", owner, "", api.NotFound},
-		{"../../etc/passwd", operator, "", api.NotFound},
+		{"again", stranger, "", api.CodeNotFound},
+		{"twice", owner, "", api.CodeUsage},
+		{"over", owner, "", api.CodeUsage},
+		{"none", owner, "", api.CodeNotFound},
+		{"", owner, "", api.CodeNotFound},
+		{"../../etc/passwd", operator, "", api.CodeNotFound},
 	} {
 		rec, err := a.find(t.Context(), c.ref, c.who)
 		if codeOf(err) != c.code || (err == nil && rec.ID != c.want) {
@@ -133,7 +133,7 @@ func TestRequestsThatMakeNoSenseAreTheCallersMistake(t *testing.T) {
 	} {
 		w := answer(a, owner, httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)))
 		var e api.Error
-		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != http.StatusBadRequest || e.Code != api.Usage || e.Message == "" {
+		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != http.StatusBadRequest || e.Code != api.CodeUsage || e.Message == "" {
 			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, w.Code, w.Body)
 		}
 	}
@@ -226,7 +226,7 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 	if w := answer(from, stranger, r); w.Code != http.StatusForbidden {
 		t.Errorf("a stranger gets %d %s", w.Code, w.Body)
 	}
-	if f := from.fates(bounded(t), []job.Record{gone}, patience)[rec.ID]; f.State != api.Exited || f.Exit == nil || f.Exit.Code != 7 {
+	if f := from.fates(bounded(t), []job.Record{gone}, patience)[rec.ID]; f.State != api.JobExited || f.Exit == nil || f.Exit.Code != 7 {
 		t.Errorf("asked: %+v", f)
 	}
 	for range 2 { // removing is removing everywhere, and twice is once
@@ -239,7 +239,7 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 			t.Errorf("%s still knows it", a.cfg.Node)
 		}
 	}
-	if f := from.fates(bounded(t), []job.Record{gone}, patience)[rec.ID]; f.State != api.Exited {
+	if f := from.fates(bounded(t), []job.Record{gone}, patience)[rec.ID]; f.State != api.JobExited {
 		t.Errorf("what was forgotten is over: %+v", f)
 	}
 }
@@ -250,7 +250,7 @@ func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
 	rec := a.known(t, func(r *job.Record) { r.MovedTo = &job.Moved{Node: "away", Addr: "127.0.0.1:1"} })
 	w := answer(a, owner, httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil))
 	var e api.Error
-	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code != api.Unreachable || w.Code != http.StatusBadGateway || !strings.Contains(e.Message, "away") {
+	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code != api.CodeUnreachable || w.Code != http.StatusBadGateway || !strings.Contains(e.Message, "away") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
@@ -276,11 +276,11 @@ func TestAJobLeavesByOneWayAtATime(t *testing.T) {
 
 func TestAJobWhoseShimIsGoneIsLostUnlessItsRecordSaysMore(t *testing.T) {
 	a := newAgent(t)
-	for want, edit := range map[api.State]func(*job.Record){
-		api.Lost:   nil,
-		api.Exited: func(r *job.Record) { r.Exit = &job.Exit{CPU: time.Second} },
-		api.Moved:  func(r *job.Record) { r.MovedTo = &job.Moved{Node: "there"} },
-		api.Saved:  func(r *job.Record) { r.SavedIn = "/dir" },
+	for want, edit := range map[api.JobState]func(*job.Record){
+		api.JobLost:   nil,
+		api.JobExited: func(r *job.Record) { r.Exit = &job.Exit{CPU: time.Second} },
+		api.JobMoved:  func(r *job.Record) { r.MovedTo = &job.Moved{Node: "there"} },
+		api.JobSaved:  func(r *job.Record) { r.SavedIn = "/dir" },
 	} {
 		rec := a.known(t, edit)
 		if v := a.view(bounded(t), rec); v.State != want {

@@ -104,14 +104,14 @@ func (s *share) await(ctx context.Context, c caller, n int64) (give func(), ok b
 }
 
 func busy(format string, args ...any) error {
-	return &api.Error{Code: api.Busy, Message: fmt.Sprintf(format, args...), Where: "nothing was done", Hint: "the same command again, when others of yours have ended"}
+	return &api.Error{Code: api.CodeBusy, Message: fmt.Sprintf(format, args...), Where: "nothing was done", Hint: "the same command again, when others of yours have ended"}
 }
 
 // admitBody sets aside what the body of a request takes, before a byte of it is read.
 func (a *Agent) admitBody(w http.ResponseWriter, r *http.Request, c caller, most int64) (give func(), err error) {
 	if r.ContentLength > most {
 		w.Header().Set("Connection", "close") // nobody reads the rest
-		return nil, &api.Error{Code: api.Usage, Message: fmt.Sprintf("the request has %s, above the %s that it may have", humanize.Size(r.ContentLength), humanize.Size(most)),
+		return nil, &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("the request has %s, above the %s that it may have", humanize.Size(r.ContentLength), humanize.Size(most)),
 			Where: "nothing was done", Hint: "put long lists into a file, or trim the environment"}
 	}
 	n := r.ContentLength

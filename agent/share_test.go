@@ -62,7 +62,7 @@ func TestWhoWaitsForAShareGetsItWhenOthersHaveEnded(t *testing.T) {
 		}
 		began := time.Now()
 		var told *api.Error
-		if _, err := a.look(t.Context(), owner); !errors.As(err, &told) || told.Code != api.Busy || time.Since(began) != lookTime {
+		if _, err := a.look(t.Context(), owner); !errors.As(err, &told) || told.Code != api.CodeBusy || time.Since(began) != lookTime {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		if give, err := a.look(t.Context(), stranger); err != nil {
@@ -215,7 +215,7 @@ func TestWhatAUserKeepsIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told *api.Error
-	if _, err := a.admit(1000); !errors.As(err, &told) || told.Code != api.Quota || !strings.Contains(told.Hint, "migrate rm") {
+	if _, err := a.admit(1000); !errors.As(err, &told) || told.Code != api.CodeQuota || !strings.Contains(told.Hint, "migrate rm") {
 		t.Errorf("with output of %d bytes: %v", room.Share()+1, err)
 	}
 	for _, uid := range []uint32{1001, 0} {

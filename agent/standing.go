@@ -63,11 +63,11 @@ func (a *Agent) openFence() (err error) {
 // standing is what this node knows about a job, from its own records and its kernel.
 func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, error) {
 	if unheard := a.fence.Unheard(); len(unheard) > 0 {
-		return handoff.Standing{}, &api.Error{Code: api.Unreachable, Message: fmt.Sprintf("%s went down, and does not know yet what has become of jobs since: it has not reached %s", a.cfg.Node, strings.Join(unheard, ", ")),
+		return handoff.Standing{}, &api.Error{Code: api.CodeUnreachable, Message: fmt.Sprintf("%s went down, and does not know yet what has become of jobs since: it has not reached %s", a.cfg.Node, strings.Join(unheard, ", ")),
 			Hint: fmt.Sprintf("bring those agents back; one that is gone for good is to be taken out of the --peer flags of %s", a.cfg.Node)}
 	}
 	if err := a.fence.Damage(); err != nil {
-		return handoff.Standing{}, &api.Error{Code: api.Failed, Message: fmt.Sprintf("%s does not know any more which jobs were brought back: %v", a.cfg.Node, err),
+		return handoff.Standing{}, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("%s does not know any more which jobs were brought back: %v", a.cfg.Node, err),
 			Hint: "put that right on " + a.cfg.Node}
 	}
 	s := handoff.Standing{Node: a.cfg.Node, Seen: a.fence.Highest(string(id))}
@@ -107,11 +107,11 @@ func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, erro
 func (a *Agent) alive(ctx context.Context, rec job.Record) (string, error) {
 	v := a.view(ctx, rec)
 	switch v.State {
-	case api.Exited, api.Saved, api.Moved, api.Lost:
+	case api.JobExited, api.JobSaved, api.JobMoved, api.JobLost:
 	default:
 		return fmt.Sprintf("it is %s on %s", v.State, a.cfg.Node), nil
 	}
-	if v.State != api.Lost && v.Superseded == nil {
+	if v.State != api.JobLost && v.Superseded == nil {
 		return "", nil
 	}
 	// Without a shim that looks after them its tasks may run on.
@@ -138,7 +138,7 @@ func tasksOf(rec job.Record) (int, error) {
 func idIn(r *http.Request) (job.ID, error) {
 	id, err := job.ParseID(r.PathValue("job"))
 	if err != nil {
-		return id, &api.Error{Code: api.Usage, Message: err.Error()}
+		return id, &api.Error{Code: api.CodeUsage, Message: err.Error()}
 	}
 	return id, nil
 }
@@ -170,11 +170,11 @@ func (a *Agent) answerGrant(r *http.Request, peer string) (any, error) {
 		return nil, err
 	}
 	if s.Alive != "" || req.Epoch < s.Epoch {
-		return nil, &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s: %s", id, orElse(s.Alive, "a later epoch of it is known")), Where: "on " + a.cfg.Node}
+		return nil, &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %s", id, orElse(s.Alive, "a later epoch of it is known")), Where: "on " + a.cfg.Node}
 	}
 	g := handoff.Grant{Epoch: req.Epoch, Node: peer, Addr: callerAddr(r, req.Port)}
 	if err := a.fence.Grant(string(id), req.Seen, g); errors.Is(err, handoff.ErrStaleEpoch) {
-		return nil, &api.Error{Code: api.Refused, Message: err.Error(), Hint: "the same command again"}
+		return nil, &api.Error{Code: api.CodeRefused, Message: err.Error(), Hint: "the same command again"}
 	} else if err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func (a *Agent) answerSuperseded(r *http.Request, peer string) (any, error) {
 	case err != nil:
 		return nil, err
 	case a.unfinished(id) != "": // it may come to nothing, here or elsewhere
-		return nil, &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s: %v", id, errBusy), Where: "on " + a.cfg.Node}
+		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s: %v", id, errBusy), Where: "on " + a.cfg.Node}
 	case !handoff.Supersedes(req.Epoch, rec.Epoch):
 		return supersededReply{Epoch: rec.Epoch}, nil
 	case rec.Here() || rec.Superseded != nil:
@@ -240,7 +240,7 @@ func (a *Agent) newer(ctx context.Context, peer, addr string, o offer) error {
 		return nil
 	}
 	if err := a.supersede(ctx, rec.ID, job.Moved{Node: peer, Addr: addr, Epoch: o.Epoch, At: time.Now()}); err != nil {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("an older copy of job %s on %s could not be ended: %v", rec.ID, a.cfg.Node, err)}
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("an older copy of job %s on %s could not be ended: %v", rec.ID, a.cfg.Node, err)}
 	}
 	return nil
 }

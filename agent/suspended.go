@@ -48,7 +48,7 @@ func (a *Agent) unguarded(id job.ID, since time.Time) error {
 	if err == nil {
 		return nil
 	}
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s is not touched: %v", id, err), Where: "on " + a.cfg.Node + " as it was, or on another node",
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s is not touched: %v", id, err), Where: "on " + a.cfg.Node + " as it was, or on another node",
 		Hint: "have the operator look on all nodes where the job is (`migrate ps -a`, `migrate moves --all`), and then, on " + a.cfg.Node + ", type the `migrate resolve … --forget` that `migrate moves` shows there"}
 }
 
@@ -58,7 +58,7 @@ func (a *Agent) mayBegin(rec job.Record) error {
 		return err
 	}
 	if a.unfinished(rec.ID) != "" {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s: %v", rec.ID, handoff.ErrBusy), Where: "on " + a.cfg.Node + ", or on the other node of that move",
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s: %v", rec.ID, handoff.ErrBusy), Where: "on " + a.cfg.Node + ", or on the other node of that move",
 			Hint: "`migrate moves` tells what it waits for"}
 	}
 	return nil
@@ -68,7 +68,7 @@ func (a *Agent) mayBegin(rec job.Record) error {
 func (a *Agent) mayArrive(rec job.Record) error {
 	var unread *job.RecordError
 	if _, err := a.jobs.Get(rec.ID); errors.As(err, &unread) {
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("job %s cannot come to %s: its record there is damaged: %v", rec.ID, a.cfg.Node, unread.Err),
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s cannot come to %s: its record there is damaged: %v", rec.ID, a.cfg.Node, unread.Err),
 			Hint: fmt.Sprintf("on %s: `migrate rm -f %s`, or the operator puts the file right", a.cfg.Node, rec.ID)}
 	}
 	return a.unguarded(rec.ID, a.arrivesSince(rec))
@@ -80,7 +80,7 @@ func suspended(id job.ID, node string, by *checkpoint.Suspended) error {
 	if by.Held {
 		where += "; it may be that another node has it"
 	}
-	return &api.Error{Code: api.HeldStill, Message: fmt.Sprintf("job %s: %v; nothing was done", id, by), Where: where, Hint: by.Resume()}
+	return &api.Error{Code: api.CodeSuspended, Message: fmt.Sprintf("job %s: %v; nothing was done", id, by), Where: where, Hint: by.Resume()}
 }
 
 // free refuses a job that somebody else keeps from running. No move of it may be under way.
@@ -92,20 +92,20 @@ func (d *departure) free() error {
 	return suspended(d.rec.ID, d.a.cfg.Node, by)
 }
 
-// stands tells for what a job stands still that has begun to run here: [api.Frozen] for a
-// move, [api.Suspended] in the cgroup that is returned, [api.Running] if it does not.
-func (a *Agent) stands(rec job.Record) (api.State, string) {
+// stands tells for what a job stands still that has begun to run here: [api.JobFrozen] for a
+// move, [api.JobSuspended] in the cgroup that is returned, [api.JobRunning] if it does not.
+func (a *Agent) stands(rec job.Record) (api.JobState, string) {
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
 	if held, err := cg.Held(); err == nil && held {
 		if a.unfinished(rec.ID) == handoff.RoleSource || a.journal.Guard(string(rec.ID), untouchedUntil(rec)) != nil {
-			return api.Frozen, ""
+			return api.JobFrozen, ""
 		}
-		return api.Suspended, cg.FreezerDir()
+		return api.JobSuspended, cg.FreezerDir()
 	}
 	if dir, err := cg.Suspended(); err == nil && dir != "" {
-		return api.Suspended, dir
+		return api.JobSuspended, dir
 	}
-	return api.Running, ""
+	return api.JobRunning, ""
 }
 
 // maySignal refuses to reach the frozen copy of a job of which nobody knows whether it is
@@ -122,7 +122,7 @@ func (a *Agent) maySignal(rec job.Record) error {
 // 1 freezer holds even the killed. What is frozen above the job's own cgroup is not its own,
 // and may hold the shim, too; then somebody has to resume it.
 func (a *Agent) endSuspended(ctx context.Context, rec job.Record) error {
-	if state, _ := a.stands(rec); state != api.Suspended {
+	if state, _ := a.stands(rec); state != api.JobSuspended {
 		return nil
 	}
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
@@ -139,5 +139,5 @@ func (a *Agent) endSuspended(ctx context.Context, rec job.Record) error {
 		return nil
 	}
 	by := &checkpoint.Suspended{Cgroup: above}
-	return &api.Error{Code: api.HeldStill, Message: fmt.Sprintf("job %s is killed, and ends as soon as it is resumed: %v", rec.ID, by), Where: "on " + a.cfg.Node + ", suspended", Hint: by.Resume()}
+	return &api.Error{Code: api.CodeSuspended, Message: fmt.Sprintf("job %s is killed, and ends as soon as it is resumed: %v", rec.ID, by), Where: "on " + a.cfg.Node + ", suspended", Hint: by.Resume()}
 }

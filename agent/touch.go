@@ -21,7 +21,7 @@ import (
 func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, c caller, rec job.Record) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return &api.Error{Code: api.Usage, Message: "the request did not arrive: " + err.Error()}
+		return &api.Error{Code: api.CodeUsage, Message: "the request did not arrive: " + err.Error()}
 	}
 	var req api.SignalRequest
 	r.Body = io.NopCloser(bytes.NewReader(body))
@@ -45,7 +45,7 @@ func (a *Agent) handleSignal(w http.ResponseWriter, r *http.Request, c caller, r
 }
 
 func noSignal(n int) error {
-	return &api.Error{Code: api.Usage, Message: fmt.Sprintf("there is no signal %d", n)}
+	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("there is no signal %d", n)}
 }
 
 // signal waits no longer than passTime for the shim. It fails with shim.ErrGone if the job
@@ -71,28 +71,28 @@ func (a *Agent) signal(ctx context.Context, rec job.Record, sig syscall.Signal) 
 	case err == nil || errors.Is(err, shim.ErrGone):
 		return err
 	case errors.Is(err, context.DeadlineExceeded):
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("the shim of job %s has not answered within %v; nobody knows whether the signal was sent", rec.ID, passTime),
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the shim of job %s has not answered within %v; nobody knows whether the signal was sent", rec.ID, passTime),
 			Where: "on " + a.cfg.Node, Hint: "the same command again"}
 	}
 	if st, asked := a.shimOf(rec.ID).Status(ctx); errors.Is(asked, shim.ErrGone) || asked == nil && st.State == shim.Exited {
 		return shim.ErrGone // about to be: it writes down how the job ended
 	}
-	return &api.Error{Code: api.Failed, Message: fmt.Sprintf("the signal was not sent: %v", err), Where: "on " + a.cfg.Node,
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the signal was not sent: %v", err), Where: "on " + a.cfg.Node,
 		Hint: "`migrate inspect " + string(rec.ID) + "` tells how the job stands; the same command again when it runs"}
 }
 
 // cannotEnter says why no command can be run in a job now.
 func cannotEnter(v api.Job) error {
-	e := &api.Error{Code: api.Failed, Where: fmt.Sprintf("on %s, %s", v.Node, v.State)}
+	e := &api.Error{Code: api.CodeFailed, Where: fmt.Sprintf("on %s, %s", v.Node, v.State)}
 	switch v.State {
-	case api.Exited, api.Lost, api.Astray, api.Saved, api.Moved:
+	case api.JobExited, api.JobLost, api.JobAstray, api.JobSaved, api.JobMoved:
 		return ended(v)
-	case api.Suspended:
+	case api.JobSuspended:
 		return suspended(v.ID, v.Node, &checkpoint.Suspended{Cgroup: v.SuspendedIn})
-	case api.Frozen:
+	case api.JobFrozen:
 		e.Message = fmt.Sprintf("job %s stands still for a move; nothing was done", v.ID)
 		e.Hint = "the same command again when it has moved; `migrate moves` tells what it waits for"
-	case api.Arriving:
+	case api.JobArriving:
 		e.Message = fmt.Sprintf("job %s does not run here yet; nothing was done", v.ID)
 		e.Hint = "the same command again when `migrate inspect " + string(v.ID) + "` says that it runs"
 	default:
@@ -134,7 +134,7 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 			Stdin: in, Stdout: out, Stderr: errOut,
 		})
 		if errors.Is(err, namespaces.ErrOutside) {
-			err = &api.Error{Code: api.Failed, Message: err.Error(), Where: "`migrate inspect " + string(rec.ID) + "` tells; a move may have taken it from " + a.cfg.Node, Hint: "the same command again"}
+			err = &api.Error{Code: api.CodeFailed, Message: err.Error(), Where: "`migrate inspect " + string(rec.ID) + "` tells; a move may have taken it from " + a.cfg.Node, Hint: "the same command again"}
 		}
 		return code, err
 	})
@@ -144,7 +144,7 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, rec job.Record) error {
 	force := r.URL.Query().Get("force") == "true"
 	v := a.view(r.Context(), rec)
-	if v.State == api.Astray {
+	if v.State == api.JobAstray {
 		if !force {
 			return astray(v)
 		}
@@ -152,16 +152,16 @@ func (a *Agent) handleRemove(w http.ResponseWriter, r *http.Request, _ caller, r
 			return err
 		}
 	}
-	if v.State == api.Running || v.State == api.Frozen || v.State == api.Suspended || v.State == api.Arriving {
+	if v.State == api.JobRunning || v.State == api.JobFrozen || v.State == api.JobSuspended || v.State == api.JobArriving {
 		if !force {
-			return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is %s", rec.ID, v.State), Where: "on " + a.cfg.Node,
+			return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is %s", rec.ID, v.State), Where: "on " + a.cfg.Node,
 				Hint: fmt.Sprintf("end it with `migrate kill %s`, or do both with `migrate rm -f %s`", rec.ID, rec.ID)}
 		}
 		if err := a.end(r.Context(), rec); err != nil {
 			return err
 		}
 	}
-	if v.State == api.Lost || v.State == api.Astray {
+	if v.State == api.JobLost || v.State == api.JobAstray {
 		if err := a.sweep(r.Context(), rec); err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ const shimTime = 10 * time.Second
 // mayEnd refuses to end a copy of which nobody can tell whether it is the job.
 func (a *Agent) mayEnd(rec job.Record) error {
 	if a.moving(rec.ID) || a.unfinished(rec.ID) != "" {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s is in a move that is not finished; nothing was done", rec.ID),
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is in a move that is not finished; nothing was done", rec.ID),
 			Where: "on " + a.cfg.Node + ", or on the other node of the move", Hint: "cancel the move or wait for its end; `migrate moves` tells what it waits for"}
 	}
 	return a.maySignal(rec)
@@ -209,7 +209,7 @@ func (a *Agent) end(ctx context.Context, rec job.Record) error {
 		return err
 	}
 	if a.stillRuns(ctx, rec.ID) {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s has not ended within %v of SIGKILL; a task of it may wait for a file server that does not answer", rec.ID, endTime),
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s has not ended within %v of SIGKILL; a task of it may wait for a file server that does not answer", rec.ID, endTime),
 			Where: "on " + a.cfg.Node, Hint: "the same command again, when it has"}
 	}
 	return nil

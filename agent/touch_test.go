@@ -79,7 +79,7 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
 				t.Fatal(err, w.Body)
 			}
-			if e.Code != api.Failed && e.Code != api.HeldStill || !strings.Contains(e.Message, c.message) || e.Where != c.where || !strings.Contains(e.Hint, c.do) {
+			if e.Code != api.CodeFailed && e.Code != api.CodeSuspended || !strings.Contains(e.Message, c.message) || e.Where != c.where || !strings.Contains(e.Hint, c.do) {
 				t.Errorf("got %+v", e)
 			}
 		})
@@ -87,11 +87,11 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 }
 
 func TestOnlyAJobThatIsNotHereAnyMoreIsOver(t *testing.T) {
-	over := map[api.State]bool{api.Exited: true, api.Lost: true, api.Moved: true} // one that was saved may be elsewhere
-	for _, s := range []api.State{api.Running, api.Frozen, api.Suspended, api.Arriving, api.Moved, api.Exited, api.Saved, api.Lost} {
+	over := map[api.JobState]bool{api.JobExited: true, api.JobLost: true, api.JobMoved: true} // one that was saved may be elsewhere
+	for _, s := range []api.JobState{api.JobRunning, api.JobFrozen, api.JobSuspended, api.JobArriving, api.JobMoved, api.JobExited, api.JobSaved, api.JobLost} {
 		for _, init := range []int{0, 7} {
 			err := cannotEnter(api.Job{State: s, Init: init})
-			if s == api.Running && init != 0 {
+			if s == api.JobRunning && init != 0 {
 				if err != nil {
 					t.Errorf("a running job: %v", err)
 				}

@@ -23,17 +23,17 @@ import (
 
 // view is a job as the kernel and its shim see it now.
 func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
-	v := api.Job{Record: rec, Node: a.cfg.Node, State: api.Running, CPU: rec.CPUBefore}
+	v := api.Job{Record: rec, Node: a.cfg.Node, State: api.JobRunning, CPU: rec.CPUBefore}
 	switch {
 	case rec.Exit != nil:
-		v.State = api.Exited
+		v.State = api.JobExited
 		v.CPU = rec.Exit.CPU
 		return v
 	case rec.MovedTo != nil:
-		v.State = api.Moved
+		v.State = api.JobMoved
 		return v
 	case rec.SavedIn != "":
-		v.State = api.Saved
+		v.State = api.JobSaved
 		return v
 	}
 	st, err := a.status(ctx, rec.ID)
@@ -45,7 +45,7 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 		return v
 	}
 	if st.Exit != nil { // the disk does not take it
-		v.Exit, v.State = st.Exit, api.Exited
+		v.Exit, v.State = st.Exit, api.JobExited
 		v.CPU += st.Exit.CPU
 		return v
 	}
@@ -56,7 +56,7 @@ func (a *Agent) view(ctx context.Context, rec job.Record) api.Job {
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
 	v.CgroupDir = cg.Dir()
 	if v.State, v.SuspendedIn = a.stands(rec); st.State == shim.Parked || st.State == shim.Waiting {
-		v.State, v.SuspendedIn = api.Arriving, ""
+		v.State, v.SuspendedIn = api.JobArriving, ""
 	}
 	if used, err := cg.CPUTime(); err == nil {
 		v.CPU += time.Duration(used)
@@ -77,20 +77,20 @@ func (a *Agent) status(ctx context.Context, id job.ID) (shim.Status, error) {
 func (a *Agent) vanished(v api.Job) api.Job {
 	rec, err := a.jobs.Get(v.ID)
 	if err == nil && rec.Exit != nil {
-		v.Record, v.State, v.CPU = rec, api.Exited, rec.Exit.CPU
+		v.Record, v.State, v.CPU = rec, api.JobExited, rec.Exit.CPU
 		return v
 	}
 	switch {
 	case err == nil && rec.MovedTo != nil:
-		v.Record, v.State = rec, api.Moved
+		v.Record, v.State = rec, api.JobMoved
 		return v
 	case err == nil && rec.SavedIn != "":
-		v.Record, v.State = rec, api.Saved
+		v.Record, v.State = rec, api.JobSaved
 		return v
 	}
-	v.State = api.Lost
+	v.State = api.JobLost
 	if n, err := tasksOf(v.Record); err != nil || n > 0 {
-		v.State, v.Tasks = api.Astray, max(n, 1) // what cannot be counted may be there
+		v.State, v.Tasks = api.JobAstray, max(n, 1) // what cannot be counted may be there
 		cg := namespaces.Cgroup{Dirs: v.Cgroup}
 		v.CgroupDir, v.Memory = cg.Dir(), residentMemory(&cg)
 	}
@@ -126,7 +126,7 @@ func (a *Agent) handleList(w http.ResponseWriter, r *http.Request, c caller) err
 	for i, rec := range recs {
 		all.Go(func() error {
 			views[i] = a.view(r.Context(), rec)
-			if f := fates[rec.ID]; views[i].State == api.Moved && over(f.State) {
+			if f := fates[rec.ID]; views[i].State == api.JobMoved && over(f.State) {
 				views[i].State, views[i].Exit = f.State, f.Exit
 			}
 			return nil

@@ -25,13 +25,13 @@ const eagerPin = 3.0 / (1 << 30)
 // enough to stand still for. It leaves in the departure how the move is to end.
 func (m *movement) warmUp(ctx context.Context) error {
 	if m.req.StopCopy {
-		m.mode = api.StopCopy
+		m.mode = api.ModeStopCopy
 		if m.req.PostCopy {
-			m.mode = api.PostCopy
+			m.mode = api.ModePostCopy
 		}
 		return nil
 	}
-	m.mode = api.PreCopy
+	m.mode = api.ModePreCopy
 	limits := converge.Limits{Downtime: m.req.MaxDowntime, Named: m.req.MaxDowntime > 0,
 		Throttle: m.req.Throttle, PostCopy: m.req.PostCopy, Force: m.req.Force}
 	if !limits.Named {
@@ -68,7 +68,7 @@ func (m *movement) warmUp(ctx context.Context) error {
 		case converge.Freeze:
 			return nil
 		case converge.PostCopy:
-			m.mode = api.PostCopy
+			m.mode = api.ModePostCopy
 			return nil
 		case converge.GiveUp:
 			return m.tooLong(n, v)
@@ -82,7 +82,7 @@ func (m *movement) warmUp(ctx context.Context) error {
 
 // toldRound is a round as users see it; out has what the round itself does not know.
 func toldRound(out api.Round, r scan.Round, seen converge.Round, v converge.Verdict) api.Round {
-	out.Took, out.Looked, out.Dirty, out.Zero, out.Duplicate, out.Wire = r.Took, r.Looked, r.Dirty, r.Zero, r.Duplicate, r.Wire
+	out.Took, out.Scanned, out.Dirty, out.Zero, out.Duplicate, out.Wire = r.Took, r.Looked, r.Dirty, r.Zero, r.Duplicate, r.Wire
 	out.Forecast, out.CPU, out.Reason = v.Forecast, v.CPU, v.Reason
 	if r.Waiting > r.Took/2 {
 		out.Reason += "; the processors are busy, and the warm-up took turns with jobs"
@@ -105,7 +105,7 @@ func (m *movement) tooLong(rounds int, v converge.Verdict) error {
 	if v.Least > m.req.MaxDowntime && m.req.MaxDowntime > 0 {
 		hint = fmt.Sprintf("what has to be done while the job stands still takes %s by itself: name a larger --max-downtime, or --force", v.Least.Round(time.Millisecond))
 	}
-	return &api.Error{Code: api.Aborted, Message: fmt.Sprintf("the job would stand still for too long: after %d rounds the %s", rounds, v.Reason),
+	return &api.Error{Code: api.CodeAborted, Message: fmt.Sprintf("the job would stand still for too long: after %d rounds the %s", rounds, v.Reason),
 		Where: "on " + m.a.cfg.Node + ", running, never stopped", Hint: hint}
 }
 

@@ -37,7 +37,7 @@ func (a *Agent) awaitWhole(ctx context.Context, rec job.Record) error {
 }
 
 func (a *Agent) stillPulled(rec job.Record, absent int64) error {
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("memory is still being pulled from %s: %s are to come", cameFrom(rec), humanize.Size(absent)),
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("memory is still being pulled from %s: %s are to come", cameFrom(rec), humanize.Size(absent)),
 		Where: "on " + a.cfg.Node + ", running", Hint: "wait until all is here; `migrate inspect " + string(rec.ID) + "` shows how much is to come"}
 }
 

@@ -58,7 +58,7 @@ func (n *node) removeJobs(ctx context.Context) error {
 	for {
 		jobs, err := n.client.Jobs(ctx)
 		var e *api.Error
-		if errors.As(err, &e) && e.Code == api.Unreachable {
+		if errors.As(err, &e) && e.Code == api.CodeUnreachable {
 			return nil // the agent is gone, and the sweep has to do
 		}
 		busy := false

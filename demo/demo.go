@@ -240,7 +240,7 @@ func (d *demo) end(ctx context.Context, err error) error {
 	case err != nil:
 		return failed(err)
 	case len(left) > 0:
-		return &api.Error{Code: api.CleanupLeft, Message: "the demo has left something behind, see above"}
+		return &api.Error{Code: api.CodeCleanupLeft, Message: "the demo has left something behind, see above"}
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func (d *demo) end(ctx context.Context, err error) error {
 // failed keeps of an agent's error what still is true when all is removed: not
 // where the job is, nor what to do about it.
 func failed(err error) error {
-	e := &api.Error{Code: api.Failed, Message: "the demo failed: " + err.Error()}
+	e := &api.Error{Code: api.CodeFailed, Message: "the demo failed: " + err.Error()}
 	var told *api.Error
 	if errors.As(err, &told) {
 		e.Findings = told.Findings
@@ -257,5 +257,5 @@ func failed(err error) error {
 }
 
 func interrupted() error {
-	return &api.Error{Code: api.Cancelled, Message: "interrupted; nothing of the demo is left", Hint: "migrate demo"}
+	return &api.Error{Code: api.CodeCancelled, Message: "interrupted; nothing of the demo is left", Hint: "migrate demo"}
 }

@@ -58,7 +58,7 @@ func (d *demo) runABit(ctx context.Context) (int, error) {
 func (d *demo) move(ctx context.Context, from, to *node) (Move, error) {
 	m := Move{From: from.name, To: to.name}
 	r, err := d.nodes[0].client.Move(ctx, string(d.id), api.MoveRequest{Node: to.name}, func(ev api.Event) {
-		if ev.Phase == api.Freeze && m.Froze.IsZero() {
+		if ev.Phase == api.PhaseFreeze && m.Froze.IsZero() {
 			m.Froze = ev.At
 		}
 		d.screen.pass(fmt.Sprintf("%-9s  %s of %s read, %s sent", ev.Phase, mebibytes(ev.Read>>20<<20), mebibytes(ev.Total>>20<<20), mebibytes(ev.Sent>>20<<20)))
@@ -81,7 +81,7 @@ func (d *demo) move(ctx context.Context, from, to *node) (Move, error) {
 // at which no line may end are underscores.
 func phases(took map[api.Phase]time.Duration) string {
 	var list []string
-	for _, p := range []api.Phase{api.Preflight, api.Warmup, api.Freeze, api.Dump, api.Residue, api.Park, api.Commit, api.Resume, api.Release} {
+	for _, p := range []api.Phase{api.PhasePreflight, api.PhaseWarmup, api.PhaseFreeze, api.PhaseDump, api.PhaseResidue, api.PhasePark, api.PhaseCommit, api.PhaseResume, api.PhaseRelease} {
 		if t, ok := took[p]; ok {
 			list = append(list, fmt.Sprintf("%s_%d_ms", p, t.Round(time.Millisecond).Milliseconds()))
 		}

@@ -117,7 +117,7 @@ func (o *output) follow(ctx context.Context, c *api.Client, id job.ID) {
 // stillRuns tells a job that has ended, with its last words, from one that moves.
 func stillRuns(ctx context.Context, c *api.Client, id job.ID) error {
 	j, err := c.Inspect(ctx, string(id))
-	if err != nil || j.State != api.Exited && j.State != api.Lost {
+	if err != nil || j.State != api.JobExited && j.State != api.JobLost {
 		return err
 	}
 	how := fmt.Sprintf("the job is %s on %s", j.State, j.Node)

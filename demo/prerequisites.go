@@ -49,5 +49,5 @@ func prerequisites(ctx context.Context, o Options) (criu.Version, error) {
 }
 
 func lacking(hint, format string, args ...any) error {
-	return &api.Error{Code: api.Failed, Message: fmt.Sprintf(format, args...), Hint: hint}
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf(format, args...), Hint: hint}
 }

@@ -92,7 +92,7 @@ func jobBars(r api.MoveRecord, frozen, resumed, end float64) bars {
 		return append(b, bar{row: jobRow, from: frozen, to: end, fill: red, inside: "frozen"})
 	}
 	b = append(b, bar{row: jobRow, from: frozen, to: resumed, fill: red})
-	if r.State == api.HasMoved || r.State == api.Waiting {
+	if r.State == api.MoveDone || r.State == api.MoveWaiting {
 		return append(b, bar{row: jobRow, from: resumed, to: end, fill: green, inside: "runs on " + r.To})
 	}
 	return append(b, bar{row: jobRow, from: resumed, to: end, fill: blue, inside: "runs on " + r.From})
@@ -119,7 +119,7 @@ func downtime(r api.MoveRecord) figure {
 	p.NominalY(names...)
 	withoutAxis(&p.Y)
 	end := milliseconds(r.Downtime)
-	if bound := milliseconds(most(r)); bound < 4*end && r.Mode != api.StopCopy {
+	if bound := milliseconds(most(r)); bound < 4*end && r.Mode != api.ModeStopCopy {
 		p.Add(limit{value: bound, vertical: true, name: "--max-downtime"})
 		end = max(end, bound)
 	}

@@ -22,21 +22,21 @@ func lasting(ms int) time.Duration { return time.Duration(ms) * time.Millisecond
 func example() api.MoveRecord {
 	return api.MoveRecord{
 		Move: "m0123456789abcdef", Job: "jk4m2q7x5zb", Name: "sim", From: "node-a", To: "node-b", Epoch: 2,
-		Options: api.MoveOptions{MaxDowntime: lasting(200)}, Mode: api.PreCopy, State: api.HasMoved,
+		Options: api.MoveOptions{MaxDowntime: lasting(200)}, Mode: api.ModePreCopy, State: api.MoveDone,
 		Began: start, Took: lasting(4200), Frozen: after(3600), Resumed: after(3790), Downtime: lasting(190),
 		Phases: []api.Span{
-			{Phase: api.Preflight, Began: after(0), Took: lasting(520)}, {Phase: api.Warmup, Began: after(520), Took: lasting(3080)},
-			{Phase: api.Freeze, Began: after(3600), Took: lasting(8)}, {Phase: api.Dump, Began: after(3608), Took: lasting(90)},
-			{Phase: api.Residue, Began: after(3698), Took: lasting(30)}, {Phase: api.Park, Began: after(3728), Took: lasting(50)},
-			{Phase: api.Commit, Began: after(3778), Took: lasting(12)}, {Phase: api.Resume, Began: after(3790), Took: lasting(10)},
-			{Phase: api.Release, Began: after(3800), Took: lasting(400)},
+			{Phase: api.PhasePreflight, Began: after(0), Took: lasting(520)}, {Phase: api.PhaseWarmup, Began: after(520), Took: lasting(3080)},
+			{Phase: api.PhaseFreeze, Began: after(3600), Took: lasting(8)}, {Phase: api.PhaseDump, Began: after(3608), Took: lasting(90)},
+			{Phase: api.PhaseResidue, Began: after(3698), Took: lasting(30)}, {Phase: api.PhasePark, Began: after(3728), Took: lasting(50)},
+			{Phase: api.PhaseCommit, Began: after(3778), Took: lasting(12)}, {Phase: api.PhaseResume, Began: after(3790), Took: lasting(10)},
+			{Phase: api.PhaseRelease, Began: after(3800), Took: lasting(400)},
 		},
 		Rounds: []api.Round{
-			{Number: 1, Began: after(550), Took: lasting(2000), Tracking: "hash", Looked: 1 << 30, Dirty: 1 << 30, Zero: 1 << 28, Duplicate: 1 << 20, Wire: 400 << 20,
+			{Number: 1, Began: after(550), Took: lasting(2000), Tracking: "hash", Scanned: 1 << 30, Dirty: 1 << 30, Zero: 1 << 28, Duplicate: 1 << 20, Wire: 400 << 20,
 				ReadRate: 520e6, WireRate: 200e6, Forecast: lasting(2900), CPU: 100, Reason: "goes on: everything was new"},
-			{Number: 2, Began: after(2560), Took: lasting(700), Tracking: "hash", Looked: 1 << 30, Dirty: 42 << 20, Wire: 25 << 20,
+			{Number: 2, Began: after(2560), Took: lasting(700), Tracking: "hash", Scanned: 1 << 30, Dirty: 42 << 20, Wire: 25 << 20,
 				DirtyRate: 20e6, ReadRate: 1500e6, WireRate: 36e6, Forecast: lasting(310), CPU: 100, Reason: "goes on: 310 ms are above 200 ms"},
-			{Number: 3, Began: after(3270), Took: lasting(320), Tracking: "hash", Looked: 1 << 30, Dirty: 9 << 20, Wire: 5 << 20,
+			{Number: 3, Began: after(3270), Took: lasting(320), Tracking: "hash", Scanned: 1 << 30, Dirty: 9 << 20, Wire: 5 << 20,
 				DirtyRate: 18e6, ReadRate: 3000e6, WireRate: 16e6, Forecast: lasting(170), CPU: 60, Reason: "stops: 170 ms are within 200 ms"},
 		},
 		Memory: 1 << 30, Read: 3 << 30, Residue: 3 << 20, Sent: 430 << 20, Lanes: 4,
@@ -109,8 +109,8 @@ func TestWhatARecordSaysIsTextAndNeverMarkup(t *testing.T) {
 
 func TestEveryEndingAndEveryGapHasAReport(t *testing.T) {
 	aborted, frozen, early, bare, odd := example(), example(), example(), example(), example()
-	aborted.State, aborted.Error = api.HasAborted, &api.Error{Message: "no room"}
-	frozen.Resumed, frozen.Downtime, frozen.State = time.Time{}, 0, api.Waiting
+	aborted.State, aborted.Error = api.MoveAborted, &api.Error{Message: "no room"}
+	frozen.Resumed, frozen.Downtime, frozen.State = time.Time{}, 0, api.MoveWaiting
 	early.Phases, early.Rounds, early.Frozen, early.Resumed, early.Downtime = early.Phases[:1], nil, time.Time{}, time.Time{}, 0
 	bare = api.MoveRecord{Move: bare.Move}
 	for i := range odd.Rounds { // nothing measured

@@ -29,8 +29,8 @@ type Client struct {
 	socket string
 }
 
-// New is the client of the agent behind a unix socket.
-func New(socket string) *Client {
+// NewClient is the client of the agent behind a unix socket.
+func NewClient(socket string) *Client {
 	dial := func(ctx context.Context) (net.Conn, error) { return dialAgent(ctx, socket) }
 	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 	return &Client{http: &http.Client{Transport: t}, dial: dial, socket: socket}
@@ -52,7 +52,7 @@ func (c *Client) Inspect(ctx context.Context, ref string) (j Job, err error) {
 }
 
 // Wait returns when the job has ended, has moved on, or after a while; ask again
-// unless its state is Exited.
+// unless its state is JobExited.
 func (c *Client) Wait(ctx context.Context, ref string) (j Job, err error) {
 	return j, c.call(ctx, "GET", jobPath(ref, "/wait"), nil, &j)
 }
@@ -142,7 +142,7 @@ func (c *Client) events(ctx context.Context, path string, req any, tell func(Eve
 	for lines.Scan() {
 		var e Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, &Error{Code: InDoubt, Message: fmt.Sprintf("the agent's reply: %v", err), Hint: inDoubtHint}
+			return nil, &Error{Code: CodeInDoubt, Message: fmt.Sprintf("the agent's reply: %v", err), Hint: inDoubtHint}
 		}
 		tell(e)
 		if e.Error != nil {
@@ -155,7 +155,7 @@ func (c *Client) events(ctx context.Context, path string, req any, tell func(Eve
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return nil, &Error{Code: InDoubt, Message: "the agent's reply was cut off before it said how it ended",
+	return nil, &Error{Code: CodeInDoubt, Message: "the agent's reply was cut off before it said how it ended",
 		Hint: inDoubtHint}
 }
 
@@ -173,7 +173,7 @@ func (c *Client) call(ctx context.Context, method, path string, req, into any) e
 		return nil
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		return &Error{Code: Failed, Message: fmt.Sprintf("the agent's reply: %v", err)}
+		return &Error{Code: CodeFailed, Message: fmt.Sprintf("the agent's reply: %v", err)}
 	}
 	return nil
 }
@@ -227,10 +227,10 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	e := &Error{Code: Unreachable, Message: fmt.Sprintf("no answer from the agent at %s: %v", c.socket, err)}
+	e := &Error{Code: CodeUnreachable, Message: fmt.Sprintf("no answer from the agent at %s: %v", c.socket, err)}
 	switch {
 	case errors.As(err, new(notTheAgent)):
-		e.Code = Forbidden // to try again would not help
+		e.Code = CodeForbidden // to try again would not help
 		e.Hint = "name the agent's socket with --socket or $MIGRATE_SOCKET, in a directory of root's"
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		e.Message = fmt.Sprintf("no agent runs behind %s", c.socket)
@@ -255,7 +255,7 @@ func readError(resp *http.Response) error {
 func bareCode(status int) Code {
 	switch status {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return Unreachable
+		return CodeUnreachable
 	}
-	return Failed
+	return CodeFailed
 }

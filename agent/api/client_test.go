@@ -26,8 +26,8 @@ func TestLogsThatAreCutTellHowFarTheyCameAndThatTheAgentIsGone(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}))
 	var out bytes.Buffer
-	n, err := New(socket).Logs(t.Context(), "j", "stdout", 0, true, &out)
-	if n != 7 || out.Len() != 7 || code(err) != Unreachable {
+	n, err := NewClient(socket).Logs(t.Context(), "j", "stdout", 0, true, &out)
+	if n != 7 || out.Len() != 7 || code(err) != CodeUnreachable {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
@@ -35,7 +35,7 @@ func TestLogsThatAreCutTellHowFarTheyCameAndThatTheAgentIsGone(t *testing.T) {
 func TestLogsReturnTheWritersErrorAsItIs(t *testing.T) {
 	socket := serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") }))
 	full := errors.New("no space")
-	_, err := New(socket).Logs(t.Context(), "j", "stdout", 0, false, writerFunc(func([]byte) (int, error) { return 0, full }))
+	_, err := NewClient(socket).Logs(t.Context(), "j", "stdout", 0, false, writerFunc(func([]byte) (int, error) { return 0, full }))
 	if err != full {
 		t.Errorf("got %v", err)
 	}
@@ -54,13 +54,13 @@ func TestEveryWayOfNotReachingAnAgentIsUnreachable(t *testing.T) {
 		socket string
 		want   Code
 	}{
-		"no socket":     {filepath.Join(t.TempDir(), "none"), Unreachable},
-		"bad gateway":   {status(http.StatusBadGateway), Unreachable},
-		"cut reply":     {cut, Unreachable},
-		"broken agent":  {status(http.StatusInternalServerError), Failed},
-		"not an answer": {status(http.StatusOK), Failed},
+		"no socket":     {filepath.Join(t.TempDir(), "none"), CodeUnreachable},
+		"bad gateway":   {status(http.StatusBadGateway), CodeUnreachable},
+		"cut reply":     {cut, CodeUnreachable},
+		"broken agent":  {status(http.StatusInternalServerError), CodeFailed},
+		"not an answer": {status(http.StatusOK), CodeFailed},
 	} {
-		if _, err := New(c.socket).Wait(t.Context(), "j"); code(err) != c.want {
+		if _, err := NewClient(c.socket).Wait(t.Context(), "j"); code(err) != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -69,7 +69,7 @@ func TestEveryWayOfNotReachingAnAgentIsUnreachable(t *testing.T) {
 func TestTheEndOfTheContextIsItsOwnError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := New("/nowhere").Remove(ctx, "j", false); !errors.Is(err, context.Canceled) {
+	if err := NewClient("/nowhere").Remove(ctx, "j", false); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -77,8 +77,8 @@ func TestTheEndOfTheContextIsItsOwnError(t *testing.T) {
 func TestEventsThatEndWithoutAResultProveNothing(t *testing.T) {
 	for name, body := range map[string]string{"cut": `{"phase":"freeze"}` + "\n", "garbage": "{\n"} {
 		socket := serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
-		_, err := New(socket).Move(t.Context(), "j", MoveRequest{}, func(Event) {})
-		if Exit(err) != ExitInDoubt {
+		_, err := NewClient(socket).Move(t.Context(), "j", MoveRequest{}, func(Event) {})
+		if ExitStatus(err) != ExitInDoubt {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -28,22 +28,22 @@ type Finding struct {
 // Code says what kind of failure it was.
 type Code string
 
-// The codes; see Exit for what they mean to a script.
+// The codes; see ExitStatus for what they mean to a script.
 const (
-	Failed      Code = "failed"
-	Usage       Code = "usage"
-	Refused     Code = "refused" // by preflight; nothing was touched
-	Aborted     Code = "aborted" // the job runs on where it was
-	InDoubt     Code = "in-doubt"
-	CleanupLeft Code = "cleanup-left" // moved, but something was left behind
-	Cancelled   Code = "cancelled"
-	NotFound    Code = "not-found"
-	Forbidden   Code = "forbidden"
-	Unreachable Code = "unreachable" // a node or its agent
-	Busy        Code = "busy"        // the caller has too much under way; later it may be taken
-	Quota       Code = "quota"       // the user keeps too much on the node
-	HeldStill   Code = "suspended"   // by somebody else; nothing was touched
-	Damaged     Code = "damaged"     // what this node has written down about it cannot be read
+	CodeFailed      Code = "failed"
+	CodeUsage       Code = "usage"
+	CodeRefused     Code = "refused" // by preflight; nothing was touched
+	CodeAborted     Code = "aborted" // the job runs on where it was
+	CodeInDoubt     Code = "in-doubt"
+	CodeCleanupLeft Code = "cleanup-left" // moved, but something was left behind
+	CodeCancelled   Code = "cancelled"
+	CodeNotFound    Code = "not-found"
+	CodeForbidden   Code = "forbidden"
+	CodeUnreachable Code = "unreachable" // a node or its agent
+	CodeBusy        Code = "busy"        // the caller has too much under way; later it may be taken
+	CodeQuota       Code = "quota"       // the user keeps too much on the node
+	CodeSuspended   Code = "suspended"   // by somebody else; nothing was touched
+	CodeDamaged     Code = "damaged"     // what this node has written down about it cannot be read
 )
 
 // Exit statuses of every command.
@@ -58,8 +58,8 @@ const (
 	ExitCancelled   = 130
 )
 
-// Exit is the exit status that a command ends with after err.
-func Exit(err error) int {
+// ExitStatus is the exit status that a command ends with after err.
+func ExitStatus(err error) int {
 	var e *Error
 	if err == nil {
 		return ExitDone
@@ -68,17 +68,17 @@ func Exit(err error) int {
 		return ExitFailed
 	}
 	switch e.Code {
-	case Usage:
+	case CodeUsage:
 		return ExitUsage
-	case Refused, HeldStill:
+	case CodeRefused, CodeSuspended:
 		return ExitRefused
-	case Aborted:
+	case CodeAborted:
 		return ExitAborted
-	case InDoubt:
+	case CodeInDoubt:
 		return ExitInDoubt
-	case CleanupLeft:
+	case CodeCleanupLeft:
 		return ExitCleanupLeft
-	case Cancelled:
+	case CodeCancelled:
 		return ExitCancelled
 	}
 	return ExitFailed
@@ -87,19 +87,19 @@ func Exit(err error) int {
 // Status is the HTTP status that goes with a code.
 func (c Code) Status() int {
 	switch c {
-	case Usage:
+	case CodeUsage:
 		return http.StatusBadRequest
-	case Forbidden:
+	case CodeForbidden:
 		return http.StatusForbidden
-	case NotFound:
+	case CodeNotFound:
 		return http.StatusNotFound
-	case Refused, Aborted, HeldStill, Damaged:
+	case CodeRefused, CodeAborted, CodeSuspended, CodeDamaged:
 		return http.StatusConflict
-	case Unreachable:
+	case CodeUnreachable:
 		return http.StatusBadGateway
-	case Busy:
+	case CodeBusy:
 		return http.StatusTooManyRequests
-	case Quota:
+	case CodeQuota:
 		return http.StatusInsufficientStorage
 	}
 	return http.StatusInternalServerError

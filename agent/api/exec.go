@@ -57,7 +57,7 @@ func (c *Client) Exec(ctx context.Context, ref string, req ExecRequest, stdin io
 	case err != nil && ctx.Err() != nil:
 		return 0, context.Cause(ctx)
 	case errors.Is(err, errExecCut):
-		return 0, &Error{Code: Unreachable, Message: err.Error(), Hint: "the command was ended with it; the job itself is not affected"}
+		return 0, &Error{Code: CodeUnreachable, Message: err.Error(), Hint: "the command was ended with it; the job itself is not affected"}
 	}
 	return code, err
 }
@@ -76,7 +76,7 @@ func (c *Client) upgrade(ctx context.Context, path string, req any) (io.ReadWrit
 	conn, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != ExecProtocol {
 		return nil, errors.Join(resp.Body.Close(),
-			&Error{Code: Failed, Message: "the agent does not speak " + ExecProtocol, Hint: "update migrate on the node where the job runs"})
+			&Error{Code: CodeFailed, Message: "the agent does not speak " + ExecProtocol, Hint: "update migrate on the node where the job runs"})
 	}
 	return conn, nil
 }
@@ -92,21 +92,21 @@ const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUp
 // error, which is an *Error, the request is still to be answered.
 func acceptExec(w http.ResponseWriter, r *http.Request) (req ExecRequest, conn io.ReadWriteCloser, err error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), ExecProtocol) {
-		return req, nil, &Error{Code: Usage, Message: "this request must upgrade to " + ExecProtocol}
+		return req, nil, &Error{Code: CodeUsage, Message: "this request must upgrade to " + ExecProtocol}
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxCommandBody))
 	if err == nil {
 		err = json.Unmarshal(data, &req)
 	}
 	if err != nil {
-		return req, nil, &Error{Code: Usage, Message: fmt.Sprintf("the request: %v", err)}
+		return req, nil, &Error{Code: CodeUsage, Message: fmt.Sprintf("the request: %v", err)}
 	}
 	if len(req.Args) == 0 || req.Args[0] == "" {
-		return req, nil, &Error{Code: Usage, Message: "there is no command to run"}
+		return req, nil, &Error{Code: CodeUsage, Message: "there is no command to run"}
 	}
 	c, buffered, err := http.NewResponseController(w).Hijack() // it lifts the server's deadlines
 	if err != nil {
-		return req, nil, &Error{Code: Failed, Message: fmt.Sprintf("take over the connection: %v", err)}
+		return req, nil, &Error{Code: CodeFailed, Message: fmt.Sprintf("take over the connection: %v", err)}
 	}
 	ahead := io.LimitReader(buffered, int64(buffered.Reader.Buffered()))
 	return req, &hijacked{Conn: c, r: io.MultiReader(ahead, c)}, nil

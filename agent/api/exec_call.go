@@ -80,7 +80,7 @@ func decodeError(p []byte) error {
 }
 
 func encodeError(err error) []byte {
-	e := &Error{Code: Failed, Message: err.Error()}
+	e := &Error{Code: CodeFailed, Message: err.Error()}
 	errors.As(err, &e)
 	p, err := json.Marshal(e)
 	if err != nil || len(p) > maxExecFrame {

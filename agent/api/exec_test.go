@@ -74,7 +74,7 @@ func TestExecCarriesEveryByteBothWaysAndTheStatus(t *testing.T) {
 	for name, socket := range map[string]string{"direct": direct, "through a proxy": through(t, direct)} {
 		t.Run(name, func(t *testing.T) {
 			var out, errs bytes.Buffer
-			code, err := New(socket).Exec(t.Context(), "j", request(), bytes.NewReader(input), &out, &errs)
+			code, err := NewClient(socket).Exec(t.Context(), "j", request(), bytes.NewReader(input), &out, &errs)
 			if code != 3 || err != nil {
 				t.Fatalf("code %d, error %v", code, err)
 			}
@@ -90,7 +90,7 @@ func TestExecWithoutStdinReadsItsEndAtOnce(t *testing.T) {
 		n, err := io.Copy(io.Discard, in)
 		return int(n), err
 	})
-	if code, err := New(socket).Exec(t.Context(), "j", request(), nil, io.Discard, io.Discard); code != 0 || err != nil {
+	if code, err := NewClient(socket).Exec(t.Context(), "j", request(), nil, io.Discard, io.Discard); code != 0 || err != nil {
 		t.Errorf("code %d, error %v", code, err)
 	}
 }
@@ -107,24 +107,24 @@ func TestAProcessEndsWhileItsStdinStaysOpen(t *testing.T) {
 	defer w.Close()
 	go w.Write([]byte("abcd"))
 	var out strings.Builder
-	code, err := New(socket).Exec(t.Context(), "j", request(), forever, &out, io.Discard)
+	code, err := NewClient(socket).Exec(t.Context(), "j", request(), forever, &out, io.Discard)
 	if code != 0 || err != nil || out.String() != "abc" {
 		t.Errorf("code %d, error %v, output %q", code, err, out.String())
 	}
 }
 
 func TestExecTellsTheAgentsError(t *testing.T) {
-	want := Error{Code: NotFound, Message: "no such program", Where: "node-a", Hint: "look for it"}
+	want := Error{Code: CodeNotFound, Message: "no such program", Where: "node-a", Hint: "look for it"}
 	socket := agentFor(t, func(context.Context, io.Reader, io.Writer, io.Writer) (int, error) {
 		return 0, fmt.Errorf("start: %w", &want)
 	})
-	_, err := New(socket).Exec(t.Context(), "j", request(), nil, io.Discard, io.Discard)
+	_, err := NewClient(socket).Exec(t.Context(), "j", request(), nil, io.Discard, io.Discard)
 	var got *Error
 	if !errors.As(err, &got) || got.Message != want.Message || got.Code != want.Code || got.Hint != want.Hint {
 		t.Errorf("got %+v", err)
 	}
-	_, err = New(socket).Exec(t.Context(), "j", ExecRequest{}, nil, io.Discard, io.Discard)
-	if !errors.As(err, &got) || got.Code != Usage {
+	_, err = NewClient(socket).Exec(t.Context(), "j", ExecRequest{}, nil, io.Discard, io.Discard)
+	if !errors.As(err, &got) || got.Code != CodeUsage {
 		t.Errorf("a request without a command: %v", err)
 	}
 }
@@ -143,7 +143,7 @@ func TestACallerThatGoesEndsTheCommand(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			started := writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil })
-			_, err := New(socket).Exec(ctx, "j", request(), endless{}, started, io.Discard)
+			_, err := NewClient(socket).Exec(ctx, "j", request(), endless{}, started, io.Discard)
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("Exec returns %v", err)
 			}
@@ -180,9 +180,9 @@ func TestAConnectionThatBreaksIsNoExitStatus(t *testing.T) {
 		_ = conn.Close()
 	}))
 	var out strings.Builder
-	_, err := New(socket).Exec(t.Context(), "j", request(), nil, &out, io.Discard)
+	_, err := NewClient(socket).Exec(t.Context(), "j", request(), nil, &out, io.Discard)
 	var e *Error
-	if !errors.As(err, &e) || e.Code != Unreachable || out.String() != "half" {
+	if !errors.As(err, &e) || e.Code != CodeUnreachable || out.String() != "half" {
 		t.Errorf("error %v after %q", err, out.String())
 	}
 }
@@ -218,7 +218,7 @@ func TestACallerThatBreaksTheProtocolEndsTheCommand(t *testing.T) {
 
 func TestAnOldAgentIsToldApart(t *testing.T) {
 	socket := serveUnix(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	_, err := New(socket).Exec(t.Context(), "j", request(), nil, io.Discard, io.Discard)
+	_, err := NewClient(socket).Exec(t.Context(), "j", request(), nil, io.Discard, io.Discard)
 	var e *Error
 	if !errors.As(err, &e) || !strings.Contains(e.Hint, "update") {
 		t.Errorf("got %v", err)

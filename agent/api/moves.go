@@ -28,9 +28,9 @@ type Mode string
 
 // The modes.
 const (
-	PreCopy  Mode = "pre-copy"
-	PostCopy Mode = "post-copy"
-	StopCopy Mode = "stop-copy"
+	ModePreCopy  Mode = "pre-copy"
+	ModePostCopy Mode = "post-copy"
+	ModeStopCopy Mode = "stop-copy"
 )
 
 // Round is one warm-up round. Sizes are bytes, rates bytes per second.
@@ -39,7 +39,7 @@ type Round struct {
 	Began     time.Time     `json:"began"`
 	Took      time.Duration `json:"took"`
 	Tracking  string        `json:"tracking"`  // soft-dirty or hash
-	Looked    int64         `json:"looked"`    // memory that was read and compared
+	Scanned   int64         `json:"looked"`    // memory that was read and compared
 	Dirty     int64         `json:"dirty"`     // of it what was new or had changed
 	Zero      int64         `json:"zero"`      // of that what was zero and took no room on the wire
 	Duplicate int64         `json:"duplicate"` // of that what equalled a page sent before
@@ -64,14 +64,14 @@ type MoveState string
 
 // The states of a move as its users see it.
 const (
-	UnderWay      MoveState = "under way"
-	Waiting       MoveState = "waiting" // for the other node, or for an operator
-	HasMoved      MoveState = "moved"
-	HasAborted    MoveState = "aborted"   // the job runs on where it was
-	WasRefused    MoveState = "refused"   // before anything was touched
-	WasCancelled  MoveState = "cancelled" // by its user; the job runs on where it was
-	HasFailed     MoveState = "failed"    // before anything was touched
-	UnknownEnding MoveState = "not known" // the node that knows does not answer
+	MoveUnderWay  MoveState = "under way"
+	MoveWaiting   MoveState = "waiting" // for the other node, or for an operator
+	MoveDone      MoveState = "moved"
+	MoveAborted   MoveState = "aborted"   // the job runs on where it was
+	MoveRefused   MoveState = "refused"   // before anything was touched
+	MoveCancelled MoveState = "cancelled" // by its user; the job runs on where it was
+	MoveFailed    MoveState = "failed"    // before anything was touched
+	MoveUnknown   MoveState = "not known" // the node that knows does not answer
 )
 
 // MoveStep is a line of a node's journal.
@@ -128,9 +128,9 @@ type Decision string
 
 // The decisions.
 const (
-	Take   Decision = "take=true"   // the copy on the agent's node is the job
-	Drop   Decision = "take=false"  // it is not
-	Forget Decision = "forget=true" // the agent's journal cannot be read, and guards no job any more
+	DecisionTake   Decision = "take=true"   // the copy on the agent's node is the job
+	DecisionDrop   Decision = "take=false"  // it is not
+	DecisionForget Decision = "forget=true" // the agent's journal cannot be read, and guards no job any more
 )
 
 // ResolvePlan is what an operator's decision about a move does, and after it what it
@@ -147,8 +147,8 @@ type ResolvePlan struct {
 	Vouch []string `json:"vouch"` // what the operator answers for
 	// Where the job is now, and whether the peer has yet to be told; after the
 	// decision.
-	Where  string `json:"where,omitempty"`
-	Untold bool   `json:"untold,omitempty"`
+	Where      string `json:"where,omitempty"`
+	PeerToTell bool   `json:"untold,omitempty"`
 	// Forget says that a journal which cannot be read is set aside, as File.
 	Forget bool   `json:"forget,omitempty"`
 	File   string `json:"file,omitempty"`

@@ -15,28 +15,28 @@ type RunRequest struct {
 	Foreground bool `json:"foreground,omitempty"`
 }
 
-// State of a job as its users see it. It is computed, never stored.
-type State string
+// JobState is a job as its users see it. It is computed, never stored.
+type JobState string
 
 // The states of a job.
 const (
-	Running   State = "running"
-	Frozen    State = "frozen"    // stands still, on its way to another node
-	Suspended State = "suspended" // stands still because somebody else has frozen it
-	Arriving  State = "arriving"
-	Moved     State = "moved"
-	Exited    State = "exited"
-	Saved     State = "saved"   // rests in a directory
-	Lost      State = "lost"    // the node restarted, or its shim was killed, under the job
-	Astray    State = "astray"  // it runs, and its shim was killed or cannot be found
-	Unknown   State = "damaged" // its record cannot be read
+	JobRunning   JobState = "running"
+	JobFrozen    JobState = "frozen"    // stands still, on its way to another node
+	JobSuspended JobState = "suspended" // stands still because somebody else has frozen it
+	JobArriving  JobState = "arriving"
+	JobMoved     JobState = "moved"
+	JobExited    JobState = "exited"
+	JobSaved     JobState = "saved"   // rests in a directory
+	JobLost      JobState = "lost"    // the node restarted, or its shim was killed, under the job
+	JobAstray    JobState = "astray"  // it runs, and its shim was killed or cannot be found
+	JobDamaged   JobState = "damaged" // its record cannot be read
 )
 
 // Job is what an agent says about a job.
 type Job struct {
 	job.Record
-	Node  string `json:"node"` // the agent that answers
-	State State  `json:"state"`
+	Node  string   `json:"node"` // the agent that answers
+	State JobState `json:"state"`
 
 	// What the kernel says; only of a job that is here, in GET /v1/jobs/JOB.
 	Init       int               `json:"init,omitempty"` // pid of PID 1 on the node
@@ -110,18 +110,18 @@ type Phase string
 
 // The phases, in order.
 const (
-	Queue     Phase = "queue" // for other moves of the node; the note tells for how many
-	Preflight Phase = "preflight"
-	Warmup    Phase = "warm-up"
-	Freeze    Phase = "freeze"
-	Dump      Phase = "dump"
-	Residue   Phase = "residue"
-	Park      Phase = "park"
-	Commit    Phase = "commit"
-	Resume    Phase = "resume"
-	Pull      Phase = "pull"
-	Release   Phase = "release"
-	Abort     Phase = "abort"
+	PhaseQueue     Phase = "queue" // for other moves of the node; the note tells for how many
+	PhasePreflight Phase = "preflight"
+	PhaseWarmup    Phase = "warm-up"
+	PhaseFreeze    Phase = "freeze"
+	PhaseDump      Phase = "dump"
+	PhaseResidue   Phase = "residue"
+	PhasePark      Phase = "park"
+	PhaseCommit    Phase = "commit"
+	PhaseResume    Phase = "resume"
+	PhasePull      Phase = "pull"
+	PhaseRelease   Phase = "release"
+	PhaseAbort     Phase = "abort"
 )
 
 // Event tells how a move, checkpoint or restore gets on. Sizes are bytes.
@@ -136,10 +136,10 @@ type Event struct {
 	// Pulled is the memory that was sent because the target lacked it.
 	Pulled int64  `json:"pulled,omitempty"`
 	Note   string `json:"note,omitempty"`
-	// TakesTurns says that the node's processors are busy, and the warm-up has a tenth of
-	// them in turns with jobs.
-	TakesTurns bool   `json:"takes_turns,omitempty"`
-	Round      *Round `json:"round,omitempty"` // the warm-up round that has just ended
+	// LowPriority says that the processors of the node are busy: the warm-up has a tenth of
+	// their time, the jobs have the rest.
+	LowPriority bool   `json:"takes_turns,omitempty"`
+	Round       *Round `json:"round,omitempty"` // the warm-up round that has just ended
 
 	Done  *Result `json:"done,omitempty"`
 	Error *Error  `json:"error,omitempty"`

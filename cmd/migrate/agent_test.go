@@ -42,7 +42,7 @@ type fakeAgent struct {
 func newFakeAgent(t *testing.T) *fakeAgent {
 	t.Helper()
 	a := &fakeAgent{t: t, socket: filepath.Join(t.TempDir(), "agent.sock"), change: make(chan struct{}), output: map[string][]byte{}}
-	a.job = api.Job{Record: job.Record{ID: "jabcdefghij", Spec: job.Spec{Name: "sim"}}, Node: "node-a", State: api.Running}
+	a.job = api.Job{Record: job.Record{ID: "jabcdefghij", Spec: job.Spec{Name: "sim"}}, Node: "node-a", State: api.JobRunning}
 	a.start()
 	t.Cleanup(func() { a.stop() })
 	return a
@@ -65,16 +65,16 @@ func (a *fakeAgent) start() {
 	mux.HandleFunc("POST /v1/restore", a.tellEvents)
 	mux.HandleFunc("GET /v1/moves/{move}", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("move") != a.record.Move {
-			w.WriteHeader(api.NotFound.Status())
-			a.reply(w, api.Error{Code: api.NotFound, Message: "no move " + r.PathValue("move")})
+			w.WriteHeader(api.CodeNotFound.Status())
+			a.reply(w, api.Error{Code: api.CodeNotFound, Message: "no move " + r.PathValue("move")})
 			return
 		}
 		a.reply(w, a.record)
 	})
 	mux.HandleFunc("/v1/moves/{move}/resolve", a.decides)
 	mux.HandleFunc("DELETE /v1/jobs/{job}", func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(api.NotFound.Status())
-		a.reply(w, api.Error{Code: api.NotFound, Message: "no job " + r.PathValue("job")})
+		w.WriteHeader(api.CodeNotFound.Status())
+		a.reply(w, api.Error{Code: api.CodeNotFound, Message: "no job " + r.PathValue("job")})
 	})
 	a.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: a.faulty(mux)}}
 	a.server.Start()
@@ -127,7 +127,7 @@ func (a *fakeAgent) write(stream, text string) {
 func (a *fakeAgent) move(node string) { a.set(func() { a.job.Node = node }) }
 
 func (a *fakeAgent) exit(code, signal int) {
-	a.set(func() { a.job.State, a.job.Exit = api.Exited, &job.Exit{Code: code, Signal: signal} })
+	a.set(func() { a.job.State, a.job.Exit = api.JobExited, &job.Exit{Code: code, Signal: signal} })
 }
 
 func (a *fakeAgent) now() api.Job {
@@ -181,7 +181,7 @@ func (a *fakeAgent) logs(w http.ResponseWriter, r *http.Request) {
 	for {
 		a.mu.Lock()
 		out, change, cut := a.output[r.FormValue("stream")], a.change, a.cut
-		over := a.job.State != api.Running || a.job.Node != node || r.FormValue("follow") != "true"
+		over := a.job.State != api.JobRunning || a.job.Node != node || r.FormValue("follow") != "true"
 		a.mu.Unlock()
 		if offset > len(out) {
 			a.t.Errorf("asked for offset %d of %d", offset, len(out))

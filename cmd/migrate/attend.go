@@ -72,11 +72,11 @@ func superseded(j api.Job) string {
 // outcome is how a job ended as an error, nil for success.
 func outcome(j api.Job) error {
 	switch {
-	case j.State == api.Saved:
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("job %s does not run here any more: it was saved", label(j)),
+	case j.State == api.JobSaved:
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s does not run here any more: it was saved", label(j)),
 			Where: "in " + j.SavedIn + ", or where it was restored from there", Hint: "`migrate restore " + j.SavedIn + "` brings it back, or tells where it is"}
-	case j.State == api.Lost || j.Exit == nil:
-		return &api.Error{Code: api.Failed,
+	case j.State == api.JobLost || j.Exit == nil:
+		return &api.Error{Code: api.CodeFailed,
 			Message: fmt.Sprintf("job %s is lost: node %s restarted, or the job's shim was killed, under it", label(j), j.Node),
 			Hint:    "migrate rm " + string(j.ID) + " frees what it left behind"}
 	case status(j) == 0:
@@ -139,7 +139,7 @@ func (f *forward) one(ctx context.Context, sig syscall.Signal) error {
 		}
 		select {
 		case <-f.signals:
-			return &api.Error{Code: api.Cancelled, Message: fmt.Sprintf("%s was not passed on: %v", signalName(int(sig)), err),
+			return &api.Error{Code: api.CodeCancelled, Message: fmt.Sprintf("%s was not passed on: %v", signalName(int(sig)), err),
 				Where: "runs on", Hint: fmt.Sprintf("migrate logs -f %s, or migrate kill %s, once the agent answers", f.job.ID, f.job.ID)}
 		default:
 		}

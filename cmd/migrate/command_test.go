@@ -18,10 +18,10 @@ import (
 
 func moved() []api.Event {
 	return []api.Event{
-		{Phase: api.Warmup, Read: 1 << 20, Total: 4 << 20},
-		{Phase: api.Park, Read: 4 << 20, Total: 4 << 20, Sent: 2 << 20},
+		{Phase: api.PhaseWarmup, Read: 1 << 20, Total: 4 << 20},
+		{Phase: api.PhasePark, Read: 4 << 20, Total: 4 << 20, Sent: 2 << 20},
 		{Done: &api.Result{Job: "jabcdefghij", Node: "node-b", Dir: "/d", Downtime: 212 * time.Millisecond, Took: 3100 * time.Millisecond, Read: 4 << 20, Sent: 2 << 20,
-			Mode: api.PreCopy, Rounds: make([]api.Round, 2)}},
+			Mode: api.ModePreCopy, Rounds: make([]api.Round, 2)}},
 	}
 }
 
@@ -76,7 +76,7 @@ func TestOptionsOfAMoveThatContradictEachOtherAreUsageErrors(t *testing.T) {
 }
 
 func TestARoundIsOneLineThatSaysWhyItWentOn(t *testing.T) {
-	r := api.Round{Number: 2, Looked: 1 << 30, Dirty: 10 << 20, Wire: 4 << 20, Took: 300 * time.Millisecond, DirtyRate: 20 << 20, WireRate: 13 << 20, Reason: "forecast 280ms is within 300ms"}
+	r := api.Round{Number: 2, Scanned: 1 << 30, Dirty: 10 << 20, Wire: 4 << 20, Took: 300 * time.Millisecond, DirtyRate: 20 << 20, WireRate: 13 << 20, Reason: "forecast 280ms is within 300ms"}
 	want := "round 2: 10.0 MiB of 1.0 GiB changed (20.0 MiB/s), 4.0 MiB sent in 300 ms (13.0 MiB/s): forecast 280ms is within 300ms"
 	if got := roundLine(r); got != want {
 		t.Errorf("%q", got)
@@ -107,9 +107,9 @@ func TestTheOutcomeOfAMoveIsItsExitStatus(t *testing.T) {
 	left := moved()[2]
 	left.Done.CleanupLeft = "the cgroup is busy"
 	for want, event := range map[int]api.Event{
-		api.ExitRefused:     {Error: &api.Error{Code: api.Refused, Message: "no"}},
-		api.ExitAborted:     {Error: &api.Error{Code: api.Aborted, Message: "no", Where: "runs on node-a"}},
-		api.ExitInDoubt:     {Phase: api.Commit}, // and then nothing
+		api.ExitRefused:     {Error: &api.Error{Code: api.CodeRefused, Message: "no"}},
+		api.ExitAborted:     {Error: &api.Error{Code: api.CodeAborted, Message: "no", Where: "runs on node-a"}},
+		api.ExitInDoubt:     {Phase: api.PhaseCommit}, // and then nothing
 		api.ExitCleanupLeft: left,
 	} {
 		if code, _, errs, _ := do(t, []api.Event{event}, "move sim node-b"); code != want || errs == "" {

@@ -57,7 +57,7 @@ func (s *shell) exec(ctx context.Context, ref string, req api.ExecRequest) error
 			return err
 		}
 		if req.Env, err = mergeEnv(s.environ, j.Spec.Env, req.Env); err != nil {
-			return &api.Error{Code: api.Usage, Message: "--env: " + err.Error(), Hint: "migrate exec --help"}
+			return &api.Error{Code: api.CodeUsage, Message: "--env: " + err.Error(), Hint: "migrate exec --help"}
 		}
 	}
 	whose, err := s.ownerOf(inspect)

@@ -41,11 +41,11 @@ func exitCode(err error) int {
 	case errors.As(err, &wrong):
 		return api.ExitUsage
 	case errors.As(err, &told):
-		return api.Exit(err)
+		return api.ExitStatus(err)
 	case errors.Is(err, context.Canceled):
 		return api.ExitCancelled
 	}
-	return api.Exit(err)
+	return api.ExitStatus(err)
 }
 
 // printFailure says what happened and why, where the job is, and what to do.
@@ -95,7 +95,7 @@ func inner(s string) string { return strings.ReplaceAll(s, "\n", "\n  ") }
 // invalid lists everything that is wrong with a specification.
 func invalid(err error) error {
 	return &api.Error{
-		Code: api.Usage, Message: "the job cannot be started as asked",
+		Code: api.CodeUsage, Message: "the job cannot be started as asked",
 		Findings: specFindings(err), Hint: "migrate run --help",
 	}
 }

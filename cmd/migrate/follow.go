@@ -86,7 +86,7 @@ func (f *follower) wait(ctx context.Context) (api.Job, error) {
 			if settled(j) {
 				return j, nil
 			}
-			if j.State == api.Astray && !told {
+			if j.State == api.JobAstray && !told {
 				told = true
 				f.tell(astray(j))
 			}
@@ -127,7 +127,7 @@ func (f *follower) copy(ctx context.Context, stream string, w io.Writer) error {
 
 // settled tells whether a job runs nowhere and will not by itself.
 func settled(j api.Job) bool {
-	return j.State == api.Exited || j.State == api.Saved || j.State == api.Lost
+	return j.State == api.JobExited || j.State == api.JobSaved || j.State == api.JobLost
 }
 
 // astray says that nobody can reach a job that runs.
@@ -138,7 +138,7 @@ func astray(j api.Job) string {
 // outage tells an agent that cannot be reached, or cannot answer now, from an answer.
 func outage(err error) bool {
 	var e *api.Error
-	return errors.As(err, &e) && (e.Code == api.Unreachable || e.Code == api.Busy)
+	return errors.As(err, &e) && (e.Code == api.CodeUnreachable || e.Code == api.CodeBusy)
 }
 
 // place is the node that a job is on.

@@ -17,7 +17,7 @@ import (
 func following(t *testing.T, a *fakeAgent) (out, errs *locked, news *locked, end func() (api.Job, error)) {
 	t.Helper()
 	out, errs, news = newLocked(), newLocked(), newLocked()
-	f := newFollower(api.New(a.socket), a.now(), map[string]io.Writer{"stdout": out, "stderr": errs},
+	f := newFollower(api.NewClient(a.socket), a.now(), map[string]io.Writer{"stdout": out, "stderr": errs},
 		func(line string) { io.WriteString(news, line+"\n") })
 	f.pause = pause{first: time.Millisecond, most: 4 * time.Millisecond}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -113,7 +113,7 @@ func TestWhatIsWrittenUpToTheEndIsCopiedBeforeFollowingEnds(t *testing.T) {
 func TestAnOutputThatCannotBeWrittenEndsTheFollowing(t *testing.T) {
 	a := newFakeAgent(t)
 	a.write("stdout", "x")
-	f := newFollower(api.New(a.socket), a.now(), map[string]io.Writer{"stdout": broken{}}, func(string) {})
+	f := newFollower(api.NewClient(a.socket), a.now(), map[string]io.Writer{"stdout": broken{}}, func(string) {})
 	if _, err := f.follow(t.Context()); !errors.Is(err, errTest) {
 		t.Errorf("got %v", err)
 	}
@@ -152,7 +152,7 @@ func TestRunPassesSignalsOnAndReturnsTheJobsStatus(t *testing.T) {
 func TestASignalWaitsForTheAgentUntilASecondOneComes(t *testing.T) {
 	a := newFakeAgent(t)
 	signals := make(chan os.Signal, 2)
-	f := forward{agent: api.New(a.socket), job: a.now(), signals: signals, tell: func(string) {},
+	f := forward{agent: api.NewClient(a.socket), job: a.now(), signals: signals, tell: func(string) {},
 		pause: pause{first: time.Millisecond, most: time.Millisecond}}
 	a.set(func() { a.refuse = 5 })
 	signals <- syscall.SIGINT
@@ -171,7 +171,7 @@ func TestASignalWaitsForTheAgentUntilASecondOneComes(t *testing.T) {
 
 func TestAJobThatIsSavedEndsRunWithTheWayBack(t *testing.T) {
 	a := newFakeAgent(t)
-	a.set(func() { a.job.State, a.job.SavedIn = api.Saved, "/scratch/sim" })
+	a.set(func() { a.job.State, a.job.SavedIn = api.JobSaved, "/scratch/sim" })
 	s, _, errs := newShell(a)
 	if code := s.execute(t.Context(), []string{"run", "true"}); code != api.ExitFailed || !strings.Contains(errs.String(), "try: `migrate restore /scratch/sim`") {
 		t.Errorf("exit status %d, %q", code, errs)
@@ -180,7 +180,7 @@ func TestAJobThatIsSavedEndsRunWithTheWayBack(t *testing.T) {
 
 func TestALostJobIsAFailureThatSaysSo(t *testing.T) {
 	a := newFakeAgent(t)
-	a.set(func() { a.job.State = api.Lost })
+	a.set(func() { a.job.State = api.JobLost })
 	s, _, errs := newShell(a)
 	if code := s.execute(t.Context(), []string{"run", "true"}); code != api.ExitFailed || !strings.Contains(errs.String(), "sim is lost: node node-a") {
 		t.Errorf("exit status %d, %q", code, errs)

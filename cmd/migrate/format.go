@@ -63,7 +63,7 @@ func clip(s string, n int) string {
 
 // state is a job's state in a word or two.
 func state(j api.Job) string {
-	if j.State != api.Exited || j.Exit == nil {
+	if j.State != api.JobExited || j.Exit == nil {
 		return string(j.State)
 	}
 	if j.Exit.Reason != "" {

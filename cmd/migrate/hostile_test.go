@@ -94,7 +94,7 @@ const (
 func evilAgent(t *testing.T, uid uint32, how string) (socket string) {
 	t.Helper()
 	j := filled[api.Job]()
-	j.State, j.MovedTo, j.Spec.UID, j.Caught = api.Exited, nil, uid, new(uint64)
+	j.State, j.MovedTo, j.Spec.UID, j.Caught = api.JobExited, nil, uid, new(uint64)
 	j.Exit = &job.Exit{}
 	if how == prints {
 		j.Spec.Stdout, j.Spec.Stderr = "", "/dev/null"
@@ -115,7 +115,7 @@ func evilAgent(t *testing.T, uid uint32, how string) (socket string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		e := filled[api.Error]()
-		e.Code = api.Refused
+		e.Code = api.CodeRefused
 		switch {
 		case how == prints && strings.HasSuffix(r.URL.Path, "/exec"):
 			_ = api.ServeExec(w, r, func(_ context.Context, _ api.ExecRequest, _ io.Reader, out, _ io.Writer) (int, error) {
@@ -129,7 +129,7 @@ func evilAgent(t *testing.T, uid uint32, how string) (socket string) {
 			offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
 			_, _ = w.Write([]byte(evil)[min(offset, len(evil)):])
 		case r.Method == "POST" && (r.URL.Path == "/v1/restore" || strings.HasSuffix(r.URL.Path, "/move") || strings.HasSuffix(r.URL.Path, "/checkpoint")):
-			_ = json.NewEncoder(w).Encode(api.Event{Phase: api.Queue, Note: evil, Round: &api.Round{Number: 1, Reason: evil}})
+			_ = json.NewEncoder(w).Encode(api.Event{Phase: api.PhaseQueue, Note: evil, Round: &api.Round{Number: 1, Reason: evil}})
 			_ = json.NewEncoder(w).Encode(api.Event{Phase: evil, Total: 10, Read: 5})
 			done := filled[api.Result]()
 			_ = json.NewEncoder(w).Encode(api.Event{Done: &done})

@@ -61,7 +61,7 @@ func (s *shell) find(ctx context.Context, ref string) (any, error) {
 	}
 	m, err := s.client().MoveRecord(ctx, ref)
 	var told *api.Error
-	if errors.As(err, &told) && told.Code == api.NotFound {
+	if errors.As(err, &told) && told.Code == api.CodeNotFound {
 		if j, err := s.client().Inspect(ctx, ref); err == nil {
 			return j, nil
 		}

@@ -122,7 +122,7 @@ func printRounds(t table, rounds []api.Round) {
 	t.heading("Rounds")
 	t.row(inset("ROUND"), "TOOK", "LOOKED AT", "DIRTY", "ZERO", "SENT BEFORE", "WIRE", "DIRTY/s", "READ/s", "WIRE/s", "FORECAST", "CPU", "REASON")
 	for _, n := range rounds {
-		t.row(inset(n.Number), span(n.Took), size(n.Looked), size(n.Dirty), size(n.Zero), size(n.Duplicate),
+		t.row(inset(n.Number), span(n.Took), size(n.Scanned), size(n.Dirty), size(n.Zero), size(n.Duplicate),
 			size(n.Wire), size(int64(n.DirtyRate)), size(int64(n.ReadRate)), size(int64(n.WireRate)), span(n.Forecast), cpu(n.CPU), cmp.Or(oneLine(n.Reason), "-"))
 	}
 }

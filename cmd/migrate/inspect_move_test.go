@@ -14,18 +14,18 @@ func exampleMove() api.MoveRecord {
 	d := func(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
 	return api.MoveRecord{
 		Move: "m0123456789abcdef", Job: "jk4m2q7x5zb", Name: "sim", UID: 1000, From: "node-a", To: "node-b", Epoch: 2,
-		Options: api.MoveOptions{MaxDowntime: d(200), Throttle: true}, Mode: api.PreCopy, State: api.HasMoved,
+		Options: api.MoveOptions{MaxDowntime: d(200), Throttle: true}, Mode: api.ModePreCopy, State: api.MoveDone,
 		Began: t(0), Took: d(4200), Frozen: t(3600), Resumed: t(3790), Downtime: d(190),
 		Phases: []api.Span{
-			{Phase: api.Preflight, Began: t(0), Took: d(120)}, {Phase: api.Warmup, Began: t(120), Took: d(3480)},
-			{Phase: api.Freeze, Began: t(3600), Took: d(8)}, {Phase: api.Dump, Began: t(3608), Took: d(90)}, {Phase: api.Residue, Began: t(3698), Took: d(30)},
-			{Phase: api.Park, Began: t(3728), Took: d(50)}, {Phase: api.Commit, Began: t(3778), Took: d(12)}, {Phase: api.Resume, Began: t(3790), Took: d(10)},
-			{Phase: api.Release, Began: t(3800), Took: d(400)},
+			{Phase: api.PhasePreflight, Began: t(0), Took: d(120)}, {Phase: api.PhaseWarmup, Began: t(120), Took: d(3480)},
+			{Phase: api.PhaseFreeze, Began: t(3600), Took: d(8)}, {Phase: api.PhaseDump, Began: t(3608), Took: d(90)}, {Phase: api.PhaseResidue, Began: t(3698), Took: d(30)},
+			{Phase: api.PhasePark, Began: t(3728), Took: d(50)}, {Phase: api.PhaseCommit, Began: t(3778), Took: d(12)}, {Phase: api.PhaseResume, Began: t(3790), Took: d(10)},
+			{Phase: api.PhaseRelease, Began: t(3800), Took: d(400)},
 		},
 		Rounds: []api.Round{
-			{Number: 1, Began: t(150), Took: d(2600), Tracking: "hash", Looked: 1 << 30, Dirty: 1 << 30, Zero: 1 << 28, Duplicate: 1 << 20, Wire: 400 << 20,
+			{Number: 1, Began: t(150), Took: d(2600), Tracking: "hash", Scanned: 1 << 30, Dirty: 1 << 30, Zero: 1 << 28, Duplicate: 1 << 20, Wire: 400 << 20,
 				ReadRate: 420e6, WireRate: 160e6, Forecast: d(900), CPU: 100, Reason: "goes on: everything was new"},
-			{Number: 2, Began: t(2760), Took: d(800), Tracking: "hash", Looked: 1 << 30, Dirty: 12 << 20, Wire: 5 << 20,
+			{Number: 2, Began: t(2760), Took: d(800), Tracking: "hash", Scanned: 1 << 30, Dirty: 12 << 20, Wire: 5 << 20,
 				DirtyRate: 5e6, ReadRate: 1400e6, WireRate: 6e6, Forecast: d(170), CPU: 60, Reason: "stops: 170 ms are within 200 ms"},
 		},
 		Memory: 1 << 30, Read: 2 << 30, Residue: 3 << 20, Sent: 408 << 20, Lanes: 4,
@@ -44,7 +44,7 @@ func TestInspectShowsAMoveAsTables(t *testing.T) {
 
 func TestInspectSaysWhyAMoveFailedAndWhatIsNotKnown(t *testing.T) {
 	r := exampleMove()
-	r.State, r.Error, r.Partial = api.HasAborted, &api.Error{Message: "dump failed\nCRIU's log:\n  Error (x)"}, "only the journal knows of it"
+	r.State, r.Error, r.Partial = api.MoveAborted, &api.Error{Message: "dump failed\nCRIU's log:\n  Error (x)"}, "only the journal knows of it"
 	var b bytes.Buffer
 	if err := printMove(&b, r); err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func (s *shell) followLogs(ctx context.Context, ref, stream string) error {
 		return err
 	}
 	if file := map[string]string{"stdout": j.Spec.Stdout, "stderr": j.Spec.Stderr}[stream]; file != "" {
-		return &api.Error{Code: api.Failed, Message: fmt.Sprintf("the job's %s goes to %s", stream, file), Hint: "tail -f " + file}
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the job's %s goes to %s", stream, file), Hint: "tail -f " + file}
 	}
 	to := s.carry(j.Spec.UID)
 	_, err = newFollower(c, j, map[string]io.Writer{stream: to.out}, s.say).follow(ctx)

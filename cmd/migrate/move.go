@@ -121,7 +121,7 @@ func interrupted(ctx context.Context, err error, ref, what, where string) error 
 	if ctx.Err() == nil {
 		return err
 	}
-	return &api.Error{Code: api.Cancelled, Message: "interrupted; the agent calls " + what + " off", Where: where,
+	return &api.Error{Code: api.CodeCancelled, Message: "interrupted; the agent calls " + what + " off", Where: where,
 		Hint: "migrate inspect " + ref}
 }
 
@@ -130,5 +130,5 @@ func cleanUpLeft(r *api.Result) error {
 	if r.CleanupLeft == "" {
 		return nil
 	}
-	return &api.Error{Code: api.CleanupLeft, Message: "something was left behind: " + r.CleanupLeft, Where: "runs on " + r.Node + ", not affected"}
+	return &api.Error{Code: api.CodeCleanupLeft, Message: "something was left behind: " + r.CleanupLeft, Where: "runs on " + r.Node + ", not affected"}
 }

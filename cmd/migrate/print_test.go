@@ -45,7 +45,7 @@ func exampleJob() api.Job {
 				Limits: job.Limits{MemoryBytes: 2 << 30, CPUMilli: 1500}, Network: job.Network{Mode: "br0", Address: "10.0.0.7/24"}},
 			Stays: []job.Stay{{Node: "node-a", From: at(5), To: at(20), Epoch: 0}, {Node: "node-b", From: at(20), Epoch: 2}},
 		},
-		Node: "node-b", State: api.Running, Init: 4711, Shim: 4700, CPU: 83 * time.Second, Memory: 3 << 29, Filled: 1 << 29, Total: 3 << 29,
+		Node: "node-b", State: api.JobRunning, Init: 4711, Shim: 4700, CPU: 83 * time.Second, Memory: 3 << 29, Filled: 1 << 29, Total: 3 << 29,
 		CgroupDir: "/sys/fs/cgroup/migrate/jk4m2q7x5zb",
 		Pids: []pidmap.Entry{
 			{Host: 4711, Job: 1, Comm: "solve", State: 'S', Threads: []pidmap.Thread{{Host: 4711, Job: 1}, {Host: 4712, Job: 2}}},
@@ -58,10 +58,10 @@ func exampleJob() api.Job {
 
 func TestPsIsOneLinePerJob(t *testing.T) {
 	moved, dead, killed := exampleJob(), exampleJob(), exampleJob()
-	moved.State, moved.MovedTo = api.Moved, &job.Moved{Node: "node-c"}
-	dead.State, dead.Exit, dead.Spec.Name = api.Exited, &job.Exit{Code: 3}, ""
+	moved.State, moved.MovedTo = api.JobMoved, &job.Moved{Node: "node-c"}
+	dead.State, dead.Exit, dead.Spec.Name = api.JobExited, &job.Exit{Code: 3}, ""
 	dead.Spec.Args = []string{"sh", "-c", "echo a very long command line\nwith a line break in the midst of it"}
-	killed.State, killed.Exit, killed.Created = api.Exited, &job.Exit{Signal: 9}, at(-4000)
+	killed.State, killed.Exit, killed.Created = api.JobExited, &job.Exit{Signal: 9}, at(-4000)
 	var b bytes.Buffer
 	if err := printJobs(&b, []api.Job{exampleJob(), moved, dead, killed}, at(59)); err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestInspectShowsTheJobWithoutTrustingItsNames(t *testing.T) {
 
 func TestInspectOfAJobThatIsOverShowsWhatIsKnown(t *testing.T) {
 	var b bytes.Buffer
-	j := api.Job{Record: job.Record{ID: "jk4m2q7x5zb", Created: at(5), Exit: &job.Exit{Code: 1, At: at(6)}}, Node: "node-a", State: api.Exited}
+	j := api.Job{Record: job.Record{ID: "jk4m2q7x5zb", Created: at(5), Exit: &job.Exit{Code: 1, At: at(6)}}, Node: "node-a", State: api.JobExited}
 	if err := printJob(&b, j); err != nil {
 		t.Fatal(err)
 	}
@@ -90,9 +90,9 @@ func TestErrorsSayWhatWhereAndWhatToTypeNext(t *testing.T) {
 	cmd := &cobra.Command{Use: "move JOB NODE"}
 	var b bytes.Buffer
 	for _, err := range []error{
-		&api.Error{Code: api.Refused, Message: "node-b cannot take job sim", Where: "runs on node-a, untouched", Hint: "migrate check sim --to node-b",
+		&api.Error{Code: api.CodeRefused, Message: "node-b cannot take job sim", Where: "runs on node-a, untouched", Hint: "migrate check sim --to node-b",
 			Findings: []api.Finding{{Code: "file-differs", Cause: "/usr/lib/libm.so.6 has another build-id on node-b", Remedy: "install the same version there"}, {Code: "no-remedy", Cause: "cause"}}},
-		fmt.Errorf("wrapped: %w", &api.Error{Code: api.Failed, Message: "only a message"}),
+		fmt.Errorf("wrapped: %w", &api.Error{Code: api.CodeFailed, Message: "only a message"}),
 		usage(cmd, errors.New("move takes JOB NODE, and got 1")),
 		errors.New("anything else"),
 		context.Canceled,
@@ -109,10 +109,10 @@ func TestExitStatuses(t *testing.T) {
 		0:   nil,
 		1:   errors.New("plain"),
 		2:   usage(&cobra.Command{}, errors.New("x")),
-		3:   &api.Error{Code: api.Refused},
-		4:   fmt.Errorf("move: %w", &api.Error{Code: api.Aborted}),
-		5:   &api.Error{Code: api.InDoubt},
-		6:   &api.Error{Code: api.CleanupLeft},
+		3:   &api.Error{Code: api.CodeRefused},
+		4:   fmt.Errorf("move: %w", &api.Error{Code: api.CodeAborted}),
+		5:   &api.Error{Code: api.CodeInDoubt},
+		6:   &api.Error{Code: api.CodeCleanupLeft},
 		77:  exitStatus(77),
 		130: fmt.Errorf("wait: %w", context.Canceled),
 		143: errors.Join(exitStatus(143)),

@@ -81,10 +81,10 @@ func (m *meter) bytes(s decor.Statistics) string {
 func (m *meter) show(e api.Event) {
 	if e.Phase != "" {
 		m.phase.Store(printable.Line(string(e.Phase)))
-		if e.TakesTurns {
+		if e.LowPriority {
 			m.phase.Store(printable.Line(string(e.Phase)) + ", in turns with jobs: the processors are busy;")
 		}
-		if e.Phase == api.Queue {
+		if e.Phase == api.PhaseQueue {
 			m.phase.Store(printable.Line(e.Note))
 		}
 	}
@@ -119,5 +119,5 @@ func roundLine(r api.Round) string {
 		written = fmt.Sprintf(" (%s/s)", size(int64(r.DirtyRate)))
 	}
 	return fmt.Sprintf("round %d: %s of %s changed%s, %s sent in %s (%s/s): %s", r.Number,
-		size(r.Dirty), size(r.Looked), written, size(r.Wire), span(r.Took), size(int64(r.WireRate)), r.Reason)
+		size(r.Dirty), size(r.Scanned), written, size(r.Wire), span(r.Took), size(int64(r.WireRate)), r.Reason)
 }

@@ -44,7 +44,7 @@ func (s *shell) ps(ctx context.Context, all, asJSON bool) error {
 		return err
 	}
 	if !all {
-		jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.State == api.Exited || j.State == api.Lost })
+		jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.State == api.JobExited || j.State == api.JobLost })
 	}
 	if asJSON {
 		err = printJSON(s.out, jobs)
@@ -61,14 +61,14 @@ func (s *shell) ps(ctx context.Context, all, asJSON bool) error {
 func damaged(jobs []api.Job) error {
 	var all []api.Finding
 	for _, j := range jobs {
-		if j.State == api.Unknown {
+		if j.State == api.JobDamaged {
 			all = append(all, api.Finding{Code: string(j.ID), Cause: j.Problem, Remedy: fmt.Sprintf("%d of its processes run; `migrate rm -f %s` ends and forgets it, or the operator puts the file right", j.Tasks, j.ID)})
 		}
 	}
 	if len(all) == 0 {
 		return nil
 	}
-	return &api.Error{Code: api.Damaged, Message: "records of jobs are damaged", Findings: all}
+	return &api.Error{Code: api.CodeDamaged, Message: "records of jobs are damaged", Findings: all}
 }
 
 func printJSON(w io.Writer, v any) error {

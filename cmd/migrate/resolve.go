@@ -37,7 +37,7 @@ Without --yes it says what will happen and asks.`,
 		Args: takes("MOVE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var all []api.Decision
-			for d, named := range map[api.Decision]bool{api.Take: take, api.Drop: drop, api.Forget: forget} {
+			for d, named := range map[api.Decision]bool{api.DecisionTake: take, api.DecisionDrop: drop, api.DecisionForget: forget} {
 				if named {
 					all = append(all, d)
 				}
@@ -82,7 +82,7 @@ func (s *shell) resolve(ctx context.Context, move string, decision api.Decision,
 		return printLine(s.out, "the journal of %s is set aside as %s", done.Move, done.File)
 	}
 	err = printLine(s.out, "move %s is resolved: job %s is %s", done.Move, done.Job, done.Where)
-	if done.Untold {
+	if done.PeerToTell {
 		err = errors.Join(err, printLine(s.err, "%s has not heard of it yet; `migrate moves` lists this until it has", done.Peer))
 	}
 	return err
@@ -90,7 +90,7 @@ func (s *shell) resolve(ctx context.Context, move string, decision api.Decision,
 
 // confirm asks a person for the word.
 func (s *shell) confirm() error {
-	declined := &api.Error{Code: api.Cancelled, Message: "nothing was done"}
+	declined := &api.Error{Code: api.CodeCancelled, Message: "nothing was done"}
 	if !s.terminal {
 		declined.Hint = "there is no terminal to ask on: add --yes if all of this is so"
 		return declined

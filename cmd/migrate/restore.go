@@ -61,7 +61,7 @@ func (s *shell) restore(ctx context.Context, req api.RestoreRequest, show displa
 	defer release()
 	r, err := s.watch(show, func(tell func(api.Event)) (*api.Result, error) { return s.client().Restore(starting, req, tell) })
 	if err != nil && starting.Err() != nil {
-		return &api.Error{Code: api.Cancelled, Message: "interrupted; the agent calls the restore off", Hint: "migrate ps"}
+		return &api.Error{Code: api.CodeCancelled, Message: "interrupted; the agent calls the restore off", Hint: "migrate ps"}
 	}
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ type shell struct {
 	socket string // --socket
 }
 
-func (s *shell) client() *api.Client { return api.New(s.socket) }
+func (s *shell) client() *api.Client { return api.NewClient(s.socket) }
 
 // execute runs one command line and returns its exit status.
 func (s *shell) execute(ctx context.Context, args []string) int {

@@ -41,7 +41,7 @@ func (s *shell) wait(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if j.State == api.Astray {
+	if j.State == api.JobAstray {
 		s.say(astray(j))
 	}
 	if j, err = newFollower(c, j, nil, func(string) {}).follow(ctx); err != nil {
@@ -49,7 +49,7 @@ func (s *shell) wait(ctx context.Context, ref string) error {
 	}
 	s.sayReason(j)
 	result := outcome(j)
-	if j.State == api.Exited && j.Exit != nil {
+	if j.State == api.JobExited && j.Exit != nil {
 		_, err = fmt.Fprintln(s.out, status(j))
 	}
 	if err != nil {

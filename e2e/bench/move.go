@@ -72,7 +72,7 @@ func (b *bench) moveAndJudge(ctx context.Context, s *subject, r run) (moved, err
 func (m *moved) tellFrom(events []api.Event) {
 	res := events[len(events)-1].Done
 	m.sent = res.Sent
-	for _, p := range []api.Phase{api.Preflight, api.Warmup, api.Freeze, api.Dump, api.Residue, api.Park, api.Commit, api.Resume, api.Release} {
+	for _, p := range []api.Phase{api.PhasePreflight, api.PhaseWarmup, api.PhaseFreeze, api.PhaseDump, api.PhaseResidue, api.PhasePark, api.PhaseCommit, api.PhaseResume, api.PhaseRelease} {
 		m.phases = append(m.phases, phase{string(p), res.Phases[p]})
 	}
 }
@@ -81,7 +81,7 @@ func (m *moved) tellFrom(events []api.Event) {
 func (m *moved) loopRates(stdout string, events []api.Event, began time.Time) {
 	report, _ := oracle.Judge(stdout) // judged already
 	m.loopBefore = loopRate(report.Loops, began.Add(-loopWindow), began)
-	m.loopWarm = loopRate(report.Loops, entered(events, api.Warmup), entered(events, api.Freeze))
+	m.loopWarm = loopRate(report.Loops, entered(events, api.PhaseWarmup), entered(events, api.PhaseFreeze))
 }
 
 // entered is when the move first said that it is in a phase.
@@ -124,7 +124,7 @@ func (b *bench) move(ctx context.Context, s *subject, flags string) ([]api.Event
 func (b *bench) filled(ctx context.Context, s *subject) error {
 	return poll(ctx, moveTime, "the job's memory to be in place", func() (bool, error) {
 		j, err := b.b.client.Inspect(ctx, string(s.ID))
-		if err == nil && j.State != api.Running {
+		if err == nil && j.State != api.JobRunning {
 			err = fmt.Errorf("the job is %s on %s", j.State, j.Node)
 		}
 		return j.Filled >= j.Total, err

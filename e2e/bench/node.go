@@ -33,7 +33,7 @@ func (b *bench) newNode(name string) (*node, error) {
 	n := &node{name: name, ended: make(chan struct{})}
 	n.state, n.pki, n.log = filepath.Join(b.dir, name), filepath.Join(b.dir, name+"-pki"), filepath.Join(b.dir, name+".log")
 	n.run = filepath.Join(b.memory, name)
-	n.client = api.New(n.socket())
+	n.client = api.NewClient(n.socket())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (n *node) removeJobs(ctx context.Context) error {
 	return poll(ctx, removeTime, "the jobs of "+n.name+" to go", func() (bool, error) {
 		jobs, err := n.client.Jobs(ctx)
 		var e *api.Error
-		if errors.As(err, &e) && e.Code == api.Unreachable {
+		if errors.As(err, &e) && e.Code == api.CodeUnreachable {
 			return false, fmt.Errorf("jobs of %s may be left: %w", n.name, err)
 		}
 		left := err != nil
