@@ -38,14 +38,15 @@ type paths struct {
 	state, run, memory string
 }
 
-func (p paths) jobs() string             { return filepath.Join(p.state, "jobs") }
-func (p paths) moves() string            { return filepath.Join(p.state, "moves") }
-func (p paths) records() string          { return filepath.Join(p.state, "records") }
-func (p paths) fence() string            { return filepath.Join(p.state, "epochs.json") }
-func (p paths) criuLogs() string         { return filepath.Join(p.state, "criu-logs") }
-func (p paths) incoming(m string) string { return filepath.Join(p.state, "incoming", m) }
-func (p paths) jobRun(id job.ID) string  { return filepath.Join(p.run, "jobs", string(id)) }
-func (p paths) kdat() string             { return filepath.Join(p.memory, "kdat") }
+func (p paths) jobs() string                   { return filepath.Join(p.state, "jobs") }
+func (p paths) moves() string                  { return filepath.Join(p.state, "moves") }
+func (p paths) records() string                { return filepath.Join(p.state, "records") }
+func (p paths) fence() string                  { return filepath.Join(p.state, "epochs.json") }
+func (p paths) criuLogs() string               { return filepath.Join(p.state, "criu-logs") }
+func (p paths) incoming(m string) string       { return filepath.Join(p.state, "incoming", m) }
+func (p paths) incomingRecord(m string) string { return filepath.Join(p.incoming(m), "record.json") }
+func (p paths) jobRun(id job.ID) string        { return filepath.Join(p.run, "jobs", string(id)) }
+func (p paths) kdat() string                   { return filepath.Join(p.memory, "kdat") }
 
 // move is the directory of a move's images and pages, on a tmpfs.
 func (p paths) move(m string) string { return filepath.Join(p.memory, "moves", m) }

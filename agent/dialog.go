@@ -124,8 +124,14 @@ type remote struct {
 	move    handoff.MoveID
 	session *transport.Session // nil: none, or broken
 	prepare func() prepareRequest
-	sending func() *sending // what is under way besides; may be nil
+	sending func() delivery // what is under way besides
 	ran     func()          // told when the target says that the job runs; may be nil
+}
+
+// delivery is the job's memory on its way to the target.
+type delivery interface {
+	Ended() <-chan struct{} // closed when nothing more is sent; nil if nothing was ever begun
+	Failed() error          // why it ended too early, once Ended is closed
 }
 
 // Prepare waits for the target's word that the job is parked. A broken connection
@@ -140,7 +146,7 @@ func (r *remote) Prepare(ctx context.Context) error {
 	go func() { answered <- ask(ctx, r.session, sayPrepare, r.prepare(), sayPrepared, nil) }()
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
-	sent := r.sending().ended()
+	sent := r.sending().Ended()
 	for missed := 0; ; {
 		select {
 		case err := <-answered:
@@ -149,7 +155,7 @@ func (r *remote) Prepare(ctx context.Context) error {
 			}
 			return err
 		case <-sent:
-			if err := r.sending().err; err != nil {
+			if err := r.sending().Failed(); err != nil {
 				return r.giveUp(answered, err)
 			}
 			sent = nil

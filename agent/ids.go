@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -137,6 +138,16 @@ func leftBehind(rec job.Record) bool {
 	return err != nil || len(pids) > 0
 }
 
+// incomingRecord is the record of a job that a move brings here.
+func (a *Agent) incomingRecord(move string) (job.Record, error) {
+	var rec job.Record
+	data, err := os.ReadFile(a.paths.incomingRecord(move))
+	if err != nil {
+		return rec, err
+	}
+	return rec, json.Unmarshal(data, &rec)
+}
+
 // coming are the jobs on their way here that have left a record, from earlier agents' moves too.
 func (a *Agent) coming() (recs []job.Record, err error) {
 	dir := filepath.Dir(a.paths.incoming("x"))
@@ -145,7 +156,7 @@ func (a *Agent) coming() (recs []job.Record, err error) {
 		return nil, err
 	}
 	for _, m := range moves {
-		rec, err := newLanding(a, m.Name(), "").record()
+		rec, err := a.incomingRecord(m.Name())
 		if errors.Is(err, os.ErrNotExist) {
 			continue // not yet, or not any more
 		}

@@ -52,7 +52,7 @@ func newLanding(a *Agent, move string, id job.ID) *landing {
 // The durable part of a landing: what is to become the job's directory.
 func (l *landing) dir() string        { return l.a.paths.incoming(l.move) }
 func (l *landing) ioDir() string      { return filepath.Join(l.dir(), "io") }
-func (l *landing) recordPath() string { return filepath.Join(l.dir(), "record.json") }
+func (l *landing) recordPath() string { return l.a.paths.incomingRecord(l.move) }
 
 // The volatile part: images and pages.
 func (l *landing) memory() string { return l.a.paths.move(l.move) }
@@ -147,12 +147,7 @@ func (l *landing) save(rec job.Record) error {
 }
 
 func (l *landing) record() (job.Record, error) {
-	var rec job.Record
-	data, err := os.ReadFile(l.recordPath())
-	if err != nil {
-		return rec, err
-	}
-	return rec, json.Unmarshal(data, &rec)
+	return l.a.incomingRecord(l.move)
 }
 
 // Prepare restores the job and parks it, once its images are here, and waits for its

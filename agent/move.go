@@ -175,7 +175,7 @@ func (m *movement) sendAhead(ctx context.Context) error {
 
 // peer is the target's half of this move.
 func (m *movement) peer() *remote {
-	return &remote{a: m.a, node: m.req.Node, addr: m.addr, move: m.id, session: m.sess, sending: func() *sending { return m.dep.sending },
+	return &remote{a: m.a, node: m.req.Node, addr: m.addr, move: m.id, session: m.sess, sending: func() delivery { return m.dep.sending },
 		prepare: func() prepareRequest {
 			return prepareRequest{Move: m.id, Record: m.dep.traveller(), Pull: m.dep.postCopy}
 		}}

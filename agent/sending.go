@@ -76,8 +76,11 @@ func (s *sending) end() {
 	}
 }
 
-// ended is closed when nothing more is sent; nil if nothing was ever begun.
-func (s *sending) ended() <-chan struct{} {
+// Failed is why it ended too early, once Ended is closed.
+func (s *sending) Failed() error { return s.err }
+
+// Ended is closed when nothing more is sent; nil if nothing was ever begun.
+func (s *sending) Ended() <-chan struct{} {
 	if s == nil {
 		return nil
 	}
