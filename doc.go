@@ -39,6 +39,7 @@
 //	procfs          what /proc tells of a process
 //	timens, pidmap  clocks and pids across namespaces
 //
+//	testenv         what tests of several packages need
 //	e2e             tests of whole nodes: e2e/node on one machine, e2e/vm on virtual machines, e2e/demo,
 //	                e2e/bench; e2e/oracle is the job that checks itself, e2e/tamper changes signed images
 //

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
@@ -38,7 +40,7 @@ func dialAs(t *testing.T, uid int, socket string) net.Conn {
 
 // askedOver makes a request on a connection, as a client does.
 func askedOver(conn net.Conn) (string, error) {
-	client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}, Timeout: patience}
+	client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}, Timeout: testenv.Patience}
 	r, err := client.Get("http://agent/")
 	if err != nil {
 		return "", err
@@ -51,8 +53,8 @@ func askedOver(conn net.Conn) (string, error) {
 
 func crowded(t *testing.T, most int) (socket string) {
 	t.Helper()
-	needRoot(t)
-	socket = filepath.Join(openDir(t), "agent.sock")
+	testenv.NeedRoot(t)
+	socket = filepath.Join(testenv.OpenDir(t), "agent.sock")
 	l, err := net.Listen("unix", socket)
 	if err == nil {
 		err = os.Chmod(socket, 0o666)
@@ -101,7 +103,7 @@ func TestAUserWithTooManyConnectionsIsToldAndNobodyElseNoticesIt(t *testing.T) {
 		t.Errorf("root: %q, %v", got, err)
 	}
 	first.Close()
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
 		if got, err := askedOver(dialAs(t, 1001, socket)); got == "200 you are 1001" {
 			break
 		} else if time.Now().After(end) {

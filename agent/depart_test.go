@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
@@ -21,7 +23,7 @@ func TestAThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
 	if err := os.WriteFile(note, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Thaw(bounded(t)); err == nil {
+	if err := d.Thaw(testenv.Bounded(t)); err == nil {
 		t.Fatal("thawed")
 	}
 	if _, err := os.Stat(note); err != nil {
@@ -30,7 +32,7 @@ func TestAThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
 	if err := os.Remove(state); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Thaw(bounded(t)); err != nil {
+	if err := d.Thaw(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
@@ -44,13 +46,13 @@ func TestAThawDoesNotWaitForAFileServer(t *testing.T) {
 	dir := t.TempDir()
 	d := &departure{dir: dir, sending: stalled, src: &checkpoint.Source{Dir: dir, Cgroup: &namespaces.Cgroup{}}}
 	thawed := make(chan error, 1)
-	go func() { thawed <- d.Thaw(bounded(t)) }()
+	go func() { thawed <- d.Thaw(testenv.Bounded(t)) }()
 	select {
 	case err := <-thawed:
 		if err != nil {
 			t.Error(err)
 		}
-	case <-bounded(t).Done():
+	case <-testenv.Bounded(t).Done():
 		t.Error("it waits")
 	}
 	if ctx.Err() == nil {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -22,8 +24,8 @@ import (
 // ownersDir is a directory of an ordinary user's.
 func ownersDir(t *testing.T) string {
 	t.Helper()
-	needRoot(t)
-	dir := openDir(t)
+	testenv.NeedRoot(t)
+	dir := testenv.OpenDir(t)
 	if err := os.Chown(dir, int(owner.uid), int(owner.gid)); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +86,7 @@ func TestADirectoryIsRootsWhileItIsWrittenAndItsUsersAfterwards(t *testing.T) {
 	if uid := ownerOfPath(t, temp); uid != 0 {
 		t.Errorf("it belongs to user %d", uid)
 	}
-	id := newAuthority(t).node(t, "here")
+	id := testenv.NewAuthority(t).Node(t, "here")
 	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +133,7 @@ func TestAnAgentThatComesToOpensADirectoryThatItsPredecessorShut(t *testing.T) {
 		d := ownersDirectory(t, path)
 		d.shut()
 		if sealed {
-			if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err != nil {
+			if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -177,7 +179,7 @@ func TestAnotherDirectoryOfTheSameNameStaysRoots(t *testing.T) {
 
 func TestWhetherACheckpointIsWholeSaysRootsRecordNotTheDirectory(t *testing.T) {
 	a := newAgent(t)
-	a.id = newAuthority(t).node(t, "here")
+	a.id = testenv.NewAuthority(t).Node(t, "here")
 	home := ownersDir(t)
 	path := filepath.Join(home, "saved")
 	rec := a.known(t, nil)
@@ -213,14 +215,14 @@ func TestWhetherACheckpointIsWholeSaysRootsRecordNotTheDirectory(t *testing.T) {
 		if err := c.do(); err != nil {
 			t.Fatal(err)
 		}
-		if state, err := later.Outcome(bounded(t)); state != c.expect || err != nil {
+		if state, err := later.Outcome(testenv.Bounded(t)); state != c.expect || err != nil {
 			t.Errorf("%s: %s, %v", c.step, state, err)
 		}
 	}
 	if later.a.jobs, err = job.OpenStore(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	if state, err := later.Outcome(bounded(t)); state != handoff.StateDropped || err != nil { // the job was removed
+	if state, err := later.Outcome(testenv.Bounded(t)); state != handoff.StateDropped || err != nil { // the job was removed
 		t.Errorf("%s, %v", state, err)
 	}
 }
@@ -307,7 +309,7 @@ func TestALaneThatCannotBeWrittenSaysSoAtTheLatestAtItsEnd(t *testing.T) {
 // A restore of a user's must not wait for anything that the user has put there.
 func TestAPipeInADirectoryHoldsUpNoRestore(t *testing.T) {
 	a := newAgent(t)
-	a.id = newAuthority(t).node(t, "here")
+	a.id = testenv.NewAuthority(t).Node(t, "here")
 	home := ownersDir(t)
 	path := filepath.Join(home, "saved")
 	for _, name := range []string{"lane-0", "manifest.json", "manifest.sig"} {
@@ -324,7 +326,7 @@ func TestAPipeInADirectoryHoldsUpNoRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := &bringing{a: a, req: api.RestoreRequest{Dir: path}, owner: owner}
-		err := b.open(bounded(t), owner)
+		err := b.open(testenv.Bounded(t), owner)
 		b.close()
 		if codeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
@@ -337,7 +339,7 @@ func TestADirectoryWithFilesOfRootsIsRead(t *testing.T) {
 	home := ownersDir(t)
 	path := filepath.Join(home, "saved")
 	d := ownersDirectory(t, path)
-	id := newAuthority(t).node(t, "here")
+	id := testenv.NewAuthority(t).Node(t, "here")
 	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
 		t.Fatal(err)
 	}

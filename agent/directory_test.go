@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/store"
 )
 
 // sealed is a directory whose lanes hold some text.
 func sealed(t *testing.T, path string) *store.Sealed {
 	t.Helper()
-	id := newAuthority(t).node(t, "here")
+	id := testenv.NewAuthority(t).Node(t, "here")
 	d, err := newDirectory(path, "m1", operator)
 	if err != nil {
 		t.Fatal(err)
@@ -146,8 +148,8 @@ func TestADiscardAfterTheSealKeepsTheDirectory(t *testing.T) {
 }
 
 func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
-	needRoot(t)
-	parent := openDir(t)
+	testenv.NeedRoot(t)
+	parent := testenv.OpenDir(t)
 	if err := os.Chmod(parent, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +165,7 @@ func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
 			t.Fatal(err)
 		}
 		if whole {
-			if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err != nil {
+			if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -212,7 +214,7 @@ func TestWhatTheUserPutInTheWayMeanwhileIsNotRemoved(t *testing.T) {
 	if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(precious, []byte("data"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err == nil {
+	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err == nil {
 		t.Error("it was sealed over what is there")
 	}
 	if err := d.remove(); err != nil {
@@ -227,8 +229,8 @@ func TestWhatTheUserPutInTheWayMeanwhileIsNotRemoved(t *testing.T) {
 }
 
 func TestAParentThatWasExchangedMeanwhileLeadsNowhereWithRootsRights(t *testing.T) {
-	needRoot(t)
-	home, root := openDir(t), openDir(t)
+	testenv.NeedRoot(t)
+	home, root := testenv.OpenDir(t), testenv.OpenDir(t)
 	victim := filepath.Join(root, "saved")
 	if err := errors.Join(os.Chmod(root, 0o755), os.Mkdir(victim, 0o700), os.WriteFile(filepath.Join(victim, "file"), nil, 0o600)); err != nil {
 		t.Fatal(err)
@@ -244,7 +246,7 @@ func TestAParentThatWasExchangedMeanwhileLeadsNowhereWithRootsRights(t *testing.
 	if err := errors.Join(os.Rename(parent, parent+".away"), os.Symlink(root, parent)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, newAuthority(t).node(t, "here").Sign); err == nil {
+	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err == nil {
 		t.Error("it was sealed elsewhere")
 	}
 	_ = d.remove() // what it cannot find it cannot remove

@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
@@ -34,8 +36,8 @@ func inTime(t testing.TB, do func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("it hangs: no end within %v", patience)
+	case <-time.After(testenv.Patience):
+		t.Fatalf("it hangs: no end within %v", testenv.Patience)
 	}
 }
 
@@ -47,18 +49,18 @@ func leaving(t *testing.T, a *Agent, id job.ID) *departure {
 
 func TestASignalHoldsUpTheFreezeOfItsOwnJobOnly(t *testing.T) {
 	a, one := newAgent(t), job.NewID()
-	leave, err := a.gates.pass(bounded(t), one)
+	leave, err := a.gates.pass(testenv.Bounded(t), one)
 	if err != nil {
 		t.Fatal(err)
 	}
 	inTime(t, func() {
 		for range 1000 {
 			d := leaving(t, a, job.NewID())
-			if err := d.freeze(bounded(t)); !errors.Is(err, os.ErrNotExist) {
+			if err := d.freeze(testenv.Bounded(t)); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the freeze of another job: %v", err)
 			}
 		}
-		again, err := a.gates.pass(bounded(t), one)
+		again, err := a.gates.pass(testenv.Bounded(t), one)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +72,7 @@ func TestASignalHoldsUpTheFreezeOfItsOwnJobOnly(t *testing.T) {
 			t.Errorf("a freeze that waits for a signal: %v", err)
 		}
 		leave()
-		if err := leaving(t, a, one).freeze(bounded(t)); !errors.Is(err, os.ErrNotExist) {
+		if err := leaving(t, a, one).freeze(testenv.Bounded(t)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the freeze after the signal: %v", err)
 		}
 	})
@@ -145,7 +147,7 @@ func TestAShimThatDoesNotAnswerIsGivenUp(t *testing.T) {
 				t.Errorf("%s: %d %s", r.Method, w.Code, w.Body)
 			}
 		}
-		if err := a.signal(bounded(t), rec, syscall.SIGKILL); codeOf(err) != api.CodeFailed {
+		if err := a.signal(testenv.Bounded(t), rec, syscall.SIGKILL); codeOf(err) != api.CodeFailed {
 			t.Errorf("got %v", err)
 		}
 	})

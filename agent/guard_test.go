@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -35,7 +37,7 @@ func frozenCopy(t *testing.T, a *Agent) (job.Record, *namespaces.Cgroup) {
 		close(reaped)
 	}()
 	t.Cleanup(func() {
-		if err := cg.Kill(bounded(t)); err != nil {
+		if err := cg.Kill(testenv.Bounded(t)); err != nil {
 			t.Error(err)
 		}
 		<-reaped
@@ -53,7 +55,7 @@ func frozenCopy(t *testing.T, a *Agent) (job.Record, *namespaces.Cgroup) {
 // wouldThaw is all that a user can ask for that ends a freeze.
 func wouldThaw(t *testing.T, id job.ID) []*http.Request {
 	t.Helper()
-	dir := filepath.Join(openDir(t), "saved")
+	dir := filepath.Join(testenv.OpenDir(t), "saved")
 	at := "/v1/jobs/" + string(id)
 	return []*http.Request{
 		httptest.NewRequest("POST", at+"/checkpoint", strings.NewReader(fmt.Sprintf(`{"dir":%q,"leave_running":true}`, dir))),

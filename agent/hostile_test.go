@@ -20,6 +20,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -67,9 +69,9 @@ func TestNoRequestAboutAnothersJobIsAnswered(t *testing.T) {
 }
 
 func TestACallerIsToldByNobodyButTheKernelOrANode(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testenv.NewAuthority(t)
 	from, to := newAgent(t), newAgent(t)
-	from.id, to.id = ca.node(t, "from"), ca.node(t, "to")
+	from.id, to.id = ca.Node(t, "from"), ca.Node(t, "to")
 	rec := to.known(t, func(r *job.Record) { r.Exit = &job.Exit{} })
 	gone := rec
 	gone.Exit, gone.MovedTo, gone.Spec.UID = nil, &job.Moved{Node: "to", Addr: to.reachable(t)}, stranger.uid
@@ -199,8 +201,8 @@ func FuzzWords(f *testing.F) {
 	f.Add(sayCommit, []byte(`{"move":"../../x"}`))
 	f.Add(sayPrepare, []byte(`{"move":1}`))
 	a := newAgent(f)
-	a.id = newAuthority(f).node(f, "here")
-	s, err := transport.Dial(bounded(f), a.reachable(f), "here", a.id, 0)
+	a.id = testenv.NewAuthority(f).Node(f, "here")
+	s, err := transport.Dial(testenv.Bounded(f), a.reachable(f), "here", a.id, 0)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -388,15 +390,15 @@ func sessionOver(t *testing.T, wire *pipes, to string, id *pki.Identity) *transp
 
 func TestATargetThatNeitherTakesNorRefusesIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, ca, wire := newAgent(t), newAuthority(t), newPipes()
-		silent := transport.NewListener(wire, ca.node(t, "there"), a.log)
+		a, ca, wire := newAgent(t), testenv.NewAuthority(t), newPipes()
+		silent := transport.NewListener(wire, ca.Node(t, "there"), a.log)
 		defer silent.Close()
 		accepted := make(chan *transport.Session, 1)
 		go func() {
 			s, _ := silent.Accept(t.Context())
 			accepted <- s
 		}()
-		s := sessionOver(t, wire, "there", ca.node(t, "here"))
+		s := sessionOver(t, wire, "there", ca.Node(t, "here"))
 		defer s.Close()
 		theirs := <-accepted
 		defer theirs.Close()
@@ -417,8 +419,8 @@ func TestATargetThatNeitherTakesNorRefusesIsGivenUp(t *testing.T) {
 
 func TestANodeThatOpensASessionAndSaysNothingIsHungUpOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, ca, wire := newAgent(t), newAuthority(t), newPipes()
-		a.id = ca.node(t, "here")
+		a, ca, wire := newAgent(t), testenv.NewAuthority(t), newPipes()
+		a.id = ca.Node(t, "here")
 		l := transport.NewListener(wire, a.id, a.log)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -429,7 +431,7 @@ func TestANodeThatOpensASessionAndSaysNothingIsHungUpOn(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		s := sessionOver(t, wire, "here", ca.node(t, "there"))
+		s := sessionOver(t, wire, "here", ca.Node(t, "there"))
 		defer s.Close()
 		if err := ask(t.Context(), s, sayOutcome, moveRef{handoff.NewMoveID()}, sayState, nil); !isAnswer(err) {
 			t.Fatal(err)

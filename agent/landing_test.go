@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -57,7 +59,7 @@ func TestWhatAnAgentLeftOfAnArrivalIsSettledByTheNext(t *testing.T) {
 func TestARecordThatCannotBeReadProvesNothingAboutACopy(t *testing.T) {
 	a := newAgent(t)
 	l := a.arriving(t)
-	if err := l.StillParked(bounded(t)); !errors.Is(err, handoff.ErrGone) {
+	if err := l.StillParked(testenv.Bounded(t)); !errors.Is(err, handoff.ErrGone) {
 		t.Fatalf("without a shim or a record: %v", err)
 	}
 	if err := l.publish(); err != nil {
@@ -66,16 +68,16 @@ func TestARecordThatCannotBeReadProvesNothingAboutACopy(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(a.jobs.Dir(l.job), "record.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.StillParked(bounded(t)); err == nil || errors.Is(err, handoff.ErrGone) || errors.Is(err, handoff.ErrRuns) {
+	if err := l.StillParked(testenv.Bounded(t)); err == nil || errors.Is(err, handoff.ErrGone) || errors.Is(err, handoff.ErrRuns) {
 		t.Errorf("with a damaged record: %v", err)
 	}
-	if err := l.Resume(bounded(t)); err == nil || errors.Is(err, handoff.ErrGone) {
+	if err := l.Resume(testenv.Bounded(t)); err == nil || errors.Is(err, handoff.ErrGone) {
 		t.Errorf("resume with a damaged record: %v", err)
 	}
 }
 
 func TestAMoveThatAnAgentCannotUndoWhenItStartsIsUndoneLater(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	a := newAgent(t)
 	m, id := handoff.NewMoveID(), job.NewID()
 	rec := handoff.Record{Move: m, Job: string(id), Role: handoff.RoleTarget, Peer: "there", BootID: a.boot}
@@ -88,14 +90,14 @@ func TestAMoveThatAnAgentCannotUndoWhenItStartsIsUndoneLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.recover(a.life)
-	eventually(t, func() bool { // it has tried, and goes on
+	testenv.Eventually(t, func() bool { // it has tried, and goes on
 		rec, err := a.journal.Get(m)
 		return err == nil && rec.State == handoff.StateReceiving && a.arrivalOf(m) != nil
 	})
 	if err := unix.Unmount(dir, 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool {
+	testenv.Eventually(t, func() bool {
 		rec, err := a.journal.Get(m)
 		return err == nil && rec.State == handoff.StateDropped && a.arrivalOf(m) == nil
 	})
@@ -111,7 +113,7 @@ func TestACheckpointThatLeavesTheJobRunningLeavesNothingWhenItsAgentDies(t *test
 	id := d.id
 	d.close()
 	s := &saving{a: a, dir: &directory{path: path, move: "m1", id: id}, req: api.CheckpointRequest{LeaveRunning: true}}
-	if err := s.Abort(bounded(t)); err != nil {
+	if err := s.Abort(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, filepath.Dir(path)); len(got) > 0 {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/preflight"
@@ -70,7 +72,7 @@ func TestAnInitThatIsMissingIsNamed(t *testing.T) {
 }
 
 func TestAUserNamespaceNeedsAWayThroughToItsDirectories(t *testing.T) {
-	dir := openDir(t)
+	dir := testenv.OpenDir(t)
 	deep := filepath.Join(dir, "closed", "deep")
 	if err := os.MkdirAll(deep, 0o755); err != nil {
 		t.Fatal(err)
@@ -119,8 +121,8 @@ func TestAnUnknownLimitIsNamed(t *testing.T) {
 }
 
 func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
-	needRoot(t)
-	dir := openDir(t)
+	testenv.NeedRoot(t)
+	dir := testenv.OpenDir(t)
 	closed := filepath.Join(dir, "closed")
 	if err := os.MkdirAll(filepath.Join(closed, "deep"), 0o755); err != nil {
 		t.Fatal(err)
@@ -162,8 +164,8 @@ func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
 }
 
 func TestBindTargetsAreLookedUpInTheJobsRoot(t *testing.T) {
-	needRoot(t)
-	root := openDir(t)
+	testenv.NeedRoot(t)
+	root := testenv.OpenDir(t)
 	if err := errors.Join(os.MkdirAll(filepath.Join(root, "export/home/u"), 0o755), os.Symlink("/export/home", filepath.Join(root, "home")),
 		os.Symlink("/usr", filepath.Join(root, "away")), os.Mkdir(filepath.Join(root, "closed"), 0o700)); err != nil {
 		t.Fatal(err)

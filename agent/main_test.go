@@ -5,9 +5,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/migrate-hpc/migrate/testenv"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -15,11 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/transport"
-	"github.com/migrate-hpc/migrate/transport/pki"
 )
-
-// patience is how long a test waits for what should happen at once.
-const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	namespaces.Stage()
@@ -33,58 +30,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// missing skips a test for want of a prerequisite. In CI everything must run.
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "not root: acting as another user needs it")
-	}
-}
-
-func bounded(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func eventually(t testing.TB, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v", patience)
-		}
-	}
-}
-
-// openDir is a directory that every user gets through to.
-func openDir(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o777); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 // newAgent is an agent without sockets, in directories of its own.
 func newAgent(t testing.TB) *Agent {
 	t.Helper()
-	state, run := openDir(t), openDir(t)
+	state, run := testenv.OpenDir(t), testenv.OpenDir(t)
 	a := &Agent{
 		cfg: Config{Node: "here", StateDir: state, RunDir: run}, log: slog.New(slog.DiscardHandler), boot: "boot",
 		paths: paths{state: state, run: run, memory: run}, moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{},
-		life: bounded(t), pace: newPace(),
+		life: testenv.Bounded(t), pace: newPace(),
 	}
 	var err error
 	if a.jobs, err = job.OpenStore(a.paths.jobs()); err != nil {
@@ -118,31 +71,6 @@ func (a *Agent) known(t testing.TB, edit func(*job.Record)) job.Record {
 		t.Fatal(err)
 	}
 	return rec
-}
-
-// authority issues the nodes of one cluster.
-type authority string
-
-func newAuthority(t testing.TB) authority {
-	t.Helper()
-	dir := t.TempDir()
-	if err := pki.Init(dir, "test", time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	return authority(dir)
-}
-
-func (ca authority) node(t testing.TB, name string) *pki.Identity {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), name)
-	if err := pki.Issue(string(ca), name, time.Minute, out); err != nil {
-		t.Fatal(err)
-	}
-	id, err := pki.Load(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
 }
 
 // reachable has the agent answer its peers, and returns where.

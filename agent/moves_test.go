@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -173,10 +175,10 @@ func TestMovesAreListedUnfinishedFirstAndOthersOnRequest(t *testing.T) {
 }
 
 func TestTheTargetAsksTheSourceForTheRecord(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testenv.NewAuthority(t)
 	source, target := newAgent(t), newAgent(t)
-	source.cfg.Node, source.id = "a", ca.node(t, "a")
-	target.cfg.Node, target.id = "b", ca.node(t, "b")
+	source.cfg.Node, source.id = "a", ca.Node(t, "a")
+	target.cfg.Node, target.id = "b", ca.Node(t, "b")
 	addr := source.reachable(t)
 	rec := source.known(t, nil)
 	m := source.attempt(t, rec, nil)
@@ -191,7 +193,7 @@ func TestTheTargetAsksTheSourceForTheRecord(t *testing.T) {
 	}
 	// A third node, where a command for the job was typed that the source answered.
 	third := newAgent(t)
-	third.cfg.Node, third.id = "c", ca.node(t, "c")
+	third.cfg.Node, third.id = "c", ca.Node(t, "c")
 	third.known(t, func(r *job.Record) { *r = rec; r.MovedTo = &job.Moved{Node: "a", Addr: addr} })
 	if code, body := told(t, third, owner, "/v1/moves/"+string(m), &r); code != http.StatusOK || len(r.Rounds) != 1 {
 		t.Errorf("from a third node: %d %s", code, body)

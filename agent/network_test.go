@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -108,7 +110,7 @@ func TestAJobThatArrivesHasItsAddressAlready(t *testing.T) {
 }
 
 func TestAUserWithoutARuleIsToldWhichOneToAskFor(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	a := newAgent(t)
 	me := caller{uid: 4000000, gid: 4000000, pid: os.Getpid()} // without a name
 	run := func() (int, string) {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -21,11 +23,11 @@ import (
 // peers are agents of one cluster that know each other.
 func peers(t *testing.T, names ...string) []*Agent {
 	t.Helper()
-	ca := newAuthority(t)
+	ca := testenv.NewAuthority(t)
 	var all []*Agent
 	for _, name := range names {
 		a := newAgent(t)
-		a.id, a.cfg.Node, a.cfg.Peers = ca.node(t, name), name, map[string]string{}
+		a.id, a.cfg.Node, a.cfg.Peers = ca.Node(t, name), name, map[string]string{}
 		a.reachable(t)
 		all = append(all, a)
 	}
@@ -53,7 +55,7 @@ func TestOfTwoWhoAskOneIsGranted(t *testing.T) {
 	var q [2]*handoff.Inquiry
 	for i, a := range all[1:] {
 		var err error
-		if q[i], err = handoff.Inquire(bounded(t), witnesses{a, id}, []handoff.Place{{Node: a.cfg.Node}, {Node: "writer"}}, nil, nil); err != nil {
+		if q[i], err = handoff.Inquire(testenv.Bounded(t), witnesses{a, id}, []handoff.Place{{Node: a.cfg.Node}, {Node: "writer"}}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -62,8 +64,8 @@ func TestOfTwoWhoAskOneIsGranted(t *testing.T) {
 	for i, a := range all[1:] {
 		both.Go(func() {
 			g := handoff.Grant{Epoch: q[i].Epoch(0), Node: a.cfg.Node}
-			errs[i] = q[i].Grant(bounded(t), g)
-			if again := q[i].Grant(bounded(t), g); (again == nil) != (errs[i] == nil) {
+			errs[i] = q[i].Grant(testenv.Bounded(t), g)
+			if again := q[i].Grant(testenv.Bounded(t), g); (again == nil) != (errs[i] == nil) {
 				t.Errorf("%s: %v, then %v", a.cfg.Node, errs[i], again)
 			}
 		})
@@ -73,11 +75,11 @@ func TestOfTwoWhoAskOneIsGranted(t *testing.T) {
 		t.Fatalf("granted: %v, %v", errs[0], errs[1])
 	}
 	g, _ := writer.fence.Granted(string(id))
-	s, err := writer.standing(bounded(t), id)
+	s, err := writer.standing(testenv.Bounded(t), id)
 	if err != nil || len(s.Next) != 1 || s.Next[0].Node != g.Node || s.Next[0].Addr == "" || s.Epoch != 4 {
 		t.Errorf("whoever asks next hears %+v, %v", s, err)
 	}
-	if err := (witnesses{all[1], id}).Grant(bounded(t), "writer", nil, 4, handoff.Grant{Epoch: 4, Node: "c"}); (err == nil) != (g.Node == "b") {
+	if err := (witnesses{all[1], id}).Grant(testenv.Bounded(t), "writer", nil, 4, handoff.Grant{Epoch: 4, Node: "c"}); (err == nil) != (g.Node == "b") {
 		t.Errorf("b asks in c's name: %v", err)
 	}
 }
@@ -101,10 +103,10 @@ func TestAJobThatLivesIsGrantedToNobody(t *testing.T) {
 	})
 	for name, id := range map[string]job.ID{"unfinished": unfinished, "tasks without a shim": left.ID} {
 		var alive *handoff.AliveError
-		if _, err := handoff.Inquire(bounded(t), witnesses{b, id}, []handoff.Place{{Node: "writer"}}, nil, nil); !errors.As(err, &alive) {
+		if _, err := handoff.Inquire(testenv.Bounded(t), witnesses{b, id}, []handoff.Place{{Node: "writer"}}, nil, nil); !errors.As(err, &alive) {
 			t.Errorf("%s: %v", name, err)
 		}
-		err := witnesses{b, id}.Grant(bounded(t), "writer", nil, 0, handoff.Grant{Epoch: 9, Node: "b"})
+		err := witnesses{b, id}.Grant(testenv.Bounded(t), "writer", nil, 0, handoff.Grant{Epoch: 9, Node: "b"})
 		if codeOf(err) != api.CodeRefused {
 			t.Errorf("%s: granted, %v", name, err)
 		}
@@ -114,12 +116,12 @@ func TestAJobThatLivesIsGrantedToNobody(t *testing.T) {
 func TestAnAddressInAClaimLeadsToItsNodeOrNowhere(t *testing.T) {
 	all := peers(t, "here", "other")
 	here, other := all[0], all[1]
-	err := here.question(bounded(t), "writer", []string{other.cfg.Listen}, peerPath+"/"+string(job.NewID()), nil, &struct{}{})
+	err := here.question(testenv.Bounded(t), "writer", []string{other.cfg.Listen}, peerPath+"/"+string(job.NewID()), nil, &struct{}{})
 	if err == nil || errors.Is(err, handoff.ErrAnswers) {
 		t.Errorf("another node answered for it: %v", err)
 	}
 	delete(here.cfg.Peers, "other")
-	if _, err := (witnesses{here, job.NewID()}).Standing(bounded(t), "other", []string{"127.0.0.1:1", other.cfg.Listen}); err != nil {
+	if _, err := (witnesses{here, job.NewID()}).Standing(testenv.Bounded(t), "other", []string{"127.0.0.1:1", other.cfg.Listen}); err != nil {
 		t.Errorf("the second address is right: %v", err)
 	}
 }
@@ -127,10 +129,10 @@ func TestAnAddressInAClaimLeadsToItsNodeOrNowhere(t *testing.T) {
 func TestAnAgentThatDoesNotKnowTheQuestionIsNamedWithItsVersion(t *testing.T) {
 	all := peers(t, "here", "other")
 	here := all[0]
-	ca := newAuthority(t)
-	here.id = ca.node(t, "here")
+	ca := testenv.NewAuthority(t)
+	here.id = ca.Node(t, "here")
 	old := newAgent(t)
-	old.id, old.cfg.Node, old.cfg.Version = ca.node(t, "old"), "old", "0.9"
+	old.id, old.cfg.Node, old.cfg.Version = ca.Node(t, "old"), "old", "0.9"
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -138,11 +140,11 @@ func TestAnAgentThatDoesNotKnowTheQuestionIsNamedWithItsVersion(t *testing.T) {
 	l := transport.NewListener(raw, old.id, old.log)
 	srv := &http.Server{Handler: old.routes(peerCaller)} // without those of peers alone
 	go func() { _ = srv.Serve(l.HTTP()) }()
-	go func() { _ = old.acceptMoves(bounded(t), l) }()
+	go func() { _ = old.acceptMoves(testenv.Bounded(t), l) }()
 	t.Cleanup(func() { _ = errors.Join(srv.Close(), l.Close()) })
 	b := &bringing{a: here, req: api.RestoreRequest{Dir: "/saved", DeclaredDead: []string{"old"}}, sealed: &store.Sealed{Manifest: store.Manifest{Node: "old"}}}
 	b.rec.ID = job.NewID()
-	_, err = handoff.Inquire(bounded(t), witnesses{here, b.rec.ID}, []handoff.Place{{Node: "old", Addr: raw.Addr().String()}}, nil, b.req.DeclaredDead)
+	_, err = handoff.Inquire(testenv.Bounded(t), witnesses{here, b.rec.ID}, []handoff.Place{{Node: "old", Addr: raw.Addr().String()}}, nil, b.req.DeclaredDead)
 	e := asError(b.refusal(err))
 	if e.Code != api.CodeRefused || !strings.Contains(e.Message, "0.9") || strings.Contains(e.Hint, "declared-dead") {
 		t.Errorf("%+v", e)
@@ -181,7 +183,7 @@ func TestANodeThatWentDownTellsNothingBeforeItHasHeardItsPeers(t *testing.T) {
 	down.cfg.Peers, away = away, down.cfg.Peers
 	var silent *handoff.SilentError
 	ask := func(from *Agent) error {
-		_, err := handoff.Inquire(bounded(t), witnesses{from, id}, []handoff.Place{{Node: "down"}}, nil, []string{"down"})
+		_, err := handoff.Inquire(testenv.Bounded(t), witnesses{from, id}, []handoff.Place{{Node: "down"}}, nil, []string{"down"})
 		return err
 	}
 	for _, from := range []*Agent{c, down} {
@@ -197,7 +199,7 @@ func TestANodeThatWentDownTellsNothingBeforeItHasHeardItsPeers(t *testing.T) {
 	if err := ask(c); err != nil {
 		t.Errorf("it can reach everybody, and says %v", err)
 	}
-	s, err := down.standing(bounded(t), id)
+	s, err := down.standing(testenv.Bounded(t), id)
 	if err != nil || s.Epoch != epoch || len(s.Next) != 1 || s.Next[0].Node != "b" {
 		t.Errorf("it knows %+v, %v", s, err)
 	}
@@ -224,11 +226,11 @@ func TestARestoreThatIsNotOverIsNotForTelling(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if down.askNewsOf(bounded(t), "b"); len(down.fence.Unheard()) == 0 {
+	if down.askNewsOf(testenv.Bounded(t), "b"); len(down.fence.Unheard()) == 0 {
 		t.Error("it has heard what is not decided yet")
 	}
 	step(handoff.StateDropped)
-	if down.askNewsOf(bounded(t), "b"); len(down.fence.Unheard()) > 0 || down.fence.Highest(string(id)) != 0 {
+	if down.askNewsOf(testenv.Bounded(t), "b"); len(down.fence.Unheard()) > 0 || down.fence.Highest(string(id)) != 0 {
 		t.Errorf("it has heard of a restore that came to nothing: epoch %d", down.fence.Highest(string(id)))
 	}
 }
@@ -241,18 +243,18 @@ func TestACopyOfAnOlderLineEnds(t *testing.T) {
 				return err
 			}
 			b.payDebts(id)
-			eventually(t, func() bool { return len(b.fence.Debts()) == 0 })
+			testenv.Eventually(t, func() bool { return len(b.fence.Debts()) == 0 })
 			return nil
 		},
 		"it asks": func(a, b *Agent, id job.ID) error {
-			a.askNews(bounded(t))
+			a.askNews(testenv.Bounded(t))
 			return nil
 		},
 		"it tells, and is told better": func(a, b *Agent, id job.ID) error {
 			return a.tellSuperseded(id, 4, "b", "")
 		},
 		"it is offered the other": func(a, b *Agent, id job.ID) error {
-			return a.newer(bounded(t), "b", b.cfg.Listen, offer{Epoch: later + 1, Record: job.Record{ID: id}})
+			return a.newer(testenv.Bounded(t), "b", b.cfg.Listen, offer{Epoch: later + 1, Record: job.Record{ID: id}})
 		},
 	} {
 		all := peers(t, "a", "b")
@@ -305,7 +307,7 @@ func TestWhatIsNotProvenEndsNoCopy(t *testing.T) {
 			if err := prepare(a, b, rec); err != nil {
 				t.Fatal(err)
 			}
-			a.askNews(bounded(t))
+			a.askNews(testenv.Bounded(t))
 			if err := b.tellSuperseded(rec.ID, 9, "a", ""); err == nil && strings.HasPrefix(name, "a move here") {
 				t.Error("it passes for told")
 			}
@@ -329,7 +331,7 @@ func TestOnePassesOnWhereItsCopyWent(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.payDebts(rec.ID)
-	eventually(t, func() bool { return len(b.fence.Debts()) == 0 })
+	testenv.Eventually(t, func() bool { return len(b.fence.Debts()) == 0 })
 	if got, err := c.jobs.Get(rec.ID); err != nil || got.Superseded == nil {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -355,12 +357,12 @@ func TestAJobsNameIsThatOfTheOneThatLives(t *testing.T) {
 	if err := b.jobs.Remove(forgotten.ID); err != nil {
 		t.Fatal(err)
 	}
-	rec, err := a.find(bounded(t), "sim", owner)
+	rec, err := a.find(testenv.Bounded(t), "sim", owner)
 	if err != nil || rec.ID != saved.ID {
 		t.Errorf("of those that are over the one that may go on is %s: %s, %v", saved.ID, rec.ID, err)
 	}
 	away := a.known(t, func(r *job.Record) { named(r); r.MovedTo = &job.Moved{Node: "gone", Addr: "127.0.0.1:1"} })
-	if rec, err := a.find(bounded(t), "sim", owner); err != nil || rec.ID != away.ID {
+	if rec, err := a.find(testenv.Bounded(t), "sim", owner); err != nil || rec.ID != away.ID {
 		t.Errorf("nobody says that %s is over, and sim is %s, %v", away.ID, rec.ID, err)
 	}
 	if rec, err := a.jobs.Get(ended.ID); err != nil || rec.Exit == nil || rec.Exit.Code != 3 || rec.MovedTo == nil {
@@ -397,7 +399,7 @@ func TestANodeThatHasLostWhereAJobWentNamesAllItsPeers(t *testing.T) {
 	a, b := all[0], all[1]
 	id, other := job.NewID(), job.NewID()
 	ask := func(id job.ID) error {
-		_, err := handoff.Inquire(bounded(t), witnesses{b, id}, []handoff.Place{{Node: "forgetful"}}, nil, nil)
+		_, err := handoff.Inquire(testenv.Bounded(t), witnesses{b, id}, []handoff.Place{{Node: "forgetful"}}, nil, nil)
 		return err
 	}
 	const c = "c" // a node that only the forgetful one knows, and that cannot be asked

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -200,15 +202,15 @@ func faultSwitch(t *testing.T) string {
 	t.Helper()
 	data, err := os.ReadFile(faultSysctl)
 	if err != nil {
-		missing(t, "this kernel has no userfaultfd switch: %v", err)
+		testenv.Missing(t, "this kernel has no userfaultfd switch: %v", err)
 	}
 	return strings.TrimSpace(string(data))
 }
 
 func TestTheFaultSwitchIsOnAsLongAsSomebodyNeedsIt(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	if faultSwitch(t) == "1" {
-		missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
+		testenv.Missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
 	}
 	var first, second func() error
 	for _, done := range []*func() error{&first, &second} {
@@ -231,9 +233,9 @@ func TestTheFaultSwitchIsOnAsLongAsSomebodyNeedsIt(t *testing.T) {
 }
 
 func TestTheFaultSwitchIsOffAfterManyUsersAtOnce(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	if faultSwitch(t) == "1" {
-		missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
+		testenv.Missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
 	}
 	var users sync.WaitGroup
 	for range 8 {

@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/job"
@@ -11,7 +13,7 @@ import (
 )
 
 func TestAJobsOutputIsItsUsersAlone(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	old := unix.Umask(0)
 	defer unix.Umask(old)
 	for _, s := range []job.Spec{{UID: 1000, GID: 100}, {UID: 1000, GID: 100, UserNS: true, UIDBase: job.FirstBase}, {UID: 0, GID: 100, UserNS: true, UIDBase: job.FirstBase}} {

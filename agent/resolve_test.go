@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -30,10 +32,10 @@ func (a *Agent) decide(t *testing.T, who caller, m handoff.MoveID, take string) 
 // pair are a source and a target that reach each other.
 func pair(t *testing.T) (source, target *Agent) {
 	t.Helper()
-	ca := newAuthority(t)
+	ca := testenv.NewAuthority(t)
 	source, target = newAgent(t), newAgent(t)
-	source.cfg.Node, source.id = "a", ca.node(t, "a")
-	target.cfg.Node, target.id = "b", ca.node(t, "b")
+	source.cfg.Node, source.id = "a", ca.Node(t, "a")
+	target.cfg.Node, target.id = "b", ca.Node(t, "b")
 	source.reachable(t)
 	target.reachable(t)
 	return source, target
@@ -101,7 +103,7 @@ func TestATargetThatWentDownInItsResumeCanBeDroppedAndNotTaken(t *testing.T) {
 
 func TestWhatNeedsNoDecisionGetsNone(t *testing.T) {
 	a := newAgent(t)
-	a.id = newAuthority(t).node(t, "here")
+	a.id = testenv.NewAuthority(t).Node(t, "here")
 	away := func(role handoff.Role, boot string, extra string, states ...handoff.State) handoff.MoveID {
 		rec := handoff.Record{Job: string(job.NewID()), Role: role, Peer: "away", PeerAddr: "127.0.0.1:1", BootID: boot}
 		if extra != "" {
@@ -171,7 +173,7 @@ func TestAJobThatHasMovedOnSinceIsNotEndedByAnOldDecision(t *testing.T) {
 		m := handoff.NewMoveID()
 		source.half(t, target, m, rec.ID, "boot", handoff.StateFrozen, handoff.StateAborting, handoff.StateAborted)
 		target.half(t, source, m, rec.ID, "boot", toPrepared...)
-		err := target.remoteOf(handoff.Record{Move: m, Peer: "a", PeerAddr: source.cfg.Listen}).Yield(bounded(t))
+		err := target.remoteOf(handoff.Record{Move: m, Peer: "a", PeerAddr: source.cfg.Listen}).Yield(testenv.Bounded(t))
 		if (err == nil) != c.yield {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -194,7 +196,7 @@ func TestAPeerIsToldOfADecisionUntilItYields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := target.OpenTarget(bounded(t), parked); err != nil {
+	if _, _, err := target.OpenTarget(testenv.Bounded(t), parked); err != nil {
 		t.Fatal(err)
 	}
 	taken := handoff.Record{Move: m, Job: string(rec.ID), Role: handoff.RoleSource, Peer: "b", PeerAddr: target.cfg.Listen}
@@ -214,10 +216,10 @@ func TestAPeerIsToldOfADecisionUntilItYields(t *testing.T) {
 		t.Errorf("the target: %+v, %v", rec, err)
 	}
 	stranger := newAgent(t)
-	if err := stranger.yield(bounded(t), "a", m); !errors.Is(err, handoff.ErrUnknownMove) {
+	if err := stranger.yield(testenv.Bounded(t), "a", m); !errors.Is(err, handoff.ErrUnknownMove) {
 		t.Errorf("a node without a part in it: %v", err)
 	}
-	if err := target.yield(bounded(t), "c", m); !errors.Is(err, handoff.ErrUnknownMove) {
+	if err := target.yield(testenv.Bounded(t), "c", m); !errors.Is(err, handoff.ErrUnknownMove) {
 		t.Errorf("asked by a third node: %v", err)
 	}
 }

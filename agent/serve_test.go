@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/transport"
@@ -154,7 +156,7 @@ func TestACallerWithoutANameIsRefused(t *testing.T) {
 }
 
 func TestAPeersWordForItsCallerIsReadStrictly(t *testing.T) {
-	id := newAuthority(t).node(t, "there")
+	id := testenv.NewAuthority(t).Node(t, "there")
 	request := func(headers map[string]string) *http.Request {
 		r := httptest.NewRequest("GET", "/v1/jobs", nil)
 		r.TLS = &tls.ConnectionState{}
@@ -189,7 +191,7 @@ func TestAPeersWordForItsCallerIsReadStrictly(t *testing.T) {
 
 func TestARequestThatGoesRoundInCirclesEnds(t *testing.T) {
 	a := newAgent(t)
-	a.id = newAuthority(t).node(t, "here")
+	a.id = testenv.NewAuthority(t).Node(t, "here")
 	addr := a.reachable(t)
 	rec := a.known(t, func(r *job.Record) {
 		r.Spec.Name, r.MovedTo = "lost", &job.Moved{Node: "here", Addr: addr}
@@ -206,9 +208,9 @@ func TestARequestThatGoesRoundInCirclesEnds(t *testing.T) {
 }
 
 func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testenv.NewAuthority(t)
 	from, to := newAgent(t), newAgent(t)
-	from.id, to.id = ca.node(t, "from"), ca.node(t, "to")
+	from.id, to.id = ca.Node(t, "from"), ca.Node(t, "to")
 	to.cfg.Node = "to"
 	rec := to.known(t, func(r *job.Record) { r.Exit = &job.Exit{Code: 7} })
 	gone := rec
@@ -226,7 +228,7 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 	if w := answer(from, stranger, r); w.Code != http.StatusForbidden {
 		t.Errorf("a stranger gets %d %s", w.Code, w.Body)
 	}
-	if f := from.fates(bounded(t), []job.Record{gone}, patience)[rec.ID]; f.State != api.JobExited || f.Exit == nil || f.Exit.Code != 7 {
+	if f := from.fates(testenv.Bounded(t), []job.Record{gone}, testenv.Patience)[rec.ID]; f.State != api.JobExited || f.Exit == nil || f.Exit.Code != 7 {
 		t.Errorf("asked: %+v", f)
 	}
 	for range 2 { // removing is removing everywhere, and twice is once
@@ -239,14 +241,14 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 			t.Errorf("%s still knows it", a.cfg.Node)
 		}
 	}
-	if f := from.fates(bounded(t), []job.Record{gone}, patience)[rec.ID]; f.State != api.JobExited {
+	if f := from.fates(testenv.Bounded(t), []job.Record{gone}, testenv.Patience)[rec.ID]; f.State != api.JobExited {
 		t.Errorf("what was forgotten is over: %+v", f)
 	}
 }
 
 func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
 	a := newAgent(t)
-	a.id = newAuthority(t).node(t, "here")
+	a.id = testenv.NewAuthority(t).Node(t, "here")
 	rec := a.known(t, func(r *job.Record) { r.MovedTo = &job.Moved{Node: "away", Addr: "127.0.0.1:1"} })
 	w := answer(a, owner, httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil))
 	var e api.Error
@@ -283,11 +285,11 @@ func TestAJobWhoseShimIsGoneIsLostUnlessItsRecordSaysMore(t *testing.T) {
 		api.JobSaved:  func(r *job.Record) { r.SavedIn = "/dir" },
 	} {
 		rec := a.known(t, edit)
-		if v := a.view(bounded(t), rec); v.State != want {
+		if v := a.view(testenv.Bounded(t), rec); v.State != want {
 			t.Errorf("got %s, want %s", v.State, want)
 		}
 		rec.Exit, rec.MovedTo, rec.SavedIn = nil, nil, "" // as read just before it was written
-		if v := a.view(bounded(t), rec); v.State != want {
+		if v := a.view(testenv.Bounded(t), rec); v.State != want {
 			t.Errorf("looked at too early: got %s, want %s", v.State, want)
 		}
 	}

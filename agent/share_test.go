@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/output"
@@ -86,8 +88,8 @@ func TestWhoWaitsForAShareGetsItWhenOthersHaveEnded(t *testing.T) {
 // answering serves an agent's local socket.
 func answering(t *testing.T, a *Agent) (socket string) {
 	t.Helper()
-	needRoot(t)
-	socket = filepath.Join(openDir(t), "agent.sock")
+	testenv.NeedRoot(t)
+	socket = filepath.Join(testenv.OpenDir(t), "agent.sock")
 	l, err := net.Listen("unix", socket)
 	if err == nil {
 		err = os.Chmod(socket, 0o666)
@@ -107,7 +109,7 @@ func answering(t *testing.T, a *Agent) (socket string) {
 
 // heard is the status line that a connection gets to see.
 func heard(conn net.Conn) string {
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(testenv.Patience))
 	text := make([]byte, 4096)
 	n, err := conn.Read(text)
 	if err != nil {
@@ -147,7 +149,7 @@ func TestUnfinishedBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
 				t.Errorf("%d are refused", refused)
 			}
 			for _, uid := range []int{bob, 0, alice} {
-				client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dialAs(t, uid, socket), nil }}, Timeout: patience}
+				client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dialAs(t, uid, socket), nil }}, Timeout: testenv.Patience}
 				if r, err := client.Get("http://agent/v1/jobs"); err != nil || r.StatusCode != 200 {
 					t.Errorf("user %d is not served: %v, %v", uid, r, err)
 				}
@@ -158,7 +160,7 @@ func TestUnfinishedBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
 
 func awaitHeld(t *testing.T, a *Agent, uid uint32, want int64) {
 	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
 		a.bodies.mu.Lock()
 		held := a.bodies.held[holder{uid: uid}]
 		a.bodies.mu.Unlock()

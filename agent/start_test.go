@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -24,10 +26,10 @@ import (
 // testCgroup is one beside which jobs that are started get theirs.
 func testCgroup(t *testing.T) *namespaces.Cgroup {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	cg, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(job.NewID()))
 	if err != nil {
-		missing(t, "no cgroup can be made: %v", err)
+		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := cg.Remove(); err != nil {
@@ -53,7 +55,7 @@ func (a *Agent) leftBy(t *testing.T, beside *namespaces.Cgroup) (paths []string)
 func TestAStartThatFailsIsToldAndLeavesNothing(t *testing.T) {
 	a, beside := newAgent(t), testCgroup(t)
 	before := a.leftBy(t, beside)
-	dir := openDir(t)
+	dir := testenv.OpenDir(t)
 	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o666); err != nil {
 		t.Fatal(err)
 	}

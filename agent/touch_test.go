@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -34,17 +36,17 @@ func shimThat(t *testing.T, a *Agent, id job.ID, answers http.HandlerFunc) {
 // frozenCgroup is one that nobody is in.
 func frozenCgroup(t *testing.T) map[string]string {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	c, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(job.NewID()))
 	if err != nil {
-		missing(t, "no cgroup can be made: %v", err)
+		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := c.Remove(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := c.Freeze(bounded(t)); err != nil {
+	if err := c.Freeze(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	return c.Dirs

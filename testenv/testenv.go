@@ -1,0 +1,89 @@
+// Package testenv is what tests of several packages need of the machine that they run on.
+package testenv
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/migrate-hpc/migrate/transport/pki"
+)
+
+// Patience is how long a test waits for what should happen at once.
+const Patience = time.Minute
+
+// Missing skips a test for want of a prerequisite. In CI everything must run.
+func Missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// NeedRoot skips a test that acts as other users, unless it may.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Missing(t, "not root: acting as another user needs it")
+	}
+}
+
+// Bounded is a context that ends with the test, or after Patience.
+func Bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Eventually waits until something is so.
+func Eventually(t testing.TB, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(Patience); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v", Patience)
+		}
+	}
+}
+
+// OpenDir is a directory that every user gets through to.
+func OpenDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// Authority issues certificates to the nodes of one cluster. It is the directory of its CA.
+type Authority string
+
+// NewAuthority makes the CA of a cluster.
+func NewAuthority(t testing.TB) Authority {
+	t.Helper()
+	dir := t.TempDir()
+	if err := pki.Init(dir, "test", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return Authority(dir)
+}
+
+// Node is the identity of a node with that name.
+func (ca Authority) Node(t testing.TB, name string) *pki.Identity {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), name)
+	if err := pki.Issue(string(ca), name, time.Minute, out); err != nil {
+		t.Fatal(err)
+	}
+	id, err := pki.Load(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
