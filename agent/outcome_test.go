@@ -7,14 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/migrate-hpc/migrate/testenv"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/criu"
@@ -165,99 +160,6 @@ func TestAnAccountWithoutAListenerHoldsNothingUp(t *testing.T) {
 	for _, tell := range []*account{newAccount(io.Discard, "j", "m", nil), newAccount(deaf{}, "j", "m", nil)} {
 		tell.enter(api.PhaseDump, "")
 		tell.end(&api.Result{}, nil)
-	}
-}
-
-func TestLogsAreKeptFromTheirEndAndNotForEver(t *testing.T) {
-	a, src := newAgent(t), filepath.Join(t.TempDir(), "dump.log")
-	if got := a.keepLog(src, "none"); got != "" {
-		t.Errorf("a log that is not there is kept at %s", got)
-	}
-	text := strings.Repeat("x", keptSize) + "the end"
-	if err := os.WriteFile(src, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var last string
-	for i := range keptLogs + 5 {
-		last = a.keepLog(src, fmt.Sprintf("m%02d-dump.log", i))
-		when := time.Now().Add(time.Duration(i-100) * time.Hour)
-		if err := os.Chtimes(last, when, when); err != nil {
-			t.Fatal(err)
-		}
-	}
-	kept := names(t, filepath.Dir(last))
-	if len(kept) != keptLogs || kept[0] != "m05-dump.log" || kept[len(kept)-1] != filepath.Base(last) {
-		t.Errorf("kept are %v", kept)
-	}
-	data, err := os.ReadFile(last)
-	if err != nil || len(data) != keptSize || !strings.HasSuffix(string(data), "the end") {
-		t.Errorf("%d bytes (%v)", len(data), err)
-	}
-	if st, err := os.Stat(filepath.Dir(last)); err != nil || st.Mode().Perm() != 0o700 {
-		t.Errorf("the directory has mode %v (%v)", st.Mode(), err)
-	}
-}
-
-func faultSwitch(t *testing.T) string {
-	t.Helper()
-	data, err := os.ReadFile(faultSysctl)
-	if err != nil {
-		testenv.Missing(t, "this kernel has no userfaultfd switch: %v", err)
-	}
-	return strings.TrimSpace(string(data))
-}
-
-func TestTheFaultSwitchIsOnAsLongAsSomebodyNeedsIt(t *testing.T) {
-	testenv.NeedRoot(t)
-	if faultSwitch(t) == "1" {
-		testenv.Missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
-	}
-	var first, second func() error
-	for _, done := range []*func() error{&first, &second} {
-		var err error
-		if *done, err = openFaultAccess(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, step := range []struct {
-		do   func() error
-		want string
-	}{{closeFaultAccess, "1"}, {first, "1"}, {second, "0"}, {closeFaultAccess, "0"}} {
-		if err := step.do(); err != nil {
-			t.Error(err)
-		}
-		if got := faultSwitch(t); got != step.want {
-			t.Errorf("the switch is %s, want %s", got, step.want)
-		}
-	}
-}
-
-func TestTheFaultSwitchIsOffAfterManyUsersAtOnce(t *testing.T) {
-	testenv.NeedRoot(t)
-	if faultSwitch(t) == "1" {
-		testenv.Missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
-	}
-	var users sync.WaitGroup
-	for range 8 {
-		users.Go(func() {
-			for range 20 {
-				done, err := openFaultAccess()
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if data, err := os.ReadFile(faultSysctl); err != nil || strings.TrimSpace(string(data)) != "1" {
-					t.Errorf("the switch is %s (%v) while it is needed", data, err)
-				}
-				if err := done(); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	users.Wait()
-	if got := faultSwitch(t); got != "0" {
-		t.Errorf("the switch is %s", got)
 	}
 }
 
