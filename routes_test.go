@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"go/ast"
+	"go/token"
 	"io/fs"
 	"maps"
 	"os"
@@ -56,7 +57,7 @@ func routesIn(t *testing.T, dir string) map[string]string {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		files := packageIn(t, path)
+		files := packageIn(t, token.NewFileSet(), path)
 		constants := stringConstants(files)
 		for name, f := range files {
 			ast.Inspect(f, func(n ast.Node) bool {

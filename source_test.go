@@ -4,14 +4,36 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
+// goPackages are the directories of the product's code.
+func goPackages(t *testing.T) []string {
+	t.Helper()
+	dirs := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err == nil && d.IsDir() && (path == "e2e" || path == "scripts" || d.Name() == "testdata" || d.Name() == ".git"):
+			return filepath.SkipDir
+		case err == nil && filepath.Ext(path) == ".go" && filepath.Dir(path) != ".":
+			dirs[filepath.Dir(path)] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Sorted(maps.Keys(dirs))
+}
+
 // packageIn are the files of a package without its tests, by their path.
-func packageIn(t *testing.T, dir string) map[string]*ast.File {
+func packageIn(t *testing.T, set *token.FileSet, dir string) map[string]*ast.File {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -22,7 +44,7 @@ func packageIn(t *testing.T, dir string) map[string]*ast.File {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
-		if files[name], err = parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution); err != nil {
+		if files[name], err = parser.ParseFile(set, name, nil, parser.SkipObjectResolution); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,8 +21,8 @@ type State string
 // The states of a job.
 const (
 	Running   State = "running"
-	Frozen    State = "frozen"    // stands still, on its way to another node
-	Suspended State = "suspended" // stands still because somebody else has frozen it
+	Frozen    State = "frozen"    // on its way to another node
+	Suspended State = "suspended" // frozen, and not by migrate
 	Arriving  State = "arriving"
 	Moved     State = "moved"
 	Exited    State = "exited"
