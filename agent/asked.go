@@ -26,7 +26,7 @@ func mayAsk(s job.Spec) error {
 		return nil
 	}
 	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("%s: the node decides that, not who asks for a job", strings.Join(said, ", ")),
-		Where: notStarted, Hint: "leave it out of the request's spec"}
+		Where: notStarted, Hint: "leave it out of the request's spec, as `migrate run` does"}
 }
 
 // arriving is the record of a job that comes from another node or from a directory, without

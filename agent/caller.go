@@ -112,7 +112,7 @@ func (c caller) stillIn(rec job.Record) error {
 	for _, g := range append([]uint32{rec.Spec.GID}, groupsInside(rec.Spec)...) {
 		if g != c.gid && !slices.Contains(c.groups, g) {
 			return &api.Error{Code: api.CodeForbidden, Message: fmt.Sprintf("job %s was saved with the group %d, which you are not in any more", rec.ID, g), Where: "nothing was done",
-				Hint: "a new login, if you are again; else have root restore it, who decides that"}
+				Hint: "log in anew if you are in it again; otherwise root decides, and types `migrate restore`"}
 		}
 	}
 	return nil

@@ -34,7 +34,7 @@ func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 	}
 	if c.peer != "" {
 		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s runs on %s, and a checkpoint is written where the job runs", rec.ID, a.cfg.Node),
-			Where: "on " + a.cfg.Node, Hint: "type the command there, or move the job here first"}
+			Where: "on " + a.cfg.Node, Hint: "type `migrate checkpoint` there, or move the job here first with `migrate move`"}
 	}
 	if !filepath.IsAbs(req.Dir) {
 		return &api.Error{Code: api.CodeUsage, Message: "the directory must be an absolute path"}
@@ -47,7 +47,7 @@ func (a *Agent) handleCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 	defer release()
 	dir, err := newDirectory(req.Dir, string(move), c)
 	if err != nil {
-		return &api.Error{Code: api.CodeFailed, Message: "the directory of the checkpoint cannot be made: " + err.Error(), Where: "on " + a.cfg.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to"}
+		return &api.Error{Code: api.CodeFailed, Message: "the directory of the checkpoint cannot be made: " + err.Error(), Where: "on " + a.cfg.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to: `migrate checkpoint JOB DIR`"}
 	}
 	defer dir.discard()
 	s := &saving{a: a, rec: rec, req: req, id: move, dir: dir}
@@ -254,7 +254,7 @@ func (s *saving) explain(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return &api.Error{Code: api.CodeCancelled, Message: "cancelled; nothing was saved", Where: here}
 	}
-	return s.dep.aborted(err, here, "nothing was lost; remove the cause and try again")
+	return s.dep.aborted(err, here, "nothing was lost; remove the cause, then `migrate checkpoint` again")
 }
 
 // nextEpoch uses up an epoch of the job, so that this attempt is told from all

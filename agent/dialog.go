@@ -112,7 +112,7 @@ func ask(ctx context.Context, s *transport.Session, kind string, body any, want 
 
 func refused(findings []api.Finding) error {
 	return &api.Error{Code: api.CodeRefused, Message: "preflight refused the move", Findings: findings,
-		Hint: "see what stands in the way above; nothing was touched"}
+		Hint: "remove what stands in the way above, then `migrate move` again; nothing was touched"}
 }
 
 // remote is the other node's half of a move. It uses the session that the move

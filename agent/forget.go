@@ -56,7 +56,7 @@ func (a *Agent) forgetPlan(r *http.Request, d handoff.Damage) api.ResolvePlan {
 	recs, _ := a.jobs.List() // of those that can be read
 	for _, rec := range recs {
 		if state, _ := a.stands(rec); rec.Here() && state == api.JobFrozen && a.unfinished(rec.ID) == "" {
-			p.Does = append(p.Does, fmt.Sprintf("Job %s stands still here, frozen by a move. It is then suspended: if another node has it, `migrate rm -f %s` here.", rec.ID, rec.ID))
+			p.Does = append(p.Does, fmt.Sprintf("Job %s is frozen here by a move. It is then suspended: if another node has it, `migrate rm -f %s` here.", rec.ID, rec.ID))
 		}
 	}
 	return p

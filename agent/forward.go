@@ -67,7 +67,7 @@ func (a *Agent) passOn(w http.ResponseWriter, r *http.Request, c caller, rec job
 			}
 			replyError(w, &api.Error{Code: api.CodeUnreachable,
 				Message: fmt.Sprintf("job %s moved to %s (%s), which does not answer: %v", rec.ID, to.Node, to.Addr, err),
-				Where:   "on " + to.Node, Hint: "see that the agent runs there; the job does not depend on it"})
+				Where:   "on " + to.Node, Hint: "start the agent there with `migrate agent`; the job does not depend on it"})
 		},
 	}
 	proxy.ServeHTTP(w, r)

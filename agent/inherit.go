@@ -58,7 +58,7 @@ func mayName(named []job.Rlimit, theirs map[string]job.Rlimit) error {
 		}
 		return &api.Error{Code: api.CodeUsage,
 			Message: fmt.Sprintf("--ulimit %s: the hard limit %s is above your own, which is %s", l.Name, limitText(l.Hard), limitText(most)),
-			Hint:    fmt.Sprintf("name at most --ulimit %s=%s, or have root raise yours in limits.conf(5)", l.Name, limitText(most))}
+			Hint:    fmt.Sprintf("`migrate run --ulimit %s=%s …` is the most that you may name; root raises it in limits.conf(5)", l.Name, limitText(most))}
 	}
 	return nil
 }

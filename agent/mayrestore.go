@@ -24,7 +24,7 @@ import (
 // a job's node off the network, or wait until it is.
 func checkDead(nodes []string, c caller) error {
 	if len(nodes) > 0 && !c.root() {
-		return &api.Error{Code: api.CodeForbidden, Message: "only root declares a node dead", Hint: "ask the operator, who can find out whether the node is down"}
+		return &api.Error{Code: api.CodeForbidden, Message: "only root declares a node dead", Hint: "ask the operator, who finds out whether the node is down and types `migrate restore --declared-dead NODE`"}
 	}
 	for _, node := range nodes {
 		if err := pki.CheckNodeName(node); err != nil {

@@ -25,7 +25,7 @@ func (a *Agent) claim(id job.ID, m handoff.MoveID) (release func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if other, ok := a.moves[id]; ok {
-		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is being moved already, by %s", id, other.id), Where: "on " + a.cfg.Node, Hint: "wait for its end"}
+		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is being moved already, by %s", id, other.id), Where: "on " + a.cfg.Node, Hint: "wait for its end: `migrate moves` tells how it gets on"}
 	}
 	a.moves[id] = &activeMove{m}
 	return sync.OnceFunc(func() {
@@ -48,10 +48,10 @@ func (a *Agent) handleMove(w http.ResponseWriter, r *http.Request, _ caller, rec
 		return err
 	}
 	if req.Node == "" || req.Node == a.cfg.Node {
-		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.cfg.Node), Where: "on " + a.cfg.Node, Hint: "name another node"}
+		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.cfg.Node), Where: "on " + a.cfg.Node, Hint: "name another node: `migrate move JOB NODE`"}
 	}
 	if req.Eager && req.PostCopy {
-		return &api.Error{Code: api.CodeUsage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + a.cfg.Node, Hint: "name one of them"}
+		return &api.Error{Code: api.CodeUsage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + a.cfg.Node, Hint: "`migrate move --eager` or `migrate move --post-copy`, not both"}
 	}
 	move := handoff.NewMoveID()
 	release, err := a.claim(rec.ID, move)
@@ -209,7 +209,7 @@ func (m *movement) prepare(ctx context.Context) error {
 	}))
 	if err != nil {
 		return &api.Error{Code: api.CodeUnreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
-			Hint: "is its agent running, and is this its address? name it with NODE=HOST:PORT, or give the agent here --peer"}
+			Hint: "see whether its agent runs and this is its address; name another one with `migrate move JOB NODE=HOST:PORT`, or start the agent here with `migrate agent --peer NODE=HOST:PORT`"}
 	}
 	m.tell.know(func() { m.sess = sess })
 	m.dep.out = lanesOf(ctx, m.sess.Data(), m.req.Bandwidth)
@@ -323,5 +323,5 @@ func (m *movement) explain(err error) error {
 		}
 		return told
 	}
-	return m.dep.aborted(err, here, "nothing was lost; remove the cause and move it again")
+	return m.dep.aborted(err, here, "nothing was lost; remove the cause and move it again with `migrate move`")
 }

@@ -86,7 +86,7 @@ func probe(ctx context.Context, n job.Network) error {
 	if used.Address == address.Addr() {
 		return &api.Error{Code: api.CodeRefused, Message: used.Error(), Hint: "choose another address; `ip neigh` and `bridge fdb show` lead to who has that MAC"}
 	}
-	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("MAC %s is in use on bridge %s: %s", n.MAC, n.Mode, used), Hint: "leave --mac out, or choose another"}
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("MAC %s is in use on bridge %s: %s", n.MAC, n.Mode, used), Hint: "`migrate run` without --mac makes one up"}
 }
 
 // filterPorts has the ports of jobs take in nothing but what those may send, if an agent

@@ -117,7 +117,7 @@ func (a *Agent) owed(peer string) (map[job.ID]int64, error) {
 			case handoff.StateDone, handoff.StateNew:
 				owed[job.ID(id)] = max(owed[job.ID(id)], d.Epoch)
 			default:
-				return nil, &api.Error{Code: api.CodeFailed, Message: "job " + id + " is being brought back just now", Hint: "ask again"}
+				return nil, &api.Error{Code: api.CodeFailed, Message: "job " + id + " is being brought back just now", Hint: "ask again; `migrate moves` tells how it gets on"}
 			}
 		}
 	}

@@ -28,7 +28,7 @@ func (a *Agent) handleLogs(w http.ResponseWriter, r *http.Request, _ caller, rec
 		return &api.Error{Code: api.CodeUsage, Message: "the offset must be a number of bytes"}
 	}
 	if own := map[string]string{"stdout": rec.Spec.Stdout, "stderr": rec.Spec.Stderr}[stream]; own != "" && q.Get("follow") != "true" {
-		return &api.Error{Code: api.CodeFailed, Message: "the job's " + stream + " goes to " + own, Hint: "read that file"}
+		return &api.Error{Code: api.CodeFailed, Message: "the job's " + stream + " goes to " + own, Hint: "read that file: `tail " + own + "`"}
 	}
 	f, _, err := checkpoint.OpenOutput(a.ioDir(rec.ID), stream)
 	if errors.Is(err, os.ErrNotExist) {

@@ -19,13 +19,8 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// What agents ask each other about whose a job is. These requests are no user's: they need the
-// certificate of a node of the cluster, and nobody is spoken for.
-//
-//	GET  /v1/peer/jobs/JOB             how do you stand to it?           → handoff.Standing
-//	POST /v1/peer/jobs/JOB/grant       may I bring it back?              grantRequest
-//	POST /v1/peer/jobs/JOB/superseded  I have brought it back: end yours supersededRequest → supersededReply
-//	POST /v1/peer/jobs                 what has become of these?         newsRequest → newsReply
+// peerPath is where agents ask each other whose a job is. A question needs the certificate
+// of a node of the cluster, and speaks for no user.
 const peerPath = "/v1/peer/jobs"
 
 type grantRequest struct {

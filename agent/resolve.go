@@ -19,7 +19,7 @@ import (
 func (a *Agent) handleResolve(w http.ResponseWriter, r *http.Request, c caller) error {
 	if !c.root() || c.peer != "" {
 		return &api.Error{Code: api.CodeForbidden, Message: "only root decides about a move, on the node itself",
-			Hint: "ask the operator, who can find out where the job is; nothing was done"}
+			Hint: "nothing was done; ask the operator, who finds out where the job is and types `migrate resolve` there"}
 	}
 	if r.URL.Query().Get("forget") == "true" {
 		return a.handleForget(w, r)
@@ -132,7 +132,7 @@ func (a *Agent) planOf(ctx context.Context, rec handoff.Record, take bool) (api.
 		if st, err := a.shimOf(p.Job).Status(ctx); err == nil && st.Absent > 0 {
 			return p, &api.Error{Code: api.CodeRefused, Where: a.whereabouts(rec),
 				Message: fmt.Sprintf("the copy here lacks %s of the job's memory, which only %s has", humanize.Size(st.Absent), rec.Peer),
-				Hint:    fmt.Sprintf("wait until %s is back; or migrate resolve %s --take there, or --drop here", rec.Peer, rec.Move)}
+				Hint:    fmt.Sprintf("wait until %s is back; or `migrate resolve %[2]s --take` there, or `migrate resolve %[2]s --drop` here", rec.Peer, rec.Move)}
 		}
 		p.Does = []string{fmt.Sprintf("The copy parked on %s runs.", a.cfg.Node), later}
 		p.Vouch = []string{fmt.Sprintf("The job does not run on %s, and has not since it was frozen there.", rec.Peer)}

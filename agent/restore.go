@@ -32,7 +32,7 @@ func (a *Agent) handleRestore(w http.ResponseWriter, r *http.Request, c caller) 
 	}
 	mode, err := timens.ParseMode(orElse(req.Clock, timens.Continuous.String()))
 	if err != nil {
-		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "--clock continuous or --clock elapsed"}
+		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "`migrate restore --clock continuous` or `migrate restore --clock elapsed`"}
 	}
 	b := &bringing{a: a, req: req, mode: mode, id: handoff.NewMoveID(), owner: c}
 	defer b.close()
@@ -105,7 +105,7 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 
 func (b *bringing) notTrusted(err error) error {
 	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.req.Dir, err),
-		Hint: "only an unchanged directory that a node of this cluster has written can be restored"}
+		Hint: "name a directory that `migrate checkpoint` wrote on a node of this cluster, and nothing has changed since"}
 }
 
 // close closes what is open, once nobody reads it any more: that may take long for files
@@ -276,7 +276,7 @@ func (b *bringing) explain(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return &api.Error{Code: api.CodeCancelled, Message: "cancelled; the checkpoint is as it was", Where: where}
 	}
-	return withDiagnosis(&api.Error{Code: api.CodeFailed, Message: err.Error(), Where: where, Hint: "the checkpoint is as it was; remove the cause and try again"}, err)
+	return withDiagnosis(&api.Error{Code: api.CodeFailed, Message: err.Error(), Where: where, Hint: "the checkpoint is as it was; remove the cause, then `migrate restore` again"}, err)
 }
 
 // downtime is how long the job has been frozen by now.

@@ -87,7 +87,7 @@ func workDirExists(s job.Spec) error {
 		}
 	}
 	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("the work directory %s does not exist in the job, whose /tmp is its own and empty", s.WorkDir),
-		Hint: fmt.Sprintf("name another directory with -w, or let the job see this one with --bind %s", s.WorkDir)}
+		Hint: fmt.Sprintf("name another directory with `migrate run -w DIR`, or let the job see this one: `migrate run --bind %s`", s.WorkDir)}
 }
 
 // bindTargetsExist checks that there is something to bind over, for all that the caller
@@ -100,7 +100,7 @@ func bindTargetsExist(c caller, s job.Spec) error {
 		}
 		if err := asCaller(c, func() error { return namespaces.Holds(s.Root, b.Target) }); err != nil {
 			return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("%s cannot be shown at %s: there is nothing of that name in the job's root", b.Source, b.Target),
-				Hint: fmt.Sprintf("make it with mkdir or touch, or bind it somewhere in /tmp: --bind %s:/tmp/%s", b.Source, filepath.Base(b.Target))}
+				Hint: fmt.Sprintf("make it with `mkdir` or `touch`, or bind it somewhere in /tmp: `migrate run --bind %s:/tmp/%s`", b.Source, filepath.Base(b.Target))}
 		}
 	}
 	return nil

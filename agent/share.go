@@ -112,7 +112,7 @@ func (a *Agent) admitBody(w http.ResponseWriter, r *http.Request, c caller, most
 	if r.ContentLength > most {
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return nil, &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("the request has %s, above the %s that it may have", humanize.Size(r.ContentLength), humanize.Size(most)),
-			Where: "nothing was done", Hint: "put long lists into a file, or trim the environment"}
+			Where: "nothing was done", Hint: "put long lists into a file, or start it with a short environment: `env -i migrate run …`"}
 	}
 	n := r.ContentLength
 	if n < 0 {

@@ -64,11 +64,11 @@ func (a *Agent) openFence() (err error) {
 func (a *Agent) standing(ctx context.Context, id job.ID) (handoff.Standing, error) {
 	if unheard := a.fence.Unheard(); len(unheard) > 0 {
 		return handoff.Standing{}, &api.Error{Code: api.CodeUnreachable, Message: fmt.Sprintf("%s went down, and does not know yet what has become of jobs since: it has not reached %s", a.cfg.Node, strings.Join(unheard, ", ")),
-			Hint: fmt.Sprintf("bring those agents back; one that is gone for good is to be taken out of the --peer flags of %s", a.cfg.Node)}
+			Hint: fmt.Sprintf("start those agents with `migrate agent`; if a node is gone for good, restart the agent of %s without --peer for it", a.cfg.Node)}
 	}
 	if err := a.fence.Damage(); err != nil {
 		return handoff.Standing{}, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("%s does not know any more which jobs were brought back: %v", a.cfg.Node, err),
-			Hint: "put that right on " + a.cfg.Node}
+			Hint: "put right what the log of the agent there says: `journalctl -u migrate` on " + a.cfg.Node}
 	}
 	s := handoff.Standing{Node: a.cfg.Node, Seen: a.fence.Highest(string(id))}
 	s.Epoch = s.Seen

@@ -30,7 +30,7 @@ func (a *Agent) whenRunning(h jobHandler, gate bool) jobHandler {
 			select {
 			case <-time.After(10 * time.Millisecond):
 			case <-ctx.Done():
-				return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s stands still for a move that is not finished; nothing was done", rec.ID),
+				return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is frozen for a move that is not finished; nothing was done", rec.ID),
 					Where: "on " + a.cfg.Node + ", or on the other node of the move", Hint: "`migrate moves` tells what it waits for; try again then"}
 			}
 			again, err := a.find(ctx, string(rec.ID), c)

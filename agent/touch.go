@@ -90,7 +90,7 @@ func cannotEnter(v api.Job) error {
 	case api.JobSuspended:
 		return suspended(v.ID, v.Node, &checkpoint.Suspended{Cgroup: v.SuspendedIn})
 	case api.JobFrozen:
-		e.Message = fmt.Sprintf("job %s stands still for a move; nothing was done", v.ID)
+		e.Message = fmt.Sprintf("job %s is frozen for a move; nothing was done", v.ID)
 		e.Hint = "the same command again when it has moved; `migrate moves` tells what it waits for"
 	case api.JobArriving:
 		e.Message = fmt.Sprintf("job %s does not run here yet; nothing was done", v.ID)

@@ -101,11 +101,11 @@ func toldRound(out api.Round, r scan.Round, seen converge.Round, v converge.Verd
 
 // tooLong is the error of a warm-up that does not converge.
 func (m *movement) tooLong(rounds int, v converge.Verdict) error {
-	hint := "try --throttle (slows the job down meanwhile), --post-copy (pulls the rest after the commit), a larger --max-downtime, or --force"
+	hint := "`migrate move --throttle` slows the job down meanwhile, `--post-copy` pulls the rest after the commit; or name a larger `--max-downtime`, or `--force`"
 	if v.Least > m.req.MaxDowntime && m.req.MaxDowntime > 0 {
-		hint = fmt.Sprintf("what has to be done while the job stands still takes %s by itself: name a larger --max-downtime, or --force", v.Least.Round(time.Millisecond))
+		hint = fmt.Sprintf("what has to be done during the downtime takes %s by itself: `migrate move --max-downtime` with more than that, or `migrate move --force`", v.Least.Round(time.Millisecond))
 	}
-	return &api.Error{Code: api.CodeAborted, Message: fmt.Sprintf("the job would stand still for too long: after %d rounds the %s", rounds, v.Reason),
+	return &api.Error{Code: api.CodeAborted, Message: fmt.Sprintf("the downtime would be too long: after %d rounds the %s", rounds, v.Reason),
 		Where: "on " + m.a.cfg.Node + ", running, never stopped", Hint: hint}
 }
 

@@ -21,7 +21,7 @@ func (r Record) Validate() error {
 		return err
 	}
 	if r.Spec.UserNS && r.Spec.UIDBase == 0 {
-		return wrong("uid_base", "start the job anew", "it is missing, and the job's root would be the node's")
+		return wrong("uid_base", "start the job anew with `migrate run`", "it is missing, and the job's root would be the node's")
 	}
 	return nil
 }
@@ -31,9 +31,9 @@ func (s Spec) checkBase() error {
 	case s.UIDBase == 0:
 		return nil
 	case !s.UserNS:
-		return wrong("uid_base", "add --user-ns, or leave the base of its ids out", "an id range needs a user namespace to map it")
+		return wrong("uid_base", "add it with `migrate run --user-ns`, or leave the base of its ids out", "an id range needs a user namespace to map it")
 	case s.UIDBase < FirstBase || s.UIDBase >= EndBase || s.UIDBase%IDRange != 0:
-		return wrong("uid_base", "start the job anew: agents choose the ids", "%d and up are ids of the node that may be somebody's: those of jobs begin at multiples of %d from %d on", s.UIDBase, IDRange, FirstBase)
+		return wrong("uid_base", "start the job anew with `migrate run`: agents choose the ids", "%d and up are ids of the node that may be somebody's: those of jobs begin at multiples of %d from %d on", s.UIDBase, IDRange, FirstBase)
 	}
 	return nil
 }

@@ -60,11 +60,11 @@ func wrong(field, remedy, problem string, args ...any) error {
 func (s Spec) checkNames() error {
 	var errs []error
 	if len(s.Name) > maxName || !onlyHas(s.Name, nameChars) {
-		errs = append(errs, wrong("name", "use --name with such a name, or leave it out",
+		errs = append(errs, wrong("name", "use `migrate run --name` with such a name, or leave it out",
 			"%.80q is not at most %d of A-Z a-z 0-9 . _ -, so tables and files could not show it", s.Name, maxName))
 	}
 	if !validHostname(s.Hostname) {
-		errs = append(errs, wrong("hostname", "use --hostname with such a name, or leave it out",
+		errs = append(errs, wrong("hostname", "use `migrate run --hostname` with such a name, or leave it out",
 			"%.80q is no host name: at most %d letters, digits, dots and hyphens, no label empty or with a hyphen at its end", s.Hostname, maxHostname))
 	}
 	return errors.Join(errs...)
@@ -91,13 +91,13 @@ func validHostname(h string) bool {
 }
 
 func (s Spec) checkCommand() error {
-	const command = "put the command after --: migrate run -- COMMAND ARGS"
+	const command = "put the command after --: `migrate run -- COMMAND ARGS`"
 	var errs []error
 	if len(s.Args) == 0 || s.Args[0] == "" {
 		errs = append(errs, wrong("args", command, "there is no command to run"))
 	}
 	if len(s.Args) > MaxEntries || len(s.Env) > MaxEntries || size(s.Args)+size(s.Env) > MaxCommandBytes {
-		errs = append(errs, wrong("args", "put long lists into a file, or trim the environment",
+		errs = append(errs, wrong("args", "put long lists into a file, or start it with a short environment: `env -i migrate run …`",
 			"arguments and environment hold %d bytes in %d entries, above %d bytes or %d entries each",
 			size(s.Args)+size(s.Env), len(s.Args)+len(s.Env), MaxCommandBytes, MaxEntries))
 	}
@@ -106,7 +106,7 @@ func (s Spec) checkCommand() error {
 	}
 	for _, e := range s.Env {
 		if key, _, ok := strings.Cut(e, "="); !ok || key == "" || unfit(e) {
-			errs = append(errs, wrong("env", "use --env KEY=VALUE", "%.80q is not KEY=VALUE in UTF-8 without NUL bytes", e))
+			errs = append(errs, wrong("env", "use `migrate run --env KEY=VALUE`", "%.80q is not KEY=VALUE in UTF-8 without NUL bytes", e))
 		}
 	}
 	return errors.Join(errs...)
@@ -125,10 +125,10 @@ func unfit(s string) bool { return strings.IndexByte(s, 0) >= 0 || !utf8.ValidSt
 func (s Spec) checkUser() error {
 	var errs []error
 	if s.UID == noID || s.GID == noID || slices.Contains(s.Groups, noID) {
-		errs = append(errs, wrong("uid", "start the job as an existing user", "the id %d means no user to the kernel", noID))
+		errs = append(errs, wrong("uid", "start the job as an existing user: `id USER` shows whether there is one", "the id %d means no user to the kernel", noID))
 	}
 	if len(s.Groups) > MaxGroups {
-		errs = append(errs, wrong("groups", "start the job as a user in fewer groups",
+		errs = append(errs, wrong("groups", "start the job as a user in fewer groups; `id USER` lists them",
 			"%d groups, and the kernel holds %d", len(s.Groups), MaxGroups))
 	}
 	return errors.Join(append(errs, s.checkBase())...)
@@ -150,11 +150,11 @@ func (s Spec) checkPaths() error {
 func checkPath(field, p, flag string) error {
 	switch {
 	case !path.IsAbs(p):
-		return wrong(field, "use "+flag+" /PATH", "%.80q is not absolute, and the job has no directory of yours to start from", p)
+		return wrong(field, "use `migrate run "+flag+" /PATH`", "%.80q is not absolute, and the job has no directory of yours to start from", p)
 	case unfit(p) || len(p) > maxPath:
-		return wrong(field, "use "+flag+" /PATH", "%.80q is not UTF-8 without NUL bytes, or is longer than %d bytes", p, maxPath)
+		return wrong(field, "use `migrate run "+flag+" /PATH`", "%.80q is not UTF-8 without NUL bytes, or is longer than %d bytes", p, maxPath)
 	case path.Clean(p) != p && path.Clean(p)+"/" != p:
-		return wrong(field, "use "+flag+" "+path.Clean(p),
+		return wrong(field, "use `migrate run "+flag+" "+path.Clean(p)+"`",
 			"%.80q holds . or .. or //, and its meaning could change from node to node", p)
 	}
 	return nil

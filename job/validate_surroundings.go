@@ -14,9 +14,9 @@ import (
 var private = []string{"/proc", "/dev"}
 
 func (s Spec) checkBinds() error {
-	const remedy = "use --bind /SOURCE:/TARGET[:ro]"
+	const remedy = "use `migrate run --bind /SOURCE:/TARGET[:ro]`"
 	if len(s.Binds) > MaxBinds {
-		return wrong("binds", "bind a directory above them instead", "%d binds, at most %d are possible", len(s.Binds), MaxBinds)
+		return wrong("binds", "bind a directory above them instead: `migrate run --bind /DIR`", "%d binds, at most %d are possible", len(s.Binds), MaxBinds)
 	}
 	var errs []error
 	seen := map[string]bool{}
@@ -40,7 +40,7 @@ func (s Spec) checkRlimits() error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, r := range s.Rlimits {
-		remedy := "use --ulimit NAME=SOFT:HARD, NAME one of " + strings.Join(rlimits, " ")
+		remedy := "use `migrate run --ulimit NAME=SOFT:HARD`, NAME one of " + strings.Join(rlimits, " ")
 		if !slices.Contains(rlimits, r.Name) {
 			errs = append(errs, wrong("rlimits", remedy, "the kernel has no limit %.40q", r.Name))
 		}
@@ -67,7 +67,7 @@ func (s Spec) checkLimits() error {
 		{"output_limit", "--output-limit", s.OutputLimit},
 	} {
 		if l.value < 0 {
-			errs = append(errs, wrong(l.field, "use "+l.flag+" with a positive number, or leave it out for no limit",
+			errs = append(errs, wrong(l.field, "use `migrate run "+l.flag+"` with a positive number, or leave it out for no limit",
 				"%d is below zero", l.value))
 		}
 	}
@@ -80,14 +80,14 @@ const maxInterface = 15
 func (n Network) check() error {
 	if !n.Bridged() {
 		if n.Address != "" || n.Gateway != "" || n.MAC != "" {
-			return wrong("network", "add --net BRIDGE, or leave address, gateway and MAC out",
+			return wrong("network", "add `migrate run --net BRIDGE`, or leave address, gateway and MAC out",
 				"a job without a link cannot have an address")
 		}
 		return nil
 	}
 	var errs []error
 	if len(n.Mode) > maxInterface || !onlyHas(n.Mode, nameChars) || n.Mode == "." || n.Mode == ".." {
-		errs = append(errs, wrong("network.mode", "use --net none or --net BRIDGE; `ip link show type bridge` lists them",
+		errs = append(errs, wrong("network.mode", "use `migrate run --net none` or `migrate run --net BRIDGE`; `ip link show type bridge` lists them",
 			"%.40q cannot be the name of a bridge: at most %d of A-Z a-z 0-9 . _ -", n.Mode, maxInterface))
 	}
 	return errors.Join(append(errs, n.checkAddress(), n.checkMAC())...)
@@ -96,7 +96,7 @@ func (n Network) check() error {
 func (n Network) checkAddress() error {
 	prefix, err := netip.ParsePrefix(n.Address)
 	if err != nil || !usable(prefix) {
-		return wrong("network.address", "use --address 10.0.0.7/24",
+		return wrong("network.address", "use `migrate run --address` with one such as 10.0.0.7/24",
 			"%.60q is not the address of one host with its prefix length, and the job keeps its address when it moves", n.Address)
 	}
 	if n.Gateway == "" {
@@ -104,7 +104,7 @@ func (n Network) checkAddress() error {
 	}
 	gateway, err := netip.ParseAddr(n.Gateway)
 	if err != nil || !prefix.Contains(gateway) || gateway == prefix.Addr() {
-		return wrong("network.gateway", "use --gateway with another address of "+prefix.Masked().String(),
+		return wrong("network.gateway", "use `migrate run --gateway` with another address of "+prefix.Masked().String(),
 			"%.60q cannot be reached from %s directly", n.Gateway, n.Address)
 	}
 	return nil
@@ -141,7 +141,7 @@ func (n Network) checkMAC() error {
 	}
 	mac, err := net.ParseMAC(n.MAC)
 	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || slices.Max(mac) == 0 {
-		return wrong("network.mac", "use --mac 02:00:00:00:00:07, or leave it out",
+		return wrong("network.mac", "use `migrate run --mac` with one such as 02:00:00:00:00:07, or leave it out",
 			"%.40q is not the 6-byte address of one interface", n.MAC)
 	}
 	return nil

@@ -23,13 +23,13 @@ func (p Policy) Judge(s job.Spec) *Denial {
 	}
 	prefix, err := netip.ParsePrefix(s.Network.Address)
 	if err != nil {
-		return &Denial{fmt.Sprintf("%.60q is no address", s.Network.Address), "use --address 10.0.0.7/24"}
+		return &Denial{fmt.Sprintf("%.60q is no address", s.Network.Address), "use `migrate run --address` with one such as 10.0.0.7/24"}
 	}
 	if why := p.bridge(s, prefix.Addr()); why != "" {
 		return &Denial{why, fmt.Sprintf("have an operator of this node add `%s` to the flags of its `migrate agent` and restart that; `--net none` needs no right", flagFor(s, prefix))}
 	}
 	if mac, err := net.ParseMAC(s.Network.MAC); err == nil && mac[0]&localMAC == 0 {
-		return &Denial{fmt.Sprintf("MAC %s may be that of a network card, which a plain user's job cannot have", mac), "leave --mac out, or take one that begins with 02"}
+		return &Denial{fmt.Sprintf("MAC %s may be that of a network card, which a plain user's job cannot have", mac), "`migrate run` without --mac makes one up; or take one that begins with 02"}
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 	mode := mismatch{code: FileMode, what: "files of the job have another type or mode on this node",
 		remedy: "give them the mode that they have on the source: `chmod MODE PATH`"}
 	locked := mismatch{code: LockShared, what: "the job holds locks on files that both nodes share; until it has left the source nobody else can take them, not even its own copy here",
-		remedy: "move it when it has let go of the locks, or have it keep its lock files in its own /tmp, which moves with it"}
+		remedy: "move it when it has let go of the locks (`lslocks` lists them), or have it keep its lock files in its own /tmp, which moves with it"}
 	for _, f := range n.Files {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -11,7 +11,7 @@ const devZeroMinor = 5 // of major 1: mapping it is one way to ask for plain mem
 func (j *jobFacts) judgeMapped(r *report, t task, m mapping) {
 	switch {
 	case m.Link == "[uprobes]":
-		r.add(Uprobes, "end the tracing of the program (perf, bpftrace, SystemTap) on this node, and restart the program",
+		r.add(Uprobes, "end the tracing of the program on this node (`ps -C perf,bpftrace,stapio` finds it), and restart the program",
 			"functions of %s are traced by uprobes, which have put code of their own into it", t)
 	case m.Mode == 0: // a kernel area
 	case m.kind() == unix.S_IFCHR && m.RdevMajor == 1 && m.RdevMinor == devZeroMinor:

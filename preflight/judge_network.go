@@ -74,7 +74,7 @@ func (i identity) judgeJobs(r *report, id job.ID, here []job.Record) {
 		default:
 			continue
 		}
-		r.add(AddressTaken, "wait for the end of job "+string(other.ID)+", or choose another address or node",
+		r.add(AddressTaken, "wait for the end of that job with `migrate wait "+string(other.ID)+"`, or choose another node; a job keeps its address",
 			"%s is in use on this node, by job %s on bridge %s", what, other.ID, have.bridge)
 	}
 }
@@ -83,7 +83,7 @@ func (i identity) judgeJobs(r *report, id job.ID, here []job.Record) {
 // gateways that it sends to.
 func (i identity) judgeOwn(r *report, own []namespaces.NodeInterface, gateways []netip.Addr) {
 	taken := func(cause string, args ...any) {
-		r.add(AddressTaken, "choose another address", cause, args...)
+		r.add(AddressTaken, "start the job with another one: `migrate run --net BRIDGE --address IP/LEN …`", cause, args...)
 	}
 	a := i.address.Addr()
 	for _, n := range own {

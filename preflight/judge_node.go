@@ -30,7 +30,7 @@ func parseVersion(s string) criu.Version {
 
 func (f nodeFacts) judge(r *report, n Needs) {
 	if f.Arch != n.Arch {
-		r.add(ArchDiffers, "move the job to a node with "+n.Arch+" processors", "this node's processor is %s and the job's program is running on %s", f.Arch, n.Arch)
+		r.add(ArchDiffers, "`migrate move JOB NODE` with a node that has "+n.Arch+" processors", "this node's processor is %s and the job's program is running on %s", f.Arch, n.Arch)
 	} else {
 		f.judgeCPU(r, n.CPU)
 	}
@@ -53,7 +53,7 @@ func (f nodeFacts) judge(r *report, n Needs) {
 func (f nodeFacts) judgeCPU(r *report, flags []string) {
 	missing := slices.DeleteFunc(slices.Clone(flags), func(s string) bool { return slices.Contains(f.CPU, s) })
 	if len(missing) > 0 {
-		r.add(CPUFlagsMissing, "move the job to a node with the same or a newer processor, or start such jobs on the oldest nodes",
+		r.add(CPUFlagsMissing, "`migrate move JOB NODE` with a node whose processor is the same or newer, or start such jobs on the oldest nodes",
 			"this node's processor lacks features of the source's, which programs and libraries may have found there and use: %.500s", strings.Join(missing, " "))
 	}
 }
@@ -67,7 +67,7 @@ func (f nodeFacts) judgeKernel(r *report, n Needs) {
 			"this node makes no %s namespaces, which the job lives in", kind)
 	}
 	if !f.Userfaultfd {
-		r.add(UserfaultfdMissing, "install a kernel with CONFIG_USERFAULTFD; those of the distributions have it",
+		r.add(UserfaultfdMissing, "install a kernel with CONFIG_USERFAULTFD; those of the distributions have it (Debian: `apt install linux-image-amd64`)",
 			"the kernel of this node (%s) has no userfaultfd, by which the job's memory comes in", f.Kernel)
 	}
 }
@@ -103,7 +103,7 @@ func judgeLimit(r *report, n Needs, limit int64) {
 	if limit == 0 || n.Eager || n.Memory <= limit || n.Memory-n.CopyOnWrite > limit {
 		return // the last: it fits in no way, and did not on the source
 	}
-	r.add(CopyOnWrite, "move it with --eager, which keeps that memory shared",
+	r.add(CopyOnWrite, "`migrate move --eager` keeps that memory shared",
 		"the job's processes share %d MiB by copy-on-write; after a live move each has a copy, together %d MiB, and the job may use %d MiB",
 		n.CopyOnWrite>>20, n.Memory>>20, limit>>20)
 }
@@ -118,7 +118,7 @@ func judgeMount(r *report, m Mount, here seenMount) {
 		r.add(MountMissing, fmt.Sprintf("mount or copy it here as it is on the source (%s), or at least make it: `%s`", m.Type, make),
 			"%s, which the source binds into the job, does not exist on this node", m.Path)
 	case here.Dir != m.Dir:
-		r.add(MountMissing, "make it the same on both nodes", "%s, which the source binds into the job, is a directory on one node and a file on the other", m.Path)
+		r.add(MountMissing, "make it the same on both nodes; `ls -ld "+quoted(m.Path)+"` shows what it is", "%s, which the source binds into the job, is a directory on one node and a file on the other", m.Path)
 	case isNetwork(m.Type) && !sameFamily(m.Type, here.Type):
 		r.add(MountMissing, fmt.Sprintf("mount it: `mount %s` if /etc/fstab has it; `findmnt %s` on the source shows how", quoted(m.Path), quoted(m.Path)),
 			"%s is on a shared file system (%s) on the source, and here on %s: the job would not find its files", m.Path, m.Type, orUnknown(here.Type))
@@ -149,7 +149,7 @@ func judgeJobs(r *report, rec job.Record, here []job.Record) {
 // agent finds it: it knows of jobs that are being started and of those that arrive.
 func IDsTaken(rec job.Record, other job.ID) Finding {
 	return Finding{Code: UIDRangeTaken, Cause: fmt.Sprintf("the job's user ids are mapped to %d and up, which job %s has on this node: each could touch the other's processes", rec.Spec.UIDBase, other),
-		Remedy: "wait for the end of job " + string(other) + ", or choose another node"}
+		Remedy: "wait for the end of that job with `migrate wait " + string(other) + "`, or choose another node"}
 }
 
 // NoBridge says what a node lacks that has no bridge of that name, and how it gets one.

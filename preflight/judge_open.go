@@ -24,20 +24,23 @@ var notSaved = []struct {
 	what, remedy string
 }{
 	{"[io_uring]", IOUring, "an io_uring, whose requests under way live in the kernel",
-		"run the program without io_uring; many have an option or variable for it (libuv and Node.js: UV_USE_IO_URING=0), and MPI-IO hints can switch it off"},
+		"run the program without io_uring; many have an option or variable for it (libuv and Node.js: `migrate run --env UV_USE_IO_URING=0 …`), and MPI-IO hints can switch it off"},
 	{"[perf_event]", PerfEvent, "a performance counter",
 		"run the program without perf, PAPI or a profiler that counts events"},
 	{"bpf", BPF, "a BPF object", "run the program without BPF"},
 	{"[bpf", BPF, "a BPF object", "run the program without BPF"},
 	{"[userfaultfd]", Userfaultfd, "a userfaultfd: it serves page faults itself, and so would the move",
 		"run the program without userfaultfd (some garbage collectors and virtual machines have an option)"},
-	{"[kvm", KernelObject, "a virtual machine of KVM", "stop the virtual machine, or move it by its own means"},
-	{"kvm", KernelObject, "a virtual machine of KVM", "stop the virtual machine, or move it by its own means"},
+	{"[kvm", KernelObject, "a virtual machine of KVM", "stop the virtual machine, or move it by its own means (`virsh migrate`)"},
+	{"kvm", KernelObject, "a virtual machine of KVM", "stop the virtual machine, or move it by its own means (`virsh migrate`)"},
 }
 
 // deletedLimit bounds deleted files on a disk, in bytes: all of each crosses while the
 // job stands still.
 const deletedLimit = 64 << 20
+
+// closeIt is the remedy for what a process has open; its pid belongs in it.
+const closeIt = "close it before the move; `ls -l /proc/%d/fd` shows what the process has open"
 
 // space names in links of descriptors: net:[4026531840].
 var spaceLink = regexp.MustCompile(`^(mnt|net|ipc|uts|user|pid|time|cgroup):\[\d+\]$`)
@@ -49,7 +52,7 @@ func (j *jobFacts) judgeOpened(r *report, t task, d descriptor) {
 	case spaceLink.MatchString(d.Link):
 		kind, _, _ := strings.Cut(d.Link, ":")
 		if j.Spaces[kind] != d.Link {
-			r.add(NamespaceOpen, "close it before the move",
+			r.add(NamespaceOpen, fmt.Sprintf(closeIt, t.Host),
 				"%s has a namespace open that is not its job's: %s", t, d)
 		}
 	case d.kind() == unix.S_IFSOCK:
@@ -60,7 +63,7 @@ func (j *jobFacts) judgeOpened(r *report, t task, d descriptor) {
 	case strings.HasPrefix(d.Link, "/"):
 		j.judgeFile(r, t, d.file)
 	default:
-		r.add(KernelObject, "close it before the move, or run the program without that feature",
+		r.add(KernelObject, fmt.Sprintf(closeIt+", or run the program without that feature", t.Host),
 			"%s holds %s, which cannot be saved", t, d)
 	}
 }
@@ -69,7 +72,7 @@ func (j *jobFacts) judgeAnonymous(r *report, t task, d descriptor) {
 	kind := strings.TrimPrefix(d.Link, "anon_inode:")
 	if kind == "[pidfd]" {
 		if d.Pid >= 0 && !j.has(d.Pid) {
-			r.add(PidfdOutside, "close it before the move", "%s holds a pidfd of a process that is not of its job, and which stays behind", t)
+			r.add(PidfdOutside, fmt.Sprintf(closeIt, t.Host), "%s holds a pidfd of a process that is not of its job, and which stays behind", t)
 		}
 		return
 	}
@@ -82,7 +85,7 @@ func (j *jobFacts) judgeAnonymous(r *report, t task, d descriptor) {
 			return
 		}
 	}
-	r.add(KernelObject, "close it before the move, or run the program without that feature",
+	r.add(KernelObject, fmt.Sprintf(closeIt+", or run the program without that feature", t.Host),
 		"%s holds the kernel object %s, which cannot be saved", t, kind)
 }
 
@@ -109,12 +112,12 @@ func givenDevice(major, minor uint32) bool {
 
 // deviceKind puts a name to a device by its path or number.
 func deviceKind(link string, i inode) (code Code, what, remedy string) {
-	const close = "close it before the move, or start the job without it"
+	close := "close it before the move, or start the job without it; `lsof " + quoted(link) + "` shows who has it"
 	switch {
 	case strings.HasPrefix(link, "/dev/nvidia"), i.RdevMajor == 195, strings.HasPrefix(link, "/dev/dri/"), i.RdevMajor == 226, link == "/dev/kfd":
-		return GPU, "a GPU", "jobs on GPUs cannot be moved; let the program write its own checkpoint, or run it on processors only (CUDA_VISIBLE_DEVICES= or ROCR_VISIBLE_DEVICES=)"
+		return GPU, "a GPU", "jobs on GPUs cannot be moved; let the program write its own checkpoint, or run it on processors only: `migrate run --env CUDA_VISIBLE_DEVICES= …`, or ROCR_VISIBLE_DEVICES"
 	case strings.HasPrefix(link, "/dev/infiniband/"), i.RdevMajor == 231, strings.HasPrefix(link, "/dev/hfi1"), strings.HasPrefix(link, "/dev/cxi"):
-		return RDMA, "an RDMA adapter", "run the job over TCP or shared memory (Open MPI: --mca btl self,vader,tcp --mca pml ob1; UCX: UCX_TLS=tcp,sm,self; libfabric: FI_PROVIDER=tcp)"
+		return RDMA, "an RDMA adapter", "run the job over TCP or shared memory (Open MPI: `mpirun --mca btl self,vader,tcp --mca pml ob1`; UCX: `migrate run --env UCX_TLS=tcp,sm,self …`; libfabric: `migrate run --env FI_PROVIDER=tcp …`)"
 	case i.kind() == unix.S_IFBLK:
 		return DeviceOpen, fmt.Sprintf("block device %d:%d", i.RdevMajor, i.RdevMinor), close
 	}
@@ -125,7 +128,7 @@ func deviceKind(link string, i inode) (code Code, what, remedy string) {
 func (j *jobFacts) judgeFile(r *report, t task, f file) {
 	switch {
 	case f.Magic == unix.HUGETLBFS_MAGIC:
-		r.add(HugePages, "run the program without huge pages of hugetlbfs; transparent huge pages move (glibc: GLIBC_TUNABLES=glibc.malloc.hugetlb=1, libhugetlbfs: unset HUGETLB_MORECORE)",
+		r.add(HugePages, "run the program without huge pages of hugetlbfs; transparent huge pages move (glibc: `migrate run --env GLIBC_TUNABLES=glibc.malloc.hugetlb=1 …`, libhugetlbfs: `unset HUGETLB_MORECORE`)",
 			"%s uses huge pages of hugetlbfs (%s), which another node need not have set aside", t, f.path())
 		return
 	case f.Magic == unix.SECRETMEM_MAGIC:
@@ -175,7 +178,7 @@ func (j *jobFacts) judgeName(r *report, t task, f file) {
 	}
 	switch f.Name {
 	case nameReused:
-		r.add(NameReused, "restart the program, so that it opens the new file",
+		r.add(NameReused, "have the program open the new file (many do after `migrate kill -s HUP JOB`), or restart it",
 			"%s holds %s, but that name leads to another file by now", t, f.path())
 	case nameGone:
 		m, _ := j.view.byID(f.Mount)

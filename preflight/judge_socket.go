@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,13 +18,13 @@ var protocols = []string{
 // otherProtocols explains those that users meet, by the beginning of the name.
 var otherProtocols = []struct{ prefix, what, remedy string }{
 	{"MPTCP", "a Multipath TCP socket, as Go programs make them when they listen",
-		"start the job with GODEBUG=multipathtcp=0 in its environment"},
-	{"SCTP", "an SCTP socket", "let the program use TCP"},
-	{"AF_VSOCK", "a vsock socket, which leads to this node's hypervisor", "close it before the move"},
+		"start the job with `migrate run --env GODEBUG=multipathtcp=0 …`"},
+	{"SCTP", "an SCTP socket", "run the program without SCTP, over TCP"},
+	{"AF_VSOCK", "a vsock socket, which leads to this node's hypervisor", "close it before the move; `ss --vsock -p` shows it"},
 	{"ALG", "a socket of the kernel's crypto interface (AF_ALG)",
-		"run the program with another crypto engine (OpenSSL: not afalg)"},
-	{"XDP", "an AF_XDP socket", "let the program use ordinary sockets"},
-	{"SMC", "an SMC socket", "start the program without smc_run"},
+		"run the program without AF_ALG (OpenSSL: with another engine than afalg)"},
+	{"XDP", "an AF_XDP socket", "run the program without AF_XDP"},
+	{"SMC", "an SMC socket", "start the program without `smc_run`"},
 }
 
 func judgeSocket(r *report, t task, d descriptor) {
@@ -36,7 +37,7 @@ func judgeSocket(r *report, t task, d descriptor) {
 			return
 		}
 	}
-	r.add(SocketKind, "close it before the move, or let the program use TCP or UDP",
+	r.add(SocketKind, fmt.Sprintf(closeIt+", or let the program use TCP or UDP", t.Host),
 		"%s has a socket of protocol %s (descriptor %d), which cannot be saved", t, d.Proto, d.Number)
 }
 
@@ -86,7 +87,7 @@ func (j *jobFacts) judgeLinks(r *report) {
 
 func (j *jobFacts) judgePipes(r *report) {
 	for _, p := range j.Pipes {
-		r.add(FIFOOutside, "end that process, or have the job close the FIFO, before the move; processes that belong together can talk over TCP, or be one job",
+		r.add(FIFOOutside, "end that process (`kill "+itoa(p.Other.Pid)+"`), or have the job close the FIFO, before the move; processes that belong together can talk over TCP, or be one job",
 			"%s has the FIFO %s open, and so has process %d (%s) of this node, which stays behind: on another node it would be another FIFO", p.Who, p.Held, p.Other.Pid, p.Other.Comm)
 	}
 }

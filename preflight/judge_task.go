@@ -52,10 +52,10 @@ func (j *jobFacts) judgeTask(r *report, t task) {
 	j.judgeRlimits(r, t)
 }
 
-const sandboxRemedy = "run the program without its sandbox or container (browsers, bubblewrap, Apptainer, unshare)"
+const sandboxRemedy = "run the program without its sandbox or container (bubblewrap, Apptainer, unshare), such as `chromium --no-sandbox`"
 
 func judgeHeadless(r *report, who string) {
-	r.add(LeaderGone, "restart the program in a way that its main thread stays",
+	r.add(LeaderGone, "end the job with `migrate kill JOB`, and run the program in a way that its main thread stays",
 		"the main thread of %s has ended while others go on; such a process cannot be saved", who)
 }
 
@@ -70,7 +70,7 @@ func (j *jobFacts) judgeRlimits(r *report, t task) {
 	if same(t.UIDs, j.Source.UID) && same(t.GIDs, j.Source.GID) {
 		return
 	}
-	r.add(RlimitsHidden, "let the agent have CAP_SYS_RESOURCE (a container: `--cap-add SYS_RESOURCE`), or start jobs here with --user-ns",
+	r.add(RlimitsHidden, "let the agent have CAP_SYS_RESOURCE (`docker run --cap-add SYS_RESOURCE`), or start jobs here with `migrate run --user-ns`",
 		"this node withholds CAP_SYS_RESOURCE, without which nobody may read the resource limits of a process of user %d", t.UIDs[0])
 }
 

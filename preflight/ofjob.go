@@ -55,7 +55,7 @@ func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgro
 	if queue, err := mqueue.Notified(initPID); err != nil {
 		return fail(err)
 	} else if queue != "" {
-		r.add(QueueNotify, "have the program take its request back (mq_notify with NULL), or end it",
+		r.add(QueueNotify, "have the program take its request back (mq_notify with NULL), or end it with `migrate kill JOB`",
 			"a task asked to be notified of messages in the queue /%s (mq_notify), which no checkpoint can carry", queue)
 	}
 	if n, err := osthread.KeyringsWithKeys(string(rec.ID)); err != nil {

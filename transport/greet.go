@@ -27,7 +27,7 @@ func (l *Listener) greet(ctx context.Context, c *conn, ticket *ticket) error {
 		return refuse(c, ours, &Error{
 			Code:    CodeIdentity,
 			Message: fmt.Sprintf("the hello names node %s, the certificate %s", theirs.Node, peer),
-			Hint:    "restart the agent there, it has probably loaded another node's certificate",
+			Hint:    "restart the agent there: it has probably loaded another node's certificate; `openssl x509 -noout -subject -in FILE` shows whose",
 		})
 	}
 	if theirs.Role == Control {

@@ -159,7 +159,7 @@ func agree(ours, theirs Hello) (version int, features []string, err error) {
 			Code: CodeVersion,
 			Message: fmt.Sprintf("no common protocol version: node %s speaks %d to %d, node %s %d to %d",
 				ours.Node, ours.VersionMin, ours.VersionMax, theirs.Node, theirs.VersionMin, theirs.VersionMax),
-			Hint: "upgrade the older agent; running jobs are not affected",
+			Hint: "upgrade the older agent (`migrate version` on both nodes shows which it is); running jobs are not affected",
 		}
 	}
 	for _, f := range ours.Features {

@@ -42,7 +42,7 @@ func (w waitingRoom) open(peer, session string, data int) (*halfOpen, *Error) {
 		return nil, &Error{
 			Code:    CodeBusy,
 			Message: fmt.Sprintf("%d sessions are being set up", len(w.half)),
-			Hint:    "try again in a few seconds",
+			Hint:    "`migrate move` again in a few seconds",
 		}
 	}
 	h := &halfOpen{key: key, reserved: make([]bool, data), data: make([]*conn, data), complete: make(chan struct{})}
@@ -61,7 +61,7 @@ func (w waitingRoom) reserve(peer, session string, index, data int) (*halfOpen, 
 		return nil, &Error{
 			Code:    CodeSession,
 			Message: fmt.Sprintf("no session %s waits for data connection %d", session, index),
-			Hint:    "start the move again",
+			Hint:    "start the move again with `migrate move`",
 		}
 	}
 	h.reserved[index] = true

@@ -231,12 +231,12 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, new(notTheAgent)):
 		e.Code = CodeForbidden // to try again would not help
-		e.Hint = "name the agent's socket with --socket or $MIGRATE_SOCKET, in a directory of root's"
+		e.Hint = "name the agent's socket, in a directory of root's: `migrate --socket FILE …`, or $MIGRATE_SOCKET"
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		e.Message = fmt.Sprintf("no agent runs behind %s", c.socket)
 		e.Hint = "start one as root with `migrate agent`, or name another socket with --socket or $MIGRATE_SOCKET; running jobs are not affected"
 	case errors.Is(err, os.ErrPermission):
-		e.Hint = "ask the operator for access to the socket"
+		e.Hint = "ask the operator for access; `namei -l " + c.socket + "` shows who may pass"
 	}
 	return e
 }

@@ -57,7 +57,7 @@ func (c *Client) Exec(ctx context.Context, ref string, req ExecRequest, stdin io
 	case err != nil && ctx.Err() != nil:
 		return 0, context.Cause(ctx)
 	case errors.Is(err, errExecCut):
-		return 0, &Error{Code: CodeUnreachable, Message: err.Error(), Hint: "the command was ended with it; the job itself is not affected"}
+		return 0, &Error{Code: CodeUnreachable, Message: err.Error(), Hint: "the command was ended with it, the job was not: `migrate exec` again"}
 	}
 	return code, err
 }
@@ -76,7 +76,7 @@ func (c *Client) upgrade(ctx context.Context, path string, req any) (io.ReadWrit
 	conn, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != ExecProtocol {
 		return nil, errors.Join(resp.Body.Close(),
-			&Error{Code: CodeFailed, Message: "the agent does not speak " + ExecProtocol, Hint: "update migrate on the node where the job runs"})
+			&Error{Code: CodeFailed, Message: "the agent does not speak " + ExecProtocol, Hint: "update migrate on the node where the job runs; `migrate version` there tells what it is"})
 	}
 	return conn, nil
 }

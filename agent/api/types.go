@@ -21,8 +21,8 @@ type JobState string
 // The states of a job.
 const (
 	JobRunning   JobState = "running"
-	JobFrozen    JobState = "frozen"    // stands still, on its way to another node
-	JobSuspended JobState = "suspended" // stands still because somebody else has frozen it
+	JobFrozen    JobState = "frozen"    // on its way to another node
+	JobSuspended JobState = "suspended" // frozen, and not by migrate
 	JobArriving  JobState = "arriving"
 	JobMoved     JobState = "moved"
 	JobExited    JobState = "exited"

@@ -92,7 +92,7 @@ func (s *shell) resolve(ctx context.Context, move string, decision api.Decision,
 func (s *shell) confirm() error {
 	declined := &api.Error{Code: api.CodeCancelled, Message: "nothing was done"}
 	if !s.terminal {
-		declined.Hint = "there is no terminal to ask on: add --yes if all of this is so"
+		declined.Hint = "there is no terminal to ask on: if all of this is so, `migrate resolve --yes`"
 		return declined
 	}
 	fmt.Fprint(s.err, "Type yes if all of this is so: ")

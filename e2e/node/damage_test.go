@@ -54,7 +54,7 @@ func TestADamagedJournalLetsNoCopyRunUntilSomebodyHasLooked(t *testing.T) {
 			a.migrate(args...).want(t, 3).says(t, move, "is damaged", "--forget")
 		}
 		a.migrate("rm", "-f", j.id).want(t, 3).says(t, move)
-		a.migrate("exec", j.id, "true").want(t, 1).says(t, "stands still")
+		a.migrate("exec", j.id, "true").want(t, 1).says(t, "is frozen for a move")
 		a.migrate("moves").want(t, 0).lists(t, move, "damaged", "migrate resolve "+move+" --forget")
 		if v := j.inspect(a); v.State != "frozen" {
 			t.Errorf("%s: the job is %s", name, v.State)
