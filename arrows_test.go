@@ -14,7 +14,7 @@ const module = "github.com/migrate-hpc/migrate/"
 // rows only, and those of one row do not know each other. A new package goes into the lowest row
 // that lies above all that it imports.
 var layers = [][]string{
-	{"e2e/node", "e2e/demo", "e2e/bench", "e2e/tamper", "e2e/vm/shell"},
+	{"e2e/node", "e2e/demo", "e2e/bench", "e2e/tamper", "e2e/vm/shell", "scripts/house"},
 	{"e2e/vm", "e2e/vm/guest"},
 	{"e2e/oracle", "e2e/vm/guest/api"}, // they run where nothing else is
 	{"cmd/migrate"},

@@ -41,6 +41,7 @@
 //
 //	e2e             tests of whole nodes: e2e/node on one machine, e2e/vm on virtual machines, e2e/demo,
 //	                e2e/bench; e2e/oracle is the job that checks itself, e2e/tamper changes signed images
+//	scripts/house   what the linter holds of the house rules in CONTRIBUTING.md
 //
 // Imports go downwards only. To read the code from the top: cmd/migrate, agent, handoff, checkpoint, restore.
 package migrate
