@@ -34,6 +34,7 @@
 //	safepath        whether nobody but root decides what a path leads to
 //	printable       text from elsewhere, made fit for a terminal
 //	osthread        a thread that ends with what it ran, gives way, has a user's rights to files
+//	logkey          the keys of the log
 //	humanize        sizes and durations as people read them
 //	linux           what every caller of the kernel writes again
 //	procfs          what /proc tells of a process

@@ -112,3 +112,30 @@ func (s source) uses() []use {
 	}
 	return all
 }
+
+// firstKey is where the keys begin among the arguments of slog's calls.
+var firstKey = map[string]int{"Debug": 1, "Info": 1, "Warn": 1, "Error": 1, "With": 0}
+
+// keys counts the keys of the log that a package spells out.
+func keys(found measured, f source) {
+	if !f.isProduct() {
+		return
+	}
+	ast.Inspect(f.File, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		method, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		first, logs := firstKey[method.Sel.Name]
+		for i := first; logs && i < len(call.Args); i += 2 {
+			if lit, ok := call.Args[i].(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				found[subject{rawKeys, path.Dir(f.path)}]++
+			}
+		}
+		return true
+	})
+}

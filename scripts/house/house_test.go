@@ -116,6 +116,22 @@ func TestBannedCallsNeedAReason(t *testing.T) {
 	}
 }
 
+func TestKeysOfTheLogAreConstants(t *testing.T) {
+	const text = `package p
+
+func f() {
+	log.With("job", id).Info("job started", key.PID, "pid", "node", n)
+	log.Error("this is no key")
+	fmt.Println("a", "b")
+}
+`
+	found := measured{}
+	keys(found, parsed(t, "a/p.go", text))
+	if want := (measured{{rawKeys, "a"}: 2}); !maps.Equal(found, want) {
+		t.Errorf("found %v, want %v", found, want)
+	}
+}
+
 func TestImportsOfTheSameLayerAreNotDownwards(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "arrows_test.go")
 	text := fmt.Sprintf("package p\n\nvar layers = [][]string{\n\t{%q},\n\t{%q, %q}, // why\n}\n", "top", "scripts/house/testdata/circle", "low")
