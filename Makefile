@@ -1,5 +1,7 @@
 PREFIX      ?= /usr/local
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ERRORLINT   := codeberg.org/polyfloyd/go-errorlint@v1.9.0
+MISSPELL    := github.com/golangci/misspell/cmd/misspell@v0.8.0
 
 export MIGRATE_BIN := $(CURDIR)/bin/migrate
 
@@ -21,12 +23,17 @@ demo: setup build ## move a running job between two nodes on this machine (root)
 
 test: setup build lint test-unit test-node test-vm ## everything that continuous integration runs (root)
 
-lint: ## gofmt, go vet, staticcheck
+# Errors are compared by == where io.EOF ends a stream: what wraps it, and so satisfies errors.Is,
+# is a stream that was cut short. Hence no -comparison.
+lint: ## gofmt, go vet, staticcheck, errorlint, misspell, the house rules
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w" $$unformatted; exit 1; }
 	go vet ./...
 	go vet -tags faults ./failpoint/...
 	go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) -tags faults ./failpoint/...
+	go run $(ERRORLINT) -comparison=false ./...
+	go run $(MISSPELL) -error $$(git ls-files '*.go' '*.md' Makefile scripts)
+	go run ./scripts/house
 
 test-unit: ## unit tests, no root
 	go test -race -count=1 $$(go list ./... | grep -v -E '/e2e/(node|demo|vm)')

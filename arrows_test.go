@@ -10,90 +10,92 @@ import (
 
 const module = "github.com/migrate-hpc/migrate/"
 
-// forbidden says which package may not depend on which, and why. A name stands for
-// the package and all below it.
-var forbidden = []struct{ from, to, why string }{
-	{"namespaces", "", "it is a leaf: launch knows nothing of jobs, agents or CRIU"},
-	{"timens", "", "it is a leaf: arithmetic and two kernel touches"},
-	{"pidmap", "", "it is a leaf: a reading of /proc"},
-	{"mqueue", "", "it is a leaf: one kernel interface"},
-	{"tmpfs", "", "it is a leaf: files in memory, from one mount to another"},
-	{"netpolicy", "agent", "it is told what is asked and decides nothing else"},
-	{"netpolicy", "namespaces", "it decides by what is written, not by what is there"},
-	{"transport", "criu", "payloads are opaque to it"},
-	{"transport", "job", "payloads are opaque to it"},
-	{"failpoint", "", "it is a leaf: every package may name its points"},
-	{"osthread", "", "it is a leaf: everything may run on a thread of its own"},
-	{"safepath", "", "it is a leaf: it looks at directories, whosever"},
-	{"durable", "", "it is a leaf: everything that must last is written by it"},
-	{"checkpoint/converge", "", "it is arithmetic on what was measured"},
-	{"handoff", "checkpoint", "it declares what it needs; who owns a job must not depend on how it travels"},
-	{"handoff", "restore", "it declares what it needs; who owns a job must not depend on how it travels"},
-	{"handoff", "transport", "a word's way to the peer is not its business"},
-	{"handoff", "namespaces", "it is pure but for its journal"},
-	{"checkpoint", "restore", "source and target share formats, never code"},
-	{"checkpoint", "handoff", "the roles are driven, they do not decide"},
-	{"checkpoint", "agent", "imports go downwards"},
-	{"restore", "checkpoint", "source and target share formats, never code"},
-	{"criu", "checkpoint", "imports go downwards"},
-	{"stream", "criu", "imports go downwards"},
-	{"stream", "transport", "imports go downwards"},
-	{"linux", "", "it is a leaf: everything may call the kernel"},
-	{"restore", "handoff", "the roles are driven, they do not decide"},
-	{"restore", "agent", "imports go downwards"},
-	{"identity", "job", "it looks at threads, whosever"},
-	{"procfs", "", "it is a leaf: a reading of /proc"},
-	{"identity", "checkpoint", "source, target and images are all asked through it"},
-	{"identity", "restore", "source, target and images are all asked through it"},
-	{"identity", "preflight", "imports go downwards"},
-	{"output", "agent", "shim and agent both ask it"},
-	{"output", "shim", "shim and agent both ask it"},
-	{"fileaccess", "job", "it looks at processes and files, whosever"},
-	{"fileaccess", "restore", "source and target both ask it"},
-	{"fileaccess", "preflight", "imports go downwards"},
-	{"shim", "agent", "it outlives the agent"},
+// layers are the packages from the top of the house to its ground. A package imports from lower
+// rows only, and those of one row do not know each other. A new package goes into the lowest row
+// that lies above all that it imports.
+var layers = [][]string{
+	{"e2e/node", "e2e/demo", "e2e/bench", "e2e/tamper", "e2e/vm/shell", "scripts/house"},
+	{"e2e/vm", "e2e/vm/guest"},
+	{"e2e/oracle", "e2e/vm/guest/api"}, // they run where nothing else is
+	{"cmd/migrate"},
+	{"demo", "report", "agent"}, // all three are callers of lower ones; agents draw no reports
+	{"shim"},                    // it outlives the agent
+	{"checkpoint", "restore"},   // source and target share formats, never code
+	{"checkpoint/scan", "restore/uffd", "store"},
+	{"restore/pagestore", "preflight"},
+	{"restore/pageset"},
+	{"criu/image"},
+	{"criu"},
+	{"output", "netpolicy", "agent/api"}, // callers of an agent link no more of it than api
+	{"handoff"},                          // who owns a job must not depend on how it travels
+	{"job", "identity", "fileaccess"},    // two of them look at processes, whosever
+	{"namespaces"},                       // it knows nothing of jobs, agents or CRIU
+	{"transport"},                        // payloads are opaque to it
+	{"stream"},                           // and to this one where they travel
+	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
+	{"failpoint", "osthread", "linux", "procfs", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
+}
+
+// strangers do not know each other although one of them lies lower; a name stands for the package
+// and all below it.
+var strangers = []struct{ from, to, why string }{
 	{"shim", "handoff", "it is told what to do and decides nothing"},
-	{"preflight", "agent", "imports go downwards"},
+	{"checkpoint", "handoff", "the roles are driven, they do not decide"},
+	{"restore", "handoff", "the roles are driven, they do not decide"},
 	{"preflight", "handoff", "it looks, it does not move"},
-	{"agent/api", "agent", "callers must not link the agent"},
-	{"agent/api", "handoff", "callers must not link the agent"},
-	{"agent/api", "checkpoint", "callers must not link the agent"},
-	{"printable", "", "it is a leaf: text in, text out"},
-	{"humanize", "", "it is a leaf: numbers in, words out"},
-	{"report", "cmd", "imports go downwards"},
-	{"report", "handoff", "it draws what a record says and asks nobody"},
-	{"report", "transport", "it draws what a record says and asks nobody"},
-	{"agent", "report", "an agent gives records, callers draw them"},
-	{"agent", "cmd", "imports go downwards"},
-	{"agent", "demo", "imports go downwards"},
+	{"checkpoint", "restore", "source and target share formats, never code"},
+	{"restore", "checkpoint", "source and target share formats, never code"},
+	{"netpolicy", "namespaces", "it decides by what is written, not by what is there"},
+	{"report", "handoff", "it draws what a record says and asks nothing else"},
+	{"report", "transport", "it draws what a record says and asks nothing else"},
 }
 
 func TestImportsGoDownwardsOnly(t *testing.T) {
-	deps := dependencies(t)
-	for _, rule := range forbidden {
-		seen := false
-		for pkg, uses := range deps {
-			if !within(pkg, rule.from) {
-				continue
+	row := map[string]int{}
+	for i, names := range layers {
+		for _, name := range names {
+			if row[name] != 0 {
+				t.Errorf("layers has %s twice", name)
 			}
-			seen = true
-			for _, used := range uses {
-				bad := within(used, rule.to) && !within(used, rule.from) && !within(used, "osthread") && !within(used, "failpoint")
-				if rule.from == "agent/api" && rule.to == "agent" || rule.from == "agent" {
-					bad = within(used, rule.to) && !within(used, "agent/api") && !within(used, rule.from)
-				}
-				if bad {
-					t.Errorf("%s imports %s: %s", pkg, used, rule.why)
-				}
+			row[name] = i + 1
+		}
+	}
+	imports := listed(t, "Imports")
+	for pkg, uses := range imports {
+		if row[pkg] == 0 && pkg != "" {
+			t.Errorf("layers lacks %s: write it into the lowest row above all that it imports", pkg)
+			continue
+		}
+		for _, used := range uses {
+			if row[used] <= row[pkg] {
+				t.Errorf("%s imports %s, which has no lower row in layers", pkg, used)
 			}
 		}
-		if !seen {
-			t.Errorf("no package %s: the rule %q guards nothing", rule.from, rule.why)
+	}
+	for name := range row {
+		if _, there := imports[name]; !there {
+			t.Errorf("layers has %s, which is no package", name)
 		}
 	}
 }
 
-// onlyCRIU holds that CRIU is spoken to in one place.
+func TestStrangersDoNotKnowEachOther(t *testing.T) {
+	deps := listed(t, "Deps")
+	for _, s := range strangers {
+		if deps[s.from] == nil || deps[s.to] == nil {
+			t.Errorf("%s or %s is no package: the row guards nothing", s.from, s.to)
+		}
+		for pkg, uses := range deps {
+			for _, used := range uses {
+				if within(pkg, s.from) && within(used, s.to) {
+					t.Errorf("%s depends on %s: %s", pkg, used, s.why)
+				}
+			}
+		}
+	}
+}
+
+// CRIU is spoken to in few places.
 func TestOnlyOnePackageSpeaksToCRIU(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...").Output()
 	if err != nil {
@@ -111,31 +113,30 @@ func TestOnlyOnePackageSpeaksToCRIU(t *testing.T) {
 	}
 }
 
-// dependencies maps each package of ours to those of ours that it depends on.
-func dependencies(t *testing.T) map[string][]string {
+// listed maps each package of ours to those of ours in a field of go list: Imports, or Deps for all
+// that it depends on.
+func listed(t *testing.T, field string) map[string][]string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Deps \" \"}}", "./...").Output()
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join ."+field+" \" \"}}", "./...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	deps := map[string][]string{}
+	all := map[string][]string{}
 	for line := range strings.Lines(string(out)) {
 		f := strings.Fields(line)
-		pkg := strings.TrimPrefix(f[0], module)
-		deps[pkg] = nil
+		pkg := strings.Trim(strings.TrimPrefix(f[0], strings.TrimSuffix(module, "/")), "/") // "" is the root
+		all[pkg] = []string{}
 		for _, used := range f[1:] {
 			if name, ours := strings.CutPrefix(used, module); ours {
-				deps[pkg] = append(deps[pkg], name)
+				all[pkg] = append(all[pkg], name)
 			}
 		}
 	}
-	return deps
+	return all
 }
 
-// within tells whether pkg is dir or lies below it; everything lies below "".
-func within(pkg, dir string) bool {
-	return dir == "" || pkg == dir || strings.HasPrefix(pkg, dir+"/")
-}
+// within tells whether pkg is dir or lies below it.
+func within(pkg, dir string) bool { return pkg == dir || strings.HasPrefix(pkg, dir+"/") }
 
 // The map in doc.go has every package, and no line twice.
 func TestTheMapHasEveryPackageOnce(t *testing.T) {
@@ -158,8 +159,8 @@ func TestTheMapHasEveryPackageOnce(t *testing.T) {
 			named[word] = true
 		}
 	}
-	for pkg := range dependencies(t) {
-		if !strings.Contains(pkg, "e2e/") && !strings.Contains(pkg, "testdata") && pkg != strings.TrimSuffix(module, "/") && !named[pkg] {
+	for pkg := range listed(t, "Imports") {
+		if pkg != "" && !within(pkg, "e2e") && !named[pkg] {
 			t.Errorf("the map in doc.go lacks %s", pkg)
 		}
 	}

@@ -34,6 +34,7 @@
 //	safepath        whether nobody but root decides what a path leads to
 //	printable       text from elsewhere, made fit for a terminal
 //	osthread        a thread that ends with what it ran, gives way, has a user's rights to files
+//	logkey          the keys of the log
 //	humanize        sizes and durations as people read them
 //	linux           what every caller of the kernel writes again
 //	procfs          what /proc tells of a process
@@ -42,6 +43,7 @@
 //	testenv         what tests of several packages need
 //	e2e             tests of whole nodes: e2e/node on one machine, e2e/vm on virtual machines, e2e/demo,
 //	                e2e/bench; e2e/oracle is the job that checks itself, e2e/tamper changes signed images
+//	scripts/house   what the linter holds of the house rules in CONTRIBUTING.md
 //
 // Imports go downwards only. To read the code from the top: cmd/migrate, agent, handoff, checkpoint, restore.
 package migrate

@@ -45,3 +45,22 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 		}
 	}
 }
+
+var namedFile = regexp.MustCompile("`([a-z0-9_./-]+(?:/[a-z0-9_-]+|\\.(?:go|md|c)))`")
+
+// What a recipe says to open is there.
+func TestRecipesNameFilesThatExist(t *testing.T) {
+	text, err := os.ReadFile("CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := namedFile.FindAllStringSubmatch(string(text), -1)
+	if len(found) < 10 {
+		t.Errorf("only %d files are named", len(found))
+	}
+	for _, m := range found {
+		if _, err := os.Stat(m[1]); err != nil && m[1] != "testing/synctest" {
+			t.Errorf("CONTRIBUTING.md: %v", err)
+		}
+	}
+}

@@ -42,6 +42,7 @@ func TestTheAgentTakesTurnsWhenTheProcessorsAreBusy(t *testing.T) {
 		if p.takesTurns() {
 			t.Error("it takes turns before it has waited")
 		}
+		//house:allow time.Sleep: the bubble's clock
 		time.Sleep(lookEvery + lookEvery/2)
 		synctest.Wait()
 		if !p.takesTurns() || levels[len(levels)-1] != 0 {
@@ -50,6 +51,7 @@ func TestTheAgentTakesTurnsWhenTheProcessorsAreBusy(t *testing.T) {
 		p.mu.Lock()
 		used = osthread.Usage{Ran: time.Second}
 		p.mu.Unlock()
+		//house:allow time.Sleep: the bubble's clock
 		time.Sleep(lookEvery)
 		synctest.Wait()
 		if p.takesTurns() || levels[len(levels)-1] != osthread.Polite {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -99,7 +100,8 @@ func TestOnlyAJobThatIsNotHereAnyMoreIsOver(t *testing.T) {
 				}
 				continue
 			}
-			if e, ok := err.(*api.Error); !ok || (e.Where == "over") != over[s] {
+			var told *api.Error
+			if !errors.As(err, &told) || (told.Where == "over") != over[s] {
 				t.Errorf("%s, %d: %+v", s, init, err)
 			}
 		}

@@ -25,6 +25,7 @@ func (s *Source) notePid(pid int) error {
 	if err != nil {
 		return fmt.Errorf("note the pid of CRIU: %w", err)
 	}
+	//house:allow os.WriteFile: a note for this boot, in a tmpfs
 	return os.WriteFile(s.pidFile(), fmt.Appendf(nil, "%d %d\n", pid, began), 0o600)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/store"
@@ -159,7 +160,7 @@ func (s *Source) Thaw(ctx context.Context) error {
 		return err
 	}
 	if err := s.putBackQueue(); err != nil { // the job runs on without rather than not at all
-		s.Log.Error("messages are lost", "err", err)
+		s.Log.Error("messages are lost", logkey.Err, err)
 	}
 	if !s.foreign {
 		if err := s.Cgroup.Thaw(ctx); err != nil {
@@ -265,7 +266,7 @@ func (s *Source) besideCRIU() (network image.Network, queues []queueFD, mount st
 	}()
 	queues, mount, err = s.queues()
 	if why := <-decided; why != "" {
-		s.Log.Info("the job's network is left to CRIU", "why", why)
+		s.Log.Info("the job's network is left to CRIU", logkey.Why, why)
 	}
 	if err == nil {
 		err = image.SetNetwork(s.Images(), network)
@@ -289,7 +290,7 @@ func (s *Source) amend() error {
 	} else if size, err := image.MakeLazy(s.Images()); err != nil {
 		return err
 	} else if size > 0 {
-		s.Log.Info("memory that CRIU saved is lazy again", "bytes", size)
+		s.Log.Info("memory that CRIU saved is lazy again", logkey.Bytes, size)
 	}
 	return image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
 }

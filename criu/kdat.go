@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 const (
@@ -36,14 +37,14 @@ type surroundings struct {
 func (c *Client) surround(ctx context.Context) surroundings {
 	cache, err := c.cache(ctx)
 	if err != nil {
-		c.log.Warn("cannot keep the results of CRIU's probes", "error", err)
+		c.log.Warn("cannot keep the results of CRIU's probes", logkey.Err, err)
 	}
 	if cache == "" {
 		return surroundings{}
 	}
 	return surroundings{before: func() error {
 		if err := bindCache(cache); err != nil {
-			c.log.Warn("cannot use the results of CRIU's probes", "error", err)
+			c.log.Warn("cannot use the results of CRIU's probes", logkey.Err, err)
 		}
 		return nil
 	}}

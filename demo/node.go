@@ -61,6 +61,7 @@ func certify(d dirs, nodes []*node) error {
 
 // start starts the agent and returns when it answers.
 func (n *node) start(ctx context.Context, peer *node) error {
+	//house:allow os.Create: a log that goes with the demo
 	log, err := os.Create(n.log)
 	if err != nil {
 		return err

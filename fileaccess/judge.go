@@ -1,6 +1,7 @@
 package fileaccess
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -100,7 +101,7 @@ func (h held) judge(root int, uid uint32) error {
 			return h.usable(h.open, uid)
 		}
 	}
-	if err == ErrOther {
+	if errors.Is(err, ErrOther) {
 		return err
 	}
 	return fmt.Errorf("user %d does not get there: %w", uid, err)

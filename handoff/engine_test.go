@@ -242,6 +242,7 @@ func TestAnOperatorCanTakeTheJobBackFromAnEngineThatStillTries(t *testing.T) {
 				t.Errorf("%s, %v", outcome, err)
 			}
 		})
+		//house:allow time.Sleep: the bubble's clock
 		time.Sleep(time.Minute)
 		outcome, err := ResolveSource(ctx, c.src.j, c.move, "boot-s", sourceJob{c.src, c.k}, cutAfter{link{c}, &calls}, true, nil, nil)
 		if outcome != OutcomeAborted {

@@ -120,6 +120,7 @@ func TestTwoEnginesDoNotWorkOnOneMove(t *testing.T) {
 				t.Errorf("%s, %v", outcome, err)
 			}
 		})
+		//house:allow time.Sleep: the bubble's clock
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if outcome, err := c.recoverSource(ctx); outcome != OutcomeRefused || !errors.Is(err, ErrRunning) {

@@ -124,6 +124,7 @@ func TestARestartedSourceWaitsForItsTargetOrAnOperatorBeforeItThaws(t *testing.T
 			outcome, _ := RecoverSource(ctx, c.src.j, rec, c.src.boot, sourceJob{c.src, c.k}, away{link{c}}, nil)
 			done <- outcome
 		}()
+		//house:allow time.Sleep: the bubble's clock
 		time.Sleep(time.Minute)
 		c.wantCopies(frozen, parked)
 		if outcome, err := c.resolveSource(ctx, true); outcome != OutcomeAborted {
@@ -196,6 +197,7 @@ func TestWhatWentDownInItsResumeIsLostWhenTheFrozenCopyIsGivenUp(t *testing.T) {
 		c.reboots = true
 		c.committed(ctx, StateCommitted)
 		c.restartTarget()
+		//house:allow time.Sleep: the bubble's clock
 		time.Sleep(time.Minute)
 		if !c.tgt.half.InDoubt() {
 			t.Fatal("the target is sure")

@@ -41,7 +41,8 @@ func TestAParkedTargetNoticesThatItsCopyDiedWhileItAsks(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		time.Sleep(time.Minute) // of the bubble's clock
+		//house:allow time.Sleep: the bubble's clock
+		time.Sleep(time.Minute)
 		c.wantStates(StateNew, StatePrepared)
 		c.k.change(func() { c.k.tgt = dead })
 		c.work.Wait()

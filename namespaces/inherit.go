@@ -46,6 +46,7 @@ func setIOPriority(value uintptr) error {
 
 // setOOM sets how soon the kernel ends a process, "self" for this, when memory is short.
 func setOOM(process string, score int) error {
+	//house:allow os.WriteFile: a file of the kernel
 	err := os.WriteFile("/proc/"+process+"/oom_score_adj", strconv.AppendInt(nil, int64(score), 10), 0)
 	if errors.Is(err, fs.ErrPermission) { // it is worse off already
 		return nil

@@ -86,6 +86,7 @@ func setUpLoopback() error {
 // begins with what is the default then.
 func switchOff() error {
 	for _, path := range off {
+		//house:allow os.WriteFile: a file of the kernel
 		err := os.WriteFile(path, []byte("0\n"), 0)
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
 			return fmt.Errorf("switch %s off: %w", path, err)
@@ -207,11 +208,13 @@ func announce(index int) error {
 			continue // a kernel without IPv6
 		}
 		if err == nil {
+			//house:allow os.WriteFile: a file of the kernel
 			err = os.WriteFile(path, []byte("1\n"), 0)
 		}
 		if err != nil {
 			return fmt.Errorf("announce the job's address: %w", err)
 		}
+		//house:allow os.WriteFile: a file of the kernel
 		defer func() { _ = os.WriteFile(path, before, 0) }() // as it could be written before
 	}
 	if err := netlink.LinkSetHardwareAddr(link, link.Attrs().HardwareAddr); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/identity"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -172,7 +173,7 @@ func (p *Parked) letGo(ctx context.Context, who *census, init int, log *slog.Log
 		return errors.Join(err, who.refuse())
 	}
 	if err := p.names.take(); err != nil {
-		log.Error("the job runs, but not all of its Unix sockets have their names", "err", err)
+		log.Error("the job runs, but not all of its Unix sockets have their names", logkey.Err, err)
 	}
 	p.names = nil
 	p.let.Store(ctx.Err() == nil)

@@ -107,6 +107,7 @@ func (plan Plan) noteNames(paths []string) error {
 	if err != nil {
 		return err
 	}
+	//house:allow os.WriteFile: a note for this boot, in a tmpfs
 	return os.WriteFile(plan.noted(), data, 0o600)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/identity"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
@@ -131,7 +132,7 @@ func (p *Parked) Park(ctx context.Context, client *criu.Client, log *slog.Logger
 		if err := p.server.Fill(); err != nil {
 			return errors.Join(fmt.Errorf("restore: %w", err), p.Drop())
 		}
-		log.Info("job parked", "pid", p.init.Pid)
+		log.Info("job parked", logkey.PID, p.init.Pid)
 		return nil
 	case <-p.ended:
 		err := p.err
@@ -272,7 +273,7 @@ func (p *Parked) appear(pid int, log *slog.Logger) {
 		return
 	}
 	if err := i.Connect(pid); err != nil {
-		log.Error("the job runs, but its network may not reach it", "err", err, "try", fmt.Sprintf("ip link set %s master %s", i.Host, i.Bridge))
+		log.Error("the job runs, but its network may not reach it", logkey.Err, err, logkey.Try, fmt.Sprintf("ip link set %s master %s", i.Host, i.Bridge))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -34,7 +35,7 @@ func (s *shim) launch() error {
 	case <-time.After(l.Within + stuckTime):
 		return why
 	}
-	s.log.Info("job started", "pid", p.Pid)
+	s.log.Info("job started", logkey.PID, p.Pid)
 	s.adopt(p)
 	return nil
 }

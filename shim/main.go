@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/uffd"
@@ -99,7 +100,7 @@ func prepare(runDir string) (*shim, error) {
 		return nil, err
 	}
 	s := &shim{cfg: cfg, store: store, done: make(chan struct{}), opened: make(chan struct{}), state: Starting}
-	s.log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("job", cfg.Job)
+	s.log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With(logkey.Job, cfg.Job)
 	if cfg.Output != nil {
 		if s.output, err = newOutputWatch(*cfg.Output, store); err != nil {
 			return nil, err
@@ -157,7 +158,7 @@ func (s *shim) live(served <-chan error) {
 	select {
 	case <-s.done:
 	case err := <-served:
-		s.log.Error("lost the socket", "err", err)
+		s.log.Error("lost the socket", logkey.Err, err)
 		<-s.done
 	}
 	// Whoever asked for the end gets an answer before the process is gone.
@@ -223,15 +224,15 @@ func (s *shim) status() Status {
 func (s *shim) reap(p *namespaces.Process) {
 	ws, err := p.Wait()
 	if err != nil {
-		s.log.Error("wait for the job", "err", err)
+		s.log.Error("wait for the job", logkey.Err, err)
 	}
 	if s.is() != Released {
 		s.record(s.endOutput(s.exitOf(ws)))
 		s.set(Exited)
-		s.log.Info("job ended", "code", ws.ExitStatus(), "signaled", ws.Signaled())
+		s.log.Info("job ended", logkey.Code, ws.ExitStatus(), logkey.Signaled, ws.Signaled())
 	}
 	if err := s.cleanUp(); err != nil {
-		s.log.Error("clean-up", "err", err)
+		s.log.Error("clean-up", logkey.Err, err)
 	}
 	close(s.done)
 }

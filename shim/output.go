@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/output"
 )
@@ -57,19 +58,19 @@ func (s *shim) watchOutput(init *namespaces.Process) {
 		pause = frozenPause
 		if frozen, err := s.cfg.Cgroup.Frozen(); err == nil && frozen {
 			if _, _, err := s.output.look(); err != nil {
-				s.log.Error("the job's output", "err", err)
+				s.log.Error("the job's output", logkey.Err, err)
 			}
 			continue
 		}
 		var why string
 		var err error
 		if why, pause, err = s.output.look(); err != nil {
-			s.log.Error("the job's output", "err", err)
+			s.log.Error("the job's output", logkey.Err, err)
 		}
 		switch {
 		case why == "":
 		case end.IsZero():
-			s.log.Warn("the job is ended", "why", why)
+			s.log.Warn("the job is ended", logkey.Why, why)
 			end = s.askToEnd(init)
 		case !time.Now().Before(end):
 			s.killFor(init)
@@ -92,7 +93,7 @@ func (s *shim) askToEnd(init *namespaces.Process) time.Time {
 // killFor ends the job whatever it does.
 func (s *shim) killFor(init *namespaces.Process) {
 	if err := init.Signal(unix.SIGKILL); err != nil {
-		s.log.Warn("end the job", "err", err)
+		s.log.Warn("end the job", logkey.Err, err)
 	}
 }
 
@@ -122,7 +123,7 @@ func (s *shim) endOutput(exit job.Exit) job.Exit {
 	close(s.output.over)
 	why, _, err := s.output.look()
 	if err != nil {
-		s.log.Error("the job's output", "err", err)
+		s.log.Error("the job's output", logkey.Err, err)
 	}
 	exit.Reason = why
 	if why != "" && (exit.Signal == int(unix.SIGKILL) || exit.Code == 0) {

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 const cleanUpTime = 30 * time.Second
@@ -28,7 +29,7 @@ func (s *shim) record(exit job.Exit) {
 			return
 		}
 		if pause == firstRecord {
-			s.log.Error("the job's end could not be written down yet", "err", err)
+			s.log.Error("the job's end could not be written down yet", logkey.Err, err)
 			s.tellExit(exit)
 		}
 		time.Sleep(pause)
@@ -59,7 +60,7 @@ func (s *shim) tellExit(exit job.Exit) {
 func (s *shim) exitOf(ws unix.WaitStatus) job.Exit {
 	cpu, err := s.cfg.Cgroup.CPUTime()
 	if err != nil {
-		s.log.Warn("CPU time unknown", "err", err)
+		s.log.Warn("CPU time unknown", logkey.Err, err)
 	}
 	exit := job.Exit{Code: ws.ExitStatus(), At: time.Now(), CPU: time.Duration(cpu)}
 	if ws.Signaled() {

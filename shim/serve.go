@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/failpoint"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/restore"
 )
 
@@ -113,7 +114,7 @@ func (s *shim) noticeEnd(p *restore.Parked) {
 // giveUp ends the shim of a parked job that will not run here.
 func (s *shim) giveUp() {
 	if err := errors.Join(s.parked.Drop(), s.guard.dismiss()); err != nil {
-		s.log.Warn("drop", "err", err)
+		s.log.Warn("drop", logkey.Err, err)
 	}
 	s.set(Dropped)
 	go s.leave()
@@ -132,12 +133,13 @@ func (s *shim) resume(*http.Request) error {
 	}
 	// From here on nobody can be told that the job never ran here.
 	mark := filepath.Join(s.cfg.RunDir, resumedName)
+	//house:allow os.WriteFile: a note for this boot, in a tmpfs
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return err
 	}
 	p, err := s.parked.Resume()
 	if err != nil && s.parked.MayHaveRun() {
-		s.log.Error("CRIU failed while it let the job go; the job is ended", "err", err)
+		s.log.Error("CRIU failed while it let the job go; the job is ended", logkey.Err, err)
 		err = errors.Join(s.parked.Drop(), s.guard.dismiss())
 		s.adopt(p)
 		return err
@@ -148,7 +150,7 @@ func (s *shim) resume(*http.Request) error {
 		return err
 	}
 	failpoint.Point("shim", "resumed")
-	s.log.Info("job resumed", "pid", p.Pid)
+	s.log.Info("job resumed", logkey.PID, p.Pid)
 	s.filling.Go(func() { s.guardMemory(s.parked, s.volatile) })
 	s.adopt(p)
 	return nil
@@ -159,7 +161,7 @@ func (s *shim) resume(*http.Request) error {
 func (s *shim) guardMemory(p *restore.Parked, volatile string) {
 	err := p.Filled()
 	if err != nil {
-		s.log.Error("the job's memory cannot be completed; it is ended", "err", err)
+		s.log.Error("the job's memory cannot be completed; it is ended", logkey.Err, err)
 		ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
 		defer cancel()
 		err = s.cfg.Cgroup.Kill(ctx)
@@ -167,7 +169,7 @@ func (s *shim) guardMemory(p *restore.Parked, volatile string) {
 		s.log.Info("memory in place")
 	}
 	if err := errors.Join(err, p.Close(), s.guard.dismiss(), os.RemoveAll(volatile)); err != nil {
-		s.log.Error("end of the restore", "err", err)
+		s.log.Error("end of the restore", logkey.Err, err)
 	}
 }
 
@@ -191,7 +193,7 @@ func (s *shim) drop(*http.Request) error {
 
 func (s *shim) leave() {
 	if err := s.cleanUp(); err != nil {
-		s.log.Error("clean-up", "err", err)
+		s.log.Error("clean-up", logkey.Err, err)
 	}
 	close(s.done)
 }

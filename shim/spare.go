@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 )
@@ -23,17 +24,17 @@ func (s *shim) standBy() {
 	}
 	var err error
 	if s.spare.guard, err = startGuard(s.cfg.RunDir); err != nil {
-		s.log.Warn("start the guard ahead", "err", err)
+		s.log.Warn("start the guard ahead", logkey.Err, err)
 	}
 	s.spare.criu, err = restore.StandBy(context.Background(), s.criuClient(), *s.cfg.Chamber)
 	if err != nil {
-		s.log.Warn("start CRIU ahead", "err", err)
+		s.log.Warn("start CRIU ahead", logkey.Err, err)
 	}
 	if s.cfg.Store == "" {
 		return
 	}
 	if s.spare.store, err = pagestore.Follow(s.cfg.Store); err != nil {
-		s.log.Warn("read the page store ahead", "err", err)
+		s.log.Warn("read the page store ahead", logkey.Err, err)
 	}
 }
 

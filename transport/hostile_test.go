@@ -197,8 +197,8 @@ func TestAnAnswerThatDoesNotFitIsRefused(t *testing.T) {
 			t.Errorf("%s: got a session", name)
 			continue
 		}
-		var told *Error
-		if _, typed := test.want.(*Error); typed && !errors.As(err, &told) || !typed && !errors.Is(err, test.want) {
+		var wanted, told *Error
+		if typed := errors.As(test.want, &wanted); typed && !errors.As(err, &told) || !typed && !errors.Is(err, test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

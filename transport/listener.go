@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
@@ -100,7 +101,7 @@ func (l *Listener) accept() {
 			return
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		l.log.Warn("cannot accept connections", "error", err, "pause", pause)
+		l.log.Warn("cannot accept connections", logkey.Err, err, logkey.Pause, pause)
 		select {
 		case <-time.After(pause):
 		case <-l.ctx.Done():
@@ -120,7 +121,7 @@ func (l *Listener) serve(raw net.Conn) {
 		err = l.setUp(ctx, raw, ticket)
 	}
 	if err != nil && l.ctx.Err() == nil {
-		l.log.Warn("connection refused", "remote", raw.RemoteAddr().String(), "error", err)
+		l.log.Warn("connection refused", logkey.Remote, raw.RemoteAddr().String(), logkey.Err, err)
 	}
 }
 

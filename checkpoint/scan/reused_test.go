@@ -67,8 +67,10 @@ func TestATaskThatEndsWhileItIsReadIsLost(t *testing.T) {
 	if err := unix.Kill(here.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for other.held.Alive() == nil {
-		time.Sleep(time.Millisecond)
+	for end := time.Now().Add(time.Minute); other.held.Alive() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a killed process does not end")
+		}
 	}
 	// The number leads to a process that can be read, what is held has ended.
 	r.held = other.held

@@ -74,6 +74,7 @@ var roles = map[string]func(*child){
 				mem := c.mmap(256<<10, readWrite)
 				for i := uint64(0); ; i++ {
 					fillPage(mem[i*stream.PageSize%uint64(len(mem)):][:stream.PageSize], i)
+					//house:allow time.Sleep: the pace of what threads write
 					time.Sleep(time.Millisecond)
 				}
 			}()

@@ -11,7 +11,7 @@ import (
 )
 
 func newAgentCommand(s *shell) *cobra.Command {
-	cfg := agent.Config{Version: version()}
+	cfg := agent.Config{Version: thisBuild().Version}
 	var peers, networks []string
 	cmd := &cobra.Command{
 		Use:   "agent [flags]",

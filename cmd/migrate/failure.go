@@ -101,15 +101,17 @@ func invalid(err error) error {
 }
 
 func specFindings(err error) []api.Finding {
-	switch e := err.(type) {
-	case *job.SpecError:
-		return []api.Finding{{Code: e.Field, Cause: e.Problem, Remedy: e.Remedy}}
-	case interface{ Unwrap() []error }:
+	var many interface{ Unwrap() []error }
+	var one *job.SpecError
+	switch {
+	case errors.As(err, &many):
 		var all []api.Finding
-		for _, each := range e.Unwrap() {
+		for _, each := range many.Unwrap() {
 			all = append(all, specFindings(each)...)
 		}
 		return all
+	case errors.As(err, &one):
+		return []api.Finding{{Code: one.Field, Cause: one.Problem, Remedy: one.Remedy}}
 	}
 	return []api.Finding{{Code: "spec", Cause: err.Error()}}
 }

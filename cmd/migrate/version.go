@@ -2,46 +2,77 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 func newVersionCommand(s *shell) *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version of this program",
-		Long:    `Prints the version of this program and what it was built with.`,
-		Example: `  migrate version`,
-		Args:    takes(),
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "version [flags]",
+		Short: "Print the version of this program",
+		Long: `Prints the version of this program, the commit it was built from, and what it was
+built with. The commit is known if the program was built in a clone, and without -buildvcs=false.`,
+		Example: `  migrate version
+  migrate version --json`,
+		Args: takes(),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(s.out, "migrate %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			b := thisBuild()
+			if asJSON {
+				return printJSON(s.out, b)
+			}
+			return b.print(s.out)
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
 }
 
-// version is the module's version, or the commit that was built.
-func version() string {
+// build is what a program knows of its own making.
+type build struct {
+	Version  string `json:"version"`            // of the module, or devel-REVISION
+	Revision string `json:"revision,omitempty"` // of the commit; "": not known
+	Time     string `json:"time,omitempty"`     // of the commit, RFC 3339
+	Modified bool   `json:"modified"`           // the build had changes that are in no commit
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func thisBuild() build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		info = &debug.BuildInfo{}
 	}
-	v := info.Main.Version
-	if v != "" && v != "(devel)" {
-		return v
-	}
+	return buildOf(info)
+}
+
+func buildOf(info *debug.BuildInfo) build {
 	set := map[string]string{}
 	for _, s := range info.Settings {
 		set[s.Key] = s.Value
 	}
-	if set["vcs.revision"] == "" {
-		return "devel"
+	b := build{
+		Version: info.Main.Version, Revision: set["vcs.revision"], Time: set["vcs.time"], Modified: set["vcs.modified"] == "true",
+		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
-	v = "devel-" + set["vcs.revision"][:min(12, len(set["vcs.revision"]))]
-	if set["vcs.modified"] == "true" {
-		v += "-modified"
+	if b.Version == "" || b.Version == "(devel)" {
+		b.Version = strings.TrimSuffix("devel-"+b.Revision[:min(12, len(b.Revision))], "-")
 	}
-	return v
+	return b
+}
+
+func (b build) print(w io.Writer) error {
+	commit := "commit " + b.Revision + " of " + b.Time
+	if b.Modified {
+		commit += ", with changes that are in no commit"
+	}
+	if b.Revision == "" {
+		commit = "commit unknown: to have it told, build in a clone with: GOFLAGS=-buildvcs=true make build"
+	}
+	_, err := fmt.Fprintf(w, "migrate %s %s %s\n%s\n", b.Version, b.Go, b.Platform, commit)
+	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,8 @@ status that is not 0.`,
 			var first error
 			for _, ref := range args {
 				err := s.wait(ctx, ref)
-				if _, isStatus := err.(exitStatus); err != nil && !isStatus {
+				var status exitStatus
+				if err != nil && !errors.As(err, &status) {
 					return err
 				}
 				if first == nil {

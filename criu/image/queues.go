@@ -19,6 +19,7 @@ func SetQueues(dir string, data []byte) error {
 	if len(data) > maxQueues {
 		return fmt.Errorf("message queues: %w: %d bytes, above %d", ErrSize, len(data), maxQueues)
 	}
+	//house:allow os.WriteFile: images are synced as a whole when they are sealed
 	return os.WriteFile(filepath.Join(dir, queuesName), data, filePerm)
 }
 

@@ -151,6 +151,7 @@ func (cs censuses) take(j *job, on *node) {
 	for _, n := range on.c.nodes {
 		eventually(j.t, limit, func() error { // until memory is in place and sockets are closed
 			before := n.census(j)
+			//house:allow time.Sleep: two looks are some time apart
 			time.Sleep(50 * time.Millisecond)
 			cs[on][n] = n.census(j)
 			if n != on {

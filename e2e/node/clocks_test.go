@@ -59,7 +59,8 @@ func TestARestoredJobsClocksStandStillOrShowTheTimeAway(t *testing.T) {
 			j := a.oracle()
 			dir := filepath.Join(c.dir, "clock-"+mode)
 			a.migrate("checkpoint", j.id, dir).want(t, 0)
-			time.Sleep(away) // what is tested is that time has passed
+			//house:allow time.Sleep: what is tested is that time has passed
+			time.Sleep(away)
 			b.migrate("restore", "-d", "--clock", mode, dir).want(t, 0)
 			r := j.ticks(b, 10)
 			if !check(r.MaxMonotonic) || !check(r.MaxBoottime) {

@@ -130,6 +130,7 @@ func TestAnOperatorTakesTheCopyOfASourceThatIsGone(t *testing.T) {
 		if strings.Contains(string(data), `"aborted"`) {
 			t.Fatalf("the source gave the move up and thawed its copy:\n%s", data)
 		}
+		//house:allow time.Sleep: time in which it could do what it must not
 		time.Sleep(50 * time.Millisecond)
 	}
 	for _, v := range a.jobs() {

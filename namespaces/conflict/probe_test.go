@@ -238,6 +238,7 @@ func askWithoutEnd(ctx context.Context, address string) error {
 		if _, err := conn.WriteTo(q.packet, &packet.Addr{HardwareAddr: q.to}); err != nil {
 			return err
 		}
+		//house:allow time.Sleep: the pace of what is sent
 		time.Sleep(time.Millisecond)
 	}
 	return nil

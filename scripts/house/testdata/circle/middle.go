@@ -1,0 +1,5 @@
+package circle
+
+func limit() int { return 1 }
+
+func (s *store) get() int { return s.n }
