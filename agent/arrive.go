@@ -188,12 +188,12 @@ func (a *Agent) begin(ctx context.Context, s *transport.Session, o offer) (*arri
 	l := newLanding(a, string(o.Move), o.Record.ID)
 	l.offered = &o.Record
 	l.recorded = slices.Contains(s.Features(), featureIdentity)
-	rec := handoff.Record{Move: o.Move, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot,
+	rec := handoff.Record{Move: o.Move, Kind: handoff.KindMove, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: backAddr(s, o.Port), Epoch: o.Epoch, BootID: a.boot,
 		Since: a.arrivesSince(o.Record)}
 	if err := a.mayArrive(o.Record); err != nil {
 		return nil, err
 	}
-	arr := &arrival{landing: l, half: handoff.NewTarget(a.journal, a.fence, rec, l, a.observer(rec, handoff.RoleTarget)), source: a.remoteOf(rec)}
+	arr := &arrival{landing: l, half: a.engine().NewTarget(rec, l), source: a.remoteOf(rec)}
 	a.settleEarlier(ctx, o.Record.ID)
 	if err := arr.half.Begin(ctx); err != nil {
 		return nil, err
@@ -248,12 +248,16 @@ func (a *Agent) settleEarlier(ctx context.Context, id job.ID) {
 	}
 }
 
-func (a *Agent) observer(rec handoff.Record, role handoff.Role) func(handoff.State) {
-	return func(s handoff.State) {
-		a.log.Info("move", "job", rec.Job, "move", rec.Move, "peer", rec.Peer, "role", role, "epoch", rec.Epoch, "state", s)
-		if s.Finished() {
-			a.forget(rec.Move)
-		}
+// engine performs the moves of this node.
+func (a *Agent) engine() handoff.Engine {
+	return handoff.Engine{Journal: a.journal, Fence: a.fence, Boot: a.boot, Observe: a.observe}
+}
+
+// observe is told each record of a move once it is on the disk.
+func (a *Agent) observe(rec handoff.Record) {
+	a.log.Info("move", "job", rec.Job, "move", rec.Move, "kind", rec.Kind, "peer", rec.Peer, "role", rec.Role, "epoch", rec.Epoch, "state", rec.State)
+	if rec.State.Finished() {
+		a.forget(rec.Move)
 	}
 }
 

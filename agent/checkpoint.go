@@ -70,9 +70,11 @@ type saving struct {
 	dep   *departure
 	needs preflight.Needs
 	since time.Time // see handoff.Record
+
+	recovering bool // its handler has ended, with the agent or before
 }
 
-// savingExtra is what recovery must know of a checkpoint that was cut short.
+// savingExtra is what the journal keeps of a checkpoint or restore, so that recovery knows it.
 type savingExtra struct {
 	Dir          string   `json:"dir"`
 	LeaveRunning bool     `json:"leave_running,omitempty"`
@@ -80,6 +82,14 @@ type savingExtra struct {
 	GID          uint32   `json:"gid"`
 	Groups       []uint32 `json:"groups,omitempty"`
 	inode                 // of the directory
+}
+
+// extraOf is what the record of a checkpoint or restore holds of the agent.
+func extraOf(rec handoff.Record) (x savingExtra, err error) {
+	if err := json.Unmarshal(rec.Extra, &x); err != nil {
+		return x, fmt.Errorf("%s %s of job %s: %w", rec.Kind, rec.Move, rec.Job, err)
+	}
+	return x, nil
 }
 
 func (s *saving) sizes(e *api.Event) {
@@ -104,9 +114,9 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec := handoff.Record{Move: s.id, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra, Since: s.since}
+	rec := handoff.Record{Move: s.id, Kind: handoff.KindCheckpoint, Job: string(s.rec.ID), Peer: s.a.cfg.Node, Epoch: s.rec.Epoch, BootID: s.a.boot, Extra: extra, Since: s.since}
 	defer s.a.pace.urgent()()
-	outcome, err := handoff.RunSource(ctx, s.a.journal, rec, intoDirectory{s.dep, s.dir}, s, s.a.observer(rec, handoff.RoleSource))
+	outcome, err := s.a.engine().RunSource(ctx, rec, intoDirectory{s.dep, s.dir}, s)
 	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.cfg.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
 	if outcome != handoff.OutcomeMoved {
 		s.a.pursueLater(s.id)
@@ -147,7 +157,7 @@ func (s *saving) prepare(ctx context.Context) error {
 		return err
 	}
 	s.rec, err = s.a.nextEpoch(s.rec.ID)
-	s.dep.rec, s.dep.saved = s.rec, s.req.Dir
+	s.dep.rec, s.dep.kind, s.dep.saved, s.dep.hangUp = s.rec, handoff.KindCheckpoint, s.req.Dir, s.dir.giveUp
 	for _, l := range s.dir.lanes {
 		s.dep.out = append(s.dep.out, l)
 	}
@@ -162,8 +172,6 @@ type intoDirectory struct {
 
 func (i intoDirectory) Transfer(ctx context.Context) error {
 	i.dir.shut() // the journal knows of it by now
-	release := context.AfterFunc(ctx, i.dir.giveUp)
-	defer release()
 	return i.departure.Transfer(ctx)
 }
 
@@ -201,14 +209,14 @@ func (s *saving) Commit(context.Context) error { return nil }
 // Abort takes back a directory that the job has not left for. When the agent has
 // started again meanwhile, the job goes on even if that fails.
 func (s *saving) Abort(context.Context) error {
-	if s.req.LeaveRunning && s.tell != nil { // its handler does it
+	if s.req.LeaveRunning && !s.recovering { // its handler does it
 		return nil
 	}
 	if whole, err := s.whole(); err == nil && whole && s.req.LeaveRunning {
 		return nil
 	}
 	err := s.dir.remove()
-	if err != nil && s.tell == nil {
+	if err != nil && s.recovering {
 		s.a.log.Warn("a checkpoint that was given up stays", "dir", s.req.Dir, "err", err)
 		return nil
 	}

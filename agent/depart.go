@@ -12,6 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint"
+	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
@@ -25,12 +26,13 @@ type departure struct {
 	a     *Agent
 	rec   job.Record
 	src   *checkpoint.Source
-	dir   string      // on the tmpfs
-	to    *job.Moved  // where a move takes it
-	saved string      // the directory that a checkpoint leaves it in
-	out   []io.Writer // lanes; nil in recovery
+	dir   string       // on the tmpfs
+	kind  handoff.Kind // of the move; none when what is here only ends
+	to    *job.Moved   // where a move takes it
+	saved string       // the directory that a checkpoint leaves it in
+	out   []io.Writer  // lanes; nil in recovery
 	tell  *account
-	// Of a move: hangUp closes the lanes, why asks the target what was wrong.
+	// hangUp closes the lanes, why asks the target what was wrong.
 	hangUp func()
 	why    func(context.Context) error
 
@@ -57,7 +59,8 @@ func (a *Agent) departureOf(ctx context.Context, rec job.Record, move string, te
 	if err != nil && !errors.Is(err, shim.ErrGone) {
 		return nil, err
 	}
-	d := &departure{a: a, rec: rec, dir: a.paths.move(move), tell: tell}
+	d := &departure{a: a, rec: rec, dir: a.paths.move(move), tell: tell,
+		hangUp: func() {}, why: func(context.Context) error { return nil }}
 	cg := &namespaces.Cgroup{Dirs: rec.Cgroup}
 	d.total = residentMemory(cg)
 	d.src = &checkpoint.Source{
@@ -172,10 +175,8 @@ const freezeTime = 20 * time.Second
 
 func (d *departure) Transfer(ctx context.Context) error {
 	d.tell.enter(api.PhaseDump, "")
-	if d.hangUp != nil { // a blocked write does not see the end of ctx
-		release := context.AfterFunc(ctx, d.hangUp)
-		defer release()
-	}
+	release := context.AfterFunc(ctx, d.hangUp) // a blocked write does not see the end of ctx
+	defer release()
 	if _, err := d.src.Dump(ctx, d.out); err != nil {
 		if kept := d.a.keepLog(d.src.DumpLog(), filepath.Base(d.dir)+"-dump.log"); kept != "" {
 			return fmt.Errorf("save the job: %w (all of CRIU's log: %s)", err, kept)
@@ -221,7 +222,7 @@ func (d *departure) Release(ctx context.Context) error {
 	if err := d.recordLeft(); err != nil {
 		return err
 	}
-	if d.to != nil && !d.vouched {
+	if d.kind == handoff.KindMove && !d.vouched {
 		if err := d.awaitPull(ctx); err != nil {
 			return fmt.Errorf("memory is still being pulled by %s: %w", d.to.Node, err)
 		}
@@ -237,7 +238,7 @@ func (d *departure) Release(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if d.to != nil {
+	if d.kind == handoff.KindMove {
 		err = os.RemoveAll(d.a.ioDir(d.rec.ID)) // it went with the job
 	}
 	// A shim that was killed has freed nothing.

@@ -192,7 +192,7 @@ func TestWhetherACheckpointIsWholeSaysRootsRecordNotTheDirectory(t *testing.T) {
 	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, a.id.Sign); err != nil { // nobody has written down that
 		t.Fatal(err)
 	}
-	later := &saving{a: a, rec: rec, id: move, dir: &directory{path: path, owner: owner, move: string(move), id: d.id}}
+	later := &saving{a: a, recovering: true, rec: rec, id: move, dir: &directory{path: path, owner: owner, move: string(move), id: d.id}}
 	for _, c := range []struct {
 		step   string
 		do     func() error

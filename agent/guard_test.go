@@ -93,7 +93,7 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 	rec, cg := frozenCopy(t, a)
 	move := handoff.NewMoveID()
 	for _, state := range []handoff.State{handoff.StateFrozen, handoff.StateCommitted} {
-		if err := a.journal.Append(handoff.Record{Move: move, Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there", PeerAddr: "127.0.0.1:1",
+		if err := a.journal.Append(handoff.Record{Move: move, Kind: handoff.KindMove, Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there", PeerAddr: "127.0.0.1:1",
 			Epoch: 1, State: state, BootID: a.boot}); err != nil {
 			t.Fatal(err)
 		}

@@ -201,7 +201,7 @@ func (l *landing) putBack(ctx context.Context, rec job.Record) error {
 // retract takes back that the job is one of this node's: the copy was published,
 // and turned out to be gone before it ran. The job is where it came from.
 func (l *landing) retract() error {
-	to, saved, err := l.origin()
+	from, err := l.origin()
 	if err != nil {
 		return err
 	}
@@ -209,8 +209,8 @@ func (l *landing) retract() error {
 		return err
 	}
 	_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
-		r.MovedTo, r.SavedIn = to, saved
-		if n := len(r.Stays); to == nil && n > 1 { // under the epoch of this restore nothing has run
+		r.MovedTo, r.SavedIn = from.to, from.saved
+		if n := len(r.Stays); from.kind == handoff.KindRestore && n > 1 { // under the epoch of this restore nothing has run
 			r.Stays = r.Stays[:n-1]
 			r.Epoch = r.Stays[n-2].Epoch
 		}

@@ -80,7 +80,7 @@ func TestAMoveThatAnAgentCannotUndoWhenItStartsIsUndoneLater(t *testing.T) {
 	testenv.NeedRoot(t)
 	a := newAgent(t)
 	m, id := handoff.NewMoveID(), job.NewID()
-	rec := handoff.Record{Move: m, Job: string(id), Role: handoff.RoleTarget, Peer: "there", BootID: a.boot}
+	rec := handoff.Record{Move: m, Kind: handoff.KindMove, Job: string(id), Role: handoff.RoleTarget, Peer: "there", BootID: a.boot}
 	a.journalled(t, rec, handoff.StateReceiving)
 	dir := a.paths.move(string(m))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -112,7 +112,7 @@ func TestACheckpointThatLeavesTheJobRunningLeavesNothingWhenItsAgentDies(t *test
 	}
 	id := d.id
 	d.close()
-	s := &saving{a: a, dir: &directory{path: path, move: "m1", id: id}, req: api.CheckpointRequest{LeaveRunning: true}}
+	s := &saving{a: a, recovering: true, dir: &directory{path: path, move: "m1", id: id}, req: api.CheckpointRequest{LeaveRunning: true}}
 	if err := s.Abort(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -246,11 +246,11 @@ const afterCommit = time.Minute
 // the user's, aborts it.
 func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	to := &job.Moved{Node: m.req.Node, Addr: m.addr, Epoch: m.rec.Epoch, At: time.Now()}
-	m.dep.to, m.dep.postCopy = to, m.mode == api.ModePostCopy
+	m.dep.kind, m.dep.to, m.dep.postCopy = handoff.KindMove, to, m.mode == api.ModePostCopy
 	m.dep.src.Hold, m.dep.bandwidth = m.dep.postCopy, m.req.Bandwidth
 	peer := m.peer()
 	m.dep.hangUp, m.dep.why = func() { closeConns(m.sess.Data()) }, peer.why
-	rec := handoff.Record{Move: m.id, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot, Since: m.since}
+	rec := handoff.Record{Move: m.id, Kind: handoff.KindMove, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot, Since: m.since}
 
 	own, cancel := context.WithCancelCause(m.a.life)
 	defer cancel(nil)
@@ -260,13 +260,15 @@ func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	defer confirm.Stop()
 	downtime := m.watch(peer, confirm)
 	defer m.a.pace.urgent()()
-	outcome, err := handoff.RunSource(own, m.a.journal, rec, m.dep, peer, func(s handoff.State) {
-		m.a.log.Info("move", "job", m.rec.ID, "move", m.id, "peer", m.req.Node, "epoch", m.rec.Epoch, "state", s)
-		if s == handoff.StateCommitted {
+	engine := m.a.engine()
+	engine.Observe = func(rec handoff.Record) {
+		m.a.observe(rec)
+		if rec.State == handoff.StateCommitted {
 			follow()
 			confirm.Reset(afterCommit)
 		}
-	})
+	}
+	outcome, err := engine.RunSource(own, rec, m.dep, peer)
 	return m.conclude(outcome, err, downtime())
 }
 

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -83,11 +82,11 @@ func (a *Agent) under(id job.ID, m handoff.MoveID) bool {
 func (a *Agent) summary(rec handoff.Record, name string) api.MoveSummary {
 	s := api.MoveSummary{Move: string(rec.Move), Job: job.ID(rec.Job), Name: name, Node: a.cfg.Node, Role: string(rec.Role), Peer: rec.Peer,
 		Epoch: rec.Epoch, State: string(rec.State), Since: rec.At, Finished: rec.State.Finished() && !rec.Untold, WaitFor: a.waitsFor(rec), Note: rec.Note}
-	var x savingExtra
-	if rec.Extra != nil && json.Unmarshal(rec.Extra, &x) == nil {
-		s.Peer = x.Dir
-		s.Role = map[handoff.Role]string{handoff.RoleSource: "checkpoint", handoff.RoleTarget: "restore"}[rec.Role]
-		s.Finished = s.Finished && a.untold(rec) == ""
+	if rec.Kind == handoff.KindMove {
+		return s
+	}
+	if x, err := extraOf(rec); err == nil {
+		s.Peer, s.Role, s.Finished = x.Dir, string(rec.Kind), s.Finished && a.untold(rec) == ""
 	}
 	return s
 }
@@ -117,7 +116,7 @@ func (a *Agent) waitsFor(rec handoff.Record) string {
 		return ""
 	case rec.Role == handoff.RoleSource && rec.State != handoff.StateCommitted && a.under(job.ID(rec.Job), rec.Move):
 		return "nothing: it is under way"
-	case rec.Extra != nil:
+	case rec.Kind != handoff.KindMove:
 		return "nothing: the agent finishes or undoes it"
 	case rec.State == handoff.StateReceiving:
 		return "the job's state, from " + rec.Peer
@@ -176,7 +175,7 @@ func (a *Agent) moveRecord(ctx context.Context, m handoff.MoveID, c caller, hops
 		return api.MoveRecord{}, moveNotFound(string(m))
 	}
 	mine := a.fromJournal(rec, whose)
-	if rec.Role == handoff.RoleSource || rec.Extra != nil || hops > 0 {
+	if rec.Role == handoff.RoleSource || rec.Kind != handoff.KindMove || hops > 0 {
 		return mine, nil
 	}
 	theirs, err := a.askMove(ctx, m, job.Moved{Node: rec.Peer, Addr: rec.PeerAddr}, c, hops)
@@ -248,12 +247,11 @@ func (a *Agent) fromJournal(rec handoff.Record, whose job.Record) api.MoveRecord
 	if rec.Role == handoff.RoleTarget {
 		r.From, r.To = rec.Peer, a.cfg.Node
 	}
-	var x savingExtra
-	if rec.Extra != nil && json.Unmarshal(rec.Extra, &x) == nil {
+	switch x, err := extraOf(rec); {
+	case rec.Kind == handoff.KindCheckpoint && err == nil:
 		r.From, r.To = a.cfg.Node, x.Dir
-		if rec.Role == handoff.RoleTarget {
-			r.From, r.To = x.Dir, a.cfg.Node
-		}
+	case rec.Kind == handoff.KindRestore && err == nil:
+		r.From, r.To = x.Dir, a.cfg.Node
 	}
 	if n := len(r.Steps); n > 0 {
 		r.Began, r.Took = r.Steps[0].At, r.Steps[n-1].At.Sub(r.Steps[0].At)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func (a *Agent) journalled(t *testing.T, rec handoff.Record, states ...handoff.S
 	if rec.Move == "" {
 		rec.Move = handoff.NewMoveID()
 	}
-	rec.Epoch, rec.BootID = 1, orElse(rec.BootID, a.boot)
+	rec.Kind, rec.Epoch, rec.BootID = cmp.Or(rec.Kind, handoff.KindMove), 1, orElse(rec.BootID, a.boot)
 	for _, rec.State = range states {
 		if err := a.journal.Append(rec); err != nil {
 			t.Fatal(err)
@@ -157,7 +158,7 @@ func TestMovesAreListedUnfinishedFirstAndOthersOnRequest(t *testing.T) {
 	refused := a.attempt(t, rec, refused(nil))
 	moved := a.journalled(t, handoff.Record{Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there"}, handoff.StateFrozen, handoff.StateCommitted, handoff.StateReleased)
 	waits := a.journalled(t, handoff.Record{Job: string(rec.ID), Role: handoff.RoleTarget, Peer: "there"}, handoff.StateReceiving, handoff.StatePrepared)
-	saved := a.journalled(t, handoff.Record{Job: string(a.known(t, nil).ID), Role: handoff.RoleSource, Peer: "here", Extra: json.RawMessage(`{"dir":"/saved"}`)}, handoff.StateFrozen)
+	saved := a.journalled(t, handoff.Record{Job: string(a.known(t, nil).ID), Kind: handoff.KindCheckpoint, Role: handoff.RoleSource, Peer: "here", Extra: json.RawMessage(`{"dir":"/saved"}`)}, handoff.StateFrozen)
 	var list []api.MoveSummary
 	told(t, a, owner, "/v1/moves", &list)
 	if len(list) != 2 || list[0].Move != string(saved.Move) || list[0].Role != "checkpoint" || list[0].Peer != "/saved" || list[1].Move != string(waits.Move) ||

@@ -64,7 +64,7 @@ func TestOneOfManyThatAskAtOnceGetsAnAddress(t *testing.T) {
 // taking admits a job whose move is under way.
 func (a *Agent) taking(t *testing.T, rec job.Record) (l *landing, end func(handoff.State)) {
 	t.Helper()
-	move := handoff.Record{Move: handoff.NewMoveID(), Job: string(rec.ID), Role: handoff.RoleTarget, State: handoff.StateReceiving, Peer: "there", Epoch: 1, BootID: a.boot}
+	move := handoff.Record{Move: handoff.NewMoveID(), Kind: handoff.KindMove, Job: string(rec.ID), Role: handoff.RoleTarget, State: handoff.StateReceiving, Peer: "there", Epoch: 1, BootID: a.boot}
 	if err := a.journal.Append(move); err != nil {
 		t.Fatal(err)
 	}

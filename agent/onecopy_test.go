@@ -88,7 +88,7 @@ func TestAJobThatLivesIsGrantedToNobody(t *testing.T) {
 	all := peers(t, "writer", "b")
 	writer, b := all[0], all[1]
 	unfinished := job.NewID()
-	rec := handoff.Record{Move: handoff.NewMoveID(), Job: string(unfinished), Role: handoff.RoleTarget, State: handoff.StateReceiving, Peer: "x", Epoch: 2, BootID: "boot"}
+	rec := handoff.Record{Move: handoff.NewMoveID(), Kind: handoff.KindMove, Job: string(unfinished), Role: handoff.RoleTarget, State: handoff.StateReceiving, Peer: "x", Epoch: 2, BootID: "boot"}
 	if err := writer.journal.Append(rec); err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestARestoreThatIsNotOverIsNotForTelling(t *testing.T) {
 	all := peers(t, "down", "b")
 	down, b := all[0], all[1]
 	id := job.NewID()
-	rec := handoff.Record{Move: handoff.NewMoveID(), Job: string(id), Role: handoff.RoleTarget, State: handoff.StateReceiving, Peer: "b", Epoch: 8, BootID: "boot", Extra: []byte(`{"dir":"/saved"}`)}
+	rec := handoff.Record{Move: handoff.NewMoveID(), Kind: handoff.KindRestore, Job: string(id), Role: handoff.RoleTarget, State: handoff.StateReceiving, Peer: "b", Epoch: 8, BootID: "boot", Extra: []byte(`{"dir":"/saved"}`)}
 	step := func(s handoff.State) {
 		t.Helper()
 		rec.State = s
@@ -290,13 +290,13 @@ func TestWhatIsNotProvenEndsNoCopy(t *testing.T) {
 		},
 		"a restore that is not over may come to nothing": func(_, b *Agent, rec job.Record) error {
 			rec.Epoch = later
-			return errors.Join(b.jobs.Create(rec), b.journal.Append(handoff.Record{Move: handoff.NewMoveID(), Job: string(rec.ID), Role: handoff.RoleTarget,
+			return errors.Join(b.jobs.Create(rec), b.journal.Append(handoff.Record{Move: handoff.NewMoveID(), Kind: handoff.KindMove, Job: string(rec.ID), Role: handoff.RoleTarget,
 				State: handoff.StateReceiving, Peer: "b", Epoch: later, BootID: "boot"}))
 		},
 		"a move here is not over": func(a, b *Agent, rec job.Record) error {
 			other := rec
 			other.Epoch = later
-			return errors.Join(b.jobs.Create(other), a.journal.Append(handoff.Record{Move: handoff.NewMoveID(), Job: string(rec.ID), Role: handoff.RoleSource,
+			return errors.Join(b.jobs.Create(other), a.journal.Append(handoff.Record{Move: handoff.NewMoveID(), Kind: handoff.KindMove, Job: string(rec.ID), Role: handoff.RoleSource,
 				State: handoff.StateFrozen, Peer: "x", Epoch: 7, BootID: "boot"}))
 		},
 	} {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -19,7 +18,7 @@ import (
 // everything else, because the peers that must be asked may be away.
 func (a *Agent) recover(ctx context.Context) {
 	a.background.Go(func() {
-		err := handoff.Recover(ctx, a.journal, a.boot, a, func(rec handoff.Record, err error) {
+		err := a.engine().Recover(ctx, a, func(rec handoff.Record, err error) {
 			a.log.Info("recovered", "job", rec.Job, "move", rec.Move, "role", rec.Role, "state", rec.State, "err", err)
 			if rec.Role == handoff.RoleSource {
 				a.pursueLater(rec.Move)
@@ -54,7 +53,7 @@ func (a *Agent) pursue(m handoff.MoveID) error {
 	if err != nil {
 		return err
 	}
-	if _, err = handoff.RecoverSource(a.life, a.journal, rec, a.boot, s, p, a.observer(rec, handoff.RoleSource)); err == nil {
+	if _, err = a.engine().RecoverSource(a.life, rec, s, p); err == nil {
 		return nil
 	}
 	if rec, getErr := a.journal.Get(m); getErr == nil && rec.State.Finished() {
@@ -97,15 +96,16 @@ func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Sou
 	if err != nil {
 		return nil, nil, err
 	}
-	if rec.Extra != nil {
-		var x savingExtra
-		if err := json.Unmarshal(rec.Extra, &x); err != nil {
+	d.kind = rec.Kind
+	if rec.Kind == handoff.KindCheckpoint {
+		x, err := extraOf(rec)
+		if err != nil {
 			return nil, nil, err
 		}
 		d.saved = x.Dir
 		owner := caller{uid: x.UID, gid: x.GID, groups: x.Groups}
 		dir := &directory{path: filepath.Clean(x.Dir), owner: owner, move: string(rec.Move), id: x.inode}
-		return d, &saving{a: a, rec: record, id: rec.Move, dir: dir, req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
+		return d, &saving{a: a, rec: record, id: rec.Move, dir: dir, recovering: true, req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
 	}
 	d.to = &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: rec.At}
 	return d, a.remoteOf(rec), nil
@@ -114,8 +114,8 @@ func (a *Agent) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Sou
 // OpenTarget makes the target's half of a move anew; see handoff.Opener.
 func (a *Agent) OpenTarget(_ context.Context, rec handoff.Record) (*handoff.TargetHalf, handoff.Asker, error) {
 	l := newLanding(a, string(rec.Move), job.ID(rec.Job))
-	arr := &arrival{handoff.OpenTarget(a.journal, a.fence, rec, a.boot, l, a.observer(rec, handoff.RoleTarget)), l, a.remoteOf(rec)}
-	if rec.Extra != nil {
+	arr := &arrival{a.engine().OpenTarget(rec, l), l, a.remoteOf(rec)}
+	if rec.Kind == handoff.KindRestore {
 		arr.source = givenUp{}
 	}
 	a.know(arr)

@@ -74,7 +74,7 @@ func (a *Agent) resolvable(ref string) (handoff.Record, error) {
 	switch {
 	case rec.State.Finished():
 		return undecided("it is over here: %s", rec.State)
-	case rec.Extra != nil:
+	case rec.Kind != handoff.KindMove:
 		return undecided("the agent finishes or undoes a checkpoint or restore by itself")
 	case rec.State == handoff.StateReceiving:
 		return undecided("the copy here is not whole; it is dropped when the connection breaks, and the job stays on %s", rec.Peer)
@@ -192,11 +192,11 @@ func (a *Agent) resolve(ctx context.Context, rec handoff.Record, take bool) erro
 	if d, ok := s.(*departure); ok {
 		d.vouched = !take
 	}
-	apart := func(ctx context.Context) error {
+	decision := handoff.Decision{Take: take, Apart: func(ctx context.Context) error {
 		_, err := a.apart(ctx, rec, take)
 		return err
-	}
-	outcome, err := handoff.ResolveSource(ctx, a.journal, rec.Move, a.boot, s, p, take, apart, a.observer(rec, handoff.RoleSource))
+	}}
+	outcome, err := a.engine().ResolveSource(ctx, rec.Move, s, p, decision)
 	switch {
 	case take && outcome == handoff.OutcomeAborted:
 		a.tellPeer(rec.Move)

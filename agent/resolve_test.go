@@ -104,14 +104,11 @@ func TestATargetThatWentDownInItsResumeCanBeDroppedAndNotTaken(t *testing.T) {
 func TestWhatNeedsNoDecisionGetsNone(t *testing.T) {
 	a := newAgent(t)
 	a.id = testenv.NewAuthority(t).Node(t, "here")
-	away := func(role handoff.Role, boot string, extra string, states ...handoff.State) handoff.MoveID {
-		rec := handoff.Record{Job: string(job.NewID()), Role: role, Peer: "away", PeerAddr: "127.0.0.1:1", BootID: boot}
-		if extra != "" {
-			rec.Extra = json.RawMessage(extra)
-		}
+	away := func(role handoff.Role, boot string, kind handoff.Kind, states ...handoff.State) handoff.MoveID {
+		rec := handoff.Record{Kind: kind, Job: string(job.NewID()), Role: role, Peer: "away", PeerAddr: "127.0.0.1:1", BootID: boot}
 		return a.journalled(t, rec, states...).Move
 	}
-	live := away(handoff.RoleSource, "", "", handoff.StateFrozen)
+	live := away(handoff.RoleSource, "", handoff.KindMove, handoff.StateFrozen)
 	rec, err := a.journal.Get(live)
 	if err != nil {
 		t.Fatal(err)
@@ -126,18 +123,18 @@ func TestWhatNeedsNoDecisionGetsNone(t *testing.T) {
 		take string
 		code int
 	}{
-		"it is over":            {away(handoff.RoleSource, "", "", append(toCommitted[:2:2], handoff.StateReleased)...), "true", http.StatusConflict},
-		"a checkpoint":          {away(handoff.RoleSource, "", `{"dir":"/d"}`, handoff.StateFrozen), "true", http.StatusConflict},
-		"nothing is parked":     {away(handoff.RoleTarget, "", "", handoff.StateReceiving), "true", http.StatusConflict},
+		"it is over":            {away(handoff.RoleSource, "", handoff.KindMove, append(toCommitted[:2:2], handoff.StateReleased)...), "true", http.StatusConflict},
+		"a checkpoint":          {away(handoff.RoleSource, "", handoff.KindCheckpoint, handoff.StateFrozen), "true", http.StatusConflict},
+		"nothing is parked":     {away(handoff.RoleTarget, "", handoff.KindMove, handoff.StateReceiving), "true", http.StatusConflict},
 		"it is under way":       {live, "true", http.StatusConflict},
-		"the job died here":     {away(handoff.RoleSource, "an earlier one", "", toCommitted...), "true", http.StatusConflict},
-		"it may run here":       {away(handoff.RoleSource, "", "", handoff.StateFrozen, handoff.StateAborting), "false", http.StatusConflict},
+		"the job died here":     {away(handoff.RoleSource, "an earlier one", handoff.KindMove, toCommitted...), "true", http.StatusConflict},
+		"it may run here":       {away(handoff.RoleSource, "", handoff.KindMove, handoff.StateFrozen, handoff.StateAborting), "false", http.StatusConflict},
 		"there is none":         {"mffffffffffffffff", "true", http.StatusNotFound},
 		"no name of a move":     {"m-1", "true", http.StatusNotFound},
-		"take it":               {away(handoff.RoleSource, "", "", handoff.StateFrozen, handoff.StateAborting), "true", http.StatusOK},
-		"take what is parked":   {away(handoff.RoleTarget, "", "", toPrepared...), "true", http.StatusOK},
-		"drop what is parked":   {away(handoff.RoleTarget, "", "", toPrepared...), "false", http.StatusOK},
-		"drop what died frozen": {away(handoff.RoleSource, "an earlier one", "", handoff.StateFrozen), "false", http.StatusOK},
+		"take it":               {away(handoff.RoleSource, "", handoff.KindMove, handoff.StateFrozen, handoff.StateAborting), "true", http.StatusOK},
+		"take what is parked":   {away(handoff.RoleTarget, "", handoff.KindMove, toPrepared...), "true", http.StatusOK},
+		"drop what is parked":   {away(handoff.RoleTarget, "", handoff.KindMove, toPrepared...), "false", http.StatusOK},
+		"drop what died frozen": {away(handoff.RoleSource, "an earlier one", handoff.KindMove, handoff.StateFrozen), "false", http.StatusOK},
 	} {
 		if _, code, e := a.decide(t, operator, c.move, c.take); code != c.code {
 			t.Errorf("%s: %d %+v", name, code, e)

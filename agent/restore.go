@@ -146,12 +146,12 @@ func (b *bringing) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rec := handoff.Record{Move: b.id, Job: string(b.rec.ID), Peer: b.a.cfg.Node, Epoch: b.rec.Epoch, BootID: b.a.boot, Extra: extra,
+	rec := handoff.Record{Move: b.id, Kind: handoff.KindRestore, Job: string(b.rec.ID), Peer: b.a.cfg.Node, Epoch: b.rec.Epoch, BootID: b.a.boot, Extra: extra,
 		Since: b.a.arrivesSince(b.rec)}
 	if err := b.a.mayArrive(b.rec); err != nil {
 		return err
 	}
-	half := handoff.NewTarget(b.a.journal, b.a.fence, rec, l, b.a.observer(rec, handoff.RoleTarget))
+	half := b.a.engine().NewTarget(rec, l)
 	taken, err := b.a.keepIDs(b.id, b.rec)
 	if err != nil {
 		return err

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+
+	"github.com/migrate-hpc/migrate/handoff"
 )
 
 // sending is the job on its way to the target after the dump. It goes on while the
@@ -25,7 +27,7 @@ func (d *departure) send(ctx context.Context) error {
 		defer close(s.done)
 		s.err = d.sendAll(ctx)
 	}()
-	if d.hangUp == nil {
+	if d.kind != handoff.KindMove {
 		return s.wait(ctx)
 	}
 	select {
@@ -37,12 +39,10 @@ func (d *departure) send(ctx context.Context) error {
 }
 
 func (d *departure) sendAll(ctx context.Context) error {
-	if d.hangUp != nil { // a blocked write does not see the end of ctx
-		release := context.AfterFunc(ctx, d.hangUp)
-		defer release()
-	}
+	release := context.AfterFunc(ctx, d.hangUp) // as in Transfer
+	defer release()
 	_, err := d.src.Send(ctx, d.out)
-	if err != nil && ctx.Err() == nil && d.why != nil {
+	if err != nil && ctx.Err() == nil {
 		return errors.Join(d.why(ctx), err)
 	}
 	return err

@@ -203,7 +203,7 @@ func (a *Agent) untold(rec handoff.Record) string {
 func (a *Agent) restoreOf(id job.ID, epoch int64) handoff.State {
 	recs, _ := a.journal.List() // those that can be read
 	i := slices.IndexFunc(recs, func(r handoff.Record) bool {
-		return r.Job == string(id) && r.Epoch == epoch && r.Role == handoff.RoleTarget && r.Extra != nil
+		return r.Job == string(id) && r.Epoch == epoch && r.Kind == handoff.KindRestore
 	})
 	if i < 0 {
 		return handoff.StateNew

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -24,24 +23,31 @@ func (l *landing) End(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.to, d.saved, err = l.origin(); err != nil {
+	from, err := l.origin()
+	if err != nil {
 		return err
 	}
+	d.kind, d.to, d.saved = from.kind, from.to, from.saved
 	return errors.Join(ending{d}.Release(ctx), os.RemoveAll(l.dir()))
 }
 
-// origin is where the copy came from: a node, or a directory.
-func (l *landing) origin() (*job.Moved, string, error) {
+// origin is where a copy came from: from another node by a move, from a directory by a restore.
+type origin struct {
+	kind  handoff.Kind
+	to    *job.Moved // the node, to which the job goes back
+	saved string     // the directory
+}
+
+func (l *landing) origin() (origin, error) {
 	rec, err := l.a.journal.Get(handoff.MoveID(l.move))
 	if err != nil {
-		return nil, "", err
+		return origin{}, err
 	}
-	if rec.Extra == nil {
-		return &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: time.Now()}, "", nil
+	if rec.Kind == handoff.KindMove {
+		return origin{kind: rec.Kind, to: &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: time.Now()}}, nil
 	}
-	var x savingExtra
-	err = json.Unmarshal(rec.Extra, &x)
-	return nil, x.Dir, err
+	x, err := extraOf(rec)
+	return origin{kind: rec.Kind, saved: x.Dir}, err
 }
 
 // ending is a departure of a job that may run, and that is wanted no more: the peer is
@@ -88,7 +94,7 @@ func (a *Agent) yield(ctx context.Context, peer string, m handoff.MoveID) error 
 	if d, ok := s.(*departure); ok {
 		s = ending{d}
 	}
-	outcome, err := handoff.YieldSource(ctx, a.journal, m, s, p, a.observer(rec, handoff.RoleSource))
+	outcome, err := a.engine().YieldSource(ctx, m, s, p)
 	if outcome == handoff.OutcomeUnclean {
 		a.pursueLater(m)
 	}

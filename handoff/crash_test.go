@@ -126,7 +126,7 @@ func TestAJobStaysFrozenWhileNobodyKnowsWhetherTheCommitIsOnTheDisk(t *testing.T
 		c.src.j.disk = failingDisk{c.src.j.disk, &fail}
 		short, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		outcome, err := RunSource(short, c.src.j, c.record("b", "boot-s"), failAtCheck{sourceJob{c.src, c.k}, &fail}, link{c}, nil)
+		outcome, err := c.src.engine().RunSource(short, c.record("b", "boot-s"), failAtCheck{sourceJob{c.src, c.k}, &fail}, link{c})
 		if outcome != OutcomeInDoubt || !errors.Is(err, ErrUnsure) {
 			t.Fatalf("%s, %v", outcome, err)
 		}
@@ -147,7 +147,7 @@ func TestAJobIsThawedWhenADiskThatFailedTakesTheAbort(t *testing.T) {
 		var fail atomic.Bool
 		c.src.j.disk = failingDisk{c.src.j.disk, &fail}
 		time.AfterFunc(time.Minute, func() { fail.Store(false) })
-		outcome, err := RunSource(ctx, c.src.j, c.record("b", "boot-s"), failAtCheck{sourceJob{c.src, c.k}, &fail}, link{c}, nil)
+		outcome, err := c.src.engine().RunSource(ctx, c.record("b", "boot-s"), failAtCheck{sourceJob{c.src, c.k}, &fail}, link{c})
 		if outcome != OutcomeAborted {
 			t.Fatalf("%s, %v", outcome, err)
 		}

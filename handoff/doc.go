@@ -24,7 +24,7 @@
 //	aborted  released
 //
 // J is a journal record, on the disk before the next thing happens. The table behind the picture
-// is in step.go. It is pure; the engine (RunSource, TargetHalf) performs the actions that it names,
+// is in step.go. It is pure; the [Engine] performs the actions that it names,
 // and the model test performs them in every order that a lossy network and crashing nodes can make.
 //
 // # Invariants
@@ -117,7 +117,9 @@
 //
 // One file per move, DIR/MOVE.journal, one line per record:
 //
-//	{"crc32c":"9ae0daaf","record":{"move":"m…","job":"j…","role":"source",…}}
+//	{"crc32c":"9ae0daaf","record":{"move":"m…","kind":"move","job":"j…","role":"source",…}}
+//
+// A record says of what kind the move is: move, checkpoint or restore.
 //
 // crc32c is the Castagnoli CRC of the bytes of the record's value, 8 lower-case hex digits. The last
 // line is the state of the move. A line is on the disk (fsync) before anything follows from it. The
@@ -130,5 +132,6 @@
 // record before the file changed last. That ends when an operator sets the file aside (SetAside),
 // which decides nothing: a node whose file was set aside tells its peer nothing, as before.
 //
-// testdata/journal-1 holds an example.
+// testdata/journal-1 holds an example, testdata/without-kind what was written before records had a
+// kind.
 package handoff

@@ -25,7 +25,9 @@ func bubble(t *testing.T, f func(ctx context.Context, c *cluster)) {
 func TestAMoveWithoutFaultsRunsOnTheTargetOnly(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		var seen []State
-		outcome, err := RunSource(ctx, c.src.j, c.record("b", "boot-s"), sourceJob{c.src, c.k}, link{c}, func(s State) { seen = append(seen, s) })
+		engine := c.src.engine()
+		engine.Observe = func(rec Record) { seen = append(seen, rec.State) }
+		outcome, err := engine.RunSource(ctx, c.record("b", "boot-s"), sourceJob{c.src, c.k}, link{c})
 		if outcome != OutcomeMoved || err != nil {
 			t.Fatalf("%s, %v", outcome, err)
 		}
@@ -158,7 +160,7 @@ func TestACancelledMoveIsAbortedWithItsCause(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		cause := errors.New("the user pressed ^C")
-		outcome, err := RunSource(ctx, c.src.j, c.record("b", "boot-s"), cancelling{sourceJob{c.src, c.k}, cancel, cause}, link{c}, nil)
+		outcome, err := c.src.engine().RunSource(ctx, c.record("b", "boot-s"), cancelling{sourceJob{c.src, c.k}, cancel, cause}, link{c})
 		if outcome != OutcomeAborted || !errors.Is(err, cause) || !errors.Is(err, ErrAborted) {
 			t.Fatalf("%s, %v", outcome, err)
 		}
@@ -198,7 +200,7 @@ func (wakes) StillFrozen(context.Context) error { return errors.New("a task of t
 
 func TestAJobThatIsNotFrozenAnyMoreIsNotCommitted(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
-		outcome, _ := RunSource(ctx, c.src.j, c.record("b", "boot-s"), wakes{sourceJob{c.src, c.k}}, link{c}, nil)
+		outcome, _ := c.src.engine().RunSource(ctx, c.record("b", "boot-s"), wakes{sourceJob{c.src, c.k}}, link{c})
 		if outcome != OutcomeAborted {
 			t.Fatal(outcome)
 		}
@@ -222,7 +224,7 @@ func (s stuckFrozen) Release(ctx context.Context) error {
 func TestAReleaseThatFailsIsReportedAndLeftToRecovery(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		tries := 100
-		outcome, err := RunSource(ctx, c.src.j, c.record("b", "boot-s"), stuckFrozen{sourceJob{c.src, c.k}, &tries}, link{c}, nil)
+		outcome, err := c.src.engine().RunSource(ctx, c.record("b", "boot-s"), stuckFrozen{sourceJob{c.src, c.k}, &tries}, link{c})
 		if outcome != OutcomeUnclean || !errors.Is(err, ErrUnclean) {
 			t.Fatalf("%s, %v", outcome, err)
 		}
@@ -244,7 +246,7 @@ func TestAnOperatorCanTakeTheJobBackFromAnEngineThatStillTries(t *testing.T) {
 		})
 		//house:allow time.Sleep: the bubble's clock
 		time.Sleep(time.Minute)
-		outcome, err := ResolveSource(ctx, c.src.j, c.move, "boot-s", sourceJob{c.src, c.k}, cutAfter{link{c}, &calls}, true, nil, nil)
+		outcome, err := c.src.engine().ResolveSource(ctx, c.move, sourceJob{c.src, c.k}, cutAfter{link{c}, &calls}, Decision{true, always})
 		if outcome != OutcomeAborted {
 			t.Fatalf("%s, %v", outcome, err)
 		}

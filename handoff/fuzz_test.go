@@ -8,13 +8,15 @@ import (
 )
 
 func FuzzDecodeFile(f *testing.F) {
-	data, err := os.ReadFile(filepath.Join("testdata", "journal-1"))
-	if err != nil {
-		f.Fatal(err)
+	for _, name := range []string{"journal-1", "without-kind/move-target", "without-kind/checkpoint"} {
+		data, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+		f.Add(data[:len(data)-1])
+		f.Add(data[:len(data)/2])
 	}
-	f.Add(data)
-	f.Add(data[:len(data)-1])
-	f.Add(data[:len(data)/2])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		records, lines, torn, err := decodeFile(goldenMove, data)
 		if len(records) != len(lines) {

@@ -50,7 +50,22 @@ func decodeLine(line []byte) (Record, error) {
 	if err := json.Unmarshal(l.Record, &r); err != nil {
 		return Record{}, err
 	}
+	if r.Kind == "" {
+		r.Kind = kindOfOlder(r)
+	}
 	return r, r.check()
+}
+
+// kindOfOlder is the kind of a record that was written before records had one: only checkpoints
+// and restores had something of the caller in them.
+func kindOfOlder(r Record) Kind {
+	switch {
+	case r.Extra == nil:
+		return KindMove
+	case r.Role == RoleTarget:
+		return KindRestore
+	}
+	return KindCheckpoint
 }
 
 // decodeFile returns the records of a move with their lines, in order. torn says that a last line
@@ -109,8 +124,8 @@ func follows(move MoveID, before []Record, r Record) error {
 		return nil
 	}
 	first := before[0]
-	if r.Job != first.Job || r.Role != first.Role || r.Epoch != first.Epoch || r.Peer != first.Peer || r.BootID != first.BootID {
-		return fmt.Errorf("move %s: job, role, peer, epoch and boot stay as they are during a move", move)
+	if r.Kind != first.Kind || r.Job != first.Job || r.Role != first.Role || r.Epoch != first.Epoch || r.Peer != first.Peer || r.BootID != first.BootID {
+		return fmt.Errorf("move %s: kind, job, role, peer, epoch and boot stay as they are during a move", move)
 	}
 	return nil
 }

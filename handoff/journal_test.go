@@ -25,7 +25,7 @@ func sample(states ...State) []Record {
 	}
 	var records []Record
 	for i, s := range states {
-		records = append(records, Record{Move: goldenMove, Job: "jabcdefgh27", Role: role, Peer: "b", PeerAddr: "b:7070", Epoch: 3,
+		records = append(records, Record{Move: goldenMove, Kind: KindMove, Job: "jabcdefgh27", Role: role, Peer: "b", PeerAddr: "b:7070", Epoch: 3,
 			State: s, At: time.Date(2026, 3, 4, 5, 6, 7, i, time.UTC), BootID: "8b0d", Extra: []byte(`{"post_copy":true}`)})
 	}
 	return records
@@ -82,6 +82,40 @@ func TestFormat1OfTheJournalDoesNotChange(t *testing.T) {
 	}
 	if _, _, torn, err := decodeFile(goldenMove, want); torn || err != nil {
 		t.Errorf("format 1 is not read: torn %v, %v", torn, err)
+	}
+}
+
+func TestRecordsFromBeforeTheyHadAKindAreRead(t *testing.T) {
+	for name, want := range map[string]Record{
+		"move-source": {Kind: KindMove, Role: RoleSource, Peer: "b", State: StateCommitted},
+		"move-target": {Kind: KindMove, Role: RoleTarget, Peer: "a", State: StatePrepared},
+		"checkpoint":  {Kind: KindCheckpoint, Role: RoleSource, Peer: "a", State: StateCommitted},
+		"restore":     {Kind: KindRestore, Role: RoleTarget, Peer: "a", State: StatePrepared},
+		"extra":       {Kind: KindCheckpoint, Role: RoleSource, Peer: "b", State: StateReleased},
+	} {
+		data, err := os.ReadFile(filepath.Join("testdata", "without-kind", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := fastDir(t)
+		if err := os.WriteFile(filepath.Join(dir, string(goldenMove)+journalSuffix), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j := journal(t, dir)
+		got, err := j.Get(goldenMove)
+		if err != nil || got.Kind != want.Kind || got.Role != want.Role || got.Peer != want.Peer || got.State != want.State {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if got.State.Finished() {
+			continue
+		}
+		got.State = map[Role]State{RoleSource: StateReleased, RoleTarget: StateDropped}[got.Role]
+		if err := j.Append(got); err != nil {
+			t.Errorf("%s: a move that an earlier version began cannot be ended: %v", name, err)
+		}
+		if history, err := j.History(goldenMove); err != nil || len(history) != 3 || history[0].Kind != want.Kind || history[2].Kind != want.Kind {
+			t.Errorf("%s: %+v, %v", name, history, err)
+		}
 	}
 }
 
@@ -235,6 +269,9 @@ func TestWhatIsNoRecordIsNotWritten(t *testing.T) {
 		"move":        func(r *Record) { r.Move = "../x" },
 		"state":       func(r *Record) { r.State = StatePrepared },
 		"role":        func(r *Record) { r.Role = "owner" },
+		"no kind":     func(r *Record) { r.Kind = "" },
+		"kind":        func(r *Record) { r.Kind = "copy" },
+		"role's kind": func(r *Record) { r.Kind = KindRestore },
 		"job":         func(r *Record) { r.Job = "" },
 		"peer":        func(r *Record) { r.Peer = strings.Repeat("b", maxName+1) },
 		"epoch":       func(r *Record) { r.Epoch = 0 },

@@ -120,6 +120,10 @@ func (a *agent) open(t *testing.T) {
 	}
 }
 
+func (a *agent) engine() Engine {
+	return Engine{Journal: a.j, Fence: a.fence, Boot: a.boot, Observe: func(Record) {}}
+}
+
 type sourceJob struct {
 	a *agent
 	k *kernel
@@ -225,7 +229,7 @@ func newCluster(t *testing.T, ctx context.Context) *cluster {
 		src: &agent{dir: fastDir(t), boot: "boot-s", limit: -1}, tgt: &agent{dir: fastDir(t), boot: "boot-t", limit: -1}}
 	c.src.open(t)
 	c.tgt.open(t)
-	c.tgt.half = NewTarget(c.tgt.j, c.tgt.fence, c.record("a", "boot-t"), targetJob{c.tgt, c.k}, nil)
+	c.tgt.half = c.tgt.engine().NewTarget(c.record("a", "boot-t"), targetJob{c.tgt, c.k})
 	t.Cleanup(func() {
 		if err := errors.Join(c.src.j.Close(), c.tgt.j.Close()); err != nil {
 			t.Error(err)
@@ -250,11 +254,11 @@ func fastDir(t *testing.T) string {
 }
 
 func (c *cluster) record(peer, boot string) Record {
-	return Record{Move: c.move, Job: "jabcdefgh27", Peer: peer, PeerAddr: peer + ":7070", Epoch: 1, BootID: boot}
+	return Record{Move: c.move, Kind: KindMove, Job: "jabcdefgh27", Peer: peer, PeerAddr: peer + ":7070", Epoch: 1, BootID: boot}
 }
 
 func (c *cluster) run(ctx context.Context, p Peer) (Outcome, error) {
-	return RunSource(ctx, c.src.j, c.record("b", "boot-s"), sourceJob{c.src, c.k}, p, nil)
+	return c.src.engine().RunSource(ctx, c.record("b", "boot-s"), sourceJob{c.src, c.k}, p)
 }
 
 // link is the source's connection to the target.
@@ -331,14 +335,14 @@ func (c *cluster) restartTarget() {
 	c.tgt.open(c.t)
 	rec, err := c.tgt.j.Get(c.move)
 	if errors.Is(err, ErrUnknownMove) {
-		c.tgt.half = NewTarget(c.tgt.j, c.tgt.fence, c.record("a", c.tgt.boot), targetJob{c.tgt, c.k}, nil)
+		c.tgt.half = c.tgt.engine().NewTarget(c.record("a", c.tgt.boot), targetJob{c.tgt, c.k})
 		return
 	}
 	if err != nil {
 		c.t.Error(err)
 		return
 	}
-	half := OpenTarget(c.tgt.j, c.tgt.fence, rec, c.tgt.boot, targetJob{c.tgt, c.k}, nil)
+	half := c.tgt.engine().OpenTarget(rec, targetJob{c.tgt, c.k})
 	c.tgt.half = half
 	c.work.Go(func() {
 		if err := half.Recover(c.ctx, asker{c}); err != nil && !errors.Is(err, ErrInDoubt) {
@@ -362,7 +366,7 @@ func (c *cluster) recoverSource(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return OutcomeRefused, err
 	}
-	return RecoverSource(ctx, c.src.j, rec, c.src.boot, sourceJob{c.src, c.k}, link{c}, nil)
+	return c.src.engine().RecoverSource(ctx, rec, sourceJob{c.src, c.k}, link{c})
 }
 
 func (c *cluster) states() (src, tgt State) {

@@ -42,6 +42,23 @@ const (
 	RoleTarget Role = "target" // the job comes to this node
 )
 
+// Kind is what a move is for.
+type Kind string
+
+// The kinds. A checkpoint has a source's half only and a restore a target's; the other side of both is
+// a store of checkpoints, and the peer is the node itself.
+const (
+	KindMove       Kind = "move"       // from node to node
+	KindCheckpoint Kind = "checkpoint" // the job leaves for a store
+	KindRestore    Kind = "restore"    // the job comes out of one
+)
+
+// possible are the kinds of move in which a node has a role.
+var possible = map[Role][]Kind{
+	RoleSource: {KindMove, KindCheckpoint},
+	RoleTarget: {KindMove, KindRestore},
+}
+
 // State is how far a node is with a move. Committed belongs to both roles.
 type State string
 
@@ -82,6 +99,7 @@ func (s State) Finished() bool {
 // Record is one line of the journal: what this node knows about a move.
 type Record struct {
 	Move     MoveID    `json:"move"`
+	Kind     Kind      `json:"kind"`
 	Job      string    `json:"job"`
 	Role     Role      `json:"role"`
 	Peer     string    `json:"peer"`                // node name of the other side
@@ -119,6 +137,8 @@ func (r Record) check() error {
 	switch {
 	case !slices.Contains(recorded[r.Role], r.State):
 		return fmt.Errorf("move %s: %.40q is no state of a %.40q", r.Move, r.State, r.Role)
+	case !slices.Contains(possible[r.Role], r.Kind):
+		return fmt.Errorf("move %s: %.40q is no kind of move that has a %.40q", r.Move, r.Kind, r.Role)
 	case r.Job == "" || len(r.Job) > maxName || r.Peer == "" || len(r.Peer) > maxName:
 		return fmt.Errorf("move %s: job or peer has no name, or one above %d bytes", r.Move, maxName)
 	case !utf8.ValidString(r.Job + r.Peer + r.PeerAddr + r.BootID + r.Note):

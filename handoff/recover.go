@@ -15,34 +15,32 @@ type Opener interface {
 }
 
 // Recover goes on with every unfinished move when an agent starts, by the table in doc.go, all of
-// them at once; boot is the running boot. report, which may be nil, is told how each one ended, one
-// at a time. Recover returns when all have ended, which may take until ctx ends, as a peer may be
-// away: run it beside the agent's other work. Its error names the moves that could not be finished
-// and those whose record is damaged, which are left alone.
-func Recover(ctx context.Context, j *Journal, boot string, open Opener, report func(Record, error)) error {
-	records, err := j.Unfinished()
+// them at once. report is told how each one ended, one at a time. Recover returns when all have
+// ended, which may take until ctx ends, as a peer may be away: run it beside the agent's other work.
+// Its error names the moves that could not be finished and those whose record is damaged, which are
+// left alone.
+func (e Engine) Recover(ctx context.Context, open Opener, report func(Record, error)) error {
+	records, err := e.Journal.Unfinished()
 	var mu sync.Mutex
 	errs := []error{err}
 	var all sync.WaitGroup
 	for _, rec := range records {
 		all.Go(func() {
-			err := recoverOne(ctx, j, rec, boot, open)
+			err := e.recoverOne(ctx, rec, open)
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)
-			if newest, getErr := j.Get(rec.Move); getErr == nil {
+			if newest, getErr := e.Journal.Get(rec.Move); getErr == nil {
 				rec = newest
 			}
-			if report != nil {
-				report(rec, err)
-			}
+			report(rec, err)
 		})
 	}
 	all.Wait()
 	return errors.Join(errs...)
 }
 
-func recoverOne(ctx context.Context, j *Journal, rec Record, boot string, open Opener) error {
+func (e Engine) recoverOne(ctx context.Context, rec Record, open Opener) error {
 	if rec.Role == RoleTarget {
 		half, source, err := open.OpenTarget(ctx, rec)
 		if err != nil {
@@ -54,7 +52,7 @@ func recoverOne(ctx context.Context, j *Journal, rec Record, boot string, open O
 	if err != nil {
 		return err
 	}
-	outcome, err := RecoverSource(ctx, j, rec, boot, s, p, nil)
+	outcome, err := e.RecoverSource(ctx, rec, s, p)
 	if outcome == OutcomeAborted { // an abort is how recovery ends well
 		return nil
 	}

@@ -19,7 +19,7 @@ func (h hands) OpenSource(context.Context, Record) (Source, Peer, error) {
 }
 
 func (h hands) OpenTarget(_ context.Context, rec Record) (*TargetHalf, Asker, error) {
-	half := OpenTarget(h.a.j, h.a.fence, rec, h.a.boot, targetJob{h.a, h.c.k}, nil)
+	half := h.a.engine().OpenTarget(rec, targetJob{h.a, h.c.k})
 	h.c.mu.Lock()
 	h.c.tgt.half = half
 	h.c.mu.Unlock()
@@ -45,7 +45,7 @@ func TestRecoverFinishesBothSidesOfAMoveThatLostItsConnection(t *testing.T) {
 						t.Errorf("%s: %s, %v", rec.Role, rec.State, err)
 					}
 				}
-				if err := Recover(ctx, a.j, a.boot, hands{c, a}, report); err != nil {
+				if err := a.engine().Recover(ctx, hands{c, a}, report); err != nil {
 					t.Error(err)
 				}
 			})
@@ -64,7 +64,7 @@ func TestRecoverEndsWithItsContextWhenThePeerIsAway(t *testing.T) {
 		c.tgt.open(t)
 		short, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
-		err := Recover(short, c.tgt.j, c.tgt.boot, hands{c, c.tgt}, nil) // the source has no record at all
+		err := c.tgt.engine().Recover(short, hands{c, c.tgt}, func(Record, error) {}) // the source has no record at all
 		if !errors.Is(err, ErrInDoubt) || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnknownMove) {
 			t.Errorf("%v", err)
 		}

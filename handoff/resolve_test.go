@@ -15,7 +15,7 @@ func (a *agent) die() {
 }
 
 func (c *cluster) resolveSource(ctx context.Context, take bool) (Outcome, error) {
-	return ResolveSource(ctx, c.src.j, c.move, c.src.boot, sourceJob{c.src, c.k}, away{link{c}}, take, nil, nil)
+	return c.src.engine().ResolveSource(ctx, c.move, sourceJob{c.src, c.k}, away{link{c}}, Decision{take, always})
 }
 
 // away is a peer that cannot be reached.
@@ -121,7 +121,7 @@ func TestARestartedSourceWaitsForItsTargetOrAnOperatorBeforeItThaws(t *testing.T
 		}
 		done := make(chan Outcome)
 		go func() {
-			outcome, _ := RecoverSource(ctx, c.src.j, rec, c.src.boot, sourceJob{c.src, c.k}, away{link{c}}, nil)
+			outcome, _ := c.src.engine().RecoverSource(ctx, rec, sourceJob{c.src, c.k}, away{link{c}})
 			done <- outcome
 		}()
 		//house:allow time.Sleep: the bubble's clock
@@ -151,7 +151,7 @@ func TestADecisionIsRefusedWhenThePeerCanBeReachedAfterAll(t *testing.T) {
 			}
 			return reachable
 		}
-		outcome, err := ResolveSource(ctx, c.src.j, c.move, c.src.boot, sourceJob{c.src, c.k}, away{link{c}}, true, apart, nil)
+		outcome, err := c.src.engine().ResolveSource(ctx, c.move, sourceJob{c.src, c.k}, away{link{c}}, Decision{true, apart})
 		if outcome != OutcomeRefused || !errors.Is(err, reachable) {
 			t.Fatalf("%s, %v", outcome, err)
 		}
@@ -246,7 +246,7 @@ func TestACopyThatRanEndsWhenAnOperatorTookTheOther(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if outcome, err := YieldSource(ctx, c.src.j, c.move, sourceJob{c.src, c.k}, link{c}, nil); outcome != OutcomeMoved {
+			if outcome, err := c.src.engine().YieldSource(ctx, c.move, sourceJob{c.src, c.k}, link{c}); outcome != OutcomeMoved {
 				t.Fatalf("%s, %v", outcome, err)
 			}
 		}
@@ -266,14 +266,14 @@ func TestWhereOperatorsTookBothCopiesNeitherEndsByItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.tgt.half = OpenTarget(c.tgt.j, c.tgt.fence, rec, c.tgt.boot, targetJob{c.tgt, c.k}, nil)
+		c.tgt.half = c.tgt.engine().OpenTarget(rec, targetJob{c.tgt, c.k})
 		if err := c.tgt.half.Resolve(ctx, true); err != nil {
 			t.Fatal(err)
 		}
 		if err := (link{c}).Yield(ctx); !errors.Is(err, ErrTaken) {
 			t.Errorf("the target: %v", err)
 		}
-		if _, err := YieldSource(ctx, c.src.j, c.move, sourceJob{c.src, c.k}, link{c}, nil); !errors.Is(err, ErrTaken) {
+		if _, err := c.src.engine().YieldSource(ctx, c.move, sourceJob{c.src, c.k}, link{c}); !errors.Is(err, ErrTaken) {
 			t.Errorf("the source: %v", err)
 		}
 		c.wantStates(StateAborted, StateDone)

@@ -6,140 +6,20 @@ import (
 	"fmt"
 )
 
-// RunSource moves a job away. rec names the move, the job, the peer, an epoch that was never used,
-// and the running boot; the job runs, the target has been told to begin, and warm-up is over.
-// observe, which may be nil, is told each state once it is on the disk.
-//
-// Until the committed record, any error and the end of ctx abort the move: the job runs here again,
-// the outcome is OutcomeAborted and the error wraps ErrAborted and the cause. After it, the peer is
-// told to commit until it says that the job runs, at least once even if ctx has ended; if ctx ends
-// first, the outcome is OutcomeInDoubt. After that and after OutcomeUnclean the agent calls
-// RecoverSource, now or later, until the move is finished. An aborted epoch is used up.
-func RunSource(ctx context.Context, j *Journal, rec Record, s Source, p Peer, observe func(State)) (Outcome, error) {
-	rec.Role, rec.State = RoleSource, StateNew
-	return runSource(ctx, j, rec, s, p, observe, EventStart)
-}
-
-// RecoverSource goes on with an unfinished move of a source; boot is the running boot. It ends when
-// the move is finished, or with OutcomeInDoubt when ctx ends or something fails that must be tried
-// again later.
-func RecoverSource(ctx context.Context, j *Journal, rec Record, boot string, s Source, p Peer, observe func(State)) (Outcome, error) {
-	return runSource(ctx, j, rec, s, p, observe, startEvent(rec, boot))
-}
-
-func startEvent(rec Record, boot string) Event {
-	if rec.BootID == boot {
-		return EventRestart
-	}
-	return EventReboot
-}
-
-// ResolveSource carries out an operator's decision about an unfinished move whose target is gone for
-// good: take thaws the job here (OutcomeAborted), otherwise its frozen copy is released
-// (OutcomeMoved). The operator vouches that the target does not run the job and has not (take), or
-// that it does or that the job shall end (not take). An engine that still works on the move is ended
-// first; from then on the target is not told of a commit any more, and apart, which may be nil, is
-// asked whether the target really cannot be reached: its error refuses the decision. After take the
-// record is Untold until Journal.Told.
-func ResolveSource(ctx context.Context, j *Journal, m MoveID, boot string, s Source, p Peer, take bool, apart func(context.Context) error, observe func(State)) (Outcome, error) {
-	rec, err := j.Get(m)
-	if err != nil {
-		return OutcomeRefused, err
-	}
-	if take && rec.BootID != boot {
-		return OutcomeRefused, fmt.Errorf("move %s: this node went down since, and the frozen job with it: there is nothing to take here", m)
-	}
-	event := EventDrop
-	if take {
-		event = EventTake
-	}
-	for {
-		if err := j.interrupt(ctx, m); err != nil {
-			return OutcomeRefused, err
-		}
-		outcome, err := runSourceIf(ctx, j, rec, s, p, observe, event, apart)
-		if !errors.Is(err, ErrRunning) { // another engine was quicker
-			return outcome, err
-		}
-	}
-}
-
-// YieldSource carries out the word of a target whose operator took the job there: whatever this node
-// has of it ends, however the move ended here. It fails with ErrTaken if an operator took the job here,
-// too.
-func YieldSource(ctx context.Context, j *Journal, m MoveID, s Source, p Peer, observe func(State)) (Outcome, error) {
-	rec, err := j.Get(m)
-	if err == nil && rec.Taken {
-		err = fmt.Errorf("move %s: %w", m, ErrTaken)
-	}
-	if err == nil {
-		err = j.interrupt(ctx, m)
-	}
-	if err != nil {
-		return OutcomeRefused, err
-	}
-	return runSource(ctx, j, rec, s, p, observe, EventYield)
-}
-
-func runSource(ctx context.Context, j *Journal, rec Record, s Source, p Peer, observe func(State), first Event) (Outcome, error) {
-	return runSourceIf(ctx, j, rec, s, p, observe, first, nil)
-}
-
-func runSourceIf(ctx context.Context, j *Journal, rec Record, s Source, p Peer, observe func(State), first Event, apart func(context.Context) error) (Outcome, error) {
-	ctx, release, err := j.claim(ctx, rec.Move, first == EventTake)
-	if err != nil {
-		return OutcomeRefused, err
-	}
-	defer release()
-	if apart != nil {
-		err = apart(ctx)
-	}
-	if err == nil {
-		rec, err = current(j, rec, first)
-	}
-	if err != nil {
-		return OutcomeRefused, err
-	}
-	r := &sourceRun{j: j, rec: rec, source: s, peer: p, observe: observe, rebooted: first == EventReboot}
-	outcome, err := r.drive(ctx, first)
-	if outcome == OutcomeMoved {
-		return outcome, nil
-	}
-	if kind := outcomeErrors[outcome]; kind != nil {
-		err = errors.Join(kind, err)
-	}
-	return outcome, fmt.Errorf("move %s of job %s to %s: %w", rec.Move, rec.Job, rec.Peer, err)
-}
-
-// current is the record to begin with, read when nobody else works on the move any more.
-func current(j *Journal, rec Record, first Event) (Record, error) {
-	known, err := j.Get(rec.Move)
-	switch {
-	case first != EventStart:
-		if first == EventTake || first == EventDrop {
-			known.note(errResolved)
-			known.Taken, known.Untold = first == EventTake, first == EventTake
-		}
-		return known, err
-	case err == nil:
-		return rec, fmt.Errorf("move %s has begun already: each attempt needs an id of its own", rec.Move)
-	case errors.Is(err, ErrUnknownMove):
-		return rec, nil
-	}
-	return rec, err
-}
-
 // sourceRun performs the rules of the source, from one event to the end of the move.
 type sourceRun struct {
-	j          *Journal
+	engine     Engine
 	rec        Record
 	source     Source
 	peer       Peer
-	observe    func(State)
 	rebooted   bool  // the frozen job is gone with an earlier boot
 	passedOver bool  // an operator has decided against the copy here
 	unsure     bool  // a committed record may be on the disk
 	cause      error // what went wrong on the way
+}
+
+func (e Engine) newSourceRun(rec Record, s Source, p Peer) *sourceRun {
+	return &sourceRun{engine: e, rec: rec, source: s, peer: p}
 }
 
 // stop ends a run before the move is finished.

@@ -15,14 +15,12 @@ func (r *sourceRun) append(next State) error {
 		rec.Taken, rec.Untold = false, false
 	}
 	failpoint.Point("before", "source", string(next))
-	if err := r.j.Append(rec); err != nil {
+	if err := r.engine.Journal.Append(rec); err != nil {
 		return err
 	}
 	failpoint.Point("after", "source", string(next))
 	r.rec = rec
-	if r.observe != nil {
-		r.observe(next)
-	}
+	r.engine.Observe(rec)
 	return nil
 }
 

@@ -11,42 +11,15 @@ import (
 // to the source and may be called at any time, more than once, by several connections; one runs at
 // a time. The caller makes sure that they come from the record's peer.
 type TargetHalf struct {
-	j       *Journal
-	fence   *Fence
-	target  Target
-	observe func(State)
-	turn    chan struct{} // holds one token; taken for the length of a method
-	gone    bool          // the node went down since the copy was made, and the copy with it
+	engine Engine
+	target Target
+	turn   chan struct{} // holds one token; taken for the length of a method
+	gone   bool          // the node went down since the copy was made, and the copy with it
 
 	mu      sync.Mutex
 	rec     Record
 	preempt context.CancelCauseFunc // ends a Prepare that runs
 	settled chan struct{}           // closed when the move is finished here
-}
-
-// NewTarget is the half of a move that has no record yet. rec names the move, the job, the peer,
-// the epoch and the running boot. observe, which may be nil, is told each state once it is on the
-// disk.
-func NewTarget(j *Journal, fence *Fence, rec Record, t Target, observe func(State)) *TargetHalf {
-	rec.Role, rec.State = RoleTarget, StateNew
-	return newTarget(j, fence, rec, t, observe)
-}
-
-// OpenTarget is the half of a move that the journal has a record of; boot is the running boot. The
-// caller goes on with Recover or Resolve.
-func OpenTarget(j *Journal, fence *Fence, rec Record, boot string, t Target, observe func(State)) *TargetHalf {
-	h := newTarget(j, fence, rec, t, observe)
-	h.gone = rec.BootID != boot
-	return h
-}
-
-func newTarget(j *Journal, fence *Fence, rec Record, t Target, observe func(State)) *TargetHalf {
-	h := &TargetHalf{j: j, fence: fence, target: t, observe: observe, rec: rec, turn: make(chan struct{}, 1), settled: make(chan struct{})}
-	h.turn <- struct{}{}
-	if rec.State.Finished() {
-		close(h.settled)
-	}
-	return h
 }
 
 // State is what is on the disk, and the answer to the source's question for the outcome.

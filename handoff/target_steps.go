@@ -11,7 +11,7 @@ import (
 func (h *TargetHalf) do(ctx context.Context, a Action, next State) (Event, error) {
 	switch a {
 	case ActionAdmit:
-		return "", h.fence.Admit(h.rec.Job, h.rec.Epoch)
+		return "", h.engine.Fence.Admit(h.rec.Job, h.rec.Epoch)
 	case ActionJournal:
 		return "", h.journal(next)
 	case ActionPark:
@@ -107,14 +107,12 @@ func (h *TargetHalf) journal(next State) error {
 		rec.Taken, rec.Untold = false, false
 	}
 	failpoint.Point("before", "target", string(next))
-	if err := h.j.Append(rec); err != nil {
+	if err := h.engine.Journal.Append(rec); err != nil {
 		return err
 	}
 	failpoint.Point("after", "target", string(next))
 	h.become(next)
-	if h.observe != nil {
-		h.observe(next)
-	}
+	h.engine.Observe(rec)
 	return nil
 }
 

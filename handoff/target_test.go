@@ -137,7 +137,7 @@ func TestATargetRefusesAnEpochThatItHasSeen(t *testing.T) {
 		}
 		rec := c.record("a", "boot-t")
 		rec.Move = NewMoveID()
-		half := NewTarget(c.tgt.j, c.tgt.fence, rec, targetJob{c.tgt, c.k}, nil)
+		half := c.tgt.engine().NewTarget(rec, targetJob{c.tgt, c.k})
 		if err := half.Begin(ctx); !errors.Is(err, ErrStaleEpoch) {
 			t.Errorf("begin: %v", err)
 		}
@@ -148,7 +148,7 @@ func TestASecondMoveOfAJobWaitsForTheFirst(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		rec := c.record("a", "boot-t")
 		rec.Move, rec.Epoch = NewMoveID(), 2
-		half := NewTarget(c.tgt.j, c.tgt.fence, rec, targetJob{c.tgt, c.k}, nil)
+		half := c.tgt.engine().NewTarget(rec, targetJob{c.tgt, c.k})
 		if err := half.Begin(ctx); !errors.Is(err, ErrBusy) {
 			t.Errorf("begin: %v", err)
 		}
