@@ -40,7 +40,7 @@ func startEvent(rec Record, boot string) Event {
 // that it does or that the job shall end (not take). An engine that still works on the move is ended
 // first; from then on the target is not told of a commit any more, and apart, which may be nil, is
 // asked whether the target really cannot be reached: its error refuses the decision. After take the
-// record is Untold until Journal.Told.
+// record has PeerToTell until Journal.Told.
 func ResolveSource(ctx context.Context, j *Journal, m MoveID, boot string, s Source, p Peer, take bool, apart func(context.Context) error, observe func(State)) (Outcome, error) {
 	rec, err := j.Get(m)
 	if err != nil {
@@ -118,7 +118,7 @@ func current(j *Journal, rec Record, first Event) (Record, error) {
 	case first != EventStart:
 		if first == EventTake || first == EventDrop {
 			known.note(errResolved)
-			known.Taken, known.Untold = first == EventTake, first == EventTake
+			known.Taken, known.PeerToTell = first == EventTake, first == EventTake
 		}
 		return known, err
 	case err == nil:

@@ -147,8 +147,8 @@ type ResolvePlan struct {
 	Vouch []string `json:"vouch"` // what the operator answers for
 	// Where the job is now, and whether the peer has yet to be told; after the
 	// decision.
-	Where  string `json:"where,omitempty"`
-	Untold bool   `json:"untold,omitempty"`
+	Where      string `json:"where,omitempty"`
+	PeerToTell bool   `json:"untold,omitempty"`
 	// Forget says that a journal which cannot be read is set aside, as File.
 	Forget bool   `json:"forget,omitempty"`
 	File   string `json:"file,omitempty"`

@@ -82,7 +82,7 @@ func (s *shell) resolve(ctx context.Context, move string, decision api.Decision,
 		return printLine(s.out, "the journal of %s is set aside as %s", done.Move, done.File)
 	}
 	err = printLine(s.out, "move %s is resolved: job %s is %s", done.Move, done.Job, done.Where)
-	if done.Untold {
+	if done.PeerToTell {
 		err = errors.Join(err, printLine(s.err, "%s has not heard of it yet; `migrate moves` lists this until it has", done.Peer))
 	}
 	return err

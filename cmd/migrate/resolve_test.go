@@ -14,7 +14,7 @@ func (a *fakeAgent) decides(w http.ResponseWriter, r *http.Request) {
 		Take: r.URL.Query().Get("take") == "true", Why: "node-b does not answer", Does: []string{"The job goes on."}, Vouch: []string{"It does not run on node-b."}}
 	if r.Method == http.MethodPost {
 		a.set(func() { a.decided = append(a.decided, r.URL.Query().Get("take")) })
-		plan.Where, plan.Untold = "on node-a", true
+		plan.Where, plan.PeerToTell = "on node-a", true
 	}
 	a.reply(w, plan)
 }
