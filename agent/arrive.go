@@ -176,7 +176,7 @@ func (a *Agent) examine(ctx context.Context, needs preflight.Needs, rec job.Reco
 	if err != nil {
 		return nil, err
 	}
-	findings, err := preflight.OfNode(ctx, needs, rec, node)
+	findings, err := preflight.CheckNode(ctx, needs, rec, node)
 	if err == nil && len(findings) == 0 { // what is missing has been told
 		findings = append(unreachable(rec.Spec), a.quotaOf(rec)...)
 	}

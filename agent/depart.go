@@ -98,12 +98,12 @@ func (d *departure) mayLeave(ctx context.Context) (preflight.Needs, error) {
 	if err := d.free(); err != nil {
 		return preflight.Needs{}, err
 	}
-	needs, findings, err := preflight.OfJob(ctx, d.rec, d.src.Init, d.src.Cgroup, d.src.CRIU)
+	needs, findings, err := preflight.CheckJob(ctx, d.rec, d.src.Init, d.src.Cgroup, d.src.CRIU)
 	if err != nil {
 		return needs, err
 	}
 	needs.Eager = d.src.Eager
-	short, err := preflight.Leave(needs, d.a.paths.memory)
+	short, err := preflight.CheckImageRoom(needs, d.a.paths.memory)
 	if findings = append(findings, short...); err == nil && len(findings) > 0 {
 		err = refused(asFindings(findings))
 	}
@@ -132,7 +132,7 @@ func externalKeys(rec job.Record) map[string]string {
 // getReady does what need not wait until the job stands still. What fails here is
 // tried again then.
 func (d *departure) getReady(ctx context.Context) {
-	if err := d.src.Ready(ctx); err != nil {
+	if err := d.src.Prestart(ctx); err != nil {
 		d.a.log.Warn("prepare the dump", "job", d.rec.ID, "err", err)
 	}
 }
@@ -248,8 +248,8 @@ func (d *departure) Release(ctx context.Context) error {
 func (d *departure) recordLeft() error {
 	_, err := d.a.jobs.Update(d.rec.ID, func(r *job.Record) error {
 		r.MovedTo, r.SavedIn = d.to, d.saved
-		if n := len(r.Stays); n > 0 && r.Stays[n-1].To.IsZero() {
-			r.Stays[n-1].To = time.Now()
+		if n := len(r.Placements); n > 0 && r.Placements[n-1].To.IsZero() {
+			r.Placements[n-1].To = time.Now()
 		}
 		return nil
 	})
@@ -286,10 +286,10 @@ func (d *departure) traveller() job.Record {
 		rec.CPUBefore += time.Duration(used)
 	}
 	now := time.Now()
-	if n := len(rec.Stays); n > 0 && rec.Stays[n-1].To.IsZero() {
-		stays := append([]job.Stay(nil), rec.Stays...)
+	if n := len(rec.Placements); n > 0 && rec.Placements[n-1].To.IsZero() {
+		stays := append([]job.Placement(nil), rec.Placements...)
 		stays[n-1].To = now
-		rec.Stays = stays
+		rec.Placements = stays
 	}
 	return rec
 }

@@ -37,7 +37,7 @@ func withDiagnosis(e *api.Error, err error) *api.Error {
 func (d *departure) aborted(err error, where, hint string) *api.Error {
 	e := withDiagnosis(&api.Error{Code: api.CodeAborted, Message: err.Error(), Where: where, Hint: hint}, err)
 	if by, ok := checkpoint.AsSuspended(err); ok {
-		e.Where, e.Hint = "on "+d.a.cfg.Node+", suspended", by.Resume()
+		e.Where, e.Hint = "on "+d.a.cfg.Node+", suspended", by.ResumeHint()
 	}
 	e.Findings = asFindings(d.lookAgain(err))
 	return e
@@ -47,13 +47,13 @@ func (d *departure) aborted(err error, where, hint string) *api.Error {
 // preflight has not seen what came during a long warm-up. What it finds need not be the cause.
 func (d *departure) lookAgain(err error) []preflight.Finding {
 	var failure *criu.Error
-	known := errors.As(err, &failure) || errors.Is(err, checkpoint.ErrVisitor) || errors.Is(err, errKeys) || errors.Is(err, mqueue.ErrNotify)
+	known := errors.As(err, &failure) || errors.Is(err, checkpoint.ErrExecRunning) || errors.Is(err, errKeys) || errors.Is(err, mqueue.ErrNotify)
 	if d == nil || !known {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(d.a.life, 10*time.Second)
 	defer cancel()
-	_, findings, lookErr := preflight.OfJob(ctx, d.rec, d.src.Init, d.src.Cgroup, d.src.CRIU)
+	_, findings, lookErr := preflight.CheckJob(ctx, d.rec, d.src.Init, d.src.Cgroup, d.src.CRIU)
 	if lookErr != nil {
 		d.a.log.Warn("why CRIU refused the job was not found", "job", d.rec.ID, "err", lookErr)
 	}

@@ -125,7 +125,7 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 			if code := codeIn(t, w); code != api.CodeRefused && code != api.CodeFailed {
 				t.Errorf("%s: %s %s: %d %s", name, r.Method, r.URL, w.Code, w.Body)
 			}
-			held, err := cg.Held()
+			held, err := cg.SelfFreezing()
 			frozen, frozenErr := cg.Frozen()
 			if pids, pidsErr := cg.Pids(); !held || !frozen || len(pids) != 1 || errors.Join(err, frozenErr, pidsErr) != nil {
 				t.Fatalf("%s: %s %s: held %v, frozen %v, tasks %v", name, r.Method, r.URL, held, frozen, pids)
@@ -149,7 +149,7 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 			t.Errorf("%s: %s", r.URL, code)
 		}
 	}
-	if held, err := cg.Held(); !held || err != nil {
+	if held, err := cg.SelfFreezing(); !held || err != nil {
 		t.Errorf("held %v, %v", held, err)
 	}
 }

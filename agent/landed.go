@@ -107,7 +107,7 @@ func (l *landing) publish() error {
 		return err
 	}
 	rec.FromMove, rec.MovedTo, rec.Exit, rec.SavedIn = l.move, nil, nil, ""
-	rec.Stays = append(rec.Stays, job.Stay{Node: l.a.cfg.Node, From: time.Now(), Epoch: rec.Epoch})
+	rec.Placements = append(rec.Placements, job.Placement{Node: l.a.cfg.Node, From: time.Now(), Epoch: rec.Epoch})
 	err = l.a.jobs.Create(rec)
 	if errors.Is(err, job.ErrExists) { // it was here before
 		_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
@@ -178,8 +178,8 @@ func (l *landing) Drop(ctx context.Context) error {
 		return err
 	}
 	if l.in != nil {
-		_ = l.in.Store.Close()  // its files go next
-		_ = l.in.ClosePrivate() // so does the last that holds them
+		_ = l.in.Store.Close()        // its files go next
+		_ = l.in.ClosePrivateMounts() // so does the last that holds them
 	}
 	return errors.Join(os.RemoveAll(l.memory()), os.RemoveAll(l.dir()))
 }
@@ -191,8 +191,8 @@ func (l *landing) putBack(ctx context.Context, rec job.Record) error {
 			return err
 		}
 	}
-	plan := restore.Plan{Work: l.work(), Mounts: externalMounts(rec, l.ioDir(), "", nil), Chamber: namespaces.Chamber{Root: rec.Spec.Root, User: ownerOf(rec.Spec).user()}}
-	if err := plan.PutBack(); err != nil { // who owns the directory must not hold up the end of the copy
+	plan := restore.Plan{Work: l.work(), Mounts: externalMounts(rec, l.ioDir(), "", nil), RestoreEnv: namespaces.RestoreEnv{Root: rec.Spec.Root, User: ownerOf(rec.Spec).user()}}
+	if err := plan.UndoSocketNames(); err != nil { // who owns the directory must not hold up the end of the copy
 		l.a.log.Error("names of the job's Unix sockets lead nowhere", "job", l.job, "move", l.move, "err", err, "try", "rename .NAME.migrate-was")
 	}
 	return nil
@@ -210,9 +210,9 @@ func (l *landing) retract() error {
 	}
 	_, err = l.a.jobs.Update(l.job, func(r *job.Record) error {
 		r.MovedTo, r.SavedIn = from.to, from.saved
-		if n := len(r.Stays); from.kind == handoff.KindRestore && n > 1 { // under the epoch of this restore nothing has run
-			r.Stays = r.Stays[:n-1]
-			r.Epoch = r.Stays[n-2].Epoch
+		if n := len(r.Placements); from.kind == handoff.KindRestore && n > 1 { // under the epoch of this restore nothing has run
+			r.Placements = r.Placements[:n-1]
+			r.Epoch = r.Placements[n-2].Epoch
 		}
 		return nil
 	})

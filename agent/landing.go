@@ -40,7 +40,7 @@ type landing struct {
 	recorded bool // the source says who the job's threads are
 
 	room     *room // nil until it is made
-	in       *restore.Incoming
+	in       *restore.Receiver
 	received chan error // one value: how receiving ended
 	stop     context.CancelFunc
 }
@@ -74,7 +74,7 @@ func (l *landing) open() error {
 	if err != nil {
 		return err
 	}
-	l.in = restore.NewIncoming(l.images(), store, l.ioDir())
+	l.in = restore.NewReceiver(l.images(), store, l.ioDir())
 	return nil
 }
 
@@ -204,7 +204,7 @@ func (l *landing) prepare(ctx context.Context, arrived <-chan struct{}) error {
 func (l *landing) settle(ctx context.Context, client *shim.Client, arrived <-chan struct{}) error {
 	select {
 	case <-arrived:
-		return client.Settle(ctx, l.pulls)
+		return client.EndPush(ctx, l.pulls)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -219,10 +219,10 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 	if err != nil {
 		return err
 	}
-	defer l.in.ClosePrivate() // CRIU has them now, or nobody needs them
+	defer l.in.ClosePrivateMounts() // CRIU has them now, or nobody needs them
 	if rec.Spec.UserNS {
 		uids, _ := idMaps(rec.Spec)
-		root, _ := namespaces.Outside(uids, 0) // which is in every map
+		root, _ := namespaces.HostID(uids, 0) // which is in every map
 		if err := image.Give(l.images(), int(root)); err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (l *landing) park(ctx context.Context, rec job.Record, arrived <-chan struc
 	}
 	both, ctx := errgroup.WithContext(ctx)
 	// Before the shim reads what is in the store: what came later would escape it.
-	if err := l.in.HandOver(func() restore.Feed { return room.client.Pages(ctx, false) }); err != nil {
+	if err := l.in.HandOver(func() restore.PageSink { return room.client.Pages(ctx, false) }); err != nil {
 		return err
 	}
 	parking, late := context.WithCancelCause(ctx)
@@ -275,7 +275,7 @@ func (l *landing) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 	}
 	var mounts []restore.Mount
 	dirs := map[string]string{}
-	at, private := l.in.Private()
+	at, private := l.in.PrivateMounts()
 	for i, f := range private {
 		dirs[at[i]] = cfg.MountDir(i)
 		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: cfg.MountDir(i)})
@@ -285,7 +285,7 @@ func (l *landing) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 		binds = append(binds, restore.Bind{Mount: m, Dir: cfg.BindDir(i)})
 	}
 	return restore.Plan{
-		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true, Chamber: *cfg.Chamber,
+		Images: l.images(), Store: l.pages(), Work: l.work(), TCP: true, RestoreEnv: *cfg.RestoreEnv,
 		Mounts: externalMounts(rec, l.ioDir(), cfg.QueueDir(), dirs), Binds: binds, QueueDir: cfg.QueueDir(), Private: mounts,
 		Interface: jobInterface(rec), Rule: identityRule(launched), Recorded: l.recorded,
 	}, nil

@@ -206,8 +206,8 @@ func makeIODir(dir string, s job.Spec) error {
 	uid, gid := s.UID, s.GID
 	if s.UserNS {
 		uids, gids := idMaps(s)
-		uid, _ = namespaces.Outside(uids, uid)
-		gid, _ = namespaces.Outside(gids, gid)
+		uid, _ = namespaces.HostID(uids, uid)
+		gid, _ = namespaces.HostID(gids, gid)
 	}
 	for _, name := range output.Names {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, outputMode)

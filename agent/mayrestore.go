@@ -42,7 +42,7 @@ func (b *bringing) inquire(ctx context.Context, c caller) error {
 		return &api.Error{Code: api.CodeRefused, Message: err.Error(), Where: b.saved()}
 	}
 	start := []handoff.Place{{Node: b.a.cfg.Node}, {Node: b.sealed.Manifest.Node}}
-	for _, s := range b.rec.Stays {
+	for _, s := range b.rec.Placements {
 		start = append(start, handoff.Place{Node: s.Node})
 	}
 	for _, claim := range claims {

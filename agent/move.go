@@ -213,7 +213,7 @@ func (m *movement) prepare(ctx context.Context) error {
 	}
 	m.tell.know(func() { m.sess = sess })
 	m.dep.out = lanesOf(ctx, m.sess.Data(), m.req.Bandwidth)
-	if f := preflight.Skew(m.sess.Skew()); f != nil {
+	if f := preflight.CheckClocks(m.sess.Skew()); f != nil {
 		return refused(asFindings([]preflight.Finding{*f}))
 	}
 	if m.rec, err = m.a.nextEpoch(m.rec.ID); err != nil {
@@ -247,7 +247,7 @@ const afterCommit = time.Minute
 func (m *movement) handOver(ctx context.Context) (*api.Result, error) {
 	to := &job.Moved{Node: m.req.Node, Addr: m.addr, Epoch: m.rec.Epoch, At: time.Now()}
 	m.dep.kind, m.dep.to, m.dep.postCopy = handoff.KindMove, to, m.mode == api.ModePostCopy
-	m.dep.src.Hold, m.dep.bandwidth = m.dep.postCopy, m.req.Bandwidth
+	m.dep.src.PostCopy, m.dep.bandwidth = m.dep.postCopy, m.req.Bandwidth
 	peer := m.peer()
 	m.dep.hangUp, m.dep.why = func() { closeConns(m.sess.Data()) }, peer.why
 	rec := handoff.Record{Move: m.id, Kind: handoff.KindMove, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.boot, Since: m.since}
@@ -312,7 +312,7 @@ func (m *movement) explain(err error) error {
 	by, held := checkpoint.AsSuspended(err)
 	switch {
 	case held && errors.Is(err, handoff.ErrInDoubt) && !errors.Is(err, handoff.ErrUnsure):
-		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "on " + m.a.cfg.Node + ", suspended", Hint: by.Resume()}
+		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "on " + m.a.cfg.Node + ", suspended", Hint: by.ResumeHint()}
 	case errors.Is(err, handoff.ErrInDoubt):
 		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "frozen on " + m.a.cfg.Node + ", or running on " + m.req.Node,
 			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate moves` tells what it waits for, and `migrate resolve " + string(m.id) +

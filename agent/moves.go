@@ -81,7 +81,7 @@ func (a *Agent) under(id job.ID, m handoff.MoveID) bool {
 
 func (a *Agent) summary(rec handoff.Record, name string) api.MoveSummary {
 	s := api.MoveSummary{Move: string(rec.Move), Job: job.ID(rec.Job), Name: name, Node: a.cfg.Node, Role: string(rec.Role), Peer: rec.Peer,
-		Epoch: rec.Epoch, State: string(rec.State), Since: rec.At, Finished: rec.State.Finished() && !rec.Untold, WaitFor: a.waitsFor(rec), Note: rec.Note}
+		Epoch: rec.Epoch, State: string(rec.State), Since: rec.At, Finished: rec.State.Finished() && !rec.PeerToTell, WaitFor: a.waitsFor(rec), Note: rec.Note}
 	if rec.Kind == handoff.KindMove {
 		return s
 	}
@@ -110,7 +110,7 @@ func (a *Agent) waitsFor(rec handoff.Record) string {
 	switch {
 	case a.untold(rec) != "":
 		return a.untold(rec) + " to hear that the job was brought back here"
-	case rec.Untold:
+	case rec.PeerToTell:
 		return rec.Peer + " to hear that the job was taken here"
 	case rec.State.Finished():
 		return ""

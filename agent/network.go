@@ -44,7 +44,7 @@ func (a *Agent) assign(rec job.Record, write func() error) error {
 	if err != nil {
 		return err
 	}
-	findings, err := preflight.Network(rec, node)
+	findings, err := preflight.CheckNetwork(rec, node)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (a *Agent) filterPorts() {
 		if i == nil || !rec.Here() {
 			continue
 		}
-		if err := i.Filter(); err != nil {
+		if err := i.InstallFilter(); err != nil {
 			a.log.Error("a job may send as another", "job", rec.ID, "err", err)
 		}
 	}

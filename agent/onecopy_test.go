@@ -259,7 +259,7 @@ func TestACopyOfAnOlderLineEnds(t *testing.T) {
 	} {
 		all := peers(t, "a", "b")
 		a, b := all[0], all[1]
-		rec := a.known(t, func(r *job.Record) { r.Epoch, r.Stays = 7, []job.Stay{{Node: "a"}} })
+		rec := a.known(t, func(r *job.Record) { r.Epoch, r.Placements = 7, []job.Placement{{Node: "a"}} })
 		other := rec
 		other.Epoch = later
 		if err := b.jobs.Create(other); err != nil {
@@ -269,7 +269,7 @@ func TestACopyOfAnOlderLineEnds(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		got, err := a.jobs.Get(rec.ID)
-		if err != nil || got.Exit == nil || got.Exit.Code != 137 || got.Superseded == nil || got.Superseded.Node != "b" || got.Stays[0].To.IsZero() {
+		if err != nil || got.Exit == nil || got.Exit.Code != 137 || got.Superseded == nil || got.Superseded.Node != "b" || got.Placements[0].To.IsZero() {
 			t.Errorf("%s: the older copy: %+v, %v", name, got, err)
 		}
 		if got, err := b.jobs.Get(rec.ID); err != nil || !got.Here() {

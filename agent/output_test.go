@@ -24,7 +24,7 @@ func TestAJobsOutputIsItsUsersAlone(t *testing.T) {
 		owner := s.UID
 		if s.UserNS {
 			uids, _ := idMaps(s)
-			owner, _ = namespaces.Outside(uids, s.UID)
+			owner, _ = namespaces.HostID(uids, s.UID)
 		}
 		for name, mode := range map[string]uint32{"": 0o755, "stdout": 0o600, "stderr": 0o600} {
 			var st unix.Stat_t

@@ -36,7 +36,7 @@ import (
 
 // wants is what the target asks for; none is a sign of life.
 type wants struct {
-	Wants []uffd.Want `json:"wants,omitempty"`
+	Wants []uffd.PageRequest `json:"wants,omitempty"`
 }
 
 type lost struct {
@@ -51,7 +51,7 @@ const (
 	lastWord = 500 * time.Millisecond
 	// maxPulled bounds what may be asked for at once: the window of the shim, urgent
 	// wants that come on top, and as much again.
-	maxPulled = 2*uffd.AskWindow + 64<<20
+	maxPulled = 2*uffd.RequestWindow + 64<<20
 )
 
 // errLost: the memory that is still missing on the target is gone.
@@ -236,8 +236,8 @@ func (p *pulling) explain(s *transport.Session, err error) error {
 type wantQueue struct {
 	mu     sync.Mutex
 	news   sync.Cond
-	urgent []uffd.Want
-	other  []uffd.Want
+	urgent []uffd.PageRequest
+	other  []uffd.PageRequest
 	asked  int64 // bytes
 	over   bool
 }
@@ -248,7 +248,7 @@ func newWantQueue() *wantQueue {
 	return q
 }
 
-func (q *wantQueue) push(list []uffd.Want) error {
+func (q *wantQueue) push(list []uffd.PageRequest) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, w := range list {
@@ -269,7 +269,7 @@ func (q *wantQueue) push(list []uffd.Want) error {
 }
 
 // pop waits for the next want; false is the end.
-func (q *wantQueue) pop() (w uffd.Want, ok bool) {
+func (q *wantQueue) pop() (w uffd.PageRequest, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !q.over && len(q.urgent)+len(q.other) == 0 {

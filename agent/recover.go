@@ -165,7 +165,7 @@ func (a *Agent) mayNeed(err error) bool {
 	recs, broken, listErr := a.jobs.ListAll()
 	anyHeld := len(broken) > 0 || listErr != nil
 	for _, rec := range recs {
-		held, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Held()
+		held, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).SelfFreezing()
 		anyHeld = anyHeld || rec.Here() && (held || err != nil)
 	}
 	return anyHeld || !errors.Is(err, handoff.ErrAside)

@@ -98,7 +98,7 @@ func (r *relay) ask(ctx context.Context) error {
 		if err != nil || over {
 			return err
 		}
-		err = client.Wanted(ctx, func(w []uffd.Want) error { return r.tell(w) })
+		err = client.PageRequests(ctx, func(w []uffd.PageRequest) error { return r.tell(w) })
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ type tellError struct{ err error }
 func (e *tellError) Error() string { return e.err.Error() }
 func (e *tellError) Unwrap() error { return e.err }
 
-func (r *relay) tell(w []uffd.Want) error {
+func (r *relay) tell(w []uffd.PageRequest) error {
 	m, err := transport.NewMessage(sayWant, wants{w})
 	if err == nil {
 		err = r.session.Send(m)
@@ -226,7 +226,7 @@ func (r *relay) check(frame []byte) error {
 		if run.Zero {
 			return nil
 		}
-		return r.digests.Landed(run.VPID, run.Addr, run.Data)
+		return r.digests.Arrived(run.VPID, run.Addr, run.Data)
 	})
 }
 
@@ -243,7 +243,7 @@ func (r *relay) lose(ctx context.Context, why string) error {
 	r.a.log.Error("memory that a job lacks is lost; the job is ended", "move", r.move, "peer", r.session.Peer(), "why", why)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loseTime)
 	defer cancel()
-	if err := client.Lose(ctx, why); err != nil && !errors.Is(err, shim.ErrGone) {
+	if err := client.MarkLost(ctx, why); err != nil && !errors.Is(err, shim.ErrGone) {
 		return err
 	}
 	return nil

@@ -231,6 +231,6 @@ func (a *Agent) resolved(m handoff.MoveID, plan api.ResolvePlan) api.ResolvePlan
 	if err != nil {
 		return plan
 	}
-	plan.State, plan.Where, plan.PeerToTell = string(rec.State), a.whereabouts(rec), rec.Untold
+	plan.State, plan.Where, plan.PeerToTell = string(rec.State), a.whereabouts(rec), rec.PeerToTell
 	return plan
 }

@@ -198,7 +198,7 @@ func TestAPeerIsToldOfADecisionUntilItYields(t *testing.T) {
 	}
 	taken := handoff.Record{Move: m, Job: string(rec.ID), Role: handoff.RoleSource, Peer: "b", PeerAddr: target.cfg.Listen}
 	source.journalled(t, taken, toCommitted...)
-	taken.Taken, taken.Untold = true, true
+	taken.Taken, taken.PeerToTell = true, true
 	source.journalled(t, taken, handoff.StateAborting, handoff.StateAborted)
 	var open []api.MoveSummary
 	if told(t, source, operator, "/v1/moves", &open); len(open) != 1 || !strings.Contains(open[0].WaitFor, "b to hear") {

@@ -92,7 +92,7 @@ func (b *bringing) open(ctx context.Context, c caller) error {
 	if err := b.cargo.Record.Validate(); err != nil {
 		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
-	b.cargo.Needs.Saved = true
+	b.cargo.Needs.FromCheckpoint = true
 	b.rec = b.cargo.Record
 	if !c.may(b.rec) {
 		return forbidden()

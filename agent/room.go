@@ -37,7 +37,7 @@ func (l *landing) makeRoom(ctx context.Context, rec job.Record) (*room, error) {
 	}
 	r := &room{cgroup: cg, cfg: l.a.shimConfig(rec, l.ioDir())}
 	r.cfg.Cgroup, r.cfg.Store = *cg, l.pages()
-	r.cfg.Chamber = &namespaces.Chamber{Keyring: string(rec.ID), Cgroup: cg, Root: rec.Spec.Root, RootDir: r.cfg.RootDir(), User: ownerOf(rec.Spec).user(), Network: !rec.Spec.UserNS}
+	r.cfg.RestoreEnv = &namespaces.RestoreEnv{Keyring: string(rec.ID), Cgroup: cg, Root: rec.Spec.Root, RootDir: r.cfg.RootDir(), User: ownerOf(rec.Spec).user(), Network: !rec.Spec.UserNS}
 	rec = arriving(rec)
 	rec.Cgroup = cg.Dirs
 	if err = l.save(rec); err == nil {

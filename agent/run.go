@@ -98,7 +98,7 @@ func bindTargetsExist(c caller, s job.Spec) error {
 		if strings.HasPrefix(b.Target, "/tmp/") {
 			continue
 		}
-		if err := asCaller(c, func() error { return namespaces.Holds(s.Root, b.Target) }); err != nil {
+		if err := asCaller(c, func() error { return namespaces.RootHas(s.Root, b.Target) }); err != nil {
 			return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("%s cannot be shown at %s: there is nothing of that name in the job's root", b.Source, b.Target),
 				Hint: fmt.Sprintf("make it with `mkdir` or `touch`, or bind it somewhere in /tmp: `migrate run --bind %s:/tmp/%s`", b.Source, filepath.Base(b.Target))}
 		}
@@ -108,7 +108,7 @@ func bindTargetsExist(c caller, s job.Spec) error {
 
 // launch starts a job that nobody knows yet. When it fails nothing is left.
 func (a *Agent) launch(ctx context.Context, rec job.Record, c caller) (err error) {
-	rec.Stays = []job.Stay{{Node: a.cfg.Node, From: rec.Created}}
+	rec.Placements = []job.Placement{{Node: a.cfg.Node, From: rec.Created}}
 	if err := a.assign(rec, func() error { return a.jobs.Create(rec) }); err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func joined(c caller) (map[string]string, error) {
 	if err := c.alive(); err != nil {
 		return nil, err
 	}
-	if alone, err := namespaces.RootsAlone(dirs); err != nil || !alone {
+	if alone, err := namespaces.OnlyRootWrites(dirs); err != nil || !alone {
 		return nil, err
 	}
 	return dirs, nil

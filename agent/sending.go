@@ -19,7 +19,7 @@ type sending struct {
 // the job, and the rest of its memory follows; a directory must be complete.
 func (d *departure) send(ctx context.Context) error {
 	parkable := make(chan struct{})
-	d.src.Parkable = func() { close(parkable) }
+	d.src.OnImagesSent = func() { close(parkable) }
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &sending{cancel: cancel, done: make(chan struct{})}
 	d.sending = s

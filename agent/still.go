@@ -67,7 +67,7 @@ func (a *Agent) standsStill(ctx context.Context, rec job.Record) bool {
 	switch a.unfinished(rec.ID) {
 	case handoff.RoleSource:
 		cg := namespaces.Cgroup{Dirs: rec.Cgroup}
-		held, err := cg.Held()
+		held, err := cg.SelfFreezing()
 		return err == nil && held
 	case handoff.RoleTarget:
 		st, err := a.shimOf(rec.ID).Status(ctx)

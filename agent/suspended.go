@@ -77,15 +77,15 @@ func (a *Agent) mayArrive(rec job.Record) error {
 // suspended is the refusal to touch a job that somebody else keeps from running.
 func suspended(id job.ID, node string, by *checkpoint.Suspended) error {
 	where := "on " + node + ", suspended"
-	if by.Held {
+	if by.ByUnknownMove {
 		where += "; it may be that another node has it"
 	}
-	return &api.Error{Code: api.CodeSuspended, Message: fmt.Sprintf("job %s: %v; nothing was done", id, by), Where: where, Hint: by.Resume()}
+	return &api.Error{Code: api.CodeSuspended, Message: fmt.Sprintf("job %s: %v; nothing was done", id, by), Where: where, Hint: by.ResumeHint()}
 }
 
 // free refuses a job that somebody else keeps from running. No move of it may be under way.
 func (d *departure) free() error {
-	by, err := checkpoint.WhoSuspends(d.src.Cgroup)
+	by, err := checkpoint.FindSuspension(d.src.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (d *departure) free() error {
 // move, [api.JobSuspended] in the cgroup that is returned, [api.JobRunning] if it does not.
 func (a *Agent) stands(rec job.Record) (api.JobState, string) {
 	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
-	if held, err := cg.Held(); err == nil && held {
+	if held, err := cg.SelfFreezing(); err == nil && held {
 		if a.unfinished(rec.ID) == handoff.RoleSource || a.journal.Guard(string(rec.ID), untouchedUntil(rec)) != nil {
 			return api.JobFrozen, ""
 		}
@@ -111,7 +111,7 @@ func (a *Agent) stands(rec job.Record) (api.JobState, string) {
 // maySignal refuses to reach the frozen copy of a job of which nobody knows whether it is
 // the job.
 func (a *Agent) maySignal(rec job.Record) error {
-	held, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Held()
+	held, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).SelfFreezing()
 	if err != nil || !held {
 		return err
 	}
@@ -135,9 +135,9 @@ func (a *Agent) endSuspended(ctx context.Context, rec job.Record) error {
 		defer cancel()
 		return cg.Kill(ctx)
 	}
-	if _, err := a.status(ctx, rec.ID); err == nil && cg.SavesStopped() {
+	if _, err := a.status(ctx, rec.ID); err == nil && cg.CanDumpStopped() {
 		return nil
 	}
 	by := &checkpoint.Suspended{Cgroup: above}
-	return &api.Error{Code: api.CodeSuspended, Message: fmt.Sprintf("job %s is killed, and ends as soon as it is resumed: %v", rec.ID, by), Where: "on " + a.cfg.Node + ", suspended", Hint: by.Resume()}
+	return &api.Error{Code: api.CodeSuspended, Message: fmt.Sprintf("job %s is killed, and ends as soon as it is resumed: %v", rec.ID, by), Where: "on " + a.cfg.Node + ", suspended", Hint: by.ResumeHint()}
 }

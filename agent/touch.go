@@ -128,12 +128,12 @@ func (a *Agent) handleExec(w http.ResponseWriter, r *http.Request, c caller, rec
 		if len(env) == 0 {
 			env = rec.Spec.Env
 		}
-		code, err := namespaces.Enter(ctx, namespaces.Visit{
-			Target: v.Init, Args: req.Args, Env: env, WorkDir: orElse(req.WorkDir, rec.Spec.WorkDir),
+		code, err := namespaces.Exec(ctx, namespaces.ExecSpec{
+			Init: v.Init, Args: req.Args, Env: env, WorkDir: orElse(req.WorkDir, rec.Spec.WorkDir),
 			UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: groups, Cgroup: rec.Cgroup, UserNS: rec.Spec.UserNS, Keyring: string(rec.ID),
 			Stdin: in, Stdout: out, Stderr: errOut,
 		})
-		if errors.Is(err, namespaces.ErrOutside) {
+		if errors.Is(err, namespaces.ErrNotStarted) {
 			err = &api.Error{Code: api.CodeFailed, Message: err.Error(), Where: "`migrate inspect " + string(rec.ID) + "` tells; a move may have taken it from " + a.cfg.Node, Hint: "the same command again"}
 		}
 		return code, err

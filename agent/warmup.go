@@ -48,11 +48,11 @@ func (m *movement) warmUp(ctx context.Context) error {
 	var last time.Time
 	for n := 1; ; n++ {
 		began := time.Now()
-		r, err := m.dep.src.Warm(ctx, m.dep.out)
+		r, err := m.dep.src.PreCopy(ctx, m.dep.out)
 		if err != nil {
 			return err
 		}
-		seen := converge.Round{Took: r.Took, Memory: r.Present, Looked: r.Looked, Dirty: r.Dirty,
+		seen := converge.Round{Took: r.Took, Memory: r.Present, Compared: r.Compared, Dirty: r.Dirty,
 			Reading: r.Reading, Waiting: r.Waiting, Scanning: r.Scanning}
 		if n > 1 {
 			seen.Interval = began.Sub(last)
@@ -60,9 +60,9 @@ func (m *movement) warmUp(ctx context.Context) error {
 		last = began
 		v := plan.After(seen)
 		m.tell.round(toldRound(api.Round{Number: n, Began: began, Tracking: m.dep.src.Tracking()}, r, seen, v))
-		if v.Hurry {
+		if v.FullSpeed {
 			proceed()
-			m.dep.src.Hurry = true
+			m.dep.src.FullSpeed = true
 		}
 		switch v.Step {
 		case converge.Freeze:
@@ -82,7 +82,7 @@ func (m *movement) warmUp(ctx context.Context) error {
 
 // toldRound is a round as users see it; out has what the round itself does not know.
 func toldRound(out api.Round, r scan.Round, seen converge.Round, v converge.Verdict) api.Round {
-	out.Took, out.Scanned, out.Dirty, out.Zero, out.Duplicate, out.Wire = r.Took, r.Looked, r.Dirty, r.Zero, r.Duplicate, r.Wire
+	out.Took, out.Scanned, out.Dirty, out.Zero, out.Duplicate, out.Wire = r.Took, r.Compared, r.Dirty, r.Zero, r.Duplicate, r.Wire
 	out.Forecast, out.CPU, out.Reason = v.Forecast, v.CPU, v.Reason
 	if r.Waiting > r.Took/2 {
 		out.Reason += "; the processors are busy, and the warm-up took turns with jobs"
@@ -91,7 +91,7 @@ func toldRound(out api.Round, r scan.Round, seen converge.Round, v converge.Verd
 		out.DirtyRate = float64(r.Dirty) / s
 	}
 	if s := r.Reading.Seconds(); s > 0 {
-		out.ReadRate = float64(r.Looked) / s
+		out.ReadRate = float64(r.Compared) / s
 	}
 	if s := r.Took.Seconds(); s > 0 {
 		out.WireRate = float64(r.Wire) / s

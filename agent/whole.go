@@ -43,8 +43,8 @@ func (a *Agent) stillPulled(rec job.Record, absent int64) error {
 
 // cameFrom is the node that the job was on before.
 func cameFrom(rec job.Record) string {
-	if n := len(rec.Stays); n > 1 {
-		return rec.Stays[n-2].Node
+	if n := len(rec.Placements); n > 1 {
+		return rec.Placements[n-2].Node
 	}
 	return "another node"
 }

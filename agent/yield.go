@@ -151,7 +151,7 @@ func (a *Agent) tellPeer(m handoff.MoveID) {
 	a.background.Go(func() {
 		for pause := firstTold; ; pause = min(2*pause, mostTold) {
 			rec, err := a.journal.Get(m)
-			if err != nil || !rec.Untold {
+			if err != nil || !rec.PeerToTell {
 				return
 			}
 			if err = a.told(rec); err == nil {
@@ -187,7 +187,7 @@ const yieldTime = time.Minute
 func (a *Agent) tellPeers() {
 	recs, _ := a.journal.List() // those that can be read
 	for _, rec := range recs {
-		if rec.Untold {
+		if rec.PeerToTell {
 			a.tellPeer(rec.Move)
 		}
 	}

@@ -2,7 +2,7 @@
 // directory: it makes a job stand still, takes it apart and hands the pieces on.
 //
 //	Output   output files as they are, while the job runs
-//	Warm     rounds over its memory, while it runs: what is new or has changed
+//	PreCopy  rounds over its memory, while it runs: what is new or has changed
 //	Freeze   cgroup frozen, link down, clocks read        ← stands still from here
 //	Dump     CRIU, lazy: everything but lazy memory, into a tmpfs
 //	         meanwhile: what changed since the last round

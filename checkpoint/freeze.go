@@ -21,9 +21,9 @@ import (
 // can save it.
 var ErrForking = errors.New("a program is being started")
 
-// ErrVisitor says that the job has a process that does not descend from its PID 1. CRIU
+// ErrExecRunning says that the job has a process that does not descend from its PID 1. CRIU
 // does not see it, and it would end with the copy that is left behind.
-var ErrVisitor = errors.New("somebody visits the job")
+var ErrExecRunning = errors.New("somebody visits the job")
 
 // ErrStack says that CRIU would take all memory of a process for its stack, and that this
 // node has not enough to write it down.
@@ -78,7 +78,7 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 
 // moment is what there is against saving the frozen job as it is.
 type moment struct {
-	// obstacle is why it cannot be saved; nil is no reason. It wraps [ErrVisitor], or
+	// obstacle is why it cannot be saved; nil is no reason. It wraps [ErrExecRunning], or
 	// [ErrForking] for a thread that waits for a child which it has made by vfork and which
 	// runs no program of its own yet. That stops for nobody before the child goes on, which
 	// is frozen: CRIU would wait for it in vain.
@@ -122,17 +122,17 @@ func (s *Source) moment() (m moment, err error) {
 		}
 	}
 	err = s.visited(all)
-	if errors.Is(err, ErrVisitor) {
+	if errors.Is(err, ErrExecRunning) {
 		m.obstacle, err = err, nil
 	}
 	return m, err
 }
 
-// visited wraps [ErrVisitor] if one of the frozen processes visits the job, or is on its
+// visited wraps [ErrExecRunning] if one of the frozen processes visits the job, or is on its
 // way in: it enters the cgroup first.
 func (s *Source) visited(all []pidmap.Entry) error {
 	for _, v := range pidmap.Visitors(all) {
-		return fmt.Errorf("%w: process %d (%s)", ErrVisitor, v.Host, v.Comm)
+		return fmt.Errorf("%w: process %d (%s)", ErrExecRunning, v.Host, v.Comm)
 	}
 	inside := map[int]bool{}
 	for _, e := range all {
@@ -144,7 +144,7 @@ func (s *Source) visited(all []pidmap.Entry) error {
 	}
 	for _, pid := range pids {
 		if !inside[pid] {
-			return fmt.Errorf("%w: process %d is on its way in", ErrVisitor, pid)
+			return fmt.Errorf("%w: process %d is on its way in", ErrExecRunning, pid)
 		}
 	}
 	return nil

@@ -31,7 +31,7 @@ type memory struct {
 // memoryOn returns the job's memory. All calls for a move name the same lanes.
 func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 	if s.memory != nil {
-		s.memory.pages.Hold, s.memory.pages.Hurry = s.Hold, s.Hurry
+		s.memory.pages.PostCopy, s.memory.pages.FullSpeed = s.PostCopy, s.FullSpeed
 		return s.memory, nil
 	}
 	if len(lanes) == 0 {
@@ -45,7 +45,7 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 	if m.pages, err = scan.New(len(m.lanes)); err != nil {
 		return nil, err
 	}
-	m.pages.Count, m.pages.Hold, m.pages.Hurry = s.Count, s.Hold, s.Hurry
+	m.pages.Count, m.pages.PostCopy, m.pages.FullSpeed = s.Count, s.PostCopy, s.FullSpeed
 	s.memory = m
 	return m, nil
 }
@@ -122,10 +122,10 @@ func (s *Source) Tracking() string {
 	return s.memory.pages.Tracking()
 }
 
-// Warm is a warm-up round: it sends what is new or has changed in the memory of the
+// PreCopy is a warm-up round: it sends what is new or has changed in the memory of the
 // running job since the round before, private and shared. Whatever the job does
 // meanwhile is no error.
-func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (scan.Round, error) {
+func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, error) {
 	m, err := s.memoryOn(lanes)
 	if err != nil {
 		return scan.Round{}, err
@@ -136,7 +136,7 @@ func (s *Source) Warm(ctx context.Context, lanes []io.Writer) (scan.Round, error
 	}
 	m.frugal = !m.begun // the first round is nearly everything, and nobody waits for it
 	m.begun = true
-	round, err := m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Warm(ctx, tasks, sinks) })
+	round, err := m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.PreCopy(ctx, tasks, sinks) })
 	if err != nil {
 		return round, err
 	}
@@ -211,7 +211,7 @@ func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) e
 }
 
 // holdsAll says that nothing is to be sent of the memory, and nothing was.
-func (s *Source) holdsAll(m *memory) bool { return s.Hold && !m.begun }
+func (s *Source) holdsAll(m *memory) bool { return s.PostCopy && !m.begun }
 
 // Puller reads what the target asks for of the memory of the dumped job, which stands
 // still.

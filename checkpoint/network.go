@@ -31,11 +31,11 @@ func (s *Source) network() (n image.Network, why string) {
 
 func (s *Source) networkChanged() (string, error) {
 	if s.fresh == nil {
-		fresh, err := namespaces.NewFresh()
+		fresh, err := namespaces.NewNetBaseline()
 		if err != nil {
 			return "", err
 		}
 		s.fresh = &fresh
 	}
-	return s.fresh.Changed(s.Init, s.Interface)
+	return s.fresh.Diff(s.Init, s.Interface)
 }

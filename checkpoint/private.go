@@ -101,7 +101,7 @@ func counted(out *stream.Writer, send func() (tmpfs.Stats, error)) (round scan.R
 		}
 		busy, took, sent := clock.Now(), time.Since(began), out.Stats()
 		writing := min(busy, sent.Packing+sent.Writing)
-		round = scan.Round{Present: stats.Looked, Looked: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire,
+		round = scan.Round{Present: stats.Looked, Compared: stats.Looked, Dirty: stats.Changed, Payload: sent.Payload, Wire: sent.Wire,
 			Took: took, Reading: busy - writing, Writing: writing, Waiting: max(0, took-busy), Scanning: busy - writing}
 	})
 	return round, err

@@ -16,7 +16,7 @@ type standby struct {
 }
 
 // Ready does what can be done before the job stands still. It may be left out.
-func (s *Source) Ready(ctx context.Context) error {
+func (s *Source) Prestart(ctx context.Context) error {
 	network, _ := s.network()
 	return s.standBy(ctx, network)
 }

@@ -126,7 +126,7 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	}
 	const sent = 4*8 + 1 // pages
 	got := received(t, &lane)
-	if len(got) != sent || round.Looked != sent*stream.PageSize || round.Wire == 0 {
+	if len(got) != sent || round.Compared != sent*stream.PageSize || round.Wire == 0 {
 		t.Errorf("%d pages arrived, want %d: %+v", len(got), sent, round)
 	}
 	if round, err := s.warmSegments(context.Background(), &lane, tasks); err != nil || round.Dirty != 0 {

@@ -55,8 +55,8 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 		if err == nil {
 			sent.Images, err = s.sendImages(ctx, m, lanes, refer)
 		}
-		if err == nil && s.Parkable != nil {
-			s.Parkable()
+		if err == nil && s.OnImagesSent != nil {
+			s.OnImagesSent()
 		}
 		return err
 	})

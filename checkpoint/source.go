@@ -38,14 +38,14 @@ type Source struct {
 	Log       *slog.Logger
 	// Count is told of memory as it is looked at, in bytes. May be nil.
 	Count func(read int64)
-	// Parkable is called when everything but memory has been sent: the target can
+	// OnImagesSent is called when everything but memory has been sent: the target can
 	// restore the job while that still comes. May be nil.
-	Parkable func()
-	// Hold has Dump and Send tell the target to forget the pages that have changed since
+	OnImagesSent func()
+	// PostCopy has Dump and Send tell the target to forget the pages that have changed since
 	// the warm-up, instead of sending them: it pulls them.
-	Hold bool
-	// Hurry has Warm give way to jobs no longer.
-	Hurry bool
+	PostCopy bool
+	// FullSpeed ends that PreCopy gives way to jobs.
+	FullSpeed bool
 	// Eager has CRIU save all memory, for a restore that keeps copy-on-write memory
 	// shared. What the target has of it does not cross again.
 	Eager bool
@@ -58,7 +58,7 @@ type Source struct {
 	foreign, ours bool
 	output        map[string]outputSent // by name
 	private       []*tmpfs.Source       // nil: not opened yet
-	fresh         *namespaces.Fresh
+	fresh         *namespaces.NetBaseline
 	standby       standby
 	clock         store.Clock
 	memory        *memory
@@ -111,7 +111,7 @@ func (s *Source) Stop(ctx context.Context) error {
 // StillFrozen asks the kernel whether the job stands still because we froze it, and for
 // no other reason: it would go on elsewhere although somebody has suspended it meanwhile.
 func (s *Source) StillFrozen(context.Context) error {
-	held, err := s.Cgroup.Held()
+	held, err := s.Cgroup.SelfFreezing()
 	if err != nil {
 		return err
 	}

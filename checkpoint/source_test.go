@@ -60,7 +60,7 @@ func TestNoJobIsFrozenWithAVisitorThatIsOnItsWayIn(t *testing.T) {
 	if err := s.Cgroup.Enter(visitor.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Freeze(ctx); !errors.Is(err, ErrVisitor) || !strings.Contains(err.Error(), fmt.Sprint(visitor.Process.Pid)) {
+	if err := s.Freeze(ctx); !errors.Is(err, ErrExecRunning) || !strings.Contains(err.Error(), fmt.Sprint(visitor.Process.Pid)) {
 		t.Errorf("freeze: %v", err)
 	}
 	if err := errors.Join(s.Thaw(ctx), visitor.Process.Kill()); err != nil {
@@ -106,11 +106,11 @@ func TestAJobIsAskedForStoppedProcessesOfItsOwn(t *testing.T) {
 		}
 	}
 	var want []int
-	if !s.Cgroup.SavesStopped() {
+	if !s.Cgroup.CanDumpStopped() {
 		want = []int{s.Init}
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // a stop takes a moment
-		by, err := WhoSuspends(s.Cgroup)
+		by, err := FindSuspension(s.Cgroup)
 		if err != nil {
 			t.Fatal(err)
 		}

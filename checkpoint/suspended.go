@@ -17,15 +17,15 @@ import (
 type Suspended struct {
 	// Cgroup is what they have frozen, "" if they have stopped processes.
 	Cgroup string
-	// Held: Cgroup is the one in which only moves freeze, and no move that is known here has.
+	// ByUnknownMove: Cgroup is the one in which only moves freeze, and no move that is known here has.
 	// So another node may have the job.
-	Held bool
+	ByUnknownMove bool
 	// Stopped are processes of the node that SIGSTOP holds.
 	Stopped []int
 }
 
 func (s *Suspended) Error() string {
-	if s.Held {
+	if s.ByUnknownMove {
 		return fmt.Sprintf("the job is suspended: %s, in which only moves freeze, is frozen, and no move that this node knows has done it", s.Cgroup)
 	}
 	if s.Cgroup != "" {
@@ -35,7 +35,7 @@ func (s *Suspended) Error() string {
 }
 
 // Resume is what to type to end it.
-func (s *Suspended) Resume() string {
+func (s *Suspended) ResumeHint() string {
 	if s.Cgroup == "" {
 		return "kill -CONT " + pids(s.Stopped)
 	}
@@ -44,7 +44,7 @@ func (s *Suspended) Resume() string {
 		file, word = "cgroup.freeze", "0"
 	}
 	thaw := fmt.Sprintf("`echo %s > %s`", word, filepath.Join(s.Cgroup, file))
-	if s.Held {
+	if s.ByUnknownMove {
 		return "look on all nodes whether another one has the job (`migrate ps -a`, `migrate moves --all`): if so, `migrate rm -f` ends this copy; only if none has it: " + thaw
 	}
 	return "resume it where it was suspended (Slurm: `scontrol resume`); by hand: " + thaw
@@ -54,15 +54,15 @@ func pids(list []int) string {
 	return strings.Trim(fmt.Sprint(list), "[]")
 }
 
-// WhoSuspends finds out whether somebody else than a move keeps the job that lives in c
+// FindSuspension finds out whether somebody else than a move keeps the job that lives in c
 // from running. No move of the job may be under way.
-func WhoSuspends(c *namespaces.Cgroup) (*Suspended, error) {
-	held, err := c.Held()
+func FindSuspension(c *namespaces.Cgroup) (*Suspended, error) {
+	held, err := c.SelfFreezing()
 	if err != nil {
 		return nil, err
 	}
 	if held {
-		return &Suspended{Cgroup: c.FreezerDir(), Held: true}, nil
+		return &Suspended{Cgroup: c.FreezerDir(), ByUnknownMove: true}, nil
 	}
 	dir, err := c.Suspended()
 	if err != nil {
@@ -76,7 +76,7 @@ func WhoSuspends(c *namespaces.Cgroup) (*Suspended, error) {
 
 // whoStopped finds processes that a signal has stopped, where that matters.
 func whoStopped(c *namespaces.Cgroup) (*Suspended, error) {
-	if c.SavesStopped() {
+	if c.CanDumpStopped() {
 		return nil, nil
 	}
 	stopped, err := stopped(c)
@@ -113,7 +113,7 @@ func (s *Source) unsuspended() error {
 	if s.ours {
 		return s.suspended()
 	}
-	by, err := WhoSuspends(s.Cgroup)
+	by, err := FindSuspension(s.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}

@@ -81,7 +81,7 @@
 // target does not simply resume. A source that is deciding does not tell anybody of a commit any more,
 // and one whose job was taken answers StateTaken.
 //
-// A record that is Taken stays Untold until the other node has ended what it has of the job (Peer.Yield,
+// A record that is Taken has PeerToTell until the other node has ended what it has of the job (Peer.Yield,
 // YieldSource, TargetHalf.Yield). If what the operator vouched for was wrong, and the other copy runs,
 // it ends then. Two operators who take both copies get both; each node then refuses to yield
 // (ErrTaken), and a person must end one.

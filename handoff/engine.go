@@ -54,7 +54,7 @@ type Decision struct {
 // good: take thaws the job here (OutcomeAborted), otherwise its frozen copy is released
 // (OutcomeMoved). The operator vouches that the target does not run the job and has not (take), or
 // that it does or that the job shall end (not take). An engine that still works on the move is ended
-// first; from then on the target is not told of a commit any more. After take the record is Untold
+// first; from then on the target is not told of a commit any more. After take the record is PeerToTell
 // until Journal.Told.
 func (e Engine) ResolveSource(ctx context.Context, m MoveID, s Source, p Peer, d Decision) (Outcome, error) {
 	rec, err := e.Journal.Get(m)
@@ -131,7 +131,7 @@ func (e Engine) current(rec Record, first Event) (Record, error) {
 	case first != EventStart:
 		if first == EventTake || first == EventDrop {
 			known.note(errResolved)
-			known.Taken, known.Untold = first == EventTake, first == EventTake
+			known.Taken, known.PeerToTell = first == EventTake, first == EventTake
 		}
 		return known, err
 	case err == nil:

@@ -104,10 +104,10 @@ func (j *Journal) Told(m MoveID) error {
 	j.mu.Lock() // a record that came in between would be taken back
 	defer j.mu.Unlock()
 	r, err := j.get(m)
-	if err != nil || !r.Untold {
+	if err != nil || !r.PeerToTell {
 		return err
 	}
-	r.Untold = false
+	r.PeerToTell = false
 	return j.append(r)
 }
 
@@ -136,7 +136,7 @@ func (j *Journal) Prune(before time.Time) error {
 	records, listErr := j.List()
 	errs := []error{listErr}
 	for _, r := range records {
-		if r.State.Finished() && !r.Untold && r.At.Before(before) {
+		if r.State.Finished() && !r.PeerToTell && r.At.Before(before) {
 			errs = append(errs, j.Remove(r.Move))
 		}
 	}

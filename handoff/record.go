@@ -117,9 +117,9 @@ type Record struct {
 	Since time.Time `json:"-"`
 
 	// Taken says that an operator decided that the copy on this node is the job.
-	// Untold says that the other node has not heard of it yet.
-	Taken  bool `json:"taken,omitempty"`
-	Untold bool `json:"untold,omitempty"`
+	// PeerToTell says that the other node has not heard of it yet.
+	Taken      bool `json:"taken,omitempty"`
+	PeerToTell bool `json:"untold,omitempty"`
 }
 
 // Bounds of what a record names.

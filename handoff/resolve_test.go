@@ -295,7 +295,7 @@ func TestADecisionIsRememberedUntilThePeerWasTold(t *testing.T) {
 			if state, err := c.src.j.Answer(c.move, "b"); state != StateTaken || err != nil {
 				t.Errorf("the target is answered %q, %v", state, err)
 			}
-			return rec.Untold
+			return rec.PeerToTell
 		}
 		c.src.die()
 		c.restartSource()

@@ -12,7 +12,7 @@ func (r *sourceRun) append(next State) error {
 	rec := r.rec
 	rec.State = next
 	if next == StateReleased || next == StateCommitted { // an operator took the peer's copy later
-		rec.Taken, rec.Untold = false, false
+		rec.Taken, rec.PeerToTell = false, false
 	}
 	failpoint.Point("before", "source", string(next))
 	if err := r.engine.Journal.Append(rec); err != nil {

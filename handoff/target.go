@@ -86,7 +86,7 @@ func (h *TargetHalf) unknown() error {
 // Resolve carries out an operator's decision about a move whose source is gone for good: take lets
 // the copy run here, otherwise it is killed and dropped. The operator vouches that the job does not
 // run on the source and has not since the freeze (take), or that it has not run here (not take). After
-// take the record is Untold until Journal.Told.
+// take the record has PeerToTell until Journal.Told.
 func (h *TargetHalf) Resolve(ctx context.Context, take bool) error {
 	if take {
 		return h.handle(ctx, EventTake)
@@ -131,11 +131,11 @@ func (h *TargetHalf) decided(event Event) (undo func()) {
 	defer h.mu.Unlock()
 	before := h.rec
 	h.rec.note(errResolved)
-	h.rec.Taken, h.rec.Untold = event == EventTake, event == EventTake
+	h.rec.Taken, h.rec.PeerToTell = event == EventTake, event == EventTake
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.rec.Note, h.rec.Taken, h.rec.Untold = before.Note, before.Taken, before.Untold
+		h.rec.Note, h.rec.Taken, h.rec.PeerToTell = before.Note, before.Taken, before.PeerToTell
 	}
 }
 

@@ -104,7 +104,7 @@ func (h *TargetHalf) journal(next State) error {
 	rec := h.Record()
 	rec.State = next
 	if next == StateDropped {
-		rec.Taken, rec.Untold = false, false
+		rec.Taken, rec.PeerToTell = false, false
 	}
 	failpoint.Point("before", "target", string(next))
 	if err := h.engine.Journal.Append(rec); err != nil {

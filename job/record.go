@@ -36,8 +36,8 @@ type Record struct {
 	// node was taken for dead; the one here was ended for that, with an Exit.
 	Superseded *Moved `json:"superseded,omitempty"`
 
-	CPUBefore time.Duration `json:"cpu_before,omitempty"` // used on earlier nodes
-	Stays     []Stay        `json:"stays,omitempty"`      // where it has been, oldest first
+	CPUBefore  time.Duration `json:"cpu_before,omitempty"` // used on earlier nodes
+	Placements []Placement   `json:"stays,omitempty"`      // where it has been, oldest first
 }
 
 // Moved says where a job went.
@@ -59,7 +59,7 @@ type Exit struct {
 }
 
 // Stay is the time that a job spent on a node. To is zero while it is there.
-type Stay struct {
+type Placement struct {
 	Node  string    `json:"node"`
 	From  time.Time `json:"from"`
 	To    time.Time `json:"to,omitzero"`

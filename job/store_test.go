@@ -35,7 +35,7 @@ func full() Record {
 		MovedTo:  &Moved{Node: "b", Addr: "b.cluster:7070", Epoch: 3, At: at.Add(time.Hour)},
 		Exit:     &Exit{Code: 1, Signal: 9, At: at.Add(2 * time.Hour), CPU: 90 * time.Minute},
 		FromMove: "m0123456789abcdef", CPUBefore: time.Minute,
-		Stays: []Stay{{Node: "a", From: at, To: at.Add(time.Hour), Epoch: 2}, {Node: "b", From: at.Add(time.Hour), Epoch: 3}},
+		Placements: []Placement{{Node: "a", From: at, To: at.Add(time.Hour), Epoch: 2}, {Node: "b", From: at.Add(time.Hour), Epoch: 3}},
 	}
 }
 

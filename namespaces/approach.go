@@ -66,7 +66,7 @@ func approach() error {
 	return nil
 }
 
-func readVisit() (v Visit, err error) {
+func readVisit() (v ExecSpec, err error) {
 	f := os.NewFile(configFD, "visit")
 	if err := json.NewDecoder(f).Decode(&v); err != nil {
 		return v, fmt.Errorf("read what to run: %w", err)
@@ -76,7 +76,7 @@ func readVisit() (v Visit, err error) {
 
 // visit plans the two children. unheard is the reading end of the pipe for failures,
 // which only their starter keeps.
-func (p *plan) visit(v Visit, job visited, unheard int) error {
+func (p *plan) visit(v ExecSpec, job visited, unheard int) error {
 	p.add(do("close a pipe", unix.SYS_CLOSE, unheard), undumpable())
 	p.tie()
 	if err := p.enterCgroup(job.cgroups); err != nil {
@@ -100,7 +100,7 @@ func (p *plan) visit(v Visit, job visited, unheard int) error {
 func undumpable() step { return do("become undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0) }
 
 // assume plans to become the job's user, as become does.
-func (p *plan) assume(v Visit) {
+func (p *plan) assume(v ExecSpec) {
 	groups := do("set groups", unix.SYS_SETGROUPS, len(v.Groups))
 	groups.mem[1] = unsafe.Pointer(unsafe.SliceData(v.Groups))
 	p.add(groups, do(fmt.Sprintf("set group %d", v.GID), unix.SYS_SETGID, int(v.GID)), do(fmt.Sprintf("set user %d", v.UID), unix.SYS_SETUID, int(v.UID)))
@@ -114,7 +114,7 @@ func (p *plan) assume(v Visit) {
 }
 
 // command plans to become the command, which is looked for as lookCommand does.
-func (p *plan) command(v Visit) error {
+func (p *plan) command(v ExecSpec) error {
 	session := do("become session leader", unix.SYS_SETSID) // CRIU refuses what is left behind in one from outside
 	session.want = anything
 	dir, err := syscall.BytePtrFromString(v.WorkDir)
@@ -133,7 +133,7 @@ func (p *plan) command(v Visit) error {
 	return p.execute(v)
 }
 
-func (p *plan) execute(v Visit) error {
+func (p *plan) execute(v ExecSpec) error {
 	argv, err1 := syscall.SlicePtrFromStrings(v.Args)
 	envp, err2 := syscall.SlicePtrFromStrings(v.Env)
 	if err := errors.Join(err1, err2); err != nil {

@@ -76,10 +76,10 @@ func CgroupsOf(pid int) (map[string]string, error) {
 	return locate(cgroupMounts(table), string(data)), nil
 }
 
-// RootsAlone tells whether nobody but root can move tasks in any of these cgroups and those above.
+// OnlyRootWrites tells whether nobody but root can move tasks in any of these cgroups and those above.
 // Who can, by a cgroup that was delegated to them (a user's session has one), takes tasks out of a
 // freezer: the kernel then lets them run.
-func RootsAlone(dirs map[string]string) (bool, error) {
+func OnlyRootWrites(dirs map[string]string) (bool, error) {
 	for _, dir := range dirs {
 		for ; isCgroup(dir); dir = filepath.Dir(dir) {
 			for _, path := range []string{dir, filepath.Join(dir, "cgroup.procs")} {

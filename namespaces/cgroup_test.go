@@ -293,7 +293,7 @@ func TestACgroupThatAUserHasAHandInIsNotRootsAlone(t *testing.T) {
 	c := newCgroup(t)
 	want := func(alone bool, what string) {
 		t.Helper()
-		if got, err := RootsAlone(c.Dirs); err != nil || got != alone {
+		if got, err := OnlyRootWrites(c.Dirs); err != nil || got != alone {
 			t.Errorf("%s: %v, %v", what, got, err)
 		}
 	}

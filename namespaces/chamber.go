@@ -15,12 +15,12 @@ import (
 
 const chamberName = "migrate:chamber"
 
-// Chamber is where CRIU works when it brings a job back: inside the job's
+// RestoreEnv is where CRIU works when it brings a job back: inside the job's
 // cgroup, whose tasks then are born there, in a cgroup namespace that the job
 // inherits, and in a mount namespace of its own with the root of the job bound
 // at RootDir. With Network it has an empty network namespace too, for the job to
 // inherit.
-type Chamber struct {
+type RestoreEnv struct {
 	Cgroup  *Cgroup `json:"cgroup"`
 	Root    string  `json:"root"`
 	RootDir string  `json:"root_dir"`
@@ -91,7 +91,7 @@ func enterMounts(pid int) error {
 // Wrap is the beginning of a command line that enters the chamber and then
 // becomes the command that follows. The thread that starts it is to be ordinary: there are
 // cgroups that the kernel lets no real-time task into, of whatever thread.
-func (c Chamber) Wrap() ([]string, error) {
+func (c RestoreEnv) Wrap() ([]string, error) {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (c Chamber) Wrap() ([]string, error) {
 // command that follows them.
 func chamber() error {
 	runtime.LockOSThread()
-	var c Chamber
+	var c RestoreEnv
 	if err := json.Unmarshal([]byte(os.Args[2]), &c); err != nil {
 		return err
 	}

@@ -122,7 +122,7 @@ func FitsKernel(maps []IDMap) bool {
 
 // Outside translates an id of the job to the node's, and reports whether the
 // maps know it. Without maps ids are the node's own.
-func Outside(maps []IDMap, id uint32) (uint32, bool) {
+func HostID(maps []IDMap, id uint32) (uint32, bool) {
 	if len(maps) == 0 {
 		return id, true
 	}

@@ -57,7 +57,7 @@ func TestOnlyTheOwnersIDsStayWhatTheyAreOutside(t *testing.T) {
 	for _, own := range owns() {
 		maps := privateMap(base, own...)
 		for _, id := range append(selves(), own...) {
-			out, known := Outside(maps, id)
+			out, known := HostID(maps, id)
 			switch {
 			case slices.Contains(own, id):
 				if out != id || !known {
@@ -87,7 +87,7 @@ func TestRootInsideIsNobodyOutside(t *testing.T) {
 		{1000, 1000, []uint32{0, 6}, map[uint32]bool{0: true, 6: true, 1000: true}},
 	} {
 		uids, gids := PrivateMaps(base, c.uid, c.gid, c.groups)
-		if out, _ := Outside(uids, 0); out != base {
+		if out, _ := HostID(uids, 0); out != base {
 			t.Errorf("%+v: its root is %d", c, out)
 		}
 		for _, g := range []uint32{0, 6, 50, 1000} {
@@ -95,7 +95,7 @@ func TestRootInsideIsNobodyOutside(t *testing.T) {
 			if c.own[g] {
 				want = g
 			}
-			if out, _ := Outside(gids, g); out != want {
+			if out, _ := HostID(gids, g); out != want {
 				t.Errorf("%+v: its group %d is %d", c, g, out)
 			}
 		}
@@ -104,7 +104,7 @@ func TestRootInsideIsNobodyOutside(t *testing.T) {
 
 func TestWithoutMapsIDsAreTheNodesOwn(t *testing.T) {
 	for _, id := range selves() {
-		if out, known := Outside(nil, id); !known || out != id {
+		if out, known := HostID(nil, id); !known || out != id {
 			t.Errorf("%d becomes %d (known: %v)", id, out, known)
 		}
 	}

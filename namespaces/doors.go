@@ -35,24 +35,24 @@ type visited struct {
 // over the namespaces that it makes then. Its number may be another's by now, so that it is
 // held, and looked for in the job's cgroup, which it cannot leave. After an error the caller
 // ends, and what is open with it.
-func lookAt(v Visit) (job visited, err error) {
-	process, err := unix.PidfdOpen(v.Target, 0)
+func lookAt(v ExecSpec) (job visited, err error) {
+	process, err := unix.PidfdOpen(v.Init, 0)
 	if err != nil {
-		return job, fmt.Errorf("process %d, the job's first: %w", v.Target, err)
+		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
 	}
-	job.doors, err = openDoors(v.Target)
+	job.doors, err = openDoors(v.Init)
 	if err != nil {
 		return job, err
 	}
-	if job.likeness, err = likenessOf(v.Target); err != nil {
+	if job.likeness, err = likenessOf(v.Init); err != nil {
 		return job, err
 	}
 	if err := alive(process); err != nil { // else its number may be somebody else's
-		return job, fmt.Errorf("process %d, the job's first: %w", v.Target, err)
+		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
 	}
 	for h, dir := range v.Cgroup {
 		if is := job.cgroups[h]; is != dir && !strings.HasPrefix(is, dir+"/") {
-			return job, fmt.Errorf("process %d is none of the job's: it is not in cgroup %s", v.Target, dir)
+			return job, fmt.Errorf("process %d is none of the job's: it is not in cgroup %s", v.Init, dir)
 		}
 		job.cgroups[h] = dir
 	}

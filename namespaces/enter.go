@@ -16,9 +16,9 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// Visit describes a command to run inside the namespaces of a running job.
-type Visit struct {
-	Target  int      `json:"target"` // PID 1 of the job, in our pid namespace
+// ExecSpec describes a command to run inside the namespaces of a running job.
+type ExecSpec struct {
+	Init    int      `json:"target"` // PID 1 of the job, in our pid namespace
 	Args    []string `json:"args"`
 	Env     []string `json:"env"`
 	WorkDir string   `json:"work_dir"`
@@ -37,17 +37,17 @@ type Visit struct {
 	Stdout, Stderr io.Writer `json:"-"`
 }
 
-// ErrOutside says that a visitor was ended before it was inside. A job that is frozen
+// ErrNotStarted says that a visitor was ended before it was inside. A job that is frozen
 // for a move takes those with it that enter its cgroup then.
-var ErrOutside = errors.New("the command was ended on its way into the job, and has done nothing")
+var ErrNotStarted = errors.New("the command was ended on its way into the job, and has done nothing")
 
 // entered is what a visitor reports right before it becomes the command.
 const entered = "inside\n"
 
 // Enter runs a command in every namespace of the job, the time namespace too,
 // and returns its exit code. A command that could not be started at all is a
-// *StartError, or wraps [ErrOutside].
-func Enter(ctx context.Context, v Visit) (code int, err error) {
+// *StartError, or wraps [ErrNotStarted].
+func Exec(ctx context.Context, v ExecSpec) (code int, err error) {
 	cfgR, cfgW, err := os.Pipe()
 	if err != nil {
 		return 0, err
@@ -98,7 +98,7 @@ func ended(cmd *exec.Cmd, report *os.File) (int, error) {
 		return 0, waitErr
 	}
 	if !inside {
-		return 0, ErrOutside
+		return 0, ErrNotStarted
 	}
 	return exitCode(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 }

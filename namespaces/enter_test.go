@@ -12,13 +12,13 @@ import (
 )
 
 // inhabited is a job that only waits, in a cgroup, and a visit to it.
-func inhabited(t *testing.T, user uint32) Visit {
+func inhabited(t *testing.T, user uint32) ExecSpec {
 	t.Helper()
 	c := newCgroup(t)
 	cfg, _ := configuration(t, "exec sleep 1000")
 	cfg.UID, cfg.GID, cfg.Groups = user, user, []uint32{5, 6, 7}
 	pid := started(t, cfg, Surroundings{Cgroup: c})
-	return Visit{Target: pid, Env: []string{"PATH=/usr/bin:/bin"}, WorkDir: "/usr", UID: user, GID: user, Cgroup: c.Dirs}
+	return ExecSpec{Init: pid, Env: []string{"PATH=/usr/bin:/bin"}, WorkDir: "/usr", UID: user, GID: user, Cgroup: c.Dirs}
 }
 
 func TestAVisitor(t *testing.T) {
@@ -26,7 +26,7 @@ func TestAVisitor(t *testing.T) {
 	for _, user := range []uint32{0, 4242} {
 		t.Run("uid "+itoa(int(user)), func(t *testing.T) {
 			v := inhabited(t, user)
-			for name, claim := range map[string]func(*testing.T, Visit){
+			for name, claim := range map[string]func(*testing.T, ExecSpec){
 				"is in every namespace of the job":  inEveryNamespace,
 				"ends with its command's status":    endsWithStatus,
 				"reads and writes what it is given": readsAndWrites,
@@ -40,17 +40,17 @@ func TestAVisitor(t *testing.T) {
 	}
 }
 
-func inEveryNamespace(t *testing.T, v Visit) {
+func inEveryNamespace(t *testing.T, v ExecSpec) {
 	var out bytes.Buffer
 	v.Stdout, v.Stderr = &out, &out
 	v.Groups = []uint32{5, 6, 8}
 	v.Args = []string{"sh", "-c", introduce + "echo cgroup.path $(cat /proc/self/cgroup | grep -E ':(freezer|):' | head -1 | cut -d: -f3)"}
-	code, err := Enter(bounded(t), v)
+	code, err := Exec(bounded(t), v)
 	if err != nil || code != 0 {
 		t.Fatalf("%d %v\n%s", code, err, out.String())
 	}
 	got := facts(out.String())
-	want, err := Of(v.Target)
+	want, err := Of(v.Init)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 	cfg.UID, cfg.GID, cfg.RootDir = 1000, 1000, openDir(t)
 	pid := started(t, cfg, Surroundings{})
 	var out bytes.Buffer
-	code, err := Enter(bounded(t), Visit{Target: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, UserNS: true, Stdout: &out, Stderr: &out})
+	code, err := Exec(bounded(t), ExecSpec{Init: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, UserNS: true, Stdout: &out, Stderr: &out})
 	if err != nil || code != 0 {
 		t.Fatalf("%d %v\n%s", code, err, out.String())
 	}
@@ -87,41 +87,41 @@ func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 	}
 }
 
-func endsWithStatus(t *testing.T, v Visit) {
+func endsWithStatus(t *testing.T, v ExecSpec) {
 	for script, want := range map[string]int{"exit 0": 0, "exit 41": 41, "kill -KILL $$": 137, "kill -SEGV $$": 139} {
 		v.Args = []string{"sh", "-c", script}
-		if code, err := Enter(bounded(t), v); err != nil || code != want {
+		if code, err := Exec(bounded(t), v); err != nil || code != want {
 			t.Errorf("%s: %d %v, want %d", script, code, err, want)
 		}
 	}
 }
 
-func readsAndWrites(t *testing.T, v Visit) {
+func readsAndWrites(t *testing.T, v ExecSpec) {
 	var out, errOut bytes.Buffer
 	v.Args = []string{"sh", "-c", "tr a-z A-Z; echo wrong >&2"}
 	v.Stdin, v.Stdout, v.Stderr = strings.NewReader("hello"), &out, &errOut
-	if code, err := Enter(bounded(t), v); err != nil || code != 0 || out.String() != "HELLO" || errOut.String() != "wrong\n" {
+	if code, err := Exec(bounded(t), v); err != nil || code != 0 || out.String() != "HELLO" || errOut.String() != "wrong\n" {
 		t.Errorf("%d %v %q %q", code, err, out.String(), errOut.String())
 	}
 }
 
-func saysWhy(t *testing.T, v Visit) {
+func saysWhy(t *testing.T, v ExecSpec) {
 	for name, c := range map[string]struct {
-		spoil func(*Visit)
+		spoil func(*ExecSpec)
 		names string
 	}{
-		"no such command":   {func(v *Visit) { v.Args = []string{"no-such-command"} }, "no-such-command"},
-		"no such file":      {func(v *Visit) { v.Args = []string{"/no/such/command"} }, "/no/such/command"},
-		"no work directory": {func(v *Visit) { v.WorkDir = "/no/such/dir" }, "/no/such/dir"},
-		"no such user":      {func(v *Visit) { v.UID = ^uint32(0) }, "set user 4294967295: invalid argument"},
-		"job gone":          {func(v *Visit) { v.Target = 1 << 30 }, "1073741824"},
-		"cgroup gone":       {func(v *Visit) { v.Cgroup = map[string]string{"freezer": "/no/such/cgroup"} }, "/no/such/cgroup"},
+		"no such command":   {func(v *ExecSpec) { v.Args = []string{"no-such-command"} }, "no-such-command"},
+		"no such file":      {func(v *ExecSpec) { v.Args = []string{"/no/such/command"} }, "/no/such/command"},
+		"no work directory": {func(v *ExecSpec) { v.WorkDir = "/no/such/dir" }, "/no/such/dir"},
+		"no such user":      {func(v *ExecSpec) { v.UID = ^uint32(0) }, "set user 4294967295: invalid argument"},
+		"job gone":          {func(v *ExecSpec) { v.Init = 1 << 30 }, "1073741824"},
+		"cgroup gone":       {func(v *ExecSpec) { v.Cgroup = map[string]string{"freezer": "/no/such/cgroup"} }, "/no/such/cgroup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := v
 			v.Args = []string{"true"}
 			c.spoil(&v)
-			code, err := Enter(bounded(t), v)
+			code, err := Exec(bounded(t), v)
 			var start *StartError
 			if !errors.As(err, &start) || !strings.Contains(err.Error(), c.names) {
 				t.Errorf("got %d %v", code, err)
@@ -133,14 +133,14 @@ func saysWhy(t *testing.T, v Visit) {
 	}
 }
 
-func endsWhenCancelled(t *testing.T, v Visit) {
+func endsWhenCancelled(t *testing.T, v ExecSpec) {
 	for range 3 {
 		said := newLockedBuffer()
 		v.Args, v.Stdout = []string{"sh", "-c", "echo here; exec sleep 1000"}, said
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan int, 1)
 		go func() {
-			code, _ := Enter(ctx, v) // its error is told by the code
+			code, _ := Exec(ctx, v) // its error is told by the code
 			ended <- code
 		}()
 		said.next(t)
@@ -165,7 +165,7 @@ func TestAVisitorThatComesToAFrozenJobGoesInLaterOrHasDoneNothing(t *testing.T) 
 		code int
 	}{
 		"the job goes on": {(*Cgroup).Thaw, nil, 41},
-		"the job ends":    {(*Cgroup).Kill, ErrOutside, 0},
+		"the job ends":    {(*Cgroup).Kill, ErrNotStarted, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,7 +181,7 @@ func TestAVisitorThatComesToAFrozenJobGoesInLaterOrHasDoneNothing(t *testing.T) 
 			}
 			ended := make(chan end, 1)
 			go func() {
-				code, err := Enter(bounded(t), v)
+				code, err := Exec(bounded(t), v)
 				ended <- end{code, err}
 			}()
 			eventually(t, "the visitor is in the cgroup", func() bool { return !lonely(t, v) })
@@ -195,16 +195,16 @@ func TestAVisitorThatComesToAFrozenJobGoesInLaterOrHasDoneNothing(t *testing.T) 
 	}
 }
 
-func lonely(t *testing.T, v Visit) bool {
+func lonely(t *testing.T, v ExecSpec) bool {
 	t.Helper()
 	pids, err := (&Cgroup{Dirs: v.Cgroup}).Pids()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(pids) == 1 && pids[0] == v.Target
+	return len(pids) == 1 && pids[0] == v.Init
 }
 
-func diesWithItsAsker(t *testing.T, v Visit) {
+func diesWithItsAsker(t *testing.T, v ExecSpec) {
 	for range 5 { // the kernel sends a thread's death, so it matters which one asked
 		v.Args = []string{"sleep", "1000"}
 		description, err := json.Marshal(v)
@@ -226,14 +226,14 @@ func diesWithItsAsker(t *testing.T, v Visit) {
 
 // sleepers counts the visitors in the job's cgroup that have become their
 // command.
-func sleepers(t *testing.T, v Visit) (n int) {
+func sleepers(t *testing.T, v ExecSpec) (n int) {
 	t.Helper()
 	pids, err := (&Cgroup{Dirs: v.Cgroup}).Pids()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, pid := range pids {
-		if pid != v.Target && strings.HasPrefix(readFile(t, "/proc/"+itoa(pid)+"/comm"), "sleep") {
+		if pid != v.Init && strings.HasPrefix(readFile(t, "/proc/"+itoa(pid)+"/comm"), "sleep") {
 			n++
 		}
 	}

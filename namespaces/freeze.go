@@ -96,9 +96,9 @@ func (c *Cgroup) Frozen() (bool, error) {
 	return strings.Contains(string(data), "frozen 1"), err
 }
 
-// Held asks the kernel whether the tasks are frozen where nobody but we freeze them, or
+// SelfFreezing asks the kernel whether the tasks are frozen where nobody but we freeze them, or
 // are about to be. It is false in a cgroup that is gone.
-func (c *Cgroup) Held() (bool, error) { return freezing(c.FreezerDir(), c.isUnified()) }
+func (c *Cgroup) SelfFreezing() (bool, error) { return freezing(c.FreezerDir(), c.isUnified()) }
 
 // Suspended names a cgroup above the tasks in which somebody else has frozen the job,
 // the nearest if there are several, "" for none.
@@ -121,9 +121,9 @@ func (c *Cgroup) frozenFrom(below string) (dir string, err error) {
 	return "", nil
 }
 
-// SavesStopped tells whether CRIU can save a task that a signal has stopped. The version 1
+// CanDumpStopped tells whether CRIU can save a task that a signal has stopped. The version 1
 // freezer does not let it wake up for ptrace(2), and CRIU waits in vain.
-func (c *Cgroup) SavesStopped() bool { return c.isUnified() }
+func (c *Cgroup) CanDumpStopped() bool { return c.isUnified() }
 
 // freezing tells whether a cgroup itself is frozen, or on its way, whatever its ancestors
 // are. The root of a hierarchy cannot be.

@@ -132,7 +132,7 @@ func TestARestoredJobGetsNothingThatItsShimWasGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrap, err := Chamber{Cgroup: newCgroup(t), RootDir: openDir(t), Keyring: "held"}.Wrap()
+	wrap, err := RestoreEnv{Cgroup: newCgroup(t), RootDir: openDir(t), Keyring: "held"}.Wrap()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +181,12 @@ func TestAVisitorHasAsMuchAsTheJobAndNoMore(t *testing.T) {
 				t.Fatal(err)
 			}
 			said := newLockedBuffer()
-			v := Visit{Target: pid, Args: []string{"sleep", "1000"}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, UserNS: cfg.User, Cgroup: c.Dirs, Stdout: said}
+			v := ExecSpec{Init: pid, Args: []string{"sleep", "1000"}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, UserNS: cfg.User, Cgroup: c.Dirs, Stdout: said}
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
-				_, _ = Enter(ctx, v) // it is ended
+				_, _ = Exec(ctx, v) // it is ended
 			}()
 			defer func() { cancel(); <-ended }()
 			eventually(t, "the visitor sleeps", func() bool { return sleepers(t, v) == 1 })
@@ -226,8 +226,8 @@ func TestAVisitorHasAsMuchAsTheJobAndNoMore(t *testing.T) {
 func TestAVisitorTakesNoOtherProcessForTheJobs(t *testing.T) {
 	t.Parallel()
 	mine, other := inhabited(t, 0), inhabited(t, 0)
-	mine.Target, mine.Args = other.Target, []string{"true"} // as if the number had been given anew
-	code, err := Enter(bounded(t), mine)
+	mine.Init, mine.Args = other.Init, []string{"true"} // as if the number had been given anew
+	code, err := Exec(bounded(t), mine)
 	var start *StartError
 	if !errors.As(err, &start) || !strings.Contains(err.Error(), "is none of the job's") {
 		t.Errorf("got %d %v", code, err)
@@ -239,7 +239,7 @@ func TestNothingOfAVisitorThatWeListenToIsInItsHands(t *testing.T) {
 	v := inhabited(t, 4242)
 	var out lockedWriter
 	v.Stdout, v.Args = &out, []string{"sh", "-c", "ls /proc/$$/fd"}
-	if code, err := Enter(bounded(t), v); code != 0 || err != nil || strings.Join(strings.Fields(out.text), " ") != "0 1 2" {
+	if code, err := Exec(bounded(t), v); code != 0 || err != nil || strings.Join(strings.Fields(out.text), " ") != "0 1 2" {
 		t.Errorf("got %d %v: %s", code, err, out.text)
 	}
 }

@@ -64,8 +64,8 @@ func TestEachJobAndEachVisitorHasASessionKeyringOfItsOwn(t *testing.T) {
 		}
 		look(readFile(t, filepath.Join(dir, "stdout")))
 		var out lockedWriter
-		v := Visit{Target: pid, Args: []string{"/tmp/self", keyRole}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, UserNS: cfg.User, Cgroup: c.Dirs, Keyring: "held", Stdout: &out, Stderr: &out}
-		if code, err := Enter(bounded(t), v); code != 0 || err != nil {
+		v := ExecSpec{Init: pid, Args: []string{"/tmp/self", keyRole}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, UserNS: cfg.User, Cgroup: c.Dirs, Keyring: "held", Stdout: &out, Stderr: &out}
+		if code, err := Exec(bounded(t), v); code != 0 || err != nil {
 			t.Fatalf("%d %v %s", code, err, out.text)
 		}
 		look(out.text)
@@ -100,8 +100,8 @@ func TestWhatIsClosedToAGroupOfTheJobsUserStaysClosed(t *testing.T) {
 			t.Errorf("closed to %d: %s", closedTo, out)
 		}
 		var out lockedWriter
-		v := Visit{Target: pid, Args: []string{"cat", "/tmp/d/secret"}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups, UserNS: true, Cgroup: c.Dirs, Stdout: &out}
-		if code, err := Enter(bounded(t), v); code != 1 || err != nil || out.text != "" {
+		v := ExecSpec{Init: pid, Args: []string{"cat", "/tmp/d/secret"}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups, UserNS: true, Cgroup: c.Dirs, Stdout: &out}
+		if code, err := Exec(bounded(t), v); code != 1 || err != nil || out.text != "" {
 			t.Errorf("closed to %d: %d %v %s", closedTo, code, err, out.text)
 		}
 	}

@@ -60,12 +60,12 @@ func playRole(args []string) {
 }
 
 func playVisitor(description string) int {
-	var v Visit
+	var v ExecSpec
 	if err := json.Unmarshal([]byte(description), &v); err != nil {
 		fmt.Println(err)
 		return 125
 	}
-	code, err := Enter(context.Background(), v)
+	code, err := Exec(context.Background(), v)
 	if err != nil {
 		fmt.Println(err)
 	}

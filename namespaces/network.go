@@ -127,7 +127,7 @@ func (i Interface) Raise() error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", i.Host, err)
 	}
-	if err := i.filter(link); err != nil {
+	if err := i.installFilter(link); err != nil {
 		return err
 	}
 	if err := netlink.LinkSetHardwareAddr(link, aloof()); err != nil {
@@ -153,15 +153,15 @@ func aloof() net.HardwareAddr {
 
 // Filter has the node's end of a veth pair that is there already take in nothing but what
 // the job may send. Doing it again changes nothing.
-func (i Interface) Filter() error {
+func (i Interface) InstallFilter() error {
 	link, err := netlink.LinkByName(i.Host)
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", i.Host, err)
 	}
-	return i.filter(link)
+	return i.installFilter(link)
 }
 
-func (i Interface) filter(link netlink.Link) error {
+func (i Interface) installFilter(link netlink.Link) error {
 	mac, err := net.ParseMAC(i.MAC)
 	if err != nil {
 		return err

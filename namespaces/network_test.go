@@ -70,7 +70,7 @@ func TestNobodyMeetsAJobsAddressBeforeItIsConnectedAndThenItIsAnnounced(t *testi
 					return errors.Is(asNode(t, side.pid, func() error { return call(side.to) }), unix.ECONNREFUSED)
 				})
 			}
-			if what, err := fresh(t).Changed(job, &of.i); what != "" || err != nil {
+			if what, err := fresh(t).Diff(job, &of.i); what != "" || err != nil {
 				t.Errorf("the job's network differs from a fresh one: %s, %v", what, err)
 			}
 		})

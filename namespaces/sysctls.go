@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (f Fresh) sysctlsChanged(i *Interface) (string, error) {
+func (f NetBaseline) sysctlsChanged(i *Interface) (string, error) {
 	for g, want := range f.sysctls {
 		what, err := g.changed(want, acceptRA, acceptDAD)
 		if what != "" || err != nil {

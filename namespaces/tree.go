@@ -24,7 +24,7 @@ func openTreeAt(dir string) (tree, error) {
 }
 
 // Holds tells, by its error, whether a job with this root has something at path.
-func Holds(root, path string) error {
+func RootHas(root, path string) error {
 	t, err := openTreeAt(rootMount(root).Source)
 	if err != nil {
 		return err

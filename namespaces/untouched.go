@@ -15,13 +15,13 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// Fresh is how this node sets up a network namespace that nobody has touched.
-type Fresh struct {
+// NetBaseline is how this node sets up a network namespace that nobody has touched.
+type NetBaseline struct {
 	sysctls map[group]map[string]string // directory → name → value
 }
 
 // NewFresh makes a network namespace to look at, and lets it go again.
-func NewFresh() (f Fresh, err error) {
+func NewNetBaseline() (f NetBaseline, err error) {
 	err = osthread.Throwaway(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make a network namespace: %w", err)
@@ -40,7 +40,7 @@ func NewFresh() (f Fresh, err error) {
 // addresses, routes, rules, packet filters and sysctls. A job that may change its
 // network is root in it; for others the answer is "" but for what the network
 // itself has told the kernel, such as addresses by router advertisement.
-func (f Fresh) Changed(pid int, i *Interface) (what string, err error) {
+func (f NetBaseline) Diff(pid int, i *Interface) (what string, err error) {
 	err = inNetwork(pid, func() error {
 		for _, look := range []func(*Interface) (string, error){linksChanged, addressesChanged, routesChanged, rulesChanged, filtersChanged, f.sysctlsChanged} {
 			if what, err = look(i); what != "" || err != nil {

@@ -55,10 +55,10 @@ func connected(t *testing.T, i *Interface) int {
 	return pid
 }
 
-func fresh(t *testing.T) Fresh {
+func fresh(t *testing.T) NetBaseline {
 	t.Helper()
 	needRoot(t)
-	f, err := NewFresh()
+	f, err := NewNetBaseline()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestANetworkAsItWasGivenIsUntouched(t *testing.T) {
 	alone := fourth
 	alone.Gateway = ""
 	for name, i := range map[string]*Interface{"loopback only": nil, "IPv4": &fourth, "IPv6": &sixth, "no gateway": &alone} {
-		if what, err := f.Changed(connected(t, i), i); what != "" || err != nil {
+		if what, err := f.Diff(connected(t, i), i); what != "" || err != nil {
 			t.Errorf("%s: %s, %v", name, what, err)
 		}
 	}
@@ -122,7 +122,7 @@ func TestWhateverAJobChangesInItsNetworkIsSeen(t *testing.T) {
 			}
 			pid := connected(t, &fourth)
 			within(t, pid, change)
-			what, err := f.Changed(pid, &fourth)
+			what, err := f.Diff(pid, &fourth)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +134,7 @@ func TestWhateverAJobChangesInItsNetworkIsSeen(t *testing.T) {
 }
 
 func TestTheNetworkOfAProcessThatIsGoneCannotBeTold(t *testing.T) {
-	if what, err := fresh(t).Changed(1<<30, nil); err == nil {
+	if what, err := fresh(t).Diff(1<<30, nil); err == nil {
 		t.Errorf("it says %q", what)
 	}
 }

@@ -21,7 +21,7 @@ import (
 
 // hostileJob is a job that has called ready, and a visit that leaves "visited" in the
 // directory.
-func hostileJob(t *testing.T, script string, edit func(*Config)) (v Visit, dir string) {
+func hostileJob(t *testing.T, script string, edit func(*Config)) (v ExecSpec, dir string) {
 	t.Helper()
 	cfg, dir := configuration(t, "ready() { touch "+IOMount+"/ready; }\n"+script)
 	cfg.RootDir = openDir(t)
@@ -35,7 +35,7 @@ func hostileJob(t *testing.T, script string, edit func(*Config)) (v Visit, dir s
 		}
 		return exists(dir, "ready")
 	})
-	return Visit{Target: pid, Args: []string{"touch", IOMount + "/visited"}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, UserNS: cfg.User}, dir
+	return ExecSpec{Init: pid, Args: []string{"touch", IOMount + "/visited"}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, UserNS: cfg.User}, dir
 }
 
 // withUsers gives a job a user namespace of its own.
@@ -74,7 +74,7 @@ func TestAVisitorDoesNotFollowAJobIntoNamespacesOfItsOwnMaking(t *testing.T) {
 			if strings.HasPrefix(name, "not ") {
 				v.UserNS = !v.UserNS
 			}
-			code, err := Enter(bounded(t), v)
+			code, err := Exec(bounded(t), v)
 			var start *StartError
 			if !errors.As(err, &start) || !strings.Contains(err.Error(), "has left the namespaces that it was started in") {
 				t.Errorf("got %d %v", code, err)
@@ -89,7 +89,7 @@ func TestAVisitorDoesNotFollowAJobIntoNamespacesOfItsOwnMaking(t *testing.T) {
 func TestAVisitorDoesNotTakeAProcessOfTheNodeForAJob(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	code, err := Enter(bounded(t), Visit{Target: os.Getpid(), Args: []string{"true"}, WorkDir: "/"})
+	code, err := Exec(bounded(t), ExecSpec{Init: os.Getpid(), Args: []string{"true"}, WorkDir: "/"})
 	if err == nil || !strings.Contains(err.Error(), "node's") {
 		t.Errorf("got %d %v", code, err)
 	}
@@ -114,7 +114,7 @@ func TestAVisitorRunsNothingThatTheJobHasPutInItsWay(t *testing.T) {
 			v, dir := hostileJob(t, cover, edit)
 			var out bytes.Buffer
 			v.Stdout, v.Stderr = &out, &out
-			if code, err := Enter(bounded(t), v); code != 0 || err != nil || !exists(dir, "visited") {
+			if code, err := Exec(bounded(t), v); code != 0 || err != nil || !exists(dir, "visited") {
 				t.Errorf("got %d %v\n%s", code, err, out.String())
 			}
 			if exists(dir, "taken") {
@@ -131,7 +131,7 @@ func TestAVisitThatIsCalledOffLeavesNothing(t *testing.T) {
 	before := tracesNow(t)
 	for range 40 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.Int64N(int64(40*time.Millisecond))))
-		if code, err := Enter(ctx, v); err == nil && code == 0 {
+		if code, err := Exec(ctx, v); err == nil && code == 0 {
 			t.Error("a command that was ended ended well")
 		}
 		cancel()
@@ -139,12 +139,12 @@ func TestAVisitThatIsCalledOffLeavesNothing(t *testing.T) {
 	if after := tracesNow(t); !after.equal(before) {
 		t.Errorf("there was %+v, there is %+v", before, after)
 	}
-	eventually(t, "only the job is left in its namespace", func() bool { return len(processesIn(t, v.Target)) == 1 })
+	eventually(t, "only the job is left in its namespace", func() bool { return len(processesIn(t, v.Init)) == 1 })
 }
 
 // halfway brings a visitor into the job's namespaces, with the rights that it had outside,
 // and keeps it there for the rest of the test.
-func halfway(t *testing.T, v Visit, without string) {
+func halfway(t *testing.T, v ExecSpec, without string) {
 	t.Helper()
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
@@ -176,8 +176,8 @@ func halfway(t *testing.T, v Visit, without string) {
 	if ws, err := wait4(first); err != nil || ws != 0 {
 		t.Fatal(ws, err)
 	}
-	for _, pid := range processesIn(t, v.Target) {
-		if pid != v.Target {
+	for _, pid := range processesIn(t, v.Init) {
+		if pid != v.Init {
 			t.Cleanup(func() {
 				if ws, err := wait4(pid); err != nil || ws != 0 {
 					t.Error(ws, err)
@@ -209,7 +209,7 @@ func TestAJobsRootCannotReachAVisitorThatHasMoreRights(t *testing.T) {
 			halfway(t, v, c.without)
 			var out bytes.Buffer
 			v.Stdout, v.Args = &out, []string{"sh", "-c", look}
-			if code, err := Enter(bounded(t), v); code != 0 || err != nil || !strings.Contains(out.String(), c.want) {
+			if code, err := Exec(bounded(t), v); code != 0 || err != nil || !strings.Contains(out.String(), c.want) {
 				t.Errorf("got %d %v\n%s", code, err, out.String())
 			}
 		})

@@ -1,11 +1,11 @@
 // Package preflight finds out, before anything is touched, what would make a
 // move fail later, or what would be lost by it without a word.
 //
-//	source                                       target
-//	OfJob ── /proc of every task ──► Findings    (refused: nothing was sent)
-//	   └──── Needs ── offer ──────────────────►  OfNode ──► Findings
-//	   └──► Leave ──► Findings
-//	Skew ◄── clocks, from the hello
+//	source                                          target
+//	CheckJob ── /proc of every task ──► Findings    (refused: nothing was sent)
+//	   └──── Needs ── offer ────────────────────►   CheckNode ──► Findings
+//	   └──► CheckImageRoom ──► Findings
+//	CheckClocks ◄── clocks, from the hello
 //
 // A freeze that CRIU then refuses costs the job a downtime and the user the
 // search for the reason in a log. All that CRIU refuses is visible from outside

@@ -18,8 +18,8 @@ type Finding struct {
 // timers for those of the future.
 const MaxBehind = 500 * time.Millisecond
 
-// Skew judges the target's time of day minus ours. nil means that it will do.
-func Skew(d time.Duration) *Finding {
+// CheckClocks judges the target's time of day minus ours. nil means that it will do.
+func CheckClocks(d time.Duration) *Finding {
 	if d >= -MaxBehind {
 		return nil
 	}

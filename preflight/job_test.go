@@ -142,7 +142,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // look is preflight without CRIU, whose absence is not told of.
 func (j *running) look(t *testing.T) (Needs, []Finding) {
 	t.Helper()
-	n, findings, err := OfJob(bounded(t), j.rec, j.init, j.cg, nil)
+	n, findings, err := CheckJob(bounded(t), j.rec, j.init, j.cg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestTheRealCRIUSuitsThisKernel(t *testing.T) {
 	}
 	j := start(t, "clean", nil)
 	client := criu.New(path, t.TempDir(), slog.New(slog.DiscardHandler))
-	n, findings, err := OfJob(bounded(t), j.rec, j.init, j.cg, client)
+	n, findings, err := CheckJob(bounded(t), j.rec, j.init, j.cg, client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestTheRealCRIUSuitsThisKernel(t *testing.T) {
 	if n.CRIU == "" || n.Kernel == "" || n.Arch == "" {
 		t.Errorf("the needs lack versions: %+v", n)
 	}
-	here, err := OfNode(bounded(t), n, j.rec, Node{CRIU: client, MemoryDir: "/dev/shm"})
+	here, err := CheckNode(bounded(t), n, j.rec, Node{CRIU: client, MemoryDir: "/dev/shm"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		case f.Size >= 0 && here.Size != f.Size && !growing(f, here) && see(f, true).Size != f.Size:
 			size.add(fmt.Sprintf("%s (%d bytes here, %d there)", f.Path, here.Size, f.Size))
 		}
-		if f.Locked && here.Err == nil && shared(f, here) && !n.Saved {
+		if f.Locked && here.Err == nil && shared(f, here) && !n.FromCheckpoint {
 			locked.add(f.Path)
 		}
 	}

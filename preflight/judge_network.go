@@ -14,7 +14,7 @@ import (
 // Network says why a job cannot have the bridge, address and MAC that it asks for on this
 // node, whether it is started here or comes from elsewhere. Whether somebody beyond the
 // node has them, only the network can say.
-func Network(rec job.Record, node Node) ([]Finding, error) {
+func CheckNetwork(rec job.Record, node Node) ([]Finding, error) {
 	if !rec.Spec.Network.Bridged() {
 		return nil, nil
 	}

@@ -272,13 +272,13 @@ func TestImagesThatHaveNoRoomOnTheSourceAreRefused(t *testing.T) {
 			wantCodes(t, r.findings(), c.want...)
 		})
 	}
-	if f, err := Leave(Needs{Segments: 1 << 60, Memory: 1 << 60}, t.TempDir()); err != nil || len(f) != 2 {
+	if f, err := CheckImageRoom(Needs{Segments: 1 << 60, Memory: 1 << 60}, t.TempDir()); err != nil || len(f) != 2 {
 		t.Errorf("got %+v, %v", f, err)
 	}
 }
 
 func ExampleFinding() {
-	f := Skew(-2e9)
+	f := CheckClocks(-2e9)
 	fmt.Println(f.Code, "-", f.Cause)
 	// Output: clock-behind - the target's clock is 2s behind this node's, and the job would see the time of day step back
 }

@@ -2,9 +2,9 @@ package preflight
 
 import "github.com/migrate-hpc/migrate/tmpfs"
 
-// Leave judges the room that the job's images take on this node, which is the source:
+// CheckImageRoom judges the room that the job's images take on this node, which is the source:
 // dir is on the tmpfs that they are written to while the job stands still.
-func Leave(n Needs, dir string) ([]Finding, error) {
+func CheckImageRoom(n Needs, dir string) ([]Finding, error) {
 	room, err := tmpfs.Room(dir)
 	if err != nil {
 		return nil, err

@@ -157,7 +157,7 @@ func TestAVisitorIsToldOfOnce(t *testing.T) {
 	defer leave()
 	var out lockedBuffer
 	visit.Go(func() {
-		_, _ = namespaces.Enter(ctx, namespaces.Visit{Target: j.init, Args: []string{"sh", "-c", "echo in; exec sleep 1000"},
+		_, _ = namespaces.Exec(ctx, namespaces.ExecSpec{Init: j.init, Args: []string{"sh", "-c", "echo in; exec sleep 1000"},
 			WorkDir: "/", Cgroup: j.cg.Dirs, Stdout: &out, Stderr: &out})
 	})
 	eventually(t, "the visitor is in", func() bool { return out.has("in\n") })

@@ -49,7 +49,7 @@ type Needs struct {
 
 	// Saved says that the job comes from a directory: no copy of it holds anything
 	// any more. It is the target's own knowledge.
-	Saved bool `json:"-"`
+	FromCheckpoint bool `json:"-"`
 }
 
 // File is a file or directory of the node that the job has open or mapped.

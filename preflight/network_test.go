@@ -96,7 +96,7 @@ func TestAUsersJobComesOnlyWhereTheNodesRulesAllowIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		findings, err := Network(rec, Node{Networks: rules})
+		findings, err := CheckNetwork(rec, Node{Networks: rules})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestAUsersJobComesOnlyWhereTheNodesRulesAllowIt(t *testing.T) {
 		}
 	}
 	rec.Spec.Network = job.Network{}
-	if findings, err := Network(rec, Node{}); err != nil || len(findings) > 0 {
+	if findings, err := CheckNetwork(rec, Node{}); err != nil || len(findings) > 0 {
 		t.Errorf("a job without a bridge: %v, %v", findings, err)
 	}
 }

@@ -215,7 +215,7 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 		{Path: path, Size: 12, Mode: i.Mode, Inode: i.Ino}, {Path: dir, Size: -1, Mode: modeOf(t, dir)},
 	}}
 	rec := job.Record{ID: "jaaaaaaaaaa"}
-	findings, err := OfNode(bounded(t), n, rec, Node{MemoryDir: dir})
+	findings, err := CheckNode(bounded(t), n, rec, Node{MemoryDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 	n.Files[0].Size, n.Files[0].Inode, n.Bridge = 13, 0, "no-such-bridge"
 	n.Files = append(n.Files, File{Path: filepath.Join(dir, "none")})
 	n.WorkDir, n.Mounts[0].Path = "/no/such", "/no/such"
-	if findings, err = OfNode(bounded(t), n, rec, Node{MemoryDir: dir}); err != nil {
+	if findings, err = CheckNode(bounded(t), n, rec, Node{MemoryDir: dir}); err != nil {
 		t.Fatal(err)
 	}
 	wantCodes(t, findings, CRIUMissing, FileSize, FileMissing, BridgeMissing, WorkDirMissing, MountMissing)
@@ -269,7 +269,7 @@ func TestAUserIsToldOfFilesThatHeSeesOnly(t *testing.T) {
 		n := c.n
 		n.Arch = runtime.GOARCH
 		rec := job.Record{ID: "jaaaaaaaaaa", Spec: job.Spec{UID: 1000, GID: 1000, Binds: []job.Bind{{Source: at("closed/none")}}}}
-		findings, err := OfNode(bounded(t), n, rec, Node{MemoryDir: "/dev/shm"})
+		findings, err := CheckNode(bounded(t), n, rec, Node{MemoryDir: "/dev/shm"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,7 +347,7 @@ func TestAPeersNeedsAreBounded(t *testing.T) {
 		"parts":    {Memory: 5, Segments: 6},
 		"relative": {Files: []File{{Path: "etc/passwd"}}},
 	} {
-		if _, err := OfNode(bounded(t), n, job.Record{}, Node{MemoryDir: t.TempDir()}); err == nil {
+		if _, err := CheckNode(bounded(t), n, job.Record{}, Node{MemoryDir: t.TempDir()}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -401,7 +401,7 @@ func TestAClockThatIsBehindIsRefused(t *testing.T) {
 	for d, refused := range map[time.Duration]bool{
 		0: false, time.Hour: false, -MaxBehind: false, -MaxBehind - time.Nanosecond: true, -time.Hour: true,
 	} {
-		f := Skew(d)
+		f := CheckClocks(d)
 		if (f != nil) != refused {
 			t.Errorf("skew %v gives %+v", d, f)
 		}
@@ -437,7 +437,7 @@ func TestALockOnASharedFileIsRefusedAndOnlyThere(t *testing.T) {
 		"nobody holds it: a directory": {held, seen{inode: inode{Mode: mode, Ino: 7}}, true, false},
 	} {
 		var r report
-		n := Needs{Files: []File{c.file}, Saved: c.saved}
+		n := Needs{Files: []File{c.file}, FromCheckpoint: c.saved}
 		if err := judgeFiles(context.Background(), &r, n, func(File, bool) seen { return c.here }); err != nil {
 			t.Fatal(err)
 		}

@@ -17,11 +17,11 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// OfJob looks at a running job whose PID 1 is initPID here, and at this node,
+// CheckJob looks at a running job whose PID 1 is initPID here, and at this node,
 // which is the source. It returns what the job asks of a target, and why it
 // cannot leave. It touches nothing. An error means that the job could not be
 // looked at, for one because it has ended. c may be nil: no CRIU was found.
-func OfJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgroup, c *criu.Client) (Needs, []Finding, error) {
+func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgroup, c *criu.Client) (Needs, []Finding, error) {
 	fail := func(err error) (Needs, []Finding, error) {
 		return Needs{}, nil, fmt.Errorf("look at job %s: %w", rec.ID, err)
 	}

@@ -24,9 +24,9 @@ type Node struct {
 	MemoryDir string // the tmpfs that will hold images and pages; exists
 }
 
-// OfNode says why a job cannot come to this node, which is the target. It
+// CheckNode says why a job cannot come to this node, which is the target. It
 // touches nothing. An error means that the node could not be looked at.
-func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding, error) {
+func CheckNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding, error) {
 	fail := func(err error) ([]Finding, error) {
 		return nil, fmt.Errorf("look at this node for job %s: %w", rec.ID, err)
 	}
@@ -47,7 +47,7 @@ func OfNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding,
 	facts.judge(&r, n)
 	judgeLimit(&r, n, rec.Spec.Limits.MemoryBytes)
 	judgeJobs(&r, rec, node.Jobs)
-	network, err := Network(rec, node)
+	network, err := CheckNetwork(rec, node)
 	if err != nil {
 		return fail(err)
 	}

@@ -32,7 +32,7 @@ type refers struct {
 }
 
 // blocks reads one image without the pages that are in the store.
-func (in *Incoming) readBlocks(s *stream.Reader) error {
+func (in *Receiver) readBlocks(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("image in blocks: %w", err)
@@ -59,7 +59,7 @@ func (in *Incoming) readBlocks(s *stream.Reader) error {
 	return in.blocks.add(refers{f.Name(), refs})
 }
 
-func (in *Incoming) fillBlocks(f *os.File, h image.BlocksHead, s *stream.Reader) (refs []image.Ref, err error) {
+func (in *Receiver) fillBlocks(f *os.File, h image.BlocksHead, s *stream.Reader) (refs []image.Ref, err error) {
 	if err := f.Truncate(h.Size); err != nil {
 		return nil, err
 	}

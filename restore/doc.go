@@ -10,13 +10,13 @@
 //	                                        Park: CRIU restores the job around
 //	                                              userfaultfd and stops before its
 //	                                              first instruction
-//	         all lanes have ended ────────► Settle: checked against CRIU's pagemaps
+//	         all lanes have ended ────────► EndPush: checked against CRIU's pagemaps
 //	                                        Resume or Drop
 //	                                        fault server until every page landed
 //
 // The last of a job's memory arrives while CRIU restores it. From the hand-over on the
 // shim alone owns the page store, so that what it serves cannot change behind its back.
-// Until Settle it serves nothing: what the store has may be an older version, of a
+// Until EndPush it serves nothing: what the store has may be an older version, of a
 // warm-up, and the newer one still under way. Tasks that touch memory before that, as
 // CRIU's restorer does here and there, wait.
 //

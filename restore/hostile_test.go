@@ -52,7 +52,7 @@ func FuzzLane(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		_ = NewIncoming(images, s, output).Receive(bounded(t), []io.Reader{newLane(t).stream(kind, frames...).end().reader()})
+		_ = NewReceiver(images, s, output).Receive(bounded(t), []io.Reader{newLane(t).stream(kind, frames...).end().reader()})
 		if entries, err := os.ReadDir(above); err != nil || len(entries) != 3 {
 			t.Errorf("beside the directories lie %v, %v", entries, err)
 		}

@@ -86,7 +86,7 @@ func (c *census) look(init int) (identity.Job, error) {
 }
 
 func (c *census) place(init int) identity.Place {
-	return identity.Place{Init: init, Cgroup: c.plan.Chamber.Cgroup, Beside: c.beside, UserNS: c.plan.Rule.UserNS}
+	return identity.Place{Init: init, Cgroup: c.plan.RestoreEnv.Cgroup, Beside: c.beside, UserNS: c.plan.Rule.UserNS}
 }
 
 func (c *census) compare(is, want identity.Job) error {
@@ -139,7 +139,7 @@ func (c *census) kill() (left int, err error) {
 			_ = unix.Close(fd) // a pidfd
 		}
 	}()
-	pids, err := c.plan.Chamber.Cgroup.Pids()
+	pids, err := c.plan.RestoreEnv.Cgroup.Pids()
 	if err != nil {
 		return 0, err
 	}
@@ -148,7 +148,7 @@ func (c *census) kill() (left int, err error) {
 			fds[pid] = fd
 		}
 	}
-	if pids, err = c.plan.Chamber.Cgroup.Pids(); err != nil {
+	if pids, err = c.plan.RestoreEnv.Cgroup.Pids(); err != nil {
 		return 0, err
 	}
 	for _, pid := range pids {

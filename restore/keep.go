@@ -11,9 +11,9 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// Feed takes the pages of one lane, in order. Close returns nil when they are kept;
+// PageSink takes the pages of one lane, in order. Close returns nil when they are kept;
 // Abort gives them up.
-type Feed interface {
+type PageSink interface {
 	Frame(batch []byte) error
 	Close() error
 	Abort()
@@ -21,7 +21,7 @@ type Feed interface {
 
 // HandOver closes the store and has all further memory go to feeds, one for each lane.
 // Every frame goes either way, wholly: what has arrived before is in the store.
-func (in *Incoming) HandOver(feeds func() Feed) error {
+func (in *Receiver) HandOver(feeds func() PageSink) error {
 	in.owner.Lock()
 	defer in.owner.Unlock()
 	if in.feeds != nil {
@@ -33,8 +33,8 @@ func (in *Incoming) HandOver(feeds func() Feed) error {
 
 // keeping is the memory of one lane.
 type keeping struct {
-	in   *Incoming
-	feed Feed // nil: none yet
+	in   *Receiver
+	feed PageSink // nil: none yet
 	runs []stream.Run
 }
 
@@ -138,7 +138,7 @@ func (k *keeping) compare(s *stream.Reader, store *pagestore.Store, seed uint64)
 }
 
 // attested sees to it that the source has said of every page what it holds, if of any.
-func (in *Incoming) attested() error {
+func (in *Receiver) attested() error {
 	named := in.Digests.Pages()
 	if named == 0 {
 		return nil

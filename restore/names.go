@@ -81,7 +81,7 @@ func (plan Plan) open(path string) (*name, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &name{user: plan.Chamber.User, base: filepath.Base(path)}
+	n := &name{user: plan.RestoreEnv.User, base: filepath.Base(path)}
 	err = osthread.As(n.user, func() error {
 		n.dir, err = os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
 		return err
@@ -101,7 +101,7 @@ func (n *name) isSocket(base string) error {
 
 func (plan Plan) noted() string { return filepath.Join(plan.Work, "names.json") }
 
-// noteNames leaves a trace of the names that are about to be touched, for PutBack.
+// noteNames leaves a trace of the names that are about to be touched, for UndoSocketNames.
 func (plan Plan) noteNames(paths []string) error {
 	data, err := json.Marshal(paths)
 	if err != nil {
@@ -111,9 +111,9 @@ func (plan Plan) noteNames(paths []string) error {
 	return os.WriteFile(plan.noted(), data, 0o600)
 }
 
-// PutBack gives names back for a Park whose process was killed; nothing of what that has
-// restored may be left. Of the plan, Work, Mounts and the Chamber's Root and User count.
-func (plan Plan) PutBack() error {
+// UndoSocketNames gives names back for a Park whose process was killed; nothing of what that has
+// restored may be left. Of the plan, Work, Mounts and the RestoreEnv's Root and User count.
+func (plan Plan) UndoSocketNames() error {
 	data, err := os.ReadFile(plan.noted())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -176,7 +176,7 @@ func (plan Plan) onNode(path string) string {
 			return filepath.Join(node, strings.TrimPrefix(path, at))
 		}
 		if at == "/" {
-			return filepath.Join("/", plan.Chamber.Root, path)
+			return filepath.Join("/", plan.RestoreEnv.Root, path)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	if err := errors.Join(os.Symlink("/mnt", filepath.Join(root, "link")), os.Mkdir(filepath.Join(root, "mnt"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Mounts: map[string]string{"/mnt": dir}, Chamber: namespaces.Chamber{Root: root}, Work: t.TempDir()}
+	plan := Plan{Mounts: map[string]string{"/mnt": dir}, RestoreEnv: namespaces.RestoreEnv{Root: root}, Work: t.TempDir()}
 	path := filepath.Join(dir, "socket")
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -101,26 +101,26 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	want("parked", source, 3)
 	must(kept.giveBack())
 	want("given up after that", source, 2)
-	must(plan.PutBack())
+	must(plan.UndoSocketNames())
 	want("killed after that", source, 2)
 	keep()
 	must(keep().giveBack())
 	want("a node went down, and the next tries", source, 2)
 	keep()
-	must(plan.PutBack())
+	must(plan.UndoSocketNames())
 	want("killed before CRIU", source, 2)
 	keep()
 	bind(t, path)
 	for range 2 {
-		must(plan.PutBack())
+		must(plan.UndoSocketNames())
 		want("killed before it was parked", source, 2)
 	}
 	kept = keep()
 	bind(t, path)
 	must(kept.standBack())
-	must(plan.PutBack())
+	must(plan.UndoSocketNames())
 	want("killed when it was parked", source, 2)
-	must(Plan{Work: t.TempDir()}.PutBack())
+	must(Plan{Work: t.TempDir()}.UndoSocketNames())
 	kept = keep()
 	must(kept.standBack()) // CRIU made none
 	must(kept.take())
@@ -136,7 +136,7 @@ func TestLinksThatLeadInACircleAreNotFollowed(t *testing.T) {
 	if err := os.Symlink("/circle", filepath.Join(root, "circle")); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Chamber: namespaces.Chamber{Root: root}, Work: t.TempDir()}
+	plan := Plan{RestoreEnv: namespaces.RestoreEnv{Root: root}, Work: t.TempDir()}
 	if _, err := plan.keepNames([]string{"/circle/socket"}); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("got %v", err)
 	}
@@ -163,7 +163,7 @@ func TestOnlyNamesThatTheJobsUserMayChangeAreTouched(t *testing.T) {
 		os.Symlink(roots, filepath.Join(theirs, "link")), unix.Mknod(filepath.Join(roots, "s"), unix.S_IFSOCK|0o777, 0)); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Work: t.TempDir(), Chamber: namespaces.Chamber{Root: "/", User: osthread.User{UID: 12345, GID: 12345}}}
+	plan := Plan{Work: t.TempDir(), RestoreEnv: namespaces.RestoreEnv{Root: "/", User: osthread.User{UID: 12345, GID: 12345}}}
 	for _, path := range []string{roots + "/s", theirs + "/link/s"} {
 		if kept, err := plan.keepNames([]string{path}); !errors.Is(err, os.ErrPermission) || len(kept) > 0 {
 			t.Errorf("%s: %v", path, err)

@@ -29,10 +29,10 @@ import (
 
 // Plan says what is restored and into what surroundings.
 type Plan struct {
-	Images  string             `json:"images"` // CRIU's images
-	Store   string             `json:"store"`  // the page store
-	Work    string             `json:"work"`   // for CRIU's log and the lazy-pages socket
-	Chamber namespaces.Chamber `json:"chamber"`
+	Images     string                `json:"images"` // CRIU's images
+	Store      string                `json:"store"`  // the page store
+	Work       string                `json:"work"`   // for CRIU's log and the lazy-pages socket
+	RestoreEnv namespaces.RestoreEnv `json:"chamber"`
 	// Rule is who the job's threads may be. Recorded says that the images must hold what the
 	// source knows of them; of older ones only what they hold is compared.
 	Rule     identity.Rule `json:"rule"`
@@ -40,7 +40,7 @@ type Plan struct {
 	// Mounts are the external mounts: key → path on this node.
 	Mounts map[string]string `json:"mounts"`
 	// Binds are those of Mounts whose path a user may have a hand in, by Target. CRIU gets
-	// what Chamber.User reaches by it.
+	// what RestoreEnv.User reaches by it.
 	Binds []Bind `json:"binds,omitempty"`
 	// QueueDir is an empty directory for the job's POSIX message queues.
 	QueueDir string `json:"queue_dir"`
@@ -49,7 +49,7 @@ type Plan struct {
 	// Interface is the job's network interface, nil for none.
 	Interface *namespaces.Interface `json:"interface,omitempty"`
 	TCP       bool                  `json:"tcp,omitempty"`
-	// Standby is a CRIU that waits in Chamber, nil if there is none. Park uses it up.
+	// Standby is a CRIU that waits in RestoreEnv, nil if there is none. Park uses it up.
 	Standby *Standby `json:"-"`
 	// Following has read of Store what was there already; it may be nil. Open uses it up.
 	Following *pagestore.Follower `json:"-"`
@@ -88,7 +88,7 @@ type Parked struct {
 var errDropped = errors.New("dropped before it ran")
 
 // Open gets ready to restore the job: from here on pages are taken, by Put until
-// Settle has said that all of them are those of the freeze. keeper sees to it that
+// EndPush has said that all of them are those of the freeze. keeper sees to it that
 // nothing of the job survives the caller before its memory is whole. Park follows, or
 // Discard.
 func Open(ctx context.Context, plan Plan, keeper uffd.Keeper) (*Parked, error) {
@@ -155,7 +155,7 @@ const sweepTime = 10 * time.Second
 func (plan Plan) sweep() error {
 	ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
 	defer cancel()
-	return plan.Chamber.Cgroup.Kill(ctx)
+	return plan.RestoreEnv.Cgroup.Kill(ctx)
 }
 
 // Discard ends what is left of a job that is given up, or was never restored, and its
@@ -354,7 +354,7 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 		WorkDirFd:         proto.Int32(int32(work.Fd())),
 		LogFile:           proto.String(filepath.Base(plan.log())),
 		LogLevel:          proto.Int32(2),
-		Root:              proto.String(plan.Chamber.RootDir),
+		Root:              proto.String(plan.RestoreEnv.RootDir),
 		RstSibling:        proto.Bool(true),
 		LazyPages:         proto.Bool(true),
 		ManageCgroupsMode: rpc.CriuCgMode_IGNORE.Enum(),

@@ -53,7 +53,7 @@ func (p *private) finish() error {
 
 // Private are the private file systems of a job that has arrived: where it has them,
 // and the mounts, attached nowhere.
-func (in *Incoming) Private() (at []string, mounts []*os.File) {
+func (in *Receiver) PrivateMounts() (at []string, mounts []*os.File) {
 	at = slices.Sorted(maps.Keys(in.private.mounts))
 	for _, m := range at {
 		mounts = append(mounts, in.private.mounts[m].File())
@@ -61,9 +61,9 @@ func (in *Incoming) Private() (at []string, mounts []*os.File) {
 	return at, mounts
 }
 
-// ClosePrivate lets go of the private file systems. They vanish, unless somebody has
+// ClosePrivateMounts lets go of the private file systems. They vanish, unless somebody has
 // attached them.
-func (in *Incoming) ClosePrivate() error {
+func (in *Receiver) ClosePrivateMounts() error {
 	var errs []error
 	for _, t := range in.private.mounts {
 		errs = append(errs, t.Close())
@@ -73,7 +73,7 @@ func (in *Incoming) ClosePrivate() error {
 }
 
 // tmpfs reads one stream about a private file system.
-func (in *Incoming) tmpfs(s *stream.Reader) error {
+func (in *Receiver) tmpfs(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("private file system: %w", err)

@@ -80,7 +80,7 @@ func TestPrivateFileSystemsAreThereAndAttachedNowhere(t *testing.T) {
 	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err != nil {
 		t.Fatal(err)
 	}
-	at, mounts := in.Private()
+	at, mounts := in.PrivateMounts()
 	if strings.Join(at, " ") != "/dev/shm /tmp" || len(mounts) != 2 {
 		t.Fatalf("got %v", at)
 	}
@@ -99,7 +99,7 @@ func TestPrivateFileSystemsAreThereAndAttachedNowhere(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := in.ClosePrivate(); err != nil {
+		if err := in.ClosePrivateMounts(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -118,7 +118,7 @@ func TestHostilePrivateFileSystemsAreRefused(t *testing.T) {
 		if err := in.Receive(bounded(t), []io.Reader{l.end().reader()}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-		if err := in.ClosePrivate(); err != nil {
+		if err := in.ClosePrivateMounts(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// Incoming is a checkpoint that is being received.
-type Incoming struct {
+// Receiver is a checkpoint that is being received.
+type Receiver struct {
 	Images string           // existing empty directory on a tmpfs
 	Store  *pagestore.Store // for the lazy memory
 	IODir  string           // existing empty directory for output files
@@ -41,21 +41,21 @@ type Incoming struct {
 	readyOnce sync.Once
 	notReady  error // why it is of no use, though all is here
 
-	owner sync.RWMutex // held for reading while a frame is kept
-	feeds func() Feed  // who keeps memory instead of Store; nil: nobody
+	owner sync.RWMutex    // held for reading while a frame is kept
+	feeds func() PageSink // who keeps memory instead of Store; nil: nobody
 }
 
 // NewIncoming gets ready to receive.
-func NewIncoming(images string, store *pagestore.Store, ioDir string) *Incoming {
-	return &Incoming{Images: images, Store: store, IODir: ioDir, ready: make(chan struct{})}
+func NewReceiver(images string, store *pagestore.Store, ioDir string) *Receiver {
+	return &Receiver{Images: images, Store: store, IODir: ioDir, ready: make(chan struct{})}
 }
 
 // Ready is closed when images and output are complete, so that the job can be restored
 // while its memory still comes.
-func (in *Incoming) Ready() <-chan struct{} { return in.ready }
+func (in *Receiver) Ready() <-chan struct{} { return in.ready }
 
 // setReady completes all but memory.
-func (in *Incoming) setReady() error {
+func (in *Receiver) setReady() error {
 	in.rest.Lock()
 	defer in.rest.Unlock()
 	in.readyOnce.Do(func() {
@@ -68,7 +68,7 @@ func (in *Incoming) setReady() error {
 }
 
 // allButMemory reads the stream that says so.
-func (in *Incoming) allButMemory(s *stream.Reader) error {
+func (in *Receiver) allButMemory(s *stream.Reader) error {
 	if _, err := s.ReadFrame(); err != io.EOF {
 		return errors.Join(err, errors.New("the stream that ends images and output is not empty"))
 	}
@@ -77,7 +77,7 @@ func (in *Incoming) allButMemory(s *stream.Reader) error {
 
 // Receive reads all lanes to their ends. Then everything is kept, in the store or by
 // those that it was handed over to.
-func (in *Incoming) Receive(ctx context.Context, lanes []io.Reader) error {
+func (in *Receiver) Receive(ctx context.Context, lanes []io.Reader) error {
 	var all sync.WaitGroup
 	var once sync.Once
 	var cause error // the first; what the others fail with follows from Stop
@@ -103,7 +103,7 @@ func (in *Incoming) Receive(ctx context.Context, lanes []io.Reader) error {
 }
 
 // lane reads one lane to its end.
-func (in *Incoming) lane(r io.Reader) error {
+func (in *Receiver) lane(r io.Reader) error {
 	k := keeping{in: in}
 	if err := in.streams(r, &k); err != nil {
 		k.abort()
@@ -112,7 +112,7 @@ func (in *Incoming) lane(r io.Reader) error {
 	return k.end()
 }
 
-func (in *Incoming) streams(r io.Reader, k *keeping) error {
+func (in *Receiver) streams(r io.Reader, k *keeping) error {
 	for {
 		s, err := stream.NewReader(r)
 		if err != nil {
@@ -144,7 +144,7 @@ func (in *Incoming) streams(r io.Reader, k *keeping) error {
 var errLate = errors.New("images or output behind the word that all of them are here")
 
 // notMemory reads a stream of images or output. All of them come on one lane.
-func (in *Incoming) notMemory(s *stream.Reader) error {
+func (in *Receiver) notMemory(s *stream.Reader) error {
 	in.rest.Lock()
 	defer in.rest.Unlock()
 	select {
@@ -167,7 +167,7 @@ func (in *Incoming) notMemory(s *stream.Reader) error {
 
 // archive reads images that are sent as they are. What bounds them is the room that there
 // is: shared and locked memory of a job is in its images, however much that is.
-func (in *Incoming) archive(s *stream.Reader) error {
+func (in *Receiver) archive(s *stream.Reader) error {
 	room, err := tmpfs.Room(in.Images)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (in *Incoming) archive(s *stream.Reader) error {
 }
 
 // file puts a piece of an output file where it belongs.
-func (in *Incoming) file(s *stream.Reader) error {
+func (in *Receiver) file(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("output file: %w", err)
@@ -202,7 +202,7 @@ func (in *Incoming) file(s *stream.Reader) error {
 }
 
 // bounded is the rest of an output file, which fails when the file has too much.
-func (in *Incoming) bounded(r stream.FileRange, s io.Reader) io.Reader {
+func (in *Receiver) bounded(r stream.FileRange, s io.Reader) io.Reader {
 	if in.OutputLimit == 0 {
 		return s
 	}

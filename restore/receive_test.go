@@ -30,7 +30,7 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-func incoming(t testing.TB) *Incoming {
+func incoming(t testing.TB) *Receiver {
 	t.Helper()
 	store, err := pagestore.Create(t.TempDir())
 	if err != nil {
@@ -41,7 +41,7 @@ func incoming(t testing.TB) *Incoming {
 			t.Error(err)
 		}
 	})
-	return NewIncoming(t.TempDir(), store, t.TempDir())
+	return NewReceiver(t.TempDir(), store, t.TempDir())
 }
 
 // lane is the bytes of one lane, written piece by piece.
@@ -387,7 +387,7 @@ func TestEveryFrameGoesToTheStoreOrToItsNewOwner(t *testing.T) {
 			}
 			var how string
 			for range 2 {
-				if err := in.HandOver(func() Feed { return &feed{err: c.err, how: &how} }); err != nil {
+				if err := in.HandOver(func() PageSink { return &feed{err: c.err, how: &how} }); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -448,7 +448,7 @@ func TestCRIUGetsABindFromWhereItWasAttached(t *testing.T) {
 
 func TestAParkWithoutImagesFailsBeforeAnythingIsStarted(t *testing.T) {
 	dir := t.TempDir()
-	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, Chamber: namespaces.Chamber{Cgroup: &namespaces.Cgroup{}}}
+	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, RestoreEnv: namespaces.RestoreEnv{Cgroup: &namespaces.Cgroup{}}}
 	for _, images := range []string{plan.Images, dir} { // none at all; none, and no page store
 		plan.Images = images
 		if p, err := Open(bounded(t), plan, nil); err == nil || p != nil {

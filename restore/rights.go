@@ -14,7 +14,7 @@ import (
 // permitted refuses a job that CRIU, who is root, has given what its user could not open
 // here. It comes when all of it is restored and none of it has run.
 func (plan Plan) permitted(init int) error {
-	if plan.Chamber.User.UID == 0 {
+	if plan.RestoreEnv.User.UID == 0 {
 		return nil
 	}
 	passing, err := image.Passing(plan.Images)
@@ -37,7 +37,7 @@ func (plan Plan) permitted(init int) error {
 	if err := unix.Stat(plan.log(), &log); err != nil {
 		return &os.PathError{Op: "stat", Path: plan.log(), Err: err}
 	}
-	denied, err := fileaccess.Check(fileaccess.Job{Init: init, Pids: pids, User: plan.Chamber.User, Binds: binds,
+	denied, err := fileaccess.Check(fileaccess.Job{Init: init, Pids: pids, User: plan.RestoreEnv.User, Binds: binds,
 		Mine: func(device, inode uint64) bool { return device == log.Dev && inode == log.Ino }})
 	if err != nil {
 		return fmt.Errorf("check the rights to what the job holds: %w", err)
@@ -56,7 +56,7 @@ func (plan Plan) permitted(init int) error {
 // members are the tasks in the job's cgroup but for CRIU's own, which are in another pid
 // namespace.
 func (plan Plan) members(init int) (pids []int, err error) {
-	all, err := plan.Chamber.Cgroup.Pids()
+	all, err := plan.RestoreEnv.Cgroup.Pids()
 	if err != nil {
 		return nil, err
 	}

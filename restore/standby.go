@@ -24,7 +24,7 @@ type Standby struct {
 
 // StandBy starts a CRIU in a chamber. What is wrong with the chamber is told by the
 // restore.
-func StandBy(ctx context.Context, client *criu.Client, chamber namespaces.Chamber) (*Standby, error) {
+func StandBy(ctx context.Context, client *criu.Client, chamber namespaces.RestoreEnv) (*Standby, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (s *Standby) attach(plan Plan) error {
 		mounts[m.Dir] = f
 	}
 	for _, b := range plan.Binds {
-		f, err := b.Take(plan.Chamber.User)
+		f, err := b.Take(plan.RestoreEnv.User)
 		if err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func (s *Standby) attach(plan Plan) error {
 // ready returns a CRIU in a chamber that suits the network: the one that stands by, if
 // the job's network is carried as was expected, or else another.
 func (plan Plan) ready(ctx context.Context, client *criu.Client, network image.Network) (*Standby, error) {
-	chamber, s := plan.Chamber, plan.Standby
+	chamber, s := plan.RestoreEnv, plan.Standby
 	chamber.Network = network == image.NetworkInherited
 	if s == nil || s.network != chamber.Network {
 		s.Close()

@@ -25,8 +25,8 @@ type Config struct {
 	Launch   *Launch           `json:"launch,omitempty"` // nil: wait to be told to restore
 	Output   *Output           `json:"output,omitempty"` // nil: nobody looks at what it prints
 	LinkName string            `json:"link_name,omitempty"`
-	// Chamber is where CRIU is to work if the job is to be restored.
-	Chamber *namespaces.Chamber `json:"chamber,omitempty"`
+	// RestoreEnv is where CRIU is to work if the job is to be restored.
+	RestoreEnv *namespaces.RestoreEnv `json:"chamber,omitempty"`
 	// Store is the page store of a job that is on its way here: until it is to be
 	// restored the shim reads along what its memory is. Empty for none.
 	Store string `json:"store,omitempty"`

@@ -68,9 +68,9 @@ func (l *Lane) Abort() {
 	<-l.done
 }
 
-// Settle says that all pages that were sent are those of the freeze, and with pull
+// EndPush says that all pages that were sent are those of the freeze, and with pull
 // that the others come later. Without, the shim must have every page.
-func (c *Client) Settle(ctx context.Context, pull bool) error {
+func (c *Client) EndPush(ctx context.Context, pull bool) error {
 	path := "/settle"
 	if pull {
 		path += "?pull=1"
@@ -79,15 +79,15 @@ func (c *Client) Settle(ctx context.Context, pull bool) error {
 	return err
 }
 
-// Lose says that what the job lacks will never come: it is ended.
-func (c *Client) Lose(ctx context.Context, why string) error {
+// MarkLost says that what the job lacks will never come: it is ended.
+func (c *Client) MarkLost(ctx context.Context, why string) error {
 	_, err := c.call(ctx, "POST", "/lose", loseRequest{why})
 	return err
 }
 
-// Wanted calls ask with the pages that the job lacks, now and then with none, until it
+// PageRequests calls ask with the pages that the job lacks, now and then with none, until it
 // lacks none. It returns nil then, and ErrGone if there is no job.
-func (c *Client) Wanted(ctx context.Context, ask func([]uffd.Want) error) error {
+func (c *Client) PageRequests(ctx context.Context, ask func([]uffd.PageRequest) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	resp, err := c.do(ctx, "GET", "/wanted", http.NoBody)

@@ -25,9 +25,9 @@ const beatEvery = time.Second
 
 // wantedLine is one line of the answer to GET /wanted. An empty one is a beat.
 type wantedLine struct {
-	Wants    []uffd.Want `json:"wants,omitempty"`
-	Complete bool        `json:"complete,omitempty"`
-	Error    string      `json:"error,omitempty"`
+	Wants    []uffd.PageRequest `json:"wants,omitempty"`
+	Complete bool               `json:"complete,omitempty"`
+	Error    string             `json:"error,omitempty"`
 }
 
 // open lets pages in; close sends those away who wait with some.
@@ -120,7 +120,7 @@ func (s *shim) settle(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return memory.Settle(r.URL.Query().Get("pull") != "")
+	return memory.EndPush(r.URL.Query().Get("pull") != "")
 }
 
 // lose is told when what is missing will never come. Of a job that runs, guardMemory
@@ -134,7 +134,7 @@ func (s *shim) lose(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	memory.Lose(errors.New(req.Why))
+	memory.MarkLost(errors.New(req.Why))
 	return nil
 }
 
@@ -151,7 +151,7 @@ func (s *shim) tellWanted(w http.ResponseWriter, r *http.Request) {
 	out := &lineWriter{to: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
 	var beats sync.WaitGroup
 	beats.Go(func() { out.beat(ctx, cancel) })
-	err = memory.Wanted(ctx, func(wants []uffd.Want) error { return out.line(wantedLine{Wants: wants}) })
+	err = memory.Requests(ctx, func(wants []uffd.PageRequest) error { return out.line(wantedLine{Wants: wants}) })
 	cancel()
 	beats.Wait()
 	last := wantedLine{Complete: err == nil}

@@ -41,8 +41,8 @@ func (s *shim) write(exit job.Exit) error {
 		mine := exit
 		mine.CPU += r.CPUBefore
 		r.Exit = &mine
-		if n := len(r.Stays); n > 0 {
-			r.Stays[n-1].To = exit.At
+		if n := len(r.Placements); n > 0 {
+			r.Placements[n-1].To = exit.At
 		}
 		return nil
 	})

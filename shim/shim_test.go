@@ -77,7 +77,7 @@ func newScene(t *testing.T, script string) *scene {
 		t.Fatal(err)
 	}
 	id := job.NewID()
-	rec := job.Record{ID: id, Spec: job.Spec{Args: []string{"sh"}}, Created: time.Now(), CPUBefore: time.Hour, Stays: []job.Stay{{Node: "here", From: time.Now()}}}
+	rec := job.Record{ID: id, Spec: job.Spec{Args: []string{"sh"}}, Created: time.Now(), CPUBefore: time.Hour, Placements: []job.Placement{{Node: "here", From: time.Now()}}}
 	if err := s.store.Create(rec); err != nil {
 		t.Fatal(err)
 	}
@@ -189,8 +189,8 @@ func TestTheEndOfAJobIsWrittenDownAndNothingIsLeft(t *testing.T) {
 			if rec.Exit.CPU <= rec.CPUBefore || rec.Exit.CPU > rec.CPUBefore+time.Minute {
 				t.Errorf("CPU time %v; %v on earlier nodes", rec.Exit.CPU, rec.CPUBefore)
 			}
-			if time.Since(rec.Exit.At) > time.Minute || !rec.Stays[0].To.Equal(rec.Exit.At) {
-				t.Errorf("ended at %v, stayed until %v", rec.Exit.At, rec.Stays[0].To)
+			if time.Since(rec.Exit.At) > time.Minute || !rec.Placements[0].To.Equal(rec.Exit.At) {
+				t.Errorf("ended at %v, stayed until %v", rec.Exit.At, rec.Placements[0].To)
 			}
 			s.nothingLeft(t)
 		})
@@ -388,7 +388,7 @@ func TestAWaitingShimTakesOnlyParkAndDrop(t *testing.T) {
 		t.Errorf("signal: %v", err)
 	}
 	for range 2 { // a park that fails changes nothing
-		err := c.Park(ctx, ParkRequest{Plan: restore.Plan{Images: filepath.Join(s.logDir, "none"), Chamber: namespaces.Chamber{Cgroup: &s.cfg.Cgroup}}})
+		err := c.Park(ctx, ParkRequest{Plan: restore.Plan{Images: filepath.Join(s.logDir, "none"), RestoreEnv: namespaces.RestoreEnv{Cgroup: &s.cfg.Cgroup}}})
 		if err == nil || state(t, c) != Waiting {
 			t.Fatalf("park without images: %v", err)
 		}

@@ -19,14 +19,14 @@ type spare struct {
 
 // standBy starts it. What fails here is tried again at the restore.
 func (s *shim) standBy() {
-	if s.cfg.Chamber == nil {
+	if s.cfg.RestoreEnv == nil {
 		return
 	}
 	var err error
 	if s.spare.guard, err = startGuard(s.cfg.RunDir); err != nil {
 		s.log.Warn("start the guard ahead", logkey.Err, err)
 	}
-	s.spare.criu, err = restore.StandBy(context.Background(), s.criuClient(), *s.cfg.Chamber)
+	s.spare.criu, err = restore.StandBy(context.Background(), s.criuClient(), *s.cfg.RestoreEnv)
 	if err != nil {
 		s.log.Warn("start CRIU ahead", logkey.Err, err)
 	}

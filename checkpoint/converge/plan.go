@@ -26,7 +26,7 @@ type Round struct {
 	Took     time.Duration
 	Interval time.Duration // since the round before began; 0 in the first
 	Memory   int64         // that exists
-	Looked   int64         // of it what was read and compared
+	Compared int64         // of it what was read and compared
 	Dirty    int64         // of it what had changed
 	Reading  time.Duration // of Took, spent on looking
 	Waiting  time.Duration // of Took, spent on nothing: the job had the processors
@@ -47,12 +47,12 @@ const (
 
 // Verdict is a step, the forecast behind it, and the reason in words.
 type Verdict struct {
-	Step     Step
-	Forecast time.Duration // downtime of a freeze now
-	Least    time.Duration // of it what no round can change
-	CPU      int64         // per cent of its cpu time that the job may use from now on
-	Hurry    bool          // from now on rounds need not give way to the job
-	Reason   string
+	Step      Step
+	Forecast  time.Duration // downtime of a freeze now
+	Least     time.Duration // of it what no round can change
+	CPU       int64         // per cent of its cpu time that the job may use from now on
+	FullSpeed bool          // from now on rounds need not give way to the job
+	Reason    string
 }
 
 // Plan is the state of one warm-up.
@@ -96,7 +96,7 @@ func (p *Plan) After(r Round) Verdict {
 	}
 	v.CPU = p.cpu
 	p.choose(&v, limit, gained, r.Waiting > r.Took/2)
-	v.Hurry = p.hurry
+	v.FullSpeed = p.hurry
 	return v
 }
 
@@ -158,8 +158,8 @@ func (p *Plan) learn(r Round) {
 	if sending := r.Took - r.Reading - r.Waiting; r.Dirty >= minSample && sending > 0 {
 		p.sendRate = float64(r.Dirty) / sending.Seconds()
 	}
-	if r.Looked >= minSample && r.Scanning > 0 {
-		p.scanRate = float64(r.Looked) / r.Scanning.Seconds()
+	if r.Compared >= minSample && r.Scanning > 0 {
+		p.scanRate = float64(r.Compared) / r.Scanning.Seconds()
 	}
 }
 

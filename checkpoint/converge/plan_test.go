@@ -34,7 +34,7 @@ func (w writer) warm(t *testing.T, p *Plan, c Costs) (Verdict, time.Duration, in
 		}
 		reading := ratio(look, w.read)
 		took := reading + ratio(stale, w.wire) + time.Millisecond
-		v := p.After(Round{Took: took, Interval: before, Memory: w.memory, Looked: look, Dirty: stale, Reading: reading, Scanning: reading})
+		v := p.After(Round{Took: took, Interval: before, Memory: w.memory, Compared: look, Dirty: stale, Reading: reading, Scanning: reading})
 		before = took
 		stale = min(w.hot, int64(w.rate*float64(cpu)/100*took.Seconds()))
 		if v.Step == Throttle {
@@ -125,7 +125,7 @@ func TestAJobWithoutMemoryIsFrozenAtOnce(t *testing.T) {
 
 func TestAfterOneRoundNothingIsKnownOfWhatTheJobWrites(t *testing.T) {
 	p := New(Limits{Downtime: 300 * time.Millisecond}, usual)
-	v := p.After(Round{Took: 2 * time.Second, Memory: gib, Looked: gib, Dirty: gib, Reading: time.Second, Scanning: time.Second})
+	v := p.After(Round{Took: 2 * time.Second, Memory: gib, Compared: gib, Dirty: gib, Reading: time.Second, Scanning: time.Second})
 	if v.Step != Again || v.Forecast < 2*time.Second {
 		t.Errorf("%s with a forecast of %v", v.Step, v.Forecast)
 	}
@@ -135,7 +135,7 @@ func TestAJobThatKeepsTheProcessorsBusyIsForecastAsIfItDidNot(t *testing.T) {
 	idle, busy := New(Limits{Downtime: time.Second, Named: true}, usual), New(Limits{Downtime: time.Second, Named: true}, usual)
 	var calm, starved Verdict
 	for n := range 3 {
-		r := Round{Took: 2 * time.Second, Memory: gib, Looked: gib, Dirty: gib / 100, Reading: 1900 * time.Millisecond, Scanning: time.Second / 4}
+		r := Round{Took: 2 * time.Second, Memory: gib, Compared: gib, Dirty: gib / 100, Reading: 1900 * time.Millisecond, Scanning: time.Second / 4}
 		if n > 0 {
 			r.Interval = 2 * time.Second
 		}
@@ -151,18 +151,18 @@ func TestAJobThatKeepsTheProcessorsBusyIsForecastAsIfItDidNot(t *testing.T) {
 // A round that takes long because it gives way leaves much for the next one.
 func TestRoundsThatStarveGiveWayNoLonger(t *testing.T) {
 	p := New(Limits{Downtime: 500 * time.Millisecond, Named: true}, usual)
-	slow := Round{Took: 20 * time.Second, Memory: gib, Looked: gib, Dirty: gib, Reading: time.Second, Scanning: time.Second / 4, Waiting: 18 * time.Second}
-	if v := p.After(slow); v.Step != Again || v.Hurry {
-		t.Errorf("the first round is followed by %s, hurry %v", v.Step, v.Hurry)
+	slow := Round{Took: 20 * time.Second, Memory: gib, Compared: gib, Dirty: gib, Reading: time.Second, Scanning: time.Second / 4, Waiting: 18 * time.Second}
+	if v := p.After(slow); v.Step != Again || v.FullSpeed {
+		t.Errorf("the first round is followed by %s, hurry %v", v.Step, v.FullSpeed)
 	}
 	slow.Interval = 20 * time.Second
-	if v := p.After(slow); v.Step != Again || !v.Hurry {
-		t.Errorf("the second is followed by %s, hurry %v: %s", v.Step, v.Hurry, v.Reason)
+	if v := p.After(slow); v.Step != Again || !v.FullSpeed {
+		t.Errorf("the second is followed by %s, hurry %v: %s", v.Step, v.FullSpeed, v.Reason)
 	}
-	fast := Round{Took: 300 * time.Millisecond, Interval: 20 * time.Second, Memory: gib, Looked: gib, Dirty: gib / 2, Reading: 100 * time.Millisecond, Scanning: 100 * time.Millisecond}
+	fast := Round{Took: 300 * time.Millisecond, Interval: 20 * time.Second, Memory: gib, Compared: gib, Dirty: gib / 2, Reading: 100 * time.Millisecond, Scanning: 100 * time.Millisecond}
 	p.After(fast)
 	fast.Interval, fast.Dirty = fast.Took, 8*mib
-	if v := p.After(fast); v.Step != Freeze || !v.Hurry {
-		t.Errorf("%s, hurry %v: %s", v.Step, v.Hurry, v.Reason)
+	if v := p.After(fast); v.Step != Freeze || !v.FullSpeed {
+		t.Errorf("%s, hurry %v: %s", v.Step, v.FullSpeed, v.Reason)
 	}
 }

@@ -42,7 +42,7 @@ func BenchmarkScan(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					looked += r.Looked
+					looked += r.Compared
 				}
 				user2, system2 := processorTime(b)
 				gb := float64(looked) / 1e9

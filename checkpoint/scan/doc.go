@@ -6,9 +6,9 @@
 //	  and pagemap        │          └ ledger: what the target has
 //	                     └─────► lane 2: …
 //
-//	Warm   rounds, while the job runs. Anything may happen to it meanwhile.
-//	Scan   of all the frozen memory, while CRIU dumps. What it has seen is settled.
-//	Rest   after the dump: what CRIU's pagemaps name and Scan has not seen.
+//	PreCopy   rounds, while the job runs. Anything may happen to it meanwhile.
+//	Scan      of all the frozen memory, while CRIU dumps. What it has seen is settled.
+//	Rest      after the dump: what CRIU's pagemaps name and Scan has not seen.
 //
 // # Ledger
 //
@@ -40,6 +40,6 @@
 // job itself may not read (PROT_NONE, where garbage collectors and debug allocators keep
 // data). Such pages come through /proc/PID/mem, which may.
 //
-// Warm and Scan leave out what they cannot read. For Rest that is an error, and the
+// PreCopy and Scan leave out what they cannot read. For Rest that is an error, and the
 // move is given up: the job stands still, and CRIU has said that the page is there.
 package scan

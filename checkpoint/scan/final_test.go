@@ -84,7 +84,7 @@ func TestHeldBackPagesAreTheResidue(t *testing.T) {
 			s.warm(t, p.members(t))
 			s.warm(t, p.members(t))
 			tasks := p.stop(t)
-			s.Hold = true
+			s.PostCopy = true
 			if _, err := s.Scan(t.Context(), tasks, s.sinks); err != nil {
 				t.Fatal(err)
 			}
@@ -123,14 +123,14 @@ func (s *scene) pull(t *testing.T, tasks []Task, left map[stream.VPID][]image.Re
 				if err := r.read(task, []extent{{addr, 1}}, page, lost); err != nil {
 					t.Fatal(err)
 				}
-				if err := digests.Landed(task.VPID, addr, page); err != nil {
+				if err := digests.Arrived(task.VPID, addr, page); err != nil {
 					t.Fatal(err)
 				}
 				if err := s.store.Put(task.VPID, addr, page); err != nil {
 					t.Fatal(err)
 				}
 				page[7]++
-				if err := digests.Landed(task.VPID, addr, page); err == nil {
+				if err := digests.Arrived(task.VPID, addr, page); err == nil {
 					t.Fatalf("a wrong page landed at %#x", addr)
 				}
 			}
@@ -192,7 +192,7 @@ func TestAfterARoundThatFailedNothingIsTakenForUnchanged(t *testing.T) {
 			var left atomic.Int64
 			left.Store(5)
 			cut := []Sink{cutAfter{s.sinks[0], &left}, cutAfter{s.sinks[1], &left}}
-			if _, err := s.Warm(t.Context(), p.members(t), cut); !errors.Is(err, errCut) {
+			if _, err := s.PreCopy(t.Context(), p.members(t), cut); !errors.Is(err, errCut) {
 				t.Fatalf("got %v", err)
 			}
 			tasks := p.stop(t)
@@ -213,7 +213,7 @@ func TestACancelledRoundEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var left atomic.Int64
 	stop := stopAt{s.sinks[0], &left, func() { cancel(errCut) }}
-	if _, err := s.Warm(ctx, p.members(t), []Sink{stop, stop}); !errors.Is(err, errCut) {
+	if _, err := s.PreCopy(ctx, p.members(t), []Sink{stop, stop}); !errors.Is(err, errCut) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -263,11 +263,11 @@ func TestRestRefusesWhatItCannotRead(t *testing.T) {
 func TestTheLastLookBelievesNoTracker(t *testing.T) {
 	p, s := launch(t, "writers"), trackedScene(t, 2, blind{})
 	s.warm(t, p.members(t))
-	if r := s.warm(t, p.members(t)); r.Looked > r.Present/2 {
+	if r := s.warm(t, p.members(t)); r.Compared > r.Present/2 {
 		t.Fatalf("round %+v", r)
 	}
 	scan, _ := s.finish(t, p.stop(t))
-	if scan.Looked < scan.Present/2 || scan.Dirty == 0 {
+	if scan.Compared < scan.Present/2 || scan.Dirty == 0 {
 		t.Errorf("scan %+v", scan)
 	}
 }

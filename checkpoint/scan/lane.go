@@ -99,7 +99,7 @@ func (l *lane) enterAll(clock *osthread.Clock, b *batch) error {
 			i++
 		}
 	}
-	l.round.Looked += b.size()
+	l.round.Compared += b.size()
 	l.round.Reading += b.took + l.clock.Now() - start - (l.round.Writing - writing)
 	return nil
 }

@@ -16,11 +16,11 @@ type Memory struct {
 	// Count, if not nil, is told of memory as it is looked at, in bytes, from several
 	// goroutines.
 	Count func(bytes int64)
-	// Hold makes Scan and Rest tell the target to forget the pages that have changed,
+	// PostCopy makes Scan and Rest tell the target to forget the pages that have changed,
 	// instead of sending them. Residue lists them.
-	Hold bool
-	// Hurry has Warm use the processors like anybody else, instead of giving way to jobs.
-	Hurry bool
+	PostCopy bool
+	// FullSpeed has PreCopy use processors as jobs do, instead of giving way to them.
+	FullSpeed bool
 
 	lanes      []*lane
 	workers    []*worker // one for each lane, then a second one for each, and so on
@@ -66,9 +66,9 @@ func (m *Memory) Close() error {
 // that the kernel does not keep track of is compared all the same.
 func (m *Memory) Tracking() string { return m.tracker.name() }
 
-// Warm sends what the target lacks of the memory of processes that run. Whatever they do
+// PreCopy sends what the target lacks of the memory of processes that run. Whatever they do
 // meanwhile is no error: Scan and Rest have the last word.
-func (m *Memory) Warm(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
+func (m *Memory) PreCopy(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
 	for _, vpid := range m.tracker.begin(tasks) {
 		m.unread(vpid)
 	}
@@ -81,14 +81,14 @@ func (m *Memory) unread(vpid stream.VPID) {
 	}
 }
 
-// Scan is Warm for processes that stand still, and compares all of their memory, whatever
+// Scan is PreCopy for processes that stand still, and compares all of their memory, whatever
 // was tracked. Pages that it has seen are those that Rest need not send. A page that cannot be read is left to Rest.
 func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
 	for _, l := range m.lanes {
 		l.ledger.unsee()
 	}
 	mode := modeScan
-	if m.Hold {
+	if m.PostCopy {
 		mode = modeHold
 	}
 	return m.pass(ctx, mode, sinks, func(p *planner) error { return p.processes(tasks) })
@@ -103,14 +103,14 @@ func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[stream.VPID
 		}
 	}
 	mode := modeRest
-	if m.Hold {
+	if m.PostCopy {
 		mode = modeDrop
 	}
 	return m.pass(ctx, mode, sinks, func(p *planner) error { return p.regions(tasks, regions) })
 }
 
 // Residue lists the pages of the lazy regions that the target lacks after a Rest with
-// Hold.
+// PostCopy.
 func (m *Memory) Residue(regions map[stream.VPID][]image.Region) map[stream.VPID][]image.Region {
 	left := map[stream.VPID][]image.Region{}
 	for vpid, list := range regions {

@@ -69,7 +69,7 @@ func trackedScene(t testing.TB, lanes int, track tracker) *scene {
 
 func (s *scene) warm(t testing.TB, tasks []Task) Round {
 	t.Helper()
-	r, err := s.Warm(t.Context(), tasks, s.sinks)
+	r, err := s.PreCopy(t.Context(), tasks, s.sinks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestManyWorkersOnALaneSendEveryPage(t *testing.T) {
 	if len(s.workers) != 8 || scan.Dirty == 0 {
 		t.Errorf("%d workers, scan %+v", len(s.workers), scan)
 	}
-	if again, _ := s.finish(t, tasks); again.Looked != scan.Looked || again.Dirty != 0 {
+	if again, _ := s.finish(t, tasks); again.Compared != scan.Compared || again.Dirty != 0 {
 		t.Errorf("scan %+v, and once more %+v", scan, again)
 	}
 }
@@ -199,7 +199,7 @@ func TestManyWorkersOnALaneSendEveryPage(t *testing.T) {
 func TestWithoutAWarmUpTheScanSendsEverything(t *testing.T) {
 	p, s := launch(t, "plain"), newScene(t, 2)
 	scan, rest := s.finish(t, p.stop(t))
-	if scan.Dirty < 64*mib || scan.Zero < 64*mib/zeroEvery || rest.Looked > mib {
+	if scan.Dirty < 64*mib || scan.Zero < 64*mib/zeroEvery || rest.Compared > mib {
 		t.Errorf("scan %+v, rest %+v", scan, rest)
 	}
 }
@@ -225,7 +225,7 @@ func TestARoundSendsOnlyWhatHasChanged(t *testing.T) {
 		p.say(t)
 		p.hear(t, "done")
 		// The Go runtime of the child writes as well.
-		if r := s.warm(t, p.members(t)); r.Dirty < 3*stream.PageSize || r.Dirty > 2*mib || r.Looked < 16*mib {
+		if r := s.warm(t, p.members(t)); r.Dirty < 3*stream.PageSize || r.Dirty > 2*mib || r.Compared < 16*mib {
 			t.Errorf("round %+v", r)
 		}
 	}
@@ -246,7 +246,7 @@ func TestReservedMemoryIsNotTouched(t *testing.T) {
 	p, s := launch(t, "reserved"), newScene(t, 2)
 	before := resident(p.pid())
 	r := s.warm(t, p.members(t))
-	if r.Looked > 64*mib {
+	if r.Compared > 64*mib {
 		t.Errorf("round %+v", r)
 	}
 	s.finish(t, p.stop(t))

@@ -60,7 +60,7 @@ func (m *Memory) startWork(ctx context.Context, crew []*worker, mode mode, sinks
 		switch {
 		case mode != modeWarm:
 			done.Go(func() { work(osthread.Wall()) })
-		case m.Hurry:
+		case m.FullSpeed:
 			done.Go(func() { osthread.Timed(work) })
 		default: // the job runs, and comes first
 			done.Go(func() { osthread.Politely(work) })

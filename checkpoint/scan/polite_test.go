@@ -61,7 +61,7 @@ func TestOnlyRoundsThatHaveTimeGiveWay(t *testing.T) {
 	if r.Waiting < 0 || r.Waiting > r.Took || r.Reading <= 0 || r.Scanning <= 0 || r.Scanning > 2*r.Reading {
 		t.Errorf("round %+v", r)
 	}
-	s.Hurry = true
+	s.FullSpeed = true
 	s.warm(t, p.members(t))
 	l.are(t, "a round in a hurry", 20-raw)
 	s.finish(t, p.stop(t))

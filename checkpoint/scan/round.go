@@ -21,7 +21,7 @@ type Sink interface{ WriteFrame(p []byte) error }
 // Round counts one pass over the job's memory. Sizes are bytes.
 type Round struct {
 	Present   int64         // memory that exists
-	Looked    int64         // of it what was read and compared
+	Compared  int64         // of it what was read and compared
 	Dirty     int64         // of that what was new or had changed since it was sent last
 	Zero      int64         // of that what was zero and took no room on the wire
 	Duplicate int64         // of that what equalled a page that the target has
@@ -48,7 +48,7 @@ func (r *Round) Add(o Round) {
 
 func (r *Round) count(o Round) {
 	r.Present += o.Present
-	r.Looked += o.Looked
+	r.Compared += o.Compared
 	r.Dirty += o.Dirty
 	r.Zero += o.Zero
 	r.Duplicate += o.Duplicate

@@ -89,7 +89,7 @@ func printJob(w io.Writer, j api.Job) error {
 		t.row(inset("monotonic"), c.Monotonic, signed(c.MonotonicOffset))
 		t.row(inset("boottime"), c.Boottime, signed(c.BoottimeOffset))
 	}
-	printStays(t, j.Stays)
+	printStays(t, j.Placements)
 	if err := t.flush(); err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func printProcesses(t table, pids []pidmap.Entry) {
 	}
 }
 
-func printStays(t table, stays []job.Stay) {
+func printStays(t table, stays []job.Placement) {
 	if len(stays) == 0 {
 		return
 	}

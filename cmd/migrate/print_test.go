@@ -43,7 +43,7 @@ func exampleJob() api.Job {
 			ID: "jk4m2q7x5zb", Epoch: 2, Created: at(5),
 			Spec: job.Spec{Name: "sim", Args: []string{"./solve", "-n", "8", "a b"}, UID: 1000, GID: 100, WorkDir: "/home/ada", Stdout: "/home/ada/out",
 				Limits: job.Limits{MemoryBytes: 2 << 30, CPUMilli: 1500}, Network: job.Network{Mode: "br0", Address: "10.0.0.7/24"}},
-			Stays: []job.Stay{{Node: "node-a", From: at(5), To: at(20), Epoch: 0}, {Node: "node-b", From: at(20), Epoch: 2}},
+			Placements: []job.Placement{{Node: "node-a", From: at(5), To: at(20), Epoch: 0}, {Node: "node-b", From: at(20), Epoch: 2}},
 		},
 		Node: "node-b", State: api.JobRunning, Init: 4711, Shim: 4700, CPU: 83 * time.Second, Memory: 3 << 29, Filled: 1 << 29, Total: 3 << 29,
 		CgroupDir: "/sys/fs/cgroup/migrate/jk4m2q7x5zb",

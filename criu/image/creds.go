@@ -51,19 +51,19 @@ func (s *saved) ids(c *creds.CredsEntry, t *identity.Thread) error {
 	}
 	for i, id := range []uint32{c.GetUid(), c.GetEuid(), c.GetSuid(), c.GetFsuid()} {
 		var ok bool
-		if t.UIDs[i], ok = namespaces.Outside(uids, id); !ok {
+		if t.UIDs[i], ok = namespaces.HostID(uids, id); !ok {
 			return fmt.Errorf("%w: uid %d: %w", ErrFormat, id, errUnmapped)
 		}
 	}
 	for i, id := range []uint32{c.GetGid(), c.GetEgid(), c.GetSgid(), c.GetFsgid()} {
 		var ok bool
-		if t.GIDs[i], ok = namespaces.Outside(gids, id); !ok {
+		if t.GIDs[i], ok = namespaces.HostID(gids, id); !ok {
 			return fmt.Errorf("%w: gid %d: %w", ErrFormat, id, errUnmapped)
 		}
 	}
 	var groups []uint32
 	for _, id := range c.GetGroups() {
-		group, ok := namespaces.Outside(gids, id)
+		group, ok := namespaces.HostID(gids, id)
 		if !ok {
 			return fmt.Errorf("%w: group %d: %w", ErrFormat, id, errUnmapped)
 		}

@@ -145,7 +145,7 @@ func (p *pipeline) transfer(ctx context.Context, listener net.Listener) error {
 
 // restore starts CRIU in the surroundings that a job needs. It stays as the job's parent.
 func (p *pipeline) restore() error {
-	wrap, err := namespaces.Chamber{Cgroup: p.cgroup, RootDir: p.root()}.Wrap()
+	wrap, err := namespaces.RestoreEnv{Cgroup: p.cgroup, RootDir: p.root()}.Wrap()
 	if err != nil {
 		return err
 	}

@@ -125,9 +125,9 @@ func (d *Digests) keep(vpid stream.VPID, e expected) {
 	d.later[vpid] = slices.Insert(list, at, e)
 }
 
-// Landed compares pages that the store lacked when their digests came. Of others it
+// Arrived compares pages that the store lacked when their digests came. Of others it
 // knows nothing and says nothing.
-func (d *Digests) Landed(vpid stream.VPID, addr uint64, data []byte) error {
+func (d *Digests) Arrived(vpid stream.VPID, addr uint64, data []byte) error {
 	d.mu.Lock()
 	list := d.later[vpid]
 	d.mu.Unlock()

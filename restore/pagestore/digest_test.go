@@ -53,7 +53,7 @@ func FuzzDigests(f *testing.F) {
 		if wrong[here] || wrong[here+stream.PageSize] || twice || d.Pages() != int64(len(said)) {
 			t.Errorf("it passes: wrong are %v, twice %v; %d pages named, %d counted", wrong, twice, len(said), d.Pages())
 		}
-		if landed := d.Landed(3, later, data); (wrong[later] || wrong[later+stream.PageSize]) != (landed != nil) {
+		if landed := d.Arrived(3, later, data); (wrong[later] || wrong[later+stream.PageSize]) != (landed != nil) {
 			t.Errorf("what lands: %v, wrong are %v", landed, wrong)
 		}
 	})

@@ -6,7 +6,7 @@
 // a warm-up take no more memory than one. CRIU's pagemaps are the authority: a
 // page that they do not name as lazy is never served, though a warm-up may have
 // sent it (Trim), and one that they name and the store lacks stops the restore
-// before the job can run (Missing, Settle).
+// before the job can run (Missing, EndPush).
 //
 // The index of many gigabytes has millions of entries, and the job stands still while
 // the shim learns it. So a shim that waits for its job reads the log along (Follower)

@@ -31,7 +31,7 @@ func (s *scene) await() {
 	s.t.Helper()
 	s.server.Await()
 	s.serve(2)
-	if err := s.server.Settle(true); err != nil {
+	if err := s.server.EndPush(true); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -205,9 +205,9 @@ func TestADeathEndsWhatIsWanted(t *testing.T) {
 	s, r := pulling(t, 100)
 	s.finish()
 	ended := make(chan error, 1)
-	first := make(chan []Want, 1)
+	first := make(chan []PageRequest, 1)
 	go func() {
-		ended <- s.server.Wanted(context.Background(), func(w []Want) error {
+		ended <- s.server.Requests(context.Background(), func(w []PageRequest) error {
 			select {
 			case first <- w:
 			default:
@@ -229,7 +229,7 @@ func TestADeathEndsWhatIsWanted(t *testing.T) {
 // and breaks off after so many wants.
 func (s *scene) answer(tasks map[stream.VPID]*remote, rnd *rand.Rand, most int) error {
 	errCut := errors.New("cut")
-	err := s.server.Wanted(context.Background(), func(wants []Want) error {
+	err := s.server.Requests(context.Background(), func(wants []PageRequest) error {
 		for _, w := range wants {
 			if most--; most == 0 {
 				return errCut
@@ -256,9 +256,9 @@ func TestWhatThreadsWaitForIsAskedForFirst(t *testing.T) {
 	r.begin("right 15000 1")
 	answer := r.waits()
 	s.finish()
-	var got []Want
+	var got []PageRequest
 	stop := errors.New("enough")
-	err := s.server.Wanted(context.Background(), func(w []Want) error {
+	err := s.server.Requests(context.Background(), func(w []PageRequest) error {
 		got = w
 		return stop
 	})
@@ -274,18 +274,18 @@ func TestWhatThreadsWaitForIsAskedForFirst(t *testing.T) {
 }
 
 func TestNoMoreThanTheWindowIsAskedForAtOnce(t *testing.T) {
-	s, _ := pulling(t, 3*AskWindow/stream.PageSize)
+	s, _ := pulling(t, 3*RequestWindow/stream.PageSize)
 	s.finish()
 	var pages int64
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
-	err := s.server.Wanted(ctx, func(wants []Want) error {
+	err := s.server.Requests(ctx, func(wants []PageRequest) error {
 		for _, w := range wants {
 			pages += w.Pages
 		}
 		return nil
 	})
-	if !errors.Is(err, context.DeadlineExceeded) || pages*stream.PageSize < AskWindow || pages*stream.PageSize > AskWindow+mostAsk {
+	if !errors.Is(err, context.DeadlineExceeded) || pages*stream.PageSize < RequestWindow || pages*stream.PageSize > RequestWindow+mostAsk {
 		t.Fatalf("asked for %d pages: %v", pages, err)
 	}
 }
@@ -295,7 +295,7 @@ func TestASecondAskerTakesOver(t *testing.T) {
 	s.finish()
 	first, started := make(chan error, 1), make(chan struct{}, 100)
 	go func() {
-		first <- s.server.Wanted(context.Background(), func([]Want) error {
+		first <- s.server.Requests(context.Background(), func([]PageRequest) error {
 			started <- struct{}{}
 			return nil
 		})
@@ -356,7 +356,7 @@ func TestNothingIsServedBeforeItIsSettled(t *testing.T) {
 		})
 	}
 	each.Wait()
-	if err := s.server.Settle(false); err != nil {
+	if err := s.server.EndPush(false); err != nil {
 		t.Fatal(err)
 	}
 	wantAnswer(t, answer)
@@ -378,10 +378,10 @@ func TestAStoreThatLacksAPageIsSettledOnlyIfItCanBePulled(t *testing.T) {
 	if err := s.server.Put([]stream.Run{{VPID: 7, Addr: r.page(0), Pages: 299, Data: fill(299, 0)}, {VPID: 7, Addr: r.page(20), Pages: 2, Drop: true}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.server.Settle(false); !errors.Is(err, pagestore.ErrMissing) {
-		t.Fatalf("Settle: %v", err)
+	if err := s.server.EndPush(false); !errors.Is(err, pagestore.ErrMissing) {
+		t.Fatalf("EndPush: %v", err)
 	}
-	if err := s.server.Settle(true); err != nil {
+	if err := s.server.EndPush(true); err != nil {
 		t.Fatal(err)
 	}
 	if n := s.server.Absent(); n != 3*stream.PageSize {
@@ -425,19 +425,19 @@ func TestATaskWhosePagesAreLostIsNotLetGo(t *testing.T) {
 	r.do("right 0 50")
 	ended, asked := make(chan error, 1), make(chan struct{}, 10)
 	go func() {
-		ended <- s.server.Wanted(context.Background(), func([]Want) error {
+		ended <- s.server.Requests(context.Background(), func([]PageRequest) error {
 			asked <- struct{}{}
 			return nil
 		})
 	}()
 	<-asked
 	why := errors.New("the source is gone")
-	s.server.Lose(why)
+	s.server.MarkLost(why)
 	if err := s.wait(); !errors.Is(err, why) {
 		t.Fatalf("Serve: %v", err)
 	}
 	if err := <-ended; !errors.Is(err, why) {
-		t.Errorf("Wanted: %v", err)
+		t.Errorf("Requests: %v", err)
 	}
 	failed(t, s, r, 50)
 }
@@ -451,7 +451,7 @@ func TestAfterAFailureNothingIsTaken(t *testing.T) {
 		t.Fatal("Serve: no error")
 	}
 	run := []stream.Run{{VPID: 7, Addr: r.page(0), Pages: 1, Zero: true}}
-	if s.server.Put(run) == nil || s.server.Deliver(run) == nil || s.server.Settle(false) == nil {
+	if s.server.Put(run) == nil || s.server.Deliver(run) == nil || s.server.EndPush(false) == nil {
 		t.Error("a server that has failed takes pages")
 	}
 	failed(t, s, r, 50)

@@ -36,13 +36,13 @@
 // # Absent pages
 //
 // A server that awaits pages (Await) starts with a store that is still being filled.
-// Until Settle says that what it holds is of the freeze nothing of it is served; after
+// Until EndPush says that what it holds is of the freeze nothing of it is served; after
 // that single pages may still be absent, and come by Deliver (supply.go). An absent page
 // is in the table like any other and follows forks, moves and discards, but by its
 // origin: the address that it had at the freeze, which is how the source knows it. A
 // fault on one waits. When it arrives it goes to every address space that has its
 // origin in the table; nobody else can ever ask for it, so a second delivery is left
-// out. Wanted tells what to ask for: what threads wait for first, with the 64 KiB around
+// out. Requests tells what to ask for: what threads wait for first, with the 64 KiB around
 // it, and what lies behind it next.
 //
 // While all that an address space lacks is absent nothing is copied to it, and so

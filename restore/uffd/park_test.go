@@ -84,7 +84,7 @@ func measurePark(b *testing.B, dir string, regions map[stream.VPID][]image.Regio
 		b.ReportMetric((cpu(b)-began)/gib, step+"-cpu-ms/GiB")
 		began = cpu(b)
 	}
-	for _, early := range []bool{true, false} { // CRIU hands the task over after Settle, or before
+	for _, early := range []bool{true, false} { // CRIU hands the task over after EndPush, or before
 		began = cpu(b)
 		store, err := pagestore.Open(dir)
 		if err != nil {
@@ -99,7 +99,7 @@ func measurePark(b *testing.B, dir string, regions map[stream.VPID][]image.Regio
 			handed(s, 5)
 			lap(handOver)
 		}
-		if err := s.Settle(false); err != nil {
+		if err := s.EndPush(false); err != nil {
 			b.Fatal(err)
 		}
 		lap(settle)

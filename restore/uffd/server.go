@@ -70,7 +70,7 @@ type Server struct {
 	lastID   int32
 	filling  bool
 	finished bool    // CRIU has let the tasks go
-	turn     uint64  // counts what Wanted has to look at
+	turn     uint64  // counts what Requests has to look at
 	asking   *asking // nil: nobody asks for absent pages
 	err      error
 	stats    Stats
@@ -147,8 +147,8 @@ func (s *Server) Fill() error {
 	return nil
 }
 
-// Lose ends Serve because pages will never come.
-func (s *Server) Lose(why error) {
+// MarkLost ends Serve because pages will never come.
+func (s *Server) MarkLost(why error) {
 	s.mu.Lock()
 	serving := s.cancel != nil
 	s.mu.Unlock()
@@ -198,7 +198,7 @@ func (s *Server) Close() error {
 // prepare checks and maps the store.
 func (s *Server) prepare(store *pagestore.Store, regions map[stream.VPID][]image.Region) (err error) {
 	lazy := pageset.LazyOf(regions)
-	if !s.awaits { // else runs that still come may copy from what is not lazy: Settle trims
+	if !s.awaits { // else runs that still come may copy from what is not lazy: EndPush trims
 		if err := pagestore.FirstOf(store.Gaps(lazy)); err != nil {
 			return err
 		}
@@ -219,7 +219,7 @@ func (s *Server) prepare(store *pagestore.Store, regions map[stream.VPID][]image
 	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.wakeup, &unix.EpollEvent{Events: unix.EPOLLIN})
 }
 
-// open lets Put, Deliver and Settle in.
+// open lets Put, Deliver and EndPush in.
 func (s *Server) open(store *pagestore.Store, lazy map[stream.VPID][]pageset.Range) {
 	s.supply.Lock()
 	defer s.supply.Unlock()

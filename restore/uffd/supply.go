@@ -11,7 +11,7 @@ import (
 
 // Await makes the server accept a store that is not complete. Nothing in it is
 // served before it is known to be as of the freeze: by Deliver page by page, or by
-// Settle for all. It must be called before Serve.
+// EndPush for all. It must be called before Serve.
 func (s *Server) Await() { s.awaits = true }
 
 // expect lists what is still to come of each task.
@@ -57,7 +57,7 @@ func (s *Server) pendingOf(vpid stream.VPID) *pageset.Set {
 
 // Deliver brings pages as of the freeze, data or zero, to the address spaces that wait
 // for them. What has been delivered before, or is not lazy, is left out. It comes after
-// Settle; after the end of Serve it does nothing.
+// EndPush; after the end of Serve it does nothing.
 func (s *Server) Deliver(runs []stream.Run) error {
 	<-s.opened
 	s.supply.Lock()
@@ -103,10 +103,10 @@ func (s *Server) claimRun(r stream.Run) []stream.Run {
 	return out
 }
 
-// Settle says that every page in the store is as of the freeze. What is not there is to
+// EndPush says that every page in the store is as of the freeze. What is not there is to
 // be delivered if pull is set; else it is ErrMissing, and nothing has changed. Settling
 // twice is settling once.
-func (s *Server) Settle(pull bool) error {
+func (s *Server) EndPush(pull bool) error {
 	<-s.opened
 	s.supply.Lock()
 	defer s.supply.Unlock()

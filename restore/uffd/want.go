@@ -11,7 +11,7 @@ import (
 
 // Want names memory that is asked for, as it was at the freeze. An urgent one has a
 // thread waiting for it.
-type Want struct {
+type PageRequest struct {
 	VPID   stream.VPID `json:"vpid"`
 	Addr   uint64      `json:"addr"`
 	Pages  int64       `json:"pages"`
@@ -19,34 +19,34 @@ type Want struct {
 }
 
 const (
-	// AskWindow bounds what is asked for and has not arrived, in bytes; urgent
+	// RequestWindow bounds what is asked for and has not arrived, in bytes; urgent
 	// wants come on top. It covers a link of 10 Gbit/s for 25 ms.
-	AskWindow = 32 << 20
-	// MaxWants bounds how many are handed out at once.
-	MaxWants = 64
+	RequestWindow = 32 << 20
+	// MaxRequests bounds how many are handed out at once.
+	MaxRequests = 64
 
 	firstAsk = 64 * stream.PageSize // the background's runs grow from here
 	mostAsk  = stream.MaxRunPages * stream.PageSize
 )
 
-// ErrSuperseded ends Wanted when it was called anew.
+// ErrSuperseded ends Requests when it was called anew.
 var ErrSuperseded = errors.New("somebody else asks for the missing pages now")
 
-// asking is what one call of Wanted has asked for and not got yet, by origin.
+// asking is what one call of Requests has asked for and not got yet, by origin.
 type asking struct {
 	asked   map[stream.VPID]*pageset.Set
 	hurried map[stream.VPID]*pageset.Set // urgently
 	bytes   int64                        // asked
-	urgent  []Want                       // to be handed out
+	urgent  []PageRequest                // to be handed out
 	run     int64
 	next    int // the address space to look at next
 }
 
-// Wanted tells ask what is absent, until nothing is or nobody lives who could miss it:
+// Requests tells ask what is absent, until nothing is or nobody lives who could miss it:
 // first what threads wait for, the rest in growing runs as long as no more than
-// AskWindow is under way. What a call has handed out and Deliver has not brought is
+// RequestWindow is under way. What a call has handed out and Deliver has not brought is
 // handed out again by the next call, which ends this one.
-func (s *Server) Wanted(ctx context.Context, ask func([]Want) error) error {
+func (s *Server) Requests(ctx context.Context, ask func([]PageRequest) error) error {
 	a := &asking{asked: map[stream.VPID]*pageset.Set{}, hurried: map[stream.VPID]*pageset.Set{}, run: firstAsk}
 	s.mu.Lock()
 	s.asking = a
@@ -83,7 +83,7 @@ func (s *Server) awaitSettled(ctx context.Context, a *asking) {
 }
 
 // nextWants waits until there is something to ask for; none is the end.
-func (s *Server) nextWants(ctx context.Context, a *asking) ([]Want, error) {
+func (s *Server) nextWants(ctx context.Context, a *asking) ([]PageRequest, error) {
 	for {
 		turn, wants, err := s.urgentWants(ctx, a)
 		if err != nil || len(wants) > 0 {
@@ -101,7 +101,7 @@ func (s *Server) nextWants(ctx context.Context, a *asking) ([]Want, error) {
 	}
 }
 
-func (s *Server) urgentWants(ctx context.Context, a *asking) (turn uint64, wants []Want, err error) {
+func (s *Server) urgentWants(ctx context.Context, a *asking) (turn uint64, wants []PageRequest, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -112,14 +112,14 @@ func (s *Server) urgentWants(ctx context.Context, a *asking) (turn uint64, wants
 	case s.err != nil:
 		return 0, nil, s.err
 	}
-	n := min(len(a.urgent), MaxWants)
+	n := min(len(a.urgent), MaxRequests)
 	wants, a.urgent = a.urgent[:n:n], a.urgent[n:]
 	return s.turn, wants, nil
 }
 
 // backgroundWants takes the next wants of each address space in turn. complete says
 // that there are none and will be none.
-func (s *Server) backgroundWants(a *asking) (wants []Want, complete bool) {
+func (s *Server) backgroundWants(a *asking) (wants []PageRequest, complete bool) {
 	s.mu.Lock()
 	complete = s.finished
 	s.mu.Unlock()
@@ -129,7 +129,7 @@ func (s *Server) backgroundWants(a *asking) (wants []Want, complete bool) {
 		some, lacks := s.askFor(sp, a)
 		wants = append(wants, some...)
 		complete = complete && !lacks
-		if len(wants) >= MaxWants {
+		if len(wants) >= MaxRequests {
 			break
 		}
 	}
@@ -138,7 +138,7 @@ func (s *Server) backgroundWants(a *asking) (wants []Want, complete bool) {
 }
 
 // askFor takes a few runs of one address space.
-func (s *Server) askFor(sp *space, a *asking) (wants []Want, lacks bool) {
+func (s *Server) askFor(sp *space, a *asking) (wants []PageRequest, lacks bool) {
 	sp.gate.RLock()
 	defer sp.gate.RUnlock()
 	if sp.closed {
@@ -149,7 +149,7 @@ func (s *Server) askFor(sp *space, a *asking) (wants []Want, lacks bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	absent := &sp.table.absent
-	for wrapped := false; a.bytes < AskWindow && len(wants) < MaxWants/2; {
+	for wrapped := false; a.bytes < RequestWindow && len(wants) < MaxRequests/2; {
 		next, ok := absent.Next(sp.ask)
 		if !ok && wrapped {
 			break
@@ -162,7 +162,7 @@ func (s *Server) askFor(sp *space, a *asking) (wants []Want, lacks bool) {
 		sp.ask = chunk.End
 		for _, free := range a.fresh(a.asked, sp.vpid, chunk) {
 			a.bytes += free.Bytes()
-			wants = append(wants, Want{VPID: sp.vpid, Addr: free.Start, Pages: free.Bytes() / stream.PageSize})
+			wants = append(wants, PageRequest{VPID: sp.vpid, Addr: free.Start, Pages: free.Bytes() / stream.PageSize})
 			a.run = min(2*a.run, mostAsk)
 		}
 	}
@@ -201,7 +201,7 @@ func (s *Server) urge(vpid stream.VPID, absent []pageset.Span) (news bool) {
 	}
 	for _, sp := range absent {
 		for _, free := range a.fresh(a.hurried, vpid, sp) {
-			a.urgent = append(a.urgent, Want{VPID: vpid, Addr: free.Start, Pages: free.Bytes() / stream.PageSize, Urgent: true})
+			a.urgent = append(a.urgent, PageRequest{VPID: vpid, Addr: free.Start, Pages: free.Bytes() / stream.PageSize, Urgent: true})
 			news = true
 		}
 		for _, free := range a.fresh(a.asked, vpid, sp) {
@@ -279,7 +279,7 @@ func (s *Server) answered(runs []stream.Run) {
 	s.stir()
 }
 
-// stir has Wanted look again. The caller holds mu.
+// stir has Requests look again. The caller holds mu.
 func (s *Server) stir() {
 	s.turn++
 	s.changed.Broadcast()
