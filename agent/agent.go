@@ -49,6 +49,9 @@ type Agent struct {
 
 	addresses sync.Mutex // held from the comparison of a job's address with others until it is claimed
 
+	// endRunning ends a copy that runs, where it came from known.
+	endRunning func(ctx context.Context, rec job.Record, move string, from origin) error
+
 	granting sync.Mutex // what this node knows of a job stays so while it is held; see mayrestore.go
 
 	turns turns // of moves
@@ -132,6 +135,7 @@ func open(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, id: id, log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*activeMove{}, arrivals: map[handoff.MoveID]*arrival{},
 		pulls: map[handoff.MoveID]*transport.Session{}, turns: turns{most: maxMoves}, pace: newPace()}
+	a.endRunning = a.endCopy
 	if err := a.usableCRIU(cfg.CRIU); err != nil {
 		a.log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
 	}

@@ -110,7 +110,7 @@ func (s *saving) run(ctx context.Context) (*api.Result, error) {
 		return nil, s.explain(err)
 	}
 	s.dep.getReady(ctx)
-	extra, err := json.Marshal(savingExtra{s.req.Dir, s.req.LeaveRunning, s.dir.owner.uid, s.dir.owner.gid, s.dir.owner.groups, s.dir.id})
+	extra, err := json.Marshal(savingExtra{Dir: s.req.Dir, LeaveRunning: s.req.LeaveRunning, UID: s.dir.owner.uid, GID: s.dir.owner.gid, Groups: s.dir.owner.groups, inode: s.dir.id})
 	if err != nil {
 		return nil, err
 	}

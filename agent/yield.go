@@ -19,16 +19,14 @@ func (l *landing) End(ctx context.Context) error {
 	if st, err := l.a.shimOf(l.job).Status(ctx); !mine || err != nil || st.State != shim.Running {
 		return l.Drop(ctx)
 	}
-	d, err := l.a.departureOf(ctx, rec, l.move, nil)
-	if err != nil {
-		return err
-	}
 	from, err := l.origin()
 	if err != nil {
 		return err
 	}
-	d.kind, d.to, d.saved = from.kind, from.to, from.saved
-	return errors.Join(ending{d}.Release(ctx), os.RemoveAll(l.dir()))
+	if err := l.a.endRunning(ctx, rec, l.move, from); err != nil {
+		return err
+	}
+	return os.RemoveAll(l.dir())
 }
 
 // origin is where a copy came from: from another node by a move, from a directory by a restore.
@@ -48,6 +46,16 @@ func (l *landing) origin() (origin, error) {
 	}
 	x, err := extraOf(rec)
 	return origin{kind: rec.Kind, saved: x.Dir}, err
+}
+
+// endCopy ends a copy that runs here and is wanted no more.
+func (a *Agent) endCopy(ctx context.Context, rec job.Record, move string, from origin) error {
+	d, err := a.departureOf(ctx, rec, move, nil)
+	if err != nil {
+		return err
+	}
+	d.kind, d.to, d.saved = from.kind, from.to, from.saved
+	return ending{d}.Release(ctx)
 }
 
 // ending is a departure of a job that may run, and that is wanted no more: the peer is
