@@ -105,11 +105,11 @@ func (a *Agent) hearOwed(node string, owed map[job.ID]int64) error {
 
 // owed are the restores here that went past a node which has not heard of them. One that may come to
 // nothing yet is not for telling, and neither is that there is none.
-func (a *Agent) owed(peer string) (map[job.ID]int64, error) {
+func (a *Agent) owed(asker string) (map[job.ID]int64, error) {
 	owed := map[job.ID]int64{}
 	for id, debts := range a.fence.Debts() {
 		for _, d := range debts {
-			if _, owes := d.Nodes[peer]; !owes {
+			if _, owes := d.Nodes[asker]; !owes {
 				continue
 			}
 			switch a.restoreOf(job.ID(id), d.Epoch) {
@@ -126,12 +126,12 @@ func (a *Agent) owed(peer string) (map[job.ID]int64, error) {
 
 // answerNews tells a peer what this node has, or had, of jobs that the peer has or had. A grant is no
 // news: it does not say that the job has run.
-func (a *Agent) answerNews(r *http.Request, peer string) (any, error) {
+func (a *Agent) answerNews(r *http.Request, asker string) (any, error) {
 	var req newsRequest
 	if err := decode(r, &req); err != nil {
 		return nil, err
 	}
-	owed, err := a.owed(peer)
+	owed, err := a.owed(asker)
 	if err != nil {
 		return nil, err
 	}

@@ -154,7 +154,7 @@ func (a *Agent) answerStanding(r *http.Request, _ string) (any, error) {
 
 // answerGrant lets a peer bring a job back, if it does not live here. The word is on the disk before
 // it is given.
-func (a *Agent) answerGrant(r *http.Request, peer string) (any, error) {
+func (a *Agent) answerGrant(r *http.Request, asker string) (any, error) {
 	var req grantRequest
 	id, err := idIn(r)
 	if err == nil {
@@ -172,12 +172,12 @@ func (a *Agent) answerGrant(r *http.Request, peer string) (any, error) {
 	if s.Alive != "" || req.Epoch < s.Epoch {
 		return nil, &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %s", id, orElse(s.Alive, "a later epoch of it is known")), Where: "on " + a.cfg.Node}
 	}
-	g := handoff.Grant{Epoch: req.Epoch, Node: peer, Addr: callerAddr(r, req.Port)}
+	g := handoff.Grant{Epoch: req.Epoch, Node: asker, Addr: callerAddr(r, req.Port)}
 	if err := a.fence.Grant(string(id), req.Seen, g); errors.Is(err, handoff.ErrStaleEpoch) {
 		return nil, &api.Error{Code: api.CodeRefused, Message: err.Error(), Hint: "the same command again"}
 	} else if err != nil {
 		return nil, err
 	}
-	a.log.Info("a job may be brought back elsewhere", "job", id, "peer", peer, "epoch", req.Epoch)
+	a.log.Info("a job may be brought back elsewhere", "job", id, "peer", asker, "epoch", req.Epoch)
 	return struct{}{}, nil
 }

@@ -105,7 +105,7 @@ func (a *Agent) endSupersededAgain(ctx context.Context) {
 }
 
 // answerSuperseded is told by a peer that it has brought a job back under an epoch.
-func (a *Agent) answerSuperseded(r *http.Request, peer string) (any, error) {
+func (a *Agent) answerSuperseded(r *http.Request, asker string) (any, error) {
 	var req supersededRequest
 	id, err := idIn(r)
 	if err == nil {
@@ -114,7 +114,7 @@ func (a *Agent) answerSuperseded(r *http.Request, peer string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	by := job.Moved{Node: peer, Addr: callerAddr(r, req.Port), Epoch: req.Epoch, At: time.Now()}
+	by := job.Moved{Node: asker, Addr: callerAddr(r, req.Port), Epoch: req.Epoch, At: time.Now()}
 	rec, err := a.jobs.Get(id)
 	switch {
 	case errors.Is(err, job.ErrNotFound):
@@ -132,7 +132,7 @@ func (a *Agent) answerSuperseded(r *http.Request, peer string) (any, error) {
 			return nil, err
 		}
 	}
-	if err := a.fence.Learn(string(id), handoff.Grant{Epoch: by.Epoch, Node: peer, Addr: by.Addr}); err != nil {
+	if err := a.fence.Learn(string(id), handoff.Grant{Epoch: by.Epoch, Node: asker, Addr: by.Addr}); err != nil {
 		return nil, err
 	}
 	if rec.MovedTo != nil && rec.Exit == nil {
@@ -234,12 +234,12 @@ func (a *Agent) tellSuperseded(id job.ID, epoch int64, node, addr string) error 
 }
 
 // newer ends what this node has of a job of which a peer offers a copy that supersedes it.
-func (a *Agent) newer(ctx context.Context, peer, addr string, o offer) error {
+func (a *Agent) newer(ctx context.Context, source, addr string, o offer) error {
 	rec, err := a.jobs.Get(o.Record.ID)
 	if err != nil || !rec.Here() || !handoff.Supersedes(o.Epoch, rec.Epoch) {
 		return nil
 	}
-	if err := a.supersede(ctx, rec.ID, job.Moved{Node: peer, Addr: addr, Epoch: o.Epoch, At: time.Now()}); err != nil {
+	if err := a.supersede(ctx, rec.ID, job.Moved{Node: source, Addr: addr, Epoch: o.Epoch, At: time.Now()}); err != nil {
 		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("an older copy of job %s on %s could not be ended: %v", rec.ID, a.cfg.Node, err)}
 	}
 	return nil
