@@ -4,14 +4,16 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/migrate-hpc/migrate/agent"
+	"github.com/migrate-hpc/migrate/agent/node"
+
 	"github.com/spf13/cobra"
 
-	"github.com/migrate-hpc/migrate/agent"
 	"github.com/migrate-hpc/migrate/netpolicy"
 )
 
 func newAgentCommand(s *shell) *cobra.Command {
-	cfg := agent.Config{Version: thisBuild().Version}
+	cfg := node.Config{Version: thisBuild().Version}
 	var peers, networks []string
 	cmd := &cobra.Command{
 		Use:   "agent [flags]",

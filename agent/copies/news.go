@@ -1,0 +1,233 @@
+package copies
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/peer"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// newsEvery is how often an agent asks its peers about its jobs, the first time at its start. A peer
+// that can be reached again is asked no later than this.
+const newsEvery = 30 * time.Second
+
+// ListenForNews asks the peers again and again what they know of jobs that run here, and what has
+// become of those that went to them.
+func (a *Copies) ListenForNews(ctx context.Context) {
+	tick := time.NewTicker(newsEvery)
+	defer tick.Stop()
+	for {
+		a.AskNews(ctx)
+		a.endSupersededAgain(ctx)
+		recs, _ := a.Jobs.List() // those that can be read
+		a.Fates(ctx, recs, httpjson.AskTime)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// AskNews asks all peers that are configured whether jobs that run here were brought back elsewhere.
+func (a *Copies) AskNews(ctx context.Context) {
+	var all sync.WaitGroup
+	for node := range a.Config.Peers {
+		all.Go(func() { a.AskNewsOf(ctx, node) })
+	}
+	all.Wait()
+}
+
+// CatchUp asks those now that this node has not heard since it went down: somebody waits for it.
+func (a *Copies) CatchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTime)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, node := range a.Fence.Unheard() {
+		all.Go(func() { a.AskNewsOf(ctx, node) })
+	}
+	all.Wait()
+}
+
+// catchUpTime leaves who asks this node time for the answer.
+const catchUpTime = httpjson.AskTime / 2
+
+func (a *Copies) AskNewsOf(ctx context.Context, node string) {
+	recs, _ := a.Jobs.List() // those that can be read
+	req := peer.NewsRequest{Runs: map[job.ID]int64{}}
+	for _, rec := range recs {
+		if rec.Here() {
+			req.Runs[rec.ID] = rec.Epoch
+		}
+	}
+	unheard := slices.Contains(a.Fence.Unheard(), node)
+	if len(req.Runs) == 0 && !unheard {
+		return
+	}
+	var news peer.NewsReply
+	asking, cancel := context.WithTimeout(ctx, httpjson.AskTime)
+	err := a.Peers.Question(asking, node, nil, peer.PeerPath, req, &news)
+	cancel()
+	if err != nil {
+		return // it is away, and will be asked again
+	}
+	if unheard {
+		if err = a.hearOwed(node, news.Owed); err != nil {
+			a.Log.Error("what a peer has brought back is not written down", "peer", node, "err", err)
+		}
+	}
+	for id, epoch := range news.Superseded {
+		if _, asked := req.Runs[id]; !asked {
+			continue
+		}
+		by := job.Moved{Node: node, Addr: a.Config.Peers[node], Epoch: epoch, At: time.Now()}
+		if err := a.supersede(ctx, id, by); err != nil && ctx.Err() == nil {
+			a.Log.Warn("a copy of a job that was brought back elsewhere is not ended yet", "job", id, "peer", node, "err", err)
+		}
+	}
+}
+
+// hearOwed notes what a peer has brought back while this node was down.
+func (a *Copies) hearOwed(node string, owed map[job.ID]int64) error {
+	for id, epoch := range owed {
+		if err := a.Fence.Learn(string(id), handoff.Grant{Epoch: epoch, Node: node, Addr: a.Config.Peers[node]}); err != nil {
+			return err
+		}
+	}
+	return a.Fence.Heard(node)
+}
+
+// owed are the restores here that went past a node which has not heard of them. One that may come to
+// nothing yet is not for telling, and neither is that there is none.
+func (a *Copies) owed(asker string) (map[job.ID]int64, error) {
+	owed := map[job.ID]int64{}
+	for id, debts := range a.Fence.Debts() {
+		for _, d := range debts {
+			if _, owes := d.Nodes[asker]; !owes {
+				continue
+			}
+			switch a.restoreOf(job.ID(id), d.Epoch) {
+			case handoff.StateDropped:
+			case handoff.StateDone, handoff.StateNew:
+				owed[job.ID(id)] = max(owed[job.ID(id)], d.Epoch)
+			default:
+				return nil, &api.Error{Code: api.CodeFailed, Message: "job " + id + " is being brought back just now", Hint: "ask again; `migrate moves` tells how it gets on"}
+			}
+		}
+	}
+	return owed, nil
+}
+
+// AnswerNews tells a peer what this node has, or had, of jobs that the peer has or had. A grant is no
+// news: it does not say that the job has run.
+func (a *Copies) AnswerNews(r *http.Request, asker string) (any, error) {
+	var req peer.NewsRequest
+	if err := httpjson.Decode(r, &req); err != nil {
+		return nil, err
+	}
+	owed, err := a.owed(asker)
+	if err != nil {
+		return nil, err
+	}
+	news := peer.NewsReply{Superseded: map[job.ID]int64{}, Owed: owed, Fates: map[job.ID]peer.Fate{}}
+	for id, epoch := range req.Runs {
+		if rec, err := a.Jobs.Get(id); err == nil && handoff.Supersedes(rec.Epoch, epoch) && a.Unfinished(id) == "" {
+			news.Superseded[id] = rec.Epoch
+		}
+	}
+	for _, id := range req.Left {
+		rec, err := a.Jobs.Get(id)
+		if errors.Is(err, job.ErrNotFound) && a.Unfinished(id) == "" {
+			news.Fates[id] = peer.Fate{State: api.JobExited} // forgotten, which only a job that is over can be
+		}
+		if err != nil {
+			continue
+		}
+		v := a.View(r.Context(), rec)
+		news.Fates[id] = peer.Fate{State: v.State, Exit: v.Exit, Moved: v.MovedTo}
+	}
+	return news, nil
+}
+
+// Fates asks where jobs have gone that have left this node, node by node and on to others, what has
+// become of them. What is known to have ended is written down.
+func (a *Copies) Fates(ctx context.Context, recs []job.Record, within time.Duration) map[job.ID]peer.Fate {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	known := map[job.ID]peer.Fate{}
+	next := map[job.ID]job.Moved{}
+	for _, rec := range recs {
+		if rec.MovedTo != nil && rec.Exit == nil {
+			next[rec.ID] = *rec.MovedTo
+		}
+	}
+	for range caller.MaxHops {
+		next = a.fatesAt(ctx, next, known)
+	}
+	for id, f := range known {
+		if f.State == api.JobExited && f.Exit != nil {
+			a.writeFate(id, *f.Exit)
+		}
+	}
+	return known
+}
+
+// fatesAt asks each node once, adds to known, and returns who has gone on to where.
+func (a *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map[job.ID]peer.Fate) map[job.ID]job.Moved {
+	byNode := map[handoff.Place][]job.ID{}
+	for id, m := range at {
+		p := handoff.Place{Node: m.Node, Addr: m.Addr}
+		byNode[p] = append(byNode[p], id)
+	}
+	next := map[job.ID]job.Moved{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for p, ids := range byNode {
+		if p.Node == a.Config.Node {
+			continue // it has come back meanwhile
+		}
+		all.Go(func() {
+			var news peer.NewsReply
+			if a.Peers.Question(ctx, p.Node, []string{p.Addr}, peer.PeerPath, peer.NewsRequest{Left: ids}, &news) != nil {
+				return // nothing is known, and it stays with where the job went
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for id, f := range news.Fates {
+				if !slices.Contains(ids, id) {
+					continue
+				}
+				if known[id] = f; f.State == api.JobMoved && f.Moved != nil {
+					next[id] = *f.Moved
+				}
+			}
+		})
+	}
+	all.Wait()
+	return next
+}
+
+// writeFate notes how a job ended that had left this node.
+func (a *Copies) writeFate(id job.ID, exit job.Exit) {
+	_, err := a.Jobs.Update(id, func(r *job.Record) error {
+		if r.MovedTo != nil && r.Exit == nil {
+			r.Exit = &exit
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, job.ErrNotFound) {
+		a.Log.Warn("how a job ended that has left is not written down", "job", id, "err", err)
+	}
+}
+
+// Over tells whether a job in this state runs nowhere, and will not by itself.
+func Over(s api.JobState) bool { return s == api.JobExited || s == api.JobSaved || s == api.JobLost }

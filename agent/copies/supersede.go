@@ -1,0 +1,250 @@
+package copies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/peer"
+	"github.com/migrate-hpc/migrate/agent/source"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// A job that was brought back past a node which was declared dead has a second copy if that node
+// lives. The copy of the older line (handoff.Line) ends, as soon as its node hears of the other: it is
+// told by the node that brought the job back, for as long as that takes; it asks its peers, at its
+// start and from time to time; or it is offered the other copy.
+
+// errBusy says that a copy cannot be ended before a move of it is over.
+var errBusy = errors.New("it is in a move that is not finished")
+
+// supersede ends the copy of a job that this node has, since that at by is the job.
+func (a *Copies) supersede(ctx context.Context, id job.ID, by job.Moved) error {
+	release, err := a.Claim(id, handoff.NewMoveID())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errBusy, err)
+	}
+	defer release()
+	if a.Unfinished(id) != "" {
+		return errBusy
+	}
+	rec, err := a.Jobs.Get(id)
+	if err != nil {
+		return err
+	}
+	if rec.Superseded == nil {
+		if !rec.Here() || !handoff.Supersedes(by.Epoch, rec.Epoch) {
+			return nil
+		}
+		a.Log.Warn("a job was brought back elsewhere while this node was taken for dead; its copy here is ended", "job", id, "epoch", rec.Epoch,
+			"peer", by.Node, "later", by.Epoch)
+		if rec, err = a.writeSuperseded(ctx, rec, by); err != nil || rec.Superseded == nil {
+			return err
+		}
+	}
+	return a.endSuperseded(ctx, rec)
+}
+
+// writeSuperseded stops a copy for good and writes down how it ended, unless it has come to its end by
+// itself.
+func (a *Copies) writeSuperseded(ctx context.Context, rec job.Record, by job.Moved) (job.Record, error) {
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	left, err := node.TasksOf(rec)
+	if err == nil && left > 0 {
+		err = freezeWithin(ctx, &cg)
+	}
+	if err != nil {
+		return rec, err
+	}
+	used, _ := cg.CPUTime() // what is gone used nothing that could be told
+	return a.Jobs.Update(rec.ID, func(r *job.Record) error {
+		if r.Exit != nil {
+			return nil
+		}
+		r.Superseded = &by
+		r.Exit = &job.Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL), At: time.Now(), CPU: r.CPUBefore + time.Duration(used)}
+		return nil
+	})
+}
+
+func freezeWithin(ctx context.Context, cg *namespaces.Cgroup) error {
+	ctx, cancel := context.WithTimeout(ctx, source.FreezeTime)
+	defer cancel()
+	return cg.Freeze(ctx)
+}
+
+// endSuperseded ends what is left of a copy whose end is written down already: none of its tasks has
+// run since.
+func (a *Copies) endSuperseded(ctx context.Context, rec job.Record) error {
+	d, err := a.Sources.JobOf(ctx, rec, string(handoff.NewMoveID()), nil)
+	if err != nil {
+		return err
+	}
+	d.Vouched = true
+	return d.Release(ctx)
+}
+
+// endSupersededAgain goes on with what could not be ended, by this agent or an earlier one.
+func (a *Copies) endSupersededAgain(ctx context.Context) {
+	recs, _ := a.Jobs.List() // those that can be read
+	for _, rec := range recs {
+		if n, err := node.TasksOf(rec); rec.Superseded == nil || err == nil && n == 0 {
+			continue
+		}
+		if err := a.supersede(ctx, rec.ID, *rec.Superseded); err != nil && ctx.Err() == nil {
+			a.Log.Error("a copy of a job that was brought back elsewhere could not be ended", "job", rec.ID, "err", err)
+		}
+	}
+}
+
+// AnswerSuperseded is told by a peer that it has brought a job back under an epoch.
+func (a *Copies) AnswerSuperseded(r *http.Request, asker string) (any, error) {
+	var req peer.SupersededRequest
+	id, err := idIn(r)
+	if err == nil {
+		err = httpjson.Decode(r, &req)
+	}
+	if err != nil {
+		return nil, err
+	}
+	by := job.Moved{Node: asker, Addr: peer.CallerAddr(r, req.Port), Epoch: req.Epoch, At: time.Now()}
+	rec, err := a.Jobs.Get(id)
+	switch {
+	case errors.Is(err, job.ErrNotFound):
+	case err != nil:
+		return nil, err
+	case a.Unfinished(id) != "": // it may come to nothing, here or elsewhere
+		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s: %v", id, errBusy), Where: "on " + a.Config.Node}
+	case !handoff.Supersedes(req.Epoch, rec.Epoch):
+		return peer.SupersededReply{Epoch: rec.Epoch}, nil
+	case rec.Here() || rec.Superseded != nil:
+		// Not the peer's context: half an end is worse than one too many.
+		ctx, cancel := context.WithTimeout(a.Life, peer.YieldTime)
+		defer cancel()
+		if err := a.supersede(ctx, id, by); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.Fence.Learn(string(id), handoff.Grant{Epoch: by.Epoch, Node: asker, Addr: by.Addr}); err != nil {
+		return nil, err
+	}
+	if rec.MovedTo != nil && rec.Exit == nil {
+		return peer.SupersededReply{Next: AsPlace(rec.MovedTo)}, nil
+	}
+	return peer.SupersededReply{}, nil
+}
+
+// PayDebts tells the nodes that were declared dead of every restore that went past them, for as long
+// as it takes.
+func (a *Copies) PayDebts(id job.ID) {
+	a.Background.Go(func() {
+		for pause := peer.FirstTold; ; pause = min(2*pause, peer.MostTold) {
+			debts := a.Fence.Debts()[string(id)]
+			if len(debts) == 0 {
+				return
+			}
+			for _, d := range debts {
+				a.payDebt(id, d, pause == peer.FirstTold)
+			}
+			select {
+			case <-a.Life.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+	})
+}
+
+func (a *Copies) PayAllDebts() {
+	for id := range a.Fence.Debts() {
+		a.PayDebts(job.ID(id))
+	}
+}
+
+func (a *Copies) payDebt(id job.ID, d handoff.Debt, complain bool) {
+	switch a.restoreOf(id, d.Epoch) {
+	case handoff.StateDropped:
+		if err := a.Fence.Forgive(string(id), d.Epoch); err != nil {
+			a.Log.Error("a restore that failed", "job", id, "epoch", d.Epoch, "err", err)
+		}
+		return
+	case handoff.StateDone, handoff.StateNew:
+	default:
+		return // it may still come to nothing
+	}
+	for node, addr := range d.Nodes {
+		if err := a.TellSuperseded(id, d.Epoch, node, addr); err != nil && complain {
+			a.Log.Warn("a node that was declared dead has not heard that its job was brought back", "job", id, "epoch", d.Epoch, "peer", node, "err", err)
+		}
+	}
+}
+
+// Untold are the nodes that have yet to hear of a restore.
+func (a *Copies) Untold(rec handoff.Record) string {
+	if rec.State != handoff.StateDone {
+		return ""
+	}
+	for _, d := range a.Fence.Debts()[rec.Job] {
+		if d.Epoch == rec.Epoch {
+			return strings.Join(slices.Sorted(maps.Keys(d.Nodes)), ", ")
+		}
+	}
+	return ""
+}
+
+// restoreOf is how a restore here ended; one that the journal has forgotten is long done.
+func (a *Copies) restoreOf(id job.ID, epoch int64) handoff.State {
+	recs, _ := a.Journal.List() // those that can be read
+	i := slices.IndexFunc(recs, func(r handoff.Record) bool {
+		return r.Job == string(id) && r.Epoch == epoch && r.Kind == handoff.KindRestore
+	})
+	if i < 0 {
+		return handoff.StateNew
+	}
+	return recs[i].State
+}
+
+func (a *Copies) TellSuperseded(id job.ID, epoch int64, node, addr string) error {
+	ctx, cancel := context.WithTimeout(a.Life, peer.YieldTime)
+	defer cancel()
+	var theirs peer.SupersededReply
+	err := a.Peers.Question(ctx, node, []string{addr}, peer.PeerPath+"/"+string(id)+"/superseded", peer.SupersededRequest{epoch, a.Peers.ListenPort()}, &theirs)
+	if err != nil {
+		return err
+	}
+	a.Log.Info("a node that was declared dead has heard that its job was brought back", "job", id, "epoch", epoch, "peer", node)
+	if handoff.Supersedes(theirs.Epoch, epoch) { // it was this node that was taken for dead
+		by := job.Moved{Node: node, Addr: addr, Epoch: theirs.Epoch, At: time.Now()}
+		if err := a.supersede(ctx, id, by); err != nil && !errors.Is(err, job.ErrNotFound) {
+			return err
+		}
+	}
+	var instead []handoff.Place
+	if theirs.Next != nil {
+		instead = append(instead, *theirs.Next)
+	}
+	return a.Fence.Paid(string(id), epoch, node, instead...)
+}
+
+// Newer ends what this node has of a job of which a peer offers a copy that supersedes it.
+func (a *Copies) Newer(ctx context.Context, source, addr string, o peer.Offer) error {
+	rec, err := a.Jobs.Get(o.Record.ID)
+	if err != nil || !rec.Here() || !handoff.Supersedes(o.Epoch, rec.Epoch) {
+		return nil
+	}
+	if err := a.supersede(ctx, rec.ID, job.Moved{Node: source, Addr: addr, Epoch: o.Epoch, At: time.Now()}); err != nil {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("an older copy of job %s on %s could not be ended: %v", rec.ID, a.Config.Node, err)}
+	}
+	return nil
+}

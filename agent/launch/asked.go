@@ -1,0 +1,39 @@
+package launch
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// MayAsk refuses a request that says what is the node's to decide: who a job's user is the
+// kernel tells, and its ids outside of a user namespace the agent chooses.
+func MayAsk(s job.Spec) error {
+	var said []string
+	for _, own := range []struct {
+		field string
+		is    bool
+	}{
+		{"uid", s.UID != 0}, {"gid", s.GID != 0}, {"groups", len(s.Groups) > 0}, {"umask", s.Umask != 0}, {"uid_base", s.UIDBase != 0},
+	} {
+		if own.is {
+			said = append(said, own.field)
+		}
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("%s: the node decides that, not who asks for a job", strings.Join(said, ", ")),
+		Where: caller.NotStarted, Hint: "leave it out of the request's spec, as `migrate run` does"}
+}
+
+// Arriving is the record of a job that comes from another node or from a directory, without
+// what only the node that it was on could say of itself.
+func Arriving(rec job.Record) job.Record {
+	rec.Foreground, rec.Cgroup, rec.MovedTo, rec.Exit, rec.SavedIn, rec.FromMove = false, nil, nil, nil, "", ""
+	rec.Superseded, rec.Sealed = nil, ""
+	return rec
+}

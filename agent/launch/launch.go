@@ -1,0 +1,223 @@
+package launch
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/identity"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/mqueue"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/output"
+	"github.com/migrate-hpc/migrate/tmpfs"
+)
+
+const interfaceName = "eth0"
+
+// Settle fills in what the user left open and only this node can decide. The ids that it chooses
+// are held; see idRanges.
+func (a *Launcher) Settle(rec *job.Record) error {
+	s := &rec.Spec
+	if s.Hostname == "" {
+		s.Hostname = string(rec.ID)
+	}
+	if s.WorkDir == "" {
+		s.WorkDir = "/"
+	}
+	if s.OutputLimit == 0 {
+		s.OutputLimit = output.DefaultLimit
+	}
+	if s.Network.Bridged() && s.Network.MAC == "" {
+		s.Network.MAC = NewMAC()
+	}
+	if s.UserNS {
+		if err := passable(a.Config.RunDir, a.Config.StateDir); err != nil {
+			return err
+		}
+	}
+	if s.UserNS {
+		anyRange := *s
+		anyRange.UIDBase = job.FirstBase // all bases are as long
+		if _, gids := IdMaps(anyRange); !namespaces.FitsKernel(gids) {
+			return fmt.Errorf("you are in %d groups, more than the kernel maps for a user namespace, and a job may not leave them: start it without --user-ns", len(s.Groups))
+		}
+		if err := a.ChooseIDs(rec); err != nil {
+			return err
+		}
+	}
+	if s.Init {
+		if err := prependInit(s); err != nil {
+			return err
+		}
+	}
+	if s.Root != "" {
+		return nil
+	}
+	mounts, err := namespaces.NodeMounts(a.Config.RunDir)
+	for _, m := range mounts {
+		rec.Mounts = append(rec.Mounts, job.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+	}
+	return err
+}
+
+// passable checks that the root of a user namespace, who is nobody outside, gets
+// through to these directories.
+func passable(dirs ...string) error {
+	for _, dir := range dirs {
+		for d := filepath.Clean(dir); d != "/"; d = filepath.Dir(d) {
+			st, err := os.Stat(d)
+			if err != nil {
+				return err
+			}
+			if st.Mode()&0o001 == 0 {
+				return fmt.Errorf("a job in a user namespace cannot get through %s to the agent's directories: `chmod o+x %s`, or give the agent others with --state and --run", d, d)
+			}
+		}
+	}
+	return nil
+}
+
+// prependInit puts a small init before the command. It becomes part of the
+// arguments, so that it is what the record says that runs.
+func prependInit(s *job.Spec) error {
+	path, err := exec.LookPath("catatonit")
+	if err == nil {
+		_, err = os.Stat(filepath.Join("/", s.Root, path))
+	}
+	if err != nil {
+		return fmt.Errorf("--init needs catatonit in the job's root: %w; install the package catatonit there, or start without --init", err)
+	}
+	s.Args = append([]string{path, "--"}, s.Args...)
+	return nil
+}
+
+func NewMAC() string {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac)
+	mac[0] = mac[0]&^1 | 2 // unicast, locally administered
+	return mac.String()
+}
+
+// IdMaps are those of a job in a user namespace.
+func IdMaps(s job.Spec) (uids, gids []namespaces.IDMap) {
+	return namespaces.PrivateMaps(s.UIDBase, s.UID, s.GID, s.Groups)
+}
+
+// NamespaceConfig translates a job's specification into what package namespaces
+// starts. ioDir holds the output files.
+func NamespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, error) {
+	s := rec.Spec
+	cfg := namespaces.Config{
+		Hostname: s.Hostname, Keyring: string(rec.ID), RootDir: rootDir, Root: s.Root, IODir: ioDir,
+		Args: s.Args, Env: s.Env, WorkDir: s.WorkDir,
+		Stdin: cmp.Or(s.Stdin, "/dev/null"), Stdout: cmp.Or(s.Stdout, namespaces.IOMount+"/stdout"), Stderr: cmp.Or(s.Stderr, namespaces.IOMount+"/stderr"),
+		UID: s.UID, GID: s.GID, Groups: caller.GroupsInside(s), Umask: s.Umask,
+		Mounts: NodeMounts(rec),
+	}
+	if s.UserNS {
+		cfg.User = true
+		cfg.UIDs, cfg.GIDs = IdMaps(s)
+	}
+	for _, l := range s.Rlimits {
+		n, ok := rlimits[l.Name]
+		if !ok {
+			return cfg, fmt.Errorf("resource limit %q is not known", l.Name)
+		}
+		cfg.Rlimits = append(cfg.Rlimits, namespaces.Rlimit{Resource: n, Soft: l.Soft, Hard: l.Hard})
+	}
+	return cfg, nil
+}
+
+var rlimits = map[string]int{
+	"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA, "fsize": unix.RLIMIT_FSIZE,
+	"locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK, "msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE,
+	"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+// IdentityRule is what the launch makes of the job's threads, and they cannot undo.
+func IdentityRule(cfg namespaces.Config) identity.Rule {
+	return identity.Rule{UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups, UserNS: cfg.User, UIDs: cfg.UIDs, GIDs: cfg.GIDs}
+}
+
+// NodeMounts are all mounts that come from the node by path.
+func NodeMounts(rec job.Record) []namespaces.Mount {
+	var mounts []namespaces.Mount
+	for i, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
+		for _, b := range list {
+			mounts = append(mounts, namespaces.Mount{Source: b.Source, Target: b.Target, ReadOnly: b.ReadOnly, Node: i == 0})
+		}
+	}
+	return mounts
+}
+
+// ExternalMounts tells CRIU which mounts it shall not make by itself: path in the
+// job → path on this node. The path in the job is also the key that source and
+// target know the mount by.
+//
+// private says where those file systems lie that are the job's own and that are
+// carried by us.
+func ExternalMounts(rec job.Record, ioDir, queueDir string, private map[string]string) map[string]string {
+	ext := map[string]string{namespaces.IOMount: ioDir, mqueue.Dir: queueDir}
+	for _, dir := range tmpfs.Dirs() {
+		ext[dir] = private[dir]
+	}
+	for _, m := range NodeMounts(rec) {
+		ext[m.Target] = m.Source
+	}
+	if rec.Spec.UserNS {
+		for _, d := range namespaces.Devices() {
+			ext[d] = d
+		}
+	}
+	return ext
+}
+
+// makeIODir makes the directory of a job's own output files. The files are the
+// user's, the directory is not: nobody but root puts anything else into it.
+func makeIODir(dir string, s job.Spec) error {
+	if err := errors.Join(os.MkdirAll(dir, IODirMode), os.Chmod(dir, IODirMode)); err != nil {
+		return err
+	}
+	uid, gid := s.UID, s.GID
+	if s.UserNS {
+		uids, gids := IdMaps(s)
+		uid, _ = namespaces.HostID(uids, uid)
+		gid, _ = namespaces.HostID(gids, gid)
+	}
+	for _, name := range output.Names {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, outputMode)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Chown(int(uid), int(gid)), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// IODirMode lets the job's user reach its files, also from outside. They are closed to everybody
+// else but root, as `migrate logs` is.
+const (
+	IODirMode  = 0o755
+	outputMode = 0o600
+)
+
+func JobInterface(rec job.Record) *namespaces.Interface {
+	n := rec.Spec.Network
+	if !n.Bridged() {
+		return nil
+	}
+	return &namespaces.Interface{Name: interfaceName, Host: node.LinkName(rec), Bridge: n.Mode, Address: n.Address, Gateway: n.Gateway, MAC: n.MAC}
+}

@@ -1,0 +1,105 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/antispoof"
+	"github.com/migrate-hpc/migrate/namespaces/conflict"
+	"github.com/migrate-hpc/migrate/preflight"
+)
+
+// An address is one job's: what gets it is written down, under a lock, as a job of this
+// node or as one that arrives, and everybody else is compared with that.
+
+// AsTarget is what this node knows of itself when a job is to come to it.
+func (a *Launcher) AsTarget() (preflight.Node, error) {
+	coming, err := a.Coming()
+	if err != nil {
+		return preflight.Node{}, err
+	}
+	here, err := a.Jobs.List() // after those that come, which go from there to here
+	if err != nil {
+		a.Log.Warn("some job records cannot be read", "err", err)
+	}
+	return preflight.Node{CRIU: a.CRIUClient(), Jobs: append(coming, here...), Networks: a.Config.Networks, MemoryDir: a.Paths.Memory}, nil
+}
+
+// Assign gives a job the network that it asks for, by write, unless its user may not have
+// it or somebody has it on this node.
+func (a *Launcher) Assign(rec job.Record, write func() error) error {
+	if !rec.Spec.Network.Bridged() {
+		return write()
+	}
+	a.addresses.Lock()
+	defer a.addresses.Unlock()
+	node, err := a.AsTarget()
+	if err != nil {
+		return err
+	}
+	findings, err := preflight.CheckNetwork(rec, node)
+	if err != nil {
+		return err
+	}
+	if len(findings) > 0 {
+		return &api.Error{Code: api.CodeRefused, Message: findings[0].Cause, Hint: findings[0].Remedy}
+	}
+	return write()
+}
+
+// AskNetwork begins to ask on the job's bridge for the addresses that it will have. free
+// waits for the answer; it must be called, once or more.
+func (a *Launcher) AskNetwork(ctx context.Context, s job.Spec) (free func() error) {
+	if !s.Network.Bridged() {
+		return func() error { return nil }
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- Probe(ctx, s.Network) }()
+	return sync.OnceValue(func() error { return <-answer })
+}
+
+func Probe(ctx context.Context, n job.Network) error {
+	address, err := netip.ParsePrefix(n.Address)
+	if err != nil {
+		return err
+	}
+	mac, err := net.ParseMAC(n.MAC)
+	if err != nil {
+		return err
+	}
+	if !namespaces.BridgeExists(n.Mode) {
+		cause, remedy := preflight.NoBridge(n.Mode)
+		return &api.Error{Code: api.CodeRefused, Message: cause, Hint: remedy}
+	}
+	err = conflict.Probe(ctx, n.Mode, address.Addr(), antispoof.LinkLocal(mac))
+	var used *conflict.InUse
+	if !errors.As(err, &used) {
+		return err
+	}
+	if used.Address == address.Addr() {
+		return &api.Error{Code: api.CodeRefused, Message: used.Error(), Hint: "choose another address; `ip neigh` and `bridge fdb show` lead to who has that MAC"}
+	}
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("MAC %s is in use on bridge %s: %s", n.MAC, n.Mode, used), Hint: "`migrate run` without --mac makes one up"}
+}
+
+// FilterPorts has the ports of jobs take in nothing but what those may send, if an agent
+// of an earlier version has started them, or an operator has removed the filter.
+func (a *Launcher) FilterPorts() {
+	recs, _ := a.Jobs.List() // those that can be read
+	for _, rec := range recs {
+		i := JobInterface(rec)
+		if i == nil || !rec.Here() {
+			continue
+		}
+		if err := i.InstallFilter(); err != nil {
+			a.Log.Error("a job may send as another", "job", rec.ID, "err", err)
+		}
+	}
+}

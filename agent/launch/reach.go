@@ -1,0 +1,54 @@
+package launch
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
+)
+
+// Reachable tells early, and in good words, that the caller cannot reach by itself every
+// path of the node that is to be bound. What holds is that the paths are looked up as that
+// user once more when they are bound; see namespaces.Mount.Take.
+func Reachable(c caller.Caller, s job.Spec) error {
+	if c.Root() {
+		return nil
+	}
+	var paths []string
+	if s.Root != "" {
+		paths = append(paths, s.Root)
+	}
+	for _, b := range s.Binds {
+		paths = append(paths, b.Source)
+	}
+	return caller.As(c, func() error { return reachAs(paths) })
+}
+
+func reachAs(paths []string) error {
+	for _, p := range paths {
+		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+		fd, err := unix.Openat2(unix.AT_FDCWD, p, &how)
+		if err != nil {
+			return fmt.Errorf("you cannot reach %s: %w", p, err)
+		}
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unreachable says which paths the job's user, on this node, cannot reach.
+func Unreachable(s job.Spec) []preflight.Finding {
+	err := Reachable(caller.OwnerOf(s), s)
+	if err == nil {
+		return nil
+	}
+	return []preflight.Finding{{
+		Code: preflight.MountMissing, Cause: fmt.Sprintf("on this node user %d does not get to what the job has bound: %v", s.UID, err),
+		Remedy: "make it and the directories above it the same on both nodes; `namei -l PATH` shows who may pass",
+	}}
+}

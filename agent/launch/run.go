@@ -1,0 +1,124 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+// WorkDirExists catches what happens to everybody once: the job's /tmp is its own
+// and empty, so a directory in the node's is not there.
+func WorkDirExists(s job.Spec) error {
+	if !strings.HasPrefix(s.WorkDir, "/tmp/") {
+		return nil
+	}
+	for _, b := range s.Binds {
+		if s.WorkDir == b.Target || strings.HasPrefix(s.WorkDir, b.Target+"/") {
+			return nil
+		}
+	}
+	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("the work directory %s does not exist in the job, whose /tmp is its own and empty", s.WorkDir),
+		Hint: fmt.Sprintf("name another directory with `migrate run -w DIR`, or let the job see this one: `migrate run --bind %s`", s.WorkDir)}
+}
+
+// BindTargetsExist checks that there is something to bind over, for all that the caller
+// can see. In /tmp, which is the job's own, the mount points are made; in the node's tree
+// nothing is.
+func BindTargetsExist(c caller.Caller, s job.Spec) error {
+	for _, b := range s.Binds {
+		if strings.HasPrefix(b.Target, "/tmp/") {
+			continue
+		}
+		if err := caller.As(c, func() error { return namespaces.RootHas(s.Root, b.Target) }); err != nil {
+			return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("%s cannot be shown at %s: there is nothing of that name in the job's root", b.Source, b.Target),
+				Hint: fmt.Sprintf("make it with `mkdir` or `touch`, or bind it somewhere in /tmp: `migrate run --bind %s:/tmp/%s`", b.Source, filepath.Base(b.Target))}
+		}
+	}
+	return nil
+}
+
+// launch starts a job that nobody knows yet. When it fails nothing is left.
+func (a *Launcher) launch(ctx context.Context, rec job.Record, c caller.Caller) (err error) {
+	rec.Placements = []job.Placement{{Node: a.Config.Node, From: rec.Created}}
+	if err := a.Assign(rec, func() error { return a.Jobs.Create(rec) }); err != nil {
+		return err
+	}
+	free := a.AskNetwork(ctx, rec.Spec)
+	defer free() // what it says is asked below
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Jobs.Remove(rec.ID))
+		}
+	}()
+	if err := makeIODir(a.IODir(rec.ID), rec.Spec); err != nil {
+		return err
+	}
+	cfg := a.ShimConfig(rec, a.IODir(rec.ID))
+	ns, err := NamespaceConfig(rec, cfg.RootDir(), a.IODir(rec.ID))
+	if err != nil {
+		return err
+	}
+	cfg.Launch = &shim.Launch{Namespaces: ns, Interface: JobInterface(rec), Within: startTime}
+	if err := free(); err != nil {
+		return err
+	}
+	if rec.Foreground {
+		if cfg.Join, err = joined(c); err != nil {
+			return err
+		}
+	}
+	return a.startShim(rec, cfg)
+}
+
+// joined are the caller's cgroups, as their scheduler has made them; none where the caller has a hand
+// in them, so that nobody but root can take the job out of the freezer.
+func joined(c caller.Caller) (map[string]string, error) {
+	dirs, err := namespaces.CgroupsOf(c.Pid)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Alive(); err != nil {
+		return nil, err
+	}
+	if alone, err := namespaces.OnlyRootWrites(dirs); err != nil || !alone {
+		return nil, err
+	}
+	return dirs, nil
+}
+
+// ShimConfig is for a job whose output is in ioDir when the shim starts.
+func (a *Launcher) ShimConfig(rec job.Record, ioDir string) shim.Config {
+	return shim.Config{
+		Job: rec.ID, Records: a.Paths.Jobs(), RunDir: a.Paths.JobRun(rec.ID),
+		Output: &shim.Output{Dir: ioDir, Limit: rec.Spec.OutputLimit, UID: rec.Spec.UID},
+		CRIU:   a.CRIUPath, KdatDir: a.Paths.Kdat(), LinkName: node.LinkName(rec),
+	}
+}
+
+// MakeCgroup makes a job's own cgroup, with its limits, beneath parents, or our own.
+func (a *Launcher) MakeCgroup(rec job.Record, parents map[string]string) (cg *namespaces.Cgroup, err error) {
+	if parents == nil {
+		if parents, err = namespaces.CgroupsOf(os.Getpid()); err != nil {
+			return nil, err
+		}
+	}
+	cg, err = namespaces.NewCgroupIn(parents, a.CgroupName(rec.ID))
+	if err != nil {
+		return nil, err
+	}
+	l := rec.Spec.Limits
+	if err := cg.Limit(namespaces.Limits{MemoryBytes: l.MemoryBytes, CPUMilli: l.CPUMilli, Pids: l.Pids}); err != nil {
+		return nil, errors.Join(err, cg.Remove())
+	}
+	return cg, nil
+}

@@ -1,0 +1,66 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+// startShim makes the job's cgroup beneath those that the shim is to join, or our own, and
+// starts the shim.
+func (a *Launcher) startShim(rec job.Record, cfg shim.Config) error {
+	cg, err := a.MakeCgroup(rec, cfg.Join)
+	if err != nil {
+		return err
+	}
+	cfg.Cgroup = *cg
+	_, err = a.Jobs.Update(rec.ID, func(r *job.Record) error {
+		r.Cgroup = cg.Dirs
+		return nil
+	})
+	if err == nil {
+		_, err = shim.Start(cfg, a.Jobs.Dir(rec.ID))
+	}
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+		defer cancel()
+		return errors.Join(err, a.UndoStart(ctx, cg, cfg))
+	}
+	return nil
+}
+
+const (
+	// startTime is how long a job may take until its command runs.
+	startTime = time.Minute
+	undoTime  = 5 * time.Second
+)
+
+// UndoStart removes what a start has left that failed at any step.
+func (a *Launcher) UndoStart(ctx context.Context, cg *namespaces.Cgroup, cfg shim.Config) error {
+	err := cg.Kill(ctx)
+	if err != nil {
+		a.Background.Go(func() { a.removeWhenEmpty(cg) })
+	} else {
+		err = cg.Remove()
+	}
+	if cfg.LinkName != "" {
+		err = errors.Join(err, namespaces.RemoveLink(cfg.LinkName))
+	}
+	return errors.Join(err, os.RemoveAll(cfg.RunDir))
+}
+
+// removeWhenEmpty waits for tasks that have been killed and wait for a file server.
+func (a *Launcher) removeWhenEmpty(cg *namespaces.Cgroup) {
+	for cg.Remove() != nil {
+		select {
+		case <-time.After(time.Second):
+		case <-a.Life.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// LinkName is the node's end of a job's interface.
+func LinkName(rec job.Record) string {
+	if !rec.Spec.Network.Bridged() {
+		return ""
+	}
+	return "mg" + string(rec.ID[1:])
+}
+
+// CgroupName has the node's name in it for the sake of nodes that share a machine.
+func (a *Node) CgroupName(id job.ID) string { return "migrate-" + a.Config.Node + "-" + string(id) }
+
+// Sweep frees what a job whose shim is gone has left on the node.
+func (a *Node) Sweep(ctx context.Context, rec job.Record) error {
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	var err error
+	if cg.FreezerDir() != "" {
+		err = errors.Join(cg.Kill(ctx), cg.Remove())
+	}
+	if link := LinkName(rec); link != "" {
+		err = errors.Join(err, namespaces.RemoveLink(link))
+	}
+	if rec.FromMove != "" { // its memory, if not all of it had arrived
+		err = errors.Join(err, os.RemoveAll(a.Paths.Move(rec.FromMove)))
+	}
+	return errors.Join(err, os.RemoveAll(a.Paths.JobRun(rec.ID)))
+}

@@ -1,0 +1,56 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/printable"
+)
+
+// keptLogs bounds how many of CRIU's logs are kept, and keptSize each, in bytes.
+const (
+	keptLogs = 20
+	keptSize = 4 << 20
+)
+
+// KeepLog saves CRIU's log of a failed operation from the directory that is about
+// to be removed, and returns where it is, or "".
+func (a *Node) KeepLog(log, name string) string {
+	data, readErr := os.ReadFile(log)
+	if readErr != nil {
+		return ""
+	}
+	dir := a.Paths.criuLogs()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		a.Log.Warn("CRIU's log is lost", "err", err)
+		return ""
+	}
+	path := filepath.Join(dir, name)
+	text := printable.Text(string(data[max(0, len(data)-keptSize):])) // there are names of the job's in it
+	if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
+		a.Log.Warn("CRIU's log is lost", "err", err)
+		return ""
+	}
+	a.pruneLogs(dir)
+	return path
+}
+
+// pruneLogs removes the oldest logs beyond those to be kept.
+func (a *Node) pruneLogs(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	age := func(e os.DirEntry) int64 {
+		if info, err := e.Info(); err == nil {
+			return info.ModTime().UnixNano()
+		}
+		return 0
+	}
+	slices.SortFunc(entries, func(x, y os.DirEntry) int { return int(age(y)/1e6 - age(x)/1e6) })
+	for _, e := range entries[min(len(entries), keptLogs):] {
+		_ = os.Remove(filepath.Join(dir, e.Name())) // tried again at the next failure
+	}
+}

@@ -1,0 +1,43 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/server"
+	"github.com/migrate-hpc/migrate/agent/transfer"
+)
+
+func TestLogsAreKeptFromTheirEndAndNotForEver(t *testing.T) {
+	a, src := server.NewAgent(t), filepath.Join(t.TempDir(), "dump.log")
+	if got := a.KeepLog(src, "none"); got != "" {
+		t.Errorf("a log that is not there is kept at %s", got)
+	}
+	text := strings.Repeat("x", keptSize) + "the end"
+	if err := os.WriteFile(src, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var last string
+	for i := range keptLogs + 5 {
+		last = a.KeepLog(src, fmt.Sprintf("m%02d-dump.log", i))
+		when := time.Now().Add(time.Duration(i-100) * time.Hour)
+		if err := os.Chtimes(last, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := transfer.Names(t, filepath.Dir(last))
+	if len(kept) != keptLogs || kept[0] != "m05-dump.log" || kept[len(kept)-1] != filepath.Base(last) {
+		t.Errorf("kept are %v", kept)
+	}
+	data, err := os.ReadFile(last)
+	if err != nil || len(data) != keptSize || !strings.HasSuffix(string(data), "the end") {
+		t.Errorf("%d bytes (%v)", len(data), err)
+	}
+	if st, err := os.Stat(filepath.Dir(last)); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("the directory has mode %v (%v)", st.Mode(), err)
+	}
+}

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/progress"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/safepath"
+	"github.com/migrate-hpc/migrate/transport/pki"
+)
+
+// openFence starts without a fence that is damaged. Where it is gone and jobs are there, it was taken
+// away, as [handoff.ErrFenceDamaged] says: whom this node has let bring jobs back is not known any more.
+func (a *Node) openFence() (err error) {
+	_, missing := os.Lstat(a.Paths.Fence())
+	if a.Fence, err = handoff.OpenFence(a.Paths.Fence()); err != nil {
+		a.Log.Error("no job can come to this node", "err", err)
+		return nil
+	}
+	ids, err := a.Jobs.IDs()
+	if err == nil && errors.Is(missing, fs.ErrNotExist) && len(ids) > 0 {
+		err = a.Fence.Lose("")
+	}
+	return errors.Join(err, a.Fence.Booted(a.Boot, slices.Collect(maps.Keys(a.Config.Peers))))
+}
+
+// keepMoves is how long finished moves stay in the journal: longer than a peer may
+// be away and still want to know how one ended.
+const keepMoves = 60 * 24 * time.Hour
+
+// Open opens what an agent keeps of its  What cannot be read is an error, or guards the
+// jobs that it may be about.
+func Open(cfg Config) (*Node, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("an agent must run as root: it makes namespaces and cgroups for everybody's jobs")
+	}
+	if err := safepath.Check(cfg.PKIDir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, RootsAlone(err, "--pki") // who could change the CA could be any node
+	}
+	id, err := pki.Load(cfg.PKIDir)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Node == "" {
+		cfg.Node = id.Node
+	}
+	if cfg.Node != id.Node {
+		return nil, fmt.Errorf("the certificate in %s is for node %s, not %s: issue one with `migrate pki issue`", cfg.PKIDir, id.Node, cfg.Node)
+	}
+	if cfg.Socket == "" {
+		cfg.Socket = filepath.Join(cfg.RunDir, "agent.sock")
+	}
+	a := New(cfg)
+	a.Identity = id
+	if err := a.UsableCRIU(cfg.CRIU); err != nil {
+		a.Log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
+	}
+	if a.Paths, err = MakePaths(cfg); err != nil {
+		return nil, err
+	}
+	if err := namespaces.Delegate(); err != nil {
+		a.Log.Warn("jobs with limits cannot be started here", "err", err)
+	}
+	if a.Boot, err = handoff.BootID(); err != nil {
+		return nil, err
+	}
+	if a.Jobs, err = job.OpenStore(a.Paths.Jobs()); err != nil {
+		return nil, err
+	}
+	if err = a.openFence(); err != nil {
+		return nil, err
+	}
+	if a.Journal, err = handoff.OpenJournal(a.Paths.Moves()); err != nil {
+		return nil, err
+	}
+	a.Records = &progress.Records{Dir: a.Paths.Records(), Log: a.Log}
+	if err := a.Journal.Prune(time.Now().Add(-keepMoves)); err != nil {
+		a.Log.Warn("some old moves stay in the journal", "err", err)
+	}
+	for _, d := range a.Journal.Damaged() {
+		a.Log.Error("a journal cannot be read, and guards the jobs that it may be about", "move", d.Name, "job", d.Job, "err", d.Err, "try", "migrate resolve "+d.Name+" --forget")
+	}
+	return a, nil
+}

@@ -1,0 +1,65 @@
+package node
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/migrate-hpc/migrate/osthread"
+)
+
+func TestTheAgentGivesWayUnlessAJobStandsStill(t *testing.T) {
+	var levels []int
+	p := &Priority{used: func() osthread.Usage { return osthread.Usage{} }, set: func(nice int) error {
+		levels = append(levels, nice)
+		return nil
+	}}
+	first := p.Warm()
+	second := p.Warm()
+	first()
+	first() // a second time is nothing
+	frozen := p.Urgent()
+	second()
+	third := p.Warm()
+	frozen()
+	third()
+	if want := []int{osthread.Polite, 0, osthread.Polite, 0}; !slices.Equal(levels, want) {
+		t.Errorf("levels %v, want %v", levels, want)
+	}
+}
+
+// However long its threads wait together, more than the processors it cannot want.
+func TestTheAgentTakesTurnsWhenTheProcessorsAreBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var levels []int
+		used := osthread.Usage{Waited: time.Hour}
+		p := &Priority{used: func() osthread.Usage { return used }, set: func(nice int) error {
+			levels = append(levels, nice)
+			return nil
+		}}
+		done := p.Warm()
+		if p.TakesTurns() {
+			t.Error("it takes turns before it has waited")
+		}
+		//house:allow time.Sleep: the bubble's clock
+		time.Sleep(lookEvery + lookEvery/2)
+		synctest.Wait()
+		if !p.TakesTurns() || levels[len(levels)-1] != 0 {
+			t.Errorf("it had no processor, and the levels are %v", levels)
+		}
+		p.mu.Lock()
+		used = osthread.Usage{Ran: time.Second}
+		p.mu.Unlock()
+		//house:allow time.Sleep: the bubble's clock
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		if p.TakesTurns() || levels[len(levels)-1] != osthread.Polite {
+			t.Errorf("it has caught up, and the levels are %v", levels)
+		}
+		done()
+		if levels[len(levels)-1] != 0 {
+			t.Errorf("levels %v", levels)
+		}
+	})
+}

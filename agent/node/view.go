@@ -1,0 +1,180 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/shim"
+	"github.com/migrate-hpc/migrate/timens"
+)
+
+// That no shim answers says nothing about a job's tasks: a shim may have been killed, or
+// its socket removed. The kernel knows whether there are any, in the job's own cgroup.
+
+// Gone tells whether a job whose shim does not answer has no task any more. What cannot be
+// found out is no proof.
+func Gone(rec job.Record, err error) bool {
+	if !errors.Is(err, shim.ErrGone) {
+		return false
+	}
+	n, err := TasksOf(rec)
+	return err == nil && n == 0
+}
+
+// NotRunning is the answer for a job that is over, or whose shim cannot be reached.
+func (a *Node) NotRunning(ctx context.Context, rec job.Record) error {
+	return Ended(a.View(ctx, rec))
+}
+
+func Ended(v api.Job) error {
+	if v.State == api.JobAstray {
+		return Astray(v)
+	}
+	if v.State == api.JobSaved {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s does not run here any more: it was saved", v.ID), Where: "in " + v.SavedIn + ", or where it was restored from there",
+			Hint: "`migrate restore " + v.SavedIn + "` brings it back, or tells where it is"}
+	}
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s does not run any more", v.ID), Where: "over", Hint: "`migrate inspect " + string(v.ID) + "` tells how it ended"}
+}
+
+// Astray is a job that runs and that nobody can reach.
+func Astray(v api.Job) error {
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is astray: no shim answers for it, but %d of its processes run", v.ID, v.Tasks),
+		Where: fmt.Sprintf("on %s, in %s", v.Node, v.CgroupDir),
+		Hint:  fmt.Sprintf("`migrate kill -s KILL %s` ends them, `migrate rm -f %s` forgets the job, too", v.ID, v.ID)}
+}
+
+// TasksOf counts what is in a job's cgroup.
+func TasksOf(rec job.Record) (int, error) {
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	if cg.FreezerDir() == "" {
+		return 0, nil
+	}
+	pids, err := cg.Pids()
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	return len(pids), err
+}
+
+// View is a job as the kernel and its shim see it now.
+func (a *Node) View(ctx context.Context, rec job.Record) api.Job {
+	v := api.Job{Record: rec, Node: a.Config.Node, State: api.JobRunning, CPU: rec.CPUBefore}
+	switch {
+	case rec.Exit != nil:
+		v.State = api.JobExited
+		v.CPU = rec.Exit.CPU
+		return v
+	case rec.MovedTo != nil:
+		v.State = api.JobMoved
+		return v
+	case rec.SavedIn != "":
+		v.State = api.JobSaved
+		return v
+	}
+	st, err := a.Status(ctx, rec.ID)
+	if errors.Is(err, shim.ErrGone) {
+		return a.vanished(v)
+	}
+	if err != nil { // it is busy, or suspended with its job
+		v.State, v.SuspendedIn = a.Stands(rec)
+		return v
+	}
+	if st.Exit != nil { // the disk does not take it
+		v.Exit, v.State = st.Exit, api.JobExited
+		v.CPU += st.Exit.CPU
+		return v
+	}
+	v.Init, v.Shim, v.Filled, v.Total = st.Init, st.Shim, st.Filled, st.Total
+	if v.Absent = st.Absent; v.Absent > 0 {
+		v.PulledFrom = CameFrom(rec)
+	}
+	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	v.CgroupDir = cg.Dir()
+	if v.State, v.SuspendedIn = a.Stands(rec); st.State == shim.Parked || st.State == shim.Waiting {
+		v.State, v.SuspendedIn = api.JobArriving, ""
+	}
+	if used, err := cg.CPUTime(); err == nil {
+		v.CPU += time.Duration(used)
+	}
+	v.Memory = ResidentMemory(&cg)
+	return v
+}
+
+// Status asks a job's shim, which has a second to answer.
+func (a *Node) Status(ctx context.Context, id job.ID) (shim.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return a.ShimOf(id).Status(ctx)
+}
+
+// vanished looks again before it calls a job lost: the shim writes down the end
+// before it goes.
+func (a *Node) vanished(v api.Job) api.Job {
+	rec, err := a.Jobs.Get(v.ID)
+	if err == nil && rec.Exit != nil {
+		v.Record, v.State, v.CPU = rec, api.JobExited, rec.Exit.CPU
+		return v
+	}
+	switch {
+	case err == nil && rec.MovedTo != nil:
+		v.Record, v.State = rec, api.JobMoved
+		return v
+	case err == nil && rec.SavedIn != "":
+		v.Record, v.State = rec, api.JobSaved
+		return v
+	}
+	v.State = api.JobLost
+	if n, err := TasksOf(v.Record); err != nil || n > 0 {
+		v.State, v.Tasks = api.JobAstray, max(n, 1) // what cannot be counted may be there
+		cg := namespaces.Cgroup{Dirs: v.Cgroup}
+		v.CgroupDir, v.Memory = cg.Dir(), ResidentMemory(&cg)
+	}
+	return v
+}
+
+func ResidentMemory(cg *namespaces.Cgroup) int64 {
+	pids, err := cg.Pids()
+	if err != nil {
+		return 0
+	}
+	var pages int64
+	for _, pid := range pids {
+		data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "statm"))
+		if f := strings.Fields(string(data)); err == nil && len(f) > 1 {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			pages += n
+		}
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+func ClocksOf(pid int) *api.Clocks {
+	mono, boot, err := timens.Offsets(pid)
+	if err != nil {
+		return nil
+	}
+	now, err := timens.Host()
+	if err != nil {
+		return nil
+	}
+	in := now.In(mono, boot)
+	return &api.Clocks{Monotonic: in.Monotonic, Boottime: in.Boottime, MonotonicOffset: mono, BoottimeOffset: boot}
+}
+
+// CameFrom is the node that the job was on before.
+func CameFrom(rec job.Record) string {
+	if n := len(rec.Placements); n > 1 {
+		return rec.Placements[n-2].Node
+	}
+	return "another node"
+}

@@ -1,0 +1,379 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// IdleTime is how long a connection may lie idle over which nothing is under way.
+const IdleTime = 2 * time.Minute
+
+// What two agents say to each other about a move, on the control connection of a
+// session. The source asks, the target answers; the last one goes both ways.
+//
+//	offer    → accept | refuse     before anything is touched
+//	prepare  → prepared            everything has been sent; restore and park
+//	commit   → running
+//	abort    → aborted
+//	outcome  → state               what does your journal say?
+//	why      → nothing             did receiving fail? the answer is the error
+//	yield    → yielded             an operator took the job here: end what you have of it; both ways
+//	pull     → want… complete      which memory is missing? see pull.go
+const (
+	SayOffer    = "offer"
+	SayAccept   = "accept"
+	SayRefuse   = "refuse"
+	SayPrepare  = "prepare"
+	SayPrepared = "prepared"
+	SayCommit   = "commit"
+	SayRunning  = "running"
+	SayAbort    = "abort"
+	SayAborted  = "aborted"
+	SayOutcome  = "outcome"
+	SayState    = "state"
+	SayWhy      = "why"
+	SayNothing  = "nothing"
+	SayYield    = "yield"
+	SayYielded  = "yielded"
+	SayPull     = "pull"
+	SayWant     = "want"
+	SayLost     = "lost"
+	SayComplete = "complete"
+)
+
+// FeatureIdentity says that the images hold the source's record of who the job's threads are.
+const FeatureIdentity = "identity"
+
+// Offer is what a target must know to say yes or no.
+type Offer struct {
+	Move   handoff.MoveID  `json:"move"`
+	Epoch  int64           `json:"epoch"`
+	Record job.Record      `json:"record"`
+	Port   int             `json:"port"` // of the source's agent, to be asked at
+	Needs  preflight.Needs `json:"needs"`
+}
+
+type Refusal struct {
+	Findings []api.Finding `json:"findings"`
+}
+
+type PrepareRequest struct {
+	Move   handoff.MoveID `json:"move"`
+	Record job.Record     `json:"record"` // as it is at the freeze
+	// Pull says that memory which was not sent is pulled: its lack is no reason to fail.
+	Pull bool `json:"pull,omitempty"`
+}
+
+type MoveRef struct {
+	Move handoff.MoveID `json:"move"`
+}
+
+type StateReply struct {
+	State handoff.State `json:"state"`
+	// InDoubt says that this node can do nothing about the state by itself.
+	InDoubt bool `json:"in_doubt,omitempty"`
+}
+
+// Ask sends one message and waits for the one that answers it.
+func Ask(ctx context.Context, s *transport.Session, kind string, body any, want string, into any) error {
+	m, err := transport.NewMessage(kind, body)
+	if err != nil {
+		return err
+	}
+	if err := s.Send(m); err != nil {
+		return err
+	}
+	answer, err := s.RecvContext(ctx)
+	if err != nil {
+		return err
+	}
+	if answer.Type == SayRefuse {
+		var r Refusal
+		if err := answer.Decode(&r); err != nil {
+			return err
+		}
+		return Refused(r.Findings)
+	}
+	if answer.Type != want {
+		return fmt.Errorf("%s answers %q to %q", s.Peer(), answer.Type, kind)
+	}
+	if into == nil {
+		return nil
+	}
+	return answer.Decode(into)
+}
+
+func Refused(findings []api.Finding) error {
+	return &api.Error{Code: api.CodeRefused, Message: "preflight refused the move", Findings: findings,
+		Hint: "remove what stands in the way above, then `migrate move` again; nothing was touched"}
+}
+
+// Client is the other node's half of a move. It uses the session that the move
+// began with as long as that lasts, and a new one for each word after that.
+type Client struct {
+	A       *node.Node
+	Node    string
+	Addr    string
+	Move    handoff.MoveID
+	Session *transport.Session    // nil: none, or broken
+	Request func() PrepareRequest // of Prepare
+	Sending func() Delivery       // what is under way besides
+	Ran     func()                // told when the target says that the job runs; may be nil
+}
+
+// Delivery is the job's memory on its way to the target.
+type Delivery interface {
+	Ended() <-chan struct{} // closed when nothing more is sent; nil if nothing was ever begun
+	Failed() error          // why it ended too early, once Ended is closed
+}
+
+// Prepare waits for the target's word that the job is parked. A broken connection
+// can take a minute to show, during which the job would stand still for nothing;
+// so while the answer is awaited the target is asked over new ones how it is
+// getting on.
+func (r *Client) Prepare(ctx context.Context) error {
+	if r.Session == nil {
+		return errors.New("the connection to the target is gone")
+	}
+	answered := make(chan error, 1)
+	go func() { answered <- Ask(ctx, r.Session, SayPrepare, r.Request(), SayPrepared, nil) }()
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	sent := r.Sending().Ended()
+	for missed := 0; ; {
+		select {
+		case err := <-answered:
+			if err != nil && !IsAnswer(err) {
+				r.hangUp()
+			}
+			return err
+		case <-sent:
+			if err := r.Sending().Failed(); err != nil {
+				return r.giveUp(answered, err)
+			}
+			sent = nil
+			continue
+		case <-tick.C:
+		}
+		state, err := r.askAnew(ctx)
+		switch {
+		case err == nil && state == handoff.StateReceiving:
+			missed = 0
+			continue
+		case err != nil && missed < mayMiss:
+			missed++
+			continue
+		}
+		r.hangUp() // its answer, if there is one, is lost
+		<-answered
+		if err == nil && state != handoff.StatePrepared {
+			err = fmt.Errorf("the move is %s there", state)
+		}
+		return err
+	}
+}
+
+// giveUp ends Prepare because the job's memory does not get through. The target finds
+// that out as well, and its answer may say why.
+func (r *Client) giveUp(answered <-chan error, err error) error {
+	select {
+	case why := <-answered:
+		if IsAnswer(why) {
+			return why
+		}
+	case <-time.After(whyTime):
+		r.hangUp()
+		<-answered
+	}
+	return err
+}
+
+const (
+	askEvery = 3 * time.Second
+	mayMiss  = 2
+)
+
+// askAnew asks for the state of the move over a connection of its own.
+func (r *Client) askAnew(ctx context.Context) (handoff.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, askEvery)
+	defer cancel()
+	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	var st StateReply
+	err = Ask(ctx, s, SayOutcome, MoveRef{r.Move}, SayState, &st)
+	return st.State, err
+}
+
+// hangUp gives a session up whose answer is still to come or never will: the next
+// word must not wait behind it.
+func (r *Client) hangUp() {
+	_ = r.Session.Abandon() // a commit that is under way must not arrive when it is no longer meant
+	r.Session = nil
+}
+
+// Why asks a target that hung up on the data what was wrong with it, over a connection
+// of its own: an answer may be awaited on the other one.
+func (r *Client) Why(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, whyTime)
+	defer cancel()
+	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	if err != nil {
+		return nil
+	}
+	defer s.Close()
+	if err := Ask(ctx, s, SayWhy, MoveRef{r.Move}, SayNothing, nil); IsAnswer(err) {
+		return fmt.Errorf("%s says: %w", r.Node, err)
+	}
+	return nil
+}
+
+const whyTime = 3 * time.Second
+
+func (r *Client) Commit(ctx context.Context) error {
+	err := r.say(ctx, SayCommit, SayRunning, nil)
+	if err == nil && r.Ran != nil {
+		r.Ran()
+	}
+	return err
+}
+
+func (r *Client) Abort(ctx context.Context) error {
+	return r.say(ctx, SayAbort, SayAborted, nil)
+}
+
+func (r *Client) Yield(ctx context.Context) error {
+	return r.say(ctx, SayYield, SayYielded, nil)
+}
+
+func (r *Client) Outcome(ctx context.Context) (handoff.State, error) {
+	var st StateReply
+	err := r.say(ctx, SayOutcome, SayState, &st)
+	return st.State, err
+}
+
+func (r *Client) say(ctx context.Context, kind, want string, into any) error {
+	ref := MoveRef{r.Move}
+	if r.Session != nil {
+		err := Ask(ctx, r.Session, kind, ref, want, into)
+		if err == nil || IsAnswer(err) {
+			return fromPeer(err)
+		}
+		r.hangUp()
+	}
+	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	if err != nil {
+		return err
+	}
+	err = Ask(ctx, s, kind, ref, want, into)
+	if err != nil && !IsAnswer(err) {
+		_ = s.Abandon()
+	}
+	_ = s.Close() // all that mattered was said
+	return fromPeer(err)
+}
+
+// Codes that cross the wire for errors of package handoff that the peer branches on.
+const (
+	CodeUnknownMove = "unknown-move"
+	CodeTaken       = "taken"
+)
+
+// fromPeer gives an error that the peer told us the meaning that it had there.
+func fromPeer(err error) error {
+	var told *transport.Error
+	if !errors.As(err, &told) {
+		return err
+	}
+	switch told.Code {
+	case CodeUnknownMove:
+		return fmt.Errorf("%w: %w", handoff.ErrUnknownMove, err)
+	case CodeTaken:
+		return fmt.Errorf("%w: %w", handoff.ErrTaken, err)
+	}
+	return err
+}
+
+// IsAnswer tells an error that the peer told us from one of the connection.
+func IsAnswer(err error) bool {
+	var told *transport.Error
+	return errors.As(err, &told)
+}
+
+// PeerAddr finds where a node's agent listens.
+func (a *Peers) PeerAddr(node, explicit string) string {
+	if explicit != "" {
+		return explicit
+	}
+	if addr, ok := a.Config.Peers[node]; ok {
+		return addr
+	}
+	return net.JoinHostPort(node, strconv.Itoa(DefaultPort))
+}
+
+// DefaultPort is where agents listen for each other.
+const DefaultPort = 7707
+
+// ListenPort is the port of this agent, for peers to call back at.
+func (a *Peers) ListenPort() int {
+	_, port, err := net.SplitHostPort(a.Config.Listen)
+	if err != nil {
+		return DefaultPort
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return DefaultPort
+	}
+	return n
+}
+
+// PublicAddr is where others can call this agent, as far as it knows itself: ""
+// leaves it to them to know the node.
+func (a *Peers) PublicAddr() string {
+	host, _, err := net.SplitHostPort(a.Config.Listen)
+	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
+		return ""
+	}
+	return a.Config.Listen
+}
+
+// BackAddr is where the node at the other end of a session can be called.
+func BackAddr(s *transport.Session, port int) string {
+	host, _, err := net.SplitHostPort(s.RemoteAddr().String())
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// Pauses between two tries to tell a peer.
+const (
+	FirstTold = time.Second
+	MostTold  = time.Minute
+)
+
+// YieldTime is how long the other node may take to end its copy.
+const YieldTime = time.Minute
+
+// Asked is the other node's word about the move.
+func (r *Client) Asked(ctx context.Context) (st StateReply, err error) {
+	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	if err != nil {
+		return st, err
+	}
+	defer s.Close()
+	return st, Ask(ctx, s, SayOutcome, MoveRef{r.Move}, SayState, &st)
+}

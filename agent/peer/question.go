@@ -1,0 +1,193 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// maxAnswer bounds what another node answers, in bytes.
+const maxAnswer = 8 << 20
+
+// AskMove asks another node for what it keeps of a move.
+func (a *Peers) AskMove(ctx context.Context, m handoff.MoveID, at job.Moved, c caller.Caller, hops int) (r api.MoveRecord, err error) {
+	ctx, cancel := context.WithTimeout(ctx, httpjson.AskTime)
+	defer cancel()
+	if _, err = a.get(ctx, "/v1/moves/"+string(m), at, c, hops+1, &r); err == nil && r.Move != string(m) {
+		err = fmt.Errorf("%s answers about another move", at.Node)
+	}
+	return r, err
+}
+
+// get asks another node's API on behalf of the caller.
+func (a *Peers) get(ctx context.Context, path string, at job.Moved, c caller.Caller, hops int, into any) (status int, err error) {
+	t := transport.HTTPTransport(a.PeerAddr(at.Node, at.Addr), at.Node, a.Identity)
+	defer t.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, "GET", "https://"+at.Node+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	c.SpeakFor(req.Header)
+	req.Header.Set(caller.HopsHeader, strconv.Itoa(hops))
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return resp.StatusCode, fmt.Errorf("%s answers %s", at.Node, resp.Status)
+	}
+	return resp.StatusCode, json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
+}
+
+// JobPathById names the job by its id, whatever the caller called it: over there
+// another job may have the name.
+func JobPathById(r *http.Request, id job.ID) string {
+	path := "/v1/jobs/" + string(id)
+	if rest := len("/v1/jobs/") + len(r.PathValue("job")); rest < len(r.URL.Path) {
+		path += r.URL.Path[rest:]
+	}
+	return path
+}
+
+// PeerPath is where agents ask each other whose a job is. A question needs the certificate
+// of a node of the cluster, and speaks for no user.
+const PeerPath = "/v1/peer/jobs"
+
+type GrantRequest struct {
+	Epoch int64 `json:"epoch"`
+	Seen  int64 `json:"seen"` // what the asked node has said that it has seen
+	Port  int   `json:"port"` // of the asking agent
+}
+
+type SupersededRequest struct {
+	Epoch int64 `json:"epoch"`
+	Port  int   `json:"port"`
+}
+
+type SupersededReply struct {
+	// Next is where the copy of the asked node has gone.
+	Next *handoff.Place `json:"next,omitempty"`
+	// Epoch is that of the copy which the asked node has, or had, if it is not for it to end.
+	Epoch int64 `json:"epoch,omitempty"`
+}
+
+type NewsRequest struct {
+	Runs map[job.ID]int64 `json:"runs,omitempty"` // jobs that run on the asking node, with their epochs
+	Left []job.ID         `json:"left,omitempty"` // jobs that have gone from there
+}
+
+type NewsReply struct {
+	Superseded map[job.ID]int64 `json:"superseded,omitempty"` // the epoch of a copy here that supersedes
+	// Owed are restores past the asking node, which it has not heard of: the newest of each job.
+	Owed  map[job.ID]int64 `json:"owed,omitempty"`
+	Fates map[job.ID]Fate  `json:"fates,omitempty"`
+}
+
+// Fate is how a job stands with the node that it went to. State is "" where it is not known.
+type Fate struct {
+	State api.JobState `json:"state,omitempty"`
+	Exit  *job.Exit    `json:"exit,omitempty"`
+	Moved *job.Moved   `json:"moved,omitempty"`
+}
+
+// PeerQuestion answers a node that asks in its own name.
+type PeerQuestion func(r *http.Request, peer string) (any, error)
+
+// CallerAddr is where the agent of a node that asks listens.
+func CallerAddr(r *http.Request, port int) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil || port < 1 || port > 65535 {
+		return ""
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// addrsOf are the addresses at which a node may be: the operator's word comes first, what records and
+// claims say next. Whatever an address leads to must prove that it is the node.
+func (a *Peers) addrsOf(node string, hints []string) []string {
+	addrs := slices.Insert(slices.Clone(hints), 0, a.Config.Peers[node])
+	if a.Config.Peers[node] == "" {
+		addrs = append(addrs, a.PeerAddr(node, ""))
+	}
+	var once []string
+	for _, addr := range addrs {
+		if addr != "" && !slices.Contains(once, addr) {
+			once = append(once, addr)
+		}
+	}
+	return once
+}
+
+// Question asks a node at one of its addresses; without a body it is a GET.
+func (a *Peers) Question(ctx context.Context, node string, addrs []string, path string, body, into any) error {
+	var all error
+	for _, addr := range a.addrsOf(node, addrs) {
+		err := a.questionAt(ctx, handoff.Place{Node: node, Addr: addr}, path, body, into)
+		if err == nil || errors.Is(err, handoff.ErrAnswers) {
+			return err
+		}
+		all = errors.Join(all, err)
+	}
+	return all
+}
+
+func (a *Peers) questionAt(ctx context.Context, at handoff.Place, path string, body, into any) error {
+	method, data := http.MethodGet, []byte(nil)
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return err
+		}
+		method = http.MethodPost
+	}
+	t := transport.HTTPTransport(at.Addr, at.Node, a.Identity)
+	defer t.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+at.Node+path, bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer := io.LimitReader(resp.Body, httpjson.MaxBody)
+	if resp.StatusCode == http.StatusOK {
+		return json.NewDecoder(answer).Decode(into)
+	}
+	var told api.Error
+	if err := json.NewDecoder(answer).Decode(&told); err == nil && told.Message != "" {
+		return fmt.Errorf("%w: %w", handoff.ErrAnswers, &told)
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("%w: its agent is of version %s, which knows no such question; update it to that of this node, %s", handoff.ErrAnswers, a.versionOf(ctx, at), a.Config.Version)
+	}
+	return fmt.Errorf("%w: %s", handoff.ErrAnswers, resp.Status)
+}
+
+// versionOf is what a node's agent says of itself, for a message.
+func (a *Peers) versionOf(ctx context.Context, at handoff.Place) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var n api.Node
+	if _, err := a.get(ctx, "/v1/node", job.Moved{Node: at.Node, Addr: at.Addr}, caller.Caller{}, 0, &n); err != nil || n.Version == "" {
+		return "unknown"
+	}
+	return n.Version
+}

@@ -1,0 +1,97 @@
+package progress
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+)
+
+// Recorder keeps the record of one move as it gets on, so that what is known of it
+// outlives the agent.
+type Recorder struct {
+	Store    *Records
+	Begin    api.MoveRecord
+	Describe func(*api.MoveRecord) // fills in what only the movement knows
+
+	mu     sync.Mutex // held while writing
+	newest *api.MoveRecord
+	work   sync.WaitGroup
+}
+
+// due are the phases at whose begin the record is written: when the target has
+// agreed, when all rounds are over, and when the job runs there. Never between
+// prepare and resume: the disk is the journal's then, and the job stands still.
+func (k *Recorder) due(p api.Phase) bool {
+	return p == api.PhaseWarmup || p == api.PhaseDump || p == api.PhaseResume
+}
+
+// beside writes the record while the move goes on.
+func (k *Recorder) beside(r api.MoveRecord) {
+	k.mu.Lock()
+	k.newest = &r
+	k.mu.Unlock()
+	k.work.Go(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.Store.save(*k.newest)
+	})
+}
+
+// end writes the record for good.
+func (k *Recorder) end(r api.MoveRecord, res *api.Result, err *api.Error) {
+	k.work.Wait()
+	r.State, r.Error = endState(err), err
+	if res != nil { // what the user is told, to the digit
+		r.Downtime, r.Took, r.Mode, r.CleanupLeft = res.Downtime, res.Took, res.Mode, res.CleanupLeft
+	}
+	k.Store.save(r)
+}
+
+func endState(err *api.Error) api.MoveState {
+	if err == nil {
+		return api.MoveDone
+	}
+	switch err.Code {
+	case api.CodeRefused, api.CodeSuspended:
+		return api.MoveRefused
+	case api.CodeAborted:
+		return api.MoveAborted
+	case api.CodeCancelled:
+		return api.MoveCancelled
+	case api.CodeInDoubt:
+		return api.MoveWaiting
+	}
+	return api.MoveFailed
+}
+
+// record is the account as it stands; the caller holds its lock.
+func (t *Progress) record() api.MoveRecord {
+	r := t.Keep.Begin
+	r.Took, r.State = time.Since(t.began), api.MoveUnderWay
+	r.Phases, r.Rounds = slices.Clone(t.spans), slices.Clone(t.rounds)
+	for _, s := range r.Phases {
+		switch s.Phase {
+		case api.PhaseFreeze:
+			r.Frozen = s.Began
+		case api.PhaseResume:
+			r.Resumed = s.Began
+		}
+	}
+	var e api.Event
+	if t.sizes != nil {
+		t.sizes(&e)
+	}
+	r.Read, r.Sent = e.Read, e.Sent
+	if end, ok := t.sent[api.PhaseCommit]; ok {
+		r.Residue = end - t.sent[api.PhaseFreeze]
+	}
+	if t.Keep.Describe != nil {
+		t.Keep.Describe(&r)
+	}
+	if !r.Frozen.IsZero() && !r.Resumed.IsZero() {
+		r.Downtime = r.Resumed.Sub(r.Frozen)
+	}
+	return r
+}

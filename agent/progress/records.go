@@ -1,0 +1,122 @@
+package progress
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/handoff"
+)
+
+// Records keeps what this node, as a source, can tell of its moves. It decides
+// nothing: whose a job is says the journal. So a record that cannot be written is
+// a line in the log, and never fails a move.
+type Records struct {
+	Dir string
+	Log *slog.Logger
+
+	mu sync.Mutex
+}
+
+// KeptRecords bounds how many records are kept, and maxRecord each, in bytes.
+const (
+	KeptRecords = 1000
+	maxRecord   = 4 << 20
+	recordExt   = ".json"
+)
+
+func (s *Records) Path(m string) string { return filepath.Join(s.Dir, m+recordExt) }
+
+func (s *Records) save(r api.MoveRecord) {
+	if err := s.Write(r); err != nil {
+		s.Log.Warn("the record of a move is lost", "move", r.Move, "err", err)
+	}
+}
+
+func (s *Records) Write(r api.MoveRecord) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if len(data) > maxRecord {
+		return fmt.Errorf("it has %d bytes, above %d", len(data), maxRecord)
+	}
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(s.Path(r.Move), data, 0o600); err != nil {
+		return err
+	}
+	return s.prune()
+}
+
+// prune removes the oldest records beyond those to be kept.
+func (s *Records) prune() error {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil || len(entries) <= KeptRecords {
+		return err
+	}
+	age := map[string]time.Time{}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			age[e.Name()] = info.ModTime()
+		}
+	}
+	slices.SortFunc(entries, func(x, y os.DirEntry) int { return age[y.Name()].Compare(age[x.Name()]) })
+	var errs []error
+	for _, e := range entries[KeptRecords:] {
+		errs = append(errs, os.Remove(filepath.Join(s.Dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// Get returns the record of a move; os.ErrNotExist says that there is none.
+func (s *Records) Get(m handoff.MoveID) (r api.MoveRecord, err error) {
+	data, err := os.ReadFile(s.Path(string(m)))
+	if err != nil {
+		return r, err
+	}
+	var older struct {
+		Downtime time.Duration `json:"stood_still"` // as records of the first versions have it
+	}
+	if err := errors.Join(json.Unmarshal(data, &r), json.Unmarshal(data, &older)); err != nil {
+		return r, fmt.Errorf("record of move %s: %w", m, err)
+	}
+	r.Downtime = cmp.Or(r.Downtime, older.Downtime)
+	return r, nil
+}
+
+// List returns all records that can be read.
+func (s *Records) List() []api.MoveRecord {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.Log.Warn("the records of moves cannot be read", "err", err)
+	}
+	var all []api.MoveRecord
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), recordExt)
+		m, err := handoff.ParseMoveID(name)
+		if !ok || err != nil {
+			continue
+		}
+		r, err := s.Get(m)
+		if err != nil {
+			s.Log.Warn("the record of a move cannot be read", "move", m, "err", err)
+			continue
+		}
+		all = append(all, r)
+	}
+	return all
+}

@@ -1,0 +1,26 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+func (a *moveServer) handleMove(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
+	var req api.MoveRequest
+	if err := httpjson.Decode(r, &req); err != nil {
+		return err
+	}
+	if req.Node == "" || req.Node == a.Config.Node {
+		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.Config.Node), Where: "on " + a.Config.Node, Hint: "name another node: `migrate move JOB NODE`"}
+	}
+	if req.Eager && req.PostCopy {
+		return &api.Error{Code: api.CodeUsage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + a.Config.Node, Hint: "`migrate move --eager` or `migrate move --post-copy`, not both"}
+	}
+	return a.Transfers.Move(r.Context(), rec, req, func() io.Writer { return httpjson.Events(w) })
+}

@@ -1,0 +1,32 @@
+package server
+
+import (
+	"cmp"
+	"io"
+	"net/http"
+	"path/filepath"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/transfer"
+	"github.com/migrate-hpc/migrate/timens"
+)
+
+func (a *moveServer) handleRestore(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
+	var req api.RestoreRequest
+	if err := httpjson.Decode(r, &req); err != nil {
+		return err
+	}
+	if c.Peer != "" || !filepath.IsAbs(req.Dir) {
+		return &api.Error{Code: api.CodeUsage, Message: "a restore takes the absolute path of a directory on its own node"}
+	}
+	if err := transfer.CheckDead(req.DeclaredDead, c); err != nil {
+		return err
+	}
+	mode, err := timens.ParseMode(cmp.Or(req.Clock, timens.Continuous.String()))
+	if err != nil {
+		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "`migrate restore --clock continuous` or `migrate restore --clock elapsed`"}
+	}
+	return a.Transfers.Restore(r.Context(), c, req, mode, func() io.Writer { return httpjson.Events(w) })
+}

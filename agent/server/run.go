@@ -1,0 +1,90 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/launch"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+func (a *jobServer) handleRun(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
+	var req api.RunRequest
+	if err := httpjson.Decode(r, &req); err != nil {
+		return err
+	}
+	if c.Peer != "" {
+		return &api.Error{Code: api.CodeForbidden, Message: "a job is started on its own node"}
+	}
+	if err := launch.MayAsk(req.Spec); err != nil {
+		return err
+	}
+	req.Spec.UID, req.Spec.GID, req.Spec.Groups = c.UID, c.GID, c.Groups
+	if err := req.Spec.Validate(); err != nil {
+		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "see `migrate run --help`"}
+	}
+	if err := launch.Reachable(c, req.Spec); err != nil {
+		return &api.Error{Code: api.CodeUsage, Message: err.Error()}
+	}
+	if err := launch.WorkDirExists(req.Spec); err != nil {
+		return err
+	}
+	if err := launch.BindTargetsExist(c, req.Spec); err != nil {
+		return err
+	}
+	err := launch.Inherit(&req.Spec, c)
+	if err == nil {
+		err = c.Alive()
+	}
+	if err != nil {
+		e := httpjson.ErrorOf(err)
+		e.Where = cmp.Or(e.Where, caller.NotStarted)
+		return e
+	}
+	done, err := a.Launcher.Admit(req.Spec.UID)
+	if err != nil {
+		return err
+	}
+	defer done()
+	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
+	defer a.IDs.LetGo(string(rec.ID))
+	if err := a.Launcher.Settle(&rec); err != nil {
+		e := httpjson.ErrorOf(err)
+		e.Where = cmp.Or(e.Where, caller.NotStarted)
+		return e
+	}
+	err = a.Launcher.LaunchWithRoom(r.Context(), rec, c)
+	if refusal := (*api.Error)(nil); errors.As(err, &refusal) {
+		refusal.Where = caller.NotStarted
+		return refusal
+	}
+	if err != nil {
+		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Where: caller.NotStarted, Hint: "put right what the message names, and the same command again"}
+	}
+	return a.replyJob(r.Context(), w, rec.ID)
+}
+
+func (a *jobServer) replyJob(ctx context.Context, w http.ResponseWriter, id job.ID) error {
+	rec, err := a.Jobs.Get(id)
+	if err != nil {
+		return err
+	}
+	return httpjson.Reply(w, a.View(ctx, rec))
+}
+
+func (a *jobServer) handleNode(w http.ResponseWriter, r *http.Request, _ caller.Caller) error {
+	n := api.Node{Node: a.Config.Node, Version: a.Config.Version, CRIU: a.CRIUPath, Listen: a.Config.Listen}
+	var err error
+	if n.Kernel, err = node.KernelRelease(); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	return httpjson.Reply(w, n)
+}

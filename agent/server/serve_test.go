@@ -1,0 +1,296 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/testenv"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+var (
+	Owner    = caller.Caller{UID: 1000, GID: 1000}
+	stranger = caller.Caller{UID: 2000, GID: 2000}
+	Operator = caller.Caller{}
+)
+
+func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
+	a := NewAgent(t)
+	named := func(name string, uid uint32, over bool) job.Record {
+		return a.Known(t, func(r *job.Record) {
+			r.Spec.Name, r.Spec.UID = name, uid
+			if over {
+				r.Exit = &job.Exit{}
+			}
+		})
+	}
+	alone, strangers := named("alone", 1000, false), named("alone", 2000, false)
+	alive := named("again", 1000, false)
+	named("again", 1000, true)
+	named("twice", 1000, false)
+	named("twice", 1000, false)
+	named("over", 1000, true)
+	named("over", 1000, true)
+	ours, roots := named("ours", 1000, false), named("ours", 0, true)
+	named("", 1000, false)
+	for _, c := range []struct {
+		ref  string
+		who  caller.Caller
+		want job.ID
+		code api.Code
+	}{
+		{string(alone.ID), Owner, alone.ID, ""},
+		{string(alone.ID), Operator, alone.ID, ""},
+		{string(alone.ID), stranger, "", api.CodeForbidden},
+		{string(job.NewID()), Owner, "", api.CodeNotFound},
+		{"alone", Owner, alone.ID, ""},
+		{"alone", stranger, strangers.ID, ""},
+		{"alone", Operator, "", api.CodeNotFound}, // two users have one each, and root none
+		{"again", Operator, "", api.CodeNotFound}, // another user's only one that is not over
+		{"ours", Operator, roots.ID, ""},          // whoever else calls a job so
+		{"ours", Owner, ours.ID, ""},
+		{"again", Owner, alive.ID, ""}, // the one that is not over
+		{"again", stranger, "", api.CodeNotFound},
+		{"twice", Owner, "", api.CodeUsage},
+		{"over", Owner, "", api.CodeUsage},
+		{"none", Owner, "", api.CodeNotFound},
+		{"", Owner, "", api.CodeNotFound},
+		{"../../etc/passwd", Operator, "", api.CodeNotFound},
+	} {
+		rec, err := a.find(t.Context(), c.ref, c.who)
+		if CodeOf(err) != c.code || (err == nil && rec.ID != c.want) {
+			t.Errorf("%q for %d: %s %v, want %s %s", c.ref, c.who.UID, rec.ID, err, c.want, c.code)
+		}
+	}
+}
+
+// Users choose names: one that root types leads into no job of theirs, locally or as another
+// node's root.
+func TestANameLeadsRootIntoNoUsersJob(t *testing.T) {
+	a := NewAgent(t)
+	over := a.Known(t, func(r *job.Record) { r.Spec.Name, r.MovedTo = "sim", &job.Moved{Node: "there", Addr: "127.0.0.1:1"} })
+	rec := a.Known(t, func(r *job.Record) { r.Spec.Name, r.Created = "sim", over.Created.Add(-time.Hour) })
+	elsewhere := Operator
+	elsewhere.Peer = "there"
+	for _, c := range []caller.Caller{Operator, elsewhere} {
+		for _, q := range aboutAJob {
+			w := answer(a, c, httptest.NewRequest(q[0], "/v1/jobs/sim"+q[1], strings.NewReader(`{"args":["true"],"signal":9,"node":"there"}`)))
+			var e api.Error
+			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != http.StatusNotFound {
+				t.Errorf("%s %s: %d %s", q[0], q[1], w.Code, w.Body)
+			}
+			if !strings.Contains(e.Message, string(rec.ID)+" (user 1000), "+string(over.ID)+" (user 1000, not here any more)") || !strings.HasSuffix(e.Hint, string(rec.ID)) {
+				t.Errorf("%s %s: %+v does not say what to type", q[0], q[1], e)
+			}
+		}
+	}
+	if known, err := a.Jobs.Get(rec.ID); err != nil || known.Epoch != rec.Epoch {
+		t.Errorf("the job was touched: %+v %v", known, err)
+	}
+}
+
+func TestARefusalSaysNothingAboutTheJob(t *testing.T) {
+	a := NewAgent(t)
+	rec := a.Known(t, func(r *job.Record) { r.Spec.Name, r.Spec.Args = "secret-name", []string{"secret-command"} })
+	for _, h := range []string{"", "/logs?stream=stdout", "/wait"} {
+		w := answer(a, stranger, httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID)+h, nil))
+		if w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "secret") {
+			t.Errorf("%s: %d %s", h, w.Code, w.Body)
+		}
+	}
+	w := answer(a, stranger, httptest.NewRequest("GET", "/v1/jobs", nil))
+	if w.Code != http.StatusOK || strings.TrimSpace(w.Body.String()) != "[]" {
+		t.Errorf("the list: %d %s", w.Code, w.Body)
+	}
+}
+
+// answer has the agent answer a local caller.
+func answer(a *Server, c caller.Caller, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	a.LocalHandler().ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), caller.CallerKey{}, c)))
+	return w
+}
+
+func TestRequestsThatMakeNoSenseAreTheCallersMistake(t *testing.T) {
+	a := NewAgent(t)
+	rec := a.Known(t, nil)
+	job := "/v1/jobs/" + string(rec.ID)
+	for _, c := range []struct{ method, path, body string }{
+		{"POST", "/v1/jobs", "{"}, {"POST", "/v1/jobs", `{"unknown":1}`}, {"POST", "/v1/jobs", `{"spec":{"args":[]}}`},
+		{"POST", job + "/signal", `{"signal":0}`}, {"POST", job + "/signal", `{"signal":65}`}, {"POST", job + "/signal", `[]`},
+		{"GET", job + "/logs?stream=stdin", ""}, {"GET", job + "/logs?stream=stdout&offset=-1", ""}, {"GET", job + "/logs?stream=stdout&offset=x", ""},
+		{"POST", job + "/move", `{"node":""}`}, {"POST", job + "/move", `{"node":"here"}`},
+		{"POST", job + "/checkpoint", `{"dir":"relative"}`}, {"POST", "/v1/restore", `{"dir":"relative"}`}, {"POST", "/v1/restore", `{"dir":"/x","clock":"sundial"}`},
+		{"POST", "/v1/restore", `{"dir":"/no/such/dir"}`},
+	} {
+		w := answer(a, Owner, httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)))
+		var e api.Error
+		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != http.StatusBadRequest || e.Code != api.CodeUsage || e.Message == "" {
+			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, w.Code, w.Body)
+		}
+	}
+}
+
+func TestACallerWithoutANameIsRefused(t *testing.T) {
+	a := NewAgent(t)
+	w := httptest.NewRecorder()
+	a.LocalHandler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/jobs", nil))
+	if w.Code != http.StatusForbidden {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	w = httptest.NewRecorder()
+	a.PeerHandler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/jobs", nil)) // without TLS
+	if w.Code != http.StatusForbidden {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
+func TestAPeersWordForItsCallerIsReadStrictly(t *testing.T) {
+	id := testenv.NewAuthority(t).Node(t, "there")
+	request := func(headers map[string]string) *http.Request {
+		r := httptest.NewRequest("GET", "/v1/jobs", nil)
+		r.TLS = &tls.ConnectionState{}
+		r.TLS.PeerCertificates = append(r.TLS.PeerCertificates, id.Cert.Leaf)
+		r.TLS.VerifiedChains = append(r.TLS.VerifiedChains, r.TLS.PeerCertificates)
+		for k, v := range headers {
+			r.Header.Set(k, v)
+		}
+		return r
+	}
+	if _, err := transport.PeerOf(request(nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []caller.Caller{{UID: 1000, GID: 100, Groups: []uint32{1, 2, 3}}, {}, {UID: 1<<32 - 2, GID: 5}} {
+		r := request(nil)
+		c.SpeakFor(r.Header)
+		got, err := caller.FromPeer(r)
+		c.Peer = "there"
+		if err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("got %+v %v, want %+v", got, err, c)
+		}
+	}
+	for _, h := range []map[string]string{
+		{}, {caller.UidHeader: "1000"}, {caller.GidHeader: "1000"}, {caller.UidHeader: "", caller.GidHeader: ""}, {caller.UidHeader: "root", caller.GidHeader: "0"}, {caller.UidHeader: "-1", caller.GidHeader: "0"},
+		{caller.UidHeader: "4294967296", caller.GidHeader: "0"}, {caller.UidHeader: "1", caller.GidHeader: "1", caller.GroupsHeader: "1 x"}, {caller.UidHeader: "1", caller.GidHeader: "1", caller.GroupsHeader: "[1 2]"}, {caller.UidHeader: " 0", caller.GidHeader: "0"},
+	} {
+		if c, err := caller.FromPeer(request(h)); err == nil {
+			t.Errorf("%v passes for %+v", h, c)
+		}
+	}
+}
+
+func TestARequestThatGoesRoundInCirclesEnds(t *testing.T) {
+	a := NewAgent(t)
+	a.Identity = testenv.NewAuthority(t).Node(t, "here")
+	addr := a.reachable(t)
+	rec := a.Known(t, func(r *job.Record) {
+		r.Spec.Name, r.MovedTo = "lost", &job.Moved{Node: "here", Addr: addr}
+	})
+	for _, ref := range []string{string(rec.ID), "lost"} {
+		for _, said := range []string{"", "x", "-1000000000", "99999999999999999999"} {
+			r := httptest.NewRequest("GET", "/v1/jobs/"+ref, nil)
+			r.Header.Set(caller.HopsHeader, said)
+			if w := answer(a, Owner, r); !strings.Contains(w.Body.String(), "was not found within 16 nodes") {
+				t.Errorf("%s, %q hops: %d %s", ref, said, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
+	ca := testenv.NewAuthority(t)
+	from, to := NewAgent(t), NewAgent(t)
+	from.Identity, to.Identity = ca.Node(t, "from"), ca.Node(t, "to")
+	to.Config.Node = "to"
+	rec := to.Known(t, func(r *job.Record) { r.Exit = &job.Exit{Code: 7} })
+	gone := rec
+	gone.Exit, gone.MovedTo = nil, &job.Moved{Node: "to", Addr: to.reachable(t)}
+	if err := from.Jobs.Create(gone); err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil)
+	Operator.SpeakFor(r.Header) // what a caller says of itself does not count
+	w := answer(from, Owner, r)
+	var j api.Job
+	if err := json.Unmarshal(w.Body.Bytes(), &j); err != nil || w.Code != http.StatusOK || j.Node != "to" || j.Exit == nil || j.Exit.Code != 7 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := answer(from, stranger, r); w.Code != http.StatusForbidden {
+		t.Errorf("a stranger gets %d %s", w.Code, w.Body)
+	}
+	if f := from.Copies.Fates(testenv.Bounded(t), []job.Record{gone}, testenv.Patience)[rec.ID]; f.State != api.JobExited || f.Exit == nil || f.Exit.Code != 7 {
+		t.Errorf("asked: %+v", f)
+	}
+	for range 2 { // removing is removing everywhere, and twice is once
+		if w := answer(from, Owner, httptest.NewRequest("DELETE", "/v1/jobs/"+string(rec.ID), nil)); w.Code != http.StatusNoContent && w.Code != http.StatusNotFound {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	for _, a := range []*Server{from, to} {
+		if _, err := a.Jobs.Get(rec.ID); err == nil {
+			t.Errorf("%s still knows it", a.Config.Node)
+		}
+	}
+	if f := from.Copies.Fates(testenv.Bounded(t), []job.Record{gone}, testenv.Patience)[rec.ID]; f.State != api.JobExited {
+		t.Errorf("what was forgotten is over: %+v", f)
+	}
+}
+
+func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
+	a := NewAgent(t)
+	a.Identity = testenv.NewAuthority(t).Node(t, "here")
+	rec := a.Known(t, func(r *job.Record) { r.MovedTo = &job.Moved{Node: "away", Addr: "127.0.0.1:1"} })
+	w := answer(a, Owner, httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil))
+	var e api.Error
+	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code != api.CodeUnreachable || w.Code != http.StatusBadGateway || !strings.Contains(e.Message, "away") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestAJobLeavesByOneWayAtATime(t *testing.T) {
+	a, id := NewAgent(t), job.NewID()
+	release, err := a.Claim(id, "m1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Claim(id, "m2"); err == nil || !strings.Contains(err.Error(), "m1") || !a.Moving(id) {
+		t.Errorf("got %v", err)
+	}
+	release()
+	if a.Moving(id) {
+		t.Error("it is still claimed")
+	}
+	if release, err = a.Claim(id, "m2"); err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
+
+func TestAJobWhoseShimIsGoneIsLostUnlessItsRecordSaysMore(t *testing.T) {
+	a := NewAgent(t)
+	for want, edit := range map[api.JobState]func(*job.Record){
+		api.JobLost:   nil,
+		api.JobExited: func(r *job.Record) { r.Exit = &job.Exit{CPU: time.Second} },
+		api.JobMoved:  func(r *job.Record) { r.MovedTo = &job.Moved{Node: "there"} },
+		api.JobSaved:  func(r *job.Record) { r.SavedIn = "/dir" },
+	} {
+		rec := a.Known(t, edit)
+		if v := a.View(testenv.Bounded(t), rec); v.State != want {
+			t.Errorf("got %s, want %s", v.State, want)
+		}
+		rec.Exit, rec.MovedTo, rec.SavedIn = nil, nil, "" // as read just before it was written
+		if v := a.View(testenv.Bounded(t), rec); v.State != want {
+			t.Errorf("looked at too early: got %s, want %s", v.State, want)
+		}
+	}
+}

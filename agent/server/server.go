@@ -1,0 +1,47 @@
+package server
+
+import (
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/copies"
+	"github.com/migrate-hpc/migrate/agent/launch"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/peer"
+	"github.com/migrate-hpc/migrate/agent/source"
+	"github.com/migrate-hpc/migrate/agent/target"
+	"github.com/migrate-hpc/migrate/agent/transfer"
+)
+
+// Server answers users and other nodes.
+type Server struct {
+	*node.Node
+	Transfers *transfer.Transfers
+	Peers     *peer.Peers
+	Launcher  *launch.Launcher
+	Sources   *source.Sources
+	Targets   *target.Targets
+	Copies    *copies.Copies
+	Arrivals  *transfer.Arrivals
+	Recovery  *transfer.Recovery
+	Resolver  *transfer.Resolver
+	History   *transfer.History
+
+	jobVerbs  *jobServer
+	moveVerbs *moveServer
+
+	bodies, looks, visits *caller.Share // of callers
+}
+
+// jobServer has the verbs about a job where it is.
+type jobServer struct{ *Server }
+
+// moveServer has the verbs that take a job elsewhere.
+type moveServer struct{ *Server }
+
+// New returns the server of a node.
+func New(t *transfer.Transfers) *Server {
+	a := &Server{Node: t.Node, Transfers: t, Peers: t.Peers, Launcher: t.Launcher, Sources: t.Sources, Targets: t.Targets, Copies: t.Copies,
+		Arrivals: t.Arrivals, Recovery: t.Recovery, Resolver: t.Resolver, History: t.History}
+	a.jobVerbs, a.moveVerbs = &jobServer{a}, &moveServer{a}
+	a.bodies, a.looks, a.visits = caller.NewShare(userBodies, allBodies), caller.NewShare(userLooks, allLooks), caller.NewShare(userVisits, allVisits)
+	return a
+}

@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/launch"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/output"
+	"github.com/migrate-hpc/migrate/testenv"
+)
+
+func TestWhoWaitsForAShareGetsItWhenOthersHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &Server{Life: t.Context()}
+		a.Agent.ShareOut()
+		var gives []func()
+		for range userLooks {
+			give, err := a.look(t.Context(), Owner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gives = append(gives, give)
+		}
+		began := time.Now()
+		var told *api.Error
+		if _, err := a.look(t.Context(), Owner); !errors.As(err, &told) || told.Code != api.CodeBusy || time.Since(began) != lookTime {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		if give, err := a.look(t.Context(), stranger); err != nil {
+			t.Errorf("another user: %v", err)
+		} else {
+			give()
+		}
+		time.AfterFunc(time.Second, gives[0])
+		if give, err := a.look(t.Context(), Owner); err != nil {
+			t.Errorf("when one has ended: %v", err)
+		} else {
+			give()
+		}
+		gives[1]()
+		if len(a.looks.Held) > 0 || a.looks.Sum[false] != 0 {
+			t.Errorf("left: %v, %v", a.looks.Held, a.looks.Sum)
+		}
+	})
+}
+
+// answering serves an agent's local socket.
+func answering(t *testing.T, a *Server) (socket string) {
+	t.Helper()
+	testenv.NeedRoot(t)
+	socket = filepath.Join(testenv.OpenDir(t), "agent.sock")
+	l, err := net.Listen("unix", socket)
+	if err == nil {
+		err = os.Chmod(socket, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Serve(ctx, caller.NewConnLimit(l, caller.MostConnections), a.LocalHandler(), caller.FromSocket)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return socket
+}
+
+// heard is the status line that a connection gets to see.
+func heard(conn net.Conn) string {
+	_ = conn.SetReadDeadline(time.Now().Add(testenv.Patience))
+	text := make([]byte, 4096)
+	n, err := conn.Read(text)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[:n])
+}
+
+// What is said to come is set aside before it comes, and what is too much is not read.
+func TestUnfinishedBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
+	const alice, bob, many = 1001, 1002, 200
+	for name, head := range map[string]string{
+		"of a command": fmt.Sprintf("POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n{", api.MaxCommandBody),
+		"chunked":      "POST /v1/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := NewAgent(t)
+			socket := answering(t, a)
+			const most = userBodies / api.MaxCommandBody
+			var refused, open int
+			for range many {
+				conn := dialAs(t, alice, socket)
+				if _, err := io.WriteString(conn, head); err != nil {
+					t.Fatal(err)
+				}
+				if open < most {
+					open++ // it is waited for
+					awaitHeld(t, a, alice, int64(open)*api.MaxCommandBody)
+					continue
+				}
+				if got := heard(conn); !strings.HasPrefix(got, "HTTP/1.1 429 ") || !strings.Contains(got, `"busy"`) {
+					t.Fatalf("one too many: %s", got)
+				}
+				refused++
+			}
+			if refused != many-most {
+				t.Errorf("%d are refused", refused)
+			}
+			for _, uid := range []int{bob, 0, alice} {
+				client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dialAs(t, uid, socket), nil }}, Timeout: testenv.Patience}
+				if r, err := client.Get("http://agent/v1/jobs"); err != nil || r.StatusCode != 200 {
+					t.Errorf("user %d is not served: %v, %v", uid, r, err)
+				}
+			}
+		})
+	}
+}
+
+func awaitHeld(t *testing.T, a *Server, uid uint32, want int64) {
+	t.Helper()
+	for end := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
+		a.bodies.Mu.Lock()
+		held := a.bodies.Held[caller.Holder{UID: uid}]
+		a.bodies.Mu.Unlock()
+		if held == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes are set aside, want %d", held, want)
+		}
+	}
+}
+
+func TestRequestsThatAreTooLargeAreRefusedUnread(t *testing.T) {
+	a := NewAgent(t)
+	socket := answering(t, a)
+	for _, c := range []struct {
+		name, head, want string
+	}{
+		{"a command", fmt.Sprintf("POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", api.MaxCommandBody+1), "400 "},
+		{"a signal", fmt.Sprintf("POST /v1/jobs/x/signal HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", httpjson.MaxBody+1), "400 "},
+		{"a question with a body", fmt.Sprintf("GET /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", 8<<20), "400 "},
+		{"a head", "GET /v1/jobs HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n", "431 "},
+	} {
+		conn := dialAs(t, 1001, socket)
+		if _, err := io.WriteString(conn, c.head); err != nil {
+			t.Fatal(err)
+		}
+		if got := heard(conn); !strings.HasPrefix(got, "HTTP/1.1 "+c.want) {
+			t.Errorf("%s: %s", c.name, got)
+		}
+	}
+}
+
+func TestWhatAUserKeepsIsBounded(t *testing.T) {
+	a := NewAgent(t)
+	room, err := output.RoomAt(a.Paths.Jobs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := func(uid uint32) func(*job.Record) { return func(r *job.Record) { r.Spec.UID = uid } }
+	done, err := a.Launcher.Admit(1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done()
+	if len(a.Launcher.Starting) > 0 {
+		t.Errorf("%v", a.Launcher.Starting)
+	}
+	rec := a.Known(t, user(1000))
+	if err := os.MkdirAll(a.IODir(rec.ID), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(a.IODir(rec.ID), "stdout"), nil, 0o600), os.Truncate(filepath.Join(a.IODir(rec.ID), "stdout"), room.Share()+1)); err != nil {
+		t.Fatal(err)
+	}
+	var told *api.Error
+	if _, err := a.Launcher.Admit(1000); !errors.As(err, &told) || told.Code != api.CodeQuota || !strings.Contains(told.Hint, "migrate rm") {
+		t.Errorf("with output of %d bytes: %v", room.Share()+1, err)
+	}
+	for _, uid := range []uint32{1001, 0} {
+		if done, err := a.Launcher.Admit(uid); err != nil {
+			t.Errorf("user %d: %v", uid, err)
+		} else {
+			done()
+		}
+	}
+	if found := a.Launcher.QuotaOf(job.Record{ID: job.NewID(), Spec: job.Spec{UID: 1000}}); len(found) != 1 || found[0].Code != "quota-reached" {
+		t.Errorf("for a move that arrives: %v", found)
+	}
+	if found := a.Launcher.QuotaOf(job.Record{ID: job.NewID(), Spec: job.Spec{UID: 1001}}); len(found) != 0 {
+		t.Errorf("for another user's: %v", found)
+	}
+}
+
+func TestJobsOfOneUserAreCountedWhileTheyStart(t *testing.T) {
+	a := NewAgent(t)
+	for range launch.MostAlive {
+		if _, err := a.Launcher.Admit(1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Launcher.Admit(1000); err == nil {
+		t.Errorf("%d jobs start at a time", launch.MostAlive+1)
+	}
+	for range 2 * launch.MostAlive {
+		if _, err := a.Launcher.Admit(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

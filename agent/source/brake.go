@@ -1,0 +1,80 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+)
+
+// Brake slows a job down.
+type Brake struct{ Job *Job }
+
+// Set lets the job use so many per cent of the processor time that it uses when
+// nothing holds it back.
+func (b *Brake) Set(ctx context.Context, percent int64) error {
+	d := b.Job
+	if d.fullSpeed == 0 {
+		milli, err := coresUsed(ctx, d)
+		if err != nil {
+			return fmt.Errorf("slow the job down: %w", err)
+		}
+		d.fullSpeed = milli
+	}
+	if err := d.Src.Cgroup.SetCPU(max(1, d.fullSpeed*percent/100)); err != nil {
+		return fmt.Errorf("slow the job down: %w", err)
+	}
+	return nil
+}
+
+// sampleTime is how long a job is watched to know what it uses.
+const sampleTime = 200 * time.Millisecond
+
+// coresUsed is the processor time that a job uses, in thousandths of a core.
+func coresUsed(ctx context.Context, d *Job) (int64, error) {
+	before, err := d.Src.Cgroup.CPUTime()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	select {
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-time.After(sampleTime):
+	}
+	after, err := d.Src.Cgroup.CPUTime()
+	if err != nil {
+		return 0, err
+	}
+	return max(10, (after-before)*1000/time.Since(began).Nanoseconds()), nil
+}
+
+// Unthrottle gives the job back the speed that its specification allows.
+func (d *Job) Unthrottle() error {
+	if d.fullSpeed == 0 {
+		return nil // it was never slowed down
+	}
+	err := d.Src.Cgroup.SetCPU(d.Rec.Spec.Limits.CPUMilli)
+	if err != nil {
+		return fmt.Errorf("give the job its speed back: %w", err)
+	}
+	return nil
+}
+
+// UnthrottleAll gives every job here its speed back: an agent that ended in the
+// middle of a warm-up may have left one slowed down.
+func (a *Sources) UnthrottleAll() error {
+	recs, err := a.Jobs.List()
+	errs := []error{err}
+	for _, rec := range recs {
+		if !rec.Here() || len(rec.Cgroup) == 0 {
+			continue
+		}
+		if err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).SetCPU(rec.Spec.Limits.CPUMilli); err != nil {
+			errs = append(errs, fmt.Errorf("job %s: %w", rec.ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}

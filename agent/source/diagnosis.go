@@ -1,0 +1,69 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/checkpoint"
+	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/mqueue"
+	"github.com/migrate-hpc/migrate/preflight"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// WithDiagnosis adds what CRIU's log says, and what to do about it where that
+// is known.
+func WithDiagnosis(e *api.Error, err error) *api.Error {
+	var failure *criu.Error
+	if errors.As(err, &failure) {
+		if len(failure.Lines) > 0 {
+			e.Message += "\nCRIU's log:\n  " + strings.Join(failure.Lines, "\n  ")
+		}
+		if failure.Remedy != "" {
+			e.Hint = failure.Remedy
+		}
+	}
+	var told *transport.Error
+	if errors.As(err, &told) && told.Hint != "" {
+		e.Message, e.Hint = strings.Replace(e.Message, "; "+told.Hint, "", 1), told.Hint
+	}
+	return e
+}
+
+// Aborted is the error of a move or checkpoint that left the job where it was.
+func (d *Job) Aborted(err error, where, hint string) *api.Error {
+	e := WithDiagnosis(&api.Error{Code: api.CodeAborted, Message: err.Error(), Where: where, Hint: hint}, err)
+	if by, ok := checkpoint.AsSuspended(err); ok {
+		e.Where, e.Hint = "on "+d.A.Config.Node+", suspended", by.ResumeHint()
+	}
+	e.Findings = AsFindings(d.lookAgain(err))
+	return e
+}
+
+// lookAgain finds what stands in the way of a job that CRIU, or a Source, has refused. The
+// preflight has not seen what came during a long warm-up. What it finds need not be the cause.
+func (d *Job) lookAgain(err error) []preflight.Finding {
+	var failure *criu.Error
+	known := errors.As(err, &failure) || errors.Is(err, checkpoint.ErrExecRunning) || errors.Is(err, errKeys) || errors.Is(err, mqueue.ErrNotify)
+	if d == nil || !known {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(d.A.Life, 10*time.Second)
+	defer cancel()
+	_, findings, lookErr := preflight.CheckJob(ctx, d.Rec, d.Src.Init, d.Src.Cgroup, d.Src.CRIU)
+	if lookErr != nil {
+		d.A.Log.Warn("why CRIU refused the job was not found", "job", d.Rec.ID, "err", lookErr)
+	}
+	return findings
+}
+
+func AsFindings(list []preflight.Finding) []api.Finding {
+	out := make([]api.Finding, len(list))
+	for i, f := range list {
+		out[i] = api.Finding{Code: string(f.Code), Cause: f.Cause, Remedy: f.Remedy}
+	}
+	return out
+}

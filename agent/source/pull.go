@@ -1,0 +1,345 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/peer"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/restore/uffd"
+	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+const (
+	// silence is how long a target may say nothing before a new connection is tried.
+	silence = 8 * time.Second
+	// lastWord is how long one that has hung up on pages has to say that it is complete.
+	lastWord = 500 * time.Millisecond
+	// maxPulled bounds what may be asked for at once: the window of the shim, urgent
+	// wants that come on top, and as much again.
+	maxPulled = 2*uffd.RequestWindow + 64<<20
+)
+
+// errLost: the memory that is still missing on the target is gone.
+var errLost = errors.New("the frozen tasks are gone, and their memory with them")
+
+// pulling is a pull, which may take several connections.
+type pulling struct {
+	a      *Sources
+	peer   *peer.Client
+	open   func() (*scan.Puller, error)
+	pulled *atomic.Int64 // bytes of memory
+	sent   *atomic.Int64 // bytes on the wire
+	limit  int64         // of them per second; 0 is none
+
+	missing chan struct{} // closed as soon as something is
+	once    sync.Once
+}
+
+// run returns nil when the target has every page.
+func (p *pulling) run(ctx context.Context) error {
+	pause := firstPullPause
+	for {
+		began := time.Now()
+		err := p.try(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(began) > mostPullPause { // it went on for a while
+			pause = firstPullPause
+		}
+		p.a.Log.Warn("the pull is interrupted", "move", p.peer.Move, "peer", p.peer.Node, "err", err)
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-p.a.Life.Done():
+			return errors.Join(context.Cause(p.a.Life), err)
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, mostPullPause)
+	}
+}
+
+const (
+	firstPullPause = 50 * time.Millisecond
+	mostPullPause  = 5 * time.Second
+)
+
+// try pulls over one session.
+func (p *pulling) try(ctx context.Context) error {
+	s, err := transport.Dial(ctx, p.peer.Addr, p.peer.Node, p.a.Identity, 0, transport.WithData(func(trip time.Duration) int {
+		return Connections(0, trip) - 1 // there are no images
+	}))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		p.sent.Add(s.Sent())
+		_ = s.Close()
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	leave := context.AfterFunc(p.a.Life, func() { _ = s.Close() })
+	defer leave()
+	m, err := transport.NewMessage(peer.SayPull, peer.MoveRef{p.peer.Move})
+	if err == nil {
+		err = s.Send(m)
+	}
+	if err != nil {
+		return err
+	}
+	return p.serve(ctx, s)
+}
+
+// serve reads and sends what the target wants until it is complete.
+func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
+	all, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // writes do not see the end of ctx
+	defer stop()
+	q, complete, heard := newWantQueue(), false, make(chan struct{})
+	all.Go(func() error {
+		defer q.close()
+		defer close(heard)
+		err := p.hear(ctx, s, q)
+		complete = err == nil
+		return err
+	})
+	first, started := (*scan.Puller)(nil), make(chan struct{})
+	all.Go(func() (err error) {
+		defer close(started)
+		if !q.wait() {
+			return nil
+		}
+		p.once.Do(func() { close(p.missing) })
+		if first, err = p.open(); err != nil {
+			return p.explain(s, err)
+		}
+		return nil
+	})
+	for _, c := range LanesOf(ctx, s.Data(), p.limit) {
+		all.Go(func() error {
+			<-started
+			if first == nil {
+				return nil
+			}
+			err := p.lane(q, first.Clone(), c)
+			if err == nil {
+				return nil
+			}
+			select { // a target that lacks nothing hangs up on what still comes, then says so
+			case <-heard:
+			case <-time.After(lastWord):
+			}
+			return p.explain(s, err)
+		})
+	}
+	if err := all.Wait(); !complete { // else a lane may have been cut short by that
+		return err
+	}
+	return nil
+}
+
+// hear takes in what the target wants.
+func (p *pulling) hear(ctx context.Context, s *transport.Session, q *wantQueue) error {
+	s.SetRecvTimeout(silence)
+	for {
+		m, err := s.RecvContext(ctx)
+		if err != nil {
+			return fmt.Errorf("hear what is missing: %w", err)
+		}
+		switch m.Type {
+		case peer.SayComplete:
+			return nil
+		case peer.SayWant:
+		default:
+			return fmt.Errorf("%s answers %q to %q", s.Peer(), m.Type, peer.SayPull)
+		}
+		var w peer.Wants
+		if err := m.Decode(&w); err != nil {
+			return err
+		}
+		if err := q.push(w.Wants); err != nil {
+			return err
+		}
+	}
+}
+
+// lane sends wanted pages on one connection.
+func (p *pulling) lane(q *wantQueue, puller *scan.Puller, c io.Writer) (err error) {
+	defer func() { err = errors.Join(err, puller.Close()) }()
+	out := stream.NewWriter(c, stream.KindPages)
+	for {
+		w, ok := q.pop()
+		if !ok {
+			return nil
+		}
+		frame, err := puller.Read(stream.Place{VPID: w.VPID, Addr: w.Addr}, w.Pages)
+		if err == nil {
+			err = out.WriteFrame(frame)
+		}
+		if err != nil {
+			return err
+		}
+		p.pulled.Add(w.Pages * stream.PageSize)
+	}
+}
+
+// explain tells the target, if it will never have what it lacks, and then waits for it
+// to be complete without. Any other error ends the session.
+func (p *pulling) explain(s *transport.Session, err error) error {
+	if !errors.Is(err, errLost) && !errors.Is(err, scan.ErrEnded) {
+		return err
+	}
+	p.a.Log.Error("memory that is pulled is lost", "move", p.peer.Move, "peer", p.peer.Node, "err", err)
+	m, failed := transport.NewMessage(peer.SayLost, peer.Lost{p.peer.Move, err.Error()})
+	if failed == nil {
+		failed = s.Send(m)
+	}
+	return failed
+}
+
+// wantQueue holds what is to be read: what threads wait for first.
+type wantQueue struct {
+	mu     sync.Mutex
+	news   sync.Cond
+	urgent []uffd.PageRequest
+	other  []uffd.PageRequest
+	asked  int64 // bytes
+	over   bool
+}
+
+func newWantQueue() *wantQueue {
+	q := &wantQueue{}
+	q.news.L = &q.mu
+	return q
+}
+
+func (q *wantQueue) push(list []uffd.PageRequest) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range list {
+		if w.Pages <= 0 || w.Pages > stream.MaxRunPages {
+			return fmt.Errorf("%d pages wanted at once", w.Pages)
+		}
+		if q.asked += w.Pages * stream.PageSize; q.asked > maxPulled {
+			return fmt.Errorf("more than %d bytes wanted at once", maxPulled)
+		}
+		if w.Urgent {
+			q.urgent = append(q.urgent, w)
+		} else {
+			q.other = append(q.other, w)
+		}
+	}
+	q.news.Broadcast()
+	return nil
+}
+
+// pop waits for the next want; false is the end.
+func (q *wantQueue) pop() (w uffd.PageRequest, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.over && len(q.urgent)+len(q.other) == 0 {
+		q.news.Wait()
+	}
+	from := &q.urgent
+	if len(*from) == 0 {
+		from = &q.other
+	}
+	if q.over {
+		return w, false
+	}
+	w, *from = (*from)[0], (*from)[1:]
+	q.asked -= w.Pages * stream.PageSize
+	return w, true
+}
+
+// wait waits until something is wanted; false is the end.
+func (q *wantQueue) wait() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.over && len(q.urgent)+len(q.other) == 0 {
+		q.news.Wait()
+	}
+	return !q.over
+}
+
+func (q *wantQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.over = true
+	q.news.Broadcast()
+}
+
+// pull answers what the target lacks, in the background.
+type pull struct {
+	pulling
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	err    error // once done is closed
+}
+
+// beginPull starts to answer what the target lacks, unless that is under way.
+func (d *Job) beginPull() {
+	if d.pull != nil {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(d.A.Life)
+	p := &pull{cancel: cancel, done: make(chan struct{})}
+	p.pulling = pulling{a: d.A, peer: &peer.Client{A: d.A.Node, Node: d.To.Node, Addr: d.To.Addr, Move: handoff.MoveID(filepath.Base(d.dir))},
+		open: d.openPuller, pulled: &d.Pulled, sent: &d.PullSent, limit: d.Bandwidth, missing: make(chan struct{})}
+	d.pull = p
+	go func() {
+		defer close(p.done)
+		p.err = p.run(ctx)
+	}()
+}
+
+// awaitPull waits until the target has every page.
+func (d *Job) awaitPull(ctx context.Context) error {
+	d.beginPull()
+	missing := d.pull.missing
+	for {
+		select {
+		case <-missing:
+			d.tell.Enter(api.PhasePull, "")
+			missing = nil
+		case <-d.pull.done:
+			return d.pull.err
+		case <-ctx.Done():
+			d.endPull()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// endPull stops it, if it was begun.
+func (d *Job) endPull() {
+	if d.pull != nil {
+		d.pull.cancel(errors.New("the pull was given up"))
+		<-d.pull.done
+		d.pull = nil
+	}
+}
+
+// openPuller fails with errLost only if it is proven that no task is left to read.
+func (d *Job) openPuller() (*scan.Puller, error) {
+	p, err := d.Src.Puller()
+	if err == nil {
+		return p, nil
+	}
+	if pids, listErr := d.Src.Cgroup.Pids(); listErr == nil && len(pids) == 0 {
+		return nil, fmt.Errorf("%w: %w", errLost, err)
+	}
+	return nil, err
+}

@@ -1,0 +1,264 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/peer"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/humanize"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/restore/pagestore"
+	"github.com/migrate-hpc/migrate/restore/uffd"
+	"github.com/migrate-hpc/migrate/shim"
+	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/transport"
+)
+
+// TakeOverPull makes s the one session that pulls for the move.
+func (a *Targets) TakeOverPull(m handoff.MoveID, s *transport.Session) (release func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old := a.pulls[m]; old != nil {
+		_ = old.Close() // the source has given it up
+	}
+	a.pulls[m] = s
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.pulls[m] == s {
+			delete(a.pulls, m)
+		}
+	}
+}
+
+type Relay struct {
+	A       *Targets
+	Move    handoff.MoveID
+	Session *transport.Session
+	Digests *pagestore.Digests // may be nil
+}
+
+var (
+	errLacksNothing = errors.New("the job lacks nothing")
+	errHungUp       = errors.New("the source has hung up")
+)
+
+// Run returns nil when the job lacks no page, or has ended.
+func (r *Relay) Run(ctx context.Context) error {
+	all, ctx := errgroup.WithContext(ctx)
+	for _, c := range r.Session.Data() {
+		all.Go(func() error { return r.lane(ctx, c) })
+	}
+	all.Go(func() error { return r.hear(ctx) })
+	all.Go(func() error {
+		err := r.ask(ctx)
+		if err == nil {
+			err = errLacksNothing
+		}
+		return err
+	})
+	stop := context.AfterFunc(ctx, func() { CloseConns(r.Session.Data()) })
+	defer stop()
+	if err := all.Wait(); !errors.Is(err, errLacksNothing) {
+		return err
+	}
+	return nil
+}
+
+// ask passes on what the shim wants, until it wants nothing more. A shim that is not
+// there yet, or busy ending, is asked again.
+func (r *Relay) ask(ctx context.Context) error {
+	for {
+		client, over, err := r.shim()
+		if err != nil || over {
+			return err
+		}
+		err = client.PageRequests(ctx, func(w []uffd.PageRequest) error { return r.tell(w) })
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		var broken *tellError
+		if errors.As(err, &broken) {
+			return err
+		}
+		if err := r.tell(nil); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(httpjson.BusyPause):
+		}
+	}
+}
+
+// tellError: the source cannot be told what is missing.
+type tellError struct{ err error }
+
+func (e *tellError) Error() string { return e.err.Error() }
+func (e *tellError) Unwrap() error { return e.err }
+
+func (r *Relay) tell(w []uffd.PageRequest) error {
+	m, err := transport.NewMessage(peer.SayWant, peer.Wants{Wants: w})
+	if err == nil {
+		err = r.Session.Send(m)
+	}
+	if err != nil {
+		return &tellError{err}
+	}
+	return nil
+}
+
+// shim finds the shim of the copy that this move has brought. over says that there is
+// no such copy any more: it has ended, or left.
+func (r *Relay) shim() (client *shim.Client, over bool, err error) {
+	rec, err := r.A.Journal.Get(r.Move)
+	if err != nil {
+		return nil, false, err
+	}
+	client = r.A.ShimOf(job.ID(rec.Job))
+	switch rec.State {
+	case handoff.StateDropped:
+		return nil, false, errors.New("the copy of the job was dropped here")
+	case handoff.StateDone:
+	default:
+		return client, false, nil
+	}
+	known, err := r.A.Jobs.Get(job.ID(rec.Job))
+	if errors.Is(err, job.ErrNotFound) || err == nil && (known.FromMove != string(r.Move) || !known.Here()) {
+		return nil, true, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, err = client.Status(ctx)
+	return client, errors.Is(err, shim.ErrGone), nil
+}
+
+// lane takes the pages that come on one connection to the shim.
+func (r *Relay) lane(ctx context.Context, c net.Conn) error {
+	s, err := stream.NewReader(c, stream.KindPages)
+	if err != nil {
+		return errors.Join(errHungUp, err)
+	}
+	client, over, err := r.shim()
+	if err != nil || over {
+		return err
+	}
+	feed := client.Pages(ctx, true)
+	for {
+		frame, err := s.ReadFrame()
+		if err == io.EOF {
+			return feed.Close()
+		}
+		if err == nil {
+			err = r.check(frame)
+		}
+		if err == nil {
+			err = feed.Frame(frame)
+		}
+		if err != nil {
+			feed.Abort()
+			var wrong *pagestore.WrongPageError
+			if errors.As(err, &wrong) {
+				err = errors.Join(err, r.lose(ctx, err.Error()))
+			}
+			return err
+		}
+	}
+}
+
+// hear waits for what else the source says: that there is nothing left to pull from, or
+// nothing, when it has gone.
+func (r *Relay) hear(ctx context.Context) error {
+	for {
+		m, err := r.Session.RecvContext(ctx)
+		if err != nil {
+			return errors.Join(errHungUp, err)
+		}
+		if m.Type != peer.SayLost {
+			return fmt.Errorf("%q in the middle of a pull", m.Type)
+		}
+		var why peer.Lost
+		if err := m.Decode(&why); err != nil {
+			return err
+		}
+		if err := r.lose(ctx, why.Why); err != nil {
+			return err
+		}
+	}
+}
+
+// check compares pages with what the source said before the commit that they hold, if
+// it did and this agent has heard it.
+func (r *Relay) check(frame []byte) error {
+	if r.Digests == nil {
+		return nil
+	}
+	return stream.EachRun(frame, func(run stream.Run) error {
+		if run.Zero {
+			return nil
+		}
+		return r.Digests.Arrived(run.VPID, run.Addr, run.Data)
+	})
+}
+
+// loseTime is how long a shim may take to hear that.
+const loseTime = 10 * time.Second
+
+// lose has the job ended, which will never have all of its memory. That the source has
+// hung up meanwhile does not change it.
+func (r *Relay) lose(ctx context.Context, why string) error {
+	client, over, err := r.shim()
+	if err != nil || over {
+		return err
+	}
+	r.A.Log.Error("memory that a job lacks is lost; the job is ended", "move", r.Move, "peer", r.Session.Peer(), "why", why)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loseTime)
+	defer cancel()
+	if err := client.MarkLost(ctx, why); err != nil && !errors.Is(err, shim.ErrGone) {
+		return err
+	}
+	return nil
+}
+
+// fillPause is how often a job is looked at whose memory is being put in place.
+const fillPause = 10 * time.Millisecond
+
+// AwaitWhole waits until all memory of a job that came here is in place: what is not
+// would be saved as zeros. It refuses a job whose memory has not all arrived.
+func (a *Targets) AwaitWhole(ctx context.Context, rec job.Record) error {
+	for {
+		st, err := a.ShimOf(rec.ID).Status(ctx)
+		switch {
+		case errors.Is(err, shim.ErrGone) || err == nil && !st.Filling:
+			return nil
+		case err != nil:
+			return err
+		case st.Absent > 0:
+			return a.stillPulled(rec, st.Absent)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(fillPause):
+		}
+	}
+}
+
+func (a *Targets) stillPulled(rec job.Record, absent int64) error {
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("memory is still being pulled from %s: %s are to come", node.CameFrom(rec), humanize.Size(absent)),
+		Where: "on " + a.Config.Node + ", running", Hint: "wait until all is here; `migrate inspect " + string(rec.ID) + "` shows how much is to come"}
+}

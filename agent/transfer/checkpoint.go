@@ -1,0 +1,248 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/progress"
+	"github.com/migrate-hpc/migrate/agent/source"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
+	"github.com/migrate-hpc/migrate/store"
+)
+
+// cargo is what a sealed directory says about the job in it.
+type cargo struct {
+	Record job.Record      `json:"record"`
+	Needs  preflight.Needs `json:"needs"`
+}
+
+// errLeftRunning ends a checkpoint whose job goes on: for the handoff that is a
+// move given up at the last moment, and the way back is the same.
+var errLeftRunning = errors.New("saved; the job goes on")
+
+// CheckpointOp is one checkpoint of a job into a directory. It is a move whose peer is
+// the directory.
+type CheckpointOp struct {
+	A     *Transfers
+	Rec   job.Record
+	Req   api.CheckpointRequest
+	ID    handoff.MoveID
+	Dir   *directory
+	Tell  *progress.Progress
+	dep   *source.Job
+	needs preflight.Needs
+	since time.Time // see handoff.Record
+
+	recovering bool // its handler has ended, with the agent or before
+}
+
+// Checkpoint saves a job in a directory of the caller's. begun is as for Move.
+func (a *Transfers) Checkpoint(ctx context.Context, c caller.Caller, rec job.Record, req api.CheckpointRequest, begun func() io.Writer) error {
+	move := handoff.NewMoveID()
+	release, err := a.Claim(rec.ID, move)
+	if err != nil {
+		return err
+	}
+	defer release()
+	dir, err := NewDirectory(req.Dir, string(move), c)
+	if err != nil {
+		return &api.Error{Code: api.CodeFailed, Message: "the directory of the checkpoint cannot be made: " + err.Error(), Where: "on " + a.Config.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to: `migrate checkpoint JOB DIR`"}
+	}
+	defer dir.Discard()
+	s := &CheckpointOp{A: a, Rec: rec, Req: req, ID: move, Dir: dir}
+	s.Tell = progress.New(begun(), rec.ID, string(move), s.Sizes)
+	res, err := s.Run(ctx)
+	s.Tell.End(res, err, release, dir.Discard) // a file server that is away holds up this caller only
+	return nil
+}
+
+func (s *CheckpointOp) Sizes(e *api.Event) {
+	if s.dep != nil {
+		e.Read, e.Total = s.dep.Read.Load(), s.dep.Total
+	}
+	e.Sent = s.Dir.written()
+}
+
+func (s *CheckpointOp) Run(ctx context.Context) (*api.Result, error) {
+	s.Tell.Enter(api.PhasePreflight, "")
+	err := s.prepare(ctx)
+	if s.dep != nil {
+		defer s.dep.Close()
+		defer s.Dir.giveUp() // nobody waits for its file system
+	}
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	s.dep.GetReady(ctx)
+	extra, err := json.Marshal(node.SavingExtra{Dir: s.Req.Dir, LeaveRunning: s.Req.LeaveRunning, UID: s.Dir.owner.UID, GID: s.Dir.owner.GID, Groups: s.Dir.owner.Groups, Inode: s.Dir.id})
+	if err != nil {
+		return nil, err
+	}
+	rec := handoff.Record{Move: s.ID, Kind: handoff.KindCheckpoint, Job: string(s.Rec.ID), Peer: s.A.Config.Node, Epoch: s.Rec.Epoch, BootID: s.A.Boot, Extra: extra, Since: s.since}
+	defer s.A.Priority.Urgent()()
+	outcome, err := s.A.Arrivals.engine().RunSource(ctx, rec, intoDirectory{s.dep, s.Dir}, s)
+	res := &api.Result{Job: s.Rec.ID, Move: string(s.ID), Node: s.A.Config.Node, Dir: s.Req.Dir, Epoch: s.Rec.Epoch}
+	if outcome != handoff.OutcomeMoved {
+		s.A.Recovery.pursueLater(s.ID)
+	}
+	switch {
+	case errors.Is(err, errLeftRunning) && outcome == handoff.OutcomeAborted:
+		res.Downtime = s.dep.Downtime()
+		return res, nil
+	case outcome == handoff.OutcomeMoved:
+		res.Downtime = s.dep.Downtime()
+		return res, nil
+	case outcome == handoff.OutcomeUnclean:
+		res.CleanupLeft = err.Error()
+		return res, nil
+	case outcome == handoff.OutcomeInDoubt:
+		return nil, source.WithDiagnosis(&api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "frozen on " + s.A.Config.Node,
+			Hint: "nothing is lost: the agent goes on by itself; `migrate ps` tells how it ended"}, err)
+	}
+	return nil, s.explain(err)
+}
+
+func (s *CheckpointOp) prepare(ctx context.Context) error {
+	err := s.A.MayBegin(s.Rec)
+	if err != nil {
+		return err
+	}
+	s.since = node.UntouchedUntil(s.Rec)
+	if s.dep, err = s.A.Sources.JobOf(ctx, s.Rec, string(s.ID), s.Tell); err != nil {
+		return err
+	}
+	if s.dep.Src.Init == 0 {
+		return s.A.NotRunning(ctx, s.Rec)
+	}
+	if err := s.A.Targets.AwaitWhole(ctx, s.Rec); err != nil {
+		return err
+	}
+	if s.needs, err = s.dep.MayLeave(ctx); err != nil {
+		return err
+	}
+	s.Rec, err = s.A.nextEpoch(s.Rec.ID)
+	s.dep.Rec, s.dep.Kind, s.dep.Saved, s.dep.HangUp = s.Rec, handoff.KindCheckpoint, s.Req.Dir, s.Dir.giveUp
+	for _, l := range s.Dir.lanes {
+		s.dep.Out = append(s.dep.Out, l)
+	}
+	return err
+}
+
+// intoDirectory is the job on its way into a directory.
+type intoDirectory struct {
+	*source.Job
+	dir *directory
+}
+
+func (i intoDirectory) Transfer(ctx context.Context) error {
+	i.dir.shut() // the journal knows of it by now
+	return i.Job.Transfer(ctx)
+}
+
+// Prepare completes the directory: it is whole, or it is not there. That it is goes into
+// the job's record, which nobody but root writes.
+func (s *CheckpointOp) Prepare(context.Context) error {
+	body, err := json.Marshal(cargo{s.dep.Traveller(), s.needs})
+	if err != nil {
+		return err
+	}
+	m := store.Manifest{Job: body, Node: s.A.Config.Node, Epoch: s.Rec.Epoch, Clock: s.dep.Src.Clock()}
+	if m.Kernel, err = node.KernelRelease(); err != nil {
+		return err
+	}
+	m.CRIU = s.needs.CRIU
+	if err := s.Dir.seal(m, s.A.Identity.Sign); err != nil {
+		return err
+	}
+	_, err = s.A.Jobs.Update(s.Rec.ID, func(r *job.Record) error {
+		r.Sealed = string(s.ID)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if s.Req.LeaveRunning {
+		return errLeftRunning
+	}
+	return nil
+}
+
+// Commit has nothing to do: the directory is on the disk.
+func (s *CheckpointOp) Commit(context.Context) error { return nil }
+
+// Abort takes back a directory that the job has not left for. When the agent has
+// started again meanwhile, the job goes on even if that fails.
+func (s *CheckpointOp) Abort(context.Context) error {
+	if s.Req.LeaveRunning && !s.recovering { // its handler does it
+		return nil
+	}
+	if whole, err := s.whole(); err == nil && whole && s.Req.LeaveRunning {
+		return nil
+	}
+	err := s.Dir.remove()
+	if err != nil && s.recovering {
+		s.A.Log.Warn("a checkpoint that was given up stays", "dir", s.Req.Dir, "err", err)
+		return nil
+	}
+	return err
+}
+
+// Yield has nothing to do: an operator does not decide about a checkpoint.
+func (s *CheckpointOp) Yield(context.Context) error { return nil }
+
+// Outcome is asked for after the node went down in a checkpoint. What lies in the directory
+// by now is its user's to change, and says nothing: a directory that was whole and on the
+// disk has the job, like any that its user loses later.
+func (s *CheckpointOp) Outcome(context.Context) (handoff.State, error) {
+	whole, err := s.whole()
+	switch {
+	case err != nil:
+		return "", err
+	case whole:
+		return handoff.StatePrepared, nil
+	}
+	return handoff.StateDropped, nil
+}
+
+// whole asks root's own record.
+func (s *CheckpointOp) whole() (bool, error) {
+	rec, err := s.A.Jobs.Get(s.Rec.ID)
+	if errors.Is(err, job.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && rec.Sealed == string(s.ID) && s.ID != "", err
+}
+
+func (s *CheckpointOp) explain(err error) error {
+	var told *api.Error
+	here := "on " + s.A.Config.Node + ", running"
+	if errors.As(err, &told) {
+		if told.Where == "" {
+			told.Where = here
+		}
+		told.Message = strings.Replace(told.Message, "refused the move", "refused the checkpoint", 1)
+		return told
+	}
+	if errors.Is(err, context.Canceled) {
+		return &api.Error{Code: api.CodeCancelled, Message: "cancelled; nothing was saved", Where: here}
+	}
+	return s.dep.Aborted(err, here, "nothing was lost; remove the cause, then `migrate checkpoint` again")
+}
+
+// nextEpoch uses up an epoch of the job, so that this attempt is told from all
+// others.
+func (a *Transfers) nextEpoch(id job.ID) (job.Record, error) {
+	return a.Jobs.Update(id, func(r *job.Record) error {
+		r.Epoch++
+		return nil
+	})
+}

@@ -1,0 +1,123 @@
+package transfer
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/server"
+	"github.com/migrate-hpc/migrate/agent/target"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/shim"
+	"github.com/migrate-hpc/migrate/testenv"
+)
+
+// arriving is a landing whose copy has been received here.
+func (a *Transfers) arriving(t *testing.T) *target.Job {
+	t.Helper()
+	l := target.NewJob(a, string(handoff.NewMoveID()), job.NewID())
+	if err := l.Open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.In.Store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	rec := job.Record{ID: l.Job, Spec: job.Spec{Args: []string{"true"}, UID: 1000, GID: 1000}}
+	for _, err := range []error{l.Expect(rec, false), os.WriteFile(filepath.Join(l.Dir(), shim.LogName), []byte("log"), 0o600)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+func TestWhatAnAgentLeftOfAnArrivalIsSettledByTheNext(t *testing.T) {
+	a := server.NewAgent(t)
+	l := a.arriving(t)
+	stayed := os.WriteFile(filepath.Join(l.IODir(), "stdout"), []byte("said"), 0o600)
+	// The job is published, its output has its place, and the agent dies.
+	moved := errors.Join(l.Publish(), os.MkdirAll(l.Dir(), 0o711), os.WriteFile(filepath.Join(l.Dir(), shim.LogName), []byte("more log"), 0o600))
+	if err := errors.Join(stayed, moved, l.Publish()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(l.Dir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("of the arrival is left %v (%v)", Names(t, l.Dir()), err)
+	}
+	for path, want := range map[string]string{filepath.Join(a.IODir(l.Job), "stdout"): "said", filepath.Join(filepath.Dir(a.IODir(l.Job)), shim.LogName): "more log"} {
+		if got, err := os.ReadFile(path); string(got) != want {
+			t.Errorf("%s holds %q (%v)", path, got, err)
+		}
+	}
+}
+
+func TestARecordThatCannotBeReadProvesNothingAboutACopy(t *testing.T) {
+	a := server.NewAgent(t)
+	l := a.arriving(t)
+	if err := l.StillParked(testenv.Bounded(t)); !errors.Is(err, handoff.ErrGone) {
+		t.Fatalf("without a shim or a record: %v", err)
+	}
+	if err := l.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(a.Jobs.Dir(l.Job), "record.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.StillParked(testenv.Bounded(t)); err == nil || errors.Is(err, handoff.ErrGone) || errors.Is(err, handoff.ErrRuns) {
+		t.Errorf("with a damaged record: %v", err)
+	}
+	if err := l.Resume(testenv.Bounded(t)); err == nil || errors.Is(err, handoff.ErrGone) {
+		t.Errorf("resume with a damaged record: %v", err)
+	}
+}
+
+func TestAMoveThatAnAgentCannotUndoWhenItStartsIsUndoneLater(t *testing.T) {
+	testenv.NeedRoot(t)
+	a := server.NewAgent(t)
+	m, id := handoff.NewMoveID(), job.NewID()
+	rec := handoff.Record{Move: m, Kind: handoff.KindMove, Job: string(id), Role: handoff.RoleTarget, Peer: "there", BootID: a.Boot}
+	a.Server.Journalled(t, rec, handoff.StateReceiving)
+	dir := a.Paths.Move(string(m))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil { // so it cannot be removed
+		t.Fatal(err)
+	}
+	a.Recovery.Recover(a.Life)
+	testenv.Eventually(t, func() bool { // it has tried, and goes on
+		rec, err := a.Journal.Get(m)
+		return err == nil && rec.State == handoff.StateReceiving && a.Arrivals.ArrivalOf(m) != nil
+	})
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, func() bool {
+		rec, err := a.Journal.Get(m)
+		return err == nil && rec.State == handoff.StateDropped && a.Arrivals.ArrivalOf(m) == nil
+	})
+}
+
+func TestACheckpointThatLeavesTheJobRunningLeavesNothingWhenItsAgentDies(t *testing.T) {
+	a := server.NewAgent(t)
+	path := filepath.Join(t.TempDir(), "saved")
+	d, err := NewDirectory(path, "m1", server.Operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := d.id
+	d.close()
+	s := &CheckpointOp{A: a, recovering: true, Dir: &directory{path: path, move: "m1", id: id}, Req: api.CheckpointRequest{LeaveRunning: true}}
+	if err := s.Abort(testenv.Bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := Names(t, filepath.Dir(path)); len(got) > 0 {
+		t.Errorf("half a checkpoint is left: %v", got)
+	}
+}

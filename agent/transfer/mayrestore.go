@@ -1,0 +1,164 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/copies"
+	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/store"
+	"github.com/migrate-hpc/migrate/transport/pki"
+)
+
+// Whether a job may be brought back from a directory: the nodes decide that together. What lies in
+// the directory beside the sealed files is its user's to write, and can only add nodes to be asked.
+
+// CheckDead says who may declare a node dead. Nobody can find out that a node which does not answer
+// does not run the job. So whoever says it can get two copies, and the older one ended when the node
+// is back: that is for the operator to answer for, not for the job's user, who would only have to pull
+// a job's node off the network, or wait until it is.
+func CheckDead(nodes []string, c caller.Caller) error {
+	if len(nodes) > 0 && !c.Root() {
+		return &api.Error{Code: api.CodeForbidden, Message: "only root declares a node dead", Hint: "ask the operator, who finds out whether the node is down and types `migrate restore --declared-dead NODE`"}
+	}
+	for _, node := range nodes {
+		if err := pki.CheckNodeName(node); err != nil {
+			return &api.Error{Code: api.CodeUsage, Message: "--declared-dead: " + err.Error()}
+		}
+	}
+	return nil
+}
+
+// inquire asks everybody who may know whether the job lives.
+func (b *RestoreOp) inquire(ctx context.Context, c caller.Caller) error {
+	b.A.Copies.CatchUp(ctx)
+	claims, err := b.claims(c)
+	if err != nil {
+		return &api.Error{Code: api.CodeRefused, Message: err.Error(), Where: b.saved()}
+	}
+	start := []handoff.Place{{Node: b.A.Config.Node}, {Node: b.Sealed.Manifest.Node}}
+	for _, s := range b.Rec.Placements {
+		start = append(start, handoff.Place{Node: s.Node})
+	}
+	for _, claim := range claims {
+		if err := pki.CheckNodeName(claim.Node); err != nil {
+			return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("a claim in %s: %v", b.Req.Dir, err), Where: b.saved()}
+		}
+		start = append(start, handoff.Place{Node: claim.Node, Addr: claim.Addr})
+		b.lastClaim = max(b.lastClaim, claim.Epoch)
+	}
+	var peers []handoff.Place
+	for node, addr := range b.A.Config.Peers {
+		peers = append(peers, handoff.Place{Node: node, Addr: addr})
+	}
+	b.asked, err = handoff.Inquire(ctx, copies.WitnessesOf(b.A.Copies, b.Rec.ID), start, peers, b.Req.DeclaredDead)
+	return b.Refusal(err)
+}
+
+// Refusal says why the job cannot be brought back, and what to do about it.
+func (b *RestoreOp) Refusal(err error) error {
+	var alive *handoff.AliveError
+	var silent *handoff.SilentError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &alive):
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s is still alive: %s", b.Rec.ID, alive.Standing.Alive), Where: "on " + alive.Standing.Node,
+			Hint: fmt.Sprintf("end it first, with `migrate rm -f %s` on %s", b.Rec.ID, alive.Standing.Node)}
+	case errors.As(err, &silent):
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.Rec.ID, silent), Where: "there, or nowhere but in " + b.Req.Dir,
+			Hint: b.wayOut(silent)}
+	}
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.Rec.ID, err), Where: b.saved()}
+}
+
+// wayOut is what to do about nodes that cannot be asked: those that answer know best, the others may
+// be down for good.
+func (b *RestoreOp) wayOut(silent *handoff.SilentError) string {
+	var dead []string
+	for _, node := range slices.Sorted(maps.Keys(silent.Nodes)) {
+		err := silent.Nodes[node]
+		if told := (*api.Error)(nil); errors.As(err, &told) && told.Hint != "" {
+			return told.Hint
+		}
+		if errors.Is(err, handoff.ErrAnswers) {
+			return "put right what " + node + " says, and the same command again"
+		}
+		dead = append(dead, "--declared-dead "+node)
+	}
+	for _, node := range b.Req.DeclaredDead {
+		dead = append(dead, "--declared-dead "+node)
+	}
+	return fmt.Sprintf("see that its agent answers, and that --peer names its address; if it is down for good, and you have made sure of that: `migrate restore %s %s`, as root", strings.Join(dead, " "), b.Req.Dir)
+}
+
+func (b *RestoreOp) saved() string { return "in " + b.Req.Dir + ", saved" }
+
+// rival says that somebody else was faster.
+func (b *RestoreOp) rival(err error) error {
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.Rec.ID, errors.Join(handoff.ErrRival, err)), Where: b.saved(),
+		Hint: "the same command again tells where it runs, if it does"}
+}
+
+// begin admits the restore here, if this node knows no more of the job than when it was asked: from
+// then on whoever asks it hears that the job comes to life here.
+func (b *RestoreOp) begin(ctx context.Context, half *handoff.TargetHalf) error {
+	b.A.Copies.Granting.Lock()
+	defer b.A.Copies.Granting.Unlock()
+	now, err := b.A.Copies.Standing(ctx, b.Rec.ID)
+	if err != nil {
+		return err
+	}
+	if now.Alive != "" {
+		return b.Refusal(&handoff.AliveError{Standing: now})
+	}
+	if now.Seen != b.asked.Seen(b.A.Config.Node) {
+		return b.rival(fmt.Errorf("epoch %d, seen %d", b.Rec.Epoch, now.Seen))
+	}
+	return half.Begin(ctx)
+}
+
+// own makes the job this node's to bring back. Whom it has to tell that is on the disk first; then
+// everybody who was asked grants it.
+func (b *RestoreOp) own(ctx context.Context) error {
+	id := string(b.Rec.ID)
+	if dead := b.asked.Dead(); len(dead) > 0 {
+		b.A.Log.Warn("an operator declares nodes dead", "job", id, "epoch", b.Rec.Epoch, "nodes", slices.Sorted(maps.Keys(dead)))
+		if err := b.A.Fence.Owe(id, handoff.Debt{Epoch: b.Rec.Epoch, Nodes: dead}); err != nil {
+			return err
+		}
+		if err := b.asked.StillSilent(ctx); err != nil {
+			return b.rival(err)
+		}
+	}
+	if err := b.asked.Grant(ctx, handoff.Grant{Epoch: b.Rec.Epoch, Node: b.A.Config.Node}); err != nil {
+		return b.rival(err)
+	}
+	return b.A.Fence.Hold(id, handoff.Grant{Epoch: b.Rec.Epoch, Node: b.A.Config.Node, Addr: b.A.Peers.PublicAddr()})
+}
+
+// claims reads the claims with the caller's own rights: the path is theirs.
+func (b *RestoreOp) claims(c caller.Caller) (claims []store.Claim, err error) {
+	err = caller.As(c, func() error {
+		claims, err = store.Claims(b.dir)
+		return err
+	})
+	return claims, err
+}
+
+// brought tells whom this restore has to tell, or forgets it when the job has not run.
+func (b *RestoreOp) brought(half *handoff.TargetHalf) error {
+	switch half.State() {
+	case handoff.StateDropped:
+		return b.A.Fence.Forgive(string(b.Rec.ID), b.Rec.Epoch)
+	case handoff.StateDone:
+		b.A.Copies.PayDebts(b.Rec.ID)
+	}
+	return nil
+}
