@@ -29,15 +29,15 @@ type cargo struct {
 // move given up at the last moment, and the way back is the same.
 var errLeftRunning = errors.New("saved; the job goes on")
 
-// CheckpointOp is one checkpoint of a job into a directory. It is a move whose peer is
+// checkpointOp is one checkpoint of a job into a directory. It is a move whose peer is
 // the directory.
-type CheckpointOp struct {
-	A     *Transfers
-	Rec   job.Record
-	Req   api.CheckpointRequest
-	ID    handoff.MoveID
-	Dir   *directory
-	Tell  *progress.Progress
+type checkpointOp struct {
+	a     *Transfers
+	rec   job.Record
+	req   api.CheckpointRequest
+	id    handoff.MoveID
+	dir   *directory
+	tell  *progress.Progress
 	dep   *source.Job
 	needs preflight.Needs
 	since time.Time // see handoff.Record
@@ -53,46 +53,46 @@ func (a *Transfers) Checkpoint(ctx context.Context, c caller.Caller, rec job.Rec
 		return err
 	}
 	defer release()
-	dir, err := NewDirectory(req.Dir, string(move), c)
+	dir, err := newDirectory(req.Dir, string(move), c)
 	if err != nil {
 		return &api.Error{Code: api.CodeFailed, Message: "the directory of the checkpoint cannot be made: " + err.Error(), Where: "on " + a.Config.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to: `migrate checkpoint JOB DIR`"}
 	}
 	defer dir.Discard()
-	s := &CheckpointOp{A: a, Rec: rec, Req: req, ID: move, Dir: dir}
-	s.Tell = progress.New(begun(), rec.ID, string(move), s.Sizes)
-	res, err := s.Run(ctx)
-	s.Tell.End(res, err, release, dir.Discard) // a file server that is away holds up this caller only
+	s := &checkpointOp{a: a, rec: rec, req: req, id: move, dir: dir}
+	s.tell = progress.New(begun(), rec.ID, string(move), s.sizes)
+	res, err := s.run(ctx)
+	s.tell.End(res, err, release, dir.Discard) // a file server that is away holds up this caller only
 	return nil
 }
 
-func (s *CheckpointOp) Sizes(e *api.Event) {
+func (s *checkpointOp) sizes(e *api.Event) {
 	if s.dep != nil {
 		e.Read, e.Total = s.dep.Read.Load(), s.dep.Total
 	}
-	e.Sent = s.Dir.written()
+	e.Sent = s.dir.written()
 }
 
-func (s *CheckpointOp) Run(ctx context.Context) (*api.Result, error) {
-	s.Tell.Enter(api.PhasePreflight, "")
+func (s *checkpointOp) run(ctx context.Context) (*api.Result, error) {
+	s.tell.Enter(api.PhasePreflight, "")
 	err := s.prepare(ctx)
 	if s.dep != nil {
 		defer s.dep.Close()
-		defer s.Dir.giveUp() // nobody waits for its file system
+		defer s.dir.giveUp() // nobody waits for its file system
 	}
 	if err != nil {
 		return nil, s.explain(err)
 	}
 	s.dep.GetReady(ctx)
-	extra, err := json.Marshal(node.SavingExtra{Dir: s.Req.Dir, LeaveRunning: s.Req.LeaveRunning, UID: s.Dir.owner.UID, GID: s.Dir.owner.GID, Groups: s.Dir.owner.Groups, Inode: s.Dir.id})
+	extra, err := json.Marshal(node.SavingExtra{Dir: s.req.Dir, LeaveRunning: s.req.LeaveRunning, UID: s.dir.owner.UID, GID: s.dir.owner.GID, Groups: s.dir.owner.Groups, Inode: s.dir.id})
 	if err != nil {
 		return nil, err
 	}
-	rec := handoff.Record{Move: s.ID, Kind: handoff.KindCheckpoint, Job: string(s.Rec.ID), Peer: s.A.Config.Node, Epoch: s.Rec.Epoch, BootID: s.A.Boot, Extra: extra, Since: s.since}
-	defer s.A.Priority.Urgent()()
-	outcome, err := s.A.Arrivals.engine().RunSource(ctx, rec, intoDirectory{s.dep, s.Dir}, s)
-	res := &api.Result{Job: s.Rec.ID, Move: string(s.ID), Node: s.A.Config.Node, Dir: s.Req.Dir, Epoch: s.Rec.Epoch}
+	rec := handoff.Record{Move: s.id, Kind: handoff.KindCheckpoint, Job: string(s.rec.ID), Peer: s.a.Config.Node, Epoch: s.rec.Epoch, BootID: s.a.Boot, Extra: extra, Since: s.since}
+	defer s.a.Priority.Urgent()()
+	outcome, err := s.a.Arrivals.engine().RunSource(ctx, rec, intoDirectory{s.dep, s.dir}, s)
+	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.Config.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
 	if outcome != handoff.OutcomeMoved {
-		s.A.Recovery.pursueLater(s.ID)
+		s.a.Recovery.pursueLater(s.id)
 	}
 	switch {
 	case errors.Is(err, errLeftRunning) && outcome == handoff.OutcomeAborted:
@@ -105,33 +105,33 @@ func (s *CheckpointOp) Run(ctx context.Context) (*api.Result, error) {
 		res.CleanupLeft = err.Error()
 		return res, nil
 	case outcome == handoff.OutcomeInDoubt:
-		return nil, source.WithDiagnosis(&api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "frozen on " + s.A.Config.Node,
+		return nil, source.WithDiagnosis(&api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "frozen on " + s.a.Config.Node,
 			Hint: "nothing is lost: the agent goes on by itself; `migrate ps` tells how it ended"}, err)
 	}
 	return nil, s.explain(err)
 }
 
-func (s *CheckpointOp) prepare(ctx context.Context) error {
-	err := s.A.MayBegin(s.Rec)
+func (s *checkpointOp) prepare(ctx context.Context) error {
+	err := s.a.MayBegin(s.rec)
 	if err != nil {
 		return err
 	}
-	s.since = node.UntouchedUntil(s.Rec)
-	if s.dep, err = s.A.Sources.JobOf(ctx, s.Rec, string(s.ID), s.Tell); err != nil {
+	s.since = node.UntouchedUntil(s.rec)
+	if s.dep, err = s.a.Sources.JobOf(ctx, s.rec, string(s.id), s.tell); err != nil {
 		return err
 	}
 	if s.dep.Src.Init == 0 {
-		return s.A.NotRunning(ctx, s.Rec)
+		return s.a.NotRunning(ctx, s.rec)
 	}
-	if err := s.A.Targets.AwaitWhole(ctx, s.Rec); err != nil {
+	if err := s.a.Targets.AwaitWhole(ctx, s.rec); err != nil {
 		return err
 	}
 	if s.needs, err = s.dep.MayLeave(ctx); err != nil {
 		return err
 	}
-	s.Rec, err = s.A.nextEpoch(s.Rec.ID)
-	s.dep.Rec, s.dep.Kind, s.dep.Saved, s.dep.HangUp = s.Rec, handoff.KindCheckpoint, s.Req.Dir, s.Dir.giveUp
-	for _, l := range s.Dir.lanes {
+	s.rec, err = s.a.nextEpoch(s.rec.ID)
+	s.dep.Rec, s.dep.Kind, s.dep.Saved, s.dep.HangUp = s.rec, handoff.KindCheckpoint, s.req.Dir, s.dir.giveUp
+	for _, l := range s.dir.lanes {
 		s.dep.Out = append(s.dep.Out, l)
 	}
 	return err
@@ -150,59 +150,59 @@ func (i intoDirectory) Transfer(ctx context.Context) error {
 
 // Prepare completes the directory: it is whole, or it is not there. That it is goes into
 // the job's record, which nobody but root writes.
-func (s *CheckpointOp) Prepare(context.Context) error {
+func (s *checkpointOp) Prepare(context.Context) error {
 	body, err := json.Marshal(cargo{s.dep.Traveller(), s.needs})
 	if err != nil {
 		return err
 	}
-	m := store.Manifest{Job: body, Node: s.A.Config.Node, Epoch: s.Rec.Epoch, Clock: s.dep.Src.Clock()}
+	m := store.Manifest{Job: body, Node: s.a.Config.Node, Epoch: s.rec.Epoch, Clock: s.dep.Src.Clock()}
 	if m.Kernel, err = node.KernelRelease(); err != nil {
 		return err
 	}
 	m.CRIU = s.needs.CRIU
-	if err := s.Dir.seal(m, s.A.Identity.Sign); err != nil {
+	if err := s.dir.seal(m, s.a.Identity.Sign); err != nil {
 		return err
 	}
-	_, err = s.A.Jobs.Update(s.Rec.ID, func(r *job.Record) error {
-		r.Sealed = string(s.ID)
+	_, err = s.a.Jobs.Update(s.rec.ID, func(r *job.Record) error {
+		r.Sealed = string(s.id)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if s.Req.LeaveRunning {
+	if s.req.LeaveRunning {
 		return errLeftRunning
 	}
 	return nil
 }
 
 // Commit has nothing to do: the directory is on the disk.
-func (s *CheckpointOp) Commit(context.Context) error { return nil }
+func (s *checkpointOp) Commit(context.Context) error { return nil }
 
 // Abort takes back a directory that the job has not left for. When the agent has
 // started again meanwhile, the job goes on even if that fails.
-func (s *CheckpointOp) Abort(context.Context) error {
-	if s.Req.LeaveRunning && !s.recovering { // its handler does it
+func (s *checkpointOp) Abort(context.Context) error {
+	if s.req.LeaveRunning && !s.recovering { // its handler does it
 		return nil
 	}
-	if whole, err := s.whole(); err == nil && whole && s.Req.LeaveRunning {
+	if whole, err := s.whole(); err == nil && whole && s.req.LeaveRunning {
 		return nil
 	}
-	err := s.Dir.remove()
+	err := s.dir.remove()
 	if err != nil && s.recovering {
-		s.A.Log.Warn("a checkpoint that was given up stays", "dir", s.Req.Dir, "err", err)
+		s.a.Log.Warn("a checkpoint that was given up stays", "dir", s.req.Dir, "err", err)
 		return nil
 	}
 	return err
 }
 
 // Yield has nothing to do: an operator does not decide about a checkpoint.
-func (s *CheckpointOp) Yield(context.Context) error { return nil }
+func (s *checkpointOp) Yield(context.Context) error { return nil }
 
 // Outcome is asked for after the node went down in a checkpoint. What lies in the directory
 // by now is its user's to change, and says nothing: a directory that was whole and on the
 // disk has the job, like any that its user loses later.
-func (s *CheckpointOp) Outcome(context.Context) (handoff.State, error) {
+func (s *checkpointOp) Outcome(context.Context) (handoff.State, error) {
 	whole, err := s.whole()
 	switch {
 	case err != nil:
@@ -214,17 +214,17 @@ func (s *CheckpointOp) Outcome(context.Context) (handoff.State, error) {
 }
 
 // whole asks root's own record.
-func (s *CheckpointOp) whole() (bool, error) {
-	rec, err := s.A.Jobs.Get(s.Rec.ID)
+func (s *checkpointOp) whole() (bool, error) {
+	rec, err := s.a.Jobs.Get(s.rec.ID)
 	if errors.Is(err, job.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && rec.Sealed == string(s.ID) && s.ID != "", err
+	return err == nil && rec.Sealed == string(s.id) && s.id != "", err
 }
 
-func (s *CheckpointOp) explain(err error) error {
+func (s *checkpointOp) explain(err error) error {
 	var told *api.Error
-	here := "on " + s.A.Config.Node + ", running"
+	here := "on " + s.a.Config.Node + ", running"
 	if errors.As(err, &told) {
 		if told.Where == "" {
 			told.Where = here

@@ -57,8 +57,8 @@ func laneNames(n int) (names []string) {
 // madeNames are all files that a directory may have been given.
 func madeNames() []string { return append(laneNames(mostLanes), store.SealNames()...) }
 
-// NewDirectory begins a directory, with the caller's own right to make one.
-func NewDirectory(path, move string, c caller.Caller) (*directory, error) {
+// newDirectory begins a directory, with the caller's own right to make one.
+func newDirectory(path, move string, c caller.Caller) (*directory, error) {
 	stop := make(chan struct{})
 	d := &directory{path: filepath.Clean(path), owner: c, move: move, stop: sync.OnceFunc(func() { close(stop) })}
 	if err := caller.As(c, d.make); err != nil {

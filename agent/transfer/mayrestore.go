@@ -36,51 +36,51 @@ func CheckDead(nodes []string, c caller.Caller) error {
 }
 
 // inquire asks everybody who may know whether the job lives.
-func (b *RestoreOp) inquire(ctx context.Context, c caller.Caller) error {
-	b.A.Copies.CatchUp(ctx)
+func (b *restoreOp) inquire(ctx context.Context, c caller.Caller) error {
+	b.a.Copies.CatchUp(ctx)
 	claims, err := b.claims(c)
 	if err != nil {
 		return &api.Error{Code: api.CodeRefused, Message: err.Error(), Where: b.saved()}
 	}
-	start := []handoff.Place{{Node: b.A.Config.Node}, {Node: b.Sealed.Manifest.Node}}
-	for _, s := range b.Rec.Placements {
+	start := []handoff.Place{{Node: b.a.Config.Node}, {Node: b.sealed.Manifest.Node}}
+	for _, s := range b.rec.Placements {
 		start = append(start, handoff.Place{Node: s.Node})
 	}
 	for _, claim := range claims {
 		if err := pki.CheckNodeName(claim.Node); err != nil {
-			return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("a claim in %s: %v", b.Req.Dir, err), Where: b.saved()}
+			return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("a claim in %s: %v", b.req.Dir, err), Where: b.saved()}
 		}
 		start = append(start, handoff.Place{Node: claim.Node, Addr: claim.Addr})
 		b.lastClaim = max(b.lastClaim, claim.Epoch)
 	}
 	var peers []handoff.Place
-	for node, addr := range b.A.Config.Peers {
+	for node, addr := range b.a.Config.Peers {
 		peers = append(peers, handoff.Place{Node: node, Addr: addr})
 	}
-	b.asked, err = handoff.Inquire(ctx, copies.WitnessesOf(b.A.Copies, b.Rec.ID), start, peers, b.Req.DeclaredDead)
-	return b.Refusal(err)
+	b.asked, err = handoff.Inquire(ctx, copies.WitnessesOf(b.a.Copies, b.rec.ID), start, peers, b.req.DeclaredDead)
+	return b.refusal(err)
 }
 
-// Refusal says why the job cannot be brought back, and what to do about it.
-func (b *RestoreOp) Refusal(err error) error {
+// refusal says why the job cannot be brought back, and what to do about it.
+func (b *restoreOp) refusal(err error) error {
 	var alive *handoff.AliveError
 	var silent *handoff.SilentError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &alive):
-		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s is still alive: %s", b.Rec.ID, alive.Standing.Alive), Where: "on " + alive.Standing.Node,
-			Hint: fmt.Sprintf("end it first, with `migrate rm -f %s` on %s", b.Rec.ID, alive.Standing.Node)}
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s is still alive: %s", b.rec.ID, alive.Standing.Alive), Where: "on " + alive.Standing.Node,
+			Hint: fmt.Sprintf("end it first, with `migrate rm -f %s` on %s", b.rec.ID, alive.Standing.Node)}
 	case errors.As(err, &silent):
-		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.Rec.ID, silent), Where: "there, or nowhere but in " + b.Req.Dir,
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.rec.ID, silent), Where: "there, or nowhere but in " + b.req.Dir,
 			Hint: b.wayOut(silent)}
 	}
-	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.Rec.ID, err), Where: b.saved()}
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, err), Where: b.saved()}
 }
 
 // wayOut is what to do about nodes that cannot be asked: those that answer know best, the others may
 // be down for good.
-func (b *RestoreOp) wayOut(silent *handoff.SilentError) string {
+func (b *restoreOp) wayOut(silent *handoff.SilentError) string {
 	var dead []string
 	for _, node := range slices.Sorted(maps.Keys(silent.Nodes)) {
 		err := silent.Nodes[node]
@@ -92,59 +92,59 @@ func (b *RestoreOp) wayOut(silent *handoff.SilentError) string {
 		}
 		dead = append(dead, "--declared-dead "+node)
 	}
-	for _, node := range b.Req.DeclaredDead {
+	for _, node := range b.req.DeclaredDead {
 		dead = append(dead, "--declared-dead "+node)
 	}
-	return fmt.Sprintf("see that its agent answers, and that --peer names its address; if it is down for good, and you have made sure of that: `migrate restore %s %s`, as root", strings.Join(dead, " "), b.Req.Dir)
+	return fmt.Sprintf("see that its agent answers, and that --peer names its address; if it is down for good, and you have made sure of that: `migrate restore %s %s`, as root", strings.Join(dead, " "), b.req.Dir)
 }
 
-func (b *RestoreOp) saved() string { return "in " + b.Req.Dir + ", saved" }
+func (b *restoreOp) saved() string { return "in " + b.req.Dir + ", saved" }
 
 // rival says that somebody else was faster.
-func (b *RestoreOp) rival(err error) error {
-	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.Rec.ID, errors.Join(handoff.ErrRival, err)), Where: b.saved(),
+func (b *restoreOp) rival(err error) error {
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, errors.Join(handoff.ErrRival, err)), Where: b.saved(),
 		Hint: "the same command again tells where it runs, if it does"}
 }
 
 // begin admits the restore here, if this node knows no more of the job than when it was asked: from
 // then on whoever asks it hears that the job comes to life here.
-func (b *RestoreOp) begin(ctx context.Context, half *handoff.TargetHalf) error {
-	b.A.Copies.Granting.Lock()
-	defer b.A.Copies.Granting.Unlock()
-	now, err := b.A.Copies.Standing(ctx, b.Rec.ID)
+func (b *restoreOp) begin(ctx context.Context, half *handoff.TargetHalf) error {
+	b.a.Copies.Granting.Lock()
+	defer b.a.Copies.Granting.Unlock()
+	now, err := b.a.Copies.Standing(ctx, b.rec.ID)
 	if err != nil {
 		return err
 	}
 	if now.Alive != "" {
-		return b.Refusal(&handoff.AliveError{Standing: now})
+		return b.refusal(&handoff.AliveError{Standing: now})
 	}
-	if now.Seen != b.asked.Seen(b.A.Config.Node) {
-		return b.rival(fmt.Errorf("epoch %d, seen %d", b.Rec.Epoch, now.Seen))
+	if now.Seen != b.asked.Seen(b.a.Config.Node) {
+		return b.rival(fmt.Errorf("epoch %d, seen %d", b.rec.Epoch, now.Seen))
 	}
 	return half.Begin(ctx)
 }
 
 // own makes the job this node's to bring back. Whom it has to tell that is on the disk first; then
 // everybody who was asked grants it.
-func (b *RestoreOp) own(ctx context.Context) error {
-	id := string(b.Rec.ID)
+func (b *restoreOp) own(ctx context.Context) error {
+	id := string(b.rec.ID)
 	if dead := b.asked.Dead(); len(dead) > 0 {
-		b.A.Log.Warn("an operator declares nodes dead", "job", id, "epoch", b.Rec.Epoch, "nodes", slices.Sorted(maps.Keys(dead)))
-		if err := b.A.Fence.Owe(id, handoff.Debt{Epoch: b.Rec.Epoch, Nodes: dead}); err != nil {
+		b.a.Log.Warn("an operator declares nodes dead", "job", id, "epoch", b.rec.Epoch, "nodes", slices.Sorted(maps.Keys(dead)))
+		if err := b.a.Fence.Owe(id, handoff.Debt{Epoch: b.rec.Epoch, Nodes: dead}); err != nil {
 			return err
 		}
 		if err := b.asked.StillSilent(ctx); err != nil {
 			return b.rival(err)
 		}
 	}
-	if err := b.asked.Grant(ctx, handoff.Grant{Epoch: b.Rec.Epoch, Node: b.A.Config.Node}); err != nil {
+	if err := b.asked.Grant(ctx, handoff.Grant{Epoch: b.rec.Epoch, Node: b.a.Config.Node}); err != nil {
 		return b.rival(err)
 	}
-	return b.A.Fence.Hold(id, handoff.Grant{Epoch: b.Rec.Epoch, Node: b.A.Config.Node, Addr: b.A.Peers.PublicAddr()})
+	return b.a.Fence.Hold(id, handoff.Grant{Epoch: b.rec.Epoch, Node: b.a.Config.Node, Addr: b.a.Peers.PublicAddr()})
 }
 
 // claims reads the claims with the caller's own rights: the path is theirs.
-func (b *RestoreOp) claims(c caller.Caller) (claims []store.Claim, err error) {
+func (b *restoreOp) claims(c caller.Caller) (claims []store.Claim, err error) {
 	err = caller.As(c, func() error {
 		claims, err = store.Claims(b.dir)
 		return err
@@ -153,12 +153,12 @@ func (b *RestoreOp) claims(c caller.Caller) (claims []store.Claim, err error) {
 }
 
 // brought tells whom this restore has to tell, or forgets it when the job has not run.
-func (b *RestoreOp) brought(half *handoff.TargetHalf) error {
+func (b *restoreOp) brought(half *handoff.TargetHalf) error {
 	switch half.State() {
 	case handoff.StateDropped:
-		return b.A.Fence.Forgive(string(b.Rec.ID), b.Rec.Epoch)
+		return b.a.Fence.Forgive(string(b.rec.ID), b.rec.Epoch)
 	case handoff.StateDone:
-		b.A.Copies.PayDebts(b.Rec.ID)
+		b.a.Copies.PayDebts(b.rec.ID)
 	}
 	return nil
 }

@@ -31,107 +31,107 @@ func (a *Transfers) Move(ctx context.Context, rec job.Record, req api.MoveReques
 		return err
 	}
 	defer release()
-	m := &MoveOp{A: a, Rec: rec, Req: req, ID: move, Addr: a.Peers.PeerAddr(req.Node, req.Addr), Give: func() {}}
-	m.Tell = progress.New(begun(), rec.ID, string(move), m.Sizes)
-	m.Tell.Keep = m.Keeper()
-	res, err := m.InTurn(ctx)
-	m.Tell.End(res, err, m.Give, release)
+	m := &moveOp{a: a, rec: rec, req: req, id: move, addr: a.Peers.PeerAddr(req.Node, req.Addr), give: func() {}}
+	m.tell = progress.New(begun(), rec.ID, string(move), m.sizes)
+	m.tell.Keep = m.recorder()
+	res, err := m.inTurn(ctx)
+	m.tell.End(res, err, m.give, release)
 	return nil
 }
 
-// InTurn moves the job when not too many others are moving.
-func (m *MoveOp) InTurn(ctx context.Context) (*api.Result, error) {
-	give, err := m.A.queue.take(ctx, func(others int) { m.Tell.Enter(api.PhaseQueue, "waiting for "+otherMoves(others)) })
+// inTurn moves the job when not too many others are moving.
+func (m *moveOp) inTurn(ctx context.Context) (*api.Result, error) {
+	give, err := m.a.queue.take(ctx, func(others int) { m.tell.Enter(api.PhaseQueue, "waiting for "+otherMoves(others)) })
 	if err != nil {
 		return nil, m.explain(err)
 	}
-	m.Give = sync.OnceFunc(give)
+	m.give = sync.OnceFunc(give)
 	return m.run(ctx)
 }
 
-// MoveOp is one attempt to move a job away from here.
-type MoveOp struct {
-	A    *Transfers
-	Rec  job.Record
-	Req  api.MoveRequest
-	ID   handoff.MoveID
-	Addr string
-	Tell *progress.Progress
-	Give func() // the turn, to the next in the queue
+// moveOp is one attempt to move a job away from here.
+type moveOp struct {
+	a    *Transfers
+	rec  job.Record
+	req  api.MoveRequest
+	id   handoff.MoveID
+	addr string
+	tell *progress.Progress
+	give func() // the turn, to the next in the queue
 	// since: see handoff.Record.
 	since time.Time
-	Dep   *source.Job
-	Sess  *transport.Session
+	dep   *source.Job
+	sess  *transport.Session
 	// copyOnWrite is memory that the job's processes share, in bytes.
 	copyOnWrite int64
-	Mode        api.Mode
+	mode        api.Mode
 }
 
-func (m *MoveOp) Sizes(e *api.Event) {
-	e.LowPriority = e.Phase == api.PhaseWarmup && m.A.Priority.TakesTurns()
-	if m.Dep != nil {
-		e.Read, e.Total, e.Pulled = m.Dep.Read.Load(), m.Dep.Total, m.Dep.Pulled.Load()
+func (m *moveOp) sizes(e *api.Event) {
+	e.LowPriority = e.Phase == api.PhaseWarmup && m.a.Priority.TakesTurns()
+	if m.dep != nil {
+		e.Read, e.Total, e.Pulled = m.dep.Read.Load(), m.dep.Total, m.dep.Pulled.Load()
 	}
-	if m.Sess != nil {
-		e.Sent = m.Sess.Sent()
+	if m.sess != nil {
+		e.Sent = m.sess.Sent()
 	}
-	if m.Dep != nil {
-		e.Sent += m.Dep.PullSent.Load()
+	if m.dep != nil {
+		e.Sent += m.dep.PullSent.Load()
 	}
 }
 
-func (m *MoveOp) Keeper() *progress.Recorder {
-	return &progress.Recorder{Store: m.A.Records, Describe: m.describe, Begin: api.MoveRecord{Move: string(m.ID), Job: m.Rec.ID, Name: m.Rec.Spec.Name, UID: m.Rec.Spec.UID,
-		From: m.A.Config.Node, To: m.Req.Node, Epoch: m.Rec.Epoch, Options: m.Req.MoveOptions, Began: time.Now()}}
+func (m *moveOp) recorder() *progress.Recorder {
+	return &progress.Recorder{Store: m.a.Records, Describe: m.describe, Begin: api.MoveRecord{Move: string(m.id), Job: m.rec.ID, Name: m.rec.Spec.Name, UID: m.rec.Spec.UID,
+		From: m.a.Config.Node, To: m.req.Node, Epoch: m.rec.Epoch, Options: m.req.MoveOptions, Began: time.Now()}}
 }
 
 // unshared says what the move does to memory that processes share by copy-on-write, if
 // it is enough for a word.
-func (m *MoveOp) unshared() string {
-	if m.Req.Eager || m.copyOnWrite < 1<<20 || m.copyOnWrite < m.Dep.Total/20 {
+func (m *moveOp) unshared() string {
+	if m.req.Eager || m.copyOnWrite < 1<<20 || m.copyOnWrite < m.dep.Total/20 {
 		return ""
 	}
 	return fmt.Sprintf("%d MiB that processes share by copy-on-write become separate copies; --eager keeps them shared", m.copyOnWrite>>20)
 }
 
 // describe adds to the move's record what the account does not see.
-func (m *MoveOp) describe(r *api.MoveRecord) {
-	r.Epoch, r.Mode = m.Rec.Epoch, m.Mode
-	if m.Dep == nil {
+func (m *moveOp) describe(r *api.MoveRecord) {
+	r.Epoch, r.Mode = m.rec.Epoch, m.mode
+	if m.dep == nil {
 		return
 	}
-	r.Memory, r.CopyOnWrite, r.Lanes, r.Pulled = m.Dep.Total, m.copyOnWrite, len(m.Dep.Out), m.Dep.Pulled.Load()
-	if !m.Dep.Thawed.IsZero() {
-		r.Resumed = m.Dep.Thawed
+	r.Memory, r.CopyOnWrite, r.Lanes, r.Pulled = m.dep.Total, m.copyOnWrite, len(m.dep.Out), m.dep.Pulled.Load()
+	if !m.dep.Thawed.IsZero() {
+		r.Resumed = m.dep.Thawed
 	}
 }
 
-func (m *MoveOp) run(ctx context.Context) (*api.Result, error) {
-	m.Tell.Enter(api.PhasePreflight, "")
+func (m *moveOp) run(ctx context.Context) (*api.Result, error) {
+	m.tell.Enter(api.PhasePreflight, "")
 	err := m.prepare(ctx)
-	if m.Sess != nil {
-		defer m.Sess.Close()
+	if m.sess != nil {
+		defer m.sess.Close()
 	}
-	if m.Dep != nil {
-		defer m.Dep.Close()
+	if m.dep != nil {
+		defer m.dep.Close()
 	}
 	if err != nil {
 		return nil, m.explain(err)
 	}
-	m.Dep.GetReady(ctx)
-	m.Tell.Enter(api.PhaseWarmup, m.unshared())
+	m.dep.GetReady(ctx)
+	m.tell.Enter(api.PhaseWarmup, m.unshared())
 	if err := m.sendAhead(ctx); err != nil {
-		return nil, m.explain(errors.Join(err, m.Dep.Unthrottle()))
+		return nil, m.explain(errors.Join(err, m.dep.Unthrottle()))
 	}
 	return m.handOver(ctx)
 }
 
 // sendAhead sends what can be sent while the job still runs. A blocked write does
 // not see the end of ctx, so that closes the connections under it.
-func (m *MoveOp) sendAhead(ctx context.Context) error {
-	release := context.AfterFunc(ctx, func() { target.CloseConns(m.Sess.Data()) })
+func (m *moveOp) sendAhead(ctx context.Context) error {
+	release := context.AfterFunc(ctx, func() { target.CloseConns(m.sess.Data()) })
 	defer release()
-	_, err := m.Dep.Src.Output(ctx, m.Dep.Out)
+	_, err := m.dep.Src.Output(ctx, m.dep.Out)
 	if err == nil {
 		err = m.warmUp(ctx)
 	}
@@ -145,66 +145,66 @@ func (m *MoveOp) sendAhead(ctx context.Context) error {
 }
 
 // peer is the target's half of this move.
-func (m *MoveOp) peer() *peer.Client {
-	return &peer.Client{A: m.A.Node, Node: m.Req.Node, Addr: m.Addr, Move: m.ID, Session: m.Sess, Sending: func() peer.Delivery { return m.Dep.Sending },
+func (m *moveOp) peer() *peer.Client {
+	return &peer.Client{A: m.a.Node, Node: m.req.Node, Addr: m.addr, Move: m.id, Session: m.sess, Sending: func() peer.Delivery { return m.dep.Sending },
 		Request: func() peer.PrepareRequest {
-			return peer.PrepareRequest{Move: m.ID, Record: m.Dep.Traveller(), Pull: m.Dep.PostCopy}
+			return peer.PrepareRequest{Move: m.id, Record: m.dep.Traveller(), Pull: m.dep.PostCopy}
 		}}
 }
 
 // prepare looks at both sides and asks the target, before anything is touched.
-func (m *MoveOp) prepare(ctx context.Context) error {
-	if err := m.A.MayBegin(m.Rec); err != nil {
+func (m *moveOp) prepare(ctx context.Context) error {
+	if err := m.a.MayBegin(m.rec); err != nil {
 		return err
 	}
-	m.since = node.UntouchedUntil(m.Rec)
-	dep, err := m.A.Sources.JobOf(ctx, m.Rec, string(m.ID), m.Tell)
+	m.since = node.UntouchedUntil(m.rec)
+	dep, err := m.a.Sources.JobOf(ctx, m.rec, string(m.id), m.tell)
 	if err != nil {
 		return err
 	}
-	m.Tell.Know(func() { m.Dep = dep })
-	if m.Dep.Src.Init == 0 {
-		return m.A.NotRunning(ctx, m.Rec)
+	m.tell.Know(func() { m.dep = dep })
+	if m.dep.Src.Init == 0 {
+		return m.a.NotRunning(ctx, m.rec)
 	}
-	if err := m.A.Targets.AwaitWhole(ctx, m.Rec); err != nil {
+	if err := m.a.Targets.AwaitWhole(ctx, m.rec); err != nil {
 		return err
 	}
-	m.Dep.Src.Verify, m.Dep.Src.Eager = m.Req.Verify, m.Req.Eager
-	needs, err := m.Dep.MayLeave(ctx)
+	m.dep.Src.Verify, m.dep.Src.Eager = m.req.Verify, m.req.Eager
+	needs, err := m.dep.MayLeave(ctx)
 	if err != nil {
 		return err
 	}
 	m.copyOnWrite = needs.CopyOnWrite
-	sess, err := transport.Dial(ctx, m.Addr, m.Req.Node, m.A.Identity, 0, transport.WithFeatures(peer.FeatureIdentity), transport.WithData(func(trip time.Duration) int {
-		return source.Connections(m.Req.Connections, trip)
+	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.Identity, 0, transport.WithFeatures(peer.FeatureIdentity), transport.WithData(func(trip time.Duration) int {
+		return source.Connections(m.req.Connections, trip)
 	}))
 	if err != nil {
-		return &api.Error{Code: api.CodeUnreachable, Message: fmt.Sprintf("node %s at %s: %v", m.Req.Node, m.Addr, err),
+		return &api.Error{Code: api.CodeUnreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
 			Hint: "see whether its agent runs and this is its address; name another one with `migrate move JOB NODE=HOST:PORT`, or start the agent here with `migrate agent --peer NODE=HOST:PORT`"}
 	}
-	m.Tell.Know(func() { m.Sess = sess })
-	m.Dep.Out = source.LanesOf(ctx, m.Sess.Data(), m.Req.Bandwidth)
-	if f := preflight.CheckClocks(m.Sess.Skew()); f != nil {
+	m.tell.Know(func() { m.sess = sess })
+	m.dep.Out = source.LanesOf(ctx, m.sess.Data(), m.req.Bandwidth)
+	if f := preflight.CheckClocks(m.sess.Skew()); f != nil {
 		return peer.Refused(source.AsFindings([]preflight.Finding{*f}))
 	}
-	if m.Rec, err = m.A.nextEpoch(m.Rec.ID); err != nil {
+	if m.rec, err = m.a.nextEpoch(m.rec.ID); err != nil {
 		return err
 	}
-	m.Dep.Rec = m.Rec
-	return m.Offer(ctx, needs)
+	m.dep.Rec = m.rec
+	return m.offer(ctx, needs)
 }
 
 // offerTime is how long a target may look at what it is offered, and end an earlier move
 // of the job.
 const offerTime = time.Minute
 
-func (m *MoveOp) Offer(ctx context.Context, needs preflight.Needs) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, offerTime, fmt.Errorf("%s has not said yes or no within %v", m.Req.Node, offerTime))
+func (m *moveOp) offer(ctx context.Context, needs preflight.Needs) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, offerTime, fmt.Errorf("%s has not said yes or no within %v", m.req.Node, offerTime))
 	defer cancel()
-	o := peer.Offer{Move: m.ID, Epoch: m.Rec.Epoch, Record: m.Rec, Port: m.A.Peers.ListenPort(), Needs: needs}
-	err := peer.Ask(ctx, m.Sess, peer.SayOffer, o, peer.SayAccept, nil)
+	o := peer.Offer{Move: m.id, Epoch: m.rec.Epoch, Record: m.rec, Port: m.a.Peers.ListenPort(), Needs: needs}
+	err := peer.Ask(ctx, m.sess, peer.SayOffer, o, peer.SayAccept, nil)
 	if peer.IsAnswer(err) { // it may know a later copy of the job
-		m.A.Background.Go(func() { m.A.Copies.AskNewsOf(m.A.Life, m.Req.Node) })
+		m.a.Background.Go(func() { m.a.Copies.AskNewsOf(m.a.Life, m.req.Node) })
 	}
 	return err
 }
@@ -215,60 +215,60 @@ const afterCommit = time.Minute
 
 // handOver is everything from the freeze on. Until the commit the end of ctx,
 // the user's, aborts it.
-func (m *MoveOp) handOver(ctx context.Context) (*api.Result, error) {
-	to := &job.Moved{Node: m.Req.Node, Addr: m.Addr, Epoch: m.Rec.Epoch, At: time.Now()}
-	m.Dep.Kind, m.Dep.To, m.Dep.PostCopy = handoff.KindMove, to, m.Mode == api.ModePostCopy
-	m.Dep.Src.PostCopy, m.Dep.Bandwidth = m.Dep.PostCopy, m.Req.Bandwidth
+func (m *moveOp) handOver(ctx context.Context) (*api.Result, error) {
+	to := &job.Moved{Node: m.req.Node, Addr: m.addr, Epoch: m.rec.Epoch, At: time.Now()}
+	m.dep.Kind, m.dep.To, m.dep.PostCopy = handoff.KindMove, to, m.mode == api.ModePostCopy
+	m.dep.Src.PostCopy, m.dep.Bandwidth = m.dep.PostCopy, m.req.Bandwidth
 	peer := m.peer()
-	m.Dep.HangUp, m.Dep.Why = func() { target.CloseConns(m.Sess.Data()) }, peer.Why
-	rec := handoff.Record{Move: m.ID, Kind: handoff.KindMove, Job: string(m.Rec.ID), Peer: m.Req.Node, PeerAddr: m.Addr, Epoch: m.Rec.Epoch, BootID: m.A.Boot, Since: m.since}
+	m.dep.HangUp, m.dep.Why = func() { target.CloseConns(m.sess.Data()) }, peer.Why
+	rec := handoff.Record{Move: m.id, Kind: handoff.KindMove, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.Boot, Since: m.since}
 
-	own, cancel := context.WithCancelCause(m.A.Life)
+	own, cancel := context.WithCancelCause(m.a.Life)
 	defer cancel(nil)
 	follow := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	defer follow()
 	confirm := time.AfterFunc(math.MaxInt64, func() { cancel(errors.New("the target did not confirm in time")) })
 	defer confirm.Stop()
-	downtime := m.Watch(peer, confirm)
-	defer m.A.Priority.Urgent()()
-	engine := m.A.Arrivals.engine()
+	downtime := m.watch(peer, confirm)
+	defer m.a.Priority.Urgent()()
+	engine := m.a.Arrivals.engine()
 	engine.Observe = func(rec handoff.Record) {
-		m.A.Arrivals.observe(rec)
+		m.a.Arrivals.observe(rec)
 		if rec.State == handoff.StateCommitted {
 			follow()
 			confirm.Reset(afterCommit)
 		}
 	}
-	outcome, err := engine.RunSource(own, rec, m.Dep, peer)
+	outcome, err := engine.RunSource(own, rec, m.dep, peer)
 	return m.conclude(outcome, err, downtime())
 }
 
-// Watch measures the downtime, from the freeze to the target's word that the
+// watch measures the downtime, from the freeze to the target's word that the
 // job runs.
-func (m *MoveOp) Watch(peer *peer.Client, confirm *time.Timer) func() time.Duration {
+func (m *moveOp) watch(peer *peer.Client, confirm *time.Timer) func() time.Duration {
 	var ran time.Time
 	peer.Ran = func() {
 		confirm.Stop()
 		ran = time.Now()
-		m.Tell.Enter(api.PhaseResume, "")
-		if m.Mode == api.ModePostCopy { // a target that goes away while it pulls holds up no other move
-			m.Give()
+		m.tell.Enter(api.PhaseResume, "")
+		if m.mode == api.ModePostCopy { // a target that goes away while it pulls holds up no other move
+			m.give()
 		}
 	}
 	return func() time.Duration {
-		if ran.IsZero() || m.Dep.Frozen.IsZero() {
+		if ran.IsZero() || m.dep.Frozen.IsZero() {
 			return 0
 		}
-		return ran.Sub(m.Dep.Frozen)
+		return ran.Sub(m.dep.Frozen)
 	}
 }
 
-func (m *MoveOp) conclude(outcome handoff.Outcome, err error, downtime time.Duration) (*api.Result, error) {
-	res := &api.Result{Job: m.Rec.ID, Move: string(m.ID), Node: m.Req.Node, Epoch: m.Rec.Epoch, Downtime: downtime, Mode: m.Mode}
+func (m *moveOp) conclude(outcome handoff.Outcome, err error, downtime time.Duration) (*api.Result, error) {
+	res := &api.Result{Job: m.rec.ID, Move: string(m.id), Node: m.req.Node, Epoch: m.rec.Epoch, Downtime: downtime, Mode: m.mode}
 	if outcome == handoff.OutcomeMoved {
 		return res, nil
 	}
-	m.A.Recovery.pursueLater(m.ID)
+	m.a.Recovery.pursueLater(m.id)
 	if outcome == handoff.OutcomeUnclean {
 		res.CleanupLeft = err.Error()
 		return res, nil
@@ -277,17 +277,17 @@ func (m *MoveOp) conclude(outcome handoff.Outcome, err error, downtime time.Dura
 }
 
 // explain says what an error of a move means for the job.
-func (m *MoveOp) explain(err error) error {
-	here := "on " + m.A.Config.Node + ", running"
+func (m *moveOp) explain(err error) error {
+	here := "on " + m.a.Config.Node + ", running"
 	var told *api.Error
 	by, held := checkpoint.AsSuspended(err)
 	switch {
 	case held && errors.Is(err, handoff.ErrInDoubt) && !errors.Is(err, handoff.ErrUnsure):
-		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "on " + m.A.Config.Node + ", suspended", Hint: by.ResumeHint()}
+		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "on " + m.a.Config.Node + ", suspended", Hint: by.ResumeHint()}
 	case errors.Is(err, handoff.ErrInDoubt):
-		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "frozen on " + m.A.Config.Node + ", or running on " + m.Req.Node,
-			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate moves` tells what it waits for, and `migrate resolve " + string(m.ID) +
-				" --take|--drop` decides if " + m.Req.Node + " is gone for good"}
+		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "frozen on " + m.a.Config.Node + ", or running on " + m.req.Node,
+			Hint: "nothing is lost and nothing runs twice: the agents go on by themselves as soon as they reach each other; `migrate moves` tells what it waits for, and `migrate resolve " + string(m.id) +
+				" --take|--drop` decides if " + m.req.Node + " is gone for good"}
 	case errors.Is(err, context.Canceled):
 		return &api.Error{Code: api.CodeCancelled, Message: "cancelled; the job was not moved", Where: here}
 	case errors.As(err, &told):
@@ -296,5 +296,5 @@ func (m *MoveOp) explain(err error) error {
 		}
 		return told
 	}
-	return m.Dep.Aborted(err, here, "nothing was lost; remove the cause and move it again with `migrate move`")
+	return m.dep.Aborted(err, here, "nothing was lost; remove the cause and move it again with `migrate move`")
 }

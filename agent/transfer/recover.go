@@ -108,7 +108,7 @@ func (a *Recovery) OpenSource(ctx context.Context, rec handoff.Record) (handoff.
 		d.Saved = x.Dir
 		owner := caller.Caller{UID: x.UID, GID: x.GID, Groups: x.Groups}
 		dir := &directory{path: filepath.Clean(x.Dir), owner: owner, move: string(rec.Move), id: x.Inode}
-		return d, &CheckpointOp{A: a.Transfers, Rec: record, ID: rec.Move, Dir: dir, recovering: true, Req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
+		return d, &checkpointOp{a: a.Transfers, rec: record, id: rec.Move, dir: dir, recovering: true, req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
 	}
 	d.To = &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: rec.At}
 	return d, a.Arrivals.ClientOf(rec), nil

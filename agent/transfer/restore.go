@@ -25,98 +25,98 @@ import (
 	"github.com/migrate-hpc/migrate/timens"
 )
 
-// RestoreOp is one restore of a job from a directory.
-type RestoreOp struct {
-	A         *Transfers
-	Req       api.RestoreRequest
-	Mode      timens.Mode
-	ID        handoff.MoveID
-	Tell      *progress.Progress
+// restoreOp is one restore of a job from a directory.
+type restoreOp struct {
+	a         *Transfers
+	req       api.RestoreRequest
+	mode      timens.Mode
+	id        handoff.MoveID
+	tell      *progress.Progress
 	dir       *os.File // the directory
-	Sealed    *store.Sealed
+	sealed    *store.Sealed
 	lanes     *savedLanes // once they are read
 	cargo     cargo
-	Rec       job.Record
+	rec       job.Record
 	landing   *target.Job // once it is open
 	asked     *handoff.Inquiry
 	lastClaim int64
 	staked    bool
 	settling  bool // in the background, which closes the directory
-	Owner     caller.Caller
+	owner     caller.Caller
 }
 
 // Restore brings a job back from a directory of the caller's. begun is as for Move.
 func (a *Transfers) Restore(ctx context.Context, c caller.Caller, req api.RestoreRequest, mode timens.Mode, begun func() io.Writer) error {
-	b := &RestoreOp{A: a, Req: req, Mode: mode, ID: handoff.NewMoveID(), Owner: c}
-	defer b.Close()
-	if err := b.Open(ctx, c); err != nil {
+	b := &restoreOp{a: a, req: req, mode: mode, id: handoff.NewMoveID(), owner: c}
+	defer b.close()
+	if err := b.open(ctx, c); err != nil {
 		return err
 	}
-	b.Tell = progress.New(begun(), b.Rec.ID, string(b.ID), b.Sizes)
-	res, err := b.Run(ctx)
-	b.Tell.End(res, err)
+	b.tell = progress.New(begun(), b.rec.ID, string(b.id), b.sizes)
+	res, err := b.run(ctx)
+	b.tell.End(res, err)
 	return nil
 }
 
-func (b *RestoreOp) Sizes(e *api.Event) {
+func (b *restoreOp) sizes(e *api.Event) {
 	if b.landing != nil {
 		e.Read = b.landing.In.Received.Load()
 	}
 }
 
-// Open opens the directory and all its files, once and with the caller's rights. From then
+// open opens the directory and all its files, once and with the caller's rights. From then
 // on no name in there and no path to it counts.
-func (b *RestoreOp) Open(ctx context.Context, c caller.Caller) error {
+func (b *restoreOp) open(ctx context.Context, c caller.Caller) error {
 	as := func(do func() error) error { return caller.As(c, do) }
 	err := as(func() (err error) {
-		b.dir, err = openDirectory(b.Req.Dir)
+		b.dir, err = openDirectory(b.req.Dir)
 		return err
 	})
 	if err != nil {
-		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("you cannot read %s: %v", b.Req.Dir, err), Hint: "name a directory that `migrate checkpoint` wrote"}
+		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("you cannot read %s: %v", b.req.Dir, err), Hint: "name a directory that `migrate checkpoint` wrote"}
 	}
-	if b.Sealed, err = store.Open(b.dir, as, b.A.Identity.Verify); err != nil {
+	if b.sealed, err = store.Open(b.dir, as, b.a.Identity.Verify); err != nil {
 		return b.notTrusted(err)
 	}
-	if err := json.Unmarshal(b.Sealed.Manifest.Job, &b.cargo); err != nil {
-		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.Req.Dir, err)}
+	if err := json.Unmarshal(b.sealed.Manifest.Job, &b.cargo); err != nil {
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
 	if err := b.cargo.Record.Validate(); err != nil {
-		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.Req.Dir, err)}
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
 	b.cargo.Needs.FromCheckpoint = true
-	b.Rec = b.cargo.Record
-	if !c.May(b.Rec) {
+	b.rec = b.cargo.Record
+	if !c.May(b.rec) {
 		return caller.Forbidden()
 	}
-	if err := c.StillIn(b.Rec); err != nil {
+	if err := c.StillIn(b.rec); err != nil {
 		return err
 	}
 	return b.inquire(ctx, c)
 }
 
-func (b *RestoreOp) notTrusted(err error) error {
-	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.Req.Dir, err),
+func (b *restoreOp) notTrusted(err error) error {
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s is not to be trusted: %v", b.req.Dir, err),
 		Hint: "name a directory that `migrate checkpoint` wrote on a node of this cluster, and nothing has changed since"}
 }
 
-// Close closes what is open, once nobody reads it any more: that may take long for files
+// close closes what is open, once nobody reads it any more: that may take long for files
 // on a server that is away, and holds up nobody but this caller.
-func (b *RestoreOp) Close() {
+func (b *restoreOp) close() {
 	if b.lanes != nil {
 		b.lanes.wait()
 	}
-	if b.Sealed != nil {
-		_ = b.Sealed.Close() // only read
+	if b.sealed != nil {
+		_ = b.sealed.Close() // only read
 	}
 	if b.dir != nil && !b.settling {
 		_ = b.dir.Close() // only names were looked up in it
 	}
 }
 
-func (b *RestoreOp) Run(ctx context.Context) (*api.Result, error) {
-	b.Tell.Enter(api.PhasePreflight, "")
-	findings, err := b.A.Arrivals.examine(ctx, b.cargo.Needs, b.Rec)
+func (b *restoreOp) run(ctx context.Context) (*api.Result, error) {
+	b.tell.Enter(api.PhasePreflight, "")
+	findings, err := b.a.Arrivals.examine(ctx, b.cargo.Needs, b.rec)
 	if err != nil {
 		return nil, b.explain(err)
 	}
@@ -126,25 +126,25 @@ func (b *RestoreOp) Run(ctx context.Context) (*api.Result, error) {
 	if err := b.restore(ctx); err != nil {
 		return nil, b.explain(err)
 	}
-	return &api.Result{Job: b.Rec.ID, Move: string(b.ID), Node: b.A.Config.Node, Dir: b.Req.Dir, Epoch: b.Rec.Epoch}, nil
+	return &api.Result{Job: b.rec.ID, Move: string(b.id), Node: b.a.Config.Node, Dir: b.req.Dir, Epoch: b.rec.Epoch}, nil
 }
 
 // restore runs the target's half of a move whose source is the directory.
-func (b *RestoreOp) restore(ctx context.Context) error {
-	b.Rec.Epoch = b.asked.Epoch(b.Rec.Epoch)
-	l := target.NewJob(b.A.Targets, string(b.ID), b.Rec.ID)
-	l.Recorded = b.Sealed.Manifest.Recorded()
-	extra, err := json.Marshal(node.SavingExtra{Dir: b.Req.Dir})
+func (b *restoreOp) restore(ctx context.Context) error {
+	b.rec.Epoch = b.asked.Epoch(b.rec.Epoch)
+	l := target.NewJob(b.a.Targets, string(b.id), b.rec.ID)
+	l.Recorded = b.sealed.Manifest.Recorded()
+	extra, err := json.Marshal(node.SavingExtra{Dir: b.req.Dir})
 	if err != nil {
 		return err
 	}
-	rec := handoff.Record{Move: b.ID, Kind: handoff.KindRestore, Job: string(b.Rec.ID), Peer: b.A.Config.Node, Epoch: b.Rec.Epoch, BootID: b.A.Boot, Extra: extra,
-		Since: b.A.ArrivesSince(b.Rec)}
-	if err := b.A.MayArrive(b.Rec); err != nil {
+	rec := handoff.Record{Move: b.id, Kind: handoff.KindRestore, Job: string(b.rec.ID), Peer: b.a.Config.Node, Epoch: b.rec.Epoch, BootID: b.a.Boot, Extra: extra,
+		Since: b.a.ArrivesSince(b.rec)}
+	if err := b.a.MayArrive(b.rec); err != nil {
 		return err
 	}
-	half := b.A.Arrivals.engine().NewTarget(rec, l)
-	taken, err := b.A.KeepIDs(b.ID, b.Rec)
+	half := b.a.Arrivals.engine().NewTarget(rec, l)
+	taken, err := b.a.KeepIDs(b.id, b.rec)
 	if err != nil {
 		return err
 	}
@@ -152,28 +152,28 @@ func (b *RestoreOp) restore(ctx context.Context) error {
 		return peer.Refused(source.AsFindings(taken))
 	}
 	if err := b.begin(ctx, half); err != nil {
-		b.A.IDs.LetGo(string(b.ID))
+		b.a.IDs.LetGo(string(b.id))
 		return err
 	}
 	return b.settle(half, b.bring(ctx, l, half))
 }
 
 // bring takes the job out of the directory, claims it and lets it run.
-func (b *RestoreOp) bring(ctx context.Context, l *target.Job, half *handoff.TargetHalf) error {
+func (b *restoreOp) bring(ctx context.Context, l *target.Job, half *handoff.TargetHalf) error {
 	if err := b.own(ctx); err != nil {
 		return err
 	}
-	free := b.A.Launcher.AskNetwork(ctx, b.Rec.Spec)
+	free := b.a.Launcher.AskNetwork(ctx, b.rec.Spec)
 	if err := errors.Join(b.fetch(ctx, l), free()); err != nil {
 		return err
 	}
-	b.Tell.Enter(api.PhasePark, "")
+	b.tell.Enter(api.PhasePark, "")
 	if err := half.Prepare(ctx); err != nil {
 		return err
 	}
-	b.Tell.Enter(api.PhaseResume, "")
-	claim := store.Claim{Node: b.A.Config.Node, Addr: b.A.Peers.PublicAddr(), Epoch: b.Rec.Epoch, At: time.Now()}
-	if err := caller.As(b.Owner, func() error { return store.Stake(b.dir, claim, b.lastClaim) }); err != nil {
+	b.tell.Enter(api.PhaseResume, "")
+	claim := store.Claim{Node: b.a.Config.Node, Addr: b.a.Peers.PublicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
+	if err := caller.As(b.owner, func() error { return store.Stake(b.dir, claim, b.lastClaim) }); err != nil {
 		return err
 	}
 	b.staked = true
@@ -182,12 +182,12 @@ func (b *RestoreOp) bring(ctx context.Context, l *target.Job, half *handoff.Targ
 
 // settle undoes a restore that has failed, or finds that the job runs. What cannot be
 // done now the agent does as soon as it can.
-func (b *RestoreOp) settle(half *handoff.TargetHalf, err error) error {
+func (b *restoreOp) settle(half *handoff.TargetHalf, err error) error {
 	if err == nil {
 		return b.brought(half)
 	}
 	if state := half.State(); state == handoff.StateReceiving || state == handoff.StatePrepared {
-		ctx, cancel := context.WithTimeout(b.A.Life, undoRestoreTime)
+		ctx, cancel := context.WithTimeout(b.a.Life, undoRestoreTime)
 		defer cancel()
 		err = errors.Join(err, half.Abort(ctx))
 	}
@@ -195,41 +195,41 @@ func (b *RestoreOp) settle(half *handoff.TargetHalf, err error) error {
 		return errors.Join(err, b.unstake(half), b.brought(half))
 	}
 	b.settling = true
-	b.A.Background.Go(func() {
+	b.a.Background.Go(func() {
 		defer b.dir.Close() // as above
-		b.A.Recovery.insist("a restore waits", b.ID, func() error {
-			return errors.Join(b.A.Arrivals.finish(half, givenUp{}), b.unstake(half), b.brought(half))
+		b.a.Recovery.insist("a restore waits", b.id, func() error {
+			return errors.Join(b.a.Arrivals.finish(half, givenUp{}), b.unstake(half), b.brought(half))
 		})
 	})
-	return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "in " + b.Req.Dir + ", saved; or on " + b.A.Config.Node + ", running",
+	return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "in " + b.req.Dir + ", saved; or on " + b.a.Config.Node + ", running",
 		Hint: "nothing is lost and nothing runs twice: the agent undoes the restore as soon as it can, unless the job runs already; `migrate moves` and `migrate ps` tell"}
 }
 
 // undoRestoreTime is how long a user waits until a restore that has failed is undone.
 const undoRestoreTime = time.Minute
 
-func (b *RestoreOp) unstake(half *handoff.TargetHalf) error {
+func (b *restoreOp) unstake(half *handoff.TargetHalf) error {
 	if !b.staked || half.State() != handoff.StateDropped {
 		return nil
 	}
-	return caller.As(b.Owner, func() error { return store.Unstake(b.dir, b.Rec.Epoch) })
+	return caller.As(b.owner, func() error { return store.Unstake(b.dir, b.rec.Epoch) })
 }
 
 // fetch reads the directory and sets the clocks.
-func (b *RestoreOp) fetch(ctx context.Context, l *target.Job) error {
-	b.Tell.Enter(api.PhaseResidue, "")
+func (b *restoreOp) fetch(ctx context.Context, l *target.Job) error {
+	b.tell.Enter(api.PhaseResidue, "")
 	if err := l.Open(); err != nil {
 		return err
 	}
-	b.Tell.Know(func() { b.landing = l })
-	if err := l.Admit(b.Rec); err != nil {
+	b.tell.Know(func() { b.landing = l })
+	if err := l.Admit(b.rec); err != nil {
 		return err
 	}
-	if err := l.Expect(b.Rec, false); err != nil {
+	if err := l.Expect(b.rec, false); err != nil {
 		return err
 	}
 	var err error
-	if b.lanes, err = readAhead(b.Sealed); err != nil {
+	if b.lanes, err = readAhead(b.sealed); err != nil {
 		return err
 	}
 	l.In.Stop = b.lanes.stop // who reads does not see the end of ctx
@@ -246,18 +246,18 @@ func (b *RestoreOp) fetch(ctx context.Context, l *target.Job) error {
 	return b.setClocks()
 }
 
-func (b *RestoreOp) setClocks() error {
+func (b *restoreOp) setClocks() error {
 	now, err := timens.Host()
 	if err != nil {
 		return err
 	}
-	c := b.Sealed.Manifest.Clock
+	c := b.sealed.Manifest.Clock
 	frozen := timens.Reading{Monotonic: c.Mono, Boottime: c.Boot, Realtime: c.Real}
-	mono, boot := timens.Continue(frozen, b.Mode, now, 0)
+	mono, boot := timens.Continue(frozen, b.mode, now, 0)
 	return image.SetClocks(b.landing.Images(), mono, boot)
 }
 
-func (b *RestoreOp) explain(err error) error {
+func (b *restoreOp) explain(err error) error {
 	where := b.saved()
 	var told *api.Error
 	if errors.As(err, &told) {

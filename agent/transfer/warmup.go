@@ -22,32 +22,32 @@ const eagerPin = 3.0 / (1 << 30)
 
 // warmUp sends memory, round by round, while the job runs, until the rest is small
 // enough to stand still for. It leaves in the departure how the move is to end.
-func (m *MoveOp) warmUp(ctx context.Context) error {
-	if m.Req.StopCopy {
-		m.Mode = api.ModeStopCopy
-		if m.Req.PostCopy {
-			m.Mode = api.ModePostCopy
+func (m *moveOp) warmUp(ctx context.Context) error {
+	if m.req.StopCopy {
+		m.mode = api.ModeStopCopy
+		if m.req.PostCopy {
+			m.mode = api.ModePostCopy
 		}
 		return nil
 	}
-	m.Mode = api.ModePreCopy
-	limits := converge.Limits{Downtime: m.Req.MaxDowntime, Named: m.Req.MaxDowntime > 0,
-		Throttle: m.Req.Throttle, PostCopy: m.Req.PostCopy, Force: m.Req.Force}
+	m.mode = api.ModePreCopy
+	limits := converge.Limits{Downtime: m.req.MaxDowntime, Named: m.req.MaxDowntime > 0,
+		Throttle: m.req.Throttle, PostCopy: m.req.PostCopy, Force: m.req.Force}
 	if !limits.Named {
 		limits.Downtime = api.DefaultMaxDowntime
 	}
 	costs := freezeCosts
-	if m.Req.Eager {
+	if m.req.Eager {
 		costs.Pin = eagerPin
 	}
 	plan := converge.New(limits, costs)
-	brake := &source.Brake{Job: m.Dep}
-	proceed := m.A.Priority.Warm()
+	brake := &source.Brake{Job: m.dep}
+	proceed := m.a.Priority.Warm()
 	defer proceed()
 	var last time.Time
 	for n := 1; ; n++ {
 		began := time.Now()
-		r, err := m.Dep.Src.PreCopy(ctx, m.Dep.Out)
+		r, err := m.dep.Src.PreCopy(ctx, m.dep.Out)
 		if err != nil {
 			return err
 		}
@@ -58,16 +58,16 @@ func (m *MoveOp) warmUp(ctx context.Context) error {
 		}
 		last = began
 		v := plan.After(seen)
-		m.Tell.Round(toldRound(api.Round{Number: n, Began: began, Tracking: m.Dep.Src.Tracking()}, r, seen, v))
+		m.tell.Round(toldRound(api.Round{Number: n, Began: began, Tracking: m.dep.Src.Tracking()}, r, seen, v))
 		if v.FullSpeed {
 			proceed()
-			m.Dep.Src.FullSpeed = true
+			m.dep.Src.FullSpeed = true
 		}
 		switch v.Step {
 		case converge.Freeze:
 			return nil
 		case converge.PostCopy:
-			m.Mode = api.ModePostCopy
+			m.mode = api.ModePostCopy
 			return nil
 		case converge.GiveUp:
 			return m.tooLong(n, v)
@@ -99,11 +99,11 @@ func toldRound(out api.Round, r scan.Round, seen converge.Round, v converge.Verd
 }
 
 // tooLong is the error of a warm-up that does not converge.
-func (m *MoveOp) tooLong(rounds int, v converge.Verdict) error {
+func (m *moveOp) tooLong(rounds int, v converge.Verdict) error {
 	hint := "`migrate move --throttle` slows the job down meanwhile, `--post-copy` pulls the rest after the commit; or name a larger `--max-downtime`, or `--force`"
-	if v.Least > m.Req.MaxDowntime && m.Req.MaxDowntime > 0 {
+	if v.Least > m.req.MaxDowntime && m.req.MaxDowntime > 0 {
 		hint = fmt.Sprintf("what has to be done during the downtime takes %s by itself: `migrate move --max-downtime` with more than that, or `migrate move --force`", v.Least.Round(time.Millisecond))
 	}
 	return &api.Error{Code: api.CodeAborted, Message: fmt.Sprintf("the downtime would be too long: after %d rounds the %s", rounds, v.Reason),
-		Where: "on " + m.A.Config.Node + ", running, never stopped", Hint: hint}
+		Where: "on " + m.a.Config.Node + ", running, never stopped", Hint: hint}
 }
