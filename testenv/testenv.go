@@ -87,3 +87,16 @@ func (ca Authority) Node(t testing.TB, name string) *pki.Identity {
 	}
 	return id
 }
+
+// Names lists a directory.
+func Names(t testing.TB, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}

@@ -44,7 +44,7 @@ func (w Witnesses) Standing(ctx context.Context, node string, addrs []string) (s
 func (w Witnesses) Grant(ctx context.Context, node string, addrs []string, seen int64, g handoff.Grant) error {
 	ctx, cancel := context.WithTimeout(ctx, httpjson.AskTime)
 	defer cancel()
-	return w.a.Peers.Question(ctx, node, addrs, w.path()+"/grant", peer.GrantRequest{g.Epoch, seen, w.a.Peers.ListenPort()}, &struct{}{})
+	return w.a.Peers.Question(ctx, node, addrs, w.path()+"/grant", peer.GrantRequest{Epoch: g.Epoch, Seen: seen, Port: w.a.Peers.ListenPort()}, &struct{}{})
 }
 
 // Standing is what this node knows about a job, from its own records and its kernel.

@@ -219,7 +219,7 @@ func (a *Copies) TellSuperseded(id job.ID, epoch int64, node, addr string) error
 	ctx, cancel := context.WithTimeout(a.Life, peer.YieldTime)
 	defer cancel()
 	var theirs peer.SupersededReply
-	err := a.Peers.Question(ctx, node, []string{addr}, peer.PeerPath+"/"+string(id)+"/superseded", peer.SupersededRequest{epoch, a.Peers.ListenPort()}, &theirs)
+	err := a.Peers.Question(ctx, node, []string{addr}, peer.PeerPath+"/"+string(id)+"/superseded", peer.SupersededRequest{Epoch: epoch, Port: a.Peers.ListenPort()}, &theirs)
 	if err != nil {
 		return err
 	}

@@ -11,14 +11,14 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
-	"github.com/migrate-hpc/migrate/agent/server"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func TestSettlingFillsInWhatIsOpenAndKeepsWhatIsSaid(t *testing.T) {
-	a := server.NewAgent(t)
+	a := &Launcher{Node: nodetest.New(t)}
 	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Network: job.Network{Mode: "br0"}, UserNS: true}}
 	if err := a.Settle(&rec); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestMACsDiffer(t *testing.T) {
 }
 
 func TestAnInitThatIsMissingIsNamed(t *testing.T) {
-	a, dir := server.NewAgent(t), t.TempDir()
+	a, dir := &Launcher{Node: nodetest.New(t)}, t.TempDir()
 	t.Setenv("PATH", dir)
 	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Init: true, Args: []string{"true"}}}
 	if err := a.Settle(&rec); err == nil || !strings.Contains(err.Error(), "catatonit") {
@@ -103,7 +103,7 @@ func TestAWorkDirectoryInTheNodesTmpIsToldBeforeTheStart(t *testing.T) {
 		{"/tmp/data", []job.Bind{bind}, true}, {"/tmp/data/deep", []job.Bind{bind}, true}, {"/tmp/database", []job.Bind{bind}, false},
 	} {
 		err := WorkDirExists(job.Spec{WorkDir: c.dir, Binds: c.binds})
-		if (err == nil) != c.ok || (err != nil && server.CodeOf(err) != api.CodeUsage) {
+		if (err == nil) != c.ok || (err != nil && nodetest.CodeOf(err) != api.CodeUsage) {
 			t.Errorf("%s with %v: %v", c.dir, c.binds, err)
 		}
 	}
@@ -132,10 +132,10 @@ func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	deep := job.Spec{Binds: []job.Bind{{Source: filepath.Join(closed, "deep"), Target: "/x"}}}
-	if err := Reachable(server.Owner, deep); err == nil || !strings.Contains(err.Error(), "deep") {
+	if err := Reachable(nodetest.Owner, deep); err == nil || !strings.Contains(err.Error(), "deep") {
 		t.Errorf("a closed directory is opened by a bind: %v", err)
 	}
-	if err := Reachable(server.Operator, deep); err != nil {
+	if err := Reachable(nodetest.Operator, deep); err != nil {
 		t.Error(err)
 	}
 	if err := os.Chown(closed, 0, 777); err != nil {
@@ -144,13 +144,13 @@ func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
 	if err := os.Chmod(closed, 0o710); err != nil {
 		t.Fatal(err)
 	}
-	if err := Reachable(server.Owner, deep); err == nil {
+	if err := Reachable(nodetest.Owner, deep); err == nil {
 		t.Error("a group that the caller is not in lets it through")
 	}
 	if err := Reachable(caller.Caller{UID: 1000, GID: 1000, Groups: []uint32{5, 777}}, deep); err != nil {
 		t.Errorf("the caller's group counts: %v", err)
 	}
-	deep.UID, deep.GID = server.Owner.UID, server.Owner.GID
+	deep.UID, deep.GID = nodetest.Owner.UID, nodetest.Owner.GID
 	if found := Unreachable(deep); len(found) != 1 || found[0].Code != preflight.MountMissing || !strings.Contains(found[0].Cause, "deep") {
 		t.Errorf("on a target: %v", found)
 	}
@@ -159,7 +159,7 @@ func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
 		t.Errorf("on a target, with the group: %v", found)
 	}
 	magic := job.Spec{Binds: []job.Bind{{Source: "/proc/self/cwd", Target: "/x"}}}
-	if err := Reachable(server.Owner, magic); err == nil {
+	if err := Reachable(nodetest.Owner, magic); err == nil {
 		t.Error("a link of /proc leads to where the agent is")
 	}
 }
@@ -172,9 +172,24 @@ func TestBindTargetsAreLookedUpInTheJobsRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for target, there := range map[string]bool{"/home/u": true, "/away": false, "/none": false, "/closed/x": false, "/tmp/none": true} {
-		err := BindTargetsExist(server.Owner, job.Spec{Root: root, Binds: []job.Bind{{Source: "/usr", Target: target}}})
+		err := BindTargetsExist(nodetest.Owner, job.Spec{Root: root, Binds: []job.Bind{{Source: "/usr", Target: target}}})
 		if (err == nil) != there {
 			t.Errorf("%s: %v", target, err)
 		}
+	}
+}
+
+func TestAStartThatHasEndedIsCountedNoMore(t *testing.T) {
+	a := &Launcher{Node: nodetest.New(t)}
+	done, err := a.Admit(1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.starting[1000] != 1 {
+		t.Errorf("while it starts: %v", a.starting)
+	}
+	done()
+	if len(a.starting) > 0 {
+		t.Errorf("after: %v", a.starting)
 	}
 }

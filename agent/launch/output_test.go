@@ -27,8 +27,8 @@ func TestAJobsOutputIsItsUsersAlone(t *testing.T) {
 		}
 		for name, mode := range map[string]uint32{"": 0o755, "stdout": 0o600, "stderr": 0o600} {
 			var st unix.Stat_t
-			if err := unix.Stat(filepath.Join(dir, name), &st); err != nil || st.Mode&0o7777 != mode || name != "" && st.UID != owner || name == "" && st.UID != 0 {
-				t.Errorf("%+v: %s has mode %04o, owner %d (%v)", s, name, st.Mode&0o7777, st.UID, err)
+			if err := unix.Stat(filepath.Join(dir, name), &st); err != nil || st.Mode&0o7777 != mode || name != "" && st.Uid != owner || name == "" && st.Uid != 0 {
+				t.Errorf("%+v: %s has mode %04o, owner %d (%v)", s, name, st.Mode&0o7777, st.Uid, err)
 			}
 		}
 	}

@@ -2,18 +2,18 @@ package node
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/migrate-hpc/migrate/agent/server"
-	"github.com/migrate-hpc/migrate/agent/transfer"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func TestLogsAreKeptFromTheirEndAndNotForEver(t *testing.T) {
-	a, src := server.NewAgent(t), filepath.Join(t.TempDir(), "dump.log")
+	a, src := &Node{Log: slog.New(slog.DiscardHandler), Paths: Paths{State: t.TempDir()}}, filepath.Join(t.TempDir(), "dump.log")
 	if got := a.KeepLog(src, "none"); got != "" {
 		t.Errorf("a log that is not there is kept at %s", got)
 	}
@@ -29,7 +29,7 @@ func TestLogsAreKeptFromTheirEndAndNotForEver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	kept := transfer.Names(t, filepath.Dir(last))
+	kept := testenv.Names(t, filepath.Dir(last))
 	if len(kept) != keptLogs || kept[0] != "m05-dump.log" || kept[len(kept)-1] != filepath.Base(last) {
 		t.Errorf("kept are %v", kept)
 	}

@@ -14,13 +14,14 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/safepath"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
-// openFence starts without a fence that is damaged. Where it is gone and jobs are there, it was taken
+// OpenFence starts without a fence that is damaged. Where it is gone and jobs are there, it was taken
 // away, as [handoff.ErrFenceDamaged] says: whom this node has let bring jobs back is not known any more.
-func (a *Node) openFence() (err error) {
+func (a *Node) OpenFence() (err error) {
 	_, missing := os.Lstat(a.Paths.Fence())
 	if a.Fence, err = handoff.OpenFence(a.Paths.Fence()); err != nil {
 		a.Log.Error("no job can come to this node", "err", err)
@@ -73,16 +74,9 @@ func Open(cfg Config) (*Node, error) {
 	if a.Boot, err = handoff.BootID(); err != nil {
 		return nil, err
 	}
-	if a.Jobs, err = job.OpenStore(a.Paths.Jobs()); err != nil {
+	if err := a.OpenRecords(); err != nil {
 		return nil, err
 	}
-	if err = a.openFence(); err != nil {
-		return nil, err
-	}
-	if a.Journal, err = handoff.OpenJournal(a.Paths.Moves()); err != nil {
-		return nil, err
-	}
-	a.Records = &progress.Records{Dir: a.Paths.Records(), Log: a.Log}
 	if err := a.Journal.Prune(time.Now().Add(-keepMoves)); err != nil {
 		a.Log.Warn("some old moves stay in the journal", "err", err)
 	}
@@ -90,4 +84,18 @@ func Open(cfg Config) (*Node, error) {
 		a.Log.Error("a journal cannot be read, and guards the jobs that it may be about", "move", d.Name, "job", d.Job, "err", d.Err, "try", "migrate resolve "+d.Name+" --forget")
 	}
 	return a, nil
+}
+
+// OpenRecords opens what the node has written down about jobs and moves.
+func (a *Node) OpenRecords() (err error) {
+	if a.Jobs, err = job.OpenStore(a.Paths.Jobs()); err != nil {
+		return err
+	}
+	a.Usage = &output.Usage{Store: a.Jobs, Alive: a.HasRunDir}
+	if err = a.OpenFence(); err != nil {
+		return err
+	}
+	a.Records = &progress.Records{Dir: a.Paths.Records(), Log: a.Log}
+	a.Journal, err = handoff.OpenJournal(a.Paths.Moves())
+	return err
 }

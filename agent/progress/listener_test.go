@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/agent/transfer"
 )
 
 // stopped is a listener that reads nothing until it goes on.
@@ -40,7 +39,7 @@ func TestAListenerThatIsStoppedHoldsNothingUpAndHearsEveryPhaseLater(t *testing.
 	<-freed // before it has read a word
 	close(out.goesOn)
 	<-ended
-	list := transfer.Events(t, &out.Buffer)
+	list := events(t, &out.Buffer)
 	var heard []api.Phase
 	for _, e := range list {
 		if e.Note == "note of "+string(e.Phase) && e.Round == nil && (len(heard) == 0 || heard[len(heard)-1] != e.Phase) {

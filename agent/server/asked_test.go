@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/launch"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/job"
 )
@@ -113,7 +114,7 @@ func some(t *testing.T, v reflect.Value) {
 }
 
 func TestWhatTheNodeDecidesNobodyMayAskFor(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	var all []string
 	for field, who := range decides {
 		if who == nodes {
@@ -124,7 +125,7 @@ func TestWhatTheNodeDecidesNobodyMayAskFor(t *testing.T) {
 	if len(all) < 5 {
 		t.Fatalf("the node decides about %v only", all)
 	}
-	for _, c := range []caller.Caller{Owner, Operator} {
+	for _, c := range []caller.Caller{nodetest.Owner, nodetest.Operator} {
 		for _, want := range all {
 			req := api.RunRequest{Spec: job.Spec{UserNS: true}}
 			fields(t, "run", reflect.ValueOf(&req).Elem(), func(field string, v reflect.Value) {
@@ -169,10 +170,10 @@ func TestWhatAnotherNodeSaysOfItselfDoesNotArrive(t *testing.T) {
 			t.Errorf("%s arrives as %v", name, v.Field(i))
 		}
 	}
-	a := NewAgent(t)
-	rec := a.Known(t, nil)
+	a := newAgent(t)
+	rec := nodetest.Known(t, a.Node, nil)
 	rec.Cgroup, rec.MovedTo, rec.Exit, rec.SavedIn = full.Cgroup, full.MovedTo, full.Exit, full.SavedIn
-	l := target.NewJob(a, "m1", rec.ID)
+	l := target.NewJob(a.Targets, "m1", rec.ID)
 	if err := os.MkdirAll(l.Dir(), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/job"
 )
 
@@ -34,7 +35,7 @@ func TestACommandInAJobHasGroupsThatItsCallerStillHas(t *testing.T) {
 		{caller.Caller{}, roots, nil, ""}, // which its user namespace does not map
 	} {
 		got, err := c.who.GroupsIn(c.rec)
-		if !slices.Equal(got, c.want) || (err == nil) != (c.code == "") || err != nil && CodeOf(err) != c.code {
+		if !slices.Equal(got, c.want) || (err == nil) != (c.code == "") || err != nil && nodetest.CodeOf(err) != c.code {
 			t.Errorf("%+v: got %v %v, want %v %s", c.who, got, err, c.want, c.code)
 		}
 	}
@@ -120,7 +121,7 @@ func playCaller(path string) error {
 }
 
 func TestAUserInMoreGroupsThanCanBeMappedIsToldSo(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	rec := job.Record{ID: job.NewID(), Spec: job.Spec{UID: 1000, GID: 1000, UserNS: true, Root: "/"}}
 	for g := range uint32(1000) {
 		rec.Spec.Groups = append(rec.Spec.Groups, 2*g)
@@ -132,14 +133,14 @@ func TestAUserInMoreGroupsThanCanBeMappedIsToldSo(t *testing.T) {
 
 func TestARangeOfIDsHoldsNoneOfItsUsersOwn(t *testing.T) {
 	rec := job.Record{ID: job.NewID(), Spec: job.Spec{UserNS: true}}
-	if err := NewAgent(t).ChooseIDs(&rec); err != nil {
+	if err := newAgent(t).ChooseIDs(&rec); err != nil {
 		t.Fatal(err)
 	}
 	first := rec.Spec.UIDBase
 	for _, own := range []uint32{first, first + 5, first + job.IDRange - 1} {
 		for _, s := range []job.Spec{{UID: own}, {GID: own}, {UID: 1000, GID: 1000, Groups: []uint32{7, own}}} {
 			s.UserNS, rec.Spec = true, s
-			if err := NewAgent(t).ChooseIDs(&rec); err != nil || rec.Spec.UIDBase == first {
+			if err := newAgent(t).ChooseIDs(&rec); err != nil || rec.Spec.UIDBase == first {
 				t.Errorf("the range of %d is given to a user who has %d (%v)", rec.Spec.UIDBase, own, err)
 			}
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
@@ -45,11 +46,11 @@ func inTime(t testing.TB, do func()) {
 // leaving is a departure whose job is not there to be frozen.
 func leaving(t *testing.T, a *Server, id job.ID) *source.Job {
 	cg := &namespaces.Cgroup{Dirs: map[string]string{namespaces.Unified: filepath.Join(t.TempDir(), "none")}}
-	return &source.Job{A: a, Rec: job.Record{ID: id}, Src: &checkpoint.Source{Cgroup: cg}}
+	return &source.Job{A: a.Sources, Rec: job.Record{ID: id}, Src: &checkpoint.Source{Cgroup: cg}}
 }
 
 func TestASignalHoldsUpTheFreezeOfItsOwnJobOnly(t *testing.T) {
-	a, one := NewAgent(t), job.NewID()
+	a, one := newAgent(t), job.NewID()
 	leave, err := a.FreezeLocks.Pass(testenv.Bounded(t), one)
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +134,8 @@ func (a *Server) playShim(t testing.TB, id job.ID, h http.HandlerFunc) {
 }
 
 func TestAShimThatDoesNotAnswerIsGivenUp(t *testing.T) {
-	a := NewAgent(t)
-	rec := a.Known(t, nil)
+	a := newAgent(t)
+	rec := nodetest.Known(t, a.Node, nil)
 	over := make(chan struct{})
 	a.playShim(t, rec.ID, func(http.ResponseWriter, *http.Request) { <-over })
 	t.Cleanup(func() { close(over) })
@@ -143,12 +144,12 @@ func TestAShimThatDoesNotAnswerIsGivenUp(t *testing.T) {
 			httptest.NewRequest("POST", "/v1/jobs/"+string(rec.ID)+"/signal", strings.NewReader(`{"signal":15}`)),
 			httptest.NewRequest("DELETE", "/v1/jobs/"+string(rec.ID)+"?force=true", nil),
 		} {
-			w := answer(a, Owner, r)
+			w := answer(a, nodetest.Owner, r)
 			if w.Code == http.StatusOK || w.Code == http.StatusNoContent || !strings.Contains(w.Body.String(), "has not answered") {
 				t.Errorf("%s: %d %s", r.Method, w.Code, w.Body)
 			}
 		}
-		if err := a.jobVerbs.signal(testenv.Bounded(t), rec, syscall.SIGKILL); CodeOf(err) != api.CodeFailed {
+		if err := a.jobVerbs.signal(testenv.Bounded(t), rec, syscall.SIGKILL); nodetest.CodeOf(err) != api.CodeFailed {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -158,19 +159,19 @@ func TestAShimThatDoesNotAnswerIsGivenUp(t *testing.T) {
 }
 
 func TestAListAsksTheShimsOfAllJobsTogether(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	const jobs = 4
 	var asked sync.WaitGroup // none answers until all have been asked
 	asked.Add(jobs)
 	for range jobs {
 		var once sync.Once
-		a.playShim(t, a.Known(t, nil).ID, func(w http.ResponseWriter, r *http.Request) {
+		a.playShim(t, nodetest.Known(t, a.Node, nil).ID, func(w http.ResponseWriter, r *http.Request) {
 			once.Do(asked.Done)
 			asked.Wait()
 			_ = json.NewEncoder(w).Encode(shim.Status{State: shim.Running, Shim: 7})
 		})
 	}
-	w := answer(a, Owner, httptest.NewRequest("GET", "/v1/jobs", nil))
+	w := answer(a, nodetest.Owner, httptest.NewRequest("GET", "/v1/jobs", nil))
 	var views []api.Job
 	if err := json.Unmarshal(w.Body.Bytes(), &views); err != nil || len(views) != jobs {
 		t.Fatalf("%v, %s", err, w.Body)

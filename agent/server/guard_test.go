@@ -16,7 +16,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
-	"github.com/migrate-hpc/migrate/agent/transfer"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -46,7 +46,7 @@ func frozenCopy(t *testing.T, a *Server) (job.Record, *namespaces.Cgroup) {
 	if err := cg.Enter(cmd.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
-	rec := a.Known(t, func(r *job.Record) { r.Cgroup, r.Epoch, r.Spec.UID, r.Spec.GID = cg.Dirs, 1, 0, 0 })
+	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Cgroup, r.Epoch, r.Spec.UID, r.Spec.GID = cg.Dirs, 1, 0, 0 })
 	shimThat(t, a, rec.ID, func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(shim.Status{State: shim.Running, Init: cmd.Process.Pid, Shim: os.Getpid()})
 	})
@@ -89,8 +89,7 @@ func codeIn(t *testing.T, w *httptest.ResponseRecorder) api.Code {
 // A copy that a committed move has left frozen must not run again, whatever happens to the
 // journal that says so.
 func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
-	a := NewAgent(t)
-	a.Transfers.Turns = transfer.MoveQueue{Most: transfer.MaxMoves}
+	a := newAgent(t)
 	rec, cg := frozenCopy(t, a)
 	move := handoff.NewMoveID()
 	for _, state := range []handoff.State{handoff.StateFrozen, handoff.StateCommitted} {
@@ -132,7 +131,7 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 				t.Fatalf("%s: %s %s: held %v, frozen %v, tasks %v", name, r.Method, r.URL, held, frozen, pids)
 			}
 		}
-		if err := a.MayArrive(rec); CodeOf(err) != api.CodeRefused {
+		if err := a.MayArrive(rec); nodetest.CodeOf(err) != api.CodeRefused {
 			t.Errorf("%s: the job may come here: %v", name, err)
 		}
 	}
@@ -168,7 +167,7 @@ func (a *Server) reopenJournal(t *testing.T) {
 }
 
 func TestAJournalThatTellsOfNoJobGuardsThoseThatWereThere(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	if err := os.WriteFile(filepath.Join(a.Paths.Moves(), string(handoff.NewMoveID())+".journal"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +184,7 @@ func TestAJournalThatTellsOfNoJobGuardsThoseThatWereThere(t *testing.T) {
 		"never moved":                       {job.Record{Created: now.Add(-time.Hour)}, false},
 	} {
 		c.rec.ID = job.NewID()
-		if err := a.MayBegin(c.rec); (CodeOf(err) == api.CodeRefused) != c.guarded {
+		if err := a.MayBegin(c.rec); (nodetest.CodeOf(err) == api.CodeRefused) != c.guarded {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := a.MayArrive(c.rec); err != nil {

@@ -23,12 +23,12 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/agent/transfer"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/testenv"
 	"github.com/migrate-hpc/migrate/transport"
 	"github.com/migrate-hpc/migrate/transport/pki"
@@ -41,18 +41,18 @@ var aboutAJob = [][2]string{
 }
 
 func TestNoRequestAboutAnothersJobIsAnswered(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	secret := func(r *job.Record) { r.Spec.Name, r.Spec.Args = "secret-name", []string{"secret-command"} }
 	ended := func(r *job.Record) { secret(r); r.Exit = &job.Exit{} }
 	moved := func(r *job.Record) { secret(r); r.MovedTo = &job.Moved{Node: "secret-node", Addr: "127.0.0.1:1"} }
 	for _, edit := range []func(*job.Record){secret, ended, moved} {
-		rec := a.Known(t, edit)
+		rec := nodetest.Known(t, a.Node, edit)
 		for _, q := range aboutAJob {
 			for _, ref := range []string{string(rec.ID), "secret-name"} {
 				for _, body := range []string{"", `{"node":"there"}`, `{"signal":9}`, "{"} {
 					r := httptest.NewRequest(q[0], "/v1/jobs/"+ref+q[1], strings.NewReader(body))
-					Operator.SpeakFor(r.Header)
-					w := answer(a, stranger, r)
+					nodetest.Operator.SpeakFor(r.Header)
+					w := answer(a, nodetest.Stranger, r)
 					want := http.StatusForbidden
 					if ref == "secret-name" {
 						want = http.StatusNotFound // as if there were none
@@ -72,20 +72,20 @@ func TestNoRequestAboutAnothersJobIsAnswered(t *testing.T) {
 
 func TestACallerIsToldByNobodyButTheKernelOrANode(t *testing.T) {
 	ca := testenv.NewAuthority(t)
-	from, to := NewAgent(t), NewAgent(t)
+	from, to := newAgent(t), newAgent(t)
 	from.Identity, to.Identity = ca.Node(t, "from"), ca.Node(t, "to")
-	rec := to.Known(t, func(r *job.Record) { r.Exit = &job.Exit{} })
+	rec := nodetest.Known(t, to.Node, func(r *job.Record) { r.Exit = &job.Exit{} })
 	gone := rec
-	gone.Exit, gone.MovedTo, gone.Spec.UID = nil, &job.Moved{Node: "to", Addr: to.reachable(t)}, stranger.UID
+	gone.Exit, gone.MovedTo, gone.Spec.UID = nil, &job.Moved{Node: "to", Addr: to.reachable(t)}, nodetest.Stranger.UID
 	if err := from.Jobs.Create(gone); err != nil {
 		t.Fatal(err)
 	}
 	for _, connection := range []string{"", caller.UidHeader, caller.UidHeader + ", " + caller.GidHeader + ", " + caller.GroupsHeader, "close"} {
 		r := httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil)
-		Operator.SpeakFor(r.Header)
+		nodetest.Operator.SpeakFor(r.Header)
 		r.Header.Add(caller.UidHeader, "0")
 		r.Header.Set("Connection", connection)
-		if w := answer(from, stranger, r); w.Code != http.StatusForbidden {
+		if w := answer(from, nodetest.Stranger, r); w.Code != http.StatusForbidden {
 			t.Errorf("Connection %q: %d %s", connection, w.Code, w.Body)
 		}
 	}
@@ -93,7 +93,7 @@ func TestACallerIsToldByNobodyButTheKernelOrANode(t *testing.T) {
 
 // FuzzRequests asks for anything, as a user to whom no job here belongs and as the owner
 // on another node, who cannot start anything. Every failure is told in the API's form, and
-// the stranger learns nothing.
+// the nodetest.Stranger learns nothing.
 func FuzzRequests(f *testing.F) {
 	for _, q := range aboutAJob {
 		for _, body := range []string{"", `{"signal":9}`, `{"node":"here"}`, `{"dir":"/x","leave_running":true}`, `{"args":["x"],"env":null}`} {
@@ -107,17 +107,17 @@ func FuzzRequests(f *testing.F) {
 	} {
 		f.Add(q[0], q[1], []byte(q[2]))
 	}
-	a := NewAgent(f)
-	rec := a.Known(f, func(r *job.Record) { r.Spec.Name, r.Exit = "secret", &job.Exit{} })
-	a.Known(f, func(r *job.Record) { r.Spec.Name = "secret" })
-	elsewhere := Owner
+	a := newAgent(f)
+	rec := nodetest.Known(f, a.Node, func(r *job.Record) { r.Spec.Name, r.Exit = "secret", &job.Exit{} })
+	nodetest.Known(f, a.Node, func(r *job.Record) { r.Spec.Name = "secret" })
+	elsewhere := nodetest.Owner
 	elsewhere.Peer = "there"
 	f.Fuzz(func(t *testing.T, method, path string, body []byte) {
 		u, err := url.ParseRequestURI("/v1/" + strings.ReplaceAll(path, "JOB", string(rec.ID)))
 		if err != nil {
 			return
 		}
-		for _, c := range []caller.Caller{stranger, elsewhere} {
+		for _, c := range []caller.Caller{nodetest.Stranger, elsewhere} {
 			r, err := http.NewRequest(method, "http://agent/", bytes.NewReader(body))
 			if err != nil {
 				return
@@ -130,8 +130,8 @@ func FuzzRequests(f *testing.F) {
 			if w.Code == http.StatusInternalServerError && (json.Unmarshal(w.Body.Bytes(), &e) != nil || e.Message == "") {
 				t.Errorf("%s %s %q: %d %s", method, u, body, w.Code, w.Body)
 			}
-			if c.UID == stranger.UID && strings.Contains(w.Body.String(), "secret") && !strings.Contains(u.Path, "secret") {
-				t.Errorf("%s %s %q: a stranger learns %s", method, u, body, w.Body)
+			if c.UID == nodetest.Stranger.UID && strings.Contains(w.Body.String(), "secret") && !strings.Contains(u.Path, "secret") {
+				t.Errorf("%s %s %q: a nodetest.Stranger learns %s", method, u, body, w.Body)
 			}
 		}
 	})
@@ -141,7 +141,7 @@ func FuzzRequests(f *testing.F) {
 // node's files, remove the job that the others are about.
 func reachesOut(c caller.Caller, r *http.Request) bool {
 	starts := c.Peer == "" && (r.URL.Path == "/v1/jobs" || r.URL.Path == "/v1/restore")
-	owners := c.UID == Owner.UID && (strings.HasSuffix(r.URL.Path, "/move") || r.Method == http.MethodDelete)
+	owners := c.UID == nodetest.Owner.UID && (strings.HasSuffix(r.URL.Path, "/move") || r.Method == http.MethodDelete)
 	return r.Method == http.MethodPost && starts || owners
 }
 
@@ -179,13 +179,13 @@ func FuzzOffers(f *testing.F) {
 	f.Add(good)
 	f.Add(bytes.Replace(good, []byte(`"move":"`), []byte(`"move":"../`), 1))
 	f.Add([]byte(`{"move":"..","record":{"id":"/"},"port":-1}`))
-	a := NewAgent(f)
+	a := newAgent(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var o peer.Offer
 		if (transport.Message{Type: peer.SayOffer, Body: body}).Decode(&o) != nil || transfer.CheckOffer(o) != nil {
 			return
 		}
-		l := target.NewJob(a, string(o.Move), o.Record.ID)
+		l := target.NewJob(a.Targets, string(o.Move), o.Record.ID)
 		for _, path := range []string{l.Dir(), l.Memory(), a.Jobs.Dir(o.Record.ID), a.Paths.JobRun(o.Record.ID)} {
 			if within, err := filepath.Rel(filepath.Dir(filepath.Dir(path)), path); err != nil || strings.Contains(within, "..") || strings.Count(within, "/") != 1 {
 				t.Errorf("%q and %q lead to %s", o.Move, o.Record.ID, path)
@@ -202,7 +202,7 @@ func FuzzWords(f *testing.F) {
 	}
 	f.Add(peer.SayCommit, []byte(`{"move":"../../x"}`))
 	f.Add(peer.SayPrepare, []byte(`{"move":1}`))
-	a := NewAgent(f)
+	a := newAgent(f)
 	a.Identity = testenv.NewAuthority(f).Node(f, "here")
 	s, err := transport.Dial(testenv.Bounded(f), a.reachable(f), "here", a.Identity, 0)
 	if err != nil {
@@ -240,37 +240,12 @@ func filesUnder(t testing.TB, a *Server) (all []string) {
 	return all
 }
 
-// pipes is a listener without a network, for tests in which time passes at once.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func newPipes() *pipes { return &pipes{make(chan net.Conn), make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { close(p.done); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
-
-func (p *pipes) dial() net.Conn {
-	ours, theirs := net.Pipe()
-	p.conns <- theirs
-	return ours
-}
-
-// served has an agent's API answer a stranger over pipes until the test ends.
-func served(t *testing.T, h http.Handler) *pipes {
+// served has an agent's API answer a nodetest.Stranger over pipes until the test ends.
+func served(t *testing.T, h http.Handler) *testenv.Pipes {
 	ctx, cancel := context.WithCancel(t.Context())
-	l, ended := newPipes(), make(chan error, 1)
+	l, ended := testenv.NewPipes(), make(chan error, 1)
 	who := func(ctx context.Context, _ net.Conn) context.Context {
-		return context.WithValue(ctx, caller.CallerKey{}, stranger)
+		return context.WithValue(ctx, caller.CallerKey{}, nodetest.Stranger)
 	}
 	go func() { ended <- Serve(ctx, l, h, who) }()
 	t.Cleanup(func() {
@@ -295,8 +270,8 @@ func TestCallersThatAreSlowOrSilentAreHungUpOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := NewAgent(t)
-				conn := served(t, a.LocalHandler()).dial()
+				a := newAgent(t)
+				conn := served(t, a.LocalHandler()).Dial()
 				defer conn.Close()
 				began := time.Now()
 				if _, err := io.WriteString(conn, say); err != nil {
@@ -324,7 +299,7 @@ func TestARequestThatHasArrivedMayTakeItsTime(t *testing.T) {
 			}
 			fmt.Fprintf(w, "%s %v", body, err)
 		})
-		conn := served(t, slow).dial()
+		conn := served(t, slow).Dial()
 		defer conn.Close()
 		in := bufio.NewReader(conn)
 		for range 2 { // the second on the same connection
@@ -342,49 +317,9 @@ func TestARequestThatHasArrivedMayTakeItsTime(t *testing.T) {
 	})
 }
 
-// sessionOver dials over pipes.
-func sessionOver(t *testing.T, wire *pipes, to string, id *pki.Identity) *transport.Session {
-	t.Helper()
-	s, err := transport.Dial(t.Context(), "pipes", to, id, 0,
-		transport.WithDialer(func(context.Context, string) (net.Conn, error) { return wire.dial(), nil }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func TestATargetThatNeitherTakesNorRefusesIsGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, ca, wire := NewAgent(t), testenv.NewAuthority(t), newPipes()
-		silent := transport.NewListener(wire, ca.Node(t, "there"), a.Log)
-		defer silent.Close()
-		accepted := make(chan *transport.Session, 1)
-		go func() {
-			s, _ := silent.Accept(t.Context())
-			accepted <- s
-		}()
-		s := sessionOver(t, wire, "there", ca.Node(t, "here"))
-		defer s.Close()
-		theirs := <-accepted
-		defer theirs.Close()
-		went := make(chan error, 1)
-		go func() {
-			_, err := theirs.Recv()
-			went <- err
-		}()
-		m := &transfer.MoveOp{A: a, ID: handoff.NewMoveID(), Sess: s, Req: api.MoveRequest{Node: "there"}}
-		if err := m.Offer(t.Context(), preflight.Needs{}); err == nil || !strings.Contains(err.Error(), "there has not said yes or no") {
-			t.Errorf("got %v", err)
-		}
-		if err := <-went; err != nil {
-			t.Errorf("it was not even asked: %v", err)
-		}
-	})
-}
-
 func TestANodeThatOpensASessionAndSaysNothingIsHungUpOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, ca, wire := NewAgent(t), testenv.NewAuthority(t), newPipes()
+		a, ca, wire := newAgent(t), testenv.NewAuthority(t), testenv.NewPipes()
 		a.Identity = ca.Node(t, "here")
 		l := transport.NewListener(wire, a.Identity, a.Log)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -398,7 +333,7 @@ func TestANodeThatOpensASessionAndSaysNothingIsHungUpOn(t *testing.T) {
 		}()
 		s := sessionOver(t, wire, "here", ca.Node(t, "there"))
 		defer s.Close()
-		if err := peer.Ask(t.Context(), s, peer.SayOutcome, peer.MoveRef{handoff.NewMoveID()}, peer.SayState, nil); !peer.IsAnswer(err) {
+		if err := peer.Ask(t.Context(), s, peer.SayOutcome, peer.MoveRef{Move: handoff.NewMoveID()}, peer.SayState, nil); !peer.IsAnswer(err) {
 			t.Fatal(err)
 		}
 		s.SetRecvTimeout(time.Hour)
@@ -406,4 +341,15 @@ func TestANodeThatOpensASessionAndSaysNothingIsHungUpOn(t *testing.T) {
 			t.Errorf("got %v, want the session closed", err)
 		}
 	})
+}
+
+// sessionOver dials over pipes.
+func sessionOver(t *testing.T, wire *testenv.Pipes, to string, id *pki.Identity) *transport.Session {
+	t.Helper()
+	s, err := transport.Dial(t.Context(), "pipes", to, id, 0,
+		transport.WithDialer(func(context.Context, string) (net.Conn, error) { return wire.Dial(), nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/launch"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/job"
 )
 
@@ -51,7 +52,7 @@ func TestAUserNamesNoHardLimitAboveTheirOwn(t *testing.T) {
 	} {
 		s := job.Spec{Rlimits: []job.Rlimit{c.limit}}
 		err := launch.Inherit(&s, user)
-		if (err == nil) != (c.says == nil) || err != nil && CodeOf(err) != api.CodeUsage {
+		if (err == nil) != (c.says == nil) || err != nil && nodetest.CodeOf(err) != api.CodeUsage {
 			t.Errorf("%+v: %v", c.limit, err)
 			continue
 		}
@@ -68,7 +69,7 @@ func TestAUserNamesNoHardLimitAboveTheirOwn(t *testing.T) {
 }
 
 func TestALimitThatIsRefusedStartsNothing(t *testing.T) {
-	a, user := NewAgent(t), poor(t, 1000)
+	a, user := newAgent(t), poor(t, 1000)
 	body, err := json.Marshal(api.RunRequest{Spec: job.Spec{Args: []string{"true"}, Rlimits: []job.Rlimit{{Name: "nofile", Soft: 1, Hard: 200}}}})
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,10 +14,9 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/progress"
-	"github.com/migrate-hpc/migrate/agent/source"
-	"github.com/migrate-hpc/migrate/agent/transfer"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/testenv"
@@ -39,38 +37,24 @@ func told(t *testing.T, a *Server, c caller.Caller, path string, v any) (status 
 // attempt is a move of a job as its source keeps it, ended with err.
 func (a *Server) attempt(t *testing.T, rec job.Record, err error) handoff.MoveID {
 	t.Helper()
-	m := &transfer.MoveOp{A: a, Rec: rec, Req: api.MoveRequest{Node: "there"}, ID: handoff.NewMoveID()}
-	m.Tell = progress.New(io.Discard, rec.ID, string(m.ID), m.Sizes)
-	m.Tell.Keep = m.Keeper()
+	m := handoff.NewMoveID()
+	tell := progress.New(io.Discard, rec.ID, string(m), nil)
+	tell.Keep = &progress.Recorder{Store: a.Records, Describe: func(*api.MoveRecord) {}, Begin: api.MoveRecord{Move: string(m), Job: rec.ID, Name: rec.Spec.Name,
+		UID: rec.Spec.UID, From: a.Config.Node, To: "there", Epoch: rec.Epoch, Began: time.Now()}}
 	for _, p := range []api.Phase{api.PhasePreflight, api.PhaseWarmup} {
-		m.Tell.Enter(p, "")
+		tell.Enter(p, "")
 	}
-	m.Tell.Round(api.Round{Number: 1, Scanned: 4096, Reason: "goes on"})
+	tell.Round(api.Round{Number: 1, Scanned: 4096, Reason: "goes on"})
 	for _, p := range []api.Phase{api.PhaseFreeze, api.PhaseDump, api.PhaseResidue, api.PhasePark, api.PhaseCommit, api.PhaseResume, api.PhaseRelease} {
-		m.Tell.Enter(p, "")
+		tell.Enter(p, "")
 	}
-	m.Tell.End(&api.Result{Downtime: time.Nanosecond}, err)
-	return m.ID
-}
-
-// Journalled writes the states of a move that never had an agent.
-func (a *Server) Journalled(t *testing.T, rec handoff.Record, states ...handoff.State) handoff.Record {
-	t.Helper()
-	if rec.Move == "" {
-		rec.Move = handoff.NewMoveID()
-	}
-	rec.Kind, rec.Epoch, rec.BootID = cmp.Or(rec.Kind, handoff.KindMove), 1, cmp.Or(rec.BootID, a.Boot)
-	for _, rec.State = range states {
-		if err := a.Journal.Append(rec); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return rec
+	tell.End(&api.Result{Downtime: time.Nanosecond}, err)
+	return m
 }
 
 func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
-	a := NewAgent(t)
-	rec := a.Known(t, func(r *job.Record) { r.Spec.Name = "sim" })
+	a := newAgent(t)
+	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Spec.Name = "sim" })
 	for _, c := range []struct {
 		err  error
 		want api.MoveState
@@ -84,7 +68,7 @@ func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 	} {
 		m := a.attempt(t, rec, c.err)
 		var r api.MoveRecord
-		if code, body := told(t, a, Owner, "/v1/moves/"+string(m), &r); code != http.StatusOK {
+		if code, body := told(t, a, nodetest.Owner, "/v1/moves/"+string(m), &r); code != http.StatusOK {
 			t.Fatalf("%v: %d %s", c.err, code, body)
 		}
 		if r.State != c.want || r.Job != rec.ID || r.Name != "sim" || r.From != "here" || r.To != "there" || len(r.Phases) != 9 || len(r.Rounds) != 1 {
@@ -104,7 +88,7 @@ func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 }
 
 func TestAMoveThatItsAgentLeftIsShownAsTheJournalHasIt(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	for _, c := range []struct {
 		states []handoff.State
 		want   api.MoveState
@@ -115,11 +99,11 @@ func TestAMoveThatItsAgentLeftIsShownAsTheJournalHasIt(t *testing.T) {
 		{[]handoff.State{handoff.StateFrozen, handoff.StateAborting, handoff.StateAborted}, api.MoveAborted},
 		{[]handoff.State{handoff.StateFrozen, handoff.StateCommitted, handoff.StateReleased}, api.MoveDone},
 	} {
-		rec := a.Known(t, nil)
+		rec := nodetest.Known(t, a.Node, nil)
 		m := a.attempt(t, rec, &api.Error{Code: api.CodeInDoubt, Message: "in doubt"})
-		a.Journalled(t, handoff.Record{Move: m, Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there"}, c.states...)
+		nodetest.Journalled(t, a.Node, handoff.Record{Move: m, Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there"}, c.states...)
 		var r api.MoveRecord
-		if code, body := told(t, a, Owner, "/v1/moves/"+string(m), &r); code != http.StatusOK || r.State != c.want || len(r.Steps) != len(c.states) {
+		if code, body := told(t, a, nodetest.Owner, "/v1/moves/"+string(m), &r); code != http.StatusOK || r.State != c.want || len(r.Steps) != len(c.states) {
 			t.Errorf("%v: %d %s", c.states, code, body)
 		}
 		if (r.WaitFor != "") != (c.want == api.MoveWaiting) || (r.Error != nil) == (c.want == api.MoveDone) {
@@ -129,47 +113,47 @@ func TestAMoveThatItsAgentLeftIsShownAsTheJournalHasIt(t *testing.T) {
 }
 
 func TestAMoveOfAnotherUserIsAsUnknownAsNone(t *testing.T) {
-	a := NewAgent(t)
-	rec := a.Known(t, nil)
+	a := newAgent(t)
+	rec := nodetest.Known(t, a.Node, nil)
 	kept := a.attempt(t, rec, nil)
-	only := a.Journalled(t, handoff.Record{Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there"}, handoff.StateFrozen)
-	nobodys := a.Journalled(t, handoff.Record{Job: string(job.NewID()), Role: handoff.RoleTarget, Peer: "there"}, handoff.StateReceiving)
+	only := nodetest.Journalled(t, a.Node, handoff.Record{Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there"}, handoff.StateFrozen)
+	nobodys := nodetest.Journalled(t, a.Node, handoff.Record{Job: string(job.NewID()), Role: handoff.RoleTarget, Peer: "there"}, handoff.StateReceiving)
 	none := "mffffffffffffffff"
-	_, want := told(t, a, stranger, "/v1/moves/"+none, nil)
+	_, want := told(t, a, nodetest.Stranger, "/v1/moves/"+none, nil)
 	for _, m := range []handoff.MoveID{kept, only.Move, nobodys.Move} {
-		code, body := told(t, a, stranger, "/v1/moves/"+string(m), nil)
+		code, body := told(t, a, nodetest.Stranger, "/v1/moves/"+string(m), nil)
 		if code != http.StatusNotFound || strings.ReplaceAll(body, string(m), none) != want {
 			t.Errorf("%s: %d %s, want %s", m, code, body, want)
 		}
 		var r api.MoveRecord
-		if code, body := told(t, a, Operator, "/v1/moves/"+string(m), &r); code != http.StatusOK {
+		if code, body := told(t, a, nodetest.Operator, "/v1/moves/"+string(m), &r); code != http.StatusOK {
 			t.Errorf("root asks for %s: %d %s", m, code, body)
 		}
 	}
 	for _, path := range []string{"/v1/moves", "/v1/moves?all=true"} {
-		if code, body := told(t, a, stranger, path, new([]api.MoveSummary)); code != http.StatusOK || strings.TrimSpace(body) != "[]" {
+		if code, body := told(t, a, nodetest.Stranger, path, new([]api.MoveSummary)); code != http.StatusOK || strings.TrimSpace(body) != "[]" {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	if code, _ := told(t, a, Operator, "/v1/moves/..%2fjobs", nil); code != http.StatusNotFound {
+	if code, _ := told(t, a, nodetest.Operator, "/v1/moves/..%2fjobs", nil); code != http.StatusNotFound {
 		t.Errorf("a path for a move: %d", code)
 	}
 }
 
 func TestMovesAreListedUnfinishedFirstAndOthersOnRequest(t *testing.T) {
-	a := NewAgent(t)
-	rec := a.Known(t, nil)
+	a := newAgent(t)
+	rec := nodetest.Known(t, a.Node, nil)
 	refused := a.attempt(t, rec, peer.Refused(nil))
-	moved := a.Journalled(t, handoff.Record{Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there"}, handoff.StateFrozen, handoff.StateCommitted, handoff.StateReleased)
-	waits := a.Journalled(t, handoff.Record{Job: string(rec.ID), Role: handoff.RoleTarget, Peer: "there"}, handoff.StateReceiving, handoff.StatePrepared)
-	saved := a.Journalled(t, handoff.Record{Job: string(a.Known(t, nil).ID), Kind: handoff.KindCheckpoint, Role: handoff.RoleSource, Peer: "here", Extra: json.RawMessage(`{"dir":"/saved"}`)}, handoff.StateFrozen)
+	moved := nodetest.Journalled(t, a.Node, handoff.Record{Job: string(rec.ID), Role: handoff.RoleSource, Peer: "there"}, handoff.StateFrozen, handoff.StateCommitted, handoff.StateReleased)
+	waits := nodetest.Journalled(t, a.Node, handoff.Record{Job: string(rec.ID), Role: handoff.RoleTarget, Peer: "there"}, handoff.StateReceiving, handoff.StatePrepared)
+	saved := nodetest.Journalled(t, a.Node, handoff.Record{Job: string(nodetest.Known(t, a.Node, nil).ID), Kind: handoff.KindCheckpoint, Role: handoff.RoleSource, Peer: "here", Extra: json.RawMessage(`{"dir":"/saved"}`)}, handoff.StateFrozen)
 	var list []api.MoveSummary
-	told(t, a, Owner, "/v1/moves", &list)
+	told(t, a, nodetest.Owner, "/v1/moves", &list)
 	if len(list) != 2 || list[0].Move != string(saved.Move) || list[0].Role != "checkpoint" || list[0].Peer != "/saved" || list[1].Move != string(waits.Move) ||
 		list[1].State != "prepared" || list[1].Finished || list[1].WaitFor == "" {
 		t.Errorf("unfinished: %+v", list)
 	}
-	told(t, a, Owner, "/v1/moves?all=true", &list)
+	told(t, a, nodetest.Owner, "/v1/moves?all=true", &list)
 	var names []string
 	for _, m := range list {
 		names = append(names, m.Move)
@@ -181,36 +165,36 @@ func TestMovesAreListedUnfinishedFirstAndOthersOnRequest(t *testing.T) {
 
 func TestTheTargetAsksTheSourceForTheRecord(t *testing.T) {
 	ca := testenv.NewAuthority(t)
-	source, target := NewAgent(t), NewAgent(t)
+	source, target := newAgent(t), newAgent(t)
 	source.Config.Node, source.Identity = "a", ca.Node(t, "a")
 	target.Config.Node, target.Identity = "b", ca.Node(t, "b")
 	addr := source.reachable(t)
-	rec := source.Known(t, nil)
+	rec := nodetest.Known(t, source.Node, nil)
 	m := source.attempt(t, rec, nil)
-	target.Known(t, func(r *job.Record) { *r = rec })
-	target.Journalled(t, handoff.Record{Move: m, Job: string(rec.ID), Role: handoff.RoleTarget, Peer: "a", PeerAddr: addr}, handoff.StateReceiving)
+	nodetest.Known(t, target.Node, func(r *job.Record) { *r = rec })
+	nodetest.Journalled(t, target.Node, handoff.Record{Move: m, Job: string(rec.ID), Role: handoff.RoleTarget, Peer: "a", PeerAddr: addr}, handoff.StateReceiving)
 	var r api.MoveRecord
-	if code, body := told(t, target, Owner, "/v1/moves/"+string(m), &r); code != http.StatusOK || r.From != "a" || len(r.Rounds) != 1 || len(r.Steps) != 1 || r.Partial != "" {
+	if code, body := told(t, target, nodetest.Owner, "/v1/moves/"+string(m), &r); code != http.StatusOK || r.From != "a" || len(r.Rounds) != 1 || len(r.Steps) != 1 || r.Partial != "" {
 		t.Errorf("%d %s", code, body)
 	}
-	if code, _ := told(t, target, stranger, "/v1/moves/"+string(m), nil); code != http.StatusNotFound {
-		t.Errorf("a stranger gets %d", code)
+	if code, _ := told(t, target, nodetest.Stranger, "/v1/moves/"+string(m), nil); code != http.StatusNotFound {
+		t.Errorf("a nodetest.Stranger gets %d", code)
 	}
 	// A third node, where a command for the job was typed that the source answered.
-	third := NewAgent(t)
+	third := newAgent(t)
 	third.Config.Node, third.Identity = "c", ca.Node(t, "c")
-	third.Known(t, func(r *job.Record) { *r = rec; r.MovedTo = &job.Moved{Node: "a", Addr: addr} })
-	if code, body := told(t, third, Owner, "/v1/moves/"+string(m), &r); code != http.StatusOK || len(r.Rounds) != 1 {
+	nodetest.Known(t, third.Node, func(r *job.Record) { *r = rec; r.MovedTo = &job.Moved{Node: "a", Addr: addr} })
+	if code, body := told(t, third, nodetest.Owner, "/v1/moves/"+string(m), &r); code != http.StatusOK || len(r.Rounds) != 1 {
 		t.Errorf("from a third node: %d %s", code, body)
 	}
-	gone := target.Journalled(t, handoff.Record{Job: string(job.NewID()), Role: handoff.RoleTarget, Peer: "z", PeerAddr: "127.0.0.1:1"}, handoff.StateReceiving)
-	if code, body := told(t, target, Operator, "/v1/moves/"+string(gone.Move), &r); code != http.StatusOK || r.From != "z" || r.To != "b" || !strings.Contains(r.Partial, "z, which keeps the record") {
+	gone := nodetest.Journalled(t, target.Node, handoff.Record{Job: string(job.NewID()), Role: handoff.RoleTarget, Peer: "z", PeerAddr: "127.0.0.1:1"}, handoff.StateReceiving)
+	if code, body := told(t, target, nodetest.Operator, "/v1/moves/"+string(gone.Move), &r); code != http.StatusOK || r.From != "z" || r.To != "b" || !strings.Contains(r.Partial, "z, which keeps the record") {
 		t.Errorf("without the source: %d %s", code, body)
 	}
 }
 
 func TestOfManyRecordsTheNewestAreKept(t *testing.T) {
-	s := NewAgent(t).Records
+	s := newAgent(t).Records
 	var first, last api.MoveRecord
 	for i := range progress.KeptRecords + 3 {
 		last = api.MoveRecord{Move: string(handoff.NewMoveID())}
@@ -237,7 +221,7 @@ func TestOfManyRecordsTheNewestAreKept(t *testing.T) {
 }
 
 func TestARecordOfTheFirstVersionsKeepsItsDowntime(t *testing.T) {
-	s := NewAgent(t).Records
+	s := newAgent(t).Records
 	for text, want := range map[string]time.Duration{`"stood_still":5`: 5, `"downtime":7`: 7, `"took":1`: 0} {
 		m := handoff.NewMoveID()
 		if err := os.MkdirAll(s.Dir, 0o700); err != nil {
@@ -248,21 +232,6 @@ func TestARecordOfTheFirstVersionsKeepsItsDowntime(t *testing.T) {
 		}
 		if r, err := s.Get(m); err != nil || r.Downtime != want {
 			t.Errorf("%s: %v, %v", text, r.Downtime, err)
-		}
-	}
-}
-
-func TestAPullGivesItsTurnToTheNextMove(t *testing.T) {
-	for mode, want := range map[api.Mode]int{api.ModePostCopy: 1, api.ModePreCopy: 0} {
-		given := 0
-		m := &transfer.MoveOp{Mode: mode, Dep: &source.Job{}, Give: func() { given++ }, Tell: progress.New(io.Discard, "j", "m", nil)}
-		peer := &peer.Client{}
-		confirm := time.AfterFunc(time.Hour, func() {})
-		m.Watch(peer, confirm)
-		peer.Ran()
-		m.Tell.End(&api.Result{}, nil)
-		if given != want || confirm.Stop() {
-			t.Errorf("%s: the turn was given %d times as soon as the job ran, want %d", mode, given, want)
 		}
 	}
 }

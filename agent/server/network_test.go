@@ -14,6 +14,8 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/launch"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/agent/transfer"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -38,7 +40,7 @@ func bridged(address string) job.Record {
 }
 
 func TestOneOfManyThatAskAtOnceGetsAnAddress(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	a.allow(t, "br0=203.0.113.0/24")
 	const many = 20
 	var all sync.WaitGroup
@@ -55,7 +57,7 @@ func TestOneOfManyThatAskAtOnceGetsAnAddress(t *testing.T) {
 	for err := range answers {
 		if err == nil {
 			given++
-		} else if CodeOf(err) != api.CodeRefused {
+		} else if nodetest.CodeOf(err) != api.CodeRefused {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -71,7 +73,7 @@ func (a *Server) taking(t *testing.T, rec job.Record) (l *target.Job, end func(h
 	if err := a.Journal.Append(move); err != nil {
 		t.Fatal(err)
 	}
-	l = target.NewJob(a, string(move.Move), rec.ID)
+	l = target.NewJob(a.Targets, string(move.Move), rec.ID)
 	if err := errors.Join(os.MkdirAll(l.Dir(), 0o711), l.Admit(rec)); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +86,7 @@ func (a *Server) taking(t *testing.T, rec job.Record) (l *target.Job, end func(h
 }
 
 func TestAJobThatArrivesHasItsAddressAlready(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	a.allow(t, "br0=203.0.113.0/24")
 	rec := bridged("203.0.113.7/24")
 	rec.SavedIn, rec.Cgroup = "/a/checkpoint", map[string]string{"unified": "/sys/fs/cgroup/of/the/source"}
@@ -96,9 +98,11 @@ func TestAJobThatArrivesHasItsAddressAlready(t *testing.T) {
 		t.Error("the address is given away")
 		return nil
 	}
-	next := &Server{Config: a.Config, Paths: a.Paths, Jobs: a.Jobs, Journal: a.Journal, Log: a.Log} // after a restart
+	restarted := node.New(a.Config)
+	restarted.Paths, restarted.Jobs, restarted.Journal = a.Paths, a.Jobs, a.Journal
+	next := New(transfer.New(restarted))
 	for _, agent := range []*Server{a, next} {
-		if err := agent.Launcher.Assign(bridged("203.0.113.7/24"), never); CodeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), string(rec.ID)) {
+		if err := agent.Launcher.Assign(bridged("203.0.113.7/24"), never); nodetest.CodeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), string(rec.ID)) {
 			t.Errorf("a second job: %v", err)
 		}
 	}
@@ -114,7 +118,7 @@ func TestAJobThatArrivesHasItsAddressAlready(t *testing.T) {
 
 func TestAUserWithoutARuleIsToldWhichOneToAskFor(t *testing.T) {
 	testenv.NeedRoot(t)
-	a := NewAgent(t)
+	a := newAgent(t)
 	me := caller.Caller{UID: 4000000, GID: 4000000, Pid: os.Getpid()} // without a name
 	run := func() (int, string) {
 		s := bridged("203.0.113.7/24").Spec
@@ -133,7 +137,7 @@ func TestAUserWithoutARuleIsToldWhichOneToAskFor(t *testing.T) {
 			t.Errorf("with %v: %d %s", flags, code, says)
 		}
 	}
-	if left := transfer.Names(t, filepath.Dir(a.Jobs.Dir("x"))); len(left) > 0 {
+	if left := testenv.Names(t, filepath.Dir(a.Jobs.Dir("x"))); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }

@@ -14,12 +14,11 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/copies"
-	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/transfer"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/testenv"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -30,7 +29,7 @@ func peers(t *testing.T, names ...string) []*Server {
 	ca := testenv.NewAuthority(t)
 	var all []*Server
 	for _, name := range names {
-		a := NewAgent(t)
+		a := newAgent(t)
 		a.Identity, a.Config.Node, a.Config.Peers = ca.Node(t, name), name, map[string]string{}
 		a.reachable(t)
 		all = append(all, a)
@@ -59,7 +58,7 @@ func TestOfTwoWhoAskOneIsGranted(t *testing.T) {
 	var q [2]*handoff.Inquiry
 	for i, a := range all[1:] {
 		var err error
-		if q[i], err = handoff.Inquire(testenv.Bounded(t), copies.Witnesses{a, id}, []handoff.Place{{Node: a.Config.Node}, {Node: "writer"}}, nil, nil); err != nil {
+		if q[i], err = handoff.Inquire(testenv.Bounded(t), copies.WitnessesOf(a.Copies, id), []handoff.Place{{Node: a.Config.Node}, {Node: "writer"}}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +82,7 @@ func TestOfTwoWhoAskOneIsGranted(t *testing.T) {
 	if err != nil || len(s.Next) != 1 || s.Next[0].Node != g.Node || s.Next[0].Addr == "" || s.Epoch != 4 {
 		t.Errorf("whoever asks next hears %+v, %v", s, err)
 	}
-	if err := (copies.Witnesses{all[1], id}).Grant(testenv.Bounded(t), "writer", nil, 4, handoff.Grant{Epoch: 4, Node: "c"}); (err == nil) != (g.Node == "b") {
+	if err := (copies.WitnessesOf(all[1].Copies, id)).Grant(testenv.Bounded(t), "writer", nil, 4, handoff.Grant{Epoch: 4, Node: "c"}); (err == nil) != (g.Node == "b") {
 		t.Errorf("b asks in c's name: %v", err)
 	}
 }
@@ -96,7 +95,7 @@ func TestAJobThatLivesIsGrantedToNobody(t *testing.T) {
 	if err := writer.Journal.Append(rec); err != nil {
 		t.Fatal(err)
 	}
-	left := writer.Known(t, func(r *job.Record) { // its shim was killed, and its tasks run on
+	left := nodetest.Known(t, writer.Node, func(r *job.Record) { // its shim was killed, and its tasks run on
 		r.Cgroup = map[string]string{"unified": filepath.Join(t.TempDir(), "cgroup")}
 		if err := os.MkdirAll(r.Cgroup["unified"], 0o700); err != nil {
 			t.Fatal(err)
@@ -107,11 +106,11 @@ func TestAJobThatLivesIsGrantedToNobody(t *testing.T) {
 	})
 	for name, id := range map[string]job.ID{"unfinished": unfinished, "tasks without a shim": left.ID} {
 		var alive *handoff.AliveError
-		if _, err := handoff.Inquire(testenv.Bounded(t), copies.Witnesses{b, id}, []handoff.Place{{Node: "writer"}}, nil, nil); !errors.As(err, &alive) {
+		if _, err := handoff.Inquire(testenv.Bounded(t), copies.WitnessesOf(b.Copies, id), []handoff.Place{{Node: "writer"}}, nil, nil); !errors.As(err, &alive) {
 			t.Errorf("%s: %v", name, err)
 		}
-		err := copies.Witnesses{b, id}.Grant(testenv.Bounded(t), "writer", nil, 0, handoff.Grant{Epoch: 9, Node: "b"})
-		if CodeOf(err) != api.CodeRefused {
+		err := copies.WitnessesOf(b.Copies, id).Grant(testenv.Bounded(t), "writer", nil, 0, handoff.Grant{Epoch: 9, Node: "b"})
+		if nodetest.CodeOf(err) != api.CodeRefused {
 			t.Errorf("%s: granted, %v", name, err)
 		}
 	}
@@ -125,7 +124,7 @@ func TestAnAddressInAClaimLeadsToItsNodeOrNowhere(t *testing.T) {
 		t.Errorf("another node answered for it: %v", err)
 	}
 	delete(here.Config.Peers, "other")
-	if _, err := (copies.Witnesses{here, job.NewID()}).Standing(testenv.Bounded(t), "other", []string{"127.0.0.1:1", other.Config.Listen}); err != nil {
+	if _, err := (copies.WitnessesOf(here.Copies, job.NewID())).Standing(testenv.Bounded(t), "other", []string{"127.0.0.1:1", other.Config.Listen}); err != nil {
 		t.Errorf("the second address is right: %v", err)
 	}
 }
@@ -135,7 +134,7 @@ func TestAnAgentThatDoesNotKnowTheQuestionIsNamedWithItsVersion(t *testing.T) {
 	here := all[0]
 	ca := testenv.NewAuthority(t)
 	here.Identity = ca.Node(t, "here")
-	old := NewAgent(t)
+	old := newAgent(t)
 	old.Identity, old.Config.Node, old.Config.Version = ca.Node(t, "old"), "old", "0.9"
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -146,26 +145,24 @@ func TestAnAgentThatDoesNotKnowTheQuestionIsNamedWithItsVersion(t *testing.T) {
 	go func() { _ = srv.Serve(l.HTTP()) }()
 	go func() { _ = old.Arrivals.AcceptMoves(testenv.Bounded(t), l) }()
 	t.Cleanup(func() { _ = errors.Join(srv.Close(), l.Close()) })
-	b := &transfer.RestoreOp{A: here, Req: api.RestoreRequest{Dir: "/saved", DeclaredDead: []string{"old"}}, Sealed: &store.Sealed{Manifest: store.Manifest{Node: "old"}}}
-	b.Rec.ID = job.NewID()
-	_, err = handoff.Inquire(testenv.Bounded(t), copies.Witnesses{here, b.Rec.ID}, []handoff.Place{{Node: "old", Addr: raw.Addr().String()}}, nil, b.Req.DeclaredDead)
-	e := httpjson.ErrorOf(b.Refusal(err))
-	if e.Code != api.CodeRefused || !strings.Contains(e.Message, "0.9") || strings.Contains(e.Hint, "declared-dead") {
-		t.Errorf("%+v", e)
+	_, err = handoff.Inquire(testenv.Bounded(t), copies.WitnessesOf(here.Copies, job.NewID()), []handoff.Place{{Node: "old", Addr: raw.Addr().String()}}, nil, []string{"old"})
+	var silent *handoff.SilentError
+	if !errors.As(err, &silent) || !strings.Contains(err.Error(), "0.9") {
+		t.Errorf("%v", err)
 	}
 }
 
 func TestOnlyRootDeclaresANodeDead(t *testing.T) {
-	if err := transfer.CheckDead([]string{"a"}, Owner); CodeOf(err) != api.CodeForbidden {
+	if err := transfer.CheckDead([]string{"a"}, nodetest.Owner); nodetest.CodeOf(err) != api.CodeForbidden {
 		t.Errorf("a user: %v", err)
 	}
-	if err := transfer.CheckDead(nil, Owner); err != nil {
+	if err := transfer.CheckDead(nil, nodetest.Owner); err != nil {
 		t.Error(err)
 	}
-	if err := transfer.CheckDead([]string{"a", "No Name"}, Operator); CodeOf(err) != api.CodeUsage {
+	if err := transfer.CheckDead([]string{"a", "No Name"}, nodetest.Operator); nodetest.CodeOf(err) != api.CodeUsage {
 		t.Errorf("a name that is none: %v", err)
 	}
-	if err := transfer.CheckDead([]string{"a"}, Operator); err != nil {
+	if err := transfer.CheckDead([]string{"a"}, nodetest.Operator); err != nil {
 		t.Error(err)
 	}
 }
@@ -187,7 +184,7 @@ func TestANodeThatWentDownTellsNothingBeforeItHasHeardItsPeers(t *testing.T) {
 	down.Config.Peers, away = away, down.Config.Peers
 	var silent *handoff.SilentError
 	ask := func(from *Server) error {
-		_, err := handoff.Inquire(testenv.Bounded(t), copies.Witnesses{from, id}, []handoff.Place{{Node: "down"}}, nil, []string{"down"})
+		_, err := handoff.Inquire(testenv.Bounded(t), copies.WitnessesOf(from.Copies, id), []handoff.Place{{Node: "down"}}, nil, []string{"down"})
 		return err
 	}
 	for _, from := range []*Server{c, down} {
@@ -263,7 +260,7 @@ func TestACopyOfAnOlderLineEnds(t *testing.T) {
 	} {
 		all := peers(t, "a", "b")
 		a, b := all[0], all[1]
-		rec := a.Known(t, func(r *job.Record) { r.Epoch, r.Placements = 7, []job.Placement{{Node: "a"}} })
+		rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Epoch, r.Placements = 7, []job.Placement{{Node: "a"}} })
 		other := rec
 		other.Epoch = later
 		if err := b.Jobs.Create(other); err != nil {
@@ -307,7 +304,7 @@ func TestWhatIsNotProvenEndsNoCopy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			all := peers(t, "a", "b")
 			a, b := all[0], all[1]
-			rec := a.Known(t, func(r *job.Record) { r.Epoch = 7 })
+			rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Epoch = 7 })
 			if err := prepare(a, b, rec); err != nil {
 				t.Fatal(err)
 			}
@@ -325,7 +322,7 @@ func TestWhatIsNotProvenEndsNoCopy(t *testing.T) {
 func TestOnePassesOnWhereItsCopyWent(t *testing.T) {
 	all := peers(t, "a", "b", "c")
 	a, b, c := all[0], all[1], all[2]
-	rec := c.Known(t, func(r *job.Record) { r.Epoch = 7 })
+	rec := nodetest.Known(t, c.Node, func(r *job.Record) { r.Epoch = 7 })
 	gone := rec
 	gone.MovedTo = &job.Moved{Node: "c", Addr: c.Config.Listen, Epoch: 7}
 	if err := a.Jobs.Create(gone); err != nil {
@@ -346,7 +343,7 @@ func TestAJobsNameIsThatOfTheOneThatLives(t *testing.T) {
 	a, b := all[0], all[1]
 	named := func(r *job.Record) { r.Spec.Name = "sim" }
 	moved := func(n int, to func(*job.Record)) job.Record {
-		rec := b.Known(t, func(r *job.Record) { named(r); to(r) })
+		rec := nodetest.Known(t, b.Node, func(r *job.Record) { named(r); to(r) })
 		gone := rec
 		gone.Exit, gone.SavedIn = nil, ""
 		gone.MovedTo = &job.Moved{Node: "b", Addr: b.Config.Listen}
@@ -361,12 +358,12 @@ func TestAJobsNameIsThatOfTheOneThatLives(t *testing.T) {
 	if err := b.Jobs.Remove(forgotten.ID); err != nil {
 		t.Fatal(err)
 	}
-	rec, err := a.find(testenv.Bounded(t), "sim", Owner)
+	rec, err := a.find(testenv.Bounded(t), "sim", nodetest.Owner)
 	if err != nil || rec.ID != saved.ID {
 		t.Errorf("of those that are over the one that may go on is %s: %s, %v", saved.ID, rec.ID, err)
 	}
-	away := a.Known(t, func(r *job.Record) { named(r); r.MovedTo = &job.Moved{Node: "gone", Addr: "127.0.0.1:1"} })
-	if rec, err := a.find(testenv.Bounded(t), "sim", Owner); err != nil || rec.ID != away.ID {
+	away := nodetest.Known(t, a.Node, func(r *job.Record) { named(r); r.MovedTo = &job.Moved{Node: "gone", Addr: "127.0.0.1:1"} })
+	if rec, err := a.find(testenv.Bounded(t), "sim", nodetest.Owner); err != nil || rec.ID != away.ID {
 		t.Errorf("nobody says that %s is over, and sim is %s, %v", away.ID, rec.ID, err)
 	}
 	if rec, err := a.Jobs.Get(ended.ID); err != nil || rec.Exit == nil || rec.Exit.Code != 3 || rec.MovedTo == nil {
@@ -380,9 +377,9 @@ func TestAJobsNameIsThatOfTheOneThatLives(t *testing.T) {
 }
 
 func TestPeersQuestionsAreNotForUsers(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	for _, path := range []string{"/v1/peer/jobs", "/v1/peer/jobs/j/grant", "/v1/peer/jobs/j/superseded"} {
-		w := answer(a, Operator, mustRequest(t, "POST", path))
+		w := answer(a, nodetest.Operator, mustRequest(t, "POST", path))
 		if w.Code != http.StatusNotFound && w.Code != http.StatusMethodNotAllowed {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
@@ -403,7 +400,7 @@ func TestANodeThatHasLostWhereAJobWentNamesAllItsPeers(t *testing.T) {
 	a, b := all[0], all[1]
 	id, other := job.NewID(), job.NewID()
 	ask := func(id job.ID) error {
-		_, err := handoff.Inquire(testenv.Bounded(t), copies.Witnesses{b, id}, []handoff.Place{{Node: "forgetful"}}, nil, nil)
+		_, err := handoff.Inquire(testenv.Bounded(t), copies.WitnessesOf(b.Copies, id), []handoff.Place{{Node: "forgetful"}}, nil, nil)
 		return err
 	}
 	const c = "c" // a node that only the forgetful one knows, and that cannot be asked
@@ -425,7 +422,7 @@ func TestANodeThatHasLostWhereAJobWentNamesAllItsPeers(t *testing.T) {
 	if err := errors.Join(os.Remove(a.Paths.Fence()), a.Jobs.Create(job.Record{ID: other, Spec: job.Spec{Args: []string{"x"}}})); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Copies.OpenFence(); err != nil {
+	if err := a.OpenFence(); err != nil {
 		t.Fatal(err)
 	}
 	if err := ask(job.NewID()); !errors.As(err, &silent) || silent.Nodes[c] == nil {

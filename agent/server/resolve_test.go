@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/testenv"
@@ -33,7 +34,7 @@ func (a *Server) decide(t *testing.T, who caller.Caller, m handoff.MoveID, take 
 func pair(t *testing.T) (source, target *Server) {
 	t.Helper()
 	ca := testenv.NewAuthority(t)
-	source, target = NewAgent(t), NewAgent(t)
+	source, target = newAgent(t), newAgent(t)
 	source.Config.Node, source.Identity = "a", ca.Node(t, "a")
 	target.Config.Node, target.Identity = "b", ca.Node(t, "b")
 	source.reachable(t)
@@ -48,7 +49,7 @@ func (a *Server) half(t *testing.T, peer *Server, m handoff.MoveID, id job.ID, b
 	if a.Config.Node == "b" {
 		rec.Role = handoff.RoleTarget
 	}
-	a.Journalled(t, rec, states...)
+	nodetest.Journalled(t, a.Node, rec, states...)
 }
 
 var (
@@ -74,7 +75,7 @@ func TestAMoveIsForAnOperatorOnlyWhenTheOtherNodeCannotDecideIt(t *testing.T) {
 		source.half(t, target, m, id, "boot", toCommitted...)
 		target.half(t, source, m, id, c.boot, c.target...)
 		for _, take := range []string{"true", "false"} {
-			plan, code, e := source.decide(t, Operator, m, take)
+			plan, code, e := source.decide(t, nodetest.Operator, m, take)
 			if (code == http.StatusOK) != c.plan {
 				t.Errorf("%s, take %s: %d %+v", name, take, code, e)
 			}
@@ -93,20 +94,20 @@ func TestATargetThatWentDownInItsResumeCanBeDroppedAndNotTaken(t *testing.T) {
 	m, id := handoff.NewMoveID(), job.NewID()
 	source.half(t, target, m, id, "boot", toCommitted...)
 	target.half(t, source, m, id, "an earlier one", landed...)
-	if _, code, e := target.decide(t, Operator, m, "true"); code != http.StatusConflict || !strings.Contains(e.Hint, "--drop") {
+	if _, code, e := target.decide(t, nodetest.Operator, m, "true"); code != http.StatusConflict || !strings.Contains(e.Hint, "--drop") {
 		t.Errorf("take: %d %+v", code, e)
 	}
-	if plan, code, e := target.decide(t, Operator, m, "false"); code != http.StatusOK || len(plan.Vouch) == 0 {
+	if plan, code, e := target.decide(t, nodetest.Operator, m, "false"); code != http.StatusOK || len(plan.Vouch) == 0 {
 		t.Errorf("drop: %d %+v", code, e)
 	}
 }
 
 func TestWhatNeedsNoDecisionGetsNone(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	a.Identity = testenv.NewAuthority(t).Node(t, "here")
 	away := func(role handoff.Role, boot string, kind handoff.Kind, states ...handoff.State) handoff.MoveID {
 		rec := handoff.Record{Kind: kind, Job: string(job.NewID()), Role: role, Peer: "away", PeerAddr: "127.0.0.1:1", BootID: boot}
-		return a.Journalled(t, rec, states...).Move
+		return nodetest.Journalled(t, a.Node, rec, states...).Move
 	}
 	live := away(handoff.RoleSource, "", handoff.KindMove, handoff.StateFrozen)
 	rec, err := a.Journal.Get(live)
@@ -136,18 +137,18 @@ func TestWhatNeedsNoDecisionGetsNone(t *testing.T) {
 		"drop what is parked":   {away(handoff.RoleTarget, "", handoff.KindMove, toPrepared...), "false", http.StatusOK},
 		"drop what died frozen": {away(handoff.RoleSource, "an earlier one", handoff.KindMove, handoff.StateFrozen), "false", http.StatusOK},
 	} {
-		if _, code, e := a.decide(t, Operator, c.move, c.take); code != c.code {
+		if _, code, e := a.decide(t, nodetest.Operator, c.move, c.take); code != c.code {
 			t.Errorf("%s: %d %+v", name, code, e)
 		}
 	}
 }
 
 func TestOnlyRootOfTheNodeDecides(t *testing.T) {
-	a := NewAgent(t)
-	rec := a.Known(t, nil)
-	mine := a.Journalled(t, handoff.Record{Job: string(rec.ID), Role: handoff.RoleSource, Peer: "away"}, toCommitted...).Move
+	a := newAgent(t)
+	rec := nodetest.Known(t, a.Node, nil)
+	mine := nodetest.Journalled(t, a.Node, handoff.Record{Job: string(rec.ID), Role: handoff.RoleSource, Peer: "away"}, toCommitted...).Move
 	for _, m := range []handoff.MoveID{mine, "mffffffffffffffff"} { // and they learn nothing
-		for _, who := range []caller.Caller{Owner, stranger, {Peer: "b"}} {
+		for _, who := range []caller.Caller{nodetest.Owner, nodetest.Stranger, {Peer: "b"}} {
 			if _, code, e := a.decide(t, who, m, "true"); code != http.StatusForbidden || strings.Contains(e.Message, string(rec.ID)) {
 				t.Errorf("%s for %+v: %d %+v", m, who, code, e)
 			}
@@ -166,7 +167,7 @@ func TestAJobThatHasMovedOnSinceIsNotEndedByAnOldDecision(t *testing.T) {
 		"it was moved again":           {func(r *job.Record) { r.Epoch, r.MovedTo = 2, &job.Moved{Node: "c"} }, false},
 		"it came back":                 {func(r *job.Record) { r.Epoch = 3 }, false},
 	} {
-		rec := source.Known(t, c.edit)
+		rec := nodetest.Known(t, source.Node, c.edit)
 		m := handoff.NewMoveID()
 		source.half(t, target, m, rec.ID, "boot", handoff.StateFrozen, handoff.StateAborting, handoff.StateAborted)
 		target.half(t, source, m, rec.ID, "boot", toPrepared...)
@@ -186,7 +187,7 @@ func TestAJobThatHasMovedOnSinceIsNotEndedByAnOldDecision(t *testing.T) {
 
 func TestAPeerIsToldOfADecisionUntilItYields(t *testing.T) {
 	source, target := pair(t)
-	rec := source.Known(t, nil)
+	rec := nodetest.Known(t, source.Node, nil)
 	m := handoff.NewMoveID()
 	target.half(t, source, m, rec.ID, "boot", toPrepared...)
 	parked, err := target.Journal.Get(m)
@@ -197,23 +198,23 @@ func TestAPeerIsToldOfADecisionUntilItYields(t *testing.T) {
 		t.Fatal(err)
 	}
 	taken := handoff.Record{Move: m, Job: string(rec.ID), Role: handoff.RoleSource, Peer: "b", PeerAddr: target.Config.Listen}
-	source.Journalled(t, taken, toCommitted...)
+	nodetest.Journalled(t, source.Node, taken, toCommitted...)
 	taken.Taken, taken.PeerToTell = true, true
-	source.Journalled(t, taken, handoff.StateAborting, handoff.StateAborted)
+	nodetest.Journalled(t, source.Node, taken, handoff.StateAborting, handoff.StateAborted)
 	var open []api.MoveSummary
-	if told(t, source, Operator, "/v1/moves", &open); len(open) != 1 || !strings.Contains(open[0].WaitFor, "b to hear") {
+	if told(t, source, nodetest.Operator, "/v1/moves", &open); len(open) != 1 || !strings.Contains(open[0].WaitFor, "b to hear") {
 		t.Errorf("before: %+v", open)
 	}
 	source.Arrivals.TellPeers()
 	source.Background.Wait()
-	if told(t, source, Operator, "/v1/moves", &open); len(open) != 0 {
+	if told(t, source, nodetest.Operator, "/v1/moves", &open); len(open) != 0 {
 		t.Errorf("after: %+v", open)
 	}
 	if rec, err := target.Journal.Get(m); err != nil || rec.State != handoff.StateDropped || target.Arrivals.ArrivalOf(m) != nil {
 		t.Errorf("the target: %+v, %v", rec, err)
 	}
-	stranger := NewAgent(t)
-	if err := stranger.Arrivals.Yield(testenv.Bounded(t), "a", m); !errors.Is(err, handoff.ErrUnknownMove) {
+	third := newAgent(t)
+	if err := third.Arrivals.Yield(testenv.Bounded(t), "a", m); !errors.Is(err, handoff.ErrUnknownMove) {
 		t.Errorf("a node without a part in it: %v", err)
 	}
 	if err := target.Arrivals.Yield(testenv.Bounded(t), "c", m); !errors.Is(err, handoff.ErrUnknownMove) {

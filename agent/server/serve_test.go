@@ -13,21 +13,16 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/testenv"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-var (
-	Owner    = caller.Caller{UID: 1000, GID: 1000}
-	stranger = caller.Caller{UID: 2000, GID: 2000}
-	Operator = caller.Caller{}
-)
-
 func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	named := func(name string, uid uint32, over bool) job.Record {
-		return a.Known(t, func(r *job.Record) {
+		return nodetest.Known(t, a.Node, func(r *job.Record) {
 			r.Spec.Name, r.Spec.UID = name, uid
 			if over {
 				r.Exit = &job.Exit{}
@@ -49,26 +44,26 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
 		want job.ID
 		code api.Code
 	}{
-		{string(alone.ID), Owner, alone.ID, ""},
-		{string(alone.ID), Operator, alone.ID, ""},
-		{string(alone.ID), stranger, "", api.CodeForbidden},
-		{string(job.NewID()), Owner, "", api.CodeNotFound},
-		{"alone", Owner, alone.ID, ""},
-		{"alone", stranger, strangers.ID, ""},
-		{"alone", Operator, "", api.CodeNotFound}, // two users have one each, and root none
-		{"again", Operator, "", api.CodeNotFound}, // another user's only one that is not over
-		{"ours", Operator, roots.ID, ""},          // whoever else calls a job so
-		{"ours", Owner, ours.ID, ""},
-		{"again", Owner, alive.ID, ""}, // the one that is not over
-		{"again", stranger, "", api.CodeNotFound},
-		{"twice", Owner, "", api.CodeUsage},
-		{"over", Owner, "", api.CodeUsage},
-		{"none", Owner, "", api.CodeNotFound},
-		{"", Owner, "", api.CodeNotFound},
-		{"../../etc/passwd", Operator, "", api.CodeNotFound},
+		{string(alone.ID), nodetest.Owner, alone.ID, ""},
+		{string(alone.ID), nodetest.Operator, alone.ID, ""},
+		{string(alone.ID), nodetest.Stranger, "", api.CodeForbidden},
+		{string(job.NewID()), nodetest.Owner, "", api.CodeNotFound},
+		{"alone", nodetest.Owner, alone.ID, ""},
+		{"alone", nodetest.Stranger, strangers.ID, ""},
+		{"alone", nodetest.Operator, "", api.CodeNotFound}, // two users have one each, and root none
+		{"again", nodetest.Operator, "", api.CodeNotFound}, // another user's only one that is not over
+		{"ours", nodetest.Operator, roots.ID, ""},          // whoever else calls a job so
+		{"ours", nodetest.Owner, ours.ID, ""},
+		{"again", nodetest.Owner, alive.ID, ""}, // the one that is not over
+		{"again", nodetest.Stranger, "", api.CodeNotFound},
+		{"twice", nodetest.Owner, "", api.CodeUsage},
+		{"over", nodetest.Owner, "", api.CodeUsage},
+		{"none", nodetest.Owner, "", api.CodeNotFound},
+		{"", nodetest.Owner, "", api.CodeNotFound},
+		{"../../etc/passwd", nodetest.Operator, "", api.CodeNotFound},
 	} {
 		rec, err := a.find(t.Context(), c.ref, c.who)
-		if CodeOf(err) != c.code || (err == nil && rec.ID != c.want) {
+		if nodetest.CodeOf(err) != c.code || (err == nil && rec.ID != c.want) {
 			t.Errorf("%q for %d: %s %v, want %s %s", c.ref, c.who.UID, rec.ID, err, c.want, c.code)
 		}
 	}
@@ -77,12 +72,12 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
 // Users choose names: one that root types leads into no job of theirs, locally or as another
 // node's root.
 func TestANameLeadsRootIntoNoUsersJob(t *testing.T) {
-	a := NewAgent(t)
-	over := a.Known(t, func(r *job.Record) { r.Spec.Name, r.MovedTo = "sim", &job.Moved{Node: "there", Addr: "127.0.0.1:1"} })
-	rec := a.Known(t, func(r *job.Record) { r.Spec.Name, r.Created = "sim", over.Created.Add(-time.Hour) })
-	elsewhere := Operator
+	a := newAgent(t)
+	over := nodetest.Known(t, a.Node, func(r *job.Record) { r.Spec.Name, r.MovedTo = "sim", &job.Moved{Node: "there", Addr: "127.0.0.1:1"} })
+	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Spec.Name, r.Created = "sim", over.Created.Add(-time.Hour) })
+	elsewhere := nodetest.Operator
 	elsewhere.Peer = "there"
-	for _, c := range []caller.Caller{Operator, elsewhere} {
+	for _, c := range []caller.Caller{nodetest.Operator, elsewhere} {
 		for _, q := range aboutAJob {
 			w := answer(a, c, httptest.NewRequest(q[0], "/v1/jobs/sim"+q[1], strings.NewReader(`{"args":["true"],"signal":9,"node":"there"}`)))
 			var e api.Error
@@ -100,15 +95,15 @@ func TestANameLeadsRootIntoNoUsersJob(t *testing.T) {
 }
 
 func TestARefusalSaysNothingAboutTheJob(t *testing.T) {
-	a := NewAgent(t)
-	rec := a.Known(t, func(r *job.Record) { r.Spec.Name, r.Spec.Args = "secret-name", []string{"secret-command"} })
+	a := newAgent(t)
+	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Spec.Name, r.Spec.Args = "secret-name", []string{"secret-command"} })
 	for _, h := range []string{"", "/logs?stream=stdout", "/wait"} {
-		w := answer(a, stranger, httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID)+h, nil))
+		w := answer(a, nodetest.Stranger, httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID)+h, nil))
 		if w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%s: %d %s", h, w.Code, w.Body)
 		}
 	}
-	w := answer(a, stranger, httptest.NewRequest("GET", "/v1/jobs", nil))
+	w := answer(a, nodetest.Stranger, httptest.NewRequest("GET", "/v1/jobs", nil))
 	if w.Code != http.StatusOK || strings.TrimSpace(w.Body.String()) != "[]" {
 		t.Errorf("the list: %d %s", w.Code, w.Body)
 	}
@@ -122,8 +117,8 @@ func answer(a *Server, c caller.Caller, r *http.Request) *httptest.ResponseRecor
 }
 
 func TestRequestsThatMakeNoSenseAreTheCallersMistake(t *testing.T) {
-	a := NewAgent(t)
-	rec := a.Known(t, nil)
+	a := newAgent(t)
+	rec := nodetest.Known(t, a.Node, nil)
 	job := "/v1/jobs/" + string(rec.ID)
 	for _, c := range []struct{ method, path, body string }{
 		{"POST", "/v1/jobs", "{"}, {"POST", "/v1/jobs", `{"unknown":1}`}, {"POST", "/v1/jobs", `{"spec":{"args":[]}}`},
@@ -133,7 +128,7 @@ func TestRequestsThatMakeNoSenseAreTheCallersMistake(t *testing.T) {
 		{"POST", job + "/checkpoint", `{"dir":"relative"}`}, {"POST", "/v1/restore", `{"dir":"relative"}`}, {"POST", "/v1/restore", `{"dir":"/x","clock":"sundial"}`},
 		{"POST", "/v1/restore", `{"dir":"/no/such/dir"}`},
 	} {
-		w := answer(a, Owner, httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)))
+		w := answer(a, nodetest.Owner, httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)))
 		var e api.Error
 		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != http.StatusBadRequest || e.Code != api.CodeUsage || e.Message == "" {
 			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, w.Code, w.Body)
@@ -142,7 +137,7 @@ func TestRequestsThatMakeNoSenseAreTheCallersMistake(t *testing.T) {
 }
 
 func TestACallerWithoutANameIsRefused(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	w := httptest.NewRecorder()
 	a.LocalHandler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/jobs", nil))
 	if w.Code != http.StatusForbidden {
@@ -190,17 +185,17 @@ func TestAPeersWordForItsCallerIsReadStrictly(t *testing.T) {
 }
 
 func TestARequestThatGoesRoundInCirclesEnds(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	a.Identity = testenv.NewAuthority(t).Node(t, "here")
 	addr := a.reachable(t)
-	rec := a.Known(t, func(r *job.Record) {
+	rec := nodetest.Known(t, a.Node, func(r *job.Record) {
 		r.Spec.Name, r.MovedTo = "lost", &job.Moved{Node: "here", Addr: addr}
 	})
 	for _, ref := range []string{string(rec.ID), "lost"} {
 		for _, said := range []string{"", "x", "-1000000000", "99999999999999999999"} {
 			r := httptest.NewRequest("GET", "/v1/jobs/"+ref, nil)
 			r.Header.Set(caller.HopsHeader, said)
-			if w := answer(a, Owner, r); !strings.Contains(w.Body.String(), "was not found within 16 nodes") {
+			if w := answer(a, nodetest.Owner, r); !strings.Contains(w.Body.String(), "was not found within 16 nodes") {
 				t.Errorf("%s, %q hops: %d %s", ref, said, w.Code, w.Body)
 			}
 		}
@@ -209,30 +204,30 @@ func TestARequestThatGoesRoundInCirclesEnds(t *testing.T) {
 
 func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 	ca := testenv.NewAuthority(t)
-	from, to := NewAgent(t), NewAgent(t)
+	from, to := newAgent(t), newAgent(t)
 	from.Identity, to.Identity = ca.Node(t, "from"), ca.Node(t, "to")
 	to.Config.Node = "to"
-	rec := to.Known(t, func(r *job.Record) { r.Exit = &job.Exit{Code: 7} })
+	rec := nodetest.Known(t, to.Node, func(r *job.Record) { r.Exit = &job.Exit{Code: 7} })
 	gone := rec
 	gone.Exit, gone.MovedTo = nil, &job.Moved{Node: "to", Addr: to.reachable(t)}
 	if err := from.Jobs.Create(gone); err != nil {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil)
-	Operator.SpeakFor(r.Header) // what a caller says of itself does not count
-	w := answer(from, Owner, r)
+	nodetest.Operator.SpeakFor(r.Header) // what a caller says of itself does not count
+	w := answer(from, nodetest.Owner, r)
 	var j api.Job
 	if err := json.Unmarshal(w.Body.Bytes(), &j); err != nil || w.Code != http.StatusOK || j.Node != "to" || j.Exit == nil || j.Exit.Code != 7 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	if w := answer(from, stranger, r); w.Code != http.StatusForbidden {
-		t.Errorf("a stranger gets %d %s", w.Code, w.Body)
+	if w := answer(from, nodetest.Stranger, r); w.Code != http.StatusForbidden {
+		t.Errorf("a nodetest.Stranger gets %d %s", w.Code, w.Body)
 	}
 	if f := from.Copies.Fates(testenv.Bounded(t), []job.Record{gone}, testenv.Patience)[rec.ID]; f.State != api.JobExited || f.Exit == nil || f.Exit.Code != 7 {
 		t.Errorf("asked: %+v", f)
 	}
 	for range 2 { // removing is removing everywhere, and twice is once
-		if w := answer(from, Owner, httptest.NewRequest("DELETE", "/v1/jobs/"+string(rec.ID), nil)); w.Code != http.StatusNoContent && w.Code != http.StatusNotFound {
+		if w := answer(from, nodetest.Owner, httptest.NewRequest("DELETE", "/v1/jobs/"+string(rec.ID), nil)); w.Code != http.StatusNoContent && w.Code != http.StatusNotFound {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	}
@@ -247,10 +242,10 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 }
 
 func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	a.Identity = testenv.NewAuthority(t).Node(t, "here")
-	rec := a.Known(t, func(r *job.Record) { r.MovedTo = &job.Moved{Node: "away", Addr: "127.0.0.1:1"} })
-	w := answer(a, Owner, httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil))
+	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.MovedTo = &job.Moved{Node: "away", Addr: "127.0.0.1:1"} })
+	w := answer(a, nodetest.Owner, httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil))
 	var e api.Error
 	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code != api.CodeUnreachable || w.Code != http.StatusBadGateway || !strings.Contains(e.Message, "away") {
 		t.Errorf("%d %s", w.Code, w.Body)
@@ -258,7 +253,7 @@ func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
 }
 
 func TestAJobLeavesByOneWayAtATime(t *testing.T) {
-	a, id := NewAgent(t), job.NewID()
+	a, id := newAgent(t), job.NewID()
 	release, err := a.Claim(id, "m1")
 	if err != nil {
 		t.Fatal(err)
@@ -277,14 +272,14 @@ func TestAJobLeavesByOneWayAtATime(t *testing.T) {
 }
 
 func TestAJobWhoseShimIsGoneIsLostUnlessItsRecordSaysMore(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	for want, edit := range map[api.JobState]func(*job.Record){
 		api.JobLost:   nil,
 		api.JobExited: func(r *job.Record) { r.Exit = &job.Exit{CPU: time.Second} },
 		api.JobMoved:  func(r *job.Record) { r.MovedTo = &job.Moved{Node: "there"} },
 		api.JobSaved:  func(r *job.Record) { r.SavedIn = "/dir" },
 	} {
-		rec := a.Known(t, edit)
+		rec := nodetest.Known(t, a.Node, edit)
 		if v := a.View(testenv.Bounded(t), rec); v.State != want {
 			t.Errorf("got %s, want %s", v.State, want)
 		}

@@ -18,6 +18,9 @@ import (
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/launch"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
+	"github.com/migrate-hpc/migrate/agent/transfer"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/testenv"
@@ -25,11 +28,10 @@ import (
 
 func TestWhoWaitsForAShareGetsItWhenOthersHaveEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &Server{Life: t.Context()}
-		a.Agent.ShareOut()
+		a := New(transfer.New(&node.Node{Life: t.Context()}))
 		var gives []func()
 		for range userLooks {
-			give, err := a.look(t.Context(), Owner)
+			give, err := a.look(t.Context(), nodetest.Owner)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,16 +39,16 @@ func TestWhoWaitsForAShareGetsItWhenOthersHaveEnded(t *testing.T) {
 		}
 		began := time.Now()
 		var told *api.Error
-		if _, err := a.look(t.Context(), Owner); !errors.As(err, &told) || told.Code != api.CodeBusy || time.Since(began) != lookTime {
+		if _, err := a.look(t.Context(), nodetest.Owner); !errors.As(err, &told) || told.Code != api.CodeBusy || time.Since(began) != lookTime {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		if give, err := a.look(t.Context(), stranger); err != nil {
+		if give, err := a.look(t.Context(), nodetest.Stranger); err != nil {
 			t.Errorf("another user: %v", err)
 		} else {
 			give()
 		}
 		time.AfterFunc(time.Second, gives[0])
-		if give, err := a.look(t.Context(), Owner); err != nil {
+		if give, err := a.look(t.Context(), nodetest.Owner); err != nil {
 			t.Errorf("when one has ended: %v", err)
 		} else {
 			give()
@@ -101,7 +103,7 @@ func TestUnfinishedBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
 		"chunked":      "POST /v1/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := NewAgent(t)
+			a := newAgent(t)
 			socket := answering(t, a)
 			const most = userBodies / api.MaxCommandBody
 			var refused, open int
@@ -149,7 +151,7 @@ func awaitHeld(t *testing.T, a *Server, uid uint32, want int64) {
 }
 
 func TestRequestsThatAreTooLargeAreRefusedUnread(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	socket := answering(t, a)
 	for _, c := range []struct {
 		name, head, want string
@@ -170,7 +172,7 @@ func TestRequestsThatAreTooLargeAreRefusedUnread(t *testing.T) {
 }
 
 func TestWhatAUserKeepsIsBounded(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	room, err := output.RoomAt(a.Paths.Jobs())
 	if err != nil {
 		t.Fatal(err)
@@ -181,10 +183,7 @@ func TestWhatAUserKeepsIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	done()
-	if len(a.Launcher.Starting) > 0 {
-		t.Errorf("%v", a.Launcher.Starting)
-	}
-	rec := a.Known(t, user(1000))
+	rec := nodetest.Known(t, a.Node, user(1000))
 	if err := os.MkdirAll(a.IODir(rec.ID), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +210,7 @@ func TestWhatAUserKeepsIsBounded(t *testing.T) {
 }
 
 func TestJobsOfOneUserAreCountedWhileTheyStart(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	for range launch.MostAlive {
 		if _, err := a.Launcher.Admit(1000); err != nil {
 			t.Fatal(err)

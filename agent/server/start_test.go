@@ -53,7 +53,7 @@ func (a *Server) leftBy(t *testing.T, beside *namespaces.Cgroup) (paths []string
 }
 
 func TestAStartThatFailsIsToldAndLeavesNothing(t *testing.T) {
-	a, beside := NewAgent(t), testCgroup(t)
+	a, beside := newAgent(t), testCgroup(t)
 	before := a.leftBy(t, beside)
 	dir := testenv.OpenDir(t)
 	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o666); err != nil {
@@ -88,7 +88,7 @@ func TestAStartThatFailsIsToldAndLeavesNothing(t *testing.T) {
 }
 
 func TestTheCgroupOfAStartGoesWithTheLastOfItsTasks(t *testing.T) {
-	a, cg := NewAgent(t), testCgroup(t)
+	a, cg := newAgent(t), testCgroup(t)
 	cmd := exec.Command("sleep", "1000")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

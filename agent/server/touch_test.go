@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/shim"
@@ -67,8 +68,8 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 		"gone":     {nil, nil, "does not run any more", "over", "how it ended"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := NewAgent(t)
-			rec := a.Known(t, func(r *job.Record) {
+			a := newAgent(t)
+			rec := nodetest.Known(t, a.Node, func(r *job.Record) {
 				if c.cgroup != nil {
 					r.Cgroup = c.cgroup(t)
 				}
@@ -76,7 +77,7 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 			if c.shim != nil {
 				shimThat(t, a, rec.ID, c.shim)
 			}
-			w := answer(a, Owner, httptest.NewRequest("POST", "/v1/jobs/"+string(rec.ID)+"/exec", strings.NewReader(`{"args":["true"]}`)))
+			w := answer(a, nodetest.Owner, httptest.NewRequest("POST", "/v1/jobs/"+string(rec.ID)+"/exec", strings.NewReader(`{"args":["true"]}`)))
 			var e api.Error
 			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
 				t.Fatal(err, w.Body)
@@ -112,8 +113,8 @@ func TestASignalThatDoesNotGetThroughSaysHowTheJobStands(t *testing.T) {
 		shim.Exited:   {Message: "does not run any more", Where: "over"},
 		shim.Starting: {Message: "the job is starting", Where: "on here", Hint: "migrate inspect"},
 	} {
-		a := NewAgent(t)
-		rec := a.Known(t, nil)
+		a := newAgent(t)
+		rec := nodetest.Known(t, a.Node, nil)
 		shimThat(t, a, rec.ID, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/signal" {
 				w.WriteHeader(http.StatusConflict)
@@ -122,7 +123,7 @@ func TestASignalThatDoesNotGetThroughSaysHowTheJobStands(t *testing.T) {
 			}
 			_ = json.NewEncoder(w).Encode(shim.Status{State: state})
 		})
-		w := answer(a, Owner, httptest.NewRequest("POST", "/v1/jobs/"+string(rec.ID)+"/signal", strings.NewReader(`{"signal":15}`)))
+		w := answer(a, nodetest.Owner, httptest.NewRequest("POST", "/v1/jobs/"+string(rec.ID)+"/signal", strings.NewReader(`{"signal":15}`)))
 		var e api.Error
 		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
 			t.Fatalf("%v in %s", err, w.Body)
@@ -135,9 +136,9 @@ func TestASignalThatDoesNotGetThroughSaysHowTheJobStands(t *testing.T) {
 
 // A shim writes the end of its job down before it says of itself that it is over.
 func TestAJobWhoseEndIsWrittenDownDoesNotRun(t *testing.T) {
-	a := NewAgent(t)
+	a := newAgent(t)
 	for want, exit := range map[bool]*job.Exit{true: nil, false: {Signal: 9}} {
-		rec := a.Known(t, func(r *job.Record) { r.Exit = exit })
+		rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Exit = exit })
 		shimThat(t, a, rec.ID, func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(shim.Status{State: shim.Running, Shim: os.Getpid()})
 		})

@@ -92,7 +92,7 @@ func (p *pulling) try(ctx context.Context) error {
 	defer stop()
 	leave := context.AfterFunc(p.a.Life, func() { _ = s.Close() })
 	defer leave()
-	m, err := transport.NewMessage(peer.SayPull, peer.MoveRef{p.peer.Move})
+	m, err := transport.NewMessage(peer.SayPull, peer.MoveRef{Move: p.peer.Move})
 	if err == nil {
 		err = s.Send(m)
 	}
@@ -202,7 +202,7 @@ func (p *pulling) explain(s *transport.Session, err error) error {
 		return err
 	}
 	p.a.Log.Error("memory that is pulled is lost", "move", p.peer.Move, "peer", p.peer.Node, "err", err)
-	m, failed := transport.NewMessage(peer.SayLost, peer.Lost{p.peer.Move, err.Error()})
+	m, failed := transport.NewMessage(peer.SayLost, peer.Lost{Move: p.peer.Move, Why: err.Error()})
 	if failed == nil {
 		failed = s.Send(m)
 	}

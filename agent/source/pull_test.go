@@ -12,7 +12,7 @@ import (
 
 // FuzzWants has a target want anything. What is queued is bounded, and comes out again.
 func FuzzWants(f *testing.F) {
-	for _, w := range []peer.Wants{{}, {[]uffd.PageRequest{{VPID: 7, Addr: 1 << 20, Pages: 3}, {VPID: -1, Addr: 1, Pages: 255, Urgent: true}}}} {
+	for _, w := range []peer.Wants{{}, {Wants: []uffd.PageRequest{{VPID: 7, Addr: 1 << 20, Pages: 3}, {VPID: -1, Addr: 1, Pages: 255, Urgent: true}}}} {
 		data, err := json.Marshal(w)
 		if err != nil {
 			f.Fatal(err)

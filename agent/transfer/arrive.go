@@ -145,7 +145,7 @@ func (a *Arrivals) consider(ctx context.Context, s *transport.Session, m transpo
 	}
 	if findings = append(findings, taken...); len(findings) > 0 {
 		a.IDs.LetGo(string(o.Move))
-		answer, err := transport.NewMessage(peer.SayRefuse, peer.Refusal{source.AsFindings(findings)})
+		answer, err := transport.NewMessage(peer.SayRefuse, peer.Refusal{Findings: source.AsFindings(findings)})
 		return nil, answer, err
 	}
 	if err := a.Copies.Newer(ctx, s.Peer(), peer.BackAddr(s, o.Port), o); err != nil {
@@ -287,7 +287,7 @@ func (a *Arrivals) Answer(ctx context.Context, s *transport.Session, m transport
 		return transport.Message{}, err
 	}
 	if m.Type == peer.SayOutcome {
-		return transport.NewMessage(peer.SayState, peer.StateReply{state, a.Resolver.cannotDecide(ref.Move)})
+		return transport.NewMessage(peer.SayState, peer.StateReply{State: state, InDoubt: a.Resolver.cannotDecide(ref.Move)})
 	}
 	arr := a.ArrivalOf(ref.Move)
 	if arr == nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/node"
-	"github.com/migrate-hpc/migrate/agent/server"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -28,7 +28,7 @@ func ownersDir(t *testing.T) string {
 	t.Helper()
 	testenv.NeedRoot(t)
 	dir := testenv.OpenDir(t)
-	if err := os.Chown(dir, int(server.Owner.UID), int(server.Owner.GID)); err != nil {
+	if err := os.Chown(dir, int(nodetest.Owner.UID), int(nodetest.Owner.GID)); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -37,7 +37,7 @@ func ownersDir(t *testing.T) string {
 // ownersDirectory is a checkpoint of theirs that is being written.
 func ownersDirectory(t *testing.T, path string) *directory {
 	t.Helper()
-	d, err := NewDirectory(path, "m1", server.Owner)
+	d, err := newDirectory(path, "m1", nodetest.Owner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func ownersDirectory(t *testing.T, path string) *directory {
 
 // exchange renames a file of the owner's, with the owner's rights, over one in a directory.
 func exchange(over string) error {
-	return caller.As(server.Owner, func() error {
+	return caller.As(nodetest.Owner, func() error {
 		mine := filepath.Join(filepath.Dir(filepath.Dir(over)), "mine")
 		return errors.Join(os.WriteFile(mine, []byte("not hers!"), 0o600), os.Rename(mine, over))
 	})
@@ -64,7 +64,7 @@ func ownerOfPath(t *testing.T, path string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return int(info.Sys().(*syscall.Stat_t).UID)
+	return int(info.Sys().(*syscall.Stat_t).Uid)
 }
 
 func inodeOfPath(t *testing.T, path string) node.Inode {
@@ -93,12 +93,12 @@ func TestADirectoryIsRootsWhileItIsWrittenAndItsUsersAfterwards(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.Discard()
-	for _, name := range append(Names(t, path), ".") {
-		if uid := ownerOfPath(t, filepath.Join(path, name)); uid != int(server.Owner.UID) {
+	for _, name := range append(testenv.Names(t, path), ".") {
+		if uid := ownerOfPath(t, filepath.Join(path, name)); uid != int(nodetest.Owner.UID) {
 			t.Errorf("%s belongs to user %d", name, uid)
 		}
 	}
-	s := openSealed(t, path, server.Owner, id.Verify)
+	s := openSealed(t, path, nodetest.Owner, id.Verify)
 	if got, err := io.ReadAll(s.Reader(0)); err != nil || string(got) != "the job's" {
 		t.Errorf("it holds %q, %v", got, err)
 	}
@@ -123,7 +123,7 @@ func TestADirectoryThatCannotBeShutIsNotSealedOverWhatItsUserPutThere(t *testing
 		t.Errorf("got %v", err)
 	}
 	d.Discard()
-	if got := Names(t, home); len(got) > 0 {
+	if got := testenv.Names(t, home); len(got) > 0 {
 		t.Errorf("left are %v", got)
 	}
 }
@@ -142,11 +142,11 @@ func TestAnAgentThatComesToOpensADirectoryThatItsPredecessorShut(t *testing.T) {
 		id := d.id
 		d.whole = true // nobody discards it: its agent was killed
 		d.close()
-		found := &directory{path: path, owner: server.Owner, move: "m1", id: id}
+		found := &directory{path: path, owner: nodetest.Owner, move: "m1", id: id}
 		if err := errors.Join(found.remove(), found.remove()); err != nil {
 			t.Error(err)
 		}
-		if got := Names(t, home); len(got) > 0 {
+		if got := testenv.Names(t, home); len(got) > 0 {
 			t.Errorf("left are %v", got)
 		}
 	}
@@ -167,26 +167,26 @@ func TestAnotherDirectoryOfTheSameNameStaysRoots(t *testing.T) {
 	if err := errors.Join(os.Mkdir(secret, 0o700), os.WriteFile(filepath.Join(secret, "lane-0"), nil, 0o600), os.WriteFile(filepath.Join(secret, "file"), []byte("secret"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	err := caller.As(server.Owner, func() error { return errors.Join(os.Rename(temp, temp+".away"), os.Rename(secret, temp)) })
+	err := caller.As(nodetest.Owner, func() error { return errors.Join(os.Rename(temp, temp+".away"), os.Rename(secret, temp)) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	for number, id := range map[string]node.Inode{"its own": id, "that of the one that is gone": inodeOfPath(t, temp)} {
-		err := (&directory{path: path, owner: server.Owner, move: "m1", id: id}).remove()
-		if uid, got := ownerOfPath(t, temp), Names(t, temp); uid != 0 || len(got) != 2 {
+		err := (&directory{path: path, owner: nodetest.Owner, move: "m1", id: id}).remove()
+		if uid, got := ownerOfPath(t, temp), testenv.Names(t, temp); uid != 0 || len(got) != 2 {
 			t.Errorf("root's directory, with %s inode, belongs to user %d and holds %v (%v)", number, uid, got, err)
 		}
 	}
 }
 
 func TestWhetherACheckpointIsWholeSaysRootsRecordNotTheDirectory(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	a.Identity = testenv.NewAuthority(t).Node(t, "here")
 	home := ownersDir(t)
 	path := filepath.Join(home, "saved")
-	rec := a.Server.Known(t, nil)
+	rec := nodetest.Known(t, a.Node, nil)
 	move := handoff.NewMoveID()
-	d, err := NewDirectory(path, string(move), server.Owner)
+	d, err := newDirectory(path, string(move), nodetest.Owner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestWhetherACheckpointIsWholeSaysRootsRecordNotTheDirectory(t *testing.T) {
 	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, a.Identity.Sign); err != nil { // nobody has written down that
 		t.Fatal(err)
 	}
-	later := &CheckpointOp{A: a, recovering: true, Rec: rec, ID: move, Dir: &directory{path: path, owner: server.Owner, move: string(move), id: d.id}}
+	later := &checkpointOp{a: a, recovering: true, rec: rec, id: move, dir: &directory{path: path, owner: nodetest.Owner, move: string(move), id: d.id}}
 	for _, c := range []struct {
 		step   string
 		do     func() error
@@ -210,7 +210,7 @@ func TestWhetherACheckpointIsWholeSaysRootsRecordNotTheDirectory(t *testing.T) {
 		}, handoff.StatePrepared},
 		{"removed by its user since", func() error { return os.RemoveAll(path) }, handoff.StatePrepared},
 		{"another checkpoint of the job's", func() error {
-			later.ID = handoff.NewMoveID()
+			later.id = handoff.NewMoveID()
 			return nil
 		}, handoff.StateDropped},
 	} {
@@ -221,7 +221,7 @@ func TestWhetherACheckpointIsWholeSaysRootsRecordNotTheDirectory(t *testing.T) {
 			t.Errorf("%s: %s, %v", c.step, state, err)
 		}
 	}
-	if later.A.Jobs, err = job.OpenStore(t.TempDir()); err != nil {
+	if later.a.Jobs, err = job.OpenStore(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if state, err := later.Outcome(testenv.Bounded(t)); state != handoff.StateDropped || err != nil { // the job was removed
@@ -247,7 +247,7 @@ func (s stuck) Write(p []byte) (int, error) {
 func TestAFileServerThatIsAwayHoldsUpNobodyButWhoWritesToIt(t *testing.T) {
 	server, stop := stuck{make(chan struct{}), make(chan struct{})}, make(chan struct{})
 	var count atomic.Int64
-	l := newLaneWriter(server.Operator, server, &count, stop)
+	l := newLaneWriter(nodetest.Operator, server, &count, stop)
 	written := make(chan error)
 	go func() {
 		_, err := l.Write(make([]byte, (laneBuffers+2)*laneBuffer)) // more than waits in memory
@@ -297,7 +297,7 @@ func TestALaneThatCannotBeWrittenSaysSoAtTheLatestAtItsEnd(t *testing.T) {
 	for _, room := range []int{0, 10, laneBuffer, 3*laneBuffer + 1} {
 		var count atomic.Int64
 		disk := broken(room)
-		l := newLaneWriter(server.Operator, &disk, &count, make(chan struct{}))
+		l := newLaneWriter(nodetest.Operator, &disk, &count, make(chan struct{}))
 		_, err := l.Write(make([]byte, 5*laneBuffer+5))
 		if finished := l.finish(); !errors.Is(finished, unix.ENOSPC) || err != nil && !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("room for %d: %v, then %v", room, err, finished)
@@ -310,7 +310,7 @@ func TestALaneThatCannotBeWrittenSaysSoAtTheLatestAtItsEnd(t *testing.T) {
 
 // A restore of a user's must not wait for anything that the user has put there.
 func TestAPipeInADirectoryHoldsUpNoRestore(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	a.Identity = testenv.NewAuthority(t).Node(t, "here")
 	home := ownersDir(t)
 	path := filepath.Join(home, "saved")
@@ -324,13 +324,13 @@ func TestAPipeInADirectoryHoldsUpNoRestore(t *testing.T) {
 		}
 		d.Discard()
 		file := filepath.Join(path, name)
-		if err := caller.As(server.Owner, func() error { return errors.Join(os.Remove(file), unix.Mkfifo(file, 0o600)) }); err != nil {
+		if err := caller.As(nodetest.Owner, func() error { return errors.Join(os.Remove(file), unix.Mkfifo(file, 0o600)) }); err != nil {
 			t.Fatal(err)
 		}
-		b := &RestoreOp{A: a, Req: api.RestoreRequest{Dir: path}, Owner: server.Owner}
-		err := b.Open(testenv.Bounded(t), server.Owner)
-		b.Close()
-		if server.CodeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), name) {
+		b := &restoreOp{a: a, req: api.RestoreRequest{Dir: path}, owner: nodetest.Owner}
+		err := b.open(testenv.Bounded(t), nodetest.Owner)
+		b.close()
+		if nodetest.CodeOf(err) != api.CodeRefused || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -346,12 +346,12 @@ func TestADirectoryWithFilesOfRootsIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.Discard()
-	for _, name := range Names(t, path) {
+	for _, name := range testenv.Names(t, path) {
 		if err := os.Chown(filepath.Join(path, name), 0, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s := openSealed(t, path, server.Owner, id.Verify)
+	s := openSealed(t, path, nodetest.Owner, id.Verify)
 	if got, err := io.ReadAll(s.Reader(0)); err != nil || string(got) != "the job's" {
 		t.Errorf("it holds %q, %v", got, err)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/agent/caller"
-	"github.com/migrate-hpc/migrate/agent/server"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/testenv"
 )
@@ -18,7 +18,7 @@ import (
 func sealed(t *testing.T, path string) *store.Sealed {
 	t.Helper()
 	id := testenv.NewAuthority(t).Node(t, "here")
-	d, err := NewDirectory(path, "m1", server.Operator)
+	d, err := newDirectory(path, "m1", nodetest.Operator)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func sealed(t *testing.T, path string) *store.Sealed {
 	if d.written() == 0 {
 		t.Error("nothing was counted")
 	}
-	return openSealed(t, path, server.Operator, id.Verify)
+	return openSealed(t, path, nodetest.Operator, id.Verify)
 }
 
 // openSealed opens a sealed directory as a restore does.
@@ -57,24 +57,11 @@ func openSealed(t *testing.T, path string, c caller.Caller, verify store.Verifie
 	return s
 }
 
-// Names lists what lies in a directory.
-func Names(t *testing.T, dir string) (list []string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		list = append(list, e.Name())
-	}
-	return list
-}
-
 func TestADirectoryGetsItsNameWhenItIsWhole(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "saved")
 	s := sealed(t, path)
-	if got := Names(t, dir); len(got) != 1 || got[0] != "saved" {
+	if got := testenv.Names(t, dir); len(got) != 1 || got[0] != "saved" {
 		t.Errorf("the parent holds %v", got)
 	}
 	l, err := readAhead(s)
@@ -100,10 +87,10 @@ func TestADirectoryThatExistsIsLeftAlone(t *testing.T) {
 		if err := make(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := NewDirectory(path, "m1", server.Operator); err == nil || !strings.Contains(err.Error(), "exists already") {
+		if _, err := newDirectory(path, "m1", nodetest.Operator); err == nil || !strings.Contains(err.Error(), "exists already") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := Names(t, dir); len(got) != 1 {
+		if got := testenv.Names(t, dir); len(got) != 1 {
 			t.Errorf("%s: the parent holds %v", name, got)
 		}
 		if err := os.Remove(path); err != nil {
@@ -127,14 +114,14 @@ func TestADirectoryThatWasGivenUpLeavesNothing(t *testing.T) {
 		},
 	} {
 		dir := t.TempDir()
-		d, err := NewDirectory(filepath.Join(dir, "saved"), "m1", server.Operator)
+		d, err := newDirectory(filepath.Join(dir, "saved"), "m1", nodetest.Operator)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := give(d); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := Names(t, dir); len(got) > 0 {
+		if got := testenv.Names(t, dir); len(got) > 0 {
 			t.Errorf("%s: the parent holds %v", name, got)
 		}
 	}
@@ -143,7 +130,7 @@ func TestADirectoryThatWasGivenUpLeavesNothing(t *testing.T) {
 func TestADiscardAfterTheSealKeepsTheDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "saved")
 	sealed(t, path) // it discards at its end
-	if got := Names(t, path); len(got) < 3 {
+	if got := testenv.Names(t, path); len(got) < 3 {
 		t.Errorf("left are %v", got)
 	}
 }
@@ -154,14 +141,14 @@ func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
 	if err := os.Chmod(parent, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if d, err := NewDirectory(filepath.Join(parent, "saved"), "m1", server.Owner); err == nil {
+	if d, err := newDirectory(filepath.Join(parent, "saved"), "m1", nodetest.Owner); err == nil {
 		t.Errorf("made where the caller may not: %v", d.remove())
 	}
-	if err := os.Chown(parent, int(server.Owner.UID), int(server.Owner.GID)); err != nil {
+	if err := os.Chown(parent, int(nodetest.Owner.UID), int(nodetest.Owner.GID)); err != nil {
 		t.Fatal(err)
 	}
 	for _, whole := range []bool{false, true} {
-		d, err := NewDirectory(filepath.Join(parent, "saved"), "m1", server.Owner)
+		d, err := newDirectory(filepath.Join(parent, "saved"), "m1", nodetest.Owner)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +161,7 @@ func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := Names(t, parent); len(got) > 0 {
+	if got := testenv.Names(t, parent); len(got) > 0 {
 		t.Errorf("left are %v", got)
 	}
 }
@@ -207,7 +194,7 @@ func TestADirectoryWithOtherThanLanesIsNotRead(t *testing.T) {
 func TestWhatTheUserPutInTheWayMeanwhileIsNotRemoved(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "saved")
-	d, err := NewDirectory(path, "m1", server.Operator)
+	d, err := newDirectory(path, "m1", nodetest.Operator)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +211,7 @@ func TestWhatTheUserPutInTheWayMeanwhileIsNotRemoved(t *testing.T) {
 	if data, err := os.ReadFile(precious); err != nil || string(data) != "data" {
 		t.Errorf("the user's own: %q %v", data, err)
 	}
-	if got := Names(t, dir); len(got) != 1 {
+	if got := testenv.Names(t, dir); len(got) != 1 {
 		t.Errorf("the parent holds %v", got)
 	}
 }
@@ -237,10 +224,10 @@ func TestAParentThatWasExchangedMeanwhileLeadsNowhereWithRootsRights(t *testing.
 		t.Fatal(err)
 	}
 	parent := filepath.Join(home, "parent")
-	if err := errors.Join(os.Mkdir(parent, 0o755), os.Chown(parent, int(server.Owner.UID), int(server.Owner.GID))); err != nil {
+	if err := errors.Join(os.Mkdir(parent, 0o755), os.Chown(parent, int(nodetest.Owner.UID), int(nodetest.Owner.GID))); err != nil {
 		t.Fatal(err)
 	}
-	d, err := NewDirectory(filepath.Join(parent, "saved"), "m1", server.Owner)
+	d, err := newDirectory(filepath.Join(parent, "saved"), "m1", nodetest.Owner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,10 +239,10 @@ func TestAParentThatWasExchangedMeanwhileLeadsNowhereWithRootsRights(t *testing.
 	}
 	_ = d.remove() // what it cannot find it cannot remove
 	d.Discard()
-	if got := Names(t, victim); len(got) != 1 {
+	if got := testenv.Names(t, victim); len(got) != 1 {
 		t.Errorf("root's directory holds %v", got)
 	}
-	if got := Names(t, root); len(got) != 1 {
+	if got := testenv.Names(t, root); len(got) != 1 {
 		t.Errorf("beside root's directory lie %v", got)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/peer"
-	"github.com/migrate-hpc/migrate/agent/server"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -45,7 +45,7 @@ func (a *Transfers) taken(t testing.TB, rec job.Record) bool {
 }
 
 func TestIDsAreAJobsAloneFromItsLaunchToItsEnd(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	rec := a.chosen(t, job.NewID())
 	edit := func(change func(*job.Record)) {
 		t.Helper()
@@ -82,7 +82,7 @@ func TestIDsAreAJobsAloneFromItsLaunchToItsEnd(t *testing.T) {
 }
 
 func TestIDsOfAJobThatArrivesAreItsAlone(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	rec, m := a.chosen(t, job.NewID()), handoff.NewMoveID()
 	a.IDs.LetGo(string(rec.ID))
 	if findings, err := a.KeepIDs(m, rec); len(findings) > 0 || err != nil {
@@ -91,7 +91,7 @@ func TestIDsOfAJobThatArrivesAreItsAlone(t *testing.T) {
 	if !a.taken(t, rec) {
 		t.Error("another job may have them while it is received")
 	}
-	l := target.NewJob(a, string(m), rec.ID)
+	l := target.NewJob(a.Targets, string(m), rec.ID)
 	if err := errors.Join(os.MkdirAll(l.Dir(), 0o700), l.Save(rec)); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestIDsOfAJobThatArrivesAreItsAlone(t *testing.T) {
 // All at once, as many as there can be: launches and arrivals of jobs whose names lead to the
 // same range.
 func TestIDsAreGivenOnce(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	first := a.chosen(t, job.NewID())
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -148,9 +148,9 @@ func TestIDsAreGivenOnce(t *testing.T) {
 func TestAnyIDsMayBeTheIDsOfAJobThatCannotBeRead(t *testing.T) {
 	for name, path := range map[string]func(*Transfers) string{
 		"here":     func(a *Transfers) string { return filepath.Join(a.Jobs.Dir(job.NewID()), "record.json") },
-		"arriving": func(a *Transfers) string { return target.NewJob(a, "m1", "").RecordPath() },
+		"arriving": func(a *Transfers) string { return target.NewJob(a.Targets, "m1", "").RecordPath() },
 	} {
-		a := server.NewAgent(t)
+		a := New(nodetest.New(t))
 		p := path(a)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o700), os.WriteFile(p, []byte("{"), 0o600)); err != nil {
 			t.Fatal(err)
@@ -185,9 +185,9 @@ func TestAnOfferOfIDsThatAreNoJobsIsRefused(t *testing.T) {
 
 // What is restored is what preflight has seen.
 func TestAJobThatIsNotTheOneOfferedIsRefused(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	offered := job.Record{ID: job.NewID(), Spec: job.Spec{Args: []string{"x"}, UID: 1000, Env: []string{"A=b"}}, Mounts: []job.Bind{{Source: "/srv", Target: "/srv"}}}
-	l := target.NewJob(a, string(handoff.NewMoveID()), offered.ID)
+	l := target.NewJob(a.Targets, string(handoff.NewMoveID()), offered.ID)
 	l.Offered = &offered
 	if err := os.MkdirAll(l.Dir(), 0o700); err != nil {
 		t.Fatal(err)

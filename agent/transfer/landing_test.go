@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/agent/server"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -20,7 +20,7 @@ import (
 // arriving is a landing whose copy has been received here.
 func (a *Transfers) arriving(t *testing.T) *target.Job {
 	t.Helper()
-	l := target.NewJob(a, string(handoff.NewMoveID()), job.NewID())
+	l := target.NewJob(a.Targets, string(handoff.NewMoveID()), job.NewID())
 	if err := l.Open(); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func (a *Transfers) arriving(t *testing.T) *target.Job {
 }
 
 func TestWhatAnAgentLeftOfAnArrivalIsSettledByTheNext(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	l := a.arriving(t)
 	stayed := os.WriteFile(filepath.Join(l.IODir(), "stdout"), []byte("said"), 0o600)
 	// The job is published, its output has its place, and the agent dies.
@@ -48,7 +48,7 @@ func TestWhatAnAgentLeftOfAnArrivalIsSettledByTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(l.Dir()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("of the arrival is left %v (%v)", Names(t, l.Dir()), err)
+		t.Errorf("of the arrival is left %v (%v)", testenv.Names(t, l.Dir()), err)
 	}
 	for path, want := range map[string]string{filepath.Join(a.IODir(l.Job), "stdout"): "said", filepath.Join(filepath.Dir(a.IODir(l.Job)), shim.LogName): "more log"} {
 		if got, err := os.ReadFile(path); string(got) != want {
@@ -58,7 +58,7 @@ func TestWhatAnAgentLeftOfAnArrivalIsSettledByTheNext(t *testing.T) {
 }
 
 func TestARecordThatCannotBeReadProvesNothingAboutACopy(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	l := a.arriving(t)
 	if err := l.StillParked(testenv.Bounded(t)); !errors.Is(err, handoff.ErrGone) {
 		t.Fatalf("without a shim or a record: %v", err)
@@ -79,10 +79,10 @@ func TestARecordThatCannotBeReadProvesNothingAboutACopy(t *testing.T) {
 
 func TestAMoveThatAnAgentCannotUndoWhenItStartsIsUndoneLater(t *testing.T) {
 	testenv.NeedRoot(t)
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	m, id := handoff.NewMoveID(), job.NewID()
 	rec := handoff.Record{Move: m, Kind: handoff.KindMove, Job: string(id), Role: handoff.RoleTarget, Peer: "there", BootID: a.Boot}
-	a.Server.Journalled(t, rec, handoff.StateReceiving)
+	nodetest.Journalled(t, a.Node, rec, handoff.StateReceiving)
 	dir := a.Paths.Move(string(m))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -105,19 +105,19 @@ func TestAMoveThatAnAgentCannotUndoWhenItStartsIsUndoneLater(t *testing.T) {
 }
 
 func TestACheckpointThatLeavesTheJobRunningLeavesNothingWhenItsAgentDies(t *testing.T) {
-	a := server.NewAgent(t)
+	a := New(nodetest.New(t))
 	path := filepath.Join(t.TempDir(), "saved")
-	d, err := NewDirectory(path, "m1", server.Operator)
+	d, err := newDirectory(path, "m1", nodetest.Operator)
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := d.id
 	d.close()
-	s := &CheckpointOp{A: a, recovering: true, Dir: &directory{path: path, move: "m1", id: id}, Req: api.CheckpointRequest{LeaveRunning: true}}
+	s := &checkpointOp{a: a, recovering: true, dir: &directory{path: path, move: "m1", id: id}, req: api.CheckpointRequest{LeaveRunning: true}}
 	if err := s.Abort(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	if got := Names(t, filepath.Dir(path)); len(got) > 0 {
+	if got := testenv.Names(t, filepath.Dir(path)); len(got) > 0 {
 		t.Errorf("half a checkpoint is left: %v", got)
 	}
 }

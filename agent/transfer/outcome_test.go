@@ -3,19 +3,17 @@ package transfer
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/progress"
-	"github.com/migrate-hpc/migrate/agent/server"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -40,8 +38,8 @@ func TestEveryOutcomeOfAMoveHasItsExitStatusAndSaysWhereTheJobIs(t *testing.T) {
 		{handoff.OutcomeInDoubt, errors.Join(handoff.ErrInDoubt, context.Canceled), api.ExitInDoubt, "frozen on here, or running on there"},
 		{handoff.OutcomeRefused, cause, api.ExitAborted, "on here, running"},
 	} {
-		a := server.NewAgent(t)
-		m := &MoveOp{A: a, ID: handoff.NewMoveID(), Req: api.MoveRequest{Node: "there"}, Rec: job.Record{ID: job.NewID(), Epoch: 3}}
+		a := New(nodetest.New(t))
+		m := &moveOp{a: a, id: handoff.NewMoveID(), req: api.MoveRequest{Node: "there"}, rec: job.Record{ID: job.NewID(), Epoch: 3}}
 		res, err := m.conclude(c.outcome, c.err, time.Second)
 		if got := api.ExitStatus(err); got != c.exit {
 			t.Errorf("%s: exit status %d, want %d (%v)", c.outcome, got, c.exit, err)
@@ -63,7 +61,7 @@ func TestEveryOutcomeOfAMoveHasItsExitStatusAndSaysWhereTheJobIs(t *testing.T) {
 }
 
 func TestADiagnosisIsAddedToAnAbort(t *testing.T) {
-	m := &MoveOp{A: server.NewAgent(t), Req: api.MoveRequest{Node: "there"}}
+	m := &moveOp{a: New(nodetest.New(t)), req: api.MoveRequest{Node: "there"}}
 	err := m.explain(fmt.Errorf("dump: %w", &criu.Error{Op: "dump", Failure: criu.Failure{Lines: []string{"Error (x): bad"}, Remedy: "do this"}, Err: errors.New("failed")}))
 	if e := httpjson.ErrorOf(err); e.Code != api.CodeAborted || !strings.Contains(e.Message, "Error (x): bad") || e.Hint != "do this" {
 		t.Errorf("%+v", e)
@@ -75,9 +73,9 @@ func TestADiagnosisIsAddedToAnAbort(t *testing.T) {
 }
 
 func TestWhatEndsACheckpointOrRestoreSaysWhereTheJobIs(t *testing.T) {
-	a := server.NewAgent(t)
-	s := &CheckpointOp{A: a, Rec: job.Record{ID: job.NewID()}}
-	b := &RestoreOp{A: a, Req: api.RestoreRequest{Dir: "/saved"}}
+	a := New(nodetest.New(t))
+	s := &checkpointOp{a: a, rec: job.Record{ID: job.NewID()}}
+	b := &restoreOp{a: a, req: api.RestoreRequest{Dir: "/saved"}}
 	for _, c := range []struct {
 		explain func(error) error
 		err     error
@@ -95,75 +93,6 @@ func TestWhatEndsACheckpointOrRestoreSaysWhereTheJobIs(t *testing.T) {
 		if e.Code != c.code || e.Where != c.where || strings.Contains(e.Message, "the move") {
 			t.Errorf("%v: %+v", c.err, e)
 		}
-	}
-}
-
-// Events decodes what an account told.
-func Events(t *testing.T, out *bytes.Buffer) (list []api.Event) {
-	t.Helper()
-	for dec := json.NewDecoder(out); dec.More(); {
-		var e api.Event
-		if err := dec.Decode(&e); err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, e)
-	}
-	return list
-}
-
-func TestAnAccountTellsPhasesInOrderAndTheEndOnceAndLast(t *testing.T) {
-	var out bytes.Buffer
-	read := int64(0)
-	tell := progress.New(&out, "j", "m", func(e *api.Event) { read++; e.Read = read })
-	phases := []api.Phase{api.PhasePreflight, api.PhaseWarmup, api.PhaseFreeze, api.PhaseDump, api.PhaseFreeze}
-	for _, p := range phases {
-		tell.Enter(p, "note of "+string(p))
-	}
-	tell.End(&api.Result{Job: "j"}, nil)
-	list := Events(t, &out)
-	var seen []api.Phase
-	for i, e := range list {
-		if e.Job != "j" || e.Move != "m" || (i > 0 && (e.Read <= list[i-1].Read || e.At.Before(list[i-1].At))) {
-			t.Errorf("event %d: %+v", i, e)
-		}
-		if (e.Done != nil) != (i == len(list)-1) || e.Error != nil {
-			t.Errorf("event %d ends it: %+v", i, e)
-		}
-		if e.Note != "" {
-			seen = append(seen, e.Phase)
-		}
-	}
-	if fmt.Sprint(seen) != fmt.Sprint(phases) {
-		t.Errorf("told %v", seen)
-	}
-	done := list[len(list)-1].Done
-	if len(done.Phases) != 4 || done.Took <= 0 || done.Read != read {
-		t.Errorf("ended with %+v", done)
-	}
-}
-
-func TestAnAccountOfAFailureEndsWithTheError(t *testing.T) {
-	var out bytes.Buffer
-	tell := progress.New(&out, "j", "m", nil)
-	tell.Enter(api.PhaseDump, "")
-	tell.End(nil, errors.New("no room"))
-	list := Events(t, &out)
-	if last := list[len(list)-1]; last.Error == nil || last.Error.Code != api.CodeFailed || last.Error.Message != "no room" || last.Done != nil {
-		t.Errorf("ended with %+v", last)
-	}
-}
-
-// deaf is a listener that has left.
-type deaf struct{}
-
-func (deaf) Write([]byte) (int, error) { return 0, errors.New("nobody listens") }
-
-func TestAnAccountWithoutAListenerHoldsNothingUp(t *testing.T) {
-	var none *progress.Progress
-	none.Enter(api.PhaseDump, "") // recovery has none
-	for _, tell := range []*progress.Progress{progress.New(io.Discard, "j", "m", nil), progress.New(deaf{}, "j", "m", nil)} {
-		tell.Enter(api.PhaseDump, "")
-		tell.End(&api.Result{}, nil)
 	}
 }
 

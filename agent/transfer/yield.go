@@ -36,7 +36,7 @@ func (a *Arrivals) Yield(ctx context.Context, peer string, m handoff.MoveID) err
 		return err
 	}
 	if d, ok := s.(*source.Job); ok {
-		s = source.Ending{d}
+		s = source.Ending{Job: d}
 	}
 	outcome, err := a.engine().YieldSource(ctx, m, s, p)
 	if outcome == handoff.OutcomeUnclean {
