@@ -16,7 +16,7 @@ func ExamplePlan() {
 	dirty, took, since := int64(1<<30), time.Duration(0), time.Duration(0)
 	for step := converge.Again; step == converge.Again; {
 		took = looking + time.Duration(float64(dirty)/float64(1000<<20)*1e9)
-		v := plan.After(converge.Round{Took: took, Interval: since, Memory: 1 << 30, Looked: 1 << 30, Dirty: dirty, Reading: looking, Scanning: looking / 4})
+		v := plan.After(converge.Round{Took: took, Interval: since, Memory: 1 << 30, Compared: 1 << 30, Dirty: dirty, Reading: looking, Scanning: looking / 4})
 		fmt.Printf("%s: %s\n", v.Step, v.Reason)
 		since, step = took, v.Step
 		dirty = int64(took.Seconds() * 100 * (1 << 20))
