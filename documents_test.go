@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var (
@@ -62,5 +63,68 @@ func TestRecipesNameFilesThatExist(t *testing.T) {
 		if _, err := os.Stat(m[1]); err != nil && m[1] != "testing/synctest" {
 			t.Errorf("CONTRIBUTING.md: %v", err)
 		}
+	}
+}
+
+var (
+	// documents are what users read.
+	documents = []string{"*.md", "docs/*.md"}
+	// namedSource are files of the code, by their path.
+	namedSource = regexp.MustCompile("`((?:[a-z0-9_]+/)+[a-z0-9_]+\\.go)`")
+	// vague are words for a person of whom nothing is known; quoted, nobody is a user's name.
+	vague = regexp.MustCompile(`(?i)\b(?:no|some|any|every)body\b|\bwhoever\b`)
+)
+
+// mostCell bounds a cell of a table, in characters: what is longer is a paragraph.
+const mostCell = 200
+
+func TestDocumentsAreReadable(t *testing.T) {
+	read := 0
+	for _, pattern := range documents {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read++
+			checkLines(t, name, string(text))
+			for _, m := range namedSource.FindAllStringSubmatch(string(text), -1) {
+				if _, err := os.Stat(m[1]); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+	}
+	if read < 8 {
+		t.Errorf("only %d documents were read", read)
+	}
+}
+
+func checkLines(t *testing.T, name, text string) {
+	t.Helper()
+	seen, number := map[string]int{}, 0
+	for line := range strings.Lines(text) {
+		number++
+		line = strings.TrimSpace(line)
+		prose := strings.NewReplacer("`nobody`", "").Replace(namedTest.ReplaceAllString(line, ""))
+		if word := vague.FindString(prose); word != "" {
+			t.Errorf("%s:%d: %q names no subject", name, number, word)
+		}
+		if strings.HasPrefix(line, "|") {
+			for cell := range strings.SplitSeq(strings.Trim(line, "|"), "|") {
+				if n := utf8.RuneCountInString(strings.TrimSpace(cell)); n > mostCell {
+					t.Errorf("%s:%d: a cell of %d characters, above %d: %.60s…", name, number, n, mostCell, cell)
+				}
+			}
+			continue
+		}
+		if first := seen[line]; len(line) > 60 && first > 0 {
+			t.Errorf("%s:%d: line %d once more: %s", name, number, first, line)
+		}
+		seen[line] = number
 	}
 }

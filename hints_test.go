@@ -229,13 +229,3 @@ func (h *hintFinder) read(e ast.Expr) hint {
 
 // isText are packages whose functions put strings together.
 var isText = map[string]bool{"fmt": true, "strings": true, "cmp": true}
-
-func nameOf(e ast.Expr) string {
-	switch e := e.(type) {
-	case *ast.Ident:
-		return e.Name
-	case *ast.SelectorExpr:
-		return e.Sel.Name
-	}
-	return ""
-}

@@ -18,9 +18,6 @@ import (
 	"time"
 )
 
-// packageOf are the packages whose directory has another path than their name.
-var packageOf = map[string]string{"api": "agent/api"}
-
 var constantName = regexp.MustCompile("`([a-z]+)\\.([A-Za-z]+)`")
 
 // The numbers in docs/limits.md are those of the code.
@@ -48,8 +45,8 @@ func TestLimitsAreThoseOfTheCode(t *testing.T) {
 		}
 		for i, n := range names {
 			dir := n[1]
-			if other := packageOf[dir]; other != "" {
-				dir = other
+			if _, err := os.Stat(dir); err != nil {
+				dir = path.Join("agent", dir)
 			}
 			if known[dir] == nil {
 				known[dir] = constantsOf(t, dir)

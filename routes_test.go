@@ -52,27 +52,34 @@ func TestTheRoutesInTheDocumentAreThoseOfTheAgent(t *testing.T) {
 // has each: strings, and sums of strings and constants.
 func routesIn(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	found := map[string]string{}
+	packages, constants := map[string]map[string]*ast.File{}, map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		files := packageIn(t, token.NewFileSet(), path)
-		constants := stringConstants(files)
+		packages[path] = packageIn(t, token.NewFileSet(), path)
+		for name, value := range stringConstants(packages[path]) {
+			constants[d.Name()+"."+name] = value
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, files := range packages {
+		known := stringConstants(files)
+		maps.Copy(known, constants)
 		for name, f := range files {
 			ast.Inspect(f, func(n ast.Node) bool {
 				e, _ := n.(ast.Expr)
-				s, isString := stringOf(e, constants)
+				s, isString := stringOf(e, known)
 				if isString && routePattern.MatchString(s) {
 					found[s] = name
 				}
 				return !isString // parts of a string are no route
 			})
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return found
 }

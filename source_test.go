@@ -73,7 +73,8 @@ func stringConstants(files map[string]*ast.File) map[string]string {
 	return constants
 }
 
-// stringOf is the value of a string, a constant among these, or a sum of them.
+// stringOf is the value of a string, a constant among these (NAME, or PACKAGE.NAME of another
+// package), or a sum of them.
 func stringOf(e ast.Expr, constants map[string]string) (string, bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -82,10 +83,24 @@ func stringOf(e ast.Expr, constants map[string]string) (string, bool) {
 	case *ast.Ident:
 		s, ok := constants[e.Name]
 		return s, ok
+	case *ast.SelectorExpr:
+		s, ok := constants[nameOf(e.X)+"."+e.Sel.Name]
+		return s, ok
 	case *ast.BinaryExpr:
 		x, okX := stringOf(e.X, constants)
 		y, okY := stringOf(e.Y, constants)
 		return x + y, okX && okY && e.Op == token.ADD
 	}
 	return "", false
+}
+
+// nameOf is the last name of a name or selector.
+func nameOf(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
 }

@@ -1,9 +1,9 @@
 // Package checkpoint is the source's half of a move, and of a checkpoint to a
-// directory: it makes a job stand still, takes it apart and hands the pieces on.
+// directory: it freezes a job, takes it apart and hands the pieces on.
 //
 //	Output   output files as they are, while the job runs
 //	PreCopy  rounds over its memory, while it runs: what is new or has changed
-//	Freeze   cgroup frozen, link down, clocks read        ← stands still from here
+//	Freeze   cgroup frozen, link down, clocks read        ← downtime from here
 //	Dump     CRIU, lazy: everything but lazy memory, into a tmpfs
 //	         meanwhile: what changed since the last round
 //	Send     images, what was written to the output since, what else CRIU names

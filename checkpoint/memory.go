@@ -188,7 +188,7 @@ type frozenScan struct {
 	err    error
 }
 
-// beginScan starts the scan. The job must stand still until it has ended.
+// beginScan starts the scan. The job must be frozen until it has ended.
 func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) error {
 	if s.holdsAll(m) {
 		return nil
@@ -240,9 +240,9 @@ func (s *Source) awaitScan(ctx context.Context) (scan.Round, error) {
 	}
 }
 
-// giveUp stops the looks at the frozen job, and cuts the lanes: nobody waits for its
-// memory any longer. It does not wait until that has shown: a lane that is a file of a
-// stalled file server cannot be cut, and the job must not stand still for it.
+// giveUp stops the looks at the frozen job, and cuts the lanes: its memory is not
+// wanted any longer. It does not wait until that has shown: a lane that is a file of a
+// stalled file server cannot be cut, and must not lengthen the downtime.
 func (s *Source) giveUp() {
 	if s.scan != nil {
 		s.scan.cancel(errGivenUp)

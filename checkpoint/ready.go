@@ -8,14 +8,14 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// standby is a CRIU that has been started before the job stands still. It is of use
+// standby is a CRIU that has been started before the job is frozen. It is of use
 // if the job's network is still carried the same way then.
 type standby struct {
 	*criu.Lazy
 	network image.Network
 }
 
-// Ready does what can be done before the job stands still. It may be left out.
+// Prestart does what can be done before the job is frozen. It may be left out.
 func (s *Source) Prestart(ctx context.Context) error {
 	network, _ := s.network()
 	return s.standBy(ctx, network)

@@ -68,8 +68,8 @@ type Source struct {
 	segments *tmpfs.Files
 }
 
-// Freeze makes the job stand still and reads its clocks. It fails with [Suspended] if the
-// job stands still already: whoever froze it ends that, and Thaw does not.
+// Freeze freezes the job and reads its clocks. It fails with [Suspended] if the
+// job is frozen already: who froze it ends that, and Thaw does not.
 func (s *Source) Freeze(ctx context.Context) error {
 	if err := s.unsuspended(); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (s *Source) Freeze(ctx context.Context) error {
 // Clock is the reading of the job's clocks at the freeze.
 func (s *Source) Clock() store.Clock { return s.clock }
 
-// Stop makes a job that is not wanted any more stand still, whoever has frozen it.
+// Stop freezes a job that is not wanted any more, even if others have frozen it.
 func (s *Source) Stop(ctx context.Context) error {
 	if s.Interface != nil {
 		if err := namespaces.SetLink(s.Interface.Host, false); err != nil {
@@ -108,7 +108,7 @@ func (s *Source) Stop(ctx context.Context) error {
 	return s.Cgroup.Freeze(ctx)
 }
 
-// StillFrozen asks the kernel whether the job stands still because we froze it, and for
+// StillFrozen asks the kernel whether the job is frozen because we froze it, and for
 // no other reason: it would go on elsewhere although somebody has suspended it meanwhile.
 func (s *Source) StillFrozen(context.Context) error {
 	held, err := s.Cgroup.SelfFreezing()

@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// Suspended says that a job stands still because somebody else wants it to.
+// Suspended says that a job is frozen, and not by us.
 type Suspended struct {
 	// Cgroup is what they have frozen, "" if they have stopped processes.
 	Cgroup string

@@ -36,7 +36,7 @@
 // CRIU probes the kernel at each start and keeps the results in /run/criu.kdat,
 // but only if that is on a tmpfs. Where it is not (some containers and small
 // machines), probing took 53 of the 107 ms of a small lazy dump, all of it while
-// the job stands still, and as much again at the restore. There CRIU is started
+// the job is frozen, and as much again at the restore. There CRIU is started
 // in a mount namespace of its own, in which a file that holds the results of an
 // earlier start is bound to that name. Such a file is of one boot and one copy
 // of CRIU, and CRIU itself checks that it wrote it.

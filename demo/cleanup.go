@@ -17,8 +17,8 @@ import (
 
 const cleanUpTime = 40 * time.Second
 
-// cleanUp takes everything away that the demo has made, in good order as far as
-// that works and by force where it does not, and returns what is left all the same.
+// cleanUp takes away everything that the demo has made: in good order as far as that
+// works, then by force. It returns what is left all the same.
 func (d *demo) cleanUp(ctx context.Context) (left []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()

@@ -49,7 +49,7 @@ type demo struct {
 // nothing was left behind.
 func Run(ctx context.Context, o Options) (err error) {
 	// Ctrl-C in the middle of the clean-up must not end it, nor must the end of
-	// whoever reads our output.
+	// the reader of our output.
 	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE}
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		signals = append(signals, syscall.SIGHUP)

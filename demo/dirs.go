@@ -43,7 +43,7 @@ func (d dirs) remove() error {
 				errs = append(errs, fmt.Errorf("unmount %s: %w", m, err))
 			}
 		}
-		if len(mountsBeneath(dir)) == 0 { // never into somebody else's files
+		if len(mountsBeneath(dir)) == 0 { // never into what is mounted there
 			errs = append(errs, os.RemoveAll(dir))
 		}
 	}

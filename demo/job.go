@@ -12,7 +12,7 @@ import (
 
 const tick = 100 * time.Millisecond
 
-// lastCount ends a job that nobody came back for.
+// lastCount ends a job that a killed demo has left behind.
 const lastCount = int64(10 * time.Minute / tick)
 
 // Job is the job of the demo: it holds memory, in bytes, and at each tick checks
@@ -40,7 +40,7 @@ func Job(w io.Writer, size int64) error {
 		}
 		time.Sleep(tick - time.Since(began))
 	}
-	return errors.New("nobody has ended this job")
+	return errors.New("the demo has not ended this job")
 }
 
 // look asks the kernel for everything anew.

@@ -45,7 +45,7 @@ func TestAnyChangeOfTheMemoryIsFoundWithinOneRound(t *testing.T) {
 			_, found = m.turn(n)
 		}
 		if found == nil {
-			t.Errorf("byte %d was changed and nobody noticed", at)
+			t.Errorf("byte %d was changed, and the check did not notice", at)
 		}
 	}
 }

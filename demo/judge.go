@@ -164,7 +164,7 @@ func (e Evidence) after(move int) int {
 	}
 	m := e.Moves[move]
 	for i, l := range e.Lines {
-		if l.Wall.After(m.Froze.Add(m.Downtime / 2)) { // nothing is written while it stands still
+		if l.Wall.After(m.Froze.Add(m.Downtime / 2)) { // nothing is written in the downtime
 			return i
 		}
 	}

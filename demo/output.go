@@ -92,7 +92,7 @@ func (o *output) await(ctx context.Context, enough func([]Line) bool) ([]Line, e
 // that the job moves is the agents' business.
 func (o *output) follow(ctx context.Context, c *api.Client, id job.ID) {
 	defer func() {
-		if p := recover(); p != nil { // whoever waits for lines cleans up
+		if p := recover(); p != nil { // the goroutine that waits for lines cleans up
 			o.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 	}()

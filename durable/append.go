@@ -14,8 +14,8 @@ import (
 // AppendLine adds line and a newline at the end of the file at path and returns when they are on
 // the disk. The file is made with permissions perm if it is missing. A line must hold no newline.
 //
-// After an error the line may be there, whole or in part, or not; whoever must know writes the
-// file anew with WriteFile.
+// After an error the line may be there, whole or in part, or not. A caller that must know
+// writes the file anew with WriteFile.
 func AppendLine(path string, line []byte, perm fs.FileMode) error {
 	return appendLine(kernel(), path, line, perm)
 }

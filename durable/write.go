@@ -39,9 +39,9 @@ func kernel() system {
 // TempPrefix begins the names of the temporary files that a crash may leave beside the real ones.
 const TempPrefix = ".tmp-"
 
-// WriteFile puts data at path, whole or not at all, with exactly the permissions perm (the umask
-// does not apply), and returns when data, name and directory are on the disk. The directory must
-// exist. On an error before the rename the old file is untouched and no temporary file is left.
+// WriteFile puts data at path, whole or not at all. It returns when data, name and directory are
+// on the disk. The file gets exactly the permissions perm; the umask does not apply. The directory
+// must exist. On an error before the rename the old file is untouched and no temporary file is left.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return writeFile(kernel(), path, data, perm)
 }

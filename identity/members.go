@@ -80,7 +80,7 @@ func threadsOf(pid int) ([]member, error) {
 	return slices.DeleteFunc(all, func(m member) bool { return m.dir == "" }), err
 }
 
-// inParallel calls do with 0 to n-1: the job stands still meanwhile.
+// inParallel calls do with 0 to n-1: the job is frozen meanwhile.
 func inParallel(n int, do func(int) error) error {
 	const atOnce = 64
 	var group errgroup.Group

@@ -3,8 +3,8 @@
 // CRIU keeps System V queues and the limits of POSIX ones, but neither the POSIX
 // queues nor what is in them: it refuses a /dev/mqueue that is not empty, and a
 // job that holds a queue open cannot come back. So /dev/mqueue is external to
-// CRIU, the queues are saved here while the job is frozen, and made again when
-// CRIU has set up the new ipc namespace and opened nothing in it yet.
+// CRIU. This package saves the queues while the job is frozen. It makes them again
+// when CRIU has set up the new ipc namespace and opened nothing in it yet.
 //
 //	frozen: Save    open each queue through the job's own /dev/mqueue, take every
 //	                message out, put them all back in the same order

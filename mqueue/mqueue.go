@@ -108,8 +108,8 @@ func PutBack(pid int, q Queue) (err error) {
 	return q.fill(fd)
 }
 
-// errFed: the job stands still, but it may have handed the queue to a process that does not.
-var errFed = errors.New("somebody outside of the job goes on sending to it")
+// errFed: the job is frozen, but a process that is not may have the queue from it.
+var errFed = errors.New("a process outside of the job goes on sending to it")
 
 func (q *Queue) drain(fd int) error {
 	buf := make([]byte, q.MessageSize)
@@ -172,7 +172,7 @@ func Make(pid int, queues []Queue) error {
 	})
 }
 
-// make creates the queue as its owner: in a user namespace nobody else is mapped.
+// make creates the queue as its owner: a user namespace maps no other user.
 func (q Queue) make() (err error) {
 	if err := actAs(q.UID, q.GID); err != nil {
 		return err

@@ -13,9 +13,9 @@ import (
 )
 
 // list opens the directory of a job's queues; nil if it has none there. PID 1 is the user's:
-// what its root and its mounts are now may be another's making, with a link, a FIFO or
-// somebody else's files where the queues should be. So no link is followed, nothing leads
-// out of its root, and nothing is opened but on the kernel's own file system of queues.
+// its root and mounts may be of its own making by now, with a link, a FIFO or another
+// user's files where the queues should be. So list follows no link, leaves its root
+// nowhere, and opens only the kernel's own file system of queues.
 func list(pid int) (dir *os.File, names []string, err error) {
 	defer func() {
 		if err != nil {

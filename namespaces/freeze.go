@@ -14,7 +14,7 @@ import (
 )
 
 // Freeze stops every task of the cgroup and returns when the kernel says that
-// they stand still. Freezing what is frozen does nothing.
+// they are frozen. Freezing what is frozen does nothing.
 func (c *Cgroup) Freeze(ctx context.Context) error {
 	return c.hold(ctx, true)
 }
@@ -86,7 +86,7 @@ func (c *Cgroup) writeFreezer(frozen bool) error {
 	return nil
 }
 
-// Frozen asks the kernel whether every task of the cgroup stands still, whoever froze it.
+// Frozen asks the kernel whether every task of the cgroup is frozen, by us or others.
 func (c *Cgroup) Frozen() (bool, error) {
 	if !c.isUnified() {
 		data, err := os.ReadFile(filepath.Join(c.FreezerDir(), "freezer.state"))

@@ -1,11 +1,11 @@
 // Package netpolicy says whose jobs may use which bridges and addresses of a node.
 //
-// An address on a bridge is worth something: whoever has it gets what is meant for
-// it. So a plain user's job gets a bridge only where the operator of the node has
-// said so, one rule a flag of the agent:
+// An address on a bridge is worth something: its holder gets what is meant for it. So a
+// plain user's job gets a bridge only by a rule of the node's operator. Each is a flag of
+// the agent:
 //
 //	--network br0=10.0.0.0/24,fd00:3::/64@hpc
-//	          │   │                       └─ group; without it, everybody
+//	          │   │                       └─ group; without it, all users
 //	          │   └─ subnets, or FIRST-LAST
 //	          └─ bridge
 //

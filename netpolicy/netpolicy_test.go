@@ -75,7 +75,7 @@ func TestTheRuleThatARefusalNamesAllowsIt(t *testing.T) {
 		}
 		s.GID, s.Groups = 3000, nil
 		if parse(t, flag).Judge(s) == nil {
-			t.Errorf("--network %s gives it to everybody", flag)
+			t.Errorf("--network %s gives it to all users", flag)
 		}
 	}
 }

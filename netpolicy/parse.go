@@ -17,7 +17,7 @@ type Policy []rule
 type rule struct {
 	bridge string
 	ranges []addressRange
-	group  *group // nil = everybody
+	group  *group // nil = all users
 }
 
 type group struct {

@@ -1,15 +1,14 @@
 // Package output bounds what jobs print into the state directory.
 //
-// The files belong to the job's user and are written by the job itself, so that a
-// restored job finds them as it left them, and no kernel limits one file of a file
-// system. So the job's shim looks at them, the sooner again the less room there is:
+// The job itself writes the files, which belong to its user: so a restored job finds
+// them as it left them. No kernel limits one file of a file system. So the job's shim
+// looks at them, the sooner again the less room there is:
 //
 //	both files ──► above the job's limit ─────────────────────────► the job is ended,
 //	          └──► the disk is nearly full, they grow, and no user ─► the files are cut
 //	               keeps more output here than this one
 //
-// It is the shim that looks, because agents come and go, and the job's limit travels
-// with it. A look costs three system calls, and there is at most one a second as long as
+// The shim looks, because agents come and go. The limit travels with the job. A look costs three system calls, and there is at most one a second as long as
 // the limit is far away. inotify would not do: it says nothing of fallocate(2) on kernels
 // before 6.1, and root has 128 instances for all that it runs.
 //

@@ -42,7 +42,7 @@ func TestTheRuleEndsAJobForItsLimitOrForTheDisk(t *testing.T) {
 	}
 }
 
-// The nearer the end the sooner the next look, and nobody looks without a pause.
+// The nearer the end the sooner the next look, and no look comes without a pause.
 func TestLooksComeSoonerTheLessRoomThereIs(t *testing.T) {
 	last := time.Hour
 	for _, size := range []int64{0, 1 << 20, DefaultLimit / 2, DefaultLimit * 3 / 4, DefaultLimit - 1, DefaultLimit} {
@@ -193,7 +193,7 @@ func TestUsageIsByUserAndTrimsWhatIsOver(t *testing.T) {
 	}
 }
 
-// What has lost its name and is written on takes room that nobody sees.
+// What has lost its name and is written on takes room that no list of files shows.
 func TestOutputThatSomebodyWritesToKeepsItsName(t *testing.T) {
 	if os.Geteuid() != 0 {
 		const why = "not root: files are taken from their user"

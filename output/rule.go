@@ -70,7 +70,7 @@ func (r *Rule) Look(size int64, room Room, biggest func() bool) (why string, kee
 // Next is how long nothing can happen.
 func (r *Rule) Next(room Room) time.Duration {
 	left := room.Free - room.Floor()
-	if left <= 0 { // somebody else's doing, or it does not grow
+	if left <= 0 { // others take the room, or the log does not grow
 		left = fastest / 4
 	}
 	if r.Limit > 0 {

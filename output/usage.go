@@ -151,8 +151,8 @@ func trim(dir string, limit int64) (bool, error) {
 // ErrHeld says that a process has a job's output open for writing.
 var ErrHeld = errors.New("a process outside of the job has its output open for writing")
 
-// Seal makes sure that files which are about to lose their names take no more room: it
-// takes them from the user, and fails with ErrHeld if somebody can write to them still.
+// Seal makes sure that files which are about to lose their names take no more room. It
+// takes them from the user, and fails with ErrHeld if a process can still write to them.
 func Seal(dir string) error {
 	f, err := Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -180,7 +180,7 @@ func (f *Files) seal(name string) error {
 	if err := errors.Join(unix.Fchown(fd, 0, 0), unix.Fchmod(fd, 0o600)); err != nil {
 		return err
 	}
-	// A lease for reading is given where nobody writes (fcntl(2), F_SETLEASE).
+	// The kernel gives a lease for reading only while no process can write (fcntl(2), F_SETLEASE).
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	if errors.Is(err, unix.EAGAIN) {
 		return ErrHeld

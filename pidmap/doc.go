@@ -5,10 +5,10 @@
 //	/proc/PID/status  NSpid: 4711          7                 1
 //	                       Host ▲      Job ▲           (not our business)
 //
-// CRIU names images by the number inside, the kernel's interfaces that an agent uses
-// (process_vm_readv, signals, cgroups) take the number outside, and after a move only
-// the number inside is the same. The kernel lists a task's numbers from the reader's
-// namespace inwards, so which column belongs to the job depends on how deep the task's
-// own namespace lies below the job's: that depth is asked of the namespaces themselves
-// (NS_GET_PARENT), not guessed from the number of columns.
+// CRIU names images by the number inside. The kernel's interfaces that an agent uses
+// (process_vm_readv, signals, cgroups) take the number outside. After a move only the
+// number inside is the same. The kernel lists a task's numbers from the reader's namespace
+// inwards. So the job's column depends on how deep the task's own namespace lies below
+// the job's. The namespaces themselves tell that depth (NS_GET_PARENT); the number of
+// columns does not.
 package pidmap

@@ -97,8 +97,8 @@ func InNamespace(initPID int) ([]Entry, error) {
 }
 
 // Visitors are those of a pid namespace's processes, as [InNamespace] returns them, that
-// do not descend from its PID 1: setns(2) has brought them in, and nobody who follows the
-// tree of PID 1 finds them. One that has ended is none.
+// do not descend from its PID 1: setns(2) has brought them in, and the tree of PID 1 does not
+// have them. One that has ended does not count.
 func Visitors(all []Entry) []Entry {
 	inside := map[int]bool{}
 	for _, e := range all {

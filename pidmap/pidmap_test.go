@@ -19,8 +19,8 @@ const (
 	oddName = "a b\n\\n:\t"
 )
 
-// As a child the test binary plays a role in a job, says "ready" with its pid as it sees
-// it itself, and waits for its input to end.
+// As a child the test binary plays a role in a job. It says "ready" with its pid as it
+// sees it itself, and waits for its input to end.
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleEnv)
 	if role == "" {
@@ -78,7 +78,7 @@ func play(role string) error {
 }
 
 type process struct {
-	host  int // pid for whoever started it
+	host  int // pid as its parent sees it
 	self  int // pid as it sees it
 	out   *bufio.Reader
 	lines []string // what it said before it was ready
@@ -306,7 +306,7 @@ func TestVisitorsAreThoseWhomPID1DoesNotDescendTo(t *testing.T) {
 		{Host: 103, Job: 4, PPid: 60, State: 'S', Threads: one},
 		{Host: 104, Job: 5, PPid: 103, State: 'S', Threads: one}, // of the visitor's
 		{Host: 105, Job: 6, PPid: 60, State: 'Z', Threads: one},
-		{Host: 106, Job: 7, PPid: 0, State: 'S', Threads: one}, // from where nobody here sees
+		{Host: 106, Job: 7, PPid: 0, State: 'S', Threads: one}, // whose parent cannot be seen from here
 	}
 	var got []int
 	for _, v := range Visitors(all) {

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hold is a process that is held (pidfd). Memory, files and the like can only be got at by
-// its number, which may be another's as soon as the process was reaped, and a user can see
-// to it that it is: of a program with set-uid, for one. So whoever reads by the number asks
-// Alive after it, and before anything follows from what was read.
+// Hold is a process that is held (pidfd). Its memory and files can be read by its number only,
+// and that may be another process's as soon as this one was reaped. A user can arrange that,
+// with a set-uid program for one. So a reader asks Alive after it has read by the number, and
+// before it uses what it read.
 type Hold struct{ fd int }
 
 // Take takes hold of the process of an [Entry], and of no other that has its number.

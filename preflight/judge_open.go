@@ -36,7 +36,7 @@ var notSaved = []struct {
 }
 
 // deletedLimit bounds deleted files on a disk, in bytes: all of each crosses while the
-// job stands still.
+// job is frozen.
 const deletedLimit = 64 << 20
 
 // closeIt is the remedy for what a process has open; its pid belongs in it.

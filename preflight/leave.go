@@ -3,7 +3,7 @@ package preflight
 import "github.com/migrate-hpc/migrate/tmpfs"
 
 // CheckImageRoom judges the room that the job's images take on this node, which is the source:
-// dir is on the tmpfs that they are written to while the job stands still.
+// dir is on the tmpfs that they are written to while the job is frozen.
 func CheckImageRoom(n Needs, dir string) ([]Finding, error) {
 	room, err := tmpfs.Room(dir)
 	if err != nil {

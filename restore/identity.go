@@ -117,7 +117,7 @@ func (c *census) refuse() error {
 
 // killAll sends SIGKILL to all that is in the job's cgroup. CRIU is the last: its tracees go
 // on when it is gone. It would wait for PID 1 otherwise, which waits for tasks that only
-// their tracer, CRIU, can collect. All of them stand still until then, so nobody comes.
+// their tracer, CRIU, can collect. All of them are frozen until then, so none comes.
 func (c *census) killAll() error {
 	for end := time.Now().Add(sweepTime); ; time.Sleep(time.Millisecond) {
 		left, err := c.kill()

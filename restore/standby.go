@@ -14,8 +14,8 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// Standby is a CRIU in the chamber of a job that is still to come: the job need not
-// stand still for its start.
+// Standby is a CRIU in the chamber of a job that is still to come: its start is no part
+// of the downtime.
 type Standby struct {
 	criu    *criu.Standby
 	network bool     // the chamber has a network namespace of its own

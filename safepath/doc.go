@@ -1,4 +1,4 @@
-// Package safepath makes sure that nobody but root decides what a path leads to. Root's own
+// Package safepath makes sure that only root decides what a path leads to. Root's own
 // files are safe in a directory of root's only if the same holds for every directory above it,
 // and for every link on the way:
 //
@@ -6,8 +6,8 @@
 //	/dev/shm      root's, open for writing, sticky: what is root's in it stays, …
 //	/dev/shm/x    … so this must be root's. A user who was here first is refused
 //
-// A path that was found safe stays so without being held open: whoever could change it is root.
-// So it is looked at once, when an agent starts, and used by its name from then on.
+// A safe path stays safe without being held open, since only root could change it. So an agent
+// checks it once, when it starts, and uses its name from then on.
 //
 // The idea is that of OpenSSH's check of authorized_keys, and of systemd's chase_symlinks with
 // CHASE_SAFE.

@@ -40,7 +40,7 @@ func Dir(path string, mode fs.FileMode) error {
 	err := Check(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = makeDir(path, mode); err == nil {
-			err = Check(path) // somebody may have been faster
+			err = Check(path) // another process may have been faster
 		}
 	}
 	if err != nil {
@@ -167,7 +167,7 @@ func (w *walker) follow(from walker) (string, error) {
 	return string(target[:n]), err
 }
 
-// safe checks that nobody but root changes what the walker has come to, or the names in it.
+// safe checks that only root can change what the walker has come to, and the names in it.
 func (w *walker) safe() error {
 	if !trusted(w.st.Uid) {
 		return &Error{Path: w.at, UID: w.st.Uid}

@@ -13,7 +13,7 @@ import (
 
 const stranger = 12345
 
-// shared is a directory as /tmp is, with somebody else in it.
+// shared is a directory as /tmp is, with another user in it.
 func shared(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -41,7 +41,7 @@ func newOutputWatch(o Output, store *job.Store) (*outputWatch, error) {
 const endTime = 10 * time.Second
 
 // watchOutput looks at what the job prints until it is over, and ends it when that is
-// too much. What goes beyond the limit meanwhile is cut off. A job that stands still
+// too much. What goes beyond the limit meanwhile is cut off. A frozen job
 // prints nothing, and is not ended: it may run elsewhere by now. But its user may write to
 // its files from outside, for as long as it is suspended.
 func (s *shim) watchOutput(init *namespaces.Process) {
@@ -78,7 +78,7 @@ func (s *shim) watchOutput(init *namespaces.Process) {
 	}
 }
 
-// frozenPause is between two looks at a job that stands still.
+// frozenPause is between two looks at a frozen job.
 const frozenPause = 100 * time.Millisecond
 
 // askToEnd sends SIGXFSZ, as the kernel does to a process that makes a file too large,

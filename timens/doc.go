@@ -8,14 +8,13 @@
 //	                 │                               │
 //	source  host ────┼──────►                        │
 //	        + offset │                               │
-//	job     ─────────┤ frozen  ┄┄┄┄ stands still ┄┄┄┄├───────► continuous: goes on at frozen
+//	job     ─────────┤ frozen  ┄┄┄┄┄┄ downtime ┄┄┄┄┄┄├───────► continuous: goes on at frozen
 //	                 │                               ├───────► elapsed:    at frozen + time away
 //	target  host ────┼───────────────────────────────┼───────►
 //	                           offset = want - host  │
 //
-// The job never sees time go backwards, whatever the uptimes, and whatever the wall
-// clocks of the two nodes say: [Continue] never returns less than the reading at the
-// freeze.
+// The job never sees time go backwards, for any uptimes and any wall clocks of the two
+// nodes: [Continue] never returns less than the reading at the freeze.
 //
 // Offsets always count from the clocks of the initial time namespace, also when the
 // reader lives in another one. [Host] therefore takes this process's own offsets out

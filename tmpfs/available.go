@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Available is the memory that can be had without taking it from anybody, in bytes:
+// Available is the memory that can be had without taking it from a process, in bytes:
 // MemAvailable of proc_meminfo(5). It is what files in memory may grow by.
 func Available() (int64, error) {
 	data, err := os.ReadFile("/proc/meminfo")

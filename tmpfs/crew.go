@@ -67,7 +67,7 @@ func newCrew(ctx context.Context, seed uint64, out Sink) *crew {
 	return c
 }
 
-// do hands a chunk to whoever is free.
+// do hands a chunk to a worker that is free.
 func (c *crew) do(w work) error {
 	select {
 	case c.queue <- w:

@@ -1,7 +1,7 @@
 // Package tmpfs carries the content of a job's private tmpfs mounts, /dev/shm and
 // /tmp, from node to node.
 //
-// CRIU would pack such a mount with tar and gzip while the job stands still, at some
+// CRIU would pack such a mount with tar and gzip while the job is frozen, at some
 // tens of megabytes per second. So to CRIU these mounts are external: the source
 // leaves them alone, and the target shows CRIU a tmpfs that is complete already.
 //
@@ -13,17 +13,17 @@
 //	        the names ───────────────────────────────► files get their names; the
 //	                                                   staging directory goes
 //
-// What crosses while the job runs is nothing but content, told by a number that the
-// source gives to each file, so that renaming, linking and unlinking cost nothing.
-// Names and attributes cross once, when nothing can change any more.
+// While the job runs only content crosses. The source gives each file a number for that,
+// so renaming, linking and unlinking cost nothing. Names and attributes cross once, when
+// nothing can change any more.
 //
 // A file may be written through a mapping, of which its times tell nothing. So every
 // round reads every page that exists and compares a hash of it, also at the freeze.
 //
-// The source reads as root what a job has made, and trusts none of it: it holds on to
-// the file system itself and not to a path (open_tree(2)), goes down name by name
-// without following anything, and opens regular files only. Sizes may change while
-// it reads. The target builds on a mount that nobody else can see: it is attached
+// The source reads as root what a job has made, and trusts none of it. It holds the
+// file system itself and not a path (open_tree(2)). It goes down name by name, follows
+// nothing, and opens regular files only. Sizes may change while
+// it reads. The target builds on a mount that no other process sees: it is attached
 // nowhere until CRIU starts, and vanishes with the last process that holds it.
 //
 // # Page frames

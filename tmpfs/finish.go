@@ -166,8 +166,8 @@ func (b *builder) regular(e Entry, name string) error {
 	return unix.Renameat(int(b.stage.Fd()), staged, int(b.dir.Fd()), name)
 }
 
-// setAside makes room for every page of a file. The size is what somebody says: more than
-// there is would take memory from everybody else.
+// setAside makes room for every page of a file. The size is the source's word: more than
+// there is would take memory from all other processes.
 func setAside(fd int, size int64) error {
 	var st unix.Stat_t
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {

@@ -78,7 +78,7 @@ func (t *Target) openStage() error {
 // File is the mounted file system, to be attached where it is wanted.
 func (t *Target) File() *os.File { return t.root }
 
-// Close lets go of the file system, which vanishes unless somebody else holds it.
+// Close lets go of the file system, which vanishes unless another process holds it.
 func (t *Target) Close() error {
 	var err error
 	if t.stage != nil {

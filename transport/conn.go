@@ -82,7 +82,7 @@ func (c *wireConn) receive(p []byte) (int, error) {
 	return n, err
 }
 
-// readAhead is for set-up, while nobody reads.
+// readAhead is for set-up, before the stream has a reader.
 func (c *wireConn) readAhead() {
 	c.ahead = bufio.NewReaderSize(readerFunc(c.receive), aheadSize)
 }

@@ -18,7 +18,7 @@
 // certificate, come together.
 //
 // Setting a session up has 10 s. Connections that have not proved a name are bounded in number;
-// when there are too many the oldest goes, so that silence never shuts anybody out.
+// when there are too many the oldest goes, so that silence never shuts a node out.
 //
 // # Hello, version 1
 //
@@ -28,8 +28,8 @@
 // with the same session, role, index and data, or with a reason why not ("refused"). Node
 // must be the name in the certificate, and the name that was dialled. The session has the
 // highest version and the features that both announced. On the control connection
-// the dialler then sends its clock once more, as unix nanoseconds in a u64, so
-// that both sides know the skew of their clocks to half a round trip.
+// the dialler then sends its clock once more, as unix nanoseconds in a u64. So both
+// sides know the skew of their clocks to half a round trip.
 //
 // # Control messages
 //
@@ -41,7 +41,7 @@
 // # Flow control
 //
 // A stream has its connection to itself while it lasts, so TCP's window is its credit:
-// a reader that stops makes the writer block. Memory is bounded on both sides, per connection,
-// by a few buffers of one frame (what came, what it unpacks to), 384 KiB of gathered
-// records, and the kernel's socket buffers. Nothing is queued.
+// a reader that stops makes the writer block. A connection takes bounded memory
+// on both sides: a few buffers of one frame (what came, what it unpacks to), 384 KiB of
+// gathered records, and the kernel's socket buffers. Nothing is queued.
 package transport

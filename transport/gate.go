@@ -8,7 +8,7 @@ import (
 
 // gate bounds the connections that have not proved a name yet. When it is full the oldest
 // is closed: an honest handshake is over in milliseconds, so a flood of silent
-// connections pushes out its own and nobody else's.
+// connections pushes out only its own.
 type gate struct {
 	mu     *sync.Mutex
 	limit  int

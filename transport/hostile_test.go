@@ -210,11 +210,11 @@ func TestHTTPIsForNodesOfTheClusterOnly(t *testing.T) {
 	serveNames(t, l)
 	sameCA := *newCluster(t).node(t, "a")
 	sameCA.CA = c.node(t, "a").CA
-	nobody := *c.node(t, "a")
-	nobody.Cert = tls.Certificate{}
+	bare := *c.node(t, "a")
+	bare.Cert = tls.Certificate{}
 	for name, id := range map[string]*pki.Identity{
 		"our CA is another": newCluster(t).node(t, "a"), "their CA is another": &sameCA,
-		"no certificate": &nobody, "expired": c.expired(t, "a"),
+		"no certificate": &bare, "expired": c.expired(t, "a"),
 	} {
 		client := http.Client{Transport: HTTPTransport(l.Addr().String(), "b", id), Timeout: patience}
 		if resp, err := client.Get("https://b/v1/jobs"); err == nil {
@@ -263,7 +263,7 @@ func TestAPeerThatReadsNoMessagesIsGivenUp(t *testing.T) {
 		if err := s.Send(Message{Type: "commit"}); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
-		for _, end := range []*Session{s, silent} { // nobody reads, so no goodbye arrives
+		for _, end := range []*Session{s, silent} { // no end reads, so no goodbye arrives
 			_ = end.Close()
 		}
 	})

@@ -16,7 +16,7 @@ import (
 )
 
 // Listener serves the one port of an agent. Connections are set up concurrently, each
-// within 10 s, so that a slow or silent one holds up nobody else.
+// within 10 s, so that a slow or silent one holds up no other.
 type Listener struct {
 	options
 	net     net.Listener
@@ -54,7 +54,7 @@ func NewListener(ln net.Listener, id *pki.Identity, log *slog.Logger, set ...Opt
 func (l *Listener) Addr() net.Addr { return l.net.Addr() }
 
 // HTTP returns the listener for an http.Server; its connections are authenticated and
-// PeerOf tells the peer of a request. Until somebody accepts from it, and after it was
+// PeerOf tells the peer of a request. Until a server accepts from it, and after it was
 // closed, HTTP connections are dropped after the time limit. There is only one.
 func (l *Listener) HTTP() net.Listener { return l.web }
 

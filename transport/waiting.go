@@ -12,7 +12,7 @@ import (
 //	                                │                                            │
 //	                                └── out of time ──► close ◄── taken ─────────┘
 //
-// A place is reserved before the answer goes out and filled after it, so that nobody can
+// A place is reserved before the answer goes out and filled after it. So no sender can
 // write to a data connection ahead of its hello.
 type waitingRoom struct {
 	mu    *sync.Mutex
@@ -20,7 +20,7 @@ type waitingRoom struct {
 	half  map[sessionKey]*halfOpen
 }
 
-// sessionKey holds the node as well: nobody can join another node's session.
+// sessionKey holds the node as well: no node can join another node's session.
 type sessionKey struct{ peer, session string }
 
 type halfOpen struct {

@@ -5,9 +5,13 @@
 //
 //	base + max(walk, walk / processors + looking + sending)
 //
-// where base is what CRIU and the handoff take for any job, walk what CRIU's dump
-// takes on one processor for memory that it does not copy, looking the time to read all
-// memory and compare it with what was sent, on all processors, and sending what changed.
+// where
+//
+//	base     what CRIU and the handoff take for any job
+//	walk     what CRIU's dump takes, on one processor, for memory that it does not copy
+//	looking  the time to read all memory and compare it with what was sent, on all processors
+//	sending  the time to send what changed
+//
 // Looking and sending run beside CRIU. Their rates are those of the rounds so far without
 // the time in which the job had the processors: it has none while it is frozen.
 //

@@ -14,7 +14,7 @@ type Limits struct {
 	Force    bool          // any downtime is taken
 }
 
-// Costs is what a freeze takes whatever the job has written.
+// Costs is what a freeze takes of any job, apart from what it has written.
 type Costs struct {
 	Base       time.Duration // of any job
 	Pin        float64       // seconds per byte of memory, for CRIU's walk over it
@@ -153,7 +153,7 @@ func (p *Plan) limit(v Verdict) time.Duration {
 }
 
 // learn takes the rates from a round that had enough to do. They are those of a node
-// whose processors are free, as they are when the job stands still.
+// whose processors are free, as they are when the job is frozen.
 func (p *Plan) learn(r Round) {
 	if sending := r.Took - r.Reading - r.Waiting; r.Dirty >= minSample && sending > 0 {
 		p.sendRate = float64(r.Dirty) / sending.Seconds()

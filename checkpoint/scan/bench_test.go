@@ -15,7 +15,7 @@ type sinkhole struct{}
 
 func (sinkhole) WriteFrame([]byte) error { return nil }
 
-// BenchmarkScan looks at unchanged memory that stands still. What counts is the processor
+// BenchmarkScan looks at unchanged memory of frozen processes. What counts is the processor
 // time, of the program and of the kernel for it: the clock also shows who else was there.
 func BenchmarkScan(b *testing.B) {
 	for _, role := range []string{"gigabyte", "half gigabyte", "huge gigabyte", "huge half gigabyte"} {

@@ -198,7 +198,7 @@ func (p process) members(t testing.TB) []Task {
 	return tasks
 }
 
-// stop makes all of them stand still and returns them.
+// stop freezes all of them and returns them.
 func (p process) stop(t testing.TB) []Task {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)

@@ -1,4 +1,4 @@
-// Package scan reads the memory of a job, while it runs and when it stands still, and
+// Package scan reads the memory of a job, while it runs and when it is frozen, and
 // writes what the target lacks of it as page runs (package image) to the data streams of
 // a move.
 //
@@ -26,7 +26,7 @@
 // possible: a page that equals another on its lane, by the ledger, is sent as a
 // reference to it.
 //
-// A lane has one worker, and several for the scan of a job that stands still, if the node
+// A lane has one worker, and several for the scan of a frozen job, if the node
 // has more processors than there are lanes. They read and compare at the same time, and
 // enter what they have found in turn. Each page is looked at once in a pass, and a pass
 // begins when the one before it has ended. So in what order they come does not matter.
@@ -41,5 +41,5 @@
 // data). Such pages come through /proc/PID/mem, which may.
 //
 // PreCopy and Scan leave out what they cannot read. For Rest that is an error, and the
-// move is given up: the job stands still, and CRIU has said that the page is there.
+// move is given up: the job is frozen, and CRIU has said that the page is there.
 package scan

@@ -81,7 +81,7 @@ func (m *Memory) unread(vpid stream.VPID) {
 	}
 }
 
-// Scan is PreCopy for processes that stand still, and compares all of their memory, whatever
+// Scan is PreCopy for frozen processes, and compares all of their memory, whatever
 // was tracked. Pages that it has seen are those that Rest need not send. A page that cannot be read is left to Rest.
 func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
 	for _, l := range m.lanes {
@@ -95,7 +95,7 @@ func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, e
 }
 
 // Rest sends every page of the lazy regions that Scan has not seen and that the target
-// lacks. The processes stand still. A page that cannot be read is a [*ReadError].
+// lacks. The processes are frozen. A page that cannot be read is a [*ReadError].
 func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[stream.VPID][]image.Region, sinks []Sink) (Round, error) {
 	for _, t := range tasks {
 		if addr, ok := borrowedPage(t.PID); ok {
@@ -158,7 +158,7 @@ func (m *Memory) Recheck(pages []stream.Place) {
 
 // Digests reads every page of the lazy regions once more, whatever is known of it, and
 // writes its digest, each to the sink that the page was sent on.
-// The processes stand still.
+// The processes are frozen.
 func (m *Memory) Digests(ctx context.Context, seed uint64, tasks []Task, regions map[stream.VPID][]image.Region, sinks []Sink) (Round, error) {
 	for _, l := range m.lanes {
 		l.seed = seed

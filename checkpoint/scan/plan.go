@@ -69,7 +69,7 @@ func (p *planner) process(t Task) error {
 		var failed error
 		var changed []addrRange
 		known := false
-		if p.mode == modeWarm { // what else it may be, the job stands still, and nothing is believed
+		if p.mode == modeWarm { // what else it may be, the job is frozen, and nothing is believed
 			changed, known = p.tracker.changed(t, m)
 		}
 		err := table.Each(m.start, m.end, func(start, end uint64) error {

@@ -28,7 +28,7 @@ func TestMemoryOfWhoeverHasTheNumberOfATaskNowIsNotSent(t *testing.T) {
 	tasks := p.stop(t)
 	dead, regions := reused(tasks), lazyRegions(t, tasks)
 	if round, err := s.Scan(t.Context(), dead, s.sinks); err != nil || round.Payload != 0 {
-		t.Errorf("sent while it stands still: %+v, %v", round, err)
+		t.Errorf("sent while it is frozen: %+v, %v", round, err)
 	}
 	var unread *ReadError
 	if round, err := s.Rest(t.Context(), dead, regions, s.sinks); !errors.As(err, &unread) || !errors.Is(err, unix.ESRCH) || round.Payload != 0 {

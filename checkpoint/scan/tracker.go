@@ -6,7 +6,7 @@ import (
 
 // tracker tells which pages a round need not look at, because the kernel has kept track
 // of what was written. It only ever saves work: what the kernel does not notice (direct
-// I/O, page tables that mremap moves as they are) is found when the job stands still, and
+// I/O, page tables that mremap moves as they are) is found when the job is frozen, and
 // all of its memory is compared.
 type tracker interface {
 	name() string

@@ -24,6 +24,7 @@ var printed = map[string][]any{
 	"move":       {api.Event{}},
 	"checkpoint": {api.Event{}},
 	"restore":    {api.Event{}},
+	"version":    {build{}},
 }
 
 // jsonField is a line of a table in docs/json.md.
@@ -119,11 +120,12 @@ func kindOf(typ reflect.Type, all map[string][]jsonField) string {
 	case reflect.Float64:
 		return "number"
 	case reflect.Struct:
-		if _, known := all[typ.Name()]; !known {
-			all[typ.Name()] = nil // it may hold itself
-			all[typ.Name()] = fieldsOf(typ, all)
+		name := strings.ToUpper(typ.Name()[:1]) + typ.Name()[1:]
+		if _, known := all[name]; !known {
+			all[name] = nil // it may hold itself
+			all[name] = fieldsOf(typ, all)
 		}
-		return typ.Name()
+		return name
 	}
 	return "integer"
 }

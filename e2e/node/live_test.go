@@ -43,7 +43,7 @@ func TestMemoryIsSentInRoundsWhileTheJobRuns(t *testing.T) {
 }
 
 // The rounds give way to jobs, so here they take long. What they tell of the node is not
-// what it can do while the job stands still.
+// what it can do while the job is frozen.
 func TestAJobLeavesANodeWhoseProcessorsAreAllBusy(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()

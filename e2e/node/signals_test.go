@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is sent to a job that stands still for a move is neither known to the dropped
+// What is sent to a job that is frozen for a move is neither known to the dropped
 // copy only nor heard twice.
 func TestASignalReachesTheCopyThatRuns(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
@@ -32,7 +32,7 @@ func TestASignalReachesTheCopyThatRuns(t *testing.T) {
 			kill := a.spawn("kill", "-s", "USR1", j.id)
 			select {
 			case <-kill.ended:
-				t.Errorf("the signal was sent to a job that stands still: %v", kill.wait())
+				t.Errorf("the signal was sent to a frozen job: %v", kill.wait())
 			case <-time.After(300 * time.Millisecond):
 			}
 			on := b

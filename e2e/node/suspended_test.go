@@ -17,7 +17,7 @@ type freezer struct {
 	dir        string
 	file       string
 	on, off    string
-	effect     string // the file that tells whether all stand still
+	effect     string // the file that tells whether all are frozen
 	frozenText string
 }
 
@@ -99,7 +99,7 @@ func (n *node) inStep(t *testing.T, dir string) *job {
 	return j
 }
 
-// stays wants the job to stand still, whatever its user types, and to be where it was
+// stays wants the job to stay frozen, for anything that its user types, and to be where it was
 // afterwards.
 func (j *job) stays(a, b *node, f freezer) {
 	j.t.Helper()
@@ -286,7 +286,7 @@ func TestAJobThatASignalHasStoppedIsRefusedWhereItCannotBeSaved(t *testing.T) {
 	all(syscall.SIGSTOP)
 	stands := func() error {
 		if stat := readFile(fmt.Sprintf("/proc/%d/stat", v.Init)); !strings.Contains(stat, ") T ") {
-			return fmt.Errorf("PID 1 does not stand still: %s", stat)
+			return fmt.Errorf("PID 1 is not frozen: %s", stat)
 		}
 		return nil
 	}

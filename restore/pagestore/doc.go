@@ -8,7 +8,7 @@
 // sent it (Trim), and one that they name and the store lacks stops the restore
 // before the job can run (Missing, EndPush).
 //
-// The index of many gigabytes has millions of entries, and the job stands still while
+// The index of many gigabytes has millions of entries, and the job is frozen while
 // the shim learns it. So a shim that waits for its job reads the log along (Follower)
 // and has little left to read in the end; and what concerns all pages goes through index
 // and pagemaps once, in order, instead of looking each page up.

@@ -13,7 +13,7 @@
 //	                    └── signatures over manifests: who sealed this checkpoint
 //
 // A node certificate carries the node's name twice, as its only DNS name and as the
-// common name; a certificate in which the two differ names nobody. The CA may not
+// common name; a certificate in which the two differ names no node. The CA may not
 // sign further authorities (path length 0), and an authority's own certificate is
 // no node's.
 //
