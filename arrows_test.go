@@ -19,8 +19,17 @@ var layers = [][]string{
 	{"e2e/oracle", "e2e/vm/guest/api"}, // they run where nothing else is
 	{"cmd/migrate"},
 	{"demo", "report", "agent"}, // all three are callers of lower ones; agents draw no reports
-	{"shim"},                    // it outlives the agent
-	{"checkpoint", "restore"},   // source and target share formats, never code
+	{"agent/server"},
+	{"agent/transfer"},
+	{"agent/copies"},
+	{"agent/source", "agent/target"}, // the two halves of a move do not know each other
+	{"agent/launch"},
+	{"agent/peer", "agent/node/nodetest"},
+	{"agent/node"},
+	{"agent/progress", "agent/caller"},
+	{"agent/httpjson"},
+	{"shim"},                  // it outlives the agent
+	{"checkpoint", "restore"}, // source and target share formats, never code
 	{"checkpoint/scan", "restore/uffd", "store"},
 	{"restore/pagestore", "preflight"},
 	{"restore/pageset"},
@@ -31,6 +40,7 @@ var layers = [][]string{
 	{"job", "identity", "fileaccess"},    // two of them look at processes, whosever
 	{"namespaces"},                       // it knows nothing of jobs, agents or CRIU
 	{"transport"},                        // payloads are opaque to it
+	{"testenv"},                          // tests of everything above use it
 	{"stream"},                           // and to this one where they travel
 	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
 	{"failpoint", "osthread", "linux", "procfs", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
@@ -39,6 +49,7 @@ var layers = [][]string{
 // strangers do not know each other although one of them lies lower; a name stands for the package
 // and all below it.
 var strangers = []struct{ from, to, why string }{
+	{"agent/source", "agent/target", "the two halves of a move do not know each other"},
 	{"shim", "handoff", "it is told what to do and decides nothing"},
 	{"checkpoint", "handoff", "the roles are driven, they do not decide"},
 	{"restore", "handoff", "the roles are driven, they do not decide"},

@@ -4,7 +4,17 @@
 //	cmd/migrate     cobra commands: flags → options → one run function; exit codes
 //	demo            what `migrate demo` shows
 //	report          a move as one HTML file
-//	agent           the API, peers, moves, recovery: everything that one node does
+//	agent           wires a node's agent: opens, recovers, serves
+//	agent/server    one file per verb: the routes, callers' limits, passing on
+//	agent/transfer  move, checkpoint, restore, resolve: each from its beginning to its end
+//	agent/copies    that a job has one copy, whoever restores it: what nodes ask each other
+//	agent/source    a job that leaves          agent/target   a job that comes
+//	agent/launch    starts a job, and finds room, ids and addresses for it
+//	agent/peer      other agents: messages, questions, the client of a move
+//	agent/progress  what a user is told of a move, and its record
+//	agent/node      what all of these know of their node: paths, jobs, journal, fence
+//	agent/caller    who asks, and how much one may ask for
+//	agent/httpjson  requests and answers in JSON
 //	agent/api       what an agent and its callers agree on
 //	shim            a job's parent: starts or restores it, reaps it, fills its memory
 //	preflight       what would make a move fail, found before anything is touched
@@ -40,7 +50,7 @@
 //	procfs          what /proc tells of a process
 //	timens, pidmap  clocks and pids across namespaces
 //
-//	testenv         what tests of several packages need
+//	testenv         what tests of several packages need; agent/node/nodetest: a node for tests
 //	e2e             tests of whole nodes: e2e/node on one machine, e2e/vm on virtual machines, e2e/demo,
 //	                e2e/bench; e2e/oracle is the job that checks itself, e2e/tamper changes signed images
 //	scripts/house   what the linter holds of the house rules in CONTRIBUTING.md

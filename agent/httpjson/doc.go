@@ -1,0 +1,2 @@
+// Package httpjson reads requests and writes answers in JSON.
+package httpjson
