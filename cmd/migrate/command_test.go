@@ -30,8 +30,8 @@ func do(t *testing.T, events []api.Event, line string) (code int, out, errs stri
 	t.Helper()
 	a := newFakeAgent(t)
 	a.events = events
-	s, o, e := newShell(a)
-	code = s.execute(t.Context(), strings.Fields(line))
+	c, o, e := newCLI(a)
+	code = c.execute(t.Context(), strings.Fields(line))
 	if len(a.request) > 0 {
 		if err := json.Unmarshal(a.request, &request); err != nil {
 			t.Fatal(err)
@@ -120,10 +120,10 @@ func TestTheOutcomeOfAMoveIsItsExitStatus(t *testing.T) {
 
 func TestAnInterruptedMoveSaysWhereTheJobStays(t *testing.T) {
 	a := newFakeAgent(t)
-	s, _, errs := newShell(a)
+	c, _, errs := newCLI(a)
 	ctx, cancel := context.WithCancel(t.Context())
 	code := make(chan int)
-	go func() { code <- s.execute(ctx, []string{"move", "sim", "node-b"}) }()
+	go func() { code <- c.execute(ctx, []string{"move", "sim", "node-b"}) }()
 	a.until("the request", func() bool { return a.request != nil })
 	cancel()
 	if got := <-code; got != api.ExitCancelled || !strings.Contains(errs.String(), "stays where it is") || !strings.Contains(errs.String(), "migrate inspect sim") {
@@ -133,7 +133,7 @@ func TestAnInterruptedMoveSaysWhereTheJobStays(t *testing.T) {
 
 func TestATerminalSeesPhaseBytesAndRate(t *testing.T) {
 	b := newLocked()
-	m := newMeter(b, mpb.WithAutoRefresh())
+	m := newProgressBar(b, mpb.WithAutoRefresh())
 	for _, e := range moved()[:2] {
 		m.show(e)
 	}
@@ -162,8 +162,8 @@ func TestARestoredJobIsFollowed(t *testing.T) {
 	a.events = moved()
 	a.write("stdout", "all of it")
 	a.exit(5, 0)
-	s, out, _ := newShell(a)
-	if code := s.execute(t.Context(), []string{"restore", "/d"}); code != 5 || out.String() != "all of it" {
+	c, out, _ := newCLI(a)
+	if code := c.execute(t.Context(), []string{"restore", "/d"}); code != 5 || out.String() != "all of it" {
 		t.Errorf("exit %d, %q", code, out)
 	}
 	if !strings.Contains(string(a.request), `"foreground":true`) {
@@ -174,8 +174,8 @@ func TestARestoredJobIsFollowed(t *testing.T) {
 func TestWaitPrintsEveryStatusAndReturnsTheFirstFailure(t *testing.T) {
 	a := newFakeAgent(t)
 	a.exit(0, 15)
-	s, out, _ := newShell(a)
-	if code := s.execute(t.Context(), []string{"wait", "a", "b"}); code != 143 || out.String() != "143\n143\n" {
+	c, out, _ := newCLI(a)
+	if code := c.execute(t.Context(), []string{"wait", "a", "b"}); code != 143 || out.String() != "143\n143\n" {
 		t.Errorf("exit %d, %q", code, out)
 	}
 }
@@ -185,14 +185,14 @@ func TestLogsPrintOneStream(t *testing.T) {
 	a.write("stdout", "out")
 	a.write("stderr", "err")
 	for line, want := range map[string]string{"logs sim": "out", "logs --stderr sim": "err"} {
-		s, out, _ := newShell(a)
-		if code := s.execute(t.Context(), strings.Fields(line)); code != 0 || out.String() != want {
+		c, out, _ := newCLI(a)
+		if code := c.execute(t.Context(), strings.Fields(line)); code != 0 || out.String() != want {
 			t.Errorf("%s: exit %d, %q", line, code, out)
 		}
 	}
 	a.exit(3, 0)
-	s, out, _ := newShell(a)
-	if code := s.execute(t.Context(), []string{"logs", "-f", "sim"}); code != 0 || out.String() != "out" {
+	c, out, _ := newCLI(a)
+	if code := c.execute(t.Context(), []string{"logs", "-f", "sim"}); code != 0 || out.String() != "out" {
 		t.Errorf("exit %d, %q", code, out)
 	}
 }
@@ -202,8 +202,8 @@ func TestKillWarnsOfASignalThatTheKernelDrops(t *testing.T) {
 	none := uint64(0)
 	a.job.Caught = &none
 	for line, warned := range map[string]bool{"kill sim": true, "kill -s USR1 sim": true, "kill -s 9 sim": false, "kill -s SIGCONT sim": false} {
-		s, _, errs := newShell(a)
-		if code := s.execute(t.Context(), strings.Fields(line)); code != 0 || (errs.String() != "") != warned {
+		c, _, errs := newCLI(a)
+		if code := c.execute(t.Context(), strings.Fields(line)); code != 0 || (errs.String() != "") != warned {
 			t.Errorf("%s: exit %d, %q", line, code, errs)
 		}
 	}
@@ -213,8 +213,8 @@ func TestPsHidesJobsThatAreOver(t *testing.T) {
 	a := newFakeAgent(t)
 	a.exit(0, 0)
 	for line, shown := range map[string]bool{"ps": false, "ps -a": true, "ps --json": false, "ps -a --json": true} {
-		s, out, _ := newShell(a)
-		if code := s.execute(t.Context(), strings.Fields(line)); code != 0 || strings.Contains(out.String(), "jabcdefghij") != shown {
+		c, out, _ := newCLI(a)
+		if code := c.execute(t.Context(), strings.Fields(line)); code != 0 || strings.Contains(out.String(), "jabcdefghij") != shown {
 			t.Errorf("%s: exit %d, %q", line, code, out)
 		}
 	}
@@ -230,15 +230,15 @@ func TestPKIMakesWhatAnAgentLoads(t *testing.T) {
 	dir := t.TempDir()
 	ca, out := filepath.Join(dir, "ca"), filepath.Join(dir, "node-a")
 	for _, args := range [][]string{{"pki", "init", ca, "--cluster", "hpc"}, {"pki", "issue", ca, "node-a", "--out", out}} {
-		s, said, errs := newShell(nil)
-		if code := s.execute(t.Context(), args); code != 0 || said.String() == "" {
+		c, said, errs := newCLI(nil)
+		if code := c.execute(t.Context(), args); code != 0 || said.String() == "" {
 			t.Fatalf("%v: exit %d, %s", args, code, errs)
 		}
 	}
 }
 
 func TestEveryCommandExplainsItselfAndItsArgumentsByExample(t *testing.T) {
-	s, _, _ := newShell(nil)
+	c, _, _ := newCLI(nil)
 	var check func(cmd *cobra.Command)
 	check = func(cmd *cobra.Command) {
 		if cmd.Hidden {
@@ -252,7 +252,7 @@ func TestEveryCommandExplainsItselfAndItsArgumentsByExample(t *testing.T) {
 			check(sub)
 		}
 	}
-	check(newRoot(s))
+	check(newRoot(c))
 }
 
 func TestMistypedCommandsAreUsageErrors(t *testing.T) {
@@ -261,8 +261,8 @@ func TestMistypedCommandsAreUsageErrors(t *testing.T) {
 		"move a b=c": "HOST:PORT", "move --connections 17 a b": "--connections", "kill -s NONE a": "no signal", "restore --clock x d": "--clock",
 		"pki init d": "--cluster", "pki issue d n": "--out", "exec a": "command", "agent --peer x": "--peer", "ps --jsno": "--jsno", "report": "MOVE", "resolve m": "--take", "resolve --take --drop m": "one of",
 	} {
-		s, _, errs := newShell(nil)
-		if code := s.execute(t.Context(), strings.Fields(line)); code != api.ExitUsage || !strings.Contains(errs.String(), word) || !strings.Contains(errs.String(), "usage: ") {
+		c, _, errs := newCLI(nil)
+		if code := c.execute(t.Context(), strings.Fields(line)); code != api.ExitUsage || !strings.Contains(errs.String(), word) || !strings.Contains(errs.String(), "usage: ") {
 			t.Errorf("%s: exit %d, %q", line, code, errs)
 		}
 	}

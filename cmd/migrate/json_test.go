@@ -68,7 +68,7 @@ func TestEveryCommandWithJSONIsInTheDocument(t *testing.T) {
 			visit(sub)
 		}
 	}
-	visit(newRoot(&shell{}))
+	visit(newRoot(&cli{}))
 }
 
 func compareFields(t *testing.T, section string, want, have []jsonField) {

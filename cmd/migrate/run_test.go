@@ -16,9 +16,9 @@ import (
 func requested(t *testing.T, args ...string) (api.RunRequest, string, int) {
 	t.Helper()
 	a := newFakeAgent(t)
-	s, out, errs := newShell(a)
-	s.environ = []string{"HOME=/home/ada", "A=1"}
-	code := s.execute(t.Context(), append([]string{"--socket", a.socket, "run", "-d"}, args...))
+	c, out, errs := newCLI(a)
+	c.environ = []string{"HOME=/home/ada", "A=1"}
+	code := c.execute(t.Context(), append([]string{"--socket", a.socket, "run", "-d"}, args...))
 	var req api.RunRequest
 	if code == 0 {
 		if err := json.Unmarshal(a.request, &req); err != nil {

@@ -60,8 +60,8 @@ func TestInspectTakesAMoveForAMoveAndElseForAJob(t *testing.T) {
 	a := newFakeAgent(t)
 	a.record = exampleMove()
 	for ref, want := range map[string]string{"m0123456789abcdef": `"from": "node-a"`, "sim": `"state": "running"`, "mffffffffffffffff": `"state": "running"`} {
-		s, out, errs := newShell(a)
-		if code := s.execute(t.Context(), []string{"inspect", "--json", ref}); code != 0 || !strings.Contains(out.String(), want) {
+		c, out, errs := newCLI(a)
+		if code := c.execute(t.Context(), []string{"inspect", "--json", ref}); code != 0 || !strings.Contains(out.String(), want) {
 			t.Errorf("%s: exit %d, %s%s", ref, code, out, errs)
 		}
 	}
