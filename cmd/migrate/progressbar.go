@@ -47,7 +47,7 @@ func (p *progressBar) show(e api.Event) {
 	if e.Phase != "" {
 		p.phase.Store(printable.Line(string(e.Phase)))
 		if e.LowPriority {
-			p.phase.Store(printable.Line(string(e.Phase)) + ", in turns with jobs: the processors are busy;")
+			p.phase.Store(printable.Line(string(e.Phase)) + " at low priority: the processors are busy;")
 		}
 		if e.Phase == api.PhaseQueue {
 			p.phase.Store(printable.Line(e.Note))
