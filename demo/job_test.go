@@ -35,17 +35,17 @@ func TestAnyChangeOfTheMemoryIsFoundWithinOneRound(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range int64(3) {
-			if _, err := m.turn(n); err != nil {
+			if _, err := m.step(n); err != nil {
 				t.Fatal(err)
 			}
 		}
 		m.bytes[at] ^= 1
 		var found error
 		for n := int64(3); n < 3+stripes && found == nil; n++ {
-			_, found = m.turn(n)
+			_, found = m.step(n)
 		}
 		if found == nil {
-			t.Errorf("byte %d was changed, and the check did not notice", at)
+			t.Errorf("the change of byte %d is not found", at)
 		}
 	}
 }
@@ -57,11 +57,11 @@ func TestAPageOfTheRoundBeforeIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := bytes.Clone(m.bytes[:4096])
-	if _, err := m.turn(stripes); err != nil {
+	if _, err := m.step(stripes); err != nil {
 		t.Fatal(err)
 	}
 	copy(m.bytes, old)
-	if _, err := m.turn(2 * stripes); err == nil {
+	if _, err := m.step(2 * stripes); err == nil {
 		t.Error("the page of an earlier tick passes for the current one")
 	}
 }
@@ -74,7 +74,7 @@ func TestOneRoundComparesAllOfTheMemory(t *testing.T) {
 	}
 	var sum int64
 	for n := range int64(stripes) {
-		got, err := m.turn(n)
+		got, err := m.step(n)
 		if err != nil {
 			t.Fatal(err)
 		}

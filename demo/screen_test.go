@@ -11,7 +11,7 @@ func TestOnlyATerminalGetsEscapes(t *testing.T) {
 		var b bytes.Buffer
 		s := screen{w: &b, terminal: terminal}
 		s.heading("1. Heading")
-		s.pass("working")
+		s.status("working")
 		s.say("done")
 		if got := strings.ContainsAny(b.String(), "\x1b\r"); got != terminal {
 			t.Errorf("terminal %v: %q", terminal, b.String())
