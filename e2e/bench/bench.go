@@ -187,7 +187,7 @@ func (b *bench) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// removeDir never reaches into somebody else's files by way of a mount.
+// removeDir does not delete files of other trees through a mount.
 func removeDir(dir string) error {
 	if dir == "" {
 		return nil

@@ -101,7 +101,7 @@ func (b *bench) get(ctx context.Context, r run, round int) (moved, error) {
 
 const tryMiB = 16
 
-// try does it with a small job first where the way is new, so that nobody pays for what
+// try does it with a small job first where the way is new, so that no row pays for what
 // is only done the first time, and no long run begins that cannot end.
 func (b *bench) try(ctx context.Context, r run) (moved, error) {
 	if err := b.known(ctx, r.way); err != nil {

@@ -236,7 +236,7 @@ func cgroups(t *testing.T) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-			return nil // somebody else's, gone in this moment
+			return nil // another process, gone in this moment
 		}
 		if err == nil && e.IsDir() && (strings.HasPrefix(e.Name(), "migrate-node-a-") || strings.HasPrefix(e.Name(), "migrate-node-b-")) {
 			found = append(found, path)

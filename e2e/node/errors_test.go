@@ -55,8 +55,8 @@ func TestErrorsSayWhatWhyWhereAndWhatNext(t *testing.T) {
 		a.migrate("move", j.id, a.name).want(t, 2).says(t, a.name, "already")
 	})
 	c.run("an unreachable node", func(t *testing.T) {
-		nobody := strings.TrimSuffix(a.ip, ".1") + ".2:1"
-		a.migrate("move", j.id, b.name+"="+nobody).want(t, 1).says(t, b.name, nobody, a.name, "running", "try:")
+		closedPort := strings.TrimSuffix(a.ip, ".1") + ".2:1"
+		a.migrate("move", j.id, b.name+"="+closedPort).want(t, 1).says(t, b.name, closedPort, a.name, "running", "try:")
 		a.migrate("move", j.id, "no-such-node.invalid").want(t, 1).says(t, "no-such-node.invalid", "running", "try:")
 		j.ticks(a, 10)
 	})

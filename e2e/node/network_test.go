@@ -120,7 +120,7 @@ func TestTheNetworkOfAJobIsSetUpAgainAsItWas(t *testing.T) {
 	}
 }
 
-// What is on its way to a job while it moves is sent again until the job runs: nobody
+// What is on its way to a job while it moves is sent again until the job runs: no host
 // resets the connection because the socket is not there yet, and no copy that may never
 // run acknowledges what only that copy then has.
 func TestNobodyAnswersForAJobThatIsParked(t *testing.T) {

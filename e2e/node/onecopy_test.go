@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// runs counts the nodes on which a copy of the job has tasks, whatever anybody says of it.
+// runs counts the nodes on which a copy of the job has tasks; it asks the kernel.
 func (j *job) runs(c *cluster) (on []string) {
 	for _, n := range c.nodes {
 		if n.copyOf(j) != "" {
@@ -228,7 +228,7 @@ func TestOfManyRestoresAtATimeOneRuns(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					_ = forget(dir) // whoever is faster
+					_ = forget(dir) // the faster one
 				}
 			}
 		})
@@ -293,7 +293,7 @@ func TestAJobThatEndedElsewhereDoesNotKeepItsName(t *testing.T) {
 	if v := (&job{t, third.id}).inspect(b); v.ID != third.id {
 		t.Errorf("found %s", v.ID)
 	}
-	b.migrate("ps").want(t, 0).lists(t, second.id, "moved", a.name) // nobody can tell
+	b.migrate("ps").want(t, 0).lists(t, second.id, "moved", a.name) // its node does not know
 	b.migrate("inspect", "sim").want(t, 2).says(t, "several")
 	b.migrate("rm", first.id).want(t, 0) // what is over can be forgotten although its node is away
 	c.join(a)

@@ -38,7 +38,7 @@ func (j *job) pull(from, to *node, rate string, harm func()) result {
 	return p.wait()
 }
 
-// whole waits until the job has all its memory on n and nobody else has a copy.
+// whole waits until the job has all its memory on n and no other node has a copy.
 func (j *job) whole(n *node, most time.Duration) {
 	j.t.Helper()
 	eventually(j.t, most, func() error {

@@ -18,7 +18,7 @@ func (n *node) asMember(uid, groups string, args ...string) result {
 	return command(n.c.t, "setpriv", append([]string{"--reuid", uid, "--regid", uid, "--groups", groups, shared.migrate, "--socket", n.socket()}, args...)...)
 }
 
-// A file that is closed to a group, and open to everybody else, is the class of
+// A file that is closed to a group, and open to all others, is the class of
 // CVE-2018-7169.
 func TestWhatIsClosedToAGroupStaysClosedInAUserNamespace(t *testing.T) {
 	t.Parallel()

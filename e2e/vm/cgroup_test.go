@@ -59,7 +59,7 @@ func (c *cluster) limited(n *Node, j *job) {
 	}
 }
 
-// runAs runs a shell command as somebody; an exit status is an error.
+// runAs runs a shell command as a user; an exit status is an error.
 func runAs(c *cluster, n *Node, who as, script string) (string, error) {
 	c.t.Helper()
 	r, err := n.Run(c.t.Context(), api.Command{Args: []string{"sh", "-c", script}, UID: uint32(who), GID: uint32(who), Dir: "/"})

@@ -56,7 +56,7 @@ func next(conn net.Conn, within time.Duration) string {
 	return string(b)
 }
 
-// greet sends frames until they arrive: until the hub has accepted somebody, frames to
+// greet sends frames until they arrive: until the hub has accepted a connection, frames to
 // it are lost, as on a real one.
 func greet(t *testing.T, from net.Conn, to ...net.Conn) {
 	t.Helper()
