@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// makeFaulty builds the program with fault points; see package fault.
+// makeFaulty builds the program with fault points; see package failpoint.
 var makeFaulty = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

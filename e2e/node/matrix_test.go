@@ -14,7 +14,7 @@ import (
 // move at one moment.
 type trouble struct {
 	side  string // source or target: where the point is, and whom the harm befalls
-	point string // package fault
+	point string // package failpoint
 	harm  string
 	lead  string // a fault on that side, or "SIDE:FAULT" on the other, without which the move would not get to the point
 }
