@@ -16,8 +16,11 @@ import (
 	"syscall"
 )
 
+// SocketName is the name of an agent's socket in its run directory.
+const SocketName = "agent.sock"
+
 // DefaultSocket is where an agent listens for local callers.
-const DefaultSocket = "/run/migrate/agent.sock"
+const DefaultSocket = "/run/migrate/" + SocketName
 
 // maxReply bounds a reply that is read whole, in bytes.
 const maxReply = 64 << 20

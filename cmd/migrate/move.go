@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/transport"
 )
 
-// maxConnections is what the transport between agents allows, less one for images
-// and output.
-const maxConnections = 15
+// maxConnections is what a session allows, less one for images and output.
+const maxConnections = transport.MaxData - 1
 
 func newMoveCommand(c *cli) *cobra.Command {
 	var req api.MoveRequest
@@ -56,7 +56,7 @@ the progress is shown.`,
 			return interruptible(func(ctx context.Context, args []string) error { return c.move(ctx, args[0], req, show) })(cmd, args)
 		},
 	}
-	cmd.Flags().IntVar(&req.Connections, "connections", 0, "number of connections for data, `N` up to 15 (default: the agent's choice)")
+	cmd.Flags().IntVar(&req.Connections, "connections", 0, fmt.Sprintf("number of connections for data, `N` up to %d (default: the agent's choice)", maxConnections))
 	moveFlags(cmd.Flags(), &req.MoveOptions, &bandwidth)
 	show.flags(cmd)
 	return cmd

@@ -40,7 +40,7 @@ func newPKIInitCommand(c *cli) *cobra.Command {
 				return err
 			}
 			_, err := fmt.Fprintf(c.out, "wrote %s and %s; keep the key off the nodes\n",
-				filepath.Join(args[0], "ca.crt"), filepath.Join(args[0], "ca.key"))
+				filepath.Join(args[0], pki.CACertFile), filepath.Join(args[0], pki.CAKeyFile))
 			return err
 		},
 	}
@@ -66,7 +66,8 @@ node.key into the --out directory. Run again for the same node it renews them.`,
 			if err := pki.Issue(args[0], args[1], time.Duration(days)*day, out); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.out, "wrote ca.crt, node.crt and node.key for %s into %s; copy them to /etc/migrate/pki there\n", args[1], out)
+			_, err := fmt.Fprintf(c.out, "wrote %s, %s and %s for %s into %s; copy them to /etc/migrate/pki there\n",
+				pki.CACertFile, pki.NodeCertFile, pki.NodeKeyFile, args[1], out)
 			return err
 		},
 	}
