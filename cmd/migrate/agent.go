@@ -4,11 +4,10 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/migrate-hpc/migrate/agent"
-	"github.com/migrate-hpc/migrate/agent/node"
-
 	"github.com/spf13/cobra"
 
+	"github.com/migrate-hpc/migrate/agent"
+	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/netpolicy"
 )
 
