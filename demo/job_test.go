@@ -27,7 +27,7 @@ func TestADamagedLineIsNotRead(t *testing.T) {
 	}
 }
 
-func TestAnyChangeOfTheMemoryIsFoundWithinOneRound(t *testing.T) {
+func TestMemoryChangeIsFoundWithinOneRound(t *testing.T) {
 	const size = 1 << 20
 	for _, at := range []int{0, 4095, 4096, size/2 + 1, size - 1} {
 		m, err := newMemory(size)
@@ -51,7 +51,7 @@ func TestAnyChangeOfTheMemoryIsFoundWithinOneRound(t *testing.T) {
 }
 
 // A page that is one round old is as wrong as one that is damaged.
-func TestAPageOfTheRoundBeforeIsFound(t *testing.T) {
+func TestMemoryPageOfTheRoundBeforeIsFound(t *testing.T) {
 	m, err := newMemory(1 << 20)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestAPageOfTheRoundBeforeIsFound(t *testing.T) {
 	}
 }
 
-func TestOneRoundComparesAllOfTheMemory(t *testing.T) {
+func TestMemoryIsComparedWhollyInOneRound(t *testing.T) {
 	const size = 3 << 20
 	m, err := newMemory(size)
 	if err != nil {

@@ -49,13 +49,13 @@ func text(lines []Line) []byte {
 	return b.Bytes()
 }
 
-func TestWhatHeldIsClaimed(t *testing.T) {
+func TestJudgeClaimsWhatHeld(t *testing.T) {
 	if failed := Failed(Judge(witnessed())); len(failed) > 0 {
 		t.Error(failed)
 	}
 }
 
-func TestEachWayToFailIsFound(t *testing.T) {
+func TestJudgeFindsEachFailure(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*Evidence)
 		check string
@@ -89,7 +89,7 @@ func TestEachWayToFailIsFound(t *testing.T) {
 	}
 }
 
-func TestTheReportReadsAsItDid(t *testing.T) {
+func TestReportReadsAsItDid(t *testing.T) {
 	bad := witnessed()
 	bad.Lines = slices.Delete(bad.Lines, 8, 10)
 	bad.Lines[3].Pid = 17
@@ -125,7 +125,7 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-func TestTheLinesAroundAMoveAreToldApart(t *testing.T) {
+func TestJudgeFindsTheFirstLineAfterAMove(t *testing.T) {
 	e := witnessed()
 	for move, want := range []int{8, 14} {
 		if got := e.after(move); got != want {

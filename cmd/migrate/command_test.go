@@ -40,7 +40,7 @@ func do(t *testing.T, events []api.Event, line string) (code int, out, errs stri
 	return code, o.String(), e.String(), request
 }
 
-func TestMoveEndsWithOneLine(t *testing.T) {
+func TestMovePrintsOneLine(t *testing.T) {
 	code, out, errs, request := do(t, moved(), "move --connections 4 sim node-b=10.0.0.2:7707")
 	if want := "job jabcdefghij moved to node-b (pre-copy, 2 rounds): downtime 212 ms, whole move 3.1 s, 4.0 MiB read, 2.0 MiB sent\n"; code != 0 || out != want || errs != "" {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
@@ -50,7 +50,7 @@ func TestMoveEndsWithOneLine(t *testing.T) {
 	}
 }
 
-func TestWhatAMoveMayDoWithAJobThatWritesReachesTheAgent(t *testing.T) {
+func TestMoveOptionsReachTheAgent(t *testing.T) {
 	line := "move --max-downtime 1.5s --throttle --post-copy --force --verify --bandwidth 100M sim node-b"
 	_, _, _, got := do(t, moved(), line)
 	want := map[string]any{"node": "node-b", "max_downtime": 1.5e9, "throttle": true, "post_copy": true, "force": true, "verify": true, "bandwidth": float64(100 << 20)}
@@ -59,7 +59,7 @@ func TestWhatAMoveMayDoWithAJobThatWritesReachesTheAgent(t *testing.T) {
 	}
 }
 
-func TestOptionsOfAMoveThatContradictEachOtherAreUsageErrors(t *testing.T) {
+func TestMoveOptionsThatContradictAreUsageErrors(t *testing.T) {
 	for line, word := range map[string]string{
 		"--max-downtime 0s":             "more than nothing",
 		"--max-downtime -1s":            "more than nothing",
@@ -75,7 +75,7 @@ func TestOptionsOfAMoveThatContradictEachOtherAreUsageErrors(t *testing.T) {
 	}
 }
 
-func TestARoundIsOneLineThatSaysWhyItWentOn(t *testing.T) {
+func TestMoveRoundIsOneLineWithItsReason(t *testing.T) {
 	r := api.Round{Number: 2, Scanned: 1 << 30, Dirty: 10 << 20, Wire: 4 << 20, Took: 300 * time.Millisecond, DirtyRate: 20 << 20, WireRate: 13 << 20, Reason: "forecast 280ms is within 300ms"}
 	want := "round 2: 10.0 MiB of 1.0 GiB changed (20.0 MiB/s), 4.0 MiB sent in 300 ms (13.0 MiB/s): forecast 280ms is within 300ms"
 	if got := roundLine(r); got != want {
@@ -83,7 +83,7 @@ func TestARoundIsOneLineThatSaysWhyItWentOn(t *testing.T) {
 	}
 }
 
-func TestMoveAsJSONIsTheEventsAndNothingElse(t *testing.T) {
+func TestMoveAsJSONPrintsTheEventsOnly(t *testing.T) {
 	_, out, errs, _ := do(t, moved(), "move --json sim node-b")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if len(lines) != 3 || errs != "" {
@@ -97,13 +97,13 @@ func TestMoveAsJSONIsTheEventsAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestQuietIsSilent(t *testing.T) {
+func TestMoveQuietPrintsNothing(t *testing.T) {
 	if code, out, errs, _ := do(t, moved(), "move -q sim node-b"); code != 0 || out+errs != "" {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
 	}
 }
 
-func TestTheOutcomeOfAMoveIsItsExitStatus(t *testing.T) {
+func TestMoveOutcomeIsTheExitStatus(t *testing.T) {
 	left := moved()[2]
 	left.Done.CleanupLeft = "the cgroup is busy"
 	for want, event := range map[int]api.Event{
@@ -118,7 +118,7 @@ func TestTheOutcomeOfAMoveIsItsExitStatus(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedMoveSaysWhereTheJobStays(t *testing.T) {
+func TestMoveInterruptedSaysWhereTheJobStays(t *testing.T) {
 	a := newFakeAgent(t)
 	c, _, errs := newCLI(a)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -131,7 +131,7 @@ func TestAnInterruptedMoveSaysWhereTheJobStays(t *testing.T) {
 	}
 }
 
-func TestATerminalSeesPhaseBytesAndRate(t *testing.T) {
+func TestMoveShowsPhaseBytesAndRateOnATerminal(t *testing.T) {
 	b := newLocked()
 	m := newProgressBar(b, mpb.WithAutoRefresh())
 	for _, e := range moved()[:2] {
@@ -157,7 +157,7 @@ func TestCheckpointAndRestoreNameAbsoluteDirectories(t *testing.T) {
 	}
 }
 
-func TestARestoredJobIsFollowed(t *testing.T) {
+func TestRestoreFollowsTheJob(t *testing.T) {
 	a := newFakeAgent(t)
 	a.events = moved()
 	a.write("stdout", "all of it")
@@ -237,7 +237,7 @@ func TestPKIMakesWhatAnAgentLoads(t *testing.T) {
 	}
 }
 
-func TestEveryCommandExplainsItselfAndItsArgumentsByExample(t *testing.T) {
+func TestHelpOfEveryCommandHasAnExample(t *testing.T) {
 	c, _, _ := newCLI(nil)
 	var check func(cmd *cobra.Command)
 	check = func(cmd *cobra.Command) {
@@ -255,7 +255,7 @@ func TestEveryCommandExplainsItselfAndItsArgumentsByExample(t *testing.T) {
 	check(newRoot(c))
 }
 
-func TestMistypedCommandsAreUsageErrors(t *testing.T) {
+func TestUsageErrorsOfMistypedCommands(t *testing.T) {
 	for line, word := range map[string]string{
 		"mvoe a b": "did you mean move", "pki inti": "did you mean init", "ps extra": "no arguments", "move a": "JOB NODE", "rm": "JOB...",
 		"move a b=c": "HOST:PORT", "move --connections 17 a b": "--connections", "kill -s NONE a": "no signal", "restore --clock x d": "--clock",

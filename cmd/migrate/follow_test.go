@@ -39,7 +39,7 @@ func wantText(t *testing.T, what string, got *locked, want string) {
 	}
 }
 
-func TestOutputGoesOnWhereTheJobMovesAndTheMoveIsTold(t *testing.T) {
+func TestFollowReadsOnAfterMovesAndReportsThem(t *testing.T) {
 	a := newFakeAgent(t)
 	out, errs, news, end := following(t, a)
 	a.write("stdout", "one ")
@@ -62,7 +62,7 @@ func TestOutputGoesOnWhereTheJobMovesAndTheMoveIsTold(t *testing.T) {
 	wantText(t, "news", news, "job sim moved to node-b\njob sim moved to node-c\n")
 }
 
-func TestFollowingSurvivesARestartOfTheAgent(t *testing.T) {
+func TestFollowSurvivesARestartOfTheAgent(t *testing.T) {
 	a := newFakeAgent(t)
 	out, _, news, end := following(t, a)
 	a.write("stdout", "before ")
@@ -84,7 +84,7 @@ func TestFollowingSurvivesARestartOfTheAgent(t *testing.T) {
 	}
 }
 
-func TestEveryByteComesOnceThoughEveryReplyIsCut(t *testing.T) {
+func TestFollowCopiesEveryByteOnceThoughRepliesAreCut(t *testing.T) {
 	a := newFakeAgent(t)
 	a.cut = 7
 	text := strings.Repeat("0123456789", 20)
@@ -97,7 +97,7 @@ func TestEveryByteComesOnceThoughEveryReplyIsCut(t *testing.T) {
 	wantText(t, "stdout", out, text)
 }
 
-func TestWhatIsWrittenUpToTheEndIsCopiedBeforeFollowingEnds(t *testing.T) {
+func TestFollowCopiesTheLastBytes(t *testing.T) {
 	for range 20 {
 		a := newFakeAgent(t)
 		out, _, _, end := following(t, a)
@@ -110,7 +110,7 @@ func TestWhatIsWrittenUpToTheEndIsCopiedBeforeFollowingEnds(t *testing.T) {
 	}
 }
 
-func TestAnOutputThatCannotBeWrittenEndsTheFollowing(t *testing.T) {
+func TestFollowEndsWhenItsOutputCannotBeWritten(t *testing.T) {
 	a := newFakeAgent(t)
 	a.write("stdout", "x")
 	f := newFollower(api.NewClient(a.socket), a.now(), map[string]io.Writer{"stdout": broken{}}, func(string) {})
@@ -149,7 +149,7 @@ func TestRunPassesSignalsOnAndReturnsTheJobsStatus(t *testing.T) {
 	}
 }
 
-func TestASignalWaitsForTheAgentUntilASecondOneComes(t *testing.T) {
+func TestRunRetriesASignalUntilASecondOneComes(t *testing.T) {
 	a := newFakeAgent(t)
 	signals := make(chan os.Signal, 2)
 	f := signalForwarder{agent: api.NewClient(a.socket), job: a.now(), signals: signals, notify: func(string) {},
@@ -169,7 +169,7 @@ func TestASignalWaitsForTheAgentUntilASecondOneComes(t *testing.T) {
 	}
 }
 
-func TestAJobThatIsSavedEndsRunWithTheWayBack(t *testing.T) {
+func TestRunOfASavedJobEndsWithTheWayBack(t *testing.T) {
 	a := newFakeAgent(t)
 	a.set(func() { a.job.State, a.job.SavedIn = api.JobSaved, "/scratch/sim" })
 	c, _, errs := newCLI(a)
@@ -178,7 +178,7 @@ func TestAJobThatIsSavedEndsRunWithTheWayBack(t *testing.T) {
 	}
 }
 
-func TestALostJobIsAFailureThatSaysSo(t *testing.T) {
+func TestRunOfALostJobFails(t *testing.T) {
 	a := newFakeAgent(t)
 	a.set(func() { a.job.State = api.JobLost })
 	c, _, errs := newCLI(a)

@@ -160,7 +160,7 @@ var lines = map[string][]string{
 	"pki": nil, "agent": nil, "demo": nil, "version": nil, "completion": nil, "help": nil,
 }
 
-func TestNoCommandPrintsWhatATerminalObeys(t *testing.T) {
+func TestTerminalGetsNoEscapesOfOthers(t *testing.T) {
 	const other = 4711
 	c, _, _ := newCLI(nil)
 	root := newRoot(c)
@@ -192,7 +192,7 @@ func TestNoCommandPrintsWhatATerminalObeys(t *testing.T) {
 }
 
 // A job's bytes are its user's, and root's as long as root does not look at them.
-func TestOutputOfOtherUsersJobsIsSafeOnATerminalAndWholeInAPipe(t *testing.T) {
+func TestTerminalGetsOtherUsersOutputEscapedAPipeWhole(t *testing.T) {
 	for _, tc := range []struct {
 		uid      uint32
 		terminal bool
@@ -212,7 +212,7 @@ func TestOutputOfOtherUsersJobsIsSafeOnATerminalAndWholeInAPipe(t *testing.T) {
 	}
 }
 
-func TestJSONMeansTheSameWhateverIsEscaped(t *testing.T) {
+func TestJSONKeepsItsMeaningWhenEscaped(t *testing.T) {
 	c, out, _ := newCLI(nil)
 	if code := c.execute(t.Context(), []string{"--socket", evilAgent(t, 0, tells), "inspect", "--json", "sim"}); code != 0 {
 		t.Fatal(code)
@@ -223,7 +223,7 @@ func TestJSONMeansTheSameWhateverIsEscaped(t *testing.T) {
 	}
 }
 
-func TestCompletionScriptsAreAsTheyAre(t *testing.T) {
+func TestCompletionScriptsAreNotEscaped(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		var want strings.Builder
 		c, out, _ := newCLI(nil)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAReportIsAFileOfTheMovesNameOrWhereTheUserSays(t *testing.T) {
+func TestReportWritesTheNamedFile(t *testing.T) {
 	a := newFakeAgent(t)
 	a.record = exampleMove()
 	dir := t.TempDir()

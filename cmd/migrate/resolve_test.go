@@ -19,7 +19,7 @@ func (a *fakeAgent) decides(w http.ResponseWriter, r *http.Request) {
 	a.reply(w, plan)
 }
 
-func TestResolveSaysWhatItDoesAndAsksFirst(t *testing.T) {
+func TestResolveExplainsAndAsksFirst(t *testing.T) {
 	for _, tc := range []struct {
 		flags, typed string
 		terminal     bool

@@ -58,7 +58,7 @@ func (n *node) unheard(address string) {
 	}
 }
 
-func TestNoUserTakesAnAddressThatSomebodyHas(t *testing.T) {
+func TestNetworkAddressInUseIsRefused(t *testing.T) {
 	c := newCluster(t, 2, allowAll)
 	a, b := c.two()
 	const mac, mac6 = "02:00:00:00:99:07", "02:00:00:00:99:06"
@@ -107,7 +107,7 @@ func TestNoUserTakesAnAddressThatSomebodyHas(t *testing.T) {
 	c.must(errors.Join(echo(conn, "still here"), conn.Close()))
 }
 
-func TestAUserHasTheNetworksThatTheRulesOfEachNodeGive(t *testing.T) {
+func TestNetworkRulesOfEachNodeGiveUsersTheirAddresses(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	rule := "br0=" + a.address("0") + "/24@" + alice
@@ -147,7 +147,7 @@ func TestAUserHasTheNetworksThatTheRulesOfEachNodeGive(t *testing.T) {
 	j.finish(a)
 }
 
-func TestAJobIsNotRestoredOntoAnAddressThatSomebodyHasNow(t *testing.T) {
+func TestRestoreRefusesANetworkAddressInUse(t *testing.T) {
 	c := newCluster(t, 1)
 	a := c.nodes[0]
 	j := a.oracleIn([]string{"--net", "br0", "--address", a.address("77") + "/24"})
@@ -166,7 +166,7 @@ func TestAJobIsNotRestoredOntoAnAddressThatSomebodyHasNow(t *testing.T) {
 	j.finish(a)
 }
 
-func TestAJobThatIsRootInItsNetworkIsHeardAsItselfOnly(t *testing.T) {
+func TestNetworkRootOfAJobSendsFromItsOwnAddressOnly(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string][]string{"without a user namespace": nil, "root of a user namespace": {"--user-ns"}} {
 		t.Run(name, func(t *testing.T) {

@@ -76,7 +76,7 @@ func (n *node) awaitHit(point string, p *process) error {
 	}
 }
 
-func TestTheProgramThatUsersHaveKnowsNoFaults(t *testing.T) {
+func TestFailpointsAreNotInTheUsersProgram(t *testing.T) {
 	need(t)
 	data, err := os.ReadFile(shared.migrate)
 	if err != nil {

@@ -150,7 +150,7 @@ func chosen(few []trouble) []trouble {
 	return slices.DeleteFunc(theMatrix(), func(x trouble) bool { return !strings.Contains(x.String(), want) })
 }
 
-func TestWhateverGoesWrongInAMoveTheJobRunsOnceAndNothingIsLeftBehind(t *testing.T) {
+func TestMoveFaultsLeaveOneCopyAndNothingBehind(t *testing.T) {
 	t.Parallel()
 	for mode, of := range map[string]struct {
 		flags []string

@@ -38,7 +38,7 @@ func forget(dir string) error {
 	return err
 }
 
-func TestAJobThatLivesAnywhereIsNotRestored(t *testing.T) {
+func TestRestoreRefusesAJobThatLivesAnywhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	a, b := c.nodes[0], c.nodes[1]
@@ -77,7 +77,7 @@ func TestAJobThatLivesAnywhereIsNotRestored(t *testing.T) {
 	j.ticks(last, 10)
 }
 
-func TestANodeThatCannotBeAskedStandsInTheWay(t *testing.T) {
+func TestRestoreRefusesWhileANodeCannotBeAsked(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -95,7 +95,7 @@ func TestANodeThatCannotBeAskedStandsInTheWay(t *testing.T) {
 	j.ticks(a, 10)
 }
 
-func TestANodeThatWasDownHearsOfARestoreBeforeItMayDecide(t *testing.T) {
+func TestRestoreIsToldToANodeThatWasDownBeforeItDecides(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -131,7 +131,7 @@ func TestANodeThatWasDownHearsOfARestoreBeforeItMayDecide(t *testing.T) {
 	j.finish(b)
 }
 
-func TestOfTwoCopiesOnlyTheOneThatAnOperatorBroughtBackIsLeft(t *testing.T) {
+func TestRestorePastADeadNodeEndsTheOlderCopy(t *testing.T) {
 	t.Parallel()
 	nothing := func() {}
 	for name, meanwhile := range map[string]func(t *testing.T, c *cluster, j *job) (holder *node, resume func()){
@@ -212,7 +212,7 @@ func (j *job) inspectedOn(n *node) view {
 	return view{}
 }
 
-func TestOfManyRestoresAtATimeOneRuns(t *testing.T) {
+func TestRestoreOfManyAtATimeRunsOne(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	a := c.nodes[0]
@@ -265,7 +265,7 @@ func (c *cluster) named(name string) *node {
 	return nil
 }
 
-func TestAJobThatEndedElsewhereDoesNotKeepItsName(t *testing.T) {
+func TestRunMayReuseTheNameOfAJobThatEndedElsewhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	a, b, last := c.nodes[0], c.nodes[1], c.nodes[2]

@@ -59,7 +59,7 @@ func (n *node) copyOf(j *job) string {
 	return ""
 }
 
-func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
+func TestResolveTakesTheJobBackFromALostTarget(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
@@ -109,7 +109,7 @@ func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
 	j.finish(b)
 }
 
-func TestAnOperatorTakesTheCopyOfASourceThatIsGone(t *testing.T) {
+func TestResolveTakesTheCopyOfALostSource(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
@@ -155,7 +155,7 @@ func TestAnOperatorTakesTheCopyOfASourceThatIsGone(t *testing.T) {
 	j.finish(a)
 }
 
-func TestADecisionIsRefusedAsLongAsTheNodesCanTalk(t *testing.T) {
+func TestResolveIsRefusedWhileTheNodesCanTalk(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "16")

@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
 )
 
-func TestLimitsMoveWithAJobOnPureCgroup2(t *testing.T) {
+func TestCgroup2LimitsMoveWithAJob(t *testing.T) {
 	c := newCluster(t)
 	c.sh(c.A, "test -f /sys/fs/cgroup/cgroup.controllers && ! grep -q ' cgroup ' /proc/mounts")
 	j := c.oracle(c.A, root, []string{"--memory", "200M", "--cpus", "0.75", "--pids-limit", "60"}, "--mem", "8", "--check", "8", "--tree", "2")

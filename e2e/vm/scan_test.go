@@ -10,7 +10,7 @@ import (
 
 // Some tests of package checkpoint/scan run in a guest, whose kernel has the soft-dirty
 // bits that the machine's may lack.
-func TestSoftDirtyBitsShowEveryChange(t *testing.T) {
+func TestTrackingBySoftDirtyBitsShowsEveryChange(t *testing.T) {
 	c := newCluster(t)
 	program := filepath.Join(t.TempDir(), "scan.test")
 	build := exec.Command("go", "test", "-c", "-o", program, "../../checkpoint/scan")

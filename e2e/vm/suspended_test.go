@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestASuspendedJobIsLeftAloneOnPureCgroup2(t *testing.T) {
+func TestSuspendedJobIsLeftAloneOnCgroup2(t *testing.T) {
 	c := newCluster(t)
 	step := "/sys/fs/cgroup/step"
 	c.sh(c.A, "mkdir -p "+step)
