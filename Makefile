@@ -43,11 +43,11 @@ test-node: setup build ## real CRIU, two nodes as network namespaces on this mac
 	go test -race -count=1 -timeout 40m -p 1 ./e2e/node/... ./e2e/demo/...
 
 test-matrix: setup build ## every fault at every step of a move, in every mode; 50 jobs at once (root)
-	MIGRATE_MATRIX=all MIGRATE_LOAD=50 go test -count=1 -v -timeout 90m -run 'TestWhateverGoesWrong|TestJobsThatAreAllMovedAtOnce' ./e2e/node
+	MIGRATE_MATRIX=all MIGRATE_LOAD=50 go test -count=1 -v -timeout 90m -run 'TestMoveFaults|TestQueueMovesAllJobs' ./e2e/node
 
 soak: setup build ## jobs on three nodes under random faults: COUNT=500 SEED=1 TIME=1h (root)
 	SOAK_COUNT=$(or $(COUNT),500) SOAK_SEED=$(or $(SEED),1) SOAK_TIME=$(or $(TIME),1h) \
-		go test -count=1 -v -timeout 0 -run TestJobsSurviveWhateverComesOverThem ./e2e/node
+		go test -count=1 -v -timeout 0 -run TestSoakJobsSurviveRandomFaults ./e2e/node
 
 vm-image: ## build the guest image for the tests on virtual machines (Debian)
 	@scripts/vm-image

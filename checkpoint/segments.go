@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -93,9 +94,6 @@ func (s *segmentFinder) of(t scan.Task) (err error) {
 	return errors.Join(s.mapped(t.PID), s.opened(t.PID))
 }
 
-// nameless is how the kernel marks names that lead nowhere.
-const nameless = " (deleted)"
-
 func (s *segmentFinder) mapped(pid int) error {
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
@@ -106,7 +104,7 @@ func (s *segmentFinder) mapped(pid int) error {
 	for lines.Scan() {
 		text := lines.Text()
 		f := strings.Fields(text)
-		if !strings.HasSuffix(text, nameless) || len(f) < 6 || s.lines[f[3]+" "+f[4]] {
+		if !strings.HasSuffix(text, procfs.Deleted) || len(f) < 6 || s.lines[f[3]+" "+f[4]] {
 			continue
 		}
 		s.lines[f[3]+" "+f[4]] = true
@@ -134,7 +132,7 @@ func (s *segmentFinder) opened(pid int) error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if to, err := os.Readlink(path); err != nil || !strings.HasSuffix(to, nameless) {
+		if to, err := os.Readlink(path); err != nil || !strings.HasSuffix(to, procfs.Deleted) {
 			continue
 		}
 		if err := s.take(path); err != nil {

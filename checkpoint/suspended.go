@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -39,11 +38,7 @@ func (s *Suspended) ResumeHint() string {
 	if s.Cgroup == "" {
 		return "kill -CONT " + pids(s.Stopped)
 	}
-	file, word := "freezer.state", "THAWED"
-	if _, err := os.Stat(filepath.Join(s.Cgroup, "cgroup.freeze")); err == nil {
-		file, word = "cgroup.freeze", "0"
-	}
-	thaw := fmt.Sprintf("`echo %s > %s`", word, filepath.Join(s.Cgroup, file))
+	thaw := "`" + namespaces.ThawCommand(s.Cgroup) + "`"
 	if s.ByUnknownMove {
 		return "look on all nodes whether another one has the job (`migrate ps -a`, `migrate moves --all`): if so, `migrate rm -f` ends this copy; only if none has it: " + thaw
 	}

@@ -15,13 +15,13 @@ import (
 
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/logkey"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 const (
 	runDir     = "/run"
 	kdatPath   = runDir + "/criu.kdat" // where CRIU looks for its cache (criu/kerndat.c)
 	kdatPrefix = "criu-kdat-"
-	bootIDPath = "/proc/sys/kernel/random/boot_id"
 	kdatPerm   = 0o600
 )
 
@@ -83,7 +83,7 @@ func (c *Client) cache(ctx context.Context) (string, error) {
 
 // cacheName is different after every boot and for every copy of CRIU.
 func (c *Client) cacheName() (string, error) {
-	boot, err := os.ReadFile(bootIDPath)
+	boot, err := procfs.BootID()
 	if err != nil {
 		return "", err
 	}
@@ -93,7 +93,7 @@ func (c *Client) cacheName() (string, error) {
 	}
 	h := fnv.New64a()
 	fmt.Fprintln(h, c.path, st.Dev, st.Ino, st.Mtim.Sec, st.Mtim.Nsec)
-	name := fmt.Sprintf("%s%s-%016x", kdatPrefix, strings.TrimSpace(string(boot)), h.Sum64())
+	name := fmt.Sprintf("%s%s-%016x", kdatPrefix, boot, h.Sum64())
 	return filepath.Join(c.kdat, name), nil
 }
 

@@ -17,38 +17,38 @@ import (
 
 const cleanUpTime = 40 * time.Second
 
-// cleanUp takes away everything that the demo has made: in good order as far as that
-// works, then by force. It returns what is left all the same.
+// cleanUp removes everything that the demo has made, first through the agents, then by
+// force. It returns what is left.
 func (d *demo) cleanUp(ctx context.Context) (left []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
 	d.stopFollowing()
 	names := cgroupNames(d.nodes) // while the jobs are known
 	for _, n := range d.nodes {
-		note(&left, n.removeJobs(ctx))
+		appendError(&left, n.removeJobs(ctx))
 	}
 	for _, n := range d.nodes {
-		note(&left, n.stop(ctx))
+		appendError(&left, n.stop(ctx))
 	}
 	names = append(names, cgroupNames(d.nodes)...) // a job may have been about to start
 	for _, n := range d.nodes {
-		note(&left, n.sweep(ctx, findCgroups(names)))
+		appendError(&left, n.sweep(ctx, findCgroups(names)))
 	}
 	if d.network != nil {
-		note(&left, d.network.close())
+		appendError(&left, d.network.close())
 	}
-	note(&left, d.dirs.remove())
+	appendError(&left, d.dirs.remove())
 	return append(left, remains(names, d.dirs)...)
 }
 
-func note(left *[]string, err error) {
+func appendError(left *[]string, err error) {
 	if err != nil {
 		*left = append(*left, err.Error())
 	}
 }
 
-// removeJobs ends and forgets the jobs on the node, as `migrate rm -f` does. A
-// job that is just leaving is tried again until it stays or is gone.
+// removeJobs ends and forgets the jobs on the node, as `migrate rm -f` does. It retries
+// while a job moves away.
 func (n *node) removeJobs(ctx context.Context) error {
 	if n.agent == nil {
 		return nil
@@ -59,7 +59,7 @@ func (n *node) removeJobs(ctx context.Context) error {
 		jobs, err := n.client.Jobs(ctx)
 		var e *api.Error
 		if errors.As(err, &e) && e.Code == api.CodeUnreachable {
-			return nil // the agent is gone, and the sweep has to do
+			return nil // the agent is gone: sweep ends the jobs
 		}
 		busy := false
 		for _, j := range jobs {
@@ -73,7 +73,7 @@ func (n *node) removeJobs(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil // the sweep has to do
+			return nil // sweep ends the jobs
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -81,8 +81,8 @@ func (n *node) removeJobs(ctx context.Context) error {
 
 const removeTime = 10 * time.Second
 
-// sweep ends by force what the agent has not: the jobs in their cgroups, then
-// every process in the node's network namespace, which shims are and CRIU is.
+// sweep kills what the agent has left: the jobs in their cgroups, then every process in
+// the node's network namespace, shims and CRIU among them.
 func (n *node) sweep(ctx context.Context, groups []namespaces.Cgroup) error {
 	var errs []error
 	for _, g := range groups {
@@ -95,8 +95,8 @@ func (n *node) sweep(ctx context.Context, groups []namespaces.Cgroup) error {
 	return errors.Join(errs...)
 }
 
-// killAll gives the processes in the node's network namespace a moment to end by
-// themselves, as a shim does when its job has ended.
+// killAll waits two seconds for the processes in the node's network namespace, as a shim
+// ends by itself after its job. Then it kills them.
 func (n *node) killAll(ctx context.Context) error {
 	for patience := 200; ; patience-- {
 		pids, err := n.processes()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestWhatIsLeftIsNamed(t *testing.T) {
+func TestCleanUpNamesWhatIsLeft(t *testing.T) {
 	d := dirs{durable: t.TempDir(), volatile: filepath.Join(t.TempDir(), "never made")}
 	if got, want := remains(nil, d), []string{"directory " + d.durable}; !slices.Equal(got, want) {
 		t.Errorf("%q, not %q", got, want)
@@ -21,7 +21,7 @@ func TestWhatIsLeftIsNamed(t *testing.T) {
 }
 
 // An interrupt may come before anything was made.
-func TestCleaningUpNothingIsFine(t *testing.T) {
+func TestCleanUpOfNothingSucceeds(t *testing.T) {
 	d := &demo{out: newOutput()}
 	if left := d.cleanUp(t.Context()); len(left) > 0 {
 		t.Errorf("%q", left)
@@ -29,7 +29,7 @@ func TestCleaningUpNothingIsFine(t *testing.T) {
 }
 
 // A job that is on its way has a cgroup where there is no record of it yet.
-func TestAJobsCgroupIsLookedForOnBothNodes(t *testing.T) {
+func TestCleanUpLooksForCgroupsOnBothNodes(t *testing.T) {
 	a := &node{name: nameA, state: t.TempDir()}
 	b := &node{name: nameB, state: t.TempDir()}
 	if err := os.MkdirAll(filepath.Join(a.state, "jobs", "jaaaaaaaaaa"), 0o700); err != nil {

@@ -4,15 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces"
 )
 
 // dirs are the two directories that hold everything of the demo.
 type dirs struct{ durable, volatile string }
 
-// newDirs makes them. What is volatile goes to memory, as /run is on most
-// machines.
+// newDirs makes them. The volatile one is in memory, as /run is on most machines.
 func newDirs() (d dirs, err error) {
 	pattern := fmt.Sprintf("migrate-demo-%d-*", os.Getpid())
 	if d.durable, err = os.MkdirTemp("", pattern); err != nil {
@@ -34,7 +37,7 @@ func (d dirs) list() []string {
 	return l
 }
 
-// remove takes the directories away, and what is still mounted in them first.
+// remove unmounts what is still mounted in the directories, and removes them.
 func (d dirs) remove() error {
 	var errs []error
 	for _, dir := range d.list() {
@@ -43,9 +46,25 @@ func (d dirs) remove() error {
 				errs = append(errs, fmt.Errorf("unmount %s: %w", m, err))
 			}
 		}
-		if len(mountsBeneath(dir)) == 0 { // never into what is mounted there
+		if len(mountsBeneath(dir)) == 0 { // else RemoveAll would delete files of the mounted tree
 			errs = append(errs, os.RemoveAll(dir))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// mountsBeneath lists mount points at or below dir, the last mounted first.
+func mountsBeneath(dir string) []string {
+	table, err := namespaces.MountTable(os.Getpid())
+	if err != nil {
+		return nil
+	}
+	var points []string
+	for _, m := range table {
+		if m.Target == dir || strings.HasPrefix(m.Target, dir+"/") {
+			points = append(points, m.Target)
+		}
+	}
+	slices.Reverse(points)
+	return points
 }

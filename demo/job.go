@@ -12,12 +12,12 @@ import (
 
 const tick = 100 * time.Millisecond
 
-// lastCount ends a job that a killed demo has left behind.
+// lastCount ends a job whose demo was killed.
 const lastCount = int64(10 * time.Minute / tick)
 
-// Job is the job of the demo: it holds memory, in bytes, and at each tick checks
-// a part of it and writes a Line to w. It ends by itself only when something is
-// not as it must be, or after a time that no demo needs.
+// Job is the job of the demo. It holds size bytes of memory; at each tick it checks a part
+// of them and writes a Line to w. It ends by itself only after an error, or after a time
+// that no demo needs.
 func Job(w io.Writer, size int64) error {
 	m, err := newMemory(size)
 	if err != nil {
@@ -26,7 +26,7 @@ func Job(w io.Writer, size int64) error {
 	var l Line
 	for l.Count < lastCount {
 		began := time.Now()
-		n, err := m.turn(l.Count)
+		n, err := m.step(l.Count)
 		if err != nil {
 			return err
 		}
@@ -43,7 +43,7 @@ func Job(w io.Writer, size int64) error {
 	return errors.New("the demo has not ended this job")
 }
 
-// look asks the kernel for everything anew.
+// look asks the kernel for hostname, clock and pid, at every tick.
 func (l *Line) look() (err error) {
 	if l.Host, err = os.Hostname(); err != nil {
 		return err

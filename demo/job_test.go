@@ -27,7 +27,7 @@ func TestADamagedLineIsNotRead(t *testing.T) {
 	}
 }
 
-func TestAnyChangeOfTheMemoryIsFoundWithinOneRound(t *testing.T) {
+func TestMemoryChangeIsFoundWithinOneRound(t *testing.T) {
 	const size = 1 << 20
 	for _, at := range []int{0, 4095, 4096, size/2 + 1, size - 1} {
 		m, err := newMemory(size)
@@ -35,38 +35,38 @@ func TestAnyChangeOfTheMemoryIsFoundWithinOneRound(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range int64(3) {
-			if _, err := m.turn(n); err != nil {
+			if _, err := m.step(n); err != nil {
 				t.Fatal(err)
 			}
 		}
 		m.bytes[at] ^= 1
 		var found error
 		for n := int64(3); n < 3+stripes && found == nil; n++ {
-			_, found = m.turn(n)
+			_, found = m.step(n)
 		}
 		if found == nil {
-			t.Errorf("byte %d was changed, and the check did not notice", at)
+			t.Errorf("the change of byte %d is not found", at)
 		}
 	}
 }
 
 // A page that is one round old is as wrong as one that is damaged.
-func TestAPageOfTheRoundBeforeIsFound(t *testing.T) {
+func TestMemoryPageOfTheRoundBeforeIsFound(t *testing.T) {
 	m, err := newMemory(1 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	old := bytes.Clone(m.bytes[:4096])
-	if _, err := m.turn(stripes); err != nil {
+	if _, err := m.step(stripes); err != nil {
 		t.Fatal(err)
 	}
 	copy(m.bytes, old)
-	if _, err := m.turn(2 * stripes); err == nil {
+	if _, err := m.step(2 * stripes); err == nil {
 		t.Error("the page of an earlier tick passes for the current one")
 	}
 }
 
-func TestOneRoundComparesAllOfTheMemory(t *testing.T) {
+func TestMemoryIsComparedWhollyInOneRound(t *testing.T) {
 	const size = 3 << 20
 	m, err := newMemory(size)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestOneRoundComparesAllOfTheMemory(t *testing.T) {
 	}
 	var sum int64
 	for n := range int64(stripes) {
-		got, err := m.turn(n)
+		got, err := m.step(n)
 		if err != nil {
 			t.Fatal(err)
 		}

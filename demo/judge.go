@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Stay is the job on one node, as that node's agent and kernel see it.
-type Stay struct {
+// Placement is the job on one node, as that node's agent and kernel see it.
+type Placement struct {
 	Node         string
 	PidOutside   int
 	PidInside    int
@@ -26,13 +26,13 @@ type Move struct {
 
 // Evidence is all that the demo has seen.
 type Evidence struct {
-	Memory int64    // bytes that the job holds
-	Plan   []string // the nodes that the job was to be on, in order
-	Lines  []Line   // followed live, across the moves
-	Live   []byte   // the same, as it came
-	File   []byte   // the whole output, read once more on the last node
-	Stays  []Stay   // one more than moves
-	Moves  []Move
+	Memory     int64       // bytes that the job holds
+	Plan       []string    // the nodes that the job was to be on, in order
+	Lines      []Line      // followed live, across the moves
+	Live       []byte      // the same, as it came
+	File       []byte      // the whole output, read once more on the last node
+	Placements []Placement // one more than moves
+	Moves      []Move
 }
 
 // Check is one thing that the demo claims.
@@ -41,7 +41,7 @@ type Check struct {
 	OK                 bool
 }
 
-// Judge compares what was seen with what must be.
+// Judge compares the evidence with what must hold.
 func Judge(e Evidence) []Check {
 	if len(e.Lines) == 0 {
 		return []Check{{"its counter", "no line", "it has written nothing", false}}
@@ -140,15 +140,14 @@ func same(what, means string, lines []Line, of func(Line) string) Check {
 	return Check{what, first + " in every line", means, true}
 }
 
-// places checks that the job has really been where it was sent, in a new process
-// of the node each time.
+// places checks that the job was on each node of the plan, as a new process each time.
 func (e Evidence) places() Check {
 	var been []string
-	ok := len(e.Moves) == len(e.Plan)-1 && len(e.Stays) == len(e.Plan)
-	for i, st := range e.Stays {
+	ok := len(e.Moves) == len(e.Plan)-1 && len(e.Placements) == len(e.Plan)
+	for i, st := range e.Placements {
 		been = append(been, st.Node)
 		ok = ok && i < len(e.Plan) && st.Node == e.Plan[i] && st.PidInside == e.Lines[0].Pid
-		ok = ok && (i == 0 || st.PidNamespace != e.Stays[i-1].PidNamespace)
+		ok = ok && (i == 0 || st.PidNamespace != e.Placements[i-1].PidNamespace)
 	}
 	found := strings.Join(been, ", ")
 	if ok && len(been) > 3 {

@@ -33,7 +33,7 @@ func witnessed() Evidence {
 	}
 	e.Live = text(e.Lines)
 	e.File = slices.Clone(e.Live)
-	e.Stays = []Stay{
+	e.Placements = []Placement{
 		{nameA, 4711, 1, "pid:[4026532281]", 0},
 		{nameB, 5021, 1, "pid:[4026532405]", -300 * time.Millisecond},
 		{nameA, 5333, 1, "pid:[4026532283]", -600 * time.Millisecond},
@@ -49,13 +49,13 @@ func text(lines []Line) []byte {
 	return b.Bytes()
 }
 
-func TestWhatHeldIsClaimed(t *testing.T) {
+func TestJudgeClaimsWhatHeld(t *testing.T) {
 	if failed := Failed(Judge(witnessed())); len(failed) > 0 {
 		t.Error(failed)
 	}
 }
 
-func TestEachWayToFailIsFound(t *testing.T) {
+func TestJudgeFindsEachFailure(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*Evidence)
 		check string
@@ -73,10 +73,10 @@ func TestEachWayToFailIsFound(t *testing.T) {
 		"memory only before the move": {func(e *Evidence) { e.Lines = e.Lines[:14] }, "its memory"},
 		"another pid":                 {func(e *Evidence) { e.Lines[20].Pid = 2 }, "its pid"},
 		"another hostname":            {func(e *Evidence) { e.Lines[20].Host = "node-b" }, "its hostname"},
-		"it never left":               {func(e *Evidence) { e.Stays[1].Node = nameA }, "it ran on"},
+		"it never left":               {func(e *Evidence) { e.Placements[1].Node = nameA }, "it ran on"},
 		"a move is missing":           {func(e *Evidence) { e.Moves = e.Moves[:1] }, "it ran on"},
-		"one stay too many":           {func(e *Evidence) { e.Stays = append(e.Stays, e.Stays[1]) }, "it ran on"},
-		"the same namespace":          {func(e *Evidence) { e.Stays[1].PidNamespace = e.Stays[0].PidNamespace }, "it ran on"},
+		"one stay too many":           {func(e *Evidence) { e.Placements = append(e.Placements, e.Placements[1]) }, "it ran on"},
+		"the same namespace":          {func(e *Evidence) { e.Placements[1].PidNamespace = e.Placements[0].PidNamespace }, "it ran on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := witnessed()
@@ -89,12 +89,12 @@ func TestEachWayToFailIsFound(t *testing.T) {
 	}
 }
 
-func TestTheReportReadsAsItDid(t *testing.T) {
+func TestReportReadsAsItDid(t *testing.T) {
 	bad := witnessed()
 	bad.Lines = slices.Delete(bad.Lines, 8, 10)
 	bad.Lines[3].Pid = 17
 	bad.Lines = bad.Lines[:20]
-	bad.Stays = bad.Stays[:2]
+	bad.Placements = bad.Placements[:2]
 	for name, e := range map[string]Evidence{"held.txt": witnessed(), "failed.txt": bad} {
 		var got bytes.Buffer
 		d := demo{screen: &screen{w: &got}}
@@ -125,7 +125,7 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-func TestTheLinesAroundAMoveAreToldApart(t *testing.T) {
+func TestJudgeFindsTheFirstLineAfterAMove(t *testing.T) {
 	e := witnessed()
 	for move, want := range []int{8, 14} {
 		if got := e.after(move); got != want {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stripes is how many parts the memory has. One is compared and written anew at
-// each tick, so that many ticks cover all of it.
+// stripes is the number of parts of the memory. The job compares and rewrites one at each
+// tick, so that as many ticks cover all of it.
 const stripes = 16
 
 // memory is what the job holds: anonymous pages whose content follows from their
@@ -31,9 +31,8 @@ func newMemory(size int64) (*memory, error) {
 	return m, nil
 }
 
-// turn compares the stripe whose turn it is at a tick, writes it anew, and
-// returns how many bytes it has compared.
-func (m *memory) turn(tick int64) (int64, error) {
+// step compares the stripe of a tick, rewrites it, and returns the number of bytes compared.
+func (m *memory) step(tick int64) (int64, error) {
 	i := int(tick % stripes)
 	if err := m.compare(i); err != nil {
 		return 0, err
@@ -66,7 +65,7 @@ func (m *memory) compare(i int) error {
 	return nil
 }
 
-// word is what belongs at offset at of a stripe. Every other page is random and
+// word is the value at offset at of a stripe. Every other page is random and
 // every other one repeats a word, as in the memory of real programs.
 func word(stripe int, tick int64, at int) uint64 {
 	page := at / os.Getpagesize()

@@ -23,12 +23,12 @@ func (d *demo) showMove(ctx context.Context, e *Evidence, from, to *node) error 
 		d.screen.say("It is frozen on %s, what the kernel knows of it is saved by CRIU, its memory is sent, and it is parked on %s until both have agreed that it runs there, and only there, from now on.", from.name, to.name)
 		d.screen.line("")
 	}
-	before, err := d.runABit(ctx)
+	before, err := d.awaitLines(ctx)
 	if err != nil {
 		return err
 	}
 	var m Move
-	err = limit(ctx, "move the job to "+to.name, d.slow(), func(ctx context.Context) error {
+	err = limit(ctx, "move the job to "+to.name, d.memoryLimit(), func(ctx context.Context) error {
 		m, err = d.move(ctx, from, to)
 		return err
 	})
@@ -40,12 +40,12 @@ func (d *demo) showMove(ctx context.Context, e *Evidence, from, to *node) error 
 		if err := d.showCut(ctx, e, before); err != nil {
 			return err
 		}
-		return d.recordStay(ctx, e)
+		return d.recordPlacement(ctx, e)
 	})
 }
 
-// runABit lets the job write a few lines, and returns how many there are.
-func (d *demo) runABit(ctx context.Context) (int, error) {
+// awaitLines waits for a few more lines of the job, and returns how many there are.
+func (d *demo) awaitLines(ctx context.Context) (int, error) {
 	lines, _, _, _ := d.out.now()
 	want := len(lines) + 4
 	err := limit(ctx, "wait for the job's lines", 20*time.Second, func(ctx context.Context) (err error) {
@@ -61,7 +61,7 @@ func (d *demo) move(ctx context.Context, from, to *node) (Move, error) {
 		if ev.Phase == api.PhaseFreeze && m.Froze.IsZero() {
 			m.Froze = ev.At
 		}
-		d.screen.pass(fmt.Sprintf("%-9s  %s of %s read, %s sent", ev.Phase, mebibytes(ev.Read>>20<<20), mebibytes(ev.Total>>20<<20), mebibytes(ev.Sent>>20<<20)))
+		d.screen.status(fmt.Sprintf("%-9s  %s of %s read, %s sent", ev.Phase, mebibytes(ev.Read>>20<<20), mebibytes(ev.Total>>20<<20), mebibytes(ev.Sent>>20<<20)))
 	})
 	if err != nil {
 		return m, err
@@ -77,8 +77,8 @@ func (d *demo) move(ctx context.Context, from, to *node) (Move, error) {
 	return m, nil
 }
 
-// phases lists the phases of a move and how long each took, in order; the spaces
-// at which no line may end are underscores.
+// phases lists the phases of a move and how long each took, in order. Underscores stand for
+// the spaces at which no line may end.
 func phases(took map[api.Phase]time.Duration) string {
 	var list []string
 	for _, p := range []api.Phase{api.PhasePreflight, api.PhaseWarmup, api.PhaseFreeze, api.PhaseDump, api.PhaseResidue, api.PhasePark, api.PhaseCommit, api.PhaseResume, api.PhaseRelease} {
@@ -114,14 +114,14 @@ func (d *demo) showCut(ctx context.Context, e *Evidence, before int) error {
 	return d.showLines(ctx, cut, 3, false)
 }
 
-// recordStay writes down who the job is where it runs now.
-func (d *demo) recordStay(ctx context.Context, e *Evidence) error {
+// recordPlacement adds the job's node, pids and namespace to the evidence.
+func (d *demo) recordPlacement(ctx context.Context, e *Evidence) error {
 	return limit(ctx, "look at the job", 20*time.Second, func(ctx context.Context) error {
 		j, err := d.nodes[0].client.Inspect(ctx, string(d.id))
 		if err != nil {
 			return err
 		}
-		s := Stay{Node: j.Node, PidOutside: j.Init, PidNamespace: j.Namespaces["pid"]}
+		s := Placement{Node: j.Node, PidOutside: j.Init, PidNamespace: j.Namespaces["pid"]}
 		for _, p := range j.Pids {
 			if p.Host == j.Init {
 				s.PidInside = p.Job
@@ -130,7 +130,7 @@ func (d *demo) recordStay(ctx context.Context, e *Evidence) error {
 		if j.Clocks != nil {
 			s.ClockOffset = j.Clocks.MonotonicOffset
 		}
-		e.Stays = append(e.Stays, s)
+		e.Placements = append(e.Placements, s)
 		return nil
 	})
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// network is two network namespaces with a cable between them. Nothing of it is
+// network is two network namespaces with a veth pair between them. Nothing of it is
 // in the machine's own namespace.
 type network struct{ a, b netns.NsHandle }
 

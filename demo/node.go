@@ -40,7 +40,7 @@ func newNode(name, address string, ns netns.NsHandle, d dirs) *node {
 	n := &node{name: name, address: address, ns: ns, ended: make(chan struct{})}
 	n.state, n.run = filepath.Join(d.durable, name), filepath.Join(d.volatile, name)
 	n.pki, n.log = filepath.Join(d.durable, "pki", name), filepath.Join(d.durable, name+".log")
-	n.client = api.NewClient(filepath.Join(n.run, "agent.sock"))
+	n.client = api.NewClient(filepath.Join(n.run, api.SocketName))
 	return n
 }
 

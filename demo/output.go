@@ -17,7 +17,7 @@ import (
 // maxOutput bounds what a follower keeps, in bytes: ten minutes of lines.
 const maxOutput = 4 << 20
 
-// output is what the job has written, as far as it has been followed.
+// output is what the job has written, as far as follow has read it.
 type output struct {
 	mu      sync.Mutex
 	raw     []byte
@@ -48,7 +48,7 @@ func (o *output) Write(p []byte) (int, error) {
 		}
 		o.lines, o.parsed = append(o.lines, l), o.parsed+n+1
 	}
-	o.tell()
+	o.wake()
 	return len(p), nil
 }
 
@@ -56,10 +56,10 @@ func (o *output) fail(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.err = err
-	o.tell()
+	o.wake()
 }
 
-func (o *output) tell() {
+func (o *output) wake() {
 	close(o.changed)
 	o.changed = make(chan struct{})
 }
@@ -88,8 +88,8 @@ func (o *output) await(ctx context.Context, enough func([]Line) bool) ([]Line, e
 	}
 }
 
-// follow copies the job's output until ctx ends. It asks one agent all the time;
-// that the job moves is the agents' business.
+// follow copies the job's output until ctx ends. It always asks the same agent, which
+// forwards the request after a move.
 func (o *output) follow(ctx context.Context, c *api.Client, id job.ID) {
 	defer func() {
 		if p := recover(); p != nil { // the goroutine that waits for lines cleans up
@@ -107,14 +107,14 @@ func (o *output) follow(ctx context.Context, c *api.Client, id job.ID) {
 			o.fail(err)
 			return
 		}
-		select { // it is on its way
+		select { // it is moving
 		case <-ctx.Done():
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-// stillRuns tells a job that has ended, with its last words, from one that moves.
+// stillRuns returns an error with the job's stderr if the job has ended, nil if it moves.
 func stillRuns(ctx context.Context, c *api.Client, id job.ID) error {
 	j, err := c.Inspect(ctx, string(id))
 	if err != nil || j.State != api.JobExited && j.State != api.JobLost {
@@ -132,7 +132,7 @@ func stillRuns(ctx context.Context, c *api.Client, id job.ID) error {
 	return errors.Join(errors.New(how), err)
 }
 
-// limited writes the first n bytes and takes the rest for written.
+// limited writes the first n bytes and drops the rest.
 type limited struct {
 	w io.Writer
 	n int

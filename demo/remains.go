@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/migrate-hpc/migrate/namespaces"
 )
@@ -36,7 +35,7 @@ func findCgroups(names []string) []namespaces.Cgroup {
 	return groups
 }
 
-// remains looks for what should be gone.
+// remains lists what the clean-up has left.
 func remains(cgroups []string, d dirs) (left []string) {
 	for _, g := range findCgroups(cgroups) {
 		for _, dir := range g.Dirs {
@@ -50,20 +49,4 @@ func remains(cgroups []string, d dirs) (left []string) {
 	}
 	slices.Sort(left)
 	return slices.Compact(left)
-}
-
-// mountsBeneath lists mount points at or below dir, the last mounted first.
-func mountsBeneath(dir string) []string {
-	table, err := namespaces.MountTable(os.Getpid())
-	if err != nil {
-		return nil
-	}
-	var points []string
-	for _, m := range table {
-		if m.Target == dir || strings.HasPrefix(m.Target, dir+"/") {
-			points = append(points, m.Target)
-		}
-	}
-	slices.Reverse(points)
-	return points
 }

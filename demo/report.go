@@ -15,7 +15,7 @@ func (d *demo) report(e Evidence, checks []Check) {
 	s.line("")
 	s.say("For the nodes it was another process each time; from inside its namespaces that cannot be seen:")
 	s.line("")
-	s.table(stayRows(e.Stays), 1, 2, 3, 4)
+	s.table(placementRows(e.Placements), 1, 2, 3, 4)
 	s.line("")
 	s.say("The offset to the node's clock lets the job's go on from where it stopped. It is fixed when the restore begins: of the downtime the job's clock counts only what comes after.")
 	s.line("")
@@ -42,7 +42,7 @@ func checkRows(checks []Check) [][]string {
 	return rows
 }
 
-func stayRows(stays []Stay) [][]string {
+func placementRows(stays []Placement) [][]string {
 	rows := [][]string{{"on", "pid outside", "pid inside", "pid namespace", "clock offset"}}
 	for _, s := range stays {
 		ns := strings.TrimSuffix(strings.TrimPrefix(s.PidNamespace, "pid:["), "]")

@@ -12,12 +12,12 @@ const (
 	margin = "   "
 )
 
-// screen is where the demo tells its story. On a terminal headings are bold and
-// one line may come and go; everywhere else each line stays.
+// screen is the demo's output. On a terminal headings are bold, and a status line is
+// replaced by the next line; elsewhere there are neither.
 type screen struct {
-	w        io.Writer
-	terminal bool
-	passing  bool // a line that must be wiped is on the terminal
+	w           io.Writer
+	terminal    bool
+	statusShown bool // the terminal shows a status line
 }
 
 func (s *screen) line(text string) {
@@ -40,19 +40,19 @@ func (s *screen) say(format string, args ...any) {
 	}
 }
 
-// pass shows a line on a terminal until the next one.
-func (s *screen) pass(text string) {
+// status shows a line on a terminal until the next one.
+func (s *screen) status(text string) {
 	if !s.terminal {
 		return
 	}
 	fmt.Fprintf(s.w, "\r\x1b[K%s%.*s", margin, width-len(margin), text)
-	s.passing = true
+	s.statusShown = true
 }
 
 func (s *screen) wipe() {
-	if s.passing {
+	if s.statusShown {
 		fmt.Fprint(s.w, "\r\x1b[K")
-		s.passing = false
+		s.statusShown = false
 	}
 }
 

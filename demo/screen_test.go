@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-func TestOnlyATerminalGetsEscapes(t *testing.T) {
+func TestScreenHasEscapesOnATerminalOnly(t *testing.T) {
 	for _, terminal := range []bool{true, false} {
 		var b bytes.Buffer
 		s := screen{w: &b, terminal: terminal}
 		s.heading("1. Heading")
-		s.pass("working")
+		s.status("working")
 		s.say("done")
 		if got := strings.ContainsAny(b.String(), "\x1b\r"); got != terminal {
 			t.Errorf("terminal %v: %q", terminal, b.String())
@@ -22,7 +22,7 @@ func TestOnlyATerminalGetsEscapes(t *testing.T) {
 	}
 }
 
-func TestTextIsWrappedAtTheWidth(t *testing.T) {
+func TestScreenWrapsTextAtItsWidth(t *testing.T) {
 	text := strings.Repeat("four word text here ", 20)
 	lines := wrap(text, 33)
 	for _, l := range lines {
@@ -35,14 +35,14 @@ func TestTextIsWrappedAtTheWidth(t *testing.T) {
 	}
 }
 
-func TestColumnsAreAligned(t *testing.T) {
+func TestScreenAlignsColumns(t *testing.T) {
 	got := grid([][]string{{"a", "10", "x"}, {"bcd", "9", ""}}, 1)
 	if want := []string{"a    10  x", "bcd   9"}; strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("%q", got)
 	}
 }
 
-func TestSizesKeepWhatIsNotWhole(t *testing.T) {
+func TestScreenSizesKeepFractions(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 MiB", 256 << 20: "256 MiB", 257<<20 + 300<<10: "257.3 MiB"} {
 		if got := mebibytes(n); got != want {
 			t.Errorf("%d: %s, not %s", n, got, want)

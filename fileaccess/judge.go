@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // need is what the user must be allowed to do with a file that he gets to: 0 or more of
@@ -77,10 +79,7 @@ type held struct {
 	open  int // of one that is nameless, by O_PATH; else -1
 }
 
-// deleted is what the kernel adds to a name that has been taken away.
-const deleted = " (deleted)"
-
-func (h held) nameless() bool { return h.links == 0 || strings.HasSuffix(h.path, deleted) }
+func (h held) nameless() bool { return h.links == 0 || strings.HasSuffix(h.path, procfs.Deleted) }
 
 // judge is asked on a thread that has the user's rights.
 func (h held) judge(root int, uid uint32) error {

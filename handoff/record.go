@@ -4,13 +4,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // MoveID names one attempt to move a job: "m" and 16 hex digits.
@@ -165,14 +165,4 @@ func (r *Record) note(err error) {
 
 // BootID returns the id of the running boot of this node, random(4). Frozen and parked copies of a
 // job do not outlive it.
-func BootID() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read boot id: %w", err)
-	}
-	id := strings.TrimSpace(string(data))
-	if id == "" {
-		return "", errors.New("read boot id: it is empty")
-	}
-	return id, nil
-}
+func BootID() (string, error) { return procfs.BootID() }

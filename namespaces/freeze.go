@@ -69,21 +69,32 @@ func (c *Cgroup) reached(frozen bool) (bool, error) {
 }
 
 func (c *Cgroup) writeFreezer(frozen bool) error {
-	file, value := "freezer.state", "THAWED"
-	if frozen {
-		value = "FROZEN"
-	}
-	if c.isUnified() {
-		file, value = "cgroup.freeze", "0"
-		if frozen {
-			value = "1"
-		}
-	}
+	file, value := freezerFile(c.isUnified(), frozen)
 	//house:allow os.WriteFile: a file of the kernel
 	if err := os.WriteFile(filepath.Join(c.FreezerDir(), file), []byte(value), 0); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return nil
+}
+
+// freezerFile is the file that freezes a cgroup or thaws it, and what to write to it.
+func freezerFile(unified, frozen bool) (file, value string) {
+	switch {
+	case unified && frozen:
+		return "cgroup.freeze", "1"
+	case unified:
+		return "cgroup.freeze", "0"
+	case frozen:
+		return "freezer.state", "FROZEN"
+	}
+	return "freezer.state", "THAWED"
+}
+
+// ThawCommand is the shell command that thaws the cgroup with the directory dir.
+func ThawCommand(dir string) string {
+	_, err := os.Stat(filepath.Join(dir, "cgroup.freeze"))
+	file, value := freezerFile(err == nil, false)
+	return fmt.Sprintf("echo %s > %s", value, filepath.Join(dir, file))
 }
 
 // Frozen asks the kernel whether every task of the cgroup is frozen, by us or others.

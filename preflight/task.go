@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // inode is what statx(2) tells of a file, whoever holds it.
@@ -46,13 +47,10 @@ type file struct {
 	Name  standing
 }
 
-// deleted is the kernel's addition to the names of unlinked files.
-const deleted = " (deleted)"
-
 // path is the name in the job, without the kernel's addition.
 func (f file) path() string {
 	if f.Links == 0 || f.Name == nameGone {
-		return strings.TrimSuffix(f.Link, deleted)
+		return strings.TrimSuffix(f.Link, procfs.Deleted)
 	}
 	return f.Link
 }

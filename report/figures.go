@@ -15,7 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/humanize"
 )
 
-// figures are the pictures that the record has something for.
+// figures are the pictures for which the record has data.
 func figures(r api.MoveRecord) []figure {
 	var all []figure
 	if len(r.Phases) > 0 {
@@ -85,7 +85,7 @@ func timeline(r api.MoveRecord) figure {
 	return f
 }
 
-// jobBars say where the job was.
+// jobBars show on which node the job was.
 func jobBars(r api.MoveRecord, frozen, resumed, end float64) bars {
 	b := bars{{row: jobRow, to: frozen, fill: blue, inside: "runs on " + r.From}}
 	if r.Resumed.IsZero() {
@@ -119,7 +119,7 @@ func downtime(r api.MoveRecord) figure {
 	p.NominalY(names...)
 	withoutAxis(&p.Y)
 	end := milliseconds(r.Downtime)
-	if bound := milliseconds(most(r)); bound < 4*end && r.Mode != api.ModeStopCopy {
+	if bound := milliseconds(maxDowntime(r)); bound < 4*end && r.Mode != api.ModeStopCopy {
 		p.Add(limit{value: bound, vertical: true, name: "--max-downtime"})
 		end = max(end, bound)
 	}
@@ -131,8 +131,8 @@ func downtime(r api.MoveRecord) figure {
 	return f
 }
 
-// most is the downtime that the move was to keep to.
-func most(r api.MoveRecord) time.Duration {
+// maxDowntime is the downtime that the user allowed.
+func maxDowntime(r api.MoveRecord) time.Duration {
 	return cmp.Or(r.Options.MaxDowntime, api.DefaultMaxDowntime)
 }
 
@@ -149,14 +149,14 @@ func rounds(r api.MoveRecord) figure {
 		s.place, s.all = i, 3
 		rates.Add(s)
 	}
-	low, high := span(append(append(read, wire...), dirty...), 1<<20, 1<<30)
+	low, high := valueRange(append(append(read, wire...), dirty...), 1<<20, 1<<30)
 	rates.Y.Min, rates.Y.Max = low/2, high*1.5
 	rates.Y.Scale, rates.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(byteTicks)
 	rates.Y.Label.Text = "bytes per second"
 
 	forecast.Add(columns{values: next, fill: violet, all: 1})
-	low, high = span(next, 10, 100)
-	bound := milliseconds(most(r))
+	low, high = valueRange(next, 10, 100)
+	bound := milliseconds(maxDowntime(r))
 	forecast.Add(limit{value: bound, name: "--max-downtime"})
 	low, high = min(low, bound), max(high, bound)
 	forecast.Y.Min, forecast.Y.Max = low/2, high*2
@@ -174,8 +174,8 @@ func rounds(r api.MoveRecord) figure {
 	return f
 }
 
-// span is the range of the positive values, or a usual one.
-func span(values []float64, low, high float64) (float64, float64) {
+// valueRange is the range of the positive values, or low and high if there are none.
+func valueRange(values []float64, low, high float64) (float64, float64) {
 	least, most := math.Inf(1), math.Inf(-1)
 	for _, v := range values {
 		if v > 0 {
@@ -192,14 +192,14 @@ func byteTicks(low, high float64) (ticks []plot.Tick) {
 	for unit := 1.0; unit <= high; unit *= 1024 {
 		for _, n := range []float64{1, 10, 100} {
 			if v := n * unit; v >= low && v <= high {
-				ticks = append(ticks, plot.Tick{Value: v, Label: quantityOf(v)})
+				ticks = append(ticks, plot.Tick{Value: v, Label: sizeLabel(v)})
 			}
 		}
 	}
 	return ticks
 }
 
-func quantityOf(v float64) string {
+func sizeLabel(v float64) string {
 	names := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	i := 0
 	for v >= 1024 && i < len(names)-1 {
@@ -224,7 +224,7 @@ func timeTicks(low, high float64) (ticks []plot.Tick) {
 	return ticks
 }
 
-// evenTicks marks some ten round numbers.
+// evenTicks marks about ten round numbers.
 func evenTicks(low, high float64) (ticks []plot.Tick) {
 	step := math.Pow(10, math.Floor(math.Log10((high-low)/8)))
 	for _, n := range []float64{2, 5, 10} {
@@ -238,7 +238,7 @@ func evenTicks(low, high float64) (ticks []plot.Tick) {
 	return ticks
 }
 
-// roundTicks names every round, or of many every second, fifth, tenth.
+// roundTicks marks every round, or, if there are many, every second, fifth, tenth.
 func roundTicks(low, high float64) (ticks []plot.Tick) {
 	step := 1
 	for _, s := range []int{2, 5, 10, 20, 50, 100} {

@@ -16,8 +16,7 @@ import (
 //go:embed page.html
 var page string
 
-// Write writes the report of one move: a whole HTML page. made is the time that it
-// bears.
+// Write writes the report of one move: a whole HTML page, dated made.
 func Write(w io.Writer, r api.MoveRecord, made time.Time) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"size": humanize.Size,
@@ -42,7 +41,7 @@ func Write(w io.Writer, r api.MoveRecord, made time.Time) error {
 	if err != nil {
 		return fmt.Errorf("report of move %s: %w", r.Move, err)
 	}
-	_, err = io.WriteString(w, printable.Text(whole.String())) // for who looks at it on a terminal, too
+	_, err = io.WriteString(w, printable.Text(whole.String())) // a user may print it on a terminal
 	return err
 }
 

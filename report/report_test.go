@@ -53,7 +53,7 @@ func written(t *testing.T, r api.MoveRecord) string {
 	return b.String()
 }
 
-func TestAReportHoldsEveryNumberAndPicture(t *testing.T) {
+func TestReportHasEveryNumberAndPicture(t *testing.T) {
 	html := written(t, example())
 	for _, want := range []string{
 		"m0123456789abcdef", "jk4m2q7x5zb", "node-a → node-b: moved", "190 ms", "4.2 s", "430.0 MiB",
@@ -69,7 +69,7 @@ func TestAReportHoldsEveryNumberAndPicture(t *testing.T) {
 	}
 }
 
-func TestAReportLoadsNothing(t *testing.T) {
+func TestReportLoadsNothing(t *testing.T) {
 	html := strings.ReplaceAll(written(t, example()), `xmlns="http://www.w3.org/2000/svg"`, "")
 	for _, bad := range []string{"http:", "https:", "src=", "href", "<script", "@import", "url("} {
 		if strings.Contains(html, bad) {
@@ -78,7 +78,7 @@ func TestAReportLoadsNothing(t *testing.T) {
 	}
 }
 
-func TestPicturesAreWellFormedAndTakeTheInkOfThePage(t *testing.T) {
+func TestReportPicturesAreWellFormedAndHaveThePagesColour(t *testing.T) {
 	for _, f := range figures(example()) {
 		dec := xml.NewDecoder(strings.NewReader(string(f.SVG)))
 		for {
@@ -96,7 +96,7 @@ func TestPicturesAreWellFormedAndTakeTheInkOfThePage(t *testing.T) {
 	}
 }
 
-func TestWhatARecordSaysIsTextAndNeverMarkup(t *testing.T) {
+func TestReportEscapesTheRecord(t *testing.T) {
 	r := example()
 	const evil = `"><script>alert(1)</script><svg onload='x'>`
 	r.Name, r.From, r.To, r.State, r.CleanupLeft, r.WaitFor, r.Partial = evil, evil, evil, evil, evil, evil, evil
@@ -107,7 +107,7 @@ func TestWhatARecordSaysIsTextAndNeverMarkup(t *testing.T) {
 	}
 }
 
-func TestEveryEndingAndEveryGapHasAReport(t *testing.T) {
+func TestReportOfEveryEndAndEveryGap(t *testing.T) {
 	aborted, frozen, early, bare, odd := example(), example(), example(), example(), example()
 	aborted.State, aborted.Error = api.MoveAborted, &api.Error{Message: "no room"}
 	frozen.Resumed, frozen.Downtime, frozen.State = time.Time{}, 0, api.MoveWaiting

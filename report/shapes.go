@@ -13,7 +13,7 @@ func label(size vg.Length, c color.Color, x draw.XAlignment, y draw.YAlignment) 
 	return draw.TextStyle{Color: c, Font: typeface(size), XAlign: x, YAlign: y, Handler: plot.DefaultTextHandler}
 }
 
-// bar is a stretch of a row, in data coordinates, with a word in or behind it.
+// bar is a range of a row, in data coordinates, with a word in or behind it.
 type bar struct {
 	row, from, to float64
 	fill          color.Color
@@ -59,7 +59,7 @@ func rectangle(left, low, right, high vg.Length) []vg.Point {
 	return []vg.Point{{X: left, Y: low}, {X: right, Y: low}, {X: right, Y: high}, {X: left, Y: high}}
 }
 
-// band is a stretch of the x axis over the whole height, with a word above it.
+// band is a range of the x axis over the whole height, with a word above it.
 type band struct {
 	from, to float64
 	top      float64 // on the y axis

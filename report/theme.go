@@ -48,7 +48,7 @@ func newPlot() *plot.Plot {
 	return p
 }
 
-// withoutAxis leaves the labels of an axis and takes its line away.
+// withoutAxis removes the line of an axis and keeps its labels.
 func withoutAxis(a *plot.Axis) {
 	a.LineStyle.Width, a.Tick.LineStyle.Width, a.Tick.Length = 0, 0, 0
 }
@@ -71,7 +71,7 @@ func legend(c color.NRGBA, name string) swatch {
 	return swatch{template.CSS(fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)), name}
 }
 
-// Room beside the plots, for labels that another typeface makes wider.
+// Space beside the plots, for labels that another typeface makes wider.
 const (
 	leftEdge  = vg.Length(14)
 	rightEdge = vg.Length(12)

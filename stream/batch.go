@@ -2,8 +2,8 @@ package stream
 
 import "encoding/binary"
 
-// MaxBatch is the most bytes that a batch of runs has: a frame of the transport.
-const MaxBatch = 1 << 20
+// MaxBatch is the most bytes that a batch of runs has: it travels as one frame.
+const MaxBatch = MaxFrame
 
 // Batch collects pages to a batch of runs. A page that follows the one before it in
 // memory, and is of its kind, joins its run.

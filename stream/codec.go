@@ -31,12 +31,10 @@ func (c Codec) String() string {
 	return fmt.Sprintf("codec %d", uint8(c))
 }
 
-const pageSize = 4096
-
 // alignedBuffer returns n bytes that begin on a page, so that whole pages in a frame can be handed to the kernel.
 func alignedBuffer(n int) []byte {
-	b := make([]byte, n+pageSize)
-	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (pageSize - 1))
+	b := make([]byte, n+PageSize)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (PageSize - 1))
 	return b[skip : skip+n : skip+n]
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // VPID is a process id as the job sees it, in its own pid namespace. CRIU names
@@ -13,16 +15,15 @@ type VPID int32
 const (
 	// PageSize is the size of a page in bytes. Both ends of a move have the
 	// same architecture, and those that are supported use pages of 4 KiB.
-	PageSize = 4096
+	PageSize = procfs.PageSize
 	// FirstShared and what is above it are no processes, which the kernel numbers up
 	// to 1<<22: it is memory that processes share, by number, and addresses are
 	// offsets in it.
 	FirstShared VPID = 1 << 30
 	// RunHeaderSize is the size in bytes of what precedes a run's data.
 	RunHeaderSize = 24
-	// MaxRunPages is the number of pages that fit behind one run header in a
-	// frame of 1 MiB.
-	MaxRunPages = (1<<20 - RunHeaderSize) / PageSize
+	// MaxRunPages is the number of pages that fit behind one run header in a frame.
+	MaxRunPages = (MaxFrame - RunHeaderSize) / PageSize
 
 	// MaxCopyPages is the number of pages that one run may copy: 2 MiB.
 	MaxCopyPages = 512

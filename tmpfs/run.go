@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 const (
-	// PageSize is the unit of comparing, in bytes; it is that of package image.
-	PageSize = 4096
+	// PageSize is the unit of comparing, in bytes.
+	PageSize = procfs.PageSize
 	// MaxFrame bounds a frame, in bytes.
 	MaxFrame = 1 << 20
 

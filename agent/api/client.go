@@ -16,13 +16,16 @@ import (
 	"syscall"
 )
 
+// SocketName is the name of an agent's socket in its run directory.
+const SocketName = "agent.sock"
+
 // DefaultSocket is where an agent listens for local callers.
-const DefaultSocket = "/run/migrate/agent.sock"
+const DefaultSocket = "/run/migrate/" + SocketName
 
 // maxReply bounds a reply that is read whole, in bytes.
 const maxReply = 64 << 20
 
-// Client talks to an agent. Its errors are *Error, unless ctx ended.
+// Client sends requests to an agent. Its errors are *Error, unless ctx ended.
 type Client struct {
 	http   *http.Client
 	dial   func(ctx context.Context) (net.Conn, error)
@@ -46,7 +49,7 @@ func (c *Client) Jobs(ctx context.Context) (js []Job, err error) {
 	return js, c.call(ctx, "GET", "/v1/jobs", nil, &js)
 }
 
-// Inspect tells all about one job, wherever it is now.
+// Inspect returns all about one job, on whichever node it is.
 func (c *Client) Inspect(ctx context.Context, ref string) (j Job, err error) {
 	return j, c.call(ctx, "GET", jobPath(ref, ""), nil, &j)
 }
@@ -67,14 +70,14 @@ func (c *Client) Remove(ctx context.Context, ref string, force bool) error {
 	return c.call(ctx, "DELETE", jobPath(ref, "")+"?force="+strconv.FormatBool(force), nil, nil)
 }
 
-// Node tells about the agent itself.
+// Node describes the agent itself.
 func (c *Client) Node(ctx context.Context) (n Node, err error) {
 	return n, c.call(ctx, "GET", "/v1/node", nil, &n)
 }
 
 // Logs copies the job's output from an offset on. With follow it ends when the
-// job ends or moves; the number of bytes copied tells where to go on, after an
-// error too. An error of w is returned as it is.
+// job ends or moves. It returns the number of bytes copied, after an error too: the next
+// request continues there. An error of w is returned unchanged.
 func (c *Client) Logs(ctx context.Context, ref, stream string, offset int64, follow bool, w io.Writer) (int64, error) {
 	q := url.Values{"stream": {stream}, "offset": {strconv.FormatInt(offset, 10)}, "follow": {strconv.FormatBool(follow)}}
 	resp, err := c.send(ctx, "GET", jobPath(ref, "/logs")+"?"+q.Encode(), nil)
@@ -85,19 +88,19 @@ func (c *Client) Logs(ctx context.Context, ref, stream string, offset int64, fol
 	return io.Copy(w, &reply{resp.Body, func(err error) error { return c.unreachable(ctx, err) }})
 }
 
-// Moves lists the moves that this node has a part in, the unfinished ones first;
-// all lists those that are finished, too.
+// Moves lists the moves from and to this node, the unfinished ones first; all adds those that
+// are finished.
 func (c *Client) Moves(ctx context.Context, all bool) (ms []MoveSummary, err error) {
 	return ms, c.call(ctx, "GET", "/v1/moves?all="+strconv.FormatBool(all), nil, &ms)
 }
 
-// MoveRecord tells all about one move.
+// MoveRecord returns all about one move.
 func (c *Client) MoveRecord(ctx context.Context, move string) (r MoveRecord, err error) {
 	return r, c.call(ctx, "GET", "/v1/moves/"+url.PathEscape(move), nil, &r)
 }
 
-// PlanResolve says what a decision about a move would do, or why there is none to
-// make.
+// PlanResolve returns what a decision about a move would do. Its error says why there is
+// nothing to decide.
 func (c *Client) PlanResolve(ctx context.Context, move string, d Decision) (p ResolvePlan, err error) {
 	return p, c.call(ctx, "GET", resolvePath(move, d), nil, &p)
 }
@@ -111,27 +114,27 @@ func resolvePath(move string, d Decision) string {
 	return "/v1/moves/" + url.PathEscape(move) + "/resolve?" + string(d)
 }
 
-// Move moves a job and tells of every event; it returns the last one's result or
-// error.
-func (c *Client) Move(ctx context.Context, ref string, req MoveRequest, tell func(Event)) (*Result, error) {
-	return c.events(ctx, jobPath(ref, "/move"), req, tell)
+// Move moves a job. It calls onEvent with every event, and returns the result or the error
+// of the last one.
+func (c *Client) Move(ctx context.Context, ref string, req MoveRequest, onEvent func(Event)) (*Result, error) {
+	return c.events(ctx, jobPath(ref, "/move"), req, onEvent)
 }
 
 // Checkpoint saves a job into a directory.
-func (c *Client) Checkpoint(ctx context.Context, ref string, req CheckpointRequest, tell func(Event)) (*Result, error) {
-	return c.events(ctx, jobPath(ref, "/checkpoint"), req, tell)
+func (c *Client) Checkpoint(ctx context.Context, ref string, req CheckpointRequest, onEvent func(Event)) (*Result, error) {
+	return c.events(ctx, jobPath(ref, "/checkpoint"), req, onEvent)
 }
 
 // Restore starts a job from a directory.
-func (c *Client) Restore(ctx context.Context, req RestoreRequest, tell func(Event)) (*Result, error) {
-	return c.events(ctx, "/v1/restore", req, tell)
+func (c *Client) Restore(ctx context.Context, req RestoreRequest, onEvent func(Event)) (*Result, error) {
+	return c.events(ctx, "/v1/restore", req, onEvent)
 }
 
 const inDoubtHint = "the agent finishes or undoes by itself; `migrate ps` tells where the job is, `migrate moves` what it waits for"
 
 func jobPath(ref, rest string) string { return "/v1/jobs/" + url.PathEscape(ref) + rest }
 
-func (c *Client) events(ctx context.Context, path string, req any, tell func(Event)) (*Result, error) {
+func (c *Client) events(ctx context.Context, path string, req any, onEvent func(Event)) (*Result, error) {
 	resp, err := c.send(ctx, "POST", path, req)
 	if err != nil {
 		return nil, err
@@ -144,7 +147,7 @@ func (c *Client) events(ctx context.Context, path string, req any, tell func(Eve
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return nil, &Error{Code: CodeInDoubt, Message: fmt.Sprintf("the agent's reply: %v", err), Hint: inDoubtHint}
 		}
-		tell(e)
+		onEvent(e)
 		if e.Error != nil {
 			return nil, e.Error
 		}
@@ -209,16 +212,16 @@ func (c *Client) do(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// reply is a body whose errors say that the agent is gone.
+// reply is a body whose errors say that the agent does not answer.
 type reply struct {
-	body io.Reader
-	gone func(error) error
+	body    io.Reader
+	wrapErr func(error) error
 }
 
 func (r *reply) Read(p []byte) (int, error) {
 	n, err := r.body.Read(p)
 	if err != nil && err != io.EOF {
-		err = r.gone(err)
+		err = r.wrapErr(err)
 	}
 	return n, err
 }
@@ -250,8 +253,8 @@ func readError(resp *http.Response) error {
 	return &e
 }
 
-// bareCode is for an answer that is not the agent's own: a proxy on the way says
-// that it cannot reach the next one.
+// bareCode is the code of an answer without an Error: a proxy between agents sent it, because
+// it cannot reach the next one.
 func bareCode(status int) Code {
 	switch status {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

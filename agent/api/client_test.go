@@ -41,7 +41,7 @@ func TestLogsReturnTheWritersErrorAsItIs(t *testing.T) {
 	}
 }
 
-func TestEveryWayOfNotReachingAnAgentIsUnreachable(t *testing.T) {
+func TestClientErrorOfAnAgentThatDoesNotAnswer(t *testing.T) {
 	status := func(n int) string {
 		return serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(n) }))
 	}
@@ -66,7 +66,7 @@ func TestEveryWayOfNotReachingAnAgentIsUnreachable(t *testing.T) {
 	}
 }
 
-func TestTheEndOfTheContextIsItsOwnError(t *testing.T) {
+func TestClientReturnsTheErrorOfItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := NewClient("/nowhere").Remove(ctx, "j", false); !errors.Is(err, context.Canceled) {
@@ -74,7 +74,7 @@ func TestTheEndOfTheContextIsItsOwnError(t *testing.T) {
 	}
 }
 
-func TestEventsThatEndWithoutAResultProveNothing(t *testing.T) {
+func TestMoveEventsWithoutAResultAreInDoubt(t *testing.T) {
 	for name, body := range map[string]string{"cut": `{"phase":"freeze"}` + "\n", "garbage": "{\n"} {
 		socket := serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
 		_, err := NewClient(socket).Move(t.Context(), "j", MoveRequest{}, func(Event) {})

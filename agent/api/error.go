@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// Error is how an agent tells a failure: what happened and why, where the job
+// Error is a failure as an agent reports it: what happened and why, where the job
 // is now, and what to do. Code decides the exit status of the command.
 type Error struct {
 	Code    Code   `json:"code"`
@@ -40,10 +40,10 @@ const (
 	CodeNotFound    Code = "not-found"
 	CodeForbidden   Code = "forbidden"
 	CodeUnreachable Code = "unreachable" // a node or its agent
-	CodeBusy        Code = "busy"        // the caller has too much under way; later it may be taken
+	CodeBusy        Code = "busy"        // the caller has too many requests under way; it may try again
 	CodeQuota       Code = "quota"       // the user keeps too much on the node
-	CodeSuspended   Code = "suspended"   // by somebody else; nothing was touched
-	CodeDamaged     Code = "damaged"     // what this node has written down about it cannot be read
+	CodeSuspended   Code = "suspended"   // another program has frozen the job; nothing was touched
+	CodeDamaged     Code = "damaged"     // this node's record of it cannot be read
 )
 
 // Exit statuses of every command.
@@ -58,7 +58,7 @@ const (
 	ExitCancelled   = 130
 )
 
-// ExitStatus is the exit status that a command ends with after err.
+// ExitStatus is the exit status of a command after err.
 func ExitStatus(err error) int {
 	var e *Error
 	if err == nil {

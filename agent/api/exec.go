@@ -27,7 +27,7 @@ import (
 // The caller sends at most 256 KiB of stdin that the agent has not said to be
 // taken. So the agent never stops reading, and notices a caller that is gone
 // even while the command does not look at its stdin: that ends the command. In
-// the other direction TCP holds back a command whose output nobody reads. The
+// the other direction TCP blocks a command whose output the caller does not read. The
 // caller closes the connection after the last frame.
 const ExecProtocol = "migrate-exec/1"
 

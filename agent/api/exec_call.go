@@ -15,7 +15,7 @@ type execCaller struct {
 	allowed *allowance
 }
 
-// feed sends stdin. Any error of the connection is collect's to tell.
+// feed sends stdin. collect returns the errors of the connection.
 func (e *execCaller) feed(stdin io.Reader) {
 	if stdin != nil {
 		buf := make([]byte, maxExecFrame)

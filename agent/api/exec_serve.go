@@ -32,7 +32,7 @@ func ServeExec(w http.ResponseWriter, r *http.Request,
 	if err != nil {
 		return err
 	}
-	// Beyond this point a caller that is gone is the only one who could be told.
+	// From here on an error could only go to the caller, and the caller is gone.
 	if _, err := io.WriteString(conn, switching); err != nil {
 		_ = conn.Close()
 		return nil
@@ -46,7 +46,7 @@ func ServeExec(w http.ResponseWriter, r *http.Request,
 type execCommand func(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) (int, error)
 
 // serveExec serves a connection and closes it. An error says that the caller may
-// not have learnt how the command ended.
+// not know how the command ended.
 func serveExec(ctx context.Context, conn io.ReadWriteCloser, run execCommand) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -83,7 +83,7 @@ func runPiped(ctx context.Context, stdin *stdinBuffer, frames *execFrames, run e
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
-		_, _ = io.Copy(w, stdin) // it fails when nobody reads any more, which is fine
+		_, _ = io.Copy(w, stdin) // it may fail: the command has closed its stdin
 		_ = w.Close()
 	}()
 	code, err := run(ctx, r, frameWriter{frames, frameStdout}, frameWriter{frames, frameStderr})
@@ -111,7 +111,7 @@ type stdinBuffer struct {
 	change *sync.Cond
 	data   bytes.Buffer
 	ended  bool // no more will come
-	untold int  // bytes read that the caller does not know of
+	unsent int  // bytes taken that the caller does not know of
 }
 
 func newStdinBuffer(frames *execFrames) *stdinBuffer {
@@ -120,8 +120,7 @@ func newStdinBuffer(frames *execFrames) *stdinBuffer {
 	return s
 }
 
-// fill takes in what the caller sends until the connection ends, and says why
-// it did.
+// fill receives stdin until the connection ends, and returns why it ended.
 func (s *stdinBuffer) fill() error {
 	defer s.end()
 	for {
@@ -167,29 +166,29 @@ func (s *stdinBuffer) end() {
 
 // Read implements io.Reader for the command.
 func (s *stdinBuffer) Read(p []byte) (int, error) {
-	n, tell := s.take(p)
+	n, taken := s.take(p)
 	if n == 0 && len(p) > 0 {
 		return 0, io.EOF
 	}
-	if tell > 0 {
-		// A caller that is gone ends the context; what it sent before still counts.
-		_ = s.frames.sendNumber(frameTaken, uint32(tell))
+	if taken > 0 {
+		// A caller that is gone ends the context; the command still reads what it sent before.
+		_ = s.frames.sendNumber(frameTaken, uint32(taken))
 	}
 	return n, nil
 }
 
-// take moves data into p; tell is what the caller should now know to be taken.
-// It hears of it in large steps, as it can send on long before it must.
-func (s *stdinBuffer) take(p []byte) (n, tell int) {
+// take moves data into p; taken is what the caller should now know of. Large steps are
+// enough, as the caller may send a whole window ahead.
+func (s *stdinBuffer) take(p []byte) (n, taken int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.data.Len() == 0 && !s.ended && len(p) > 0 {
 		s.change.Wait()
 	}
 	n, _ = s.data.Read(p)
-	if s.untold += n; s.untold < stdinWindow/4 || s.ended {
+	if s.unsent += n; s.unsent < stdinWindow/4 || s.ended {
 		return n, 0
 	}
-	tell, s.untold = s.untold, 0
-	return n, tell
+	taken, s.unsent = s.unsent, 0
+	return n, taken
 }

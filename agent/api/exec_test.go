@@ -96,7 +96,7 @@ func TestExecWithoutStdinReadsItsEndAtOnce(t *testing.T) {
 }
 
 // The usual ways to start a process must not wait for a stdin that stays open.
-func TestAProcessEndsWhileItsStdinStaysOpen(t *testing.T) {
+func TestExecEndsWhileItsStdinStaysOpen(t *testing.T) {
 	socket := agentFor(t, func(ctx context.Context, in io.Reader, out, _ io.Writer) (int, error) {
 		c := exec.CommandContext(ctx, "head", "-c", "3")
 		c.Stdin, c.Stdout = in, out
@@ -131,7 +131,7 @@ func TestExecTellsTheAgentsError(t *testing.T) {
 
 // Neither a command that ignores its stdin nor a proxy on the way keeps the agent
 // from noticing that the caller has gone.
-func TestACallerThatGoesEndsTheCommand(t *testing.T) {
+func TestExecEndsWithItsCaller(t *testing.T) {
 	ended := make(chan error, 1)
 	direct := agentFor(t, func(ctx context.Context, _ io.Reader, out, _ io.Writer) (int, error) {
 		fmt.Fprint(out, "started")
@@ -167,7 +167,7 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
-func TestAConnectionThatBreaksIsNoExitStatus(t *testing.T) {
+func TestExecOverABrokenConnectionHasNoExitStatus(t *testing.T) {
 	socket := serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, conn, err := acceptExec(w, r)
 		if err != nil {
@@ -187,7 +187,7 @@ func TestAConnectionThatBreaksIsNoExitStatus(t *testing.T) {
 	}
 }
 
-func TestACallerThatBreaksTheProtocolEndsTheCommand(t *testing.T) {
+func TestExecEndsWhenTheCallerBreaksTheProtocol(t *testing.T) {
 	for name, frames := range map[string]func(*execFrames) error{
 		"kind of an agent": func(f *execFrames) error { return f.sendNumber(frameExit, 0) },
 		"unknown kind":     func(f *execFrames) error { return f.send(99, nil) },
@@ -216,7 +216,7 @@ func TestACallerThatBreaksTheProtocolEndsTheCommand(t *testing.T) {
 	}
 }
 
-func TestAnOldAgentIsToldApart(t *testing.T) {
+func TestExecSaysThatAnAgentIsTooOld(t *testing.T) {
 	socket := serveUnix(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	_, err := NewClient(socket).Exec(t.Context(), "j", request(), nil, io.Discard, io.Discard)
 	var e *Error

@@ -4,15 +4,14 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/migrate-hpc/migrate/agent"
-	"github.com/migrate-hpc/migrate/agent/node"
-
 	"github.com/spf13/cobra"
 
+	"github.com/migrate-hpc/migrate/agent"
+	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/netpolicy"
 )
 
-func newAgentCommand(s *shell) *cobra.Command {
+func newAgentCommand(c *cli) *cobra.Command {
 	cfg := node.Config{Version: thisBuild().Version}
 	var peers, networks []string
 	cmd := &cobra.Command{
@@ -24,7 +23,7 @@ when it stops or starts. It logs to stderr.`,
 		Example: `  migrate agent
   migrate agent --peer node-b=10.0.0.2:7707 --listen 10.0.0.1:7707
   migrate agent --network br0=10.1.0.0/24,fd00:1::/64@hpc --network br0=10.1.1.10-10.1.1.99`,
-		Args: takes(),
+		Args: wantArgs(),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if cfg.Peers, err = parsePeers(peers); err != nil {
 				return usage(cmd, err)
@@ -32,19 +31,19 @@ when it stops or starts. It logs to stderr.`,
 			if cfg.Networks, err = netpolicy.Parse(networks); err != nil {
 				return usage(cmd, err)
 			}
-			if s.alone != nil {
-				if err := s.alone(); err != nil {
+			if c.ownKeyring != nil {
+				if err := c.ownKeyring(); err != nil {
 					return err
 				}
 			}
-			dir, err := s.getwd()
+			dir, err := c.getwd()
 			if err != nil {
 				return err
 			}
 			for _, path := range []*string{&cfg.StateDir, &cfg.RunDir, &cfg.Socket, &cfg.PKIDir} {
 				*path = absolute(dir, *path)
 			}
-			cfg.Log = slog.New(slog.NewTextHandler(s.err, nil))
+			cfg.Log = slog.New(slog.NewTextHandler(c.err, nil))
 			return interruptible(func(ctx context.Context, _ []string) error { return agent.Run(ctx, cfg) })(cmd, args)
 		},
 	}

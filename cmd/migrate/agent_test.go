@@ -111,7 +111,7 @@ func (a *fakeAgent) stop() {
 	}
 }
 
-// set changes the job and wakes whoever waits for a change.
+// set changes the job and wakes the requests that wait for a change.
 func (a *fakeAgent) set(change func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -153,7 +153,7 @@ func (a *fakeAgent) wait(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	was, change := a.job, a.change
 	a.mu.Unlock()
-	for !settled(was) {
+	for !isOver(was) {
 		select {
 		case <-change:
 		case <-r.Context().Done():
@@ -285,17 +285,17 @@ func (l *locked) until(t *testing.T, text string) {
 }
 
 // newShell is one that talks to a and whose output a test can read.
-func newShell(a *fakeAgent) (s *shell, out, errs *locked) {
+func newCLI(a *fakeAgent) (c *cli, out, errs *locked) {
 	out, errs = newLocked(), newLocked()
-	s = &shell{
+	c = &cli{
 		in: strings.NewReader(""), out: out, err: errs, environ: []string{"HOME=/home/ada", "A=1"},
 		getwd: func() (string, error) { return "/home/ada/run", nil },
 		now:   func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) },
 	}
 	if a != nil {
-		s.environ = append(s.environ, "MIGRATE_SOCKET="+a.socket)
+		c.environ = append(c.environ, "MIGRATE_SOCKET="+a.socket)
 	}
-	return s, out, errs
+	return c, out, errs
 }
 
 var errTest = errors.New("as the test wants")

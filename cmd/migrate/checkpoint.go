@@ -9,7 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-func newCheckpointCommand(s *shell) *cobra.Command {
+func newCheckpointCommand(c *cli) *cobra.Command {
 	var req api.CheckpointRequest
 	var show display
 	cmd := &cobra.Command{
@@ -20,14 +20,14 @@ node, and ends it there; with --leave-running the job goes on. migrate restore
 starts it again, on any node of the cluster that can read DIR.`,
 		Example: `  migrate checkpoint sim /scratch/sim.1
   migrate checkpoint --leave-running sim /scratch/sim.2`,
-		Args: takes("JOB", "DIR"),
+		Args: wantArgs("JOB", "DIR"),
 		RunE: interruptible(func(ctx context.Context, args []string) error {
-			cwd, err := s.getwd()
+			cwd, err := c.getwd()
 			if err != nil {
 				return err
 			}
 			req.Dir = absolute(cwd, args[1])
-			return s.checkpoint(ctx, args[0], req, show)
+			return c.checkpoint(ctx, args[0], req, show)
 		}),
 	}
 	cmd.Flags().BoolVar(&req.LeaveRunning, "leave-running", false, "let the job go on")
@@ -35,13 +35,15 @@ starts it again, on any node of the cluster that can read DIR.`,
 	return cmd
 }
 
-func (s *shell) checkpoint(ctx context.Context, ref string, req api.CheckpointRequest, show display) error {
-	r, err := s.watch(show, func(tell func(api.Event)) (*api.Result, error) { return s.client().Checkpoint(ctx, ref, req, tell) })
+func (c *cli) checkpoint(ctx context.Context, ref string, req api.CheckpointRequest, show display) error {
+	r, err := c.showProgress(show, func(onEvent func(api.Event)) (*api.Result, error) {
+		return c.client().Checkpoint(ctx, ref, req, onEvent)
+	})
 	if err != nil {
 		return interrupted(ctx, err, ref, "the checkpoint", "runs on, unless the checkpoint was complete already")
 	}
 	if !show.json && !show.quiet {
-		err = printLine(s.out, "job %s saved in %s: downtime %s, whole checkpoint %s, %s read, %s written",
+		err = printLine(c.out, "job %s saved in %s: downtime %s, whole checkpoint %s, %s read, %s written",
 			r.Job, r.Dir, span(r.Downtime), span(r.Took), size(r.Read), size(r.Sent))
 	}
 	return cmp.Or(err, cleanUpLeft(r))

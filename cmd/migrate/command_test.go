@@ -30,8 +30,8 @@ func do(t *testing.T, events []api.Event, line string) (code int, out, errs stri
 	t.Helper()
 	a := newFakeAgent(t)
 	a.events = events
-	s, o, e := newShell(a)
-	code = s.execute(t.Context(), strings.Fields(line))
+	c, o, e := newCLI(a)
+	code = c.execute(t.Context(), strings.Fields(line))
 	if len(a.request) > 0 {
 		if err := json.Unmarshal(a.request, &request); err != nil {
 			t.Fatal(err)
@@ -40,7 +40,7 @@ func do(t *testing.T, events []api.Event, line string) (code int, out, errs stri
 	return code, o.String(), e.String(), request
 }
 
-func TestMoveEndsWithOneLine(t *testing.T) {
+func TestMovePrintsOneLine(t *testing.T) {
 	code, out, errs, request := do(t, moved(), "move --connections 4 sim node-b=10.0.0.2:7707")
 	if want := "job jabcdefghij moved to node-b (pre-copy, 2 rounds): downtime 212 ms, whole move 3.1 s, 4.0 MiB read, 2.0 MiB sent\n"; code != 0 || out != want || errs != "" {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
@@ -50,7 +50,7 @@ func TestMoveEndsWithOneLine(t *testing.T) {
 	}
 }
 
-func TestWhatAMoveMayDoWithAJobThatWritesReachesTheAgent(t *testing.T) {
+func TestMoveOptionsReachTheAgent(t *testing.T) {
 	line := "move --max-downtime 1.5s --throttle --post-copy --force --verify --bandwidth 100M sim node-b"
 	_, _, _, got := do(t, moved(), line)
 	want := map[string]any{"node": "node-b", "max_downtime": 1.5e9, "throttle": true, "post_copy": true, "force": true, "verify": true, "bandwidth": float64(100 << 20)}
@@ -59,7 +59,7 @@ func TestWhatAMoveMayDoWithAJobThatWritesReachesTheAgent(t *testing.T) {
 	}
 }
 
-func TestOptionsOfAMoveThatContradictEachOtherAreUsageErrors(t *testing.T) {
+func TestMoveOptionsThatContradictAreUsageErrors(t *testing.T) {
 	for line, word := range map[string]string{
 		"--max-downtime 0s":             "more than nothing",
 		"--max-downtime -1s":            "more than nothing",
@@ -75,7 +75,7 @@ func TestOptionsOfAMoveThatContradictEachOtherAreUsageErrors(t *testing.T) {
 	}
 }
 
-func TestARoundIsOneLineThatSaysWhyItWentOn(t *testing.T) {
+func TestMoveRoundIsOneLineWithItsReason(t *testing.T) {
 	r := api.Round{Number: 2, Scanned: 1 << 30, Dirty: 10 << 20, Wire: 4 << 20, Took: 300 * time.Millisecond, DirtyRate: 20 << 20, WireRate: 13 << 20, Reason: "forecast 280ms is within 300ms"}
 	want := "round 2: 10.0 MiB of 1.0 GiB changed (20.0 MiB/s), 4.0 MiB sent in 300 ms (13.0 MiB/s): forecast 280ms is within 300ms"
 	if got := roundLine(r); got != want {
@@ -83,7 +83,7 @@ func TestARoundIsOneLineThatSaysWhyItWentOn(t *testing.T) {
 	}
 }
 
-func TestMoveAsJSONIsTheEventsAndNothingElse(t *testing.T) {
+func TestMoveAsJSONPrintsTheEventsOnly(t *testing.T) {
 	_, out, errs, _ := do(t, moved(), "move --json sim node-b")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if len(lines) != 3 || errs != "" {
@@ -97,13 +97,13 @@ func TestMoveAsJSONIsTheEventsAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestQuietIsSilent(t *testing.T) {
+func TestMoveQuietPrintsNothing(t *testing.T) {
 	if code, out, errs, _ := do(t, moved(), "move -q sim node-b"); code != 0 || out+errs != "" {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
 	}
 }
 
-func TestTheOutcomeOfAMoveIsItsExitStatus(t *testing.T) {
+func TestMoveOutcomeIsTheExitStatus(t *testing.T) {
 	left := moved()[2]
 	left.Done.CleanupLeft = "the cgroup is busy"
 	for want, event := range map[int]api.Event{
@@ -118,12 +118,12 @@ func TestTheOutcomeOfAMoveIsItsExitStatus(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedMoveSaysWhereTheJobStays(t *testing.T) {
+func TestMoveInterruptedSaysWhereTheJobStays(t *testing.T) {
 	a := newFakeAgent(t)
-	s, _, errs := newShell(a)
+	c, _, errs := newCLI(a)
 	ctx, cancel := context.WithCancel(t.Context())
 	code := make(chan int)
-	go func() { code <- s.execute(ctx, []string{"move", "sim", "node-b"}) }()
+	go func() { code <- c.execute(ctx, []string{"move", "sim", "node-b"}) }()
 	a.until("the request", func() bool { return a.request != nil })
 	cancel()
 	if got := <-code; got != api.ExitCancelled || !strings.Contains(errs.String(), "stays where it is") || !strings.Contains(errs.String(), "migrate inspect sim") {
@@ -131,9 +131,9 @@ func TestAnInterruptedMoveSaysWhereTheJobStays(t *testing.T) {
 	}
 }
 
-func TestATerminalSeesPhaseBytesAndRate(t *testing.T) {
+func TestMoveShowsPhaseBytesAndRateOnATerminal(t *testing.T) {
 	b := newLocked()
-	m := newMeter(b, mpb.WithAutoRefresh())
+	m := newProgressBar(b, mpb.WithAutoRefresh())
 	for _, e := range moved()[:2] {
 		m.show(e)
 	}
@@ -157,13 +157,13 @@ func TestCheckpointAndRestoreNameAbsoluteDirectories(t *testing.T) {
 	}
 }
 
-func TestARestoredJobIsFollowed(t *testing.T) {
+func TestRestoreFollowsTheJob(t *testing.T) {
 	a := newFakeAgent(t)
 	a.events = moved()
 	a.write("stdout", "all of it")
 	a.exit(5, 0)
-	s, out, _ := newShell(a)
-	if code := s.execute(t.Context(), []string{"restore", "/d"}); code != 5 || out.String() != "all of it" {
+	c, out, _ := newCLI(a)
+	if code := c.execute(t.Context(), []string{"restore", "/d"}); code != 5 || out.String() != "all of it" {
 		t.Errorf("exit %d, %q", code, out)
 	}
 	if !strings.Contains(string(a.request), `"foreground":true`) {
@@ -174,8 +174,8 @@ func TestARestoredJobIsFollowed(t *testing.T) {
 func TestWaitPrintsEveryStatusAndReturnsTheFirstFailure(t *testing.T) {
 	a := newFakeAgent(t)
 	a.exit(0, 15)
-	s, out, _ := newShell(a)
-	if code := s.execute(t.Context(), []string{"wait", "a", "b"}); code != 143 || out.String() != "143\n143\n" {
+	c, out, _ := newCLI(a)
+	if code := c.execute(t.Context(), []string{"wait", "a", "b"}); code != 143 || out.String() != "143\n143\n" {
 		t.Errorf("exit %d, %q", code, out)
 	}
 }
@@ -185,14 +185,14 @@ func TestLogsPrintOneStream(t *testing.T) {
 	a.write("stdout", "out")
 	a.write("stderr", "err")
 	for line, want := range map[string]string{"logs sim": "out", "logs --stderr sim": "err"} {
-		s, out, _ := newShell(a)
-		if code := s.execute(t.Context(), strings.Fields(line)); code != 0 || out.String() != want {
+		c, out, _ := newCLI(a)
+		if code := c.execute(t.Context(), strings.Fields(line)); code != 0 || out.String() != want {
 			t.Errorf("%s: exit %d, %q", line, code, out)
 		}
 	}
 	a.exit(3, 0)
-	s, out, _ := newShell(a)
-	if code := s.execute(t.Context(), []string{"logs", "-f", "sim"}); code != 0 || out.String() != "out" {
+	c, out, _ := newCLI(a)
+	if code := c.execute(t.Context(), []string{"logs", "-f", "sim"}); code != 0 || out.String() != "out" {
 		t.Errorf("exit %d, %q", code, out)
 	}
 }
@@ -202,8 +202,8 @@ func TestKillWarnsOfASignalThatTheKernelDrops(t *testing.T) {
 	none := uint64(0)
 	a.job.Caught = &none
 	for line, warned := range map[string]bool{"kill sim": true, "kill -s USR1 sim": true, "kill -s 9 sim": false, "kill -s SIGCONT sim": false} {
-		s, _, errs := newShell(a)
-		if code := s.execute(t.Context(), strings.Fields(line)); code != 0 || (errs.String() != "") != warned {
+		c, _, errs := newCLI(a)
+		if code := c.execute(t.Context(), strings.Fields(line)); code != 0 || (errs.String() != "") != warned {
 			t.Errorf("%s: exit %d, %q", line, code, errs)
 		}
 	}
@@ -213,8 +213,8 @@ func TestPsHidesJobsThatAreOver(t *testing.T) {
 	a := newFakeAgent(t)
 	a.exit(0, 0)
 	for line, shown := range map[string]bool{"ps": false, "ps -a": true, "ps --json": false, "ps -a --json": true} {
-		s, out, _ := newShell(a)
-		if code := s.execute(t.Context(), strings.Fields(line)); code != 0 || strings.Contains(out.String(), "jabcdefghij") != shown {
+		c, out, _ := newCLI(a)
+		if code := c.execute(t.Context(), strings.Fields(line)); code != 0 || strings.Contains(out.String(), "jabcdefghij") != shown {
 			t.Errorf("%s: exit %d, %q", line, code, out)
 		}
 	}
@@ -230,15 +230,15 @@ func TestPKIMakesWhatAnAgentLoads(t *testing.T) {
 	dir := t.TempDir()
 	ca, out := filepath.Join(dir, "ca"), filepath.Join(dir, "node-a")
 	for _, args := range [][]string{{"pki", "init", ca, "--cluster", "hpc"}, {"pki", "issue", ca, "node-a", "--out", out}} {
-		s, said, errs := newShell(nil)
-		if code := s.execute(t.Context(), args); code != 0 || said.String() == "" {
+		c, said, errs := newCLI(nil)
+		if code := c.execute(t.Context(), args); code != 0 || said.String() == "" {
 			t.Fatalf("%v: exit %d, %s", args, code, errs)
 		}
 	}
 }
 
-func TestEveryCommandExplainsItselfAndItsArgumentsByExample(t *testing.T) {
-	s, _, _ := newShell(nil)
+func TestHelpOfEveryCommandHasAnExample(t *testing.T) {
+	c, _, _ := newCLI(nil)
 	var check func(cmd *cobra.Command)
 	check = func(cmd *cobra.Command) {
 		if cmd.Hidden {
@@ -252,17 +252,17 @@ func TestEveryCommandExplainsItselfAndItsArgumentsByExample(t *testing.T) {
 			check(sub)
 		}
 	}
-	check(newRoot(s))
+	check(newRoot(c))
 }
 
-func TestMistypedCommandsAreUsageErrors(t *testing.T) {
+func TestUsageErrorsOfMistypedCommands(t *testing.T) {
 	for line, word := range map[string]string{
 		"mvoe a b": "did you mean move", "pki inti": "did you mean init", "ps extra": "no arguments", "move a": "JOB NODE", "rm": "JOB...",
 		"move a b=c": "HOST:PORT", "move --connections 17 a b": "--connections", "kill -s NONE a": "no signal", "restore --clock x d": "--clock",
 		"pki init d": "--cluster", "pki issue d n": "--out", "exec a": "command", "agent --peer x": "--peer", "ps --jsno": "--jsno", "report": "MOVE", "resolve m": "--take", "resolve --take --drop m": "one of",
 	} {
-		s, _, errs := newShell(nil)
-		if code := s.execute(t.Context(), strings.Fields(line)); code != api.ExitUsage || !strings.Contains(errs.String(), word) || !strings.Contains(errs.String(), "usage: ") {
+		c, _, errs := newCLI(nil)
+		if code := c.execute(t.Context(), strings.Fields(line)); code != api.ExitUsage || !strings.Contains(errs.String(), word) || !strings.Contains(errs.String(), "usage: ") {
 			t.Errorf("%s: exit %d, %q", line, code, errs)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/demo"
 )
 
-func newDemoCommand(s *shell) *cobra.Command {
+func newDemoCommand(c *cli) *cobra.Command {
 	var memory string
 	o := demo.Options{}
 	cmd := &cobra.Command{
@@ -19,18 +19,18 @@ func newDemoCommand(s *shell) *cobra.Command {
 job, moves it there and back while it runs, and shows what that was to the job. Takes
 a few seconds, needs root, and removes everything again, also on Ctrl-C. Status 0
 means that everything it claims was verified.`,
-		Args: takes(),
+		Args: wantArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err = demoOptions(&o, memory); err != nil {
 				return usage(cmd, err)
 			}
-			o.Out, o.Terminal = s.raw.out, s.screen
+			o.Out, o.Terminal = c.raw.out, c.outTerminal
 			return demo.Run(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().StringVar(&memory, "memory", "256M", "memory that the job holds, `SIZE`")
 	cmd.Flags().IntVar(&o.Moves, "moves", 2, fmt.Sprintf("how often it moves, `N` up to %d", demo.MaxMoves))
-	cmd.AddCommand(newDemoJobCommand(s))
+	cmd.AddCommand(newDemoJobCommand(c))
 	return cmd
 }
 
@@ -49,18 +49,18 @@ func demoOptions(o *demo.Options, memory string) (err error) {
 }
 
 // newDemoJobCommand is what the demo runs inside of a job.
-func newDemoJobCommand(s *shell) *cobra.Command {
+func newDemoJobCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:    "job SIZE",
 		Short:  "Be the job of a demo",
 		Hidden: true,
-		Args:   takes("SIZE"),
+		Args:   wantArgs("SIZE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			size, err := parseSize(args[0])
 			if err != nil {
 				return err
 			}
-			return demo.Job(s.raw.out, size)
+			return demo.Job(c.raw.out, size)
 		},
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-func newExecCommand(s *shell) *cobra.Command {
+func newExecCommand(c *cli) *cobra.Command {
 	var workDir string
 	var env []string
 	cmd := &cobra.Command{
@@ -30,7 +30,7 @@ with the job.`,
 			return nil
 		},
 		RunE: interruptible(func(ctx context.Context, args []string) error {
-			return s.exec(ctx, args[0], api.ExecRequest{Args: execArgs(args), Env: env, WorkDir: workDir})
+			return c.exec(ctx, args[0], api.ExecRequest{Args: execArgs(args), Env: env, WorkDir: workDir})
 		}),
 	}
 	cmd.Flags().SetInterspersed(false)
@@ -39,7 +39,7 @@ with the job.`,
 	return cmd
 }
 
-// execArgs is the command behind the job, and behind the -- that many are used to.
+// execArgs is the command behind the job and the optional --.
 func execArgs(args []string) []string {
 	rest := args[min(1, len(args)):]
 	if len(rest) > 0 && rest[0] == "--" {
@@ -48,24 +48,24 @@ func execArgs(args []string) []string {
 	return rest
 }
 
-func (s *shell) exec(ctx context.Context, ref string, req api.ExecRequest) error {
-	c := s.client()
-	inspect := sync.OnceValues(func() (api.Job, error) { return c.Inspect(ctx, ref) })
+func (c *cli) exec(ctx context.Context, ref string, req api.ExecRequest) error {
+	agent := c.client()
+	inspect := sync.OnceValues(func() (api.Job, error) { return agent.Inspect(ctx, ref) })
 	if len(req.Env) > 0 {
 		j, err := inspect()
 		if err != nil {
 			return err
 		}
-		if req.Env, err = mergeEnv(s.environ, j.Spec.Env, req.Env); err != nil {
+		if req.Env, err = mergeEnv(c.environ, j.Spec.Env, req.Env); err != nil {
 			return &api.Error{Code: api.CodeUsage, Message: "--env: " + err.Error(), Hint: "migrate exec --help"}
 		}
 	}
-	whose, err := s.ownerOf(inspect)
+	uid, err := c.ownerOf(inspect)
 	if err != nil {
 		return err
 	}
-	to := s.carry(whose)
-	code, err := c.Exec(ctx, ref, req, s.in, to.out, to.err)
+	to := c.jobOutput(uid)
+	code, err := agent.Exec(ctx, ref, req, c.in, to.out, to.err)
 	if err = errors.Join(err, to.flush()); err == nil && code != 0 {
 		return exitStatus(code)
 	}

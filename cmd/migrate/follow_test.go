@@ -19,7 +19,7 @@ func following(t *testing.T, a *fakeAgent) (out, errs *locked, news *locked, end
 	out, errs, news = newLocked(), newLocked(), newLocked()
 	f := newFollower(api.NewClient(a.socket), a.now(), map[string]io.Writer{"stdout": out, "stderr": errs},
 		func(line string) { io.WriteString(news, line+"\n") })
-	f.pause = pause{first: time.Millisecond, most: 4 * time.Millisecond}
+	f.backoff = backoff{min: time.Millisecond, max: 4 * time.Millisecond}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	var j api.Job
 	var err error
@@ -39,7 +39,7 @@ func wantText(t *testing.T, what string, got *locked, want string) {
 	}
 }
 
-func TestOutputGoesOnWhereTheJobMovesAndTheMoveIsTold(t *testing.T) {
+func TestFollowReadsOnAfterMovesAndReportsThem(t *testing.T) {
 	a := newFakeAgent(t)
 	out, errs, news, end := following(t, a)
 	a.write("stdout", "one ")
@@ -54,15 +54,15 @@ func TestOutputGoesOnWhereTheJobMovesAndTheMoveIsTold(t *testing.T) {
 	a.write("stdout", "three")
 	a.exit(7, 0)
 	j, err := end()
-	if err != nil || status(j) != 7 {
-		t.Errorf("status %d, error %v", status(j), err)
+	if err != nil || jobStatus(j) != 7 {
+		t.Errorf("status %d, error %v", jobStatus(j), err)
 	}
 	wantText(t, "stdout", out, "one two three")
 	wantText(t, "stderr", errs, "oops")
 	wantText(t, "news", news, "job sim moved to node-b\njob sim moved to node-c\n")
 }
 
-func TestFollowingSurvivesARestartOfTheAgent(t *testing.T) {
+func TestFollowSurvivesARestartOfTheAgent(t *testing.T) {
 	a := newFakeAgent(t)
 	out, _, news, end := following(t, a)
 	a.write("stdout", "before ")
@@ -75,8 +75,8 @@ func TestFollowingSurvivesARestartOfTheAgent(t *testing.T) {
 	a.write("stdout", "after")
 	a.exit(0, 9)
 	j, err := end()
-	if err != nil || status(j) != 137 {
-		t.Errorf("status %d, error %v", status(j), err)
+	if err != nil || jobStatus(j) != 137 {
+		t.Errorf("status %d, error %v", jobStatus(j), err)
 	}
 	wantText(t, "stdout", out, "before between after")
 	if n := strings.Count(news.String(), "not affected"); n != 1 {
@@ -84,7 +84,7 @@ func TestFollowingSurvivesARestartOfTheAgent(t *testing.T) {
 	}
 }
 
-func TestEveryByteComesOnceThoughEveryReplyIsCut(t *testing.T) {
+func TestFollowCopiesEveryByteOnceThoughRepliesAreCut(t *testing.T) {
 	a := newFakeAgent(t)
 	a.cut = 7
 	text := strings.Repeat("0123456789", 20)
@@ -97,7 +97,7 @@ func TestEveryByteComesOnceThoughEveryReplyIsCut(t *testing.T) {
 	wantText(t, "stdout", out, text)
 }
 
-func TestWhatIsWrittenUpToTheEndIsCopiedBeforeFollowingEnds(t *testing.T) {
+func TestFollowCopiesTheLastBytes(t *testing.T) {
 	for range 20 {
 		a := newFakeAgent(t)
 		out, _, _, end := following(t, a)
@@ -110,7 +110,7 @@ func TestWhatIsWrittenUpToTheEndIsCopiedBeforeFollowingEnds(t *testing.T) {
 	}
 }
 
-func TestAnOutputThatCannotBeWrittenEndsTheFollowing(t *testing.T) {
+func TestFollowEndsWhenItsOutputCannotBeWritten(t *testing.T) {
 	a := newFakeAgent(t)
 	a.write("stdout", "x")
 	f := newFollower(api.NewClient(a.socket), a.now(), map[string]io.Writer{"stdout": broken{}}, func(string) {})
@@ -127,9 +127,9 @@ func TestRunPassesSignalsOnAndReturnsTheJobsStatus(t *testing.T) {
 	a := newFakeAgent(t)
 	heard := uint64(1 << (syscall.SIGUSR1 - 1))
 	a.job.Caught = &heard
-	s, out, errs := newShell(a)
+	c, out, errs := newCLI(a)
 	code := make(chan int)
-	go func() { code <- s.execute(t.Context(), []string{"run", "--", "./solve"}) }()
+	go func() { code <- c.execute(t.Context(), []string{"run", "--", "./solve"}) }()
 	a.until("the job's start", func() bool { return a.request != nil })
 	a.write("stdout", "hello\n")
 	out.until(t, "hello")
@@ -149,17 +149,17 @@ func TestRunPassesSignalsOnAndReturnsTheJobsStatus(t *testing.T) {
 	}
 }
 
-func TestASignalWaitsForTheAgentUntilASecondOneComes(t *testing.T) {
+func TestRunRetriesASignalUntilASecondOneComes(t *testing.T) {
 	a := newFakeAgent(t)
 	signals := make(chan os.Signal, 2)
-	f := forward{agent: api.NewClient(a.socket), job: a.now(), signals: signals, tell: func(string) {},
-		pause: pause{first: time.Millisecond, most: time.Millisecond}}
+	f := signalForwarder{agent: api.NewClient(a.socket), job: a.now(), signals: signals, notify: func(string) {},
+		backoff: backoff{min: time.Millisecond, max: time.Millisecond}}
 	a.set(func() { a.refuse = 5 })
 	signals <- syscall.SIGINT
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- f.all(ctx) }()
+	go func() { done <- f.run(ctx) }()
 	a.until("the signal after the outage", func() bool { return len(a.signals) == 1 })
 	a.set(func() { a.refuse = 1 << 30 })
 	signals <- syscall.SIGINT
@@ -169,20 +169,20 @@ func TestASignalWaitsForTheAgentUntilASecondOneComes(t *testing.T) {
 	}
 }
 
-func TestAJobThatIsSavedEndsRunWithTheWayBack(t *testing.T) {
+func TestRunOfASavedJobEndsWithTheWayBack(t *testing.T) {
 	a := newFakeAgent(t)
 	a.set(func() { a.job.State, a.job.SavedIn = api.JobSaved, "/scratch/sim" })
-	s, _, errs := newShell(a)
-	if code := s.execute(t.Context(), []string{"run", "true"}); code != api.ExitFailed || !strings.Contains(errs.String(), "try: `migrate restore /scratch/sim`") {
+	c, _, errs := newCLI(a)
+	if code := c.execute(t.Context(), []string{"run", "true"}); code != api.ExitFailed || !strings.Contains(errs.String(), "try: `migrate restore /scratch/sim`") {
 		t.Errorf("exit status %d, %q", code, errs)
 	}
 }
 
-func TestALostJobIsAFailureThatSaysSo(t *testing.T) {
+func TestRunOfALostJobFails(t *testing.T) {
 	a := newFakeAgent(t)
 	a.set(func() { a.job.State = api.JobLost })
-	s, _, errs := newShell(a)
-	if code := s.execute(t.Context(), []string{"run", "true"}); code != api.ExitFailed || !strings.Contains(errs.String(), "sim is lost: node node-a") {
+	c, _, errs := newCLI(a)
+	if code := c.execute(t.Context(), []string{"run", "true"}); code != api.ExitFailed || !strings.Contains(errs.String(), "sim is lost: node node-a") {
 		t.Errorf("exit status %d, %q", code, errs)
 	}
 }

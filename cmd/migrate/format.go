@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/humanize"
 )
 
@@ -29,14 +28,6 @@ func age(now, t time.Time) string {
 		return fmt.Sprintf("%dh", d/time.Hour)
 	}
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
-}
-
-// label is what a person calls a job.
-func label(j api.Job) string {
-	if j.Spec.Name != "" {
-		return j.Spec.Name
-	}
-	return string(j.ID)
 }
 
 // commandLine shows arguments on one line; what a shell or a terminal would take
@@ -61,22 +52,16 @@ func clip(s string, n int) string {
 	return s
 }
 
-// state is a job's state in a word or two.
-func state(j api.Job) string {
-	if j.State != api.JobExited || j.Exit == nil {
-		return string(j.State)
+func instant(t time.Time) string { return t.Format("2006-01-02 15:04:05.000 -07:00") }
+
+func signed(d time.Duration) string {
+	if d < 0 {
+		return d.String()
 	}
-	if j.Exit.Reason != "" {
-		return "exited (output limit)"
-	}
-	if j.Superseded != nil {
-		return "exited (superseded)"
-	}
-	if j.Exit.Signal != 0 {
-		return fmt.Sprintf("exited (%s)", signalName(j.Exit.Signal))
-	}
-	return fmt.Sprintf("exited (%d)", j.Exit.Code)
+	return "+" + d.String()
 }
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func signalName(n int) string {
 	if name := unix.SignalName(unix.Signal(n)); name != "" {

@@ -20,7 +20,7 @@ import (
 )
 
 // evil is what users can name files, processes and jobs: a terminal would change its title, be
-// wiped, answer as if somebody typed, and show text backwards; a reader would take the last two
+// wiped, send input of its own, and show text backwards; a reader would take the last two
 // lines for ours.
 const evil = "a\x1b]0;owned\x07b\x1b[2Jc\u009b6nd\u202ee\x7f\r\ntry: rm -rf /\nmigrate: all is well\tf\v\f"
 
@@ -160,10 +160,10 @@ var lines = map[string][]string{
 	"pki": nil, "agent": nil, "demo": nil, "version": nil, "completion": nil, "help": nil,
 }
 
-func TestNoCommandPrintsWhatATerminalObeys(t *testing.T) {
+func TestTerminalGetsNoEscapesOfOthers(t *testing.T) {
 	const other = 4711
-	s, _, _ := newShell(nil)
-	root := newRoot(s)
+	c, _, _ := newCLI(nil)
+	root := newRoot(c)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
@@ -175,9 +175,9 @@ func TestNoCommandPrintsWhatATerminalObeys(t *testing.T) {
 		socket := evilAgent(t, other, how)
 		for name, all := range lines {
 			for _, line := range all {
-				s, out, errs := newShell(nil)
-				s.screen, s.terminal, s.uid = true, true, 0 // root looks on
-				s.execute(t.Context(), append([]string{"--socket", socket}, strings.Fields(line)...))
+				c, out, errs := newCLI(nil)
+				c.outTerminal, c.errTerminal, c.uid = true, true, 0 // root looks on
+				c.execute(t.Context(), append([]string{"--socket", socket}, strings.Fields(line)...))
 				found := append(obeyed(out.String()), obeyed(errs.String())...)
 				found = append(found, spoken(errs.String())...)
 				if own := name != "report" && (name != "logs" || how == fails) && (how != prints || name != "run" && name != "restore" && name != "exec"); own {
@@ -192,29 +192,29 @@ func TestNoCommandPrintsWhatATerminalObeys(t *testing.T) {
 }
 
 // A job's bytes are its user's, and root's as long as root does not look at them.
-func TestOutputOfOtherUsersJobsIsSafeOnATerminalAndWholeInAPipe(t *testing.T) {
-	for _, c := range []struct {
-		uid    uint32
-		screen bool
-		whole  bool
+func TestTerminalGetsOtherUsersOutputEscapedAPipeWhole(t *testing.T) {
+	for _, tc := range []struct {
+		uid      uint32
+		terminal bool
+		whole    bool
 	}{{0, true, true}, {0, false, true}, {4711, false, true}, {4711, true, false}} {
-		socket := evilAgent(t, c.uid, prints)
+		socket := evilAgent(t, tc.uid, prints)
 		for _, line := range []string{"logs sim", "logs -f sim", "restore -q /d", "exec sim true"} {
-			s, out, errs := newShell(nil)
-			s.screen, s.uid = c.screen, 0
-			if code := s.execute(t.Context(), append([]string{"--socket", socket}, strings.Fields(line)...)); code != 0 {
+			c, out, errs := newCLI(nil)
+			c.outTerminal, c.uid = tc.terminal, 0
+			if code := c.execute(t.Context(), append([]string{"--socket", socket}, strings.Fields(line)...)); code != 0 {
 				t.Fatalf("exit %d, %s", code, errs)
 			}
-			if whole := out.String() == evil; whole != c.whole || !c.whole && len(obeyed(out.String())) > 0 {
-				t.Errorf("%s of user %d's job, on a terminal %t: %q", line, c.uid, c.screen, out)
+			if whole := out.String() == evil; whole != tc.whole || !tc.whole && len(obeyed(out.String())) > 0 {
+				t.Errorf("%s of user %d's job, on a terminal %t: %q", line, tc.uid, tc.terminal, out)
 			}
 		}
 	}
 }
 
-func TestJSONMeansTheSameWhateverIsEscaped(t *testing.T) {
-	s, out, _ := newShell(nil)
-	if code := s.execute(t.Context(), []string{"--socket", evilAgent(t, 0, tells), "inspect", "--json", "sim"}); code != 0 {
+func TestJSONKeepsItsMeaningWhenEscaped(t *testing.T) {
+	c, out, _ := newCLI(nil)
+	if code := c.execute(t.Context(), []string{"--socket", evilAgent(t, 0, tells), "inspect", "--json", "sim"}); code != 0 {
 		t.Fatal(code)
 	}
 	var j api.Job
@@ -223,17 +223,17 @@ func TestJSONMeansTheSameWhateverIsEscaped(t *testing.T) {
 	}
 }
 
-func TestCompletionScriptsAreAsTheyAre(t *testing.T) {
+func TestCompletionScriptsAreNotEscaped(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		var want strings.Builder
-		s, out, _ := newShell(nil)
-		plain := newRoot(s)
+		c, out, _ := newCLI(nil)
+		plain := newRoot(c)
 		plain.SetOut(&want)
 		plain.SetArgs([]string{"completion", shell})
 		if err := plain.Execute(); err != nil {
 			t.Fatal(err)
 		}
-		if code := s.execute(t.Context(), []string{"completion", shell}); code != 0 || out.String() != want.String() || want.Len() < 1000 {
+		if code := c.execute(t.Context(), []string{"completion", shell}); code != 0 || out.String() != want.String() || want.Len() < 1000 {
 			t.Errorf("%s: exit %d, %d bytes of %d", shell, code, len(out.String()), want.Len())
 		}
 	}

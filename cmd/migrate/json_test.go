@@ -32,7 +32,7 @@ type jsonField struct{ name, kind, unit, meaning string }
 
 // docs/json.md has a line for each field that a command can print, with its type and, if
 // it is a number, its unit; it has no others.
-func TestTheJSONDocumentIsThatOfTheCode(t *testing.T) {
+func TestJSONDocumentIsThatOfTheCode(t *testing.T) {
 	commands, sections := readJSONDocument(t)
 	want := map[string][]jsonField{}
 	for command, values := range printed {
@@ -57,7 +57,7 @@ func TestTheJSONDocumentIsThatOfTheCode(t *testing.T) {
 	}
 }
 
-func TestEveryCommandWithJSONIsInTheDocument(t *testing.T) {
+func TestJSONDocumentHasEveryCommand(t *testing.T) {
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {
 		_, known := printed[c.Name()]
@@ -68,7 +68,7 @@ func TestEveryCommandWithJSONIsInTheDocument(t *testing.T) {
 			visit(sub)
 		}
 	}
-	visit(newRoot(&shell{}))
+	visit(newRoot(&cli{}))
 }
 
 func compareFields(t *testing.T, section string, want, have []jsonField) {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func newKillCommand(s *shell) *cobra.Command {
+func newKillCommand(c *cli) *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:   "kill [flags] JOB",
@@ -20,27 +20,27 @@ func newKillCommand(s *shell) *cobra.Command {
 PID 1 has no handler for, but for KILL and STOP; KILL ends the whole job.`,
 		Example: `  migrate kill sim
   migrate kill -s USR1 sim`,
-		Args: takes("JOB"),
+		Args: wantArgs("JOB"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sig, err := parseSignal(name)
 			if err != nil {
 				return usage(cmd, err)
 			}
-			return interruptible(func(ctx context.Context, args []string) error { return s.kill(ctx, args[0], sig) })(cmd, args)
+			return interruptible(func(ctx context.Context, args []string) error { return c.kill(ctx, args[0], sig) })(cmd, args)
 		},
 	}
 	cmd.Flags().StringVarP(&name, "signal", "s", "TERM", "the `SIGNAL` by name or number")
 	return cmd
 }
 
-func (s *shell) kill(ctx context.Context, ref string, sig syscall.Signal) error {
-	c := s.client()
-	if err := c.Signal(ctx, ref, sig); err != nil {
+func (c *cli) kill(ctx context.Context, ref string, sig syscall.Signal) error {
+	agent := c.client()
+	if err := agent.Signal(ctx, ref, sig); err != nil {
 		return err
 	}
-	// The signal was sent; a job that is gone by now heard it.
-	if j, err := c.Inspect(ctx, ref); err == nil && unheard(j, sig) {
-		s.say(unheardNote(j, sig))
+	// The signal was sent. A job that has ended since then got it.
+	if j, err := agent.Inspect(ctx, ref); err == nil && dropsSignal(j, sig) {
+		c.notice(droppedNotice(j, sig))
 	}
 	return nil
 }

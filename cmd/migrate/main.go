@@ -16,23 +16,21 @@ import (
 )
 
 func main() {
-	// This binary is also what starts inside of a job's namespaces and what waits
-	// for the job; argument zero tells.
+	// The same binary enters a job's namespaces and is the job's shim, if argument zero says so.
 	namespaces.Stage()
 	shim.Main()
-	s := &shell{
+	c := &cli{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		terminal: term.IsTerminal(int(os.Stderr.Fd())), screen: term.IsTerminal(int(os.Stdout.Fd())), uid: os.Geteuid(),
-		alone: alone, environ: os.Environ(), getwd: os.Getwd, now: time.Now,
+		errTerminal: term.IsTerminal(int(os.Stderr.Fd())), outTerminal: term.IsTerminal(int(os.Stdout.Fd())), uid: os.Geteuid(),
+		ownKeyring: enterOwnKeyring, environ: os.Environ(), getwd: os.Getwd, now: time.Now,
 	}
-	os.Exit(s.execute(context.Background(), os.Args[1:]))
+	os.Exit(c.execute(context.Background(), os.Args[1:]))
 }
 
-// alone starts the program again, in the same process, where it has not a session keyring
-// of its own yet: in the one of whoever starts an agent, others can put what the kernel then
-// finds for it, such as answers to its questions for names. A keyring is a thread's, and
-// the other threads go with the execve only.
-func alone() error {
+// enterOwnKeyring gives an agent a session keyring of its own. The kernel looks up answers,
+// such as those of DNS, in the session keyring, and the user who starts an agent can write to
+// the inherited one. A keyring belongs to a thread; only an execve ends the other threads.
+func enterOwnKeyring() error {
 	if osthread.HasKeyring(agentKeyring) {
 		return nil
 	}

@@ -10,13 +10,13 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/transport"
 )
 
-// maxConnections is what the transport between agents allows, less one for images
-// and output.
-const maxConnections = 15
+// maxConnections is what a session allows, less one for images and output.
+const maxConnections = transport.MaxData - 1
 
-func newMoveCommand(s *shell) *cobra.Command {
+func newMoveCommand(c *cli) *cobra.Command {
 	var req api.MoveRequest
 	var show display
 	var bandwidth string
@@ -39,7 +39,7 @@ the progress is shown.`,
   migrate move --max-downtime 1s --throttle sim node-b
   migrate move --post-copy --bandwidth 100M sim node-b
   migrate move --json sim node-b=10.0.0.2:7707`,
-		Args: takes("JOB", "NODE"),
+		Args: wantArgs("JOB", "NODE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if req.Node, req.Addr, err = parseNode(args[1]); err == nil && (req.Connections < 0 || req.Connections > maxConnections) {
 				err = fmt.Errorf("--connections is 1 to %d, or 0 to let the agent choose", maxConnections)
@@ -53,10 +53,10 @@ the progress is shown.`,
 			if err != nil {
 				return usage(cmd, err)
 			}
-			return interruptible(func(ctx context.Context, args []string) error { return s.move(ctx, args[0], req, show) })(cmd, args)
+			return interruptible(func(ctx context.Context, args []string) error { return c.move(ctx, args[0], req, show) })(cmd, args)
 		},
 	}
-	cmd.Flags().IntVar(&req.Connections, "connections", 0, "number of connections for data, `N` up to 15 (default: the agent's choice)")
+	cmd.Flags().IntVar(&req.Connections, "connections", 0, fmt.Sprintf("number of connections for data, `N` up to %d (default: the agent's choice)", maxConnections))
 	moveFlags(cmd.Flags(), &req.MoveOptions, &bandwidth)
 	show.flags(cmd)
 	return cmd
@@ -86,19 +86,19 @@ func checkMove(o api.MoveOptions, downtimeNamed bool) error {
 	return nil
 }
 
-func (s *shell) move(ctx context.Context, ref string, req api.MoveRequest, show display) error {
-	r, err := s.watch(show, func(tell func(api.Event)) (*api.Result, error) { return s.client().Move(ctx, ref, req, tell) })
+func (c *cli) move(ctx context.Context, ref string, req api.MoveRequest, show display) error {
+	r, err := c.showProgress(show, func(onEvent func(api.Event)) (*api.Result, error) { return c.client().Move(ctx, ref, req, onEvent) })
 	if err != nil {
 		return interrupted(ctx, err, ref, "the move", "stays where it is, unless the move was committed already")
 	}
 	if !show.json && !show.quiet {
-		err = printLine(s.out, "job %s moved to %s (%s%s): downtime %s, whole move %s, %s read, %s sent%s",
+		err = printLine(c.out, "job %s moved to %s (%s%s): downtime %s, whole move %s, %s read, %s sent%s",
 			r.Job, r.Node, r.Mode, rounds(r.Rounds), span(r.Downtime), span(r.Took), size(r.Read), size(r.Sent), pulled(r.Pulled))
 	}
 	return cmp.Or(err, cleanUpLeft(r))
 }
 
-// pulled says how much memory came after the job ran.
+// pulled says how much memory arrived after the job ran.
 func pulled(n int64) string {
 	if n == 0 {
 		return ""
@@ -114,21 +114,4 @@ func rounds(list []api.Round) string {
 		return ", 1 round"
 	}
 	return fmt.Sprintf(", %d rounds", len(list))
-}
-
-// interrupted says what becomes of something that the user has called off.
-func interrupted(ctx context.Context, err error, ref, what, where string) error {
-	if ctx.Err() == nil {
-		return err
-	}
-	return &api.Error{Code: api.CodeCancelled, Message: "interrupted; the agent calls " + what + " off", Where: where,
-		Hint: "migrate inspect " + ref}
-}
-
-// cleanUpLeft is the error of a success that left something behind.
-func cleanUpLeft(r *api.Result) error {
-	if r.CleanupLeft == "" {
-		return nil
-	}
-	return &api.Error{Code: api.CodeCleanupLeft, Message: "something was left behind: " + r.CleanupLeft, Where: "runs on " + r.Node + ", not affected"}
 }

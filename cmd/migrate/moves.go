@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-func newMovesCommand(s *shell) *cobra.Command {
+func newMovesCommand(c *cli) *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "moves [flags]",
@@ -22,16 +22,16 @@ themselves as soon as they reach each other; migrate resolve decides one whose o
 node is gone for good.`,
 		Example: `  migrate moves
   migrate moves --all --json`,
-		Args: takes(),
+		Args: wantArgs(),
 		RunE: interruptible(func(ctx context.Context, _ []string) error {
-			moves, err := s.client().Moves(ctx, all)
+			moves, err := c.client().Moves(ctx, all)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(s.out, moves)
+				return printJSON(c.out, moves)
 			}
-			return printMoves(s.out, moves, s.now())
+			return printMoves(c.out, moves, c.now())
 		}),
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "list those that are finished, too")

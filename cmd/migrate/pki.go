@@ -13,17 +13,17 @@ import (
 
 const day = 24 * time.Hour
 
-func newPKICommand(s *shell) *cobra.Command {
-	cmd := group("pki", "Make the certificates by which nodes know each other")
+func newPKICommand(c *cli) *cobra.Command {
+	cmd := commandGroup("pki", "Make the certificates by which nodes know each other")
 	cmd.Long = `Agents trust each other because one cluster CA has issued their certificates, and a
 certificate names its node. Keep the directory with the CA's key off the nodes.`
 	cmd.Example = `  migrate pki init ca --cluster hpc
   migrate pki issue ca node-a --out node-a      then copy node-a/* to /etc/migrate/pki there`
-	cmd.AddCommand(newPKIInitCommand(s), newPKIIssueCommand(s))
+	cmd.AddCommand(newPKIInitCommand(c), newPKIIssueCommand(c))
 	return cmd
 }
 
-func newPKIInitCommand(s *shell) *cobra.Command {
+func newPKIInitCommand(c *cli) *cobra.Command {
 	var cluster string
 	var days int
 	cmd := &cobra.Command{
@@ -31,7 +31,7 @@ func newPKIInitCommand(s *shell) *cobra.Command {
 		Short:   "Make the CA of a cluster",
 		Long:    `Makes the CA of a cluster in DIR. An existing one is never replaced.`,
 		Example: `  migrate pki init ca --cluster hpc`,
-		Args:    takes("DIR"),
+		Args:    wantArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cluster == "" || days < 1 {
 				return usage(cmd, errors.New("pki init needs --cluster NAME, and --days above 0"))
@@ -39,8 +39,8 @@ func newPKIInitCommand(s *shell) *cobra.Command {
 			if err := pki.Init(args[0], cluster, time.Duration(days)*day); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(s.out, "wrote %s and %s; keep the key off the nodes\n",
-				filepath.Join(args[0], "ca.crt"), filepath.Join(args[0], "ca.key"))
+			_, err := fmt.Fprintf(c.out, "wrote %s and %s; keep the key off the nodes\n",
+				filepath.Join(args[0], pki.CACertFile), filepath.Join(args[0], pki.CAKeyFile))
 			return err
 		},
 	}
@@ -49,7 +49,7 @@ func newPKIInitCommand(s *shell) *cobra.Command {
 	return cmd
 }
 
-func newPKIIssueCommand(s *shell) *cobra.Command {
+func newPKIIssueCommand(c *cli) *cobra.Command {
 	var out string
 	var days int
 	cmd := &cobra.Command{
@@ -58,7 +58,7 @@ func newPKIIssueCommand(s *shell) *cobra.Command {
 		Long: `Issues a certificate for NODE with the CA in DIR and writes ca.crt, node.crt and
 node.key into the --out directory. Run again for the same node it renews them.`,
 		Example: `  migrate pki issue ca node-a --out node-a`,
-		Args:    takes("DIR", "NODE"),
+		Args:    wantArgs("DIR", "NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" || days < 1 {
 				return usage(cmd, errors.New("pki issue needs --out DIR, and --days above 0"))
@@ -66,7 +66,8 @@ node.key into the --out directory. Run again for the same node it renews them.`,
 			if err := pki.Issue(args[0], args[1], time.Duration(days)*day, out); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(s.out, "wrote ca.crt, node.crt and node.key for %s into %s; copy them to /etc/migrate/pki there\n", args[1], out)
+			_, err := fmt.Fprintf(c.out, "wrote %s, %s and %s for %s into %s; copy them to /etc/migrate/pki there\n",
+				pki.CACertFile, pki.NodeCertFile, pki.NodeKeyFile, args[1], out)
 			return err
 		},
 	}

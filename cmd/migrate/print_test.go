@@ -56,7 +56,7 @@ func exampleJob() api.Job {
 	}
 }
 
-func TestPsIsOneLinePerJob(t *testing.T) {
+func TestPsPrintsOneLinePerJob(t *testing.T) {
 	moved, dead, killed := exampleJob(), exampleJob(), exampleJob()
 	moved.State, moved.MovedTo = api.JobMoved, &job.Moved{Node: "node-c"}
 	dead.State, dead.Exit, dead.Spec.Name = api.JobExited, &job.Exit{Code: 3}, ""
@@ -69,7 +69,7 @@ func TestPsIsOneLinePerJob(t *testing.T) {
 	golden(t, "ps.txt", b.Bytes())
 }
 
-func TestInspectShowsTheJobWithoutTrustingItsNames(t *testing.T) {
+func TestInspectEscapesTheNamesOfAJob(t *testing.T) {
 	var b bytes.Buffer
 	if err := printJob(&b, exampleJob()); err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestInspectShowsTheJobWithoutTrustingItsNames(t *testing.T) {
 	golden(t, "inspect.txt", b.Bytes())
 }
 
-func TestInspectOfAJobThatIsOverShowsWhatIsKnown(t *testing.T) {
+func TestInspectOfAnEndedJobShowsWhatIsKnown(t *testing.T) {
 	var b bytes.Buffer
 	j := api.Job{Record: job.Record{ID: "jk4m2q7x5zb", Created: at(5), Exit: &job.Exit{Code: 1, At: at(6)}}, Node: "node-a", State: api.JobExited}
 	if err := printJob(&b, j); err != nil {
@@ -123,7 +123,7 @@ func TestExitStatuses(t *testing.T) {
 	}
 }
 
-func TestSizesAndSpansAreShort(t *testing.T) {
+func TestFormatOfSizesAndSpansIsShort(t *testing.T) {
 	for want, n := range map[string]int64{"0 B": 0, "1023 B": 1023, "1.0 KiB": 1024, "1.0 MiB": 1<<20 - 1, "2.5 GiB": 5 << 29, "8.0 EiB": 1<<63 - 1} {
 		if got := size(n); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)

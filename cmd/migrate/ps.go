@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -14,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-func newPsCommand(s *shell) *cobra.Command {
+func newPsCommand(c *cli) *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "ps [flags]",
@@ -24,22 +23,22 @@ those that have moved on, with the node that they moved to. Jobs that do not jus
 
   frozen     on their way to another node      arriving  on their way to this one
   moved      on the node that NODE names       saved     in a directory (migrate restore)
-  suspended  frozen by somebody else           astray    out of reach: their shim is gone
+  suspended  frozen, and not by migrate        astray    out of reach: their shim is gone
   lost       gone with the node or the shim    damaged   with a record that cannot be read
 
 migrate inspect JOB tells more.`,
 		Example: `  migrate ps
   migrate ps -a --json`,
-		Args: takes(),
-		RunE: interruptible(func(ctx context.Context, _ []string) error { return s.ps(ctx, all, asJSON) }),
+		Args: wantArgs(),
+		RunE: interruptible(func(ctx context.Context, _ []string) error { return c.ps(ctx, all, asJSON) }),
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "list jobs that are over, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
 	return cmd
 }
 
-func (s *shell) ps(ctx context.Context, all, asJSON bool) error {
-	jobs, err := s.client().Jobs(ctx)
+func (c *cli) ps(ctx context.Context, all, asJSON bool) error {
+	jobs, err := c.client().Jobs(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,18 +46,18 @@ func (s *shell) ps(ctx context.Context, all, asJSON bool) error {
 		jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.State == api.JobExited || j.State == api.JobLost })
 	}
 	if asJSON {
-		err = printJSON(s.out, jobs)
+		err = printJSON(c.out, jobs)
 	} else {
-		err = printJobs(s.out, jobs, s.now())
+		err = printJobs(c.out, jobs, c.now())
 	}
 	if err != nil {
 		return err
 	}
-	return damaged(jobs)
+	return damagedRecords(jobs)
 }
 
-// damaged is the error for jobs of which nobody can tell how they are, nil if there are none.
-func damaged(jobs []api.Job) error {
+// damagedRecords is the error for jobs whose records cannot be read, nil if there are none.
+func damagedRecords(jobs []api.Job) error {
 	var all []api.Finding
 	for _, j := range jobs {
 		if j.State == api.JobDamaged {
@@ -71,12 +70,6 @@ func damaged(jobs []api.Job) error {
 	return &api.Error{Code: api.CodeDamaged, Message: "records of jobs are damaged", Findings: all}
 }
 
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
-
 // maxCommand bounds the last column, in characters.
 const maxCommand = 50
 
@@ -84,7 +77,7 @@ func printJobs(w io.Writer, jobs []api.Job, now time.Time) error {
 	t := newTable(w)
 	t.row("JOB", "NAME", "STATE", "NODE", "AGE", "COMMAND")
 	for _, j := range jobs {
-		t.row(j.ID, cmp.Or(j.Spec.Name, "-"), state(j), place(j), age(now, j.Created), clip(commandLine(j.Spec.Args), maxCommand))
+		t.row(j.ID, cmp.Or(j.Spec.Name, "-"), state(j), nodeOf(j), age(now, j.Created), clip(commandLine(j.Spec.Args), maxCommand))
 	}
 	return t.flush()
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/report"
 )
 
-func newReportCommand(s *shell) *cobra.Command {
+func newReportCommand(c *cli) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "report [flags] MOVE",
@@ -26,26 +26,26 @@ written anew. migrate moves --all lists the moves.`,
 		Example: `  migrate report m0123456789abcdef
   migrate report -o /scratch/sim-move.html m0123456789abcdef
   migrate report -o - m0123456789abcdef | mail -a 'Content-Type: text/html' ada`,
-		Args: takes("MOVE"),
-		RunE: interruptible(func(ctx context.Context, args []string) error { return s.report(ctx, args[0], output) }),
+		Args: wantArgs("MOVE"),
+		RunE: interruptible(func(ctx context.Context, args []string) error { return c.report(ctx, args[0], output) }),
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "`FILE` to write, - for standard output (default MOVE.html)")
 	return cmd
 }
 
-func (s *shell) report(ctx context.Context, move, path string) error {
-	r, err := s.client().MoveRecord(ctx, move)
+func (c *cli) report(ctx context.Context, move, path string) error {
+	r, err := c.client().MoveRecord(ctx, move)
 	if err != nil {
 		return err
 	}
 	var page bytes.Buffer
-	if err := report.Write(&page, r, s.now()); err != nil {
+	if err := report.Write(&page, r, c.now()); err != nil {
 		return err
 	}
 	if path == "-" {
-		to := s.raw.out
-		if s.screen {
-			to = s.out
+		to := c.raw.out
+		if c.outTerminal {
+			to = c.out
 		}
 		_, err := page.WriteTo(to)
 		return err
@@ -53,9 +53,9 @@ func (s *shell) report(ctx context.Context, move, path string) error {
 	flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 	if path == "" {
 		path = move + ".html"
-		flags |= syscall.O_NOFOLLOW // everybody can know this name, and may have been here
+		flags |= syscall.O_NOFOLLOW // the name can be guessed, and another user may have made a link
 	}
-	dir, err := s.getwd()
+	dir, err := c.getwd()
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,6 @@ func (s *shell) report(ctx context.Context, move, path string) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "%s\n", path)
+	_, err = fmt.Fprintf(c.out, "%s\n", path)
 	return err
 }

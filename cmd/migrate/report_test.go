@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-func TestAReportIsAFileOfTheMovesNameOrWhereTheUserSays(t *testing.T) {
+func TestReportWritesTheNamedFile(t *testing.T) {
 	a := newFakeAgent(t)
 	a.record = exampleMove()
 	dir := t.TempDir()
 	for args, file := range map[string]string{"": "m0123456789abcdef.html", "-o x.html": "x.html", "-o " + dir + "/y.html": "y.html", "-o - ": ""} {
 		for range 2 { // the second one replaces the first
-			s, out, errs := newShell(a)
-			s.getwd = func() (string, error) { return dir, nil }
-			if code := s.execute(t.Context(), strings.Fields("report "+args+" m0123456789abcdef")); code != 0 {
+			c, out, errs := newCLI(a)
+			c.getwd = func() (string, error) { return dir, nil }
+			if code := c.execute(t.Context(), strings.Fields("report "+args+" m0123456789abcdef")); code != 0 {
 				t.Fatalf("%s: exit %d, %s", args, code, errs)
 			}
 			page := out.String()
@@ -31,8 +31,8 @@ func TestAReportIsAFileOfTheMovesNameOrWhereTheUserSays(t *testing.T) {
 			}
 		}
 	}
-	s, _, errs := newShell(a)
-	if code := s.execute(t.Context(), []string{"report", "mffffffffffffffff"}); code != 1 || !strings.Contains(errs.String(), "no move") {
+	c, _, errs := newCLI(a)
+	if code := c.execute(t.Context(), []string{"report", "mffffffffffffffff"}); code != 1 || !strings.Contains(errs.String(), "no move") {
 		t.Errorf("an unknown move: exit %d, %s", code, errs)
 	}
 }

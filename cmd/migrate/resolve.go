@@ -12,11 +12,11 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-func newResolveCommand(s *shell) *cobra.Command {
+func newResolveCommand(c *cli) *cobra.Command {
 	var take, drop, forget, yes bool
 	cmd := &cobra.Command{
 		Use:   "resolve [flags] MOVE",
-		Short: "Decide a move that nobody else can",
+		Short: "Decide a move whose other node is gone for good",
 		Long: `Decides a move that waits for a node that is gone for good, as root on the node that
 is left. --take makes the copy on this node the job, --drop gives it up. It is refused
 as long as the other node answers, because then the agents finish the move themselves.
@@ -34,7 +34,7 @@ Without --yes it says what will happen and asks.`,
 		Example: `  migrate resolve m0123456789abcdef --take
   migrate resolve m0123456789abcdef --drop --yes
   migrate resolve m0123456789abcdef --forget`,
-		Args: takes("MOVE"),
+		Args: wantArgs("MOVE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var all []api.Decision
 			for d, named := range map[api.Decision]bool{api.DecisionTake: take, api.DecisionDrop: drop, api.DecisionForget: forget} {
@@ -45,7 +45,7 @@ Without --yes it says what will happen and asks.`,
 			if len(all) != 1 {
 				return usage(cmd, errors.New("name one of --take, --drop and --forget"))
 			}
-			return interruptible(func(ctx context.Context, args []string) error { return s.resolve(ctx, args[0], all[0], yes) })(cmd, args)
+			return interruptible(func(ctx context.Context, args []string) error { return c.resolve(ctx, args[0], all[0], yes) })(cmd, args)
 		},
 	}
 	cmd.Flags().BoolVar(&take, "take", false, "the copy on this node is the job")
@@ -55,53 +55,53 @@ Without --yes it says what will happen and asks.`,
 	return cmd
 }
 
-func (s *shell) resolve(ctx context.Context, move string, decision api.Decision, yes bool) error {
-	c := s.client()
-	plan, err := c.PlanResolve(ctx, move, decision)
+func (c *cli) resolve(ctx context.Context, move string, decision api.Decision, yes bool) error {
+	agent := c.client()
+	plan, err := agent.PlanResolve(ctx, move, decision)
 	if err != nil {
 		return err
 	}
 	what := fmt.Sprintf("Move %s of job %s", plan.Move, plan.Job)
 	if plan.Job == "" {
-		what = plan.Move + ", of which nobody can tell the job,"
+		what = plan.Move + ", whose job is not known,"
 	}
-	fmt.Fprintln(s.err, inner(fmt.Sprintf("%s is %s on %s.", what, plan.State, plan.Node)))
-	fmt.Fprintln(s.err, inner("Why it waits: "+plan.Why+"."))
-	fmt.Fprintf(s.err, "What will happen:\n  %s\n", inner(strings.Join(plan.Does, "\n")))
-	fmt.Fprintf(s.err, "What you answer for:\n  %s\n", inner(strings.Join(plan.Vouch, "\n")))
+	fmt.Fprintln(c.err, indented(fmt.Sprintf("%s is %s on %s.", what, plan.State, plan.Node)))
+	fmt.Fprintln(c.err, indented("Why it waits: "+plan.Why+"."))
+	fmt.Fprintf(c.err, "What will happen:\n  %s\n", indented(strings.Join(plan.Does, "\n")))
+	fmt.Fprintf(c.err, "What you answer for:\n  %s\n", indented(strings.Join(plan.Vouch, "\n")))
 	if !yes {
-		if err := s.confirm(); err != nil {
+		if err := c.confirm(); err != nil {
 			return err
 		}
 	}
-	done, err := c.Resolve(ctx, move, decision)
+	done, err := agent.Resolve(ctx, move, decision)
 	if err != nil {
 		return err
 	}
 	if done.Forget {
-		return printLine(s.out, "the journal of %s is set aside as %s", done.Move, done.File)
+		return printLine(c.out, "the journal of %s is set aside as %s", done.Move, done.File)
 	}
-	err = printLine(s.out, "move %s is resolved: job %s is %s", done.Move, done.Job, done.Where)
+	err = printLine(c.out, "move %s is resolved: job %s is %s", done.Move, done.Job, done.Where)
 	if done.PeerToTell {
-		err = errors.Join(err, printLine(s.err, "%s has not heard of it yet; `migrate moves` lists this until it has", done.Peer))
+		err = errors.Join(err, printLine(c.err, "%s has not heard of it yet; `migrate moves` lists this until it has", done.Peer))
 	}
 	return err
 }
 
-// confirm asks a person for the word.
-func (s *shell) confirm() error {
+// confirm asks the operator to type yes.
+func (c *cli) confirm() error {
 	declined := &api.Error{Code: api.CodeCancelled, Message: "nothing was done"}
-	if !s.terminal {
+	if !c.errTerminal {
 		declined.Hint = "there is no terminal to ask on: if all of this is so, `migrate resolve --yes`"
 		return declined
 	}
-	fmt.Fprint(s.err, "Type yes if all of this is so: ")
-	answer, err := bufio.NewReader(s.in).ReadString('\n')
+	fmt.Fprint(c.err, "Type yes if all of this is so: ")
+	answer, err := bufio.NewReader(c.in).ReadString('\n')
 	if strings.TrimSpace(answer) == "yes" {
 		return nil
 	}
 	if err != nil {
-		fmt.Fprintln(s.err)
+		fmt.Fprintln(c.err)
 	}
 	return declined
 }

@@ -19,8 +19,8 @@ func (a *fakeAgent) decides(w http.ResponseWriter, r *http.Request) {
 	a.reply(w, plan)
 }
 
-func TestResolveSaysWhatItDoesAndAsksFirst(t *testing.T) {
-	for _, c := range []struct {
+func TestResolveExplainsAndAsksFirst(t *testing.T) {
+	for _, tc := range []struct {
 		flags, typed string
 		terminal     bool
 		exit         int
@@ -32,25 +32,25 @@ func TestResolveSaysWhatItDoesAndAsksFirst(t *testing.T) {
 		{"--take", "yes", true, 0, "true"},
 		{"--take", "y\n", true, api.ExitCancelled, ""},
 		{"--take", "", true, api.ExitCancelled, ""},
-		{"--take", "yes\n", false, api.ExitCancelled, ""}, // nobody was asked
+		{"--take", "yes\n", false, api.ExitCancelled, ""}, // without a terminal there is no question
 	} {
 		a := newFakeAgent(t)
-		s, out, errs := newShell(a)
-		s.terminal, s.in = c.terminal, strings.NewReader(c.typed)
-		code := s.execute(t.Context(), strings.Fields("resolve m0123456789abcdef "+c.flags))
-		if got := strings.Join(a.decided, " "); code != c.exit || got != c.decided {
-			t.Errorf("%+v: exit %d, decided %q\n%s", c, code, got, errs)
+		c, out, errs := newCLI(a)
+		c.errTerminal, c.in = tc.terminal, strings.NewReader(tc.typed)
+		code := c.execute(t.Context(), strings.Fields("resolve m0123456789abcdef "+tc.flags))
+		if got := strings.Join(a.decided, " "); code != tc.exit || got != tc.decided {
+			t.Errorf("%+v: exit %d, decided %q\n%s", tc, code, got, errs)
 		}
 		for _, want := range []string{"The job goes on.", "It does not run on node-b.", "node-b does not answer"} {
 			if !strings.Contains(errs.String(), want) {
-				t.Errorf("%+v: %q is missing in %q", c, want, errs)
+				t.Errorf("%+v: %q is missing in %q", tc, want, errs)
 			}
 		}
-		if c.exit == 0 && (!strings.Contains(out.String(), "job jabcdefghij is on node-a") || !strings.Contains(errs.String(), "node-b has not heard")) {
-			t.Errorf("%+v: %s%s", c, out, errs)
+		if tc.exit == 0 && (!strings.Contains(out.String(), "job jabcdefghij is on node-a") || !strings.Contains(errs.String(), "node-b has not heard")) {
+			t.Errorf("%+v: %s%s", tc, out, errs)
 		}
-		if c.exit != 0 && !strings.Contains(errs.String(), "nothing was done") {
-			t.Errorf("%+v: %s", c, errs)
+		if tc.exit != 0 && !strings.Contains(errs.String(), "nothing was done") {
+			t.Errorf("%+v: %s", tc, errs)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-func newRestoreCommand(s *shell) *cobra.Command {
+func newRestoreCommand(c *cli) *cobra.Command {
 	var req api.RestoreRequest
 	var show display
 	var detach bool
@@ -34,18 +34,18 @@ checkpoint (continuous), or from there plus the time that has passed (elapsed).`
 		Example: `  migrate restore /scratch/sim.1
   migrate restore -d --clock elapsed /scratch/sim.1
   migrate restore --declared-dead node-a /scratch/sim.1`,
-		Args: takes("DIR"),
+		Args: wantArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkClock(req.Clock); err != nil {
 				return usage(cmd, err)
 			}
-			cwd, err := s.getwd()
+			cwd, err := c.getwd()
 			if err != nil {
 				return err
 			}
 			req.Dir = absolute(cwd, args[0])
 			req.Foreground = !detach && !show.json
-			return s.restore(cmd.Context(), req, show)
+			return c.restore(cmd.Context(), req, show)
 		},
 	}
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "print the job's id and do not stay with it")
@@ -56,10 +56,10 @@ checkpoint (continuous), or from there plus the time that has passed (elapsed).`
 	return cmd
 }
 
-func (s *shell) restore(ctx context.Context, req api.RestoreRequest, show display) error {
-	starting, release := signal.NotifyContext(ctx, unlessIgnored(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)...)
+func (c *cli) restore(ctx context.Context, req api.RestoreRequest, show display) error {
+	starting, release := signal.NotifyContext(ctx, notIgnored(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)...)
 	defer release()
-	r, err := s.watch(show, func(tell func(api.Event)) (*api.Result, error) { return s.client().Restore(starting, req, tell) })
+	r, err := c.showProgress(show, func(onEvent func(api.Event)) (*api.Result, error) { return c.client().Restore(starting, req, onEvent) })
 	if err != nil && starting.Err() != nil {
 		return &api.Error{Code: api.CodeCancelled, Message: "interrupted; the agent calls the restore off", Hint: "migrate ps"}
 	}
@@ -68,19 +68,19 @@ func (s *shell) restore(ctx context.Context, req api.RestoreRequest, show displa
 	}
 	if !req.Foreground {
 		if !show.json {
-			err = printLine(s.out, "%s", r.Job)
+			err = printLine(c.out, "%s", r.Job)
 		}
 		return cmp.Or(err, cleanUpLeft(r))
 	}
-	signals, stop := catchSignals()
+	signals, stop := catchSignals() // from here on they are the job's
 	defer stop()
 	release()
 	if r.CleanupLeft != "" {
-		s.say("left behind: " + r.CleanupLeft)
+		c.notice("left behind: " + r.CleanupLeft)
 	}
-	j, err := s.client().Inspect(ctx, string(r.Job))
+	j, err := c.client().Inspect(ctx, string(r.Job))
 	if err != nil {
 		return err
 	}
-	return s.attend(ctx, j, signals, show.quiet)
+	return c.attach(ctx, j, signals, show.quiet)
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newRmCommand(s *shell) *cobra.Command {
+func newRmCommand(c *cli) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "rm [flags] JOB...",
@@ -15,15 +15,15 @@ func newRmCommand(s *shell) *cobra.Command {
 first, with SIGKILL. It goes on after a job that cannot be removed, and then fails.`,
 		Example: `  migrate rm sim
   migrate rm -f sim`,
-		Args: takes("JOB..."),
+		Args: wantArgs("JOB..."),
 		RunE: interruptible(func(ctx context.Context, args []string) error {
 			var failed error
 			for _, ref := range args {
-				err := s.client().Remove(ctx, ref, force)
+				err := c.client().Remove(ctx, ref, force)
 				if err == nil {
 					continue
 				}
-				printFailure(s.err, failed)
+				printFailure(c.err, failed)
 				if failed = err; ctx.Err() != nil {
 					break
 				}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +24,7 @@ type runOptions struct {
 	detach, quiet           bool
 }
 
-func newRunCommand(s *shell) *cobra.Command {
+func newRunCommand(c *cli) *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- CMD [ARG...]",
@@ -48,17 +47,17 @@ it has no handler for, as in any container; --init puts a small init before it.`
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req, err := o.request(s, args)
+			req, err := o.request(c, args)
 			if err != nil {
 				return usage(cmd, err)
 			}
 			if err := req.Spec.Validate(); err != nil {
-				return invalid(err)
+				return invalidSpec(err)
 			}
 			if o.detach {
-				return interruptible(func(ctx context.Context, _ []string) error { return s.launch(ctx, req) })(cmd, args)
+				return interruptible(func(ctx context.Context, _ []string) error { return c.runDetached(ctx, req) })(cmd, args)
 			}
-			return s.launchAndFollow(cmd.Context(), req, o.quiet)
+			return c.runAttached(cmd.Context(), req, o.quiet)
 		},
 	}
 	o.flags(cmd)
@@ -67,7 +66,7 @@ it has no handler for, as in any container; --init puts a small init before it.`
 
 func (o *runOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.SetInterspersed(false) // what follows CMD is CMD's
+	f.SetInterspersed(false) // flags behind CMD are CMD's
 	f.SortFlags = false
 	f.StringVar(&o.name, "name", "", "`NAME` to call the job by")
 	f.BoolVarP(&o.detach, "detach", "d", false, "print the job's id and do not stay with it")
@@ -94,10 +93,10 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.init, "init", false, "make PID 1 a small init that passes signals on and reaps")
 }
 
-// request is what the flags ask for; paths are made absolute here, as the agent
-// is elsewhere.
-func (o *runOptions) request(s *shell, args []string) (req api.RunRequest, err error) {
-	cwd, err := s.getwd()
+// request is what the flags ask for. Its paths are absolute, since the agent has another
+// working directory.
+func (o *runOptions) request(c *cli, args []string) (req api.RunRequest, err error) {
+	cwd, err := c.getwd()
 	if err != nil {
 		return req, err
 	}
@@ -112,7 +111,7 @@ func (o *runOptions) request(s *shell, args []string) (req api.RunRequest, err e
 	if spec.Stderr == "" { // as srun does
 		spec.Stderr = spec.Stdout
 	}
-	if spec.Env, err = environment(s.environ, o.envFiles, o.env); err != nil {
+	if spec.Env, err = environment(c.environ, o.envFiles, o.env); err != nil {
 		return req, err
 	}
 	if err := o.limits(cwd, &spec); err != nil {
@@ -149,34 +148,21 @@ func (o *runOptions) limits(cwd string, spec *job.Spec) (err error) {
 	return nil
 }
 
-func (s *shell) launch(ctx context.Context, req api.RunRequest) error {
-	j, err := s.client().Run(ctx, req)
+func (c *cli) runDetached(ctx context.Context, req api.RunRequest) error {
+	j, err := c.client().Run(ctx, req)
 	if err != nil {
 		return err
 	}
-	return printLine(s.out, "%s", j.ID)
+	return printLine(c.out, "%s", j.ID)
 }
 
-// launchAndFollow catches signals before there is a job, so that one that comes
-// in between still reaches it.
-func (s *shell) launchAndFollow(ctx context.Context, req api.RunRequest, quiet bool) error {
+// runAttached catches signals before it starts the job, so that none is lost in between.
+func (c *cli) runAttached(ctx context.Context, req api.RunRequest, quiet bool) error {
 	signals, release := catchSignals()
 	defer release()
-	j, err := s.client().Run(ctx, req)
+	j, err := c.client().Run(ctx, req)
 	if err != nil {
 		return err
 	}
-	return s.attend(ctx, j, signals, quiet)
-}
-
-// outputs are the streams of a job that do not go to files of the user's.
-func outputs(spec job.Spec, to streams) map[string]io.Writer {
-	out := map[string]io.Writer{}
-	if spec.Stdout == "" {
-		out["stdout"] = to.out
-	}
-	if spec.Stderr == "" {
-		out["stderr"] = to.err
-	}
-	return out
+	return c.attach(ctx, j, signals, quiet)
 }

@@ -16,9 +16,9 @@ import (
 func requested(t *testing.T, args ...string) (api.RunRequest, string, int) {
 	t.Helper()
 	a := newFakeAgent(t)
-	s, out, errs := newShell(a)
-	s.environ = []string{"HOME=/home/ada", "A=1"}
-	code := s.execute(t.Context(), append([]string{"--socket", a.socket, "run", "-d"}, args...))
+	c, out, errs := newCLI(a)
+	c.environ = []string{"HOME=/home/ada", "A=1"}
+	code := c.execute(t.Context(), append([]string{"--socket", a.socket, "run", "-d"}, args...))
 	var req api.RunRequest
 	if code == 0 {
 		if err := json.Unmarshal(a.request, &req); err != nil {
@@ -29,7 +29,7 @@ func requested(t *testing.T, args ...string) (api.RunRequest, string, int) {
 	return req, errs.String(), code
 }
 
-func TestFlagsBecomeTheSpec(t *testing.T) {
+func TestRunFlagsBecomeTheSpec(t *testing.T) {
 	env := filepath.Join(t.TempDir(), "env")
 	if err := os.WriteFile(env, []byte("# ours\n\nB=2\nA=from file\nC=c=c\nUNSET\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestFlagsBecomeTheSpec(t *testing.T) {
 	}
 }
 
-func TestALineThatMakesNoSenseIsAUsageErrorThatNamesTheFlag(t *testing.T) {
+func TestRunUsageErrorsNameTheFlag(t *testing.T) {
 	for line, word := range map[string]string{
 		"":                                "the command to run",
 		"--nonsense true":                 "--nonsense",
@@ -109,7 +109,7 @@ func TestALineThatMakesNoSenseIsAUsageErrorThatNamesTheFlag(t *testing.T) {
 	}
 }
 
-func TestSizesArePowersOf1024(t *testing.T) {
+func TestRunSizesArePowersOf1024(t *testing.T) {
 	for text, want := range map[string]int64{"": 0, "1": 1, "512M": 512 << 20, "2g": 2 << 30, "1.5GiB": 3 << 29, "1kb": 1024, "3T": 3 << 40} {
 		if got, err := parseSize(text); err != nil || got != want {
 			t.Errorf("%q: %d, %v", text, got, err)

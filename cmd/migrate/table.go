@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -9,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/printable"
 )
 
-// table lines up cells. What a cell says may come from anybody, and stays in the cell.
+// table aligns cells. The text of a cell may be a user's; escaping keeps it in the cell.
 type table struct{ w *tabwriter.Writer }
 
 func newTable(w io.Writer) table { return table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)} }
@@ -37,3 +38,19 @@ func (t table) flush() error { return t.w.Flush() }
 
 // inset is the first cell of a row below a heading.
 func inset(v any) string { return fmt.Sprint("  ", v) }
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// printLine prints one line: it escapes line breaks in the arguments.
+func printLine(w io.Writer, format string, args ...any) error {
+	_, err := fmt.Fprintln(w, printable.Line(fmt.Sprintf(format, args...)))
+	return err
+}
+
+// indented indents all lines of s but the first. Only lines of this program begin at the left,
+// so that a path with a line break cannot forge one.
+func indented(s string) string { return strings.ReplaceAll(s, "\n", "\n  ") }

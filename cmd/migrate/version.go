@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newVersionCommand(s *shell) *cobra.Command {
+func newVersionCommand(c *cli) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "version [flags]",
@@ -19,20 +19,20 @@ func newVersionCommand(s *shell) *cobra.Command {
 built with. The commit is known if the program was built in a clone, and without -buildvcs=false.`,
 		Example: `  migrate version
   migrate version --json`,
-		Args: takes(),
+		Args: wantArgs(),
 		RunE: func(*cobra.Command, []string) error {
 			b := thisBuild()
 			if asJSON {
-				return printJSON(s.out, b)
+				return printJSON(c.out, b)
 			}
-			return b.print(s.out)
+			return b.print(c.out)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 
-// build is what a program knows of its own making.
+// build is what a program knows of its build.
 type build struct {
 	Version  string `json:"version"`            // of the module, or devel-REVISION
 	Revision string `json:"revision,omitempty"` // of the commit; "": not known

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestVersionTellsTheCommitOfTheBuild(t *testing.T) {
+func TestVersionPrintsTheCommitOfTheBuild(t *testing.T) {
 	const revision = "1442e5e09d54d8d1a6e7c7a9a4b2f0f1e2d3c4b5"
 	vcs := func(modified string) []debug.BuildSetting {
 		return []debug.BuildSetting{{Key: "-trimpath", Value: "true"}, {Key: "vcs.revision", Value: revision}, {Key: "vcs.time", Value: "2026-11-30T18:00:00Z"}, {Key: "vcs.modified", Value: modified}}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-func newWaitCommand(s *shell) *cobra.Command {
+func newWaitCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "wait JOB...",
 		Short: "Wait until jobs are over and print how they ended",
@@ -19,11 +20,11 @@ when signal N ended it, one line per job in the order given. It ends with the fi
 status that is not 0.`,
 		Example: `  migrate wait sim
   migrate wait $(cat jobs)`,
-		Args: takes("JOB..."),
+		Args: wantArgs("JOB..."),
 		RunE: interruptible(func(ctx context.Context, args []string) error {
 			var first error
 			for _, ref := range args {
-				err := s.wait(ctx, ref)
+				err := c.wait(ctx, ref)
 				var status exitStatus
 				if err != nil && !errors.As(err, &status) {
 					return err
@@ -37,25 +38,21 @@ status that is not 0.`,
 	}
 }
 
-func (s *shell) wait(ctx context.Context, ref string) error {
-	c := s.client()
-	j, err := c.Inspect(ctx, ref)
+func (c *cli) wait(ctx context.Context, ref string) error {
+	agent := c.client()
+	j, err := agent.Inspect(ctx, ref)
 	if err != nil {
 		return err
 	}
 	if j.State == api.JobAstray {
-		s.say(astray(j))
+		c.notice(astrayNotice(j))
 	}
-	if j, err = newFollower(c, j, nil, func(string) {}).follow(ctx); err != nil {
+	if j, err = newFollower(agent, j, nil, func(string) {}).follow(ctx); err != nil {
 		return err
 	}
-	s.sayReason(j)
-	result := outcome(j)
+	c.explainEnd(j)
 	if j.State == api.JobExited && j.Exit != nil {
-		_, err = fmt.Fprintln(s.out, status(j))
+		_, err = fmt.Fprintln(c.out, jobStatus(j))
 	}
-	if err != nil {
-		return err
-	}
-	return result
+	return cmp.Or(err, endError(j))
 }

@@ -34,7 +34,7 @@
 //
 // The source's is the largest resident size of its agent, as the kernel keeps it
 // (VmHWM, set back before the move through clear_refs, see proc_pid_status(5)). CRIU's
-// images are on a tmpfs and in nobody's resident size.
+// images are on a tmpfs and in no process's resident size.
 //
 // The target's is the largest sum, looked at every 5 ms until all of the job's memory is
 // in place, of three parts that have no page in common: anonymous and program pages of

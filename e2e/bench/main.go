@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces"
 )
@@ -36,26 +34,7 @@ func main() {
 	}
 }
 
-// usageError is about the environment variables.
-type usageError string
-
-func (e usageError) Error() string { return string(e) }
-
 var errInterrupted = errors.New("interrupted; nothing is left behind")
-
-// Bounds of the options.
-const (
-	maxRounds = 100
-	maxMiB    = 64 << 10
-	runTime   = 2 * time.Hour
-)
-
-type options struct {
-	only   string // name of a row
-	rounds int
-	mib    int64 // no job is larger; 0: no bound
-	json   string
-}
 
 func optionsFromEnv() (o options, err error) {
 	o = options{only: os.Getenv("BENCH"), json: os.Getenv("BENCH_JSON")}
@@ -71,18 +50,6 @@ func optionsFromEnv() (o options, err error) {
 		return o, usageError(fmt.Sprintf("BENCH=%s is no row; there are %s", o.only, strings.Join(rowNames(), ", ")))
 	}
 	return o, nil
-}
-
-func numberFromEnv(name string, absent, most int64) (int64, error) {
-	text := os.Getenv(name)
-	if text == "" {
-		return absent, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 1 || n > most {
-		return 0, usageError(fmt.Sprintf("%s=%s: want a number from 1 to %d", name, text, most))
-	}
-	return n, nil
 }
 
 func execute(ctx context.Context) (err error) {
@@ -111,26 +78,4 @@ func execute(ctx context.Context) (err error) {
 		return err
 	}
 	return b.measure(ctx)
-}
-
-// measure runs the rows and prints what they gave, also when one of them failed.
-func (b *bench) measure(ctx context.Context) error {
-	var errs []error
-	var results []result
-	for _, r := range selected(b.o.only) {
-		s, err := r.measure(ctx, b)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		results = append(results, s.of(r, err))
-		if err != nil && !errors.As(err, new(cannot)) {
-			errs = append(errs, fmt.Errorf("%s: %w", r.name, err))
-		}
-	}
-	b.notePhases()
-	printTable(os.Stdout, results, b.notes)
-	if b.o.json != "" {
-		errs = append(errs, writeJSON(b.o.json, results))
-	}
-	return errors.Join(errs...)
 }

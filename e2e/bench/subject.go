@@ -21,7 +21,7 @@ type subject struct {
 
 const (
 	readyTime = 3 * time.Minute
-	lifeTime  = 30 * time.Minute // it ends by itself if nobody comes back for it
+	lifeTime  = 30 * time.Minute // it ends by itself if the bench was killed
 	settling  = 300 * time.Millisecond
 )
 

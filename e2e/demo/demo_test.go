@@ -21,7 +21,7 @@ import (
 // patience is far more than a demo needs on a slow machine.
 const patience = 3 * time.Minute
 
-func TestTheDemoHoldsAndLeavesNothingBehind(t *testing.T) {
+func TestDemoHoldsAndLeavesNothingBehind(t *testing.T) {
 	r := start(t, "")
 	if code := r.wait(t); code != 0 {
 		t.Fatalf("status %d:\n%s", code, r)
@@ -41,7 +41,7 @@ func TestTheDemoHoldsAndLeavesNothingBehind(t *testing.T) {
 	r.leavesNothing(t)
 }
 
-func TestAnInterruptedDemoLeavesNothingBehind(t *testing.T) {
+func TestDemoInterruptedLeavesNothingBehind(t *testing.T) {
 	for _, c := range []struct {
 		when, text string
 		sig        unix.Signal
@@ -66,7 +66,7 @@ func TestAnInterruptedDemoLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func TestADemoWhoseReaderGoesLeavesNothingBehind(t *testing.T) {
+func TestDemoWithoutAReaderLeavesNothingBehind(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestADemoWhoseReaderGoesLeavesNothingBehind(t *testing.T) {
 	r.leavesNothing(t)
 }
 
-func TestWrongUsageIsToldAndTouchesNothing(t *testing.T) {
+func TestDemoUsageErrorsTouchNothing(t *testing.T) {
 	for _, args := range [][]string{{"--memory", "0"}, {"--memory", "1000"}, {"--memory", "lots"}, {"--moves", "0"}, {"--moves", "21"}, {"now"}} {
 		out, err := exec.CommandContext(t.Context(), binary(t), append([]string{"demo"}, args...)...).CombinedOutput()
 		var exit *exec.ExitError
@@ -97,7 +97,7 @@ func TestWrongUsageIsToldAndTouchesNothing(t *testing.T) {
 	}
 }
 
-func TestWithoutCRIUItSaysWhatToType(t *testing.T) {
+func TestDemoWithoutCRIUSaysWhatToType(t *testing.T) {
 	if os.Geteuid() != 0 {
 		lacking(t, "not root")
 	}
@@ -236,7 +236,7 @@ func cgroups(t *testing.T) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-			return nil // somebody else's, gone in this moment
+			return nil // another process, gone in this moment
 		}
 		if err == nil && e.IsDir() && (strings.HasPrefix(e.Name(), "migrate-node-a-") || strings.HasPrefix(e.Name(), "migrate-node-b-")) {
 			found = append(found, path)

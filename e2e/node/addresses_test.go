@@ -16,8 +16,8 @@ func (n *node) address(host string) string {
 	return n.ip[:strings.LastIndex(n.ip, ".")+1] + host
 }
 
-// everybody has all nodes give everybody the addresses of br0.
-func everybody(c *cluster) {
+// allowAll has all nodes allow all users the addresses of br0.
+func allowAll(c *cluster) {
 	for _, n := range c.nodes {
 		n.networks = []string{"br0=" + n.address("0") + "/24,fd00:99::/64"}
 	}
@@ -35,7 +35,7 @@ func (n *node) neighbour(address string) (mac string) {
 	return strings.TrimSpace(command(c.t, "ip", "netns", "exec", ns, "cat", "/sys/class/net/eth0/address").want(c.t, 0).out)
 }
 
-// heard waits until an address answers, though nobody listens to the port.
+// heard waits until an address answers, though no process listens on the port.
 func (n *node) heard(address string) {
 	n.c.t.Helper()
 	eventually(n.c.t, limit, func() error {
@@ -46,7 +46,7 @@ func (n *node) heard(address string) {
 	})
 }
 
-// unheard wants nobody to answer for an address.
+// unheard wants no answer for an address.
 func (n *node) unheard(address string) {
 	n.c.t.Helper()
 	err := error(unix.EINTR)
@@ -58,8 +58,8 @@ func (n *node) unheard(address string) {
 	}
 }
 
-func TestNoUserTakesAnAddressThatSomebodyHas(t *testing.T) {
-	c := newCluster(t, 2, everybody)
+func TestNetworkAddressInUseIsRefused(t *testing.T) {
+	c := newCluster(t, 2, allowAll)
 	a, b := c.two()
 	const mac, mac6 = "02:00:00:00:99:07", "02:00:00:00:99:06"
 	serve := []string{"--", shared.oracle, "--count", "--mem", "8", "--tcp-listen", "9000"}
@@ -107,7 +107,7 @@ func TestNoUserTakesAnAddressThatSomebodyHas(t *testing.T) {
 	c.must(errors.Join(echo(conn, "still here"), conn.Close()))
 }
 
-func TestAUserHasTheNetworksThatTheRulesOfEachNodeGive(t *testing.T) {
+func TestNetworkRulesOfEachNodeGiveUsersTheirAddresses(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	rule := "br0=" + a.address("0") + "/24@" + alice
@@ -147,7 +147,7 @@ func TestAUserHasTheNetworksThatTheRulesOfEachNodeGive(t *testing.T) {
 	j.finish(a)
 }
 
-func TestAJobIsNotRestoredOntoAnAddressThatSomebodyHasNow(t *testing.T) {
+func TestRestoreRefusesANetworkAddressInUse(t *testing.T) {
 	c := newCluster(t, 1)
 	a := c.nodes[0]
 	j := a.oracleIn([]string{"--net", "br0", "--address", a.address("77") + "/24"})
@@ -166,7 +166,7 @@ func TestAJobIsNotRestoredOntoAnAddressThatSomebodyHasNow(t *testing.T) {
 	j.finish(a)
 }
 
-func TestAJobThatIsRootInItsNetworkIsHeardAsItselfOnly(t *testing.T) {
+func TestNetworkRootOfAJobSendsFromItsOwnAddressOnly(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string][]string{"without a user namespace": nil, "root of a user namespace": {"--user-ns"}} {
 		t.Run(name, func(t *testing.T) {

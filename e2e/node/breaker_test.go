@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/e2e/oracle"
 )
 
-func TestJobsThatMakeTrackingHardMoveWhole(t *testing.T) {
+func TestMoveKeepsMemoryThatIsHardToTrack(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	c.run("userfaultfd", func(t *testing.T) { // the first one, while the target knows no job

@@ -30,7 +30,7 @@ func processors() int {
 }
 
 // The warm-up does not wait until the node has nothing else to do.
-func TestAMoveFromABusyNodeTakesTurnsWithJobsAndSaysSo(t *testing.T) {
+func TestMoveFromABusyNodeHasLowPriorityAndSaysSo(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "64")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestACheckpointIsRestoredOnAnotherNode(t *testing.T) {
+func TestCheckpointIsRestoredOnAnotherNode(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
@@ -42,7 +42,7 @@ func rests(t *testing.T, j *job, n *node) {
 	}
 }
 
-func TestACheckpointThatLeavesTheJobRunning(t *testing.T) {
+func TestCheckpointLeavesTheJobRunning(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "16")
@@ -67,7 +67,7 @@ func TestACheckpointThatLeavesTheJobRunning(t *testing.T) {
 	j.finish(b)
 }
 
-func TestAForegroundRestoreFollowsTheJobToItsEnd(t *testing.T) {
+func TestRestoreInTheForegroundFollowsTheJobToItsEnd(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--seconds", "2", "--exit", "5")
@@ -79,7 +79,7 @@ func TestAForegroundRestoreFollowsTheJobToItsEnd(t *testing.T) {
 	}
 }
 
-func TestAnImageThatWasTamperedWithIsRefused(t *testing.T) {
+func TestRestoreRefusesATamperedImage(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	other := newCluster(t, 1)

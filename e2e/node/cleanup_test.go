@@ -175,7 +175,7 @@ func (n *node) cgroups() []string {
 	return dirs
 }
 
-// thawAll ends every freeze of a job, whoever made it.
+// thawAll ends every freeze of a job, also those of other programs.
 func (n *node) thawAll() {
 	for _, job := range n.cgroups() {
 		for _, dir := range []string{job, filepath.Join(job, "held")} {

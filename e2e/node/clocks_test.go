@@ -47,7 +47,7 @@ func (j *job) sameClockInside(n *node) {
 	}
 }
 
-func TestARestoredJobsClocksStandStillOrShowTheTimeAway(t *testing.T) {
+func TestRestoreClocksAreContinuousOrElapsed(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	const away = 1500 * time.Millisecond

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func TestAJobDoesNotNoticeThatItsAgentIsKilled(t *testing.T) {
+func TestAgentKilledLeavesItsJobsRunning(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "16")

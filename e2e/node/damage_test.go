@@ -15,7 +15,7 @@ import (
 
 // The frozen copy of a job that has been committed to another node must not run again,
 // whatever happens to the journal and whatever a user types.
-func TestADamagedJournalLetsNoCopyRunUntilSomebodyHasLooked(t *testing.T) {
+func TestJournalDamageLetsNoCopyRunUntilItIsForgotten(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
@@ -104,7 +104,7 @@ func glob(t *testing.T, pattern string) []string {
 	return found
 }
 
-func TestADamagedRecordIsShownAndTheJobCanStillBeEnded(t *testing.T) {
+func TestPsShowsADamagedRecordAndRmEndsTheJob(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	for name, spoil := range map[string]func(file string) error{
@@ -149,7 +149,7 @@ func TestADamagedRecordIsShownAndTheJobCanStillBeEnded(t *testing.T) {
 	}
 }
 
-func TestAJobWhoseRunDirectoryIsLostIsNotCalledOverWhileItRuns(t *testing.T) {
+func TestPsShowsAJobAstrayWhoseRunDirectoryIsLost(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	dir := filepath.Join(a.dir, "earlier")

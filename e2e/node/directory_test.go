@@ -72,7 +72,7 @@ done 2>/dev/null`
 
 // What a user renames over the files of a checkpoint while that is written is never what
 // is restored. It is the best that there is: the true files of an earlier checkpoint.
-func TestAUserRenamesNothingIntoACheckpoint(t *testing.T) {
+func TestCheckpointTakesNoFileThatAUserRenamesIntoIt(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	home, j := alicesHome(c, a)
@@ -101,7 +101,7 @@ func TestAUserRenamesNothingIntoACheckpoint(t *testing.T) {
 }
 
 // From the freeze on the directory is closed to its user, who gets it at the end.
-func TestAUserDoesNotGetIntoACheckpointThatIsWritten(t *testing.T) {
+func TestCheckpointIsClosedToItsUserWhileItIsWritten(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	home, j := alicesHome(c, a)
@@ -131,7 +131,7 @@ func TestAUserDoesNotGetIntoACheckpointThatIsWritten(t *testing.T) {
 }
 
 // What is restored was opened before anything was believed of it.
-func TestAPipeThatTakesALanesPlaceHoldsUpNoRestore(t *testing.T) {
+func TestRestoreDoesNotWaitForAPipeInPlaceOfALane(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	home, j := alicesHome(c, a)
@@ -151,7 +151,7 @@ func TestAPipeThatTakesALanesPlaceHoldsUpNoRestore(t *testing.T) {
 }
 
 // An agent that is killed while the directory is root's gives it back when it starts again.
-func TestAnAgentThatDiesInACheckpointLeavesItsUserNothingOfRoots(t *testing.T) {
+func TestCheckpointCutByACrashLeavesItsUserNoRootFile(t *testing.T) {
 	c := newCluster(t, 1, withFaults)
 	a := c.nodes[0]
 	home, j := alicesHome(c, a)

@@ -11,7 +11,7 @@ import (
 const fullDiskPlan = "write.* 1+ enospc"
 
 // A job that ends where no record of that can be written has run all the same.
-func TestAJobThatEndsOnAFullDiskHasRunThere(t *testing.T) {
+func TestMoveToAFullDiskKeepsTheExitOfTheJob(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
@@ -54,7 +54,7 @@ func TestAJobThatEndsOnAFullDiskHasRunThere(t *testing.T) {
 	})
 }
 
-func TestARestoreThatAFullDiskStopsIsUndoneWhenItCanBe(t *testing.T) {
+func TestRestoreStoppedByAFullDiskIsUndone(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestWrongUsageEndsWithTwoAndSaysWhatIsRight(t *testing.T) {
+func TestErrorsOfUsageExitWithTwoAndSayWhatIsRight(t *testing.T) {
 	c := newCluster(t, 1)
 	a := c.nodes[0]
 	j := a.oracle()
@@ -55,8 +55,8 @@ func TestErrorsSayWhatWhyWhereAndWhatNext(t *testing.T) {
 		a.migrate("move", j.id, a.name).want(t, 2).says(t, a.name, "already")
 	})
 	c.run("an unreachable node", func(t *testing.T) {
-		nobody := strings.TrimSuffix(a.ip, ".1") + ".2:1"
-		a.migrate("move", j.id, b.name+"="+nobody).want(t, 1).says(t, b.name, nobody, a.name, "running", "try:")
+		closedPort := strings.TrimSuffix(a.ip, ".1") + ".2:1"
+		a.migrate("move", j.id, b.name+"="+closedPort).want(t, 1).says(t, b.name, closedPort, a.name, "running", "try:")
 		a.migrate("move", j.id, "no-such-node.invalid").want(t, 1).says(t, "no-such-node.invalid", "running", "try:")
 		j.ticks(a, 10)
 	})
@@ -97,7 +97,7 @@ func TestErrorsSayWhatWhyWhereAndWhatNext(t *testing.T) {
 	j.finish(j.settled(c))
 }
 
-func TestNodesOfAnotherClusterAreNotTrusted(t *testing.T) {
+func TestPKIRefusesNodesOfAnotherCluster(t *testing.T) {
 	mine, others := newCluster(t, 2), newCluster(t, 1)
 	a, b := mine.two()
 	b.kill()
@@ -116,7 +116,7 @@ func TestNodesOfAnotherClusterAreNotTrusted(t *testing.T) {
 	}
 }
 
-func TestAFullDiskOnTheTargetAbortsTheMove(t *testing.T) {
+func TestMoveAbortsOnAFullDiskOfTheTarget(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, func(c *cluster) {
 		n := c.nodes[1]
@@ -149,7 +149,7 @@ func TestAFullDiskOnTheTargetAbortsTheMove(t *testing.T) {
 	full.ticks(b, 10)
 }
 
-func TestEventsAndErrorsAreJSONForPrograms(t *testing.T) {
+func TestJSONHasEventsAndErrors(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "32")

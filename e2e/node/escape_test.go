@@ -9,7 +9,7 @@ import (
 )
 
 // A user who was given a cgroup can put tasks of his there, and so out of a freezer.
-func TestAJobThatIsTakenOutOfItsFreezerIsNotCopied(t *testing.T) {
+func TestCgroupMoveOutOfTheFreezerAbortsTheMove(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// makeFaulty builds the program with fault points; see package fault.
+// makeFaulty builds the program with fault points; see package failpoint.
 var makeFaulty = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -76,7 +76,7 @@ func (n *node) awaitHit(point string, p *process) error {
 	}
 }
 
-func TestTheProgramThatUsersHaveKnowsNoFaults(t *testing.T) {
+func TestFailpointsAreNotInTheUsersProgram(t *testing.T) {
 	need(t)
 	data, err := os.ReadFile(shared.migrate)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // A job whose memory is still being filled in must not outlive the process that
 // fills it: what has not arrived would read as zeros. The oracle compares its
 // memory all the time and would say so.
-func TestAJobNeverReadsZerosWhenItsShimIsKilledTooEarly(t *testing.T) {
+func TestMoveNeverShowsZeroPagesWhenTheShimIsKilled(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "400")

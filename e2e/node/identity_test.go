@@ -28,7 +28,7 @@ func filtered(c *cluster, n *node, user string) *job {
 
 var kindsOfJobs = map[string]string{"root's": "0", "in a user namespace": "12345"}
 
-func TestThreadsAreWhoTheyWereAfterAMove(t *testing.T) {
+func TestMoveKeepsTheCredentialsOfThreads(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -77,7 +77,7 @@ func (j *job) statuses(n *node) string {
 
 // A node that was broken into signs what it likes. One change of each kind goes the whole
 // way through a real restore; unit tests try thousands.
-func TestASignedCheckpointThatGivesOtherRightsIsRefused(t *testing.T) {
+func TestRestoreRefusesASignedCheckpointWithOtherCredentials(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -116,7 +116,7 @@ func TestASignedCheckpointThatGivesOtherRightsIsRefused(t *testing.T) {
 
 // What CRIU makes of a job is looked at once more, as the kernel shows it, before any of it
 // runs. The job on the source goes on.
-func TestAJobThatCRIUGivesOtherRightsDoesNotRun(t *testing.T) {
+func TestRestoreWithOtherCredentialsFromCRIUDoesNotRun(t *testing.T) {
 	t.Parallel()
 	var change func(fields ...string)
 	c := newCluster(t, 2, func(c *cluster) { change = tampering(c.nodes[1]) })
@@ -157,7 +157,7 @@ func TestAJobThatCRIUGivesOtherRightsDoesNotRun(t *testing.T) {
 }
 
 // An agent may have been started with groups, which a restored job must not get.
-func TestAJobGetsNoneOfTheAgentsGroups(t *testing.T) {
+func TestRunGivesNoneOfTheAgentsGroups(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, func(c *cluster) {
 		for _, n := range c.nodes {

@@ -19,7 +19,7 @@ func (j *job) moveBy(from, to *node, want int, flags ...string) []event {
 
 func last(events []event) event { return events[len(events)-1] }
 
-func TestMemoryIsSentInRoundsWhileTheJobRuns(t *testing.T) {
+func TestMoveSendsMemoryInRoundsWhileTheJobRuns(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := here.oracle("--mem", "96", "--dirty", "10", "--tree", "3")
@@ -61,7 +61,7 @@ func TestAJobLeavesANodeWhoseProcessorsAreAllBusy(t *testing.T) {
 // follow.
 func wild(n *node) *job { return n.oracle("--mem", "64", "--dirty", "10000") }
 
-func TestAJobThatRoundsCannotFollowIsNeverStopped(t *testing.T) {
+func TestMoveNeverStopsAJobThatRoundsCannotFollow(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)
@@ -85,7 +85,7 @@ func TestAJobThatRoundsCannotFollowIsNeverStopped(t *testing.T) {
 	j.finish(there)
 }
 
-func TestAThrottledJobGetsItsSpeedBack(t *testing.T) {
+func TestMoveThrottleEndsWithTheMove(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)
@@ -124,7 +124,7 @@ func (j *job) unlimited(n *node) {
 	}
 }
 
-func TestAnAgentThatRestartsGivesASlowJobItsSpeedBack(t *testing.T) {
+func TestMoveThrottleEndsWithARestartOfTheAgent(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := wild(here)

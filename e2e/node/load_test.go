@@ -29,7 +29,7 @@ func manyJobs(t *testing.T) int {
 	return n
 }
 
-func TestJobsThatAreAllMovedAtOnceGoInTurnAndAllArrive(t *testing.T) {
+func TestQueueMovesAllJobsInTurn(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	jobs := make([]*job, manyJobs(t))

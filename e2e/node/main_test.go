@@ -34,7 +34,7 @@ var open struct {
 	clusters map[*cluster]bool
 }
 
-// TestMain removes what the tests have made, also when somebody interrupts them. With
+// TestMain removes what the tests have made, also after an interrupt. With
 // MIGRATE_KEEP set it stays, for a look at what failed.
 func TestMain(m *testing.M) {
 	if os.Getenv(fakeCRIU) != "" {
@@ -103,8 +103,8 @@ func buildC(ctx context.Context, build func(context.Context) (string, error), to
 	return copyProgram(built, to)
 }
 
-// copyProgram puts a program where every user can start it, whoever may reach it
-// where it was built.
+// copyProgram copies a program to where every user can start it. The directory in which it
+// was built may be closed to them.
 func copyProgram(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // move at one moment.
 type trouble struct {
 	side  string // source or target: where the point is, and whom the harm befalls
-	point string // package fault
+	point string // package failpoint
 	harm  string
 	lead  string // a fault on that side, or "SIDE:FAULT" on the other, without which the move would not get to the point
 }
@@ -150,7 +150,7 @@ func chosen(few []trouble) []trouble {
 	return slices.DeleteFunc(theMatrix(), func(x trouble) bool { return !strings.Contains(x.String(), want) })
 }
 
-func TestWhateverGoesWrongInAMoveTheJobRunsOnceAndNothingIsLeftBehind(t *testing.T) {
+func TestMoveFaultsLeaveOneCopyAndNothingBehind(t *testing.T) {
 	t.Parallel()
 	for mode, of := range map[string]struct {
 		flags []string

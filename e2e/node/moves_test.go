@@ -63,7 +63,7 @@ func (n *node) moveRecord(move string) (r moveRecord) {
 	return r
 }
 
-func TestAMoveIsOnRecordOnBothNodes(t *testing.T) {
+func TestMovesListsAMoveOnBothNodes(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "32")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestAJobHasNamespacesOfItsOwnBeforeAndAfterAMove(t *testing.T) {
+func TestMoveKeepsNamespacesPrivate(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	kinds := []string{"pid", "ipc", "net", "uts", "time", "mnt", "cgroup"}
@@ -84,7 +84,7 @@ func (j *job) stablePids(n *node) []int {
 	return pids
 }
 
-func TestEqualJobsFromTwoNodesLiveSideBySideOnAThird(t *testing.T) {
+func TestMoveOfEqualJobsFromTwoNodesToAThird(t *testing.T) {
 	c := newCluster(t, 3)
 	third := c.nodes[2]
 	var jobs []*job

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestAJobOnABridgeKeepsItsAddressAndItsConnections(t *testing.T) {
+func TestNetworkAddressAndConnectionsSurviveMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	ip := strings.TrimSuffix(here.ip, ".1") + ".77"
@@ -68,7 +68,7 @@ func leftToCRIU(t *testing.T, n *node) bool {
 	return strings.Contains(string(log), "network is left to CRIU")
 }
 
-func TestWhatAJobChangedInItsNetworkMovesWithIt(t *testing.T) {
+func TestNetworkChangesOfAJobMoveWithIt(t *testing.T) {
 	const change = "ip addr add 10.88.0.7/24 dev $0 && ip route add 10.89.0.0/24 via 10.88.0.1 && nft add table inet mine && echo 1 >/proc/sys/net/ipv4/conf/$0/proxy_arp"
 	const look = "ip addr; ip route; nft list tables; cat /proc/sys/net/ipv4/conf/$0/proxy_arp"
 	for name, of := range map[string]struct {
@@ -98,7 +98,7 @@ func TestWhatAJobChangedInItsNetworkMovesWithIt(t *testing.T) {
 	}
 }
 
-func TestTheNetworkOfAJobIsSetUpAgainAsItWas(t *testing.T) {
+func TestNetworkSettingsAreEqualAfterMoves(t *testing.T) {
 	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, 2)
@@ -120,10 +120,10 @@ func TestTheNetworkOfAJobIsSetUpAgainAsItWas(t *testing.T) {
 	}
 }
 
-// What is on its way to a job while it moves is sent again until the job runs: nobody
+// What is on its way to a job while it moves is sent again until the job runs: no host
 // resets the connection because the socket is not there yet, and no copy that may never
 // run acknowledges what only that copy then has.
-func TestNobodyAnswersForAJobThatIsParked(t *testing.T) {
+func TestNetworkIsSilentWhileAJobIsParked(t *testing.T) {
 	t.Parallel()
 	const asGiven, ofItsOwn = "true", "ip addr add 10.88.0.7/24 dev eth0" // CRIU saves the latter
 	for name, of := range map[string]struct {
@@ -179,7 +179,7 @@ func TestNobodyAnswersForAJobThatIsParked(t *testing.T) {
 	}
 }
 
-func TestAJobWhoseBridgeGoesAwayBeforeItRunsThereRunsWithoutANetwork(t *testing.T) {
+func TestNetworkIsLostWithTheBridgeOfTheTarget(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracleIn([]string{"--net", "br1", "--address", "10.77.0.7/24"})

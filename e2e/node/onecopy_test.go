@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// runs counts the nodes on which a copy of the job has tasks, whatever anybody says of it.
+// runs counts the nodes on which a copy of the job has tasks; it asks the kernel.
 func (j *job) runs(c *cluster) (on []string) {
 	for _, n := range c.nodes {
 		if n.copyOf(j) != "" {
@@ -38,7 +38,7 @@ func forget(dir string) error {
 	return err
 }
 
-func TestAJobThatLivesAnywhereIsNotRestored(t *testing.T) {
+func TestRestoreRefusesAJobThatLivesAnywhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	a, b := c.nodes[0], c.nodes[1]
@@ -77,7 +77,7 @@ func TestAJobThatLivesAnywhereIsNotRestored(t *testing.T) {
 	j.ticks(last, 10)
 }
 
-func TestANodeThatCannotBeAskedStandsInTheWay(t *testing.T) {
+func TestRestoreRefusesWhileANodeCannotBeAsked(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -95,7 +95,7 @@ func TestANodeThatCannotBeAskedStandsInTheWay(t *testing.T) {
 	j.ticks(a, 10)
 }
 
-func TestANodeThatWasDownHearsOfARestoreBeforeItMayDecide(t *testing.T) {
+func TestRestoreIsToldToANodeThatWasDownBeforeItDecides(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -131,7 +131,7 @@ func TestANodeThatWasDownHearsOfARestoreBeforeItMayDecide(t *testing.T) {
 	j.finish(b)
 }
 
-func TestOfTwoCopiesOnlyTheOneThatAnOperatorBroughtBackIsLeft(t *testing.T) {
+func TestRestorePastADeadNodeEndsTheOlderCopy(t *testing.T) {
 	t.Parallel()
 	nothing := func() {}
 	for name, meanwhile := range map[string]func(t *testing.T, c *cluster, j *job) (holder *node, resume func()){
@@ -212,7 +212,7 @@ func (j *job) inspectedOn(n *node) view {
 	return view{}
 }
 
-func TestOfManyRestoresAtATimeOneRuns(t *testing.T) {
+func TestRestoreOfManyAtATimeRunsOne(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	a := c.nodes[0]
@@ -228,7 +228,7 @@ func TestOfManyRestoresAtATimeOneRuns(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					_ = forget(dir) // whoever is faster
+					_ = forget(dir) // the faster one
 				}
 			}
 		})
@@ -265,7 +265,7 @@ func (c *cluster) named(name string) *node {
 	return nil
 }
 
-func TestAJobThatEndedElsewhereDoesNotKeepItsName(t *testing.T) {
+func TestRunMayReuseTheNameOfAJobThatEndedElsewhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	a, b, last := c.nodes[0], c.nodes[1], c.nodes[2]
@@ -293,7 +293,7 @@ func TestAJobThatEndedElsewhereDoesNotKeepItsName(t *testing.T) {
 	if v := (&job{t, third.id}).inspect(b); v.ID != third.id {
 		t.Errorf("found %s", v.ID)
 	}
-	b.migrate("ps").want(t, 0).lists(t, second.id, "moved", a.name) // nobody can tell
+	b.migrate("ps").want(t, 0).lists(t, second.id, "moved", a.name) // its node does not know
 	b.migrate("inspect", "sim").want(t, 2).says(t, "several")
 	b.migrate("rm", first.id).want(t, 0) // what is over can be forgotten although its node is away
 	c.join(a)

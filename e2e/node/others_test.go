@@ -22,7 +22,7 @@ func (n *node) alice(args ...string) *job {
 	return &job{n.c.t, strings.TrimSpace(r.out)}
 }
 
-func TestAUsersNameForAJobLeadsRootNowhere(t *testing.T) {
+func TestUsersNamesOfJobsAreNotRoots(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -51,7 +51,7 @@ func TestAUsersNameForAJobLeadsRootNowhere(t *testing.T) {
 	j.finish(b)
 }
 
-func TestOutputIsItsUsersAlone(t *testing.T) {
+func TestLogsAreTheirUsersAlone(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -85,7 +85,7 @@ func TestOutputIsItsUsersAlone(t *testing.T) {
 	j.finish(a)
 }
 
-func TestNobodyChoosesTheIDsThatAJobIsMappedTo(t *testing.T) {
+func TestUsernsIDsAreNotTheUsersToChoose(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]
@@ -120,7 +120,7 @@ func TestNobodyChoosesTheIDsThatAJobIsMappedTo(t *testing.T) {
 	}
 }
 
-func TestAnAgentUsesNoDirectoryThatAUserHasAHandIn(t *testing.T) {
+func TestAgentRefusesDirectoriesOfUsers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]
@@ -164,7 +164,7 @@ func TestAnAgentUsesNoDirectoryThatAUserHasAHandIn(t *testing.T) {
 }
 
 // A socket that a user made is no agent's, for root least of all.
-func TestACommandTalksToNoUsersSocket(t *testing.T) {
+func TestSocketOfAUserIsRefused(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
 	dir := filepath.Join(c.dir, "alice")
@@ -180,7 +180,7 @@ func TestACommandTalksToNoUsersSocket(t *testing.T) {
 	}
 }
 
-func TestNoNameOfAUsersReachesRootsTerminal(t *testing.T) {
+func TestTerminalOfRootGetsNoEscapesOfUsers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]

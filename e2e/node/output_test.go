@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/e2e/oracle"
 )
 
-func TestOutputIsExactOverTenMovesForEverybodyWhoReadsIt(t *testing.T) {
+func TestLogsAreExactOverTenMoves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	home, away := c.two()
@@ -93,7 +93,7 @@ func (j *job) end(n *node) {
 	n.migrate("wait", j.id).want(j.t, 0)
 }
 
-func TestTheExitStatusIsPassedOnAfterMoves(t *testing.T) {
+func TestWaitReturnsTheExitStatusAfterMoves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()

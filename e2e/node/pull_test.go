@@ -38,7 +38,7 @@ func (j *job) pull(from, to *node, rate string, harm func()) result {
 	return p.wait()
 }
 
-// whole waits until the job has all its memory on n and nobody else has a copy.
+// whole waits until the job has all its memory on n and no other node has a copy.
 func (j *job) whole(n *node, most time.Duration) {
 	j.t.Helper()
 	eventually(j.t, most, func() error {
@@ -49,7 +49,7 @@ func (j *job) whole(n *node, most time.Duration) {
 	})
 }
 
-func TestMemoryIsPulledWhileTheJobRunsOnTheTarget(t *testing.T) {
+func TestPostCopyPullsMemoryWhileTheJobRuns(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -78,7 +78,7 @@ func TestMemoryIsPulledWhileTheJobRunsOnTheTarget(t *testing.T) {
 	j.finish(a)
 }
 
-func TestRoundsGoBeforeAPullIfThereWereSome(t *testing.T) {
+func TestPostCopyKeepsThePagesOfRounds(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "128", "--dirty", "400", "--check", "64")
@@ -94,7 +94,7 @@ func TestRoundsGoBeforeAPullIfThereWereSome(t *testing.T) {
 	j.finish(b)
 }
 
-func TestAPullOutlivesTheCableAndBothAgents(t *testing.T) {
+func TestPostCopyOutlivesTheCableAndBothAgents(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a := c.nodes[0]
@@ -157,7 +157,7 @@ func TestAPullOutlivesTheCableAndBothAgents(t *testing.T) {
 	}
 }
 
-func TestAJobThatEndsInThePullIsOverOnBothNodes(t *testing.T) {
+func TestPostCopyJobThatEndsIsOverOnBothNodes(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "192", "--tree", "2")
@@ -179,7 +179,7 @@ func TestAJobThatEndsInThePullIsOverOnBothNodes(t *testing.T) {
 	})
 }
 
-func TestAJobWhoseMemoryIsLostInThePullIsEnded(t *testing.T) {
+func TestPostCopyEndsAJobWhoseMemoryIsLost(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.oracle("--mem", "192")
@@ -214,7 +214,7 @@ func TestAJobWhoseMemoryIsLostInThePullIsEnded(t *testing.T) {
 }
 
 // A copy that waits for memory which the source alone has is none that could be taken.
-func TestACopyThatLacksMemoryCannotBeTaken(t *testing.T) {
+func TestPostCopyWithoutMemoryCannotBeResolved(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "128")

@@ -44,7 +44,7 @@ func (j *job) tookRoom(n *node, limit int64) {
 	}
 }
 
-func TestAJobThatPrintsWithoutEndIsEndedAndSaysWhy(t *testing.T) {
+func TestLogsOverTheirLimitEndTheJob(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
 	a := c.nodes[0]
@@ -94,7 +94,7 @@ func TestAJobThatPrintsWithoutEndIsEndedAndSaysWhy(t *testing.T) {
 }
 
 // The limit is the job's, and the shim's to hold, on whatever node.
-func TestTheOutputLimitMovesWithTheJob(t *testing.T) {
+func TestLogsLimitMovesWithTheJob(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -123,7 +123,7 @@ func TestTheOutputLimitMovesWithTheJob(t *testing.T) {
 }
 
 // One user's output does not keep others from starting jobs, however full the disk is.
-func TestAUserWhoFillsTheDiskIsTheOneWhoLosesAJob(t *testing.T) {
+func TestLogsThatFillTheDiskEndTheJobOfTheirUser(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, func(c *cluster) {
 		n := c.nodes[0]
@@ -179,7 +179,7 @@ func (n *node) memory() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-func TestRequestsThatAreNeverFinishedTakeLittleMemory(t *testing.T) {
+func TestAgentBoundsTheMemoryOfUnfinishedRequests(t *testing.T) {
 	c := newCluster(t, 1)
 	a := c.nodes[0]
 	const alice, many, size = 12345, 200, 8<<20 - 100

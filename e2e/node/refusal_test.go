@@ -34,7 +34,7 @@ func (j *job) refused(from, to *node, code string, words ...string) {
 	}
 }
 
-func TestWhatAJobHoldsIsFoundBeforeTheFreeze(t *testing.T) {
+func TestPreflightFindsWhatAJobHolds(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()
@@ -111,7 +111,7 @@ func (n *node) visit(j *job) *process {
 	return p
 }
 
-func TestWhatTheTargetLacksIsFoundBeforeTheFreeze(t *testing.T) {
+func TestPreflightFindsWhatTheTargetLacks(t *testing.T) {
 	t.Parallel()
 	var data string
 	c := newCluster(t, 3, func(c *cluster) {
@@ -172,7 +172,7 @@ func TestWhatTheTargetLacksIsFoundBeforeTheFreeze(t *testing.T) {
 	})
 }
 
-func TestANodeWithoutCRIURunsJobsButDoesNotMoveThem(t *testing.T) {
+func TestPreflightRefusesMovesWithoutCRIU(t *testing.T) {
 	c := newCluster(t, 2, func(c *cluster) { c.nodes[1].criu = filepath.Join(c.dir, "no-criu") })
 	a, b := c.two()
 	j := a.oracle()

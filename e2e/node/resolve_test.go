@@ -27,7 +27,7 @@ func (n *node) journal(move string) string {
 	return line.Record.State
 }
 
-// committed moves the job and does harm when the source has committed, before anybody
+// committed moves the job and does harm when the source has committed, before any node
 // hears of it; it returns the move. The cluster has faults.
 func (j *job) committed(from, to *node, harm func()) (move string) {
 	j.t.Helper()
@@ -59,7 +59,7 @@ func (n *node) copyOf(j *job) string {
 	return ""
 }
 
-func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
+func TestResolveTakesTheJobBackFromALostTarget(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
@@ -83,7 +83,7 @@ func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
 	}
 	a.kill() // it must not forget that it has to tell
 	a.start()
-	b.start() // its copy is there, and nobody to ask
+	b.start() // its copy is there, and its peer cannot be asked
 	if b.copyOf(j) == "" {
 		t.Error("the target dropped its copy without having asked")
 	}
@@ -109,7 +109,7 @@ func TestAnOperatorTakesTheJobBackFromATargetThatIsGone(t *testing.T) {
 	j.finish(b)
 }
 
-func TestAnOperatorTakesTheCopyOfASourceThatIsGone(t *testing.T) {
+func TestResolveTakesTheCopyOfALostSource(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
@@ -155,7 +155,7 @@ func TestAnOperatorTakesTheCopyOfASourceThatIsGone(t *testing.T) {
 	j.finish(a)
 }
 
-func TestADecisionIsRefusedAsLongAsTheNodesCanTalk(t *testing.T) {
+func TestResolveIsRefusedWhileTheNodesCanTalk(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "16")

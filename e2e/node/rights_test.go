@@ -56,7 +56,7 @@ func (a *alices) swapBack(in string) {
 	a.c.must(errors.Join(os.Remove(d), os.Rename(d+"0", d)))
 }
 
-func TestAJobGetsNoFileThatItsUserCouldNotOpen(t *testing.T) {
+func TestFilesThatTheUserCannotOpenAreRefused(t *testing.T) {
 	t.Parallel()
 	var files alices
 	c := newCluster(t, 2, files.lie)
@@ -127,7 +127,7 @@ func TestAJobGetsNoFileThatItsUserCouldNotOpen(t *testing.T) {
 	})
 }
 
-func TestWhatAUserMayOpenMovesWithTheJob(t *testing.T) {
+func TestFilesThatTheUserMayOpenMoveWithTheJob(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	dir := filepath.Join(c.dir, "alice")

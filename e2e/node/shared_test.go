@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestMemoryThatProcessesShareIsWholeAfterMovesThereAndBack(t *testing.T) {
+func TestSharedMemoryIsWholeAfterMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
 		c.run(name, func(t *testing.T) {
@@ -24,7 +24,7 @@ func TestMemoryThatProcessesShareIsWholeAfterMovesThereAndBack(t *testing.T) {
 	}
 }
 
-func TestMemoryThatProcessesShareCrossesWhileTheJobRuns(t *testing.T) {
+func TestSharedMemoryIsSentWhileTheJobRuns(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	const size = 24 // MiB, five times, half of it random
@@ -63,7 +63,7 @@ func whileFrozen(t *testing.T, events []event) int64 {
 	return to - from
 }
 
-func TestFilesInMemoryCrossWhileTheJobRuns(t *testing.T) {
+func TestTmpfsIsSentWhileTheJobRuns(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	const size = 64 << 20
@@ -90,7 +90,7 @@ func TestFilesInMemoryCrossWhileTheJobRuns(t *testing.T) {
 	j.finish(here)
 }
 
-func TestADeletedFileInMemoryMayBeLarge(t *testing.T) {
+func TestTmpfsMayHaveALargeDeletedFile(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	const size = 100 << 20
@@ -114,7 +114,7 @@ func TestADeletedFileInMemoryMayBeLarge(t *testing.T) {
 	here.migrate("rm", "-f", j.id).want(t, 0)
 }
 
-func TestOddFilesInMemorySurviveMoves(t *testing.T) {
+func TestTmpfsFilesOfEveryKindSurviveMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	for _, dir := range []string{"/dev/shm", "/tmp"} {
 		for name, flags := range map[string][]string{"": nil, " with a user namespace": {"--user-ns"}} {
@@ -159,7 +159,7 @@ func (j *job) shares(n *node) (sum int64) {
 	return sum
 }
 
-func TestMemoryThatIsSharedByCopyOnWriteStaysSharedIfAsked(t *testing.T) {
+func TestMoveEagerKeepsCopyOnWriteSharing(t *testing.T) {
 	c := newCluster(t, 2)
 	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
 		c.run(name, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 // What is sent to a job that is frozen for a move is neither known to the dropped
 // copy only nor heard twice.
-func TestASignalReachesTheCopyThatRuns(t *testing.T) {
+func TestKillReachesTheCopyThatRuns(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	for name, of := range map[string]struct {

@@ -34,7 +34,7 @@ func soakSteps(seed uint64, count, jobs int) []step {
 	return steps
 }
 
-func TestASeedAlwaysGivesTheSameSoak(t *testing.T) {
+func TestSoakOfASeedIsAlwaysTheSame(t *testing.T) {
 	one, same, other := soakSteps(7, 50, 3), soakSteps(7, 80, 3), soakSteps(8, 50, 3)
 	if !slices.Equal(one, same[:50]) {
 		t.Error("the same seed gives other steps")
@@ -68,7 +68,7 @@ func soakTime(t *testing.T) time.Duration {
 	return d
 }
 
-func TestJobsSurviveWhateverComesOverThem(t *testing.T) {
+func TestSoakJobsSurviveRandomFaults(t *testing.T) {
 	t.Parallel()
 	seed, count := soakNumber(t, "SOAK_SEED", 1), int(soakNumber(t, "SOAK_COUNT", 12))
 	most := soakTime(t)

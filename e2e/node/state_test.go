@@ -13,7 +13,7 @@ import (
 // everything makes the oracle keep all kinds of state that it knows.
 var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "3", "--sysv", "--mqueue", "--locks", "--deleted", "--socket", "--tcp-listen", "0", "--shared", "8"}
 
-func TestEverythingThatAJobHoldsSurvivesMovesThereAndBack(t *testing.T) {
+func TestMoveKeepsAllStateOfAJob(t *testing.T) {
 	c := newCluster(t, 2)
 	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
 		c.run(name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func (j *job) checksAll(n *node, kinds ...string) {
 	})
 }
 
-func TestPOSIXMessageQueuesSurviveMoves(t *testing.T) {
+func TestMqueueMessagesSurviveMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := here.launch("--", shared.helper, "queue")
@@ -83,7 +83,7 @@ func TestPOSIXMessageQueuesSurviveMoves(t *testing.T) {
 	held.finish(here)
 }
 
-func TestFilesOfABoundDirectoryStayOpen(t *testing.T) {
+func TestBindFilesStayOpenAfterMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	dir := filepath.Join(c.dir, "scratch")
@@ -103,7 +103,7 @@ func TestFilesOfABoundDirectoryStayOpen(t *testing.T) {
 
 // A restore binds sockets to their names, which both nodes may see. Until the job runs
 // there the names must still lead to the job that may go on where it was.
-func TestANameOfASocketLeadsToTheCopyThatRuns(t *testing.T) {
+func TestSocketNamesLeadToTheCopyThatRuns(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	dir := filepath.Join(c.dir, "shared")
@@ -156,7 +156,7 @@ func TestANameOfASocketLeadsToTheCopyThatRuns(t *testing.T) {
 	j.finish(a)
 }
 
-func TestAnEstablishedConnectionInsideAJobSurvives(t *testing.T) {
+func TestSocketConnectionsInsideAJobSurviveMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	j := a.launch("--", shared.helper, "loopback")

@@ -11,7 +11,7 @@ import (
 
 // A user's PID 1 that makes namespaces of its own is root in them, and what the agent, as
 // root, finds by it is of the user's making.
-func TestAJobInNamespacesOfItsOwnMakingIsRefusedWhateverItHasThere(t *testing.T) {
+func TestPreflightRefusesNestedNamespaces(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]

@@ -130,7 +130,7 @@ func (j *job) stays(a, b *node, f freezer) {
 	}
 }
 
-func TestWhatSomebodyElseHasSuspendedIsRefusedAndLeftAsItWas(t *testing.T) {
+func TestSuspendedJobIsRefusedAndLeftSuspended(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	for name, of := range map[string]func(t *testing.T) (*job, string){
@@ -178,7 +178,7 @@ func TestWhatSomebodyElseHasSuspendedIsRefusedAndLeftAsItWas(t *testing.T) {
 }
 
 // A freeze that comes while the job moves ends the move before the commit, and outlives it.
-func TestAJobThatIsSuspendedWhileItMovesStaysWhereItIs(t *testing.T) {
+func TestSuspendedDuringAMoveStaysOnTheSource(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	for _, point := range []string{"after.source.frozen", "criu.pre-dump", "criu.query-ext-files", "dump.ended", "images.sent"} {
@@ -214,7 +214,7 @@ func TestAJobThatIsSuspendedWhileItMovesStaysWhereItIs(t *testing.T) {
 }
 
 // From the commit on the job is the target's, and only the frozen copy is suspended.
-func TestACopyThatIsSuspendedAfterTheCommitIsEndedWhenItIsResumed(t *testing.T) {
+func TestSuspendedAfterTheCommitTheFrozenCopyIsEndedLater(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	dir := stepOf(t, c)
@@ -242,7 +242,7 @@ func TestACopyThatIsSuspendedAfterTheCommitIsEndedWhenItIsResumed(t *testing.T) 
 	j.remove(c)
 }
 
-func TestASuspendedJobCanBeKilled(t *testing.T) {
+func TestSuspendedJobCanBeKilled(t *testing.T) {
 	c := newCluster(t, 1)
 	a := c.nodes[0]
 	c.run("where it is suspended", func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestASuspendedJobCanBeKilled(t *testing.T) {
 	})
 }
 
-func TestAJobThatASignalHasStoppedIsRefusedWhereItCannotBeSaved(t *testing.T) {
+func TestStoppedJobIsRefusedOnCgroup1(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "8", "--tree", "2")

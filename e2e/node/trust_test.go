@@ -18,9 +18,9 @@ func (n *node) asMember(uid, groups string, args ...string) result {
 	return command(n.c.t, "setpriv", append([]string{"--reuid", uid, "--regid", uid, "--groups", groups, shared.migrate, "--socket", n.socket()}, args...)...)
 }
 
-// A file that is closed to a group, and open to everybody else, is the class of
+// A file that is closed to a group, and open to all others, is the class of
 // CVE-2018-7169.
-func TestWhatIsClosedToAGroupStaysClosedInAUserNamespace(t *testing.T) {
+func TestUsernsKeepsFilesClosedToAGroup(t *testing.T) {
 	t.Parallel()
 	const alice, group = "12345", "23456"
 	c := newCluster(t, 2)
@@ -71,7 +71,7 @@ func (n *node) helperOf(uid string, role ...string) *job {
 	return j
 }
 
-func TestAJobsKeysAreItsOwnAndAreNotLostSilently(t *testing.T) {
+func TestKeyringOfAJobIsItsOwnAndNotLostSilently(t *testing.T) {
 	t.Parallel()
 	const alice, bob = "12345", "12346"
 	c := newCluster(t, 2)
@@ -107,7 +107,7 @@ func TestAJobsKeysAreItsOwnAndAreNotLostSilently(t *testing.T) {
 	}
 }
 
-func TestAUserHasNothingKilledByWayOfAStart(t *testing.T) {
+func TestRunKillsNoProcessThatAUserNames(t *testing.T) {
 	t.Parallel()
 	const alice = "13131" // whose jobs are all of this test
 	c := newCluster(t, 1)

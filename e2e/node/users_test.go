@@ -56,7 +56,7 @@ func TestUsersSeeAndTouchTheirOwnJobsOnly(t *testing.T) {
 	j.finish(b)
 }
 
-func TestABindIsWhatItsUserReachesOnTheTargetToo(t *testing.T) {
+func TestBindIsWhatItsUserReachesOnTheTarget(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	a, b := c.two()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestTheNodeThatAJobLeftAnswersForIt(t *testing.T) {
+func TestMovedJobIsAnsweredForByTheNodeItLeft(t *testing.T) {
 	c := newCluster(t, 3)
 	first, last := c.nodes[0], c.nodes[2]
 	j := first.oracleIn([]string{"--name", "sim", "--hostname", "inside"})
@@ -64,7 +64,7 @@ func (r result) lists(t *testing.T, words ...string) result {
 	return r
 }
 
-func TestLimitsHoldAndAreCarriedOver(t *testing.T) {
+func TestCgroupLimitsHoldAfterMoves(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.two()
 	c.run("memory", func(t *testing.T) {

@@ -250,7 +250,7 @@ func firstExtent(record []byte, field, part protowire.Number, value uint64) (out
 	return out, err
 }
 
-// ofInventory has whoever dumped be in the job's namespaces: CRIU then makes none.
+// ofInventory says that CRIU dumped from within the job's namespaces: the restore then makes none.
 func ofInventory(dir string) (all []Mutation, err error) {
 	const file, rootIDs = "inventory.img", 3
 	outside, err := readImage(filepath.Join(dir, file))

@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
 )
 
-func TestLimitsMoveWithAJobOnPureCgroup2(t *testing.T) {
+func TestCgroup2LimitsMoveWithAJob(t *testing.T) {
 	c := newCluster(t)
 	c.sh(c.A, "test -f /sys/fs/cgroup/cgroup.controllers && ! grep -q ' cgroup ' /proc/mounts")
 	j := c.oracle(c.A, root, []string{"--memory", "200M", "--cpus", "0.75", "--pids-limit", "60"}, "--mem", "8", "--check", "8", "--tree", "2")
@@ -59,7 +59,7 @@ func (c *cluster) limited(n *Node, j *job) {
 	}
 }
 
-// runAs runs a shell command as somebody; an exit status is an error.
+// runAs runs a shell command as a user; an exit status is an error.
 func runAs(c *cluster, n *Node, who as, script string) (string, error) {
 	c.t.Helper()
 	r, err := n.Run(c.t.Context(), api.Command{Args: []string{"sh", "-c", script}, UID: uint32(who), GID: uint32(who), Dir: "/"})

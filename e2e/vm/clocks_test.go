@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestClocksGoOnAlthoughTheMachinesUptimesDifferByHours(t *testing.T) {
+func TestClocksGoOnBetweenUptimesHoursApart(t *testing.T) {
 	c := newCluster(t)
 	if a, b := c.uptime(c.A), c.uptime(c.B); !c.A.opts.KVM && b-a < older/2 {
 		t.Fatalf("the machines are up for %v and %v, want about %v between them", a, b, older)
@@ -39,7 +39,7 @@ func (c *cluster) uptime(n *Node) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-func TestATargetWhoseWallClockIsBehindIsRefused(t *testing.T) {
+func TestClockOfTheTargetMustNotBeBehind(t *testing.T) {
 	c := newCluster(t)
 	defer c.setTime(0)
 	j := c.oracle(c.A, root, nil)

@@ -45,9 +45,9 @@ func allowed(fault, event string) []string {
 	return []string{lost}
 }
 
-func TestACutLinkNeverMakesTwoJobsOfOne(t *testing.T)             { strikeInEveryPhase(t, "link") }
-func TestAPowerCutOfTheSourceNeverMakesTwoJobsOfOne(t *testing.T) { strikeInEveryPhase(t, "source") }
-func TestAPowerCutOfTheTargetNeverMakesTwoJobsOfOne(t *testing.T) { strikeInEveryPhase(t, "target") }
+func TestMoveOverACutLinkLeavesOneCopy(t *testing.T)             { strikeInEveryPhase(t, "link") }
+func TestMoveWithAPowerCutOfTheSourceLeavesOneCopy(t *testing.T) { strikeInEveryPhase(t, "source") }
+func TestMoveWithAPowerCutOfTheTargetLeavesOneCopy(t *testing.T) { strikeInEveryPhase(t, "target") }
 
 func strikeInEveryPhase(t *testing.T, fault string) {
 	c := newCluster(t)
@@ -75,7 +75,7 @@ func strikeInEveryPhase(t *testing.T, fault string) {
 	}
 }
 
-func TestAMoveOutlastsAPauseOfEitherMachine(t *testing.T) {
+func TestMoveOutlastsAPauseOfEitherMachine(t *testing.T) {
 	c := newCluster(t)
 	here, there := c.A, c.B
 	j := c.oracle(here, root, nil, "--mem", "4", "--check", "4")
@@ -89,7 +89,7 @@ func TestAMoveOutlastsAPauseOfEitherMachine(t *testing.T) {
 	j.finish(here)
 }
 
-func TestAJobGoesOnWhereItWasWhileTheLinkStaysCut(t *testing.T) {
+func TestMoveAbortsWhileTheLinkStaysCut(t *testing.T) {
 	c := newCluster(t)
 	defer c.B.Mend()
 	j := c.oracle(c.A, root, nil, "--mem", "8", "--check", "8")

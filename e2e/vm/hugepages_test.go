@@ -10,7 +10,7 @@ import (
 
 // A restore that reads one page of memory may have the kernel make a whole huge page of it
 // where no page of the job was brought yet.
-func TestNoPageIsLostWhereTheKernelMakesHugePagesOfEverything(t *testing.T) {
+func TestMoveLosesNoPageWithHugePagesEverywhere(t *testing.T) {
 	c := newCluster(t)
 	const breaker = "/var/breaker"
 	for _, n := range c.Nodes() {

@@ -24,7 +24,7 @@ type Lab struct {
 	lock     *os.File
 	mu       sync.Mutex
 	machines []*Machine
-	disks    sync.Mutex // RAM disks are made by whoever needs one first
+	disks    sync.Mutex // the first machine that needs a RAM disk makes it
 }
 
 // NewLab makes one. Say is told what a person might want to know, such as a boot

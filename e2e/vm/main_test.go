@@ -24,7 +24,7 @@ var labs struct {
 	open []*Lab
 }
 
-// TestMain closes what is open, also when somebody interrupts the tests: the
+// TestMain closes what is open, also after an interrupt: the
 // machines would go by themselves, their disks would not.
 func TestMain(m *testing.M) {
 	idle.places = make(chan struct{}, pairs)

@@ -9,7 +9,7 @@ import (
 // everything makes the oracle keep all kinds of state that it knows.
 var everything = []string{"--mem", "24", "--dirty", "20", "--tree", "2", "--sysv", "--mqueue", "--locks", "--deleted"}
 
-func TestAJobMovesBetweenMachinesAndBackAndDoesNotNotice(t *testing.T) {
+func TestMoveBetweenMachinesAndBack(t *testing.T) {
 	c := newCluster(t)
 	here, there := c.A, c.B
 	j := c.oracle(here, root, []string{"--hostname", "the-same"}, everything...)
@@ -26,7 +26,7 @@ func TestAJobMovesBetweenMachinesAndBackAndDoesNotNotice(t *testing.T) {
 	j.finish(here)
 }
 
-func TestAJobMovesOverASlowLink(t *testing.T) {
+func TestMoveOverASlowLink(t *testing.T) {
 	c := newCluster(t)
 	const delay = 3 * time.Millisecond
 	for _, n := range c.Nodes() {

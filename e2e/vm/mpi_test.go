@@ -20,7 +20,7 @@ const (
 // mpirun starts four ranks that talk to each other by TCP and nothing else.
 var mpirun = strings.Fields("mpirun -np 4 --map-by :OVERSUBSCRIBE --mca pml ob1 --mca btl tcp,self --mca btl_tcp_if_include lo --mca prte_if_include lo")
 
-func TestAnOpenMPIJobComputesTheSameWhenItIsMoved(t *testing.T) {
+func TestMoveOfAnOpenMPIJobKeepsItsResult(t *testing.T) {
 	c := newCluster(t)
 	program := filepath.Join(c.A.lab.Dir, "ring")
 	compile(t, c.A.lab.image, program)

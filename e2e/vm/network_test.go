@@ -14,7 +14,7 @@ import (
 const outside = `ip netns add outside && ip link add toward type veth peer name eth0 netns outside &&
 ip link set toward master br0 up && ip -n outside addr add 10.77.0.50/24 dev eth0 && ip -n outside link set eth0 up && ip -n outside link set lo up`
 
-func TestConnectionsFromAndToTheOutsideGoOnOverMoves(t *testing.T) {
+func TestNetworkConnectionsWithTheOutsideSurviveMoves(t *testing.T) {
 	c := newCluster(t)
 	c.sh(c.A, outside)
 	t.Cleanup(func() { c.sh(c.A, "ip netns del outside") })

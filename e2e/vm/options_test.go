@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestTheCommandLineSaysWhatTheOptionsSay(t *testing.T) {
+func TestQEMUCommandLineHasAllOptions(t *testing.T) {
 	o := Options{Name: "a", QEMU: "qemu", Kernel: "k", RAMDisk: "r", Disk: "d.img", Dir: "/x", AgentPort: 4711, MAC: "52:54:00:00:00:01", Segment: "/x/port"}
 	for name, c := range map[string]struct {
 		change func(*Options)
@@ -43,7 +43,7 @@ func TestTheCommandLineSaysWhatTheOptionsSay(t *testing.T) {
 	}
 }
 
-func TestARAMDiskIsACpioArchiveThatOthersCanRead(t *testing.T) {
+func TestCpioArchiveIsReadByOthers(t *testing.T) {
 	var b bytes.Buffer
 	if err := writeRAMDisk(&b, []entry{{"dir", 0o040755, nil}, {"dir/file", 0o100755, []byte("12345")}}); err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestARAMDiskIsACpioArchiveThatOthersCanRead(t *testing.T) {
 	}
 }
 
-func TestOnlyTheCounterOfASavedMachineIsTurned(t *testing.T) {
+func TestSnapshotChangesOnlyTheCounter(t *testing.T) {
 	state := slices.Concat([]byte("before"), timerSection, binary.BigEndian.AppendUint64(nil, 1000), []byte("after"))
 	for _, c := range []struct {
 		name, data string

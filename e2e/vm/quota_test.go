@@ -7,7 +7,7 @@ import (
 )
 
 // The limit holds for a plain user's job, on cgroup v2, on the node that it comes to.
-func TestAPlainUsersOutputLimitMovesWithTheJob(t *testing.T) {
+func TestLogsLimitOfAPlainUserMovesWithTheJob(t *testing.T) {
 	c := newCluster(t)
 	j := c.launch(c.A, ada, "--output-limit", "1M", "-w", "/tmp", "--", "bash", "-c", `trap "while :; do head -c 65536 /dev/zero; done" USR1; echo ready; while :; do sleep 0.1; done`)
 	c.eventually(func() error {

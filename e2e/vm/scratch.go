@@ -41,7 +41,7 @@ func scratch() (string, *os.File, error) {
 func removeUnlocked(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil // somebody else removes it, or it is not ours to see
+		return nil // another run removes it, or it is not readable
 	}
 	defer f.Close()
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {

@@ -24,7 +24,7 @@ type Segment struct {
 type port struct {
 	name     string
 	listener net.Listener
-	out      chan []byte // frames on their way to the machine; closed by nobody
+	out      chan []byte // frames on their way to the machine; never closed
 	done     chan struct{}
 	conn     net.Conn
 	cut      bool

@@ -56,7 +56,7 @@ func next(conn net.Conn, within time.Duration) string {
 	return string(b)
 }
 
-// greet sends frames until they arrive: until the hub has accepted somebody, frames to
+// greet sends frames until they arrive: until the hub has accepted a connection, frames to
 // it are lost, as on a real one.
 func greet(t *testing.T, from net.Conn, to ...net.Conn) {
 	t.Helper()
@@ -73,7 +73,7 @@ func greet(t *testing.T, from net.Conn, to ...net.Conn) {
 	}
 }
 
-func TestASegmentCarriesFramesUnlessACableIsPulled(t *testing.T) {
+func TestSegmentCarriesFramesUnlessACableIsPulled(t *testing.T) {
 	s := NewSegment(t.TempDir())
 	defer func() {
 		if err := s.Close(); err != nil {
@@ -99,7 +99,7 @@ func TestASegmentCarriesFramesUnlessACableIsPulled(t *testing.T) {
 	}
 }
 
-func TestASlowSegmentHoldsUpEveryFrame(t *testing.T) {
+func TestSegmentDelaysEveryFrame(t *testing.T) {
 	s := NewSegment(t.TempDir())
 	defer func() {
 		if err := s.Close(); err != nil {

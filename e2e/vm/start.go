@@ -155,7 +155,7 @@ func (m *Machine) enter(ctx context.Context) error {
 	return m.SetClock(ctx, 0)
 }
 
-// freePort finds a port of 127.0.0.1. Somebody might take it before QEMU does; the
+// freePort finds a port of 127.0.0.1. Another process may take it before QEMU does; the
 // boot is tried again then.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestASuspendedJobIsLeftAloneOnPureCgroup2(t *testing.T) {
+func TestSuspendedJobIsLeftAloneOnCgroup2(t *testing.T) {
 	c := newCluster(t)
 	step := "/sys/fs/cgroup/step"
 	c.sh(c.A, "mkdir -p "+step)
@@ -45,7 +45,7 @@ func TestASuspendedJobIsLeftAloneOnPureCgroup2(t *testing.T) {
 			}
 		}
 		if now := strings.TrimSpace(c.sh(c.A, "cat "+s.dir+"/cgroup.freeze")); now != "1" {
-			t.Errorf("%s: somebody has thawed it", s.dir)
+			t.Errorf("%s: it is thawed", s.dir)
 		}
 		freeze("0")
 		s.ticks(c.A, 20)

@@ -27,7 +27,7 @@ func (r round) String() string {
 	return fmt.Sprintf("round %d by %s: looked at %d KiB, %d KiB dirty, %v", r.Number, r.Tracking, r.Looked>>10, r.Dirty>>10, r.Took.Round(time.Millisecond))
 }
 
-func TestRoundsLookOnlyAtWhatTheKernelSaysWasWritten(t *testing.T) {
+func TestTrackingReadsOnlyWrittenPages(t *testing.T) {
 	c := newCluster(t)
 	c.sh(c.A, "grep -q '^VmFlags:.* sd' /proc/self/smaps")
 	// One bit stands for a huge page, and a job that writes here and there has them all set.

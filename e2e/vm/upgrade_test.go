@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAJobGoesOnUnderAnotherKernelAndANewerCRIU(t *testing.T) {
+func TestUpgradeOfKernelAndCRIUByAMove(t *testing.T) {
 	c := newCluster(t)
 	defer c.upgrade(KernelStable, CRIU41)
 	j := c.oracle(c.A, root, nil, "--mem", "16", "--check", "8", "--tree", "2", "--sysv")
@@ -34,7 +34,7 @@ func (c *cluster) upgrade(kernel, criu string) {
 	}
 }
 
-func TestAJobMovesToANewerCRIUAndNotToAnOlderOne(t *testing.T) {
+func TestUpgradeMovesOnlyToANewerCRIU(t *testing.T) {
 	c := newCluster(t)
 	old := c.useCRIU(c.B, CRIU42)
 	defer func() { c.useCRIU(c.B, old) }()

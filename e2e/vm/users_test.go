@@ -9,7 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/e2e/vm/guest/api"
 )
 
-func TestPlainUsersJobsMoveAndAreNobodyElses(t *testing.T) {
+func TestUsersJobsMoveAndStayTheirs(t *testing.T) {
 	c := newCluster(t)
 	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
 		c.run(name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func (c *cluster) private(n *Node, j *job) {
 
 // On machines of their own users' jobs move without a user namespace: CRIU opens their
 // files with all of root's rights.
-func TestAPlainUsersJobGetsNothingThatIsRootsAlone(t *testing.T) {
+func TestUsersJobsGetNoFileOfRoots(t *testing.T) {
 	c := newCluster(t)
 	for _, n := range c.Nodes() {
 		c.sh(n, "mkdir -p /srv/ada/d /srv/ada/f/self && echo mine >/srv/ada/d/f && chmod 600 /srv/ada/d/f && ln -s /proc /srv/ada/p"+
@@ -133,7 +133,7 @@ func TestAPlainUsersJobGetsNothingThatIsRootsAlone(t *testing.T) {
 }
 
 // A node that was broken into signs a checkpoint of ada's job that gives it more.
-func TestAPlainUsersJobIsNobodyElseWhateverIsSigned(t *testing.T) {
+func TestUsersJobsKeepTheirCredentialsWhateverIsSigned(t *testing.T) {
 	c := newCluster(t)
 	const bin, saved, copied = "/usr/local/bin/tamper", "/var/saved-ada", "/var/saved-tampered"
 	local := filepath.Join(t.TempDir(), "tamper")

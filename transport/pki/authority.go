@@ -54,7 +54,7 @@ func writeAuthority(dir string, key, cert []byte) error {
 		name string
 		data []byte
 		perm os.FileMode
-	}{{caKeyFile, key, 0o600}, {caCertFile, cert, 0o644}} {
+	}{{CAKeyFile, key, 0o600}, {CACertFile, cert, 0o644}} {
 		path := filepath.Join(dir, f.name)
 		err := publish(path, f.data, f.perm, false)
 		if errors.Is(err, os.ErrExist) {
@@ -111,9 +111,9 @@ func issue(dir, node string, validity time.Duration, out string) error {
 
 func writeNode(out string, ca, key, cert []byte) error {
 	return errors.Join(
-		publish(filepath.Join(out, caCertFile), ca, 0o644, true),
-		publish(filepath.Join(out, nodeKeyFile), key, 0o600, true),
-		publish(filepath.Join(out, nodeCertFile), cert, 0o644, true))
+		publish(filepath.Join(out, CACertFile), ca, 0o644, true),
+		publish(filepath.Join(out, NodeKeyFile), key, 0o600, true),
+		publish(filepath.Join(out, NodeCertFile), cert, 0o644, true))
 }
 
 // checkOut creates out and sees to it that a slip of the pen does not replace another node's key.
@@ -121,7 +121,7 @@ func checkOut(out, node string) error {
 	if err := os.MkdirAll(out, 0o700); err != nil {
 		return err
 	}
-	path := filepath.Join(out, nodeCertFile)
+	path := filepath.Join(out, NodeCertFile)
 	cert, _, err := readCert(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

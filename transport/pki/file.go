@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 )
 
-// Names of the files that Init, Issue and Load agree on.
+// Names of the files that Init and Issue write and Load reads.
 const (
-	caCertFile   = "ca.crt"
-	caKeyFile    = "ca.key"
-	nodeCertFile = "node.crt"
-	nodeKeyFile  = "node.key"
+	CACertFile   = "ca.crt"
+	CAKeyFile    = "ca.key"
+	NodeCertFile = "node.crt"
+	NodeKeyFile  = "node.key"
 )
 
 // publish makes data appear at path whole or not at all, also across a power cut.

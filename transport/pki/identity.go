@@ -38,11 +38,11 @@ func Load(dir string) (*Identity, error) {
 }
 
 func load(dir string) (*Identity, error) {
-	ca, _, err := readCert(filepath.Join(dir, caCertFile))
+	ca, _, err := readCert(filepath.Join(dir, CACertFile))
 	if err != nil {
 		return nil, err
 	}
-	certPath, keyPath := filepath.Join(dir, nodeCertFile), filepath.Join(dir, nodeKeyFile)
+	certPath, keyPath := filepath.Join(dir, NodeCertFile), filepath.Join(dir, NodeKeyFile)
 	leaf, leafPEM, err := readCert(certPath)
 	if err != nil {
 		return nil, err

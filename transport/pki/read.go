@@ -77,14 +77,14 @@ func parseCert(data []byte) (*x509.Certificate, error) {
 }
 
 func loadAuthority(dir string) (*x509.Certificate, []byte, crypto.Signer, error) {
-	cert, certData, err := readCert(filepath.Join(dir, caCertFile))
+	cert, certData, err := readCert(filepath.Join(dir, CACertFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil, fmt.Errorf("%w; make the cluster CA first: migrate pki init", err)
 	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	path := filepath.Join(dir, caKeyFile)
+	path := filepath.Join(dir, CAKeyFile)
 	keyData, err := readFile(path, closedKey)
 	if err != nil {
 		return nil, nil, nil, err

@@ -4,7 +4,7 @@
 // the machine up and then does what it is told over HTTP (package api). The tests
 // put it into the first RAM disk, so that the disk image need not change with it.
 //
-//	process 1: mounts, modules, then only reaps whatever nobody waits for
+//	process 1: mounts, modules, then only reaps orphans
 //	   └ "serve", a child of its own that may wait for its own children undisturbed
 package main
 
@@ -30,7 +30,7 @@ func main() {
 	}
 	if os.Getpid() == 1 {
 		unix.Sync()
-		_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) // there is nobody left to tell
+		_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) // no process is left to report it
 	}
 	os.Exit(1)
 }

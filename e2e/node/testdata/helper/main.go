@@ -72,7 +72,7 @@ func check(err error) {
 	}
 }
 
-// pass has a file open nowhere but in a message that nobody has received.
+// pass has a file open nowhere but in a message that is not yet received.
 func pass(path string) error {
 	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_DGRAM, 0)
 	if err != nil {

@@ -42,7 +42,7 @@ func serve(address string) error {
 			return err
 		}
 		go func() {
-			_, _ = io.Copy(conn, conn) // whoever talks notices
+			_, _ = io.Copy(conn, conn) // the peer notices the end
 			_ = conn.Close()
 		}()
 	}

@@ -1,4 +1,4 @@
-// Command tamper changes one thing in a checkpoint and signs it anew, as whoever has the key
+// Command tamper changes one thing in a checkpoint and signs it anew, as a holder of the key
 // of a node could: tamper CHECKPOINT CERTIFICATES FIELD [forge].
 package main
 

@@ -23,35 +23,6 @@ type MoveOptions struct {
 	Bandwidth   int64         `json:"bandwidth,omitempty"` // bytes per second on the wire; 0 is no limit
 }
 
-// Mode is how the memory of a move got over.
-type Mode string
-
-// The modes.
-const (
-	ModePreCopy  Mode = "pre-copy"
-	ModePostCopy Mode = "post-copy"
-	ModeStopCopy Mode = "stop-copy"
-)
-
-// Round is one warm-up round. Sizes are bytes, rates bytes per second.
-type Round struct {
-	Number    int           `json:"number"` // from 1
-	Began     time.Time     `json:"began"`
-	Took      time.Duration `json:"took"`
-	Tracking  string        `json:"tracking"`  // soft-dirty or hash
-	Scanned   int64         `json:"looked"`    // memory that was read and compared
-	Dirty     int64         `json:"dirty"`     // of it what was new or had changed
-	Zero      int64         `json:"zero"`      // of that what was zero and took no room on the wire
-	Duplicate int64         `json:"duplicate"` // of that what equalled a page sent before
-	Wire      int64         `json:"wire"`      // sent, compressed
-	DirtyRate float64       `json:"dirty_rate"`
-	ReadRate  float64       `json:"read_rate"`
-	WireRate  float64       `json:"wire_rate"`
-	Forecast  time.Duration `json:"forecast"` // downtime if the job were frozen now
-	CPU       int64         `json:"cpu"`      // per cent of its cpu time that the job may use; 100 is no throttle
-	Reason    string        `json:"reason"`   // why the warm-up went on, stopped, throttled or gave up
-}
-
 // Span is a phase of a move as it took place.
 type Span struct {
 	Phase Phase         `json:"phase"`
@@ -59,7 +30,7 @@ type Span struct {
 	Took  time.Duration `json:"took"`
 }
 
-// MoveState is how a move is getting on, or how it ended.
+// MoveState is the progress of a move, or its end.
 type MoveState string
 
 // The states of a move as its users see it.
@@ -123,37 +94,6 @@ type MoveRecord struct {
 	Partial string `json:"partial,omitempty"`
 }
 
-// Decision is an operator's word about a move.
-type Decision string
-
-// The decisions.
-const (
-	DecisionTake   Decision = "take=true"   // the copy on the agent's node is the job
-	DecisionDrop   Decision = "take=false"  // it is not
-	DecisionForget Decision = "forget=true" // the agent's journal cannot be read, and guards no job any more
-)
-
-// ResolvePlan is what an operator's decision about a move does, and after it what it
-// did.
-type ResolvePlan struct {
-	Move  string   `json:"move"`
-	Job   job.ID   `json:"job"`
-	Node  string   `json:"node"` // that decides
-	Peer  string   `json:"peer"`
-	Take  bool     `json:"take"`
-	State string   `json:"state"` // of the journal
-	Why   string   `json:"why"`   // it cannot decide itself
-	Does  []string `json:"does"`
-	Vouch []string `json:"vouch"` // what the operator answers for
-	// Where the job is now, and whether the peer has yet to be told; after the
-	// decision.
-	Where      string `json:"where,omitempty"`
-	PeerToTell bool   `json:"untold,omitempty"`
-	// Forget says that a journal which cannot be read is set aside, as File.
-	Forget bool   `json:"forget,omitempty"`
-	File   string `json:"file,omitempty"`
-}
-
 // MoveSummary is a line of `migrate moves`: what one node knows of a move.
 type MoveSummary struct {
 	Move     string    `json:"move"`
@@ -168,4 +108,14 @@ type MoveSummary struct {
 	Finished bool      `json:"finished"`
 	WaitFor  string    `json:"wait_for,omitempty"`
 	Note     string    `json:"note,omitempty"` // why it ended as it did
+}
+
+// MoveRequest moves a job. Node is a node's name; Addr, host:port, is needed
+// only if the agent does not know it.
+type MoveRequest struct {
+	Node string `json:"node"`
+	Addr string `json:"addr,omitempty"`
+	// Connections for data; 0 lets the agent choose.
+	Connections int `json:"connections,omitempty"`
+	MoveOptions
 }

@@ -144,5 +144,3 @@ func printSteps(t table, steps []api.MoveStep) {
 		t.row(inset(s.Node), s.Role, s.State, instant(s.At), cmp.Or(oneLine(s.Note), "-"))
 	}
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -8,17 +8,17 @@ import (
 	"testing"
 )
 
-// Some tests of package checkpoint/pages run in a guest, whose kernel has the soft-dirty
+// Some tests of package checkpoint/scan run in a guest, whose kernel has the soft-dirty
 // bits that the machine's may lack.
-func TestSoftDirtyBitsShowEveryChange(t *testing.T) {
+func TestTrackingBySoftDirtyBitsShowsEveryChange(t *testing.T) {
 	c := newCluster(t)
-	program := filepath.Join(t.TempDir(), "pages.test")
-	build := exec.Command("go", "test", "-c", "-o", program, "../../checkpoint/pages")
+	program := filepath.Join(t.TempDir(), "scan.test")
+	build := exec.Command("go", "test", "-c", "-o", program, "../../checkpoint/scan")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	const there = "/var/pages.test"
+	const there = "/var/scan.test"
 	if err := c.A.Put(t.Context(), program, there, 0o755); err != nil {
 		t.Fatal(err)
 	}

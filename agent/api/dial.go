@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialAgent connects to a socket of root's, or of our own user's. Whoever else made one would
-// get what is for the agent: a job's environment, and what it is to do.
+// dialAgent connects to a socket that root or the own user listens on. Another user who
+// listens there would read requests for the agent, with the environment of jobs.
 func dialAgent(ctx context.Context, socket string) (net.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)
@@ -22,7 +22,7 @@ func dialAgent(ctx context.Context, socket string) (net.Conn, error) {
 		err = notTheAgent(owner)
 	}
 	if err != nil {
-		_ = conn.Close() // nothing was said
+		_ = conn.Close() // nothing was sent
 		return nil, err
 	}
 	return conn, nil
@@ -34,7 +34,7 @@ func (uid notTheAgent) Error() string {
 	return fmt.Sprintf("user %d listens there, and an agent is root's; nothing was asked", uint32(uid))
 }
 
-// listenerOf is the user who was at the other end when it began to listen.
+// listenerOf is the user who called listen on the other end.
 func listenerOf(conn *net.UnixConn) (uint32, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -46,7 +46,7 @@ func listenerOf(conn *net.UnixConn) (uint32, error) {
 		err = asked
 	}
 	if err != nil {
-		return 0, fmt.Errorf("who listens: %w", err)
+		return 0, fmt.Errorf("user who listens on the socket: %w", err)
 	}
 	return cred.Uid, nil
 }

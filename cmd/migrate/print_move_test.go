@@ -34,7 +34,7 @@ func exampleMove() api.MoveRecord {
 	}
 }
 
-func TestInspectShowsAMoveAsTables(t *testing.T) {
+func TestInspectMovePrintsTables(t *testing.T) {
 	var b bytes.Buffer
 	if err := printMove(&b, exampleMove()); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestInspectShowsAMoveAsTables(t *testing.T) {
 	golden(t, "move.txt", b.Bytes())
 }
 
-func TestInspectSaysWhyAMoveFailedAndWhatIsNotKnown(t *testing.T) {
+func TestInspectMoveSaysWhyItFailedAndWhatIsNotKnown(t *testing.T) {
 	r := exampleMove()
 	r.State, r.Error, r.Partial = api.MoveAborted, &api.Error{Message: "dump failed\nCRIU's log:\n  Error (x)"}, "only the journal knows of it"
 	var b bytes.Buffer
@@ -56,18 +56,18 @@ func TestInspectSaysWhyAMoveFailedAndWhatIsNotKnown(t *testing.T) {
 	}
 }
 
-func TestInspectTakesAMoveForAMoveAndElseForAJob(t *testing.T) {
+func TestInspectFindsAMoveElseAJob(t *testing.T) {
 	a := newFakeAgent(t)
 	a.record = exampleMove()
 	for ref, want := range map[string]string{"m0123456789abcdef": `"from": "node-a"`, "sim": `"state": "running"`, "mffffffffffffffff": `"state": "running"`} {
-		s, out, errs := newShell(a)
-		if code := s.execute(t.Context(), []string{"inspect", "--json", ref}); code != 0 || !strings.Contains(out.String(), want) {
+		c, out, errs := newCLI(a)
+		if code := c.execute(t.Context(), []string{"inspect", "--json", ref}); code != 0 || !strings.Contains(out.String(), want) {
 			t.Errorf("%s: exit %d, %s%s", ref, code, out, errs)
 		}
 	}
 }
 
-func TestMovesAreOneLineEachWithWhatTheyWaitFor(t *testing.T) {
+func TestMovesPrintsOneLineEachWithWhatItWaitsFor(t *testing.T) {
 	var b bytes.Buffer
 	err := printMoves(&b, []api.MoveSummary{
 		{Move: "m0123456789abcdef", Job: "jk4m2q7x5zb", Name: "sim", Role: "source", Peer: "node-b", State: "committed", Since: at(20), WaitFor: "node-b to run the job"},
