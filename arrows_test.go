@@ -17,8 +17,9 @@ var layers = [][]string{
 	{"e2e/node", "e2e/demo", "e2e/bench", "e2e/tamper", "e2e/vm/shell", "scripts/house"},
 	{"e2e/vm", "e2e/vm/guest"},
 	{"e2e/oracle", "e2e/vm/guest/api"}, // they run where nothing else is
+	{"testenv"},                        // tests have it, the program has not
 	{"cmd/migrate"},
-	{"demo", "report", "agent"}, // all three are callers of lower ones; agents draw no reports
+	{"demo", "report", "agent"}, // an agent gives records, its callers draw them
 	{"shim"},                    // it outlives the agent
 	{"checkpoint", "restore"},   // source and target share formats, never code
 	{"checkpoint/scan", "restore/uffd", "store"},
@@ -28,10 +29,10 @@ var layers = [][]string{
 	{"criu"},
 	{"output", "netpolicy", "agent/api"}, // callers of an agent link no more of it than api
 	{"handoff"},                          // who owns a job must not depend on how it travels
-	{"job", "identity", "fileaccess"},    // two of them look at processes, whosever
+	{"job", "identity", "fileaccess"},    // the last two serve source, target and images alike
 	{"namespaces"},                       // it knows nothing of jobs, agents or CRIU
 	{"transport"},                        // payloads are opaque to it
-	{"stream"},                           // and to this one where they travel
+	{"stream"},                           // nor does it know where its frames travel
 	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
 	{"failpoint", "osthread", "linux", "procfs", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 }
