@@ -5,22 +5,18 @@ package main
 var allowed = measured{
 	{fileLines, "agent/hostile_test.go"}:       405,
 	{fileLines, "agent/onecopy_test.go"}:       430,
-	{fileLines, "handoff/journal_test.go"}:     406,
+	{fileLines, "handoff/journal_test.go"}:     443,
 	{fileLines, "handoff/model_nodes_test.go"}: 482,
-	{fileLines, "handoff/nodes_test.go"}:       404,
+	{fileLines, "handoff/nodes_test.go"}:       408,
 	{fileLines, "preflight/node_test.go"}:      449,
 	{fileLines, "restore/receive_test.go"}:     474,
 	{fileLines, "restore/uffd/absent_test.go"}: 458,
 	{fileLines, "shim/shim_test.go"}:           555,
 	{fileLines, "tmpfs/tmpfs_test.go"}:         492,
 
-	{parameters, "handoff.RecoverSource"}: 7,
-	{parameters, "handoff.ResolveSource"}: 9,
-	{parameters, "handoff.runSource"}:     7,
-	{parameters, "handoff.runSourceIf"}:   8,
-	{parameters, "tmpfs.visit"}:           7,
+	{parameters, "tmpfs.visit"}: 7,
 
-	{methods, "agent.Agent"}:             191,
+	{methods, "agent.Agent"}:             192,
 	{methods, "agent.landing"}:           32,
 	{methods, "checkpoint.Source"}:       69,
 	{methods, "restore/pagestore.Store"}: 36,
@@ -35,5 +31,5 @@ var allowed = measured{
 	{filesInCircles, "agent"}:     53,
 	{filesInCircles, "agent/api"}: 2,
 
-	{rawKeys, "agent"}: 137,
+	{rawKeys, "agent"}: 133,
 }
