@@ -58,7 +58,7 @@ type Exit struct {
 	CPU    time.Duration `json:"cpu"` // user and system time over all nodes
 }
 
-// Stay is the time that a job spent on a node. To is zero while it is there.
+// Placement is the time that a job spent on a node. To is zero while it is there.
 type Placement struct {
 	Node  string    `json:"node"`
 	From  time.Time `json:"from"`
