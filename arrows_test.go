@@ -20,13 +20,21 @@ var layers = [][]string{
 	{"testenv"},                        // tests have it, the program has not
 	{"cmd/migrate"},
 	{"demo", "report", "agent"}, // an agent gives records, its callers draw them
-	{"shim"},                    // it outlives the agent
-	{"checkpoint", "restore"},   // source and target share formats, never code
+	{"agent/server"},
+	{"agent/transfer"},
+	{"agent/copies"},
+	{"agent/source", "agent/target"}, // source and target share formats, never code
+	{"agent/launch", "agent/peer"},
+	{"agent/node"},            // what a node is, without what it does
+	{"shim"},                  // it outlives the agent
+	{"checkpoint", "restore"}, // source and target share formats, never code
 	{"checkpoint/scan", "restore/uffd", "store"},
 	{"restore/pagestore", "preflight"},
 	{"restore/pageset"},
 	{"criu/image"},
 	{"criu"},
+	{"agent/progress", "agent/caller"},
+	{"agent/httpjson"},
 	{"output", "netpolicy", "agent/api"}, // callers of an agent link no more of it than api
 	{"handoff"},                          // who owns a job must not depend on how it travels
 	{"job", "identity", "fileaccess"},    // the last two serve source, target and images alike
