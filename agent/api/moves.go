@@ -52,6 +52,25 @@ type Round struct {
 	Reason    string        `json:"reason"`   // why the warm-up went on, stopped, throttled or gave up
 }
 
+// Phase of a move or checkpoint, in the words of the project.
+type Phase string
+
+// The phases, in order.
+const (
+	PhaseQueue     Phase = "queue" // for other moves of the node; the note tells for how many
+	PhasePreflight Phase = "preflight"
+	PhaseWarmup    Phase = "warm-up"
+	PhaseFreeze    Phase = "freeze"
+	PhaseDump      Phase = "dump"
+	PhaseResidue   Phase = "residue"
+	PhasePark      Phase = "park"
+	PhaseCommit    Phase = "commit"
+	PhaseResume    Phase = "resume"
+	PhasePull      Phase = "pull"
+	PhaseRelease   Phase = "release"
+	PhaseAbort     Phase = "abort"
+)
+
 // Span is a phase of a move as it took place.
 type Span struct {
 	Phase Phase         `json:"phase"`

@@ -105,25 +105,6 @@ type RestoreRequest struct {
 	DeclaredDead []string `json:"declared_dead,omitempty"`
 }
 
-// Phase of a move or checkpoint, in the words of the project.
-type Phase string
-
-// The phases, in order.
-const (
-	PhaseQueue     Phase = "queue" // for other moves of the node; the note tells for how many
-	PhasePreflight Phase = "preflight"
-	PhaseWarmup    Phase = "warm-up"
-	PhaseFreeze    Phase = "freeze"
-	PhaseDump      Phase = "dump"
-	PhaseResidue   Phase = "residue"
-	PhasePark      Phase = "park"
-	PhaseCommit    Phase = "commit"
-	PhaseResume    Phase = "resume"
-	PhasePull      Phase = "pull"
-	PhaseRelease   Phase = "release"
-	PhaseAbort     Phase = "abort"
-)
-
 // Event tells how a move, checkpoint or restore gets on. Sizes are bytes.
 type Event struct {
 	At    time.Time `json:"at"`
