@@ -37,11 +37,11 @@ var layers = [][]string{
 	{"criu"},
 	{"output", "netpolicy", "agent/api"}, // callers of an agent link no more of it than api
 	{"handoff"},                          // who owns a job must not depend on how it travels
-	{"job", "identity", "fileaccess"},    // two of them look at processes, whosever
+	{"job", "identity", "fileaccess"},    // the last two serve source, target and images alike
 	{"namespaces"},                       // it knows nothing of jobs, agents or CRIU
 	{"transport"},                        // payloads are opaque to it
 	{"testenv"},                          // tests of everything above use it
-	{"stream"},                           // and to this one where they travel
+	{"stream"},                           // nor does it know where its frames travel
 	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
 	{"failpoint", "osthread", "linux", "procfs", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 }

@@ -34,28 +34,34 @@ func (e found) kind() uint32 { return uint32(e.st.Mode) & unix.S_IFMT }
 // each file is our memory and not the job's, so that there is an end to it.
 func (s *Source) walk(ctx context.Context, frozen bool, do func(found) error) error {
 	n := 0
-	fn := func(e found) error {
+	w := walker{frozen, func(e found) error {
 		if n++; n > mostEntries {
 			return fmt.Errorf("%w: above %d", errTooMany, mostEntries)
 		}
 		return do(e)
-	}
+	}}
 	st, err := statx(s.root, "")
 	if err != nil {
 		return err
 	}
-	if err := fn(found{dir: s.root, st: st}); err != nil {
+	if err := w.do(found{dir: s.root, st: st}); err != nil {
 		return err
 	}
 	dir, err := openAt(s.root, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
-	return descend(ctx, dir, "", frozen, 0, fn)
+	return w.descend(ctx, dir, "", 0)
+}
+
+// walker is what a walk has in every directory.
+type walker struct {
+	frozen bool // nothing goes while it walks
+	do     func(found) error
 }
 
 // descend goes through an open directory and closes it.
-func descend(ctx context.Context, dir *os.File, at string, frozen bool, depth int, fn func(found) error) error {
+func (w walker) descend(ctx context.Context, dir *os.File, at string, depth int) error {
 	defer dir.Close()
 	if depth > maxDepth {
 		return fmt.Errorf("directories are nested deeper than %d levels: %.80q…", maxDepth, at)
@@ -66,13 +72,13 @@ func descend(ctx context.Context, dir *os.File, at string, frozen bool, depth in
 			return nil
 		}
 		if err != nil {
-			return notGone(err, frozen)
+			return notGone(err, w.frozen)
 		}
 		for _, name := range names {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
 			}
-			if err := visit(ctx, dir, at, name, frozen, depth, fn); err != nil {
+			if err := w.visit(ctx, dir, at, name, depth); err != nil {
 				return err
 			}
 		}
@@ -82,13 +88,13 @@ func descend(ctx context.Context, dir *os.File, at string, frozen bool, depth in
 // namesAtOnce bounds what is known of a directory at a time, however much is in it.
 const namesAtOnce = 4096
 
-func visit(ctx context.Context, dir *os.File, at, name string, frozen bool, depth int, fn func(found) error) error {
+func (w walker) visit(ctx context.Context, dir *os.File, at, name string, depth int) error {
 	st, err := statx(dir, name)
 	if err != nil {
-		return notGone(err, frozen)
+		return notGone(err, w.frozen)
 	}
 	e := found{dir, name, path.Join(at, name), st}
-	if err := fn(e); errors.Is(err, errTooMany) {
+	if err := w.do(e); errors.Is(err, errTooMany) {
 		return err
 	} else if err != nil {
 		return fmt.Errorf("%s: %w", e.path, err)
@@ -97,13 +103,13 @@ func visit(ctx context.Context, dir *os.File, at, name string, frozen bool, dept
 		return nil
 	}
 	sub, err := openAt(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
-	if errors.Is(err, unix.ENOTDIR) && !frozen {
+	if errors.Is(err, unix.ENOTDIR) && !w.frozen {
 		return nil // it was one a moment ago
 	}
 	if err != nil {
-		return notGone(err, frozen)
+		return notGone(err, w.frozen)
 	}
-	return descend(ctx, sub, e.path, frozen, depth+1, fn)
+	return w.descend(ctx, sub, e.path, depth+1)
 }
 
 // open opens a regular file for reading. It returns nil if the name means something

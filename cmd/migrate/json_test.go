@@ -24,7 +24,7 @@ var printed = map[string][]any{
 	"move":       {api.Event{}},
 	"checkpoint": {api.Event{}},
 	"restore":    {api.Event{}},
-	"version":    {build{}},
+	"version":    {Build{}},
 }
 
 // jsonField is a line of a table in docs/json.md.

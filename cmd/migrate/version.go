@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -32,17 +33,17 @@ built with. The commit is known if the program was built in a clone, and without
 	return cmd
 }
 
-// build is what a program knows of its build.
-type build struct {
-	Version  string `json:"version"`            // of the module, or devel-REVISION
-	Revision string `json:"revision,omitempty"` // of the commit; "": not known
-	Time     string `json:"time,omitempty"`     // of the commit, RFC 3339
-	Modified bool   `json:"modified"`           // the build had changes that are in no commit
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
+// Build is what a program knows of its own making.
+type Build struct {
+	Version  string    `json:"version"`            // of the module, or devel-REVISION
+	Revision string    `json:"revision,omitempty"` // of the commit; "": not known
+	Time     time.Time `json:"time,omitzero"`      // of the commit
+	Modified bool      `json:"modified"`           // the build had changes that are in no commit
+	Go       string    `json:"go"`
+	Platform string    `json:"platform"`
 }
 
-func thisBuild() build {
+func thisBuild() Build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
@@ -50,13 +51,14 @@ func thisBuild() build {
 	return buildOf(info)
 }
 
-func buildOf(info *debug.BuildInfo) build {
+func buildOf(info *debug.BuildInfo) Build {
 	set := map[string]string{}
 	for _, s := range info.Settings {
 		set[s.Key] = s.Value
 	}
-	b := build{
-		Version: info.Main.Version, Revision: set["vcs.revision"], Time: set["vcs.time"], Modified: set["vcs.modified"] == "true",
+	committed, _ := time.Parse(time.RFC3339, set["vcs.time"]) // zero without a commit
+	b := Build{
+		Version: info.Main.Version, Revision: set["vcs.revision"], Time: committed, Modified: set["vcs.modified"] == "true",
 		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
 	if b.Version == "" || b.Version == "(devel)" {
@@ -65,8 +67,8 @@ func buildOf(info *debug.BuildInfo) build {
 	return b
 }
 
-func (b build) print(w io.Writer) error {
-	commit := "commit " + b.Revision + " of " + b.Time
+func (b Build) print(w io.Writer) error {
+	commit := "commit " + b.Revision + " of " + b.Time.Format(time.RFC3339)
 	if b.Modified {
 		commit += ", with changes that are in no commit"
 	}

@@ -33,7 +33,7 @@ func TestVersionPrintsTheCommitOfTheBuild(t *testing.T) {
 
 func TestVersionAsJSON(t *testing.T) {
 	code, out, errs, _ := do(t, nil, "version --json")
-	var got build
+	var got Build
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || got != thisBuild() || got.Go != runtime.Version() {
 		t.Errorf("exit %d, %v: %s%s", code, err, out, errs)
 	}
