@@ -33,7 +33,9 @@ var layers = [][]string{
 	{"transport"},                        // payloads are opaque to it
 	{"stream"},                           // and to this one where they travel
 	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
-	{"failpoint", "osthread", "linux", "procfs", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
+	{"failpoint", "osthread", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
+	{"procfs"},
+	{"linux"},
 }
 
 // strangers do not know each other although one of them lies lower; a name stands for the package
