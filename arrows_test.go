@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"job", "identity", "fileaccess"},    // two of them look at processes, whosever
 	{"namespaces"},                       // it knows nothing of jobs, agents or CRIU
 	{"transport"},                        // payloads are opaque to it
-	{"stream"},                           // and to this one where they travel
+	{"stream", "testenv"},                // and to this one where they travel; tests alone use the other
 	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
 	{"failpoint", "osthread", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 	{"procfs"},
