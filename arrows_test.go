@@ -43,7 +43,9 @@ var layers = [][]string{
 	{"testenv"},                          // tests of everything above use it
 	{"stream"},                           // nor does it know where its frames travel
 	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
-	{"failpoint", "osthread", "linux", "procfs", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
+	{"failpoint", "osthread", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
+	{"procfs"},
+	{"linux"},
 }
 
 // strangers do not know each other although one of them lies lower; a name stands for the package

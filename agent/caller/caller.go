@@ -15,6 +15,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -34,16 +35,12 @@ func (c Caller) Alive() error {
 	if c.process == nil {
 		return nil
 	}
-	n, err := 0, error(unix.EINTR)
+	var err error
 	raw, rawErr := c.process.SyscallConn()
 	if rawErr == nil {
-		rawErr = raw.Control(func(fd uintptr) {
-			for errors.Is(err, unix.EINTR) {
-				n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-			}
-		})
+		rawErr = raw.Control(func(fd uintptr) { err = linux.Alive(int(fd)) })
 	}
-	if rawErr != nil || err == nil && n > 0 { // it has hung up, or is gone
+	if rawErr != nil || errors.Is(err, unix.ESRCH) { // it has hung up, or is gone
 		return &api.Error{Code: api.CodeFailed, Message: "whoever asked for this has ended", Where: NotStarted, Hint: "the same command again"}
 	}
 	return err

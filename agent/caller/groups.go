@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // peerGroups returns the supplementary groups of the process at the other end
@@ -15,14 +16,15 @@ func peerGroups(fd int) ([]uint32, error) {
 	groups := make([]uint32, 64)
 	for {
 		size := uint32(len(groups) * 4)
-		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
-			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+		_, errno := linux.Syscall(func() (uintptr, uintptr, unix.Errno) {
+			return unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+				uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+		})
 		switch {
 		case errno == 0:
 			return groups[:size/4], nil
 		case errno == unix.ERANGE && int(size) > len(groups)*4 && size <= 1<<18:
 			groups = make([]uint32, size/4)
-		case errno == unix.EINTR:
 		default:
 			return nil, errors.Join(errors.New("groups of the caller"), errno)
 		}

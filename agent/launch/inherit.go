@@ -2,7 +2,6 @@ package launch
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Inherit gives a job what a child of its caller would have: the umask, and the
@@ -88,15 +88,10 @@ func limitsOf(pid int) (map[string]job.Rlimit, error) {
 }
 
 func umaskOf(pid int) (uint32, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	status, err := procfs.ReadStatus(pid)
 	if err != nil {
 		return 0, fmt.Errorf("umask of the caller: %w", err)
 	}
-	for line := range strings.Lines(string(data)) {
-		if v, ok := strings.CutPrefix(line, "Umask:"); ok {
-			n, err := strconv.ParseUint(strings.TrimSpace(v), 8, 32)
-			return uint32(n), err
-		}
-	}
-	return 0, fmt.Errorf("the kernel does not tell the umask of process %d", pid)
+	n, err := status.Uint("Umask", 8)
+	return uint32(n), err
 }

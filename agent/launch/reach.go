@@ -7,6 +7,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
@@ -29,8 +30,7 @@ func Reachable(c caller.Caller, s job.Spec) error {
 
 func reachAs(paths []string) error {
 	for _, p := range paths {
-		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-		fd, err := unix.Openat2(unix.AT_FDCWD, p, &how)
+		fd, err := linux.Openat2(unix.AT_FDCWD, p, unix.O_PATH, unix.RESOLVE_NO_MAGICLINKS)
 		if err != nil {
 			return fmt.Errorf("you cannot reach %s: %w", p, err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -41,8 +42,10 @@ func AwaitProcess(ctx context.Context, pid int, most time.Duration) {
 	defer unix.Close(fd)
 	const step = 100 * time.Millisecond // how late a cancelled ctx may be noticed
 	for end := time.Now().Add(most); ctx.Err() == nil && time.Now().Before(end); {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(step.Milliseconds()))
-		if n > 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
+		n, err := linux.RetryValue(func() (int, error) {
+			return unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(step.Milliseconds()))
+		})
+		if n > 0 || err != nil {
 			return
 		}
 	}

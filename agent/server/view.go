@@ -3,11 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 func (a *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
@@ -75,21 +72,13 @@ func (a *jobServer) handleInspect(w http.ResponseWriter, r *http.Request, _ call
 // caughtBy is the mask of signals that a process handles or blocks; PID 1 of a
 // pid namespace gets no others but SIGKILL and SIGSTOP.
 func caughtBy(pid int) *uint64 {
-	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	status, err := procfs.ReadStatus(pid)
 	if err != nil {
 		return nil
 	}
-	var mask uint64
-	for line := range strings.Lines(string(data)) {
-		name, value, _ := strings.Cut(line, ":")
-		if name != "SigCgt" && name != "SigBlk" {
-			continue
-		}
-		bits, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		if err != nil {
-			return nil
-		}
-		mask |= bits
+	mask, err := status.Handled()
+	if err != nil {
+		return nil
 	}
 	return &mask
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 const (
@@ -72,13 +74,7 @@ func lockFaults(how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	if err := linux.Flock(f, how); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

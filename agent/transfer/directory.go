@@ -16,6 +16,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/store"
 )
 
@@ -327,23 +328,18 @@ func statAt(dir *os.File, name string, st *unix.Stat_t) error {
 // openDirectory opens a directory for reading, with the rights of its thread: links of
 // the user's lead where they may, those of /proc nowhere.
 func openDirectory(path string) (*os.File, error) {
-	return openDirectoryAt(nil, path, 0)
+	return openedDirectory(unix.AT_FDCWD, path, 0, unix.RESOLVE_NO_MAGICLINKS)
 }
 
-func openDirectoryAt(dir *os.File, path string, flags uint64) (*os.File, error) {
-	at := unix.AT_FDCWD
-	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-	if dir != nil {
-		at = int(dir.Fd())
-		how.Resolve |= unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
+// openDirectoryAt opens a directory that may be exchanged for a link or a mount meanwhile.
+func openDirectoryAt(dir *os.File, name string, flags uint64) (*os.File, error) {
+	return openedDirectory(int(dir.Fd()), name, flags, linux.Beneath)
+}
+
+func openedDirectory(dir int, path string, flags, resolve uint64) (*os.File, error) {
+	f, err := linux.OpenFile(dir, path, unix.O_DIRECTORY|flags, resolve)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	for {
-		fd, err := unix.Openat2(at, path, how)
-		if err == nil {
-			return os.NewFile(uintptr(fd), path), nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return nil, &os.PathError{Op: "open", Path: path, Err: err}
-		}
-	}
+	return f, nil
 }
