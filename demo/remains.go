@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // cgroupNames are the names that agents give to the cgroups of the demo's jobs.
@@ -54,7 +55,7 @@ func remains(cgroups []string, d dirs) (left []string) {
 
 // mountsBeneath lists mount points at or below dir, the last mounted first.
 func mountsBeneath(dir string) []string {
-	table, err := namespaces.MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil
 	}

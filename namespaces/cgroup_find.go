@@ -11,12 +11,14 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // FindCgroup finds what NewCgroup has made somewhere under this name. It has no directories if
 // there is none. Cgroups that were delegated to users are not looked into.
 func FindCgroup(name string) (*Cgroup, error) {
-	table, err := MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +67,7 @@ func rootOwns(d fs.DirEntry) bool {
 
 // CgroupsOf returns the directory of pid's cgroup in each mounted hierarchy.
 func CgroupsOf(pid int) (map[string]string, error) {
-	table, err := MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +130,7 @@ func locate(mounts map[string]cgroupMount, lines string) map[string]string {
 type cgroupMount struct{ dir, root string }
 
 // cgroupMounts finds where each hierarchy is mounted.
-func cgroupMounts(table []MountPoint) map[string]cgroupMount {
+func cgroupMounts(table []procfs.MountPoint) map[string]cgroupMount {
 	found := map[string]cgroupMount{}
 	for _, m := range table {
 		at := cgroupMount{dir: m.Target, root: strings.TrimSuffix(m.Root, "/")}

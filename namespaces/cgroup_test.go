@@ -12,17 +12,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
-func parseTable(t *testing.T, lines string) []MountPoint {
+func parseTable(t *testing.T, lines string) []procfs.MountPoint {
 	t.Helper()
-	var table []MountPoint
-	for line := range strings.Lines(lines) {
-		m, ok := parseMount(strings.TrimSpace(line))
-		if !ok {
-			t.Fatalf("bad line %q", line)
-		}
-		table = append(table, m)
+	table, err := procfs.ParseMountTable(strings.NewReader(lines))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return table
 }

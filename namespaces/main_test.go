@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // patience is how long a test waits for what should happen at once.
@@ -232,7 +234,7 @@ type traces struct {
 
 func tracesNow(t testing.TB) traces {
 	t.Helper()
-	table, err := MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

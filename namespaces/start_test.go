@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // introduce says what a job's command sees of itself, one fact a line.
@@ -131,7 +132,7 @@ func TestAJobsMountsAreItsOwn(t *testing.T) {
 	if strings.Contains(out, "written") {
 		t.Error("it wrote where it may only read")
 	}
-	table, err := MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // CheckJob looks at a running job whose PID 1 is initPID here, and at this node,
@@ -117,7 +118,7 @@ func (j *jobFacts) needs(rec job.Record) (Needs, error) {
 	if n.CPU, err = cpuFlags(); err != nil {
 		return n, err
 	}
-	own, err := namespaces.MountTable(unix.Getpid())
+	own, err := procfs.MountTable(unix.Getpid())
 	if err != nil {
 		return n, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -57,7 +58,7 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cg
 	if j.Source, err = lookAtSelf(); err != nil {
 		return nil, err
 	}
-	mounts, err := namespaces.MountTable(initPID)
+	mounts, err := procfs.MountTable(initPID)
 	if err != nil {
 		return nil, err
 	}

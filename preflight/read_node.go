@@ -12,6 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -51,7 +52,7 @@ func readNode(n Needs, memoryDir string, user osthread.User) (nodeFacts, error) 
 	for _, m := range n.Mounts {
 		_, _ = os.Stat(m.Path) // has an automounter mount it
 	}
-	mounts, err := namespaces.MountTable(os.Getpid())
+	mounts, err := procfs.MountTable(os.Getpid())
 	f.Mounts = view{mounts: mounts}
 	return f, err
 }

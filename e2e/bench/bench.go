@@ -15,7 +15,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/e2e/oracle"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
@@ -192,7 +192,7 @@ func removeDir(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	table, err := namespaces.MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return err
 	}
