@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"namespaces"},                       // it knows nothing of jobs, agents or CRIU
 	{"transport"},                        // payloads are opaque to it
 	{"stream"},                           // and to this one where they travel
-	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
+	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "namespaces/cgroup", "transport/pki"},
 	{"failpoint", "osthread", "linux", "procfs", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 }
 

@@ -26,7 +26,8 @@
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store
 //	durable         files that last
-//	namespaces      create, enter, inspect; mounts, network, cgroups
+//	namespaces      create, enter, inspect; mounts, network
+//	namespaces/cgroup a job's control group: limits, freezer, kill
 //	namespaces/antispoof what a job's port takes in
 //	namespaces/conflict whether an address is free
 //	netpolicy       who may use which bridge and addresses

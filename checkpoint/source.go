@@ -16,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/timens"
@@ -25,7 +26,7 @@ import (
 // Source is a running job that is about to be checkpointed.
 type Source struct {
 	Init   int // its PID 1, in our pid namespace
-	Cgroup *namespaces.Cgroup
+	Cgroup *cgroup.Cgroup
 	CRIU   *criu.Client
 	// External names the job's external mounts: path in the job → key.
 	External map[string]string

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
@@ -27,10 +27,10 @@ func cgroupNames(nodes []*node) []string {
 }
 
 // findCgroups looks through every mounted hierarchy for cgroups by name.
-func findCgroups(names []string) []namespaces.Cgroup {
-	var groups []namespaces.Cgroup
+func findCgroups(names []string) []cgroup.Cgroup {
+	var groups []cgroup.Cgroup
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
-		if g, err := namespaces.FindCgroup(name); err == nil && len(g.Dirs) > 0 {
+		if g, err := cgroup.Find(name); err == nil && len(g.Dirs) > 0 {
 			groups = append(groups, *g)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -21,9 +22,9 @@ const chamberName = "migrate:chamber"
 // at RootDir. With Network it has an empty network namespace too, for the job to
 // inherit.
 type RestoreEnv struct {
-	Cgroup  *Cgroup `json:"cgroup"`
-	Root    string  `json:"root"`
-	RootDir string  `json:"root_dir"`
+	Cgroup  *cgroup.Cgroup `json:"cgroup"`
+	Root    string         `json:"root"`
+	RootDir string         `json:"root_dir"`
 	// User is the job's on the node, who must be able to reach Root.
 	User    osthread.User `json:"user"`
 	Network bool          `json:"network,omitempty"`

@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/procfs"
 )
@@ -22,7 +23,7 @@ import (
 // which is the source. It returns what the job asks of a target, and why it
 // cannot leave. It touches nothing. An error means that the job could not be
 // looked at, for one because it has ended. c may be nil: no CRIU was found.
-func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgroup, c *criu.Client) (Needs, []Finding, error) {
+func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup, c *criu.Client) (Needs, []Finding, error) {
 	fail := func(err error) (Needs, []Finding, error) {
 		return Needs{}, nil, fmt.Errorf("look at job %s: %w", rec.ID, err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 )
@@ -448,7 +449,7 @@ func TestCRIUGetsABindFromWhereItWasAttached(t *testing.T) {
 
 func TestAParkWithoutImagesFailsBeforeAnythingIsStarted(t *testing.T) {
 	dir := t.TempDir()
-	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, RestoreEnv: namespaces.RestoreEnv{Cgroup: &namespaces.Cgroup{}}}
+	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, RestoreEnv: namespaces.RestoreEnv{Cgroup: &cgroup.Cgroup{}}}
 	for _, images := range []string{plan.Images, dir} { // none at all; none, and no page store
 		plan.Images = images
 		if p, err := Open(bounded(t), plan, nil); err == nil || p != nil {

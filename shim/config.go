@@ -10,6 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // Config tells a shim what it is for. It lies in the shim's run directory, so
@@ -18,7 +19,7 @@ type Config struct {
 	Job      job.ID            `json:"job"`
 	Records  string            `json:"records"` // the directory of the job store
 	RunDir   string            `json:"run_dir"` // volatile files: socket, mount point of the root
-	Cgroup   namespaces.Cgroup `json:"cgroup"`  // the job's own; exists already
+	Cgroup   cgroup.Cgroup     `json:"cgroup"`  // the job's own; exists already
 	CRIU     string            `json:"criu"`
 	KdatDir  string            `json:"kdat_dir,omitempty"`
 	Join     map[string]string `json:"join,omitempty"`   // cgroups that the shim enters, by hierarchy; none = stays in the agent's
@@ -85,7 +86,7 @@ func (c Config) write() error {
 }
 
 // CgroupOf is the cgroup of the job whose shim has this run directory.
-func CgroupOf(runDir string) (namespaces.Cgroup, error) {
+func CgroupOf(runDir string) (cgroup.Cgroup, error) {
 	c, err := readConfig(runDir)
 	return c.Cgroup, err
 }

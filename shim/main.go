@@ -20,6 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 )
@@ -92,7 +93,7 @@ func prepare(runDir string) (*shim, error) {
 	}
 	// The terminal or session of whoever started the agent is not ours to die with.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
-	if err := namespaces.Join(os.Getpid(), cfg.Join); err != nil {
+	if err := cgroup.Join(os.Getpid(), cfg.Join); err != nil {
 		return nil, err
 	}
 	store, err := job.OpenStore(cfg.Records)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
 )
 
@@ -81,7 +82,7 @@ func newScene(t *testing.T, script string) *scene {
 	if err := s.store.Create(rec); err != nil {
 		t.Fatal(err)
 	}
-	cg, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(id))
+	cg, err := cgroup.New(os.Getpid(), "migrate-test-"+string(id))
 	if err != nil {
 		missing(t, "no cgroup can be made: %v", err)
 	}
@@ -317,7 +318,7 @@ func TestAJobThatWasTakenOutOfItsCgroupDoesNotOutliveItsRelease(t *testing.T) {
 	if err := s.cfg.Cgroup.Freeze(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	other, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-other-"+string(s.cfg.Job))
+	other, err := cgroup.New(os.Getpid(), "migrate-test-other-"+string(s.cfg.Job))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -41,7 +42,7 @@ const (
 )
 
 // UndoStart removes what a start has left that failed at any step.
-func (a *Launcher) UndoStart(ctx context.Context, cg *namespaces.Cgroup, cfg shim.Config) error {
+func (a *Launcher) UndoStart(ctx context.Context, cg *cgroup.Cgroup, cfg shim.Config) error {
 	err := cg.Kill(ctx)
 	if err != nil {
 		a.Background.Go(func() { a.removeWhenEmpty(cg) })
@@ -55,7 +56,7 @@ func (a *Launcher) UndoStart(ctx context.Context, cg *namespaces.Cgroup, cfg shi
 }
 
 // removeWhenEmpty waits for tasks that have been killed and wait for a file server.
-func (a *Launcher) removeWhenEmpty(cg *namespaces.Cgroup) {
+func (a *Launcher) removeWhenEmpty(cg *cgroup.Cgroup) {
 	for cg.Remove() != nil {
 		select {
 		case <-time.After(time.Second):

@@ -7,6 +7,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // LinkName is the node's end of a job's interface.
@@ -22,7 +23,7 @@ func (a *Node) CgroupName(id job.ID) string { return "migrate-" + a.Config.Node 
 
 // Sweep frees what a job whose shim is gone has left on the node.
 func (a *Node) Sweep(ctx context.Context, rec job.Record) error {
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	var err error
 	if cg.FreezerDir() != "" {
 		err = errors.Join(cg.Kill(ctx), cg.Remove())

@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// FindCgroup finds what NewCgroup has made somewhere under this name. It has no directories if
+// Find finds what New has made somewhere under this name. It has no directories if
 // there is none. Cgroups that were delegated to users are not looked into.
-func FindCgroup(name string) (*Cgroup, error) {
+func Find(name string) (*Cgroup, error) {
 	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func FindCgroup(name string) (*Cgroup, error) {
 				return err
 			case !d.IsDir():
 				return nil
-			case !rootOwns(d): // what bears the name in there is its owner's
+			case !ownedByRoot(d): // what bears the name in there is its owner's
 				return fs.SkipDir
 			case d.Name() == name:
 				c.Dirs[h] = path
@@ -47,7 +47,7 @@ func FindCgroup(name string) (*Cgroup, error) {
 		if err != nil {
 			return nil, err
 		}
-		if at := filepath.Join(c.Dirs[h], leaf); c.Dirs[h] != "" && (h == Unified || h == "freezer") {
+		if at := filepath.Join(c.Dirs[h], tasksDir); c.Dirs[h] != "" && (h == Unified || h == "freezer") {
 			if _, err := os.Stat(at); err == nil {
 				c.Dirs[h] = at
 			}
@@ -56,7 +56,7 @@ func FindCgroup(name string) (*Cgroup, error) {
 	return c, nil
 }
 
-func rootOwns(d fs.DirEntry) bool {
+func ownedByRoot(d fs.DirEntry) bool {
 	info, err := d.Info()
 	if err != nil {
 		return false // it has just gone
@@ -65,8 +65,8 @@ func rootOwns(d fs.DirEntry) bool {
 	return ok && st.Uid == 0
 }
 
-// CgroupsOf returns the directory of pid's cgroup in each mounted hierarchy.
-func CgroupsOf(pid int) (map[string]string, error) {
+// Of returns the directory of pid's cgroup in each mounted hierarchy.
+func Of(pid int) (map[string]string, error) {
 	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func CgroupsOf(pid int) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cgroup of process %d: %w", pid, err)
 	}
-	return locate(cgroupMounts(table), string(data)), nil
+	return resolvePaths(cgroupMounts(table), string(data)), nil
 }
 
 // OnlyRootWrites tells whether nobody but root can move tasks in any of these cgroups and those above.
@@ -105,7 +105,7 @@ func isCgroup(dir string) bool {
 
 // locate translates the lines of /proc/PID/cgroup to directories. Cgroups that
 // lie outside of what is mounted here have none.
-func locate(mounts map[string]cgroupMount, lines string) map[string]string {
+func resolvePaths(mounts map[string]cgroupMount, lines string) map[string]string {
 	dirs := map[string]string{}
 	for line := range strings.Lines(lines) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
