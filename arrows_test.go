@@ -32,7 +32,8 @@ var layers = [][]string{
 	{"namespaces"},                       // it knows nothing of jobs, agents or CRIU
 	{"transport"},                        // payloads are opaque to it
 	{"stream"},                           // and to this one where they travel
-	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "namespaces/cgroup", "transport/pki"},
+	{"namespaces/network"},
+	{"durable", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
 	{"failpoint", "osthread", "linux", "procfs", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 }
 

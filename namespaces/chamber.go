@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -130,7 +131,7 @@ func chamber() error {
 		return fmt.Errorf("make namespaces for CRIU: %w", err)
 	}
 	if c.Network { // a CRIU that finds no results of earlier probes connects to itself
-		if err := setUpLoopback(); err != nil {
+		if err := network.SetUpLoopback(); err != nil {
 			return err
 		}
 	}

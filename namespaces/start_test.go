@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/procfs"
 )
@@ -268,7 +269,7 @@ func failures() map[string]struct {
 		a.Network = func(int) error { return errors.New("no such bridge") }
 	})
 	add("bridge missing", "no-such-bridge", func(_ *testing.T, _ *Config, a *Surroundings) {
-		a.Network = Interface{Name: "eth0", Host: "mgtest0", Bridge: "no-such-bridge"}.Connect
+		a.Network = network.Interface{Name: "eth0", Host: "mgtest0", Bridge: "no-such-bridge"}.Connect
 	})
 	return list
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/tmpfs"
@@ -46,7 +47,7 @@ func readNode(n Needs, memoryDir string, user osthread.User) (nodeFacts, error) 
 	if f.Room, err = tmpfs.Room(memoryDir); err != nil {
 		return f, err
 	}
-	f.Bridge = n.Bridge == "" || namespaces.BridgeExists(n.Bridge)
+	f.Bridge = n.Bridge == "" || network.BridgeExists(n.Bridge)
 	f.Root = n.Root == "" || isDir(n.Root, user)
 	f.WorkDir = n.WorkDir == "" || isDir(n.WorkDir, user)
 	for _, m := range n.Mounts {

@@ -90,15 +90,15 @@ func within(p, dir string) bool {
 }
 
 // network are the types of file systems that show several nodes the same files.
-var network = map[string]bool{
+var sharedFS = map[string]bool{
 	"nfs": true, "nfs4": true, "lustre": true, "gpfs": true, "beegfs": true, "beegfs_nodev": true, "ceph": true, "cifs": true,
 	"smb3": true, "afs": true, "orangefs": true, "pvfs2": true, "panfs": true, "wekafs": true, "9p": true, "virtiofs": true,
 	"glusterfs": true, "gfs2": true, "ocfs2": true, "dvs": true, "quobyte": true,
 }
 
-func isNetwork(fsType string) bool {
+func isSharedFS(fsType string) bool {
 	kind, sub, _ := strings.Cut(fsType, ".")
-	return network[fsType] || kind == "fuse" && sub != "" && sub != "overlayfs" && sub != "fuse-overlayfs"
+	return sharedFS[fsType] || kind == "fuse" && sub != "" && sub != "overlayfs" && sub != "fuse-overlayfs"
 }
 
 // sameFamily takes the versions of one kind of file system for the same.

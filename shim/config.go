@@ -11,6 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
 // Config tells a shim what it is for. It lies in the shim's run directory, so
@@ -35,8 +36,8 @@ type Config struct {
 
 // Launch is a job that is started anew.
 type Launch struct {
-	Namespaces namespaces.Config     `json:"namespaces"`
-	Interface  *namespaces.Interface `json:"interface,omitempty"`
+	Namespaces namespaces.Config  `json:"namespaces"`
+	Interface  *network.Interface `json:"interface,omitempty"`
 	// Within is how long it may take until the command runs.
 	Within time.Duration `json:"within"`
 }

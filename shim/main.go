@@ -21,6 +21,7 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 )
@@ -246,7 +247,7 @@ func (s *shim) cleanUp() error {
 	err := s.cfg.Cgroup.Kill(ctx) // tasks that CRIU left behind, if any
 	err = errors.Join(err, s.cfg.Cgroup.Remove())
 	if s.cfg.LinkName != "" {
-		err = errors.Join(err, namespaces.RemoveLink(s.cfg.LinkName))
+		err = errors.Join(err, network.RemoveLink(s.cfg.LinkName))
 	}
 	s.awaitFilling()
 	if rmErr := os.RemoveAll(s.cfg.RunDir); rmErr != nil {

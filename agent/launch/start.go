@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -50,7 +50,7 @@ func (a *Launcher) UndoStart(ctx context.Context, cg *cgroup.Cgroup, cfg shim.Co
 		err = cg.Remove()
 	}
 	if cfg.LinkName != "" {
-		err = errors.Join(err, namespaces.RemoveLink(cfg.LinkName))
+		err = errors.Join(err, network.RemoveLink(cfg.LinkName))
 	}
 	return errors.Join(err, os.RemoveAll(cfg.RunDir))
 }

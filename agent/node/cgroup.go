@@ -6,8 +6,8 @@ import (
 	"os"
 
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
 // LinkName is the node's end of a job's interface.
@@ -29,7 +29,7 @@ func (a *Node) Sweep(ctx context.Context, rec job.Record) error {
 		err = errors.Join(cg.Kill(ctx), cg.Remove())
 	}
 	if link := LinkName(rec); link != "" {
-		err = errors.Join(err, namespaces.RemoveLink(link))
+		err = errors.Join(err, network.RemoveLink(link))
 	}
 	if rec.FromMove != "" { // its memory, if not all of it had arrived
 		err = errors.Join(err, os.RemoveAll(a.Paths.Move(rec.FromMove)))

@@ -35,4 +35,3 @@ func TestAnotherProcessOfTheSameNumberIsNotKilled(t *testing.T) {
 		t.Errorf("the victim has ended with %v", ws)
 	}
 }
-
