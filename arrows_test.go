@@ -42,7 +42,8 @@ var layers = [][]string{
 	{"transport"},                        // payloads are opaque to it
 	{"testenv"},                          // tests of everything above use it
 	{"stream"},                           // nor does it know where its frames travel
-	{"durable", "mqueue", "tmpfs", "namespaces/antispoof", "namespaces/conflict", "transport/pki"},
+	{"namespaces/network"},
+	{"durable", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
 	{"failpoint", "osthread", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 	{"procfs"},
 	{"linux"},

@@ -36,9 +36,11 @@
 //	transport/pki   the cluster's certificates
 //	job             record, specification, store
 //	durable         files that last
-//	namespaces      create, enter, inspect; mounts, network, cgroups
-//	namespaces/antispoof what a job's port takes in
-//	namespaces/conflict whether an address is free
+//	namespaces      create, enter, inspect; mounts
+//	namespaces/cgroup  a job's control group: limits, freezer, kill
+//	namespaces/network a job's interface, and what its network differs in
+//	namespaces/network/antispoof what a job's port takes in
+//	namespaces/network/conflict whether an address is free
 //	netpolicy       who may use which bridge and addresses
 //	failpoint       points at which tests make a program fail; nothing without its build tag
 //	safepath        whether nobody but root decides what a path leads to

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
 // network decides who carries the job's network namespace. CRIU takes 50 ms and
@@ -31,7 +32,7 @@ func (s *Source) network() (n image.Network, why string) {
 
 func (s *Source) networkChanged() (string, error) {
 	if s.fresh == nil {
-		fresh, err := namespaces.NewNetBaseline()
+		fresh, err := network.NewBaseline()
 		if err != nil {
 			return "", err
 		}

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
-	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -36,7 +36,7 @@ func (s *Source) openPrivate() error {
 // findPrivate opens them. One that the job has unmounted is none.
 func (s *Source) findPrivate() (found []*tmpfs.Source, err error) {
 	found = []*tmpfs.Source{}
-	table, err := namespaces.MountTable(s.Init)
+	table, err := procfs.MountTable(s.Init)
 	if err != nil {
 		return found, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // queues saves the job's message queues and finds the open ones, and the mount
@@ -130,7 +131,7 @@ func (s *Source) openQueues() (queues []queueFD, mount string, err error) {
 
 // queueMount is the id of the mount at /dev/mqueue, "" if the job has none.
 func queueMount(init int) (string, error) {
-	table, err := namespaces.MountTable(init)
+	table, err := procfs.MountTable(init)
 	if err != nil {
 		return "", err
 	}

@@ -25,7 +25,7 @@ func (r dumpRun) close() {
 
 // request is the one way in which jobs are dumped; see facts in package
 // namespaces for why each option is there.
-func (s *Source) request(network image.Network) (*rpc.CriuReq, dumpRun, error) {
+func (s *Source) request(mode image.Network) (*rpc.CriuReq, dumpRun, error) {
 	images, err := os.Open(s.Images())
 	if err != nil {
 		return nil, dumpRun{}, err
@@ -52,7 +52,7 @@ func (s *Source) request(network image.Network) (*rpc.CriuReq, dumpRun, error) {
 		External:          s.external(),
 		LazyPages:         proto.Bool(!s.Eager),
 	}
-	if network == image.NetworkEmpty {
+	if mode == image.NetworkEmpty {
 		opts.EmptyNs = proto.Uint32(unix.CLONE_NEWNET)
 	}
 	return &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum(), Opts: opts}, run, nil

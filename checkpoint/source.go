@@ -15,7 +15,8 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/logkey"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/timens"
@@ -25,14 +26,14 @@ import (
 // Source is a running job that is about to be checkpointed.
 type Source struct {
 	Init   int // its PID 1, in our pid namespace
-	Cgroup *namespaces.Cgroup
+	Cgroup *cgroup.Cgroup
 	CRIU   *criu.Client
 	// External names the job's external mounts: path in the job → key.
 	External map[string]string
 	Dir      string // on a tmpfs; holds CRIU's images and log while they are needed
 	IODir    string // the job's output files
 	// Interface is the job's network interface, nil for none.
-	Interface *namespaces.Interface
+	Interface *network.Interface
 	UserNS    bool // it was given a user namespace of its own
 	TCP       bool // save established connections
 	Log       *slog.Logger
@@ -58,7 +59,7 @@ type Source struct {
 	foreign, ours bool
 	output        map[string]outputSent // by name
 	private       []*tmpfs.Source       // nil: not opened yet
-	fresh         *namespaces.NetBaseline
+	fresh         *network.Baseline
 	standby       standby
 	clock         store.Clock
 	memory        *memory
@@ -75,7 +76,7 @@ func (s *Source) Freeze(ctx context.Context) error {
 		return err
 	}
 	if s.Interface != nil {
-		if err := namespaces.SetLink(s.Interface.Host, false); err != nil {
+		if err := network.SetPort(s.Interface.Host, false); err != nil {
 			return err
 		}
 	}
@@ -101,7 +102,7 @@ func (s *Source) Clock() store.Clock { return s.clock }
 // Stop freezes a job that is not wanted any more, even if others have frozen it.
 func (s *Source) Stop(ctx context.Context) error {
 	if s.Interface != nil {
-		if err := namespaces.SetLink(s.Interface.Host, false); err != nil {
+		if err := network.SetPort(s.Interface.Host, false); err != nil {
 			return err
 		}
 	}
@@ -169,7 +170,7 @@ func (s *Source) Thaw(ctx context.Context) error {
 		s.ours = false
 	}
 	if s.Interface != nil {
-		return namespaces.SetLink(s.Interface.Host, true)
+		return network.SetPort(s.Interface.Host, true)
 	}
 	return nil
 }
@@ -206,16 +207,16 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	network, queues, queueMount, err := s.besideCRIU()
+	mode, queues, queueMount, err := s.besideCRIU()
 	if err != nil {
 		return 0, err
 	}
-	standby, err := s.takeStandby(ctx, network)
+	standby, err := s.takeStandby(ctx, mode)
 	if err != nil {
 		return 0, err
 	}
 	defer standby.Close() // unless it was used
-	req, run, err := s.request(network)
+	req, run, err := s.request(mode)
 	if err != nil {
 		return 0, err
 	}
@@ -257,11 +258,11 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 }
 
 // besideCRIU finds out what CRIU does not carry.
-func (s *Source) besideCRIU() (network image.Network, queues []queueFD, mount string, err error) {
+func (s *Source) besideCRIU() (mode image.Network, queues []queueFD, mount string, err error) {
 	decided := make(chan string, 1)
 	go func() {
 		var why string
-		network, why = s.network()
+		mode, why = s.network()
 		decided <- why
 	}()
 	queues, mount, err = s.queues()
@@ -269,9 +270,9 @@ func (s *Source) besideCRIU() (network image.Network, queues []queueFD, mount st
 		s.Log.Info("the job's network is left to CRIU", logkey.Why, why)
 	}
 	if err == nil {
-		err = image.SetNetwork(s.Images(), network)
+		err = image.SetNetwork(s.Images(), mode)
 	}
-	return network, queues, mount, err
+	return mode, queues, mount, err
 }
 
 // amend changes what the images say, and reads what a restore will: what could not be

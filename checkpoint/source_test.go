@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/mqueue"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // frozenScene is a process in a cgroup of its own.
@@ -25,7 +25,7 @@ func frozenScene(t *testing.T) *Source {
 	if os.Geteuid() != 0 {
 		missing(t, "not root: making cgroups needs it")
 	}
-	cg, err := namespaces.NewCgroup(os.Getpid(), fmt.Sprintf("migrate-test-source-%d", os.Getpid()))
+	cg, err := cgroup.New(os.Getpid(), fmt.Sprintf("migrate-test-source-%d", os.Getpid()))
 	if err != nil {
 		missing(t, "no cgroup can be made: %v", err)
 	}
@@ -262,7 +262,7 @@ func TestMessagesThatAnAgentHadTakenOutWhenItDiedAreBackAtTheThaw(t *testing.T) 
 	if err := errors.Join(mqueue.Make(s.Init, []mqueue.Queue{cut}), s.keepQueue(q)); err != nil {
 		t.Fatal(err)
 	}
-	s.Cgroup = &namespaces.Cgroup{}
+	s.Cgroup = &cgroup.Cgroup{}
 	for range 2 {
 		if err := s.Thaw(bounded(t)); err != nil {
 			t.Fatal(err)

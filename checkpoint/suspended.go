@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // Suspended says that a job is frozen, and not by us.
@@ -38,7 +38,7 @@ func (s *Suspended) ResumeHint() string {
 	if s.Cgroup == "" {
 		return "kill -CONT " + pids(s.Stopped)
 	}
-	thaw := "`" + namespaces.ThawCommand(s.Cgroup) + "`"
+	thaw := "`" + cgroup.ThawCommand(s.Cgroup) + "`"
 	if s.ByUnknownMove {
 		return "look on all nodes whether another one has the job (`migrate ps -a`, `migrate moves --all`): if so, `migrate rm -f` ends this copy; only if none has it: " + thaw
 	}
@@ -51,7 +51,7 @@ func pids(list []int) string {
 
 // FindSuspension finds out whether somebody else than a move keeps the job that lives in c
 // from running. No move of the job may be under way.
-func FindSuspension(c *namespaces.Cgroup) (*Suspended, error) {
+func FindSuspension(c *cgroup.Cgroup) (*Suspended, error) {
 	held, err := c.SelfFreezing()
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func FindSuspension(c *namespaces.Cgroup) (*Suspended, error) {
 }
 
 // whoStopped finds processes that a signal has stopped, where that matters.
-func whoStopped(c *namespaces.Cgroup) (*Suspended, error) {
+func whoStopped(c *cgroup.Cgroup) (*Suspended, error) {
 	if c.CanDumpStopped() {
 		return nil, nil
 	}
@@ -84,7 +84,7 @@ func whoStopped(c *namespaces.Cgroup) (*Suspended, error) {
 // stopped are the processes in c that a signal has stopped. Once a version 1 freezer
 // holds them that is not visible any more. It asks for those of the cgroup only, not for
 // all of the node: the job waits for the answer, and on a busy node each file takes its time.
-func stopped(c *namespaces.Cgroup) ([]int, error) {
+func stopped(c *cgroup.Cgroup) ([]int, error) {
 	all, err := c.Pids()
 	if err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 const cleanUpTime = 40 * time.Second
@@ -83,7 +83,7 @@ const removeTime = 10 * time.Second
 
 // sweep kills what the agent has left: the jobs in their cgroups, then every process in
 // the node's network namespace, shims and CRIU among them.
-func (n *node) sweep(ctx context.Context, groups []namespaces.Cgroup) error {
+func (n *node) sweep(ctx context.Context, groups []cgroup.Cgroup) error {
 	var errs []error
 	for _, g := range groups {
 		errs = append(errs, g.Kill(ctx))
@@ -104,7 +104,7 @@ func (n *node) killAll(ctx context.Context) error {
 			return err
 		}
 		if patience <= 0 {
-			if _, err := namespaces.KillTasks(pids, n.processes); err != nil {
+			if _, err := cgroup.KillTasks(pids, n.processes); err != nil {
 				return fmt.Errorf("end the processes of %s: %w", n.name, err)
 			}
 		}

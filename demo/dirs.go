@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // dirs are the two directories that hold everything of the demo.
@@ -55,7 +55,7 @@ func (d dirs) remove() error {
 
 // mountsBeneath lists mount points at or below dir, the last mounted first.
 func mountsBeneath(dir string) []string {
-	table, err := namespaces.MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil
 	}

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // cgroupNames are the names that agents give to the cgroups of the demo's jobs.
@@ -25,10 +25,10 @@ func cgroupNames(nodes []*node) []string {
 }
 
 // findCgroups looks through every mounted hierarchy for cgroups by name.
-func findCgroups(names []string) []namespaces.Cgroup {
-	var groups []namespaces.Cgroup
+func findCgroups(names []string) []cgroup.Cgroup {
+	var groups []cgroup.Cgroup
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
-		if g, err := namespaces.FindCgroup(name); err == nil && len(g.Dirs) > 0 {
+		if g, err := cgroup.Find(name); err == nil && len(g.Dirs) > 0 {
 			groups = append(groups, *g)
 		}
 	}

@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Job is a job as the kernel shows it.
@@ -46,7 +46,7 @@ func Check(j Job) ([]Denied, error) {
 		return nil, err
 	}
 	defer root.Close()
-	table, err := namespaces.MountTable(j.Init)
+	table, err := procfs.MountTable(j.Init)
 	if err != nil {
 		return nil, err
 	}

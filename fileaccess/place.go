@@ -9,6 +9,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // given is where every job gets file systems and files of its own, or from root.
@@ -25,7 +26,7 @@ const (
 
 // placesOf sorts the job's mounts, by their numbers. A mount on top of one that was given
 // makes both the node's: a user may have had a hand in it.
-func placesOf(table []namespaces.MountPoint, binds []string) map[uint64]place {
+func placesOf(table []procfs.MountPoint, binds []string) map[uint64]place {
 	at := map[string]int{}
 	for _, m := range table {
 		at[m.Target]++

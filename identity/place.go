@@ -10,12 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // Place is where a restored job must be, wholly, and nobody else.
 type Place struct {
 	Init   int // PID 1 of the job, on the node
-	Cgroup *namespaces.Cgroup
+	Cgroup *cgroup.Cgroup
 	Beside int  // the process that restores it, in the same cgroup; 0 for none
 	UserNS bool // the job has a user namespace of its own
 }
@@ -45,7 +46,7 @@ func (p Place) Look() (Job, error) {
 // sameCgroup wants every thread of the job in every hierarchy of the cgroup, and nobody else
 // but the threads of Beside, and what has ended.
 func (p Place) sameCgroup(all []member, d *Differences) error {
-	members, err := p.Cgroup.Members()
+	members, err := p.Cgroup.Threads()
 	if err != nil {
 		return err
 	}

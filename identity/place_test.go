@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // inside starts a shell script as PID 1 of namespaces of its own, in a cgroup, and waits
 // until it has said that it is ready.
-func inside(t *testing.T, cgroup, script string, flags ...string) Place {
+func inside(t *testing.T, prefix, script string, flags ...string) Place {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -24,7 +25,7 @@ func inside(t *testing.T, cgroup, script string, flags ...string) Place {
 		}
 		t.Skip("not root: namespaces of all kinds need it")
 	}
-	cg, err := namespaces.NewCgroup(os.Getpid(), cgroup+strconv.Itoa(os.Getpid()))
+	cg, err := cgroup.New(os.Getpid(), prefix+strconv.Itoa(os.Getpid()))
 	if err != nil {
 		t.Skip("no cgroups here: ", err)
 	}
@@ -139,9 +140,9 @@ func leave(t *testing.T, p *Place) {
 	t.Helper()
 	all, err := membersOf(p.Init)
 	must(t, err)
-	here, err := namespaces.CgroupsOf(os.Getpid())
+	here, err := cgroup.Of(os.Getpid())
 	must(t, err)
-	must(t, namespaces.Join(all[len(all)-1].host, here))
+	must(t, cgroup.Join(all[len(all)-1].host, here))
 }
 
 func TestNamespacesOfTheNodeAreNotAJobsOwn(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -21,9 +23,9 @@ const chamberName = "migrate:chamber"
 // at RootDir. With Network it has an empty network namespace too, for the job to
 // inherit.
 type RestoreEnv struct {
-	Cgroup  *Cgroup `json:"cgroup"`
-	Root    string  `json:"root"`
-	RootDir string  `json:"root_dir"`
+	Cgroup  *cgroup.Cgroup `json:"cgroup"`
+	Root    string         `json:"root"`
+	RootDir string         `json:"root_dir"`
 	// User is the job's on the node, who must be able to reach Root.
 	User    osthread.User `json:"user"`
 	Network bool          `json:"network,omitempty"`
@@ -129,7 +131,7 @@ func chamber() error {
 		return fmt.Errorf("make namespaces for CRIU: %w", err)
 	}
 	if c.Network { // a CRIU that finds no results of earlier probes connects to itself
-		if err := setUpLoopback(); err != nil {
+		if err := network.SetUpLoopback(); err != nil {
 			return err
 		}
 	}

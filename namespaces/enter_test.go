@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // inhabited is a job that only waits, in a cgroup, and a visit to it.
@@ -24,7 +27,7 @@ func inhabited(t *testing.T, user uint32) ExecSpec {
 func TestAVisitor(t *testing.T) {
 	t.Parallel()
 	for _, user := range []uint32{0, 4242} {
-		t.Run("uid "+itoa(int(user)), func(t *testing.T) {
+		t.Run("uid "+strconv.Itoa(int(user)), func(t *testing.T) {
 			v := inhabited(t, user)
 			for name, claim := range map[string]func(*testing.T, ExecSpec){
 				"is in every namespace of the job":  inEveryNamespace,
@@ -59,7 +62,7 @@ func inEveryNamespace(t *testing.T, v ExecSpec) {
 			t.Errorf("its %s namespace is %s, the job's %s", k, got["ns."+k], want[k])
 		}
 	}
-	own := strings.TrimSpace(strings.Repeat(itoa(int(v.UID))+" ", 4))
+	own := strings.TrimSpace(strings.Repeat(strconv.Itoa(int(v.UID))+" ", 4))
 	for name, want := range map[string]string{
 		"Uid": own, "Gid": own, "Groups": "5 6", "NoNewPrivs": "1",
 		"fds": "0 1 2", "cwd": "/usr", "hostname": "claims", "env": "PATH=/usr/bin:/bin", "cgroup.path": "/", "session": got["pid"],
@@ -82,7 +85,7 @@ func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 	if err != nil || code != 0 {
 		t.Fatalf("%d %v\n%s", code, err, out.String())
 	}
-	if got := facts(out.String()); got["ns.user"] != readlink(t, "/proc/"+itoa(pid)+"/ns/user") || got["Uid"] != "1000 1000 1000 1000" {
+	if got := facts(out.String()); got["ns.user"] != readlink(t, "/proc/"+strconv.Itoa(pid)+"/ns/user") || got["Uid"] != "1000 1000 1000 1000" {
 		t.Errorf("got %v", got)
 	}
 }
@@ -160,18 +163,18 @@ func endsWhenCancelled(t *testing.T, v ExecSpec) {
 func TestAVisitorThatComesToAFrozenJobGoesInLaterOrHasDoneNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		then func(*Cgroup, context.Context) error
+		then func(*cgroup.Cgroup, context.Context) error
 		want error
 		code int
 	}{
-		"the job goes on": {(*Cgroup).Thaw, nil, 41},
-		"the job ends":    {(*Cgroup).Kill, ErrNotStarted, 0},
+		"the job goes on": {(*cgroup.Cgroup).Thaw, nil, 41},
+		"the job ends":    {(*cgroup.Cgroup).Kill, ErrNotStarted, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := inhabited(t, 0)
 			v.Args = []string{"sh", "-c", "exit 41"}
-			cg := &Cgroup{Dirs: v.Cgroup}
+			cg := &cgroup.Cgroup{Dirs: v.Cgroup}
 			if err := cg.Freeze(bounded(t)); err != nil {
 				t.Fatal(err)
 			}
@@ -197,7 +200,7 @@ func TestAVisitorThatComesToAFrozenJobGoesInLaterOrHasDoneNothing(t *testing.T) 
 
 func lonely(t *testing.T, v ExecSpec) bool {
 	t.Helper()
-	pids, err := (&Cgroup{Dirs: v.Cgroup}).Pids()
+	pids, err := (&cgroup.Cgroup{Dirs: v.Cgroup}).Pids()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,12 +231,12 @@ func diesWithItsAsker(t *testing.T, v ExecSpec) {
 // command.
 func sleepers(t *testing.T, v ExecSpec) (n int) {
 	t.Helper()
-	pids, err := (&Cgroup{Dirs: v.Cgroup}).Pids()
+	pids, err := (&cgroup.Cgroup{Dirs: v.Cgroup}).Pids()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, pid := range pids {
-		if pid != v.Init && strings.HasPrefix(readFile(t, "/proc/"+itoa(pid)+"/comm"), "sleep") {
+		if pid != v.Init && strings.HasPrefix(readFile(t, "/proc/"+strconv.Itoa(pid)+"/comm"), "sleep") {
 			n++
 		}
 	}

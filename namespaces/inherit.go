@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // What a process is given by whoever starts it, beyond its ids: a job gets none of it from
@@ -102,7 +104,7 @@ func likenessOf(pid int) (l likeness, err error) {
 	if l.limits, err = LimitsOf(pid); err != nil {
 		return l, err
 	}
-	l.cgroups, err = CgroupsOf(pid)
+	l.cgroups, err = cgroup.Of(pid)
 	return l, err
 }
 

@@ -205,14 +205,14 @@ func TestAVisitorHasAsMuchAsTheJobAndNoMore(t *testing.T) {
 			if !slices.Equal(its, theirs) {
 				t.Errorf("its limits are %v, the job's %v", theirs, its)
 			}
-			job, visit := readFile(t, "/proc/"+itoa(pid)+"/status"), readFile(t, "/proc/"+itoa(visitor)+"/status")
+			job, visit := readFile(t, "/proc/"+strconv.Itoa(pid)+"/status"), readFile(t, "/proc/"+strconv.Itoa(visitor)+"/status")
 			for _, field := range []string{"Umask", "CapBnd", "CapInh", "CapAmb", "CapPrm", "NoNewPrivs", "Cpus_allowed", "SigBlk", "SigIgn", "Uid", "Gid"} {
 				if got, want := statusField([]byte(visit), field), statusField([]byte(job), field); got != want {
 					t.Errorf("its %s is %q, the job's %q", field, got, want)
 				}
 			}
 			for _, file := range []string{"oom_score_adj", "cgroup", "personality", "timerslack_ns"} {
-				if got, want := readFile(t, "/proc/"+itoa(visitor)+"/"+file), readFile(t, "/proc/"+itoa(pid)+"/"+file); got != want {
+				if got, want := readFile(t, "/proc/"+strconv.Itoa(visitor)+"/"+file), readFile(t, "/proc/"+strconv.Itoa(pid)+"/"+file); got != want {
 					t.Errorf("its %s is %q, the job's %q", file, got, want)
 				}
 			}

@@ -1,10 +1,11 @@
 package namespaces
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Kinds of namespaces that a job has, as /proc/PID/ns names them.
@@ -24,52 +25,6 @@ func Of(pid int) (map[string]string, error) {
 	return ns, nil
 }
 
-// MountPoint is one line of mountinfo; see proc(5).
-type MountPoint struct {
-	ID, Parent   string
-	Device       string // major:minor
-	Root         string // within its file system
-	Target       string
-	Options      string
-	Type         string
-	Source       string
-	SuperOptions string
-}
-
-// MountTable reads the mounts that a process sees, in mount order.
-func MountTable(pid int) ([]MountPoint, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var mounts []MountPoint
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		m, ok := parseMount(lines.Text())
-		if !ok {
-			return nil, fmt.Errorf("mountinfo of process %d: strange line %q", pid, lines.Text())
-		}
-		mounts = append(mounts, m)
-	}
-	return mounts, lines.Err()
-}
-
-func parseMount(line string) (MountPoint, bool) {
-	left, right, ok := strings.Cut(line, " - ")
-	l, r := strings.Fields(left), strings.Fields(right)
-	if !ok || len(l) < 6 || len(r) < 3 {
-		return MountPoint{}, false
-	}
-	return MountPoint{
-		ID: l[0], Parent: l[1], Device: l[2], Root: unescape(l[3]), Target: unescape(l[4]), Options: l[5],
-		Type: r[0], Source: unescape(r[1]), SuperOptions: r[2],
-	}, true
-}
-
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
-
 // ofTheKernel are the file systems that a job gets instances of its own of, or
 // none at all. Every other mount of the node carries files that jobs use.
 var ofTheKernel = map[string]bool{
@@ -83,7 +38,7 @@ var ofTheKernel = map[string]bool{
 // scratch, shared file systems. The root itself is not among them, nor what lies
 // beneath any of skip.
 func NodeMounts(skip ...string) ([]Mount, error) {
-	table, err := MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // patience is how long a test waits for what should happen at once.
@@ -120,10 +123,10 @@ func inTime(t testing.TB, do func()) {
 }
 
 // newCgroup makes a cgroup beneath the test's own and sees it removed.
-func newCgroup(t testing.TB) *Cgroup {
+func newCgroup(t testing.TB) *cgroup.Cgroup {
 	t.Helper()
 	needRoot(t)
-	c, err := NewCgroup(os.Getpid(), fmt.Sprintf("migrate-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	c, err := cgroup.New(os.Getpid(), fmt.Sprintf("migrate-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
 	if err != nil {
 		missing(t, "no cgroup can be made: %v", err)
 	}
@@ -131,30 +134,7 @@ func newCgroup(t testing.TB) *Cgroup {
 	return c
 }
 
-// unifiedCgroup makes a cgroup of version 2 only, on a hybrid node too.
-func unifiedCgroup(t testing.TB) *Cgroup {
-	t.Helper()
-	needRoot(t)
-	dirs, err := CgroupsOf(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if dirs[Unified] == "" {
-		missing(t, "this node has no cgroup version 2 mounted")
-	}
-	dir := filepath.Join(dirs[Unified], fmt.Sprintf("migrate-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		missing(t, "no version 2 cgroup can be made: %v", err)
-	}
-	c := &Cgroup{Dirs: map[string]string{Unified: filepath.Join(dir, leaf)}}
-	if err := os.Mkdir(c.FreezerDir(), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { empty(t, c) })
-	return c
-}
-
-func empty(t testing.TB, c *Cgroup) {
+func empty(t testing.TB, c *cgroup.Cgroup) {
 	t.Helper()
 	if err := c.Kill(bounded(t)); err != nil {
 		t.Error(err)
@@ -232,7 +212,7 @@ type traces struct {
 
 func tracesNow(t testing.TB) traces {
 	t.Helper()
-	table, err := MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
 // The stages are told apart by their argument zero, so that no flag of the
@@ -99,7 +101,7 @@ func one() error {
 	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
 		return fmt.Errorf("set hostname %q: %w", cfg.Hostname, err)
 	}
-	if err := setUpLoopback(); err != nil {
+	if err := network.SetUpLoopback(); err != nil {
 		return err
 	}
 	return startTwo(cfg)

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -25,7 +26,7 @@ import (
 // namespaces already exist and its command does not run yet.
 type Surroundings struct {
 	// Cgroup is entered before the cgroup namespace is made.
-	Cgroup *Cgroup
+	Cgroup *cgroup.Cgroup
 	// Network is called with a pid in the job's network namespace; nil leaves
 	// the job with a loopback.
 	Network func(pid int) error

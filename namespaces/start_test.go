@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // introduce says what a job's command sees of itself, one fact a line.
@@ -131,7 +133,7 @@ func TestAJobsMountsAreItsOwn(t *testing.T) {
 	if strings.Contains(out, "written") {
 		t.Error("it wrote where it may only read")
 	}
-	table, err := MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +269,7 @@ func failures() map[string]struct {
 		a.Network = func(int) error { return errors.New("no such bridge") }
 	})
 	add("bridge missing", "no-such-bridge", func(_ *testing.T, _ *Config, a *Surroundings) {
-		a.Network = Interface{Name: "eth0", Host: "mgtest0", Bridge: "no-such-bridge"}.Connect
+		a.Network = network.Interface{Name: "eth0", Host: "mgtest0", Bridge: "no-such-bridge"}.Connect
 	})
 	return list
 }

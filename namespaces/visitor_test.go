@@ -219,7 +219,7 @@ func TestAJobsRootCannotReachAVisitorThatHasMoreRights(t *testing.T) {
 // processesIn are those in the pid namespace of a process.
 func processesIn(t *testing.T, pid int) (pids []int) {
 	t.Helper()
-	own := readlink(t, "/proc/"+itoa(pid)+"/ns/pid")
+	own := readlink(t, "/proc/"+strconv.Itoa(pid)+"/ns/pid")
 	links, err := filepath.Glob("/proc/[0-9]*/ns/pid")
 	if err != nil {
 		t.Fatal(err)

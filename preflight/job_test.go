@@ -18,6 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // missing skips a test for want of a prerequisite. In CI everything must run.
@@ -33,7 +34,7 @@ func missing(t testing.TB, format string, args ...any) {
 type running struct {
 	rec  job.Record
 	init int
-	cg   *namespaces.Cgroup
+	cg   *cgroup.Cgroup
 	dir  string // of the node, bound into the job under the same path
 }
 
@@ -90,7 +91,7 @@ func copyProgram(t *testing.T, to string) {
 func (j *running) launch(t *testing.T, cfg namespaces.Config) {
 	t.Helper()
 	var err error
-	if j.cg, err = namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(j.rec.ID)); err != nil {
+	if j.cg, err = cgroup.New(os.Getpid(), "migrate-test-"+string(j.rec.ID)); err != nil {
 		missing(t, "no cgroup can be made: %v", err)
 	}
 	p, err := namespaces.Start(bounded(t), cfg, namespaces.Surroundings{Cgroup: j.cg})

@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/namespaces/antispoof"
+	"github.com/migrate-hpc/migrate/namespaces/network"
+	"github.com/migrate-hpc/migrate/namespaces/network/antispoof"
 )
 
 // Network says why a job cannot have the bridge, address and MAC that it asks for on this
@@ -22,7 +22,7 @@ func CheckNetwork(rec job.Record, node Node) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, gateways, err := namespaces.NodeNetwork()
+	own, gateways, err := network.OfNode()
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (i identity) judgeJobs(r *report, id job.ID, here []job.Record) {
 
 // judgeOwn compares the job's identity with those of the node itself, its bridge and the
 // gateways that it sends to.
-func (i identity) judgeOwn(r *report, own []namespaces.NodeInterface, gateways []netip.Addr) {
+func (i identity) judgeOwn(r *report, own []network.NodeInterface, gateways []netip.Addr) {
 	taken := func(cause string, args ...any) {
 		r.add(AddressTaken, "start the job with another one: `migrate run --net BRIDGE --address IP/LEN …`", cause, args...)
 	}

@@ -119,7 +119,7 @@ func judgeMount(r *report, m Mount, here seenMount) {
 			"%s, which the source binds into the job, does not exist on this node", m.Path)
 	case here.Dir != m.Dir:
 		r.add(MountMissing, "make it the same on both nodes; `ls -ld "+quoted(m.Path)+"` shows what it is", "%s, which the source binds into the job, is a directory on one node and a file on the other", m.Path)
-	case isNetwork(m.Type) && !sameFamily(m.Type, here.Type):
+	case isSharedFS(m.Type) && !sameFamily(m.Type, here.Type):
 		r.add(MountMissing, fmt.Sprintf("mount it: `mount %s` if /etc/fstab has it; `findmnt %s` on the source shows how", quoted(m.Path), quoted(m.Path)),
 			"%s is on a shared file system (%s) on the source, and here on %s: the job would not find its files", m.Path, m.Type, orUnknown(here.Type))
 	}

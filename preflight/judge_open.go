@@ -182,7 +182,7 @@ func (j *jobFacts) judgeName(r *report, t task, f file) {
 			"%s holds %s, but that name leads to another file by now", t, f.path())
 	case nameGone:
 		m, _ := j.view.byID(f.Mount)
-		if _, onNode := j.view.nodePath(path.Dir(f.path())); onNode && !isNetwork(m.Type) {
+		if _, onNode := j.view.nodePath(path.Dir(f.path())); onNode && !isSharedFS(m.Type) {
 			r.add(NameGone, "give the file its name back with `ln`, or close it",
 				"%s holds %s, which has lost that name and has another one: the target could not find it", t, f.path())
 		}

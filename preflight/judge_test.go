@@ -10,6 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // facts of a job of one task, 7 inside and 700 here, on a root with a home.
@@ -18,7 +19,7 @@ func facts() *jobFacts {
 	return &jobFacts{
 		Tasks:  []task{{Entry: pidmap.Entry{Host: 700, Job: 7, Comm: "solver"}}},
 		Spaces: map[string]string{"net": "net:[1]", "user": "user:[2]"},
-		view: newView(rec, []namespaces.MountPoint{
+		view: newView(rec, []procfs.MountPoint{
 			{ID: "10", Target: "/", Device: "8:1", Type: "ext4"},
 			{ID: "11", Target: "/dev", Device: "0:50", Type: "tmpfs"},
 			{ID: "12", Target: "/home", Device: "0:51", Type: "nfs4"},
@@ -134,16 +135,16 @@ func TestMountsOfTheJobsOwnMustBeOfAKindThatCanBeMadeAgain(t *testing.T) {
 	for fs, want := range map[string][]Code{"tmpfs": nil, "proc": nil, "fuse.sshfs": {MountUnsupported}, "nfs4": {MountUnsupported}, "overlay": {MountUnsupported}} {
 		var r report
 		j := facts()
-		j.view.mounts = append(j.view.mounts, namespaces.MountPoint{ID: "20", Target: "/home/me/mnt", Device: "0:77", Type: fs})
+		j.view.mounts = append(j.view.mounts, procfs.MountPoint{ID: "20", Target: "/home/me/mnt", Device: "0:77", Type: fs})
 		j.judgeMounts(&r)
 		wantCodes(t, r.findings(), want...)
 	}
 	var r report
 	j := facts()
-	j.view.mounts = append(j.view.mounts, namespaces.MountPoint{ID: "20", Target: "/mnt", Device: "8:1", Root: "/usr", Type: "ext4"})
+	j.view.mounts = append(j.view.mounts, procfs.MountPoint{ID: "20", Target: "/mnt", Device: "8:1", Root: "/usr", Type: "ext4"})
 	j.judgeMounts(&r)
 	wantCodes(t, r.findings()) // a part of the root, bound again
-	shm := namespaces.MountPoint{ID: "21", Target: "/dev/shm", Device: "0:78", Root: "/", Type: "tmpfs"}
+	shm := procfs.MountPoint{ID: "21", Target: "/dev/shm", Device: "0:78", Root: "/", Type: "tmpfs"}
 	j.view.mounts = append(j.view.mounts, shm)
 	j.judgeMounts(&r)
 	wantCodes(t, r.findings())
@@ -178,7 +179,7 @@ func TestTheRightToReadLimits(t *testing.T) {
 
 func TestPathsLeadToTheNodeThroughRootAndBinds(t *testing.T) {
 	rec := job.Record{Spec: job.Spec{Root: "/images/a", Binds: []job.Bind{{Source: "/lustre/p", Target: "/data/"}}}}
-	v := newView(rec, []namespaces.MountPoint{
+	v := newView(rec, []procfs.MountPoint{
 		{ID: "1", Target: "/"}, {ID: "2", Target: "/tmp"}, {ID: "3", Target: "/data"}, {ID: "4", Target: "/data/own"}, {ID: "5", Target: namespaces.IOMount},
 	})
 	for in, want := range map[string]string{

@@ -19,6 +19,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 func TestAJobWithoutItsMainThreadIsRefused(t *testing.T) {
@@ -121,11 +122,11 @@ func TestATracedJobIsRefused(t *testing.T) {
 
 func TestATaskOutsideOfTheCgroupIsRefused(t *testing.T) {
 	j := start(t, "clean", nil)
-	here, err := namespaces.CgroupsOf(os.Getpid())
+	here, err := cgroup.Of(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := namespaces.Join(j.init, here); err != nil {
+	if err := cgroup.Join(j.init, here); err != nil {
 		t.Fatal(err)
 	}
 	_, findings := j.look(t)

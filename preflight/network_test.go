@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/netpolicy"
 )
 
@@ -61,7 +61,7 @@ func TestAnAddressHasOneHolder(t *testing.T) {
 
 func TestWhatIsTheNodesOwnIsNoJobs(t *testing.T) {
 	card := net.HardwareAddr{2, 0, 0, 0, 0, 1}
-	own := []namespaces.NodeInterface{
+	own := []network.NodeInterface{
 		{Name: "lo", Addresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}},
 		{Name: "br0", MAC: card, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")}},
 		{Name: "eth1", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, Addresses: []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}},

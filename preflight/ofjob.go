@@ -14,14 +14,16 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // CheckJob looks at a running job whose PID 1 is initPID here, and at this node,
 // which is the source. It returns what the job asks of a target, and why it
 // cannot leave. It touches nothing. An error means that the job could not be
 // looked at, for one because it has ended. c may be nil: no CRIU was found.
-func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgroup, c *criu.Client) (Needs, []Finding, error) {
+func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup, c *criu.Client) (Needs, []Finding, error) {
 	fail := func(err error) (Needs, []Finding, error) {
 		return Needs{}, nil, fmt.Errorf("look at job %s: %w", rec.ID, err)
 	}
@@ -117,7 +119,7 @@ func (j *jobFacts) needs(rec job.Record) (Needs, error) {
 	if n.CPU, err = cpuFlags(); err != nil {
 		return n, err
 	}
-	own, err := namespaces.MountTable(unix.Getpid())
+	own, err := procfs.MountTable(unix.Getpid())
 	if err != nil {
 		return n, err
 	}

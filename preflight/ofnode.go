@@ -113,7 +113,7 @@ func seeFile(f File, sure bool, mounts view) seen {
 			i.Size = size
 		}
 	}
-	return seen{inode: i, Network: isNetwork(m.Type)}
+	return seen{inode: i, Network: isSharedFS(m.Type)}
 }
 
 // freshSize opens a file, which makes the client of a file server look again. That

@@ -15,7 +15,9 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -48,7 +50,7 @@ func (j *jobFacts) has(pid int) bool {
 	return slices.ContainsFunc(j.Tasks, func(t task) bool { return t.Host == pid })
 }
 
-func readJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cgroup) (*jobFacts, error) {
+func readJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup) (*jobFacts, error) {
 	j := &jobFacts{FreezerDir: cg.FreezerDir(), UserNS: rec.Spec.UserNS}
 	var err error
 	if j.Spaces, err = namespaces.Of(initPID); err != nil {
@@ -57,7 +59,7 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *namespaces.Cg
 	if j.Source, err = lookAtSelf(); err != nil {
 		return nil, err
 	}
-	mounts, err := namespaces.MountTable(initPID)
+	mounts, err := procfs.MountTable(initPID)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +103,7 @@ func readTasks(ctx context.Context, entries []pidmap.Entry, v view, initPID int)
 // other while tasks come and go, and a visitor that is just starting is in the cgroup
 // before it is in the namespaces. So only what is on one of them all the time, and on the
 // other never, counts.
-func (j *jobFacts) readMembers(ctx context.Context, initPID int, cg *namespaces.Cgroup) ([]pidmap.Entry, error) {
+func (j *jobFacts) readMembers(ctx context.Context, initPID int, cg *cgroup.Cgroup) ([]pidmap.Entry, error) {
 	const looks, pause = 10, 20 * time.Millisecond
 	for try := 1; ; try++ {
 		entries, err := pidmap.InNamespace(initPID)

@@ -11,7 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -45,13 +47,13 @@ func readNode(n Needs, memoryDir string, user osthread.User) (nodeFacts, error) 
 	if f.Room, err = tmpfs.Room(memoryDir); err != nil {
 		return f, err
 	}
-	f.Bridge = n.Bridge == "" || namespaces.BridgeExists(n.Bridge)
+	f.Bridge = n.Bridge == "" || network.BridgeExists(n.Bridge)
 	f.Root = n.Root == "" || isDir(n.Root, user)
 	f.WorkDir = n.WorkDir == "" || isDir(n.WorkDir, user)
 	for _, m := range n.Mounts {
 		_, _ = os.Stat(m.Path) // has an automounter mount it
 	}
-	mounts, err := namespaces.MountTable(os.Getpid())
+	mounts, err := procfs.MountTable(os.Getpid())
 	f.Mounts = view{mounts: mounts}
 	return f, err
 }

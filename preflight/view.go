@@ -9,16 +9,17 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // view is what a job sees of the node: its mounts, and which of them lead to
 // the node's own files.
 type view struct {
-	mounts   []namespaces.MountPoint
+	mounts   []procfs.MountPoint
 	declared map[string]string // target in the job → path on the node; what moves name by path
 }
 
-func newView(rec job.Record, mounts []namespaces.MountPoint) view {
+func newView(rec job.Record, mounts []procfs.MountPoint) view {
 	v := view{mounts: mounts, declared: map[string]string{"/": orRoot(rec.Spec.Root)}}
 	for _, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
 		for _, b := range list {
@@ -55,8 +56,8 @@ func (v view) nodePath(p string) (string, bool) {
 
 // mountOf finds the mount that a path lies on: the innermost, and among those
 // stacked at one place the topmost.
-func (v view) mountOf(p string) (namespaces.MountPoint, bool) {
-	var found namespaces.MountPoint
+func (v view) mountOf(p string) (procfs.MountPoint, bool) {
+	var found procfs.MountPoint
 	ok := false
 	for _, m := range v.mounts {
 		if within(p, m.Target) && (!ok || len(m.Target) >= len(found.Target)) {
@@ -67,17 +68,17 @@ func (v view) mountOf(p string) (namespaces.MountPoint, bool) {
 }
 
 // byID finds a mount by its number in mountinfo.
-func (v view) byID(id uint64) (namespaces.MountPoint, bool) {
+func (v view) byID(id uint64) (procfs.MountPoint, bool) {
 	name := strconv.FormatUint(id, 10)
-	i := slices.IndexFunc(v.mounts, func(m namespaces.MountPoint) bool { return m.ID == name })
+	i := slices.IndexFunc(v.mounts, func(m procfs.MountPoint) bool { return m.ID == name })
 	if i < 0 {
-		return namespaces.MountPoint{}, false
+		return procfs.MountPoint{}, false
 	}
 	return v.mounts[i], true
 }
 
 // byMove tells whether a move names the mount by its path.
-func (v view) byMove(m namespaces.MountPoint, userNS bool) bool {
+func (v view) byMove(m procfs.MountPoint, userNS bool) bool {
 	if _, ok := v.declared[m.Target]; ok || m.Target == namespaces.IOMount {
 		return true
 	}
@@ -89,15 +90,15 @@ func within(p, dir string) bool {
 }
 
 // network are the types of file systems that show several nodes the same files.
-var network = map[string]bool{
+var sharedFS = map[string]bool{
 	"nfs": true, "nfs4": true, "lustre": true, "gpfs": true, "beegfs": true, "beegfs_nodev": true, "ceph": true, "cifs": true,
 	"smb3": true, "afs": true, "orangefs": true, "pvfs2": true, "panfs": true, "wekafs": true, "9p": true, "virtiofs": true,
 	"glusterfs": true, "gfs2": true, "ocfs2": true, "dvs": true, "quobyte": true,
 }
 
-func isNetwork(fsType string) bool {
+func isSharedFS(fsType string) bool {
 	kind, sub, _ := strings.Cut(fsType, ".")
-	return network[fsType] || kind == "fuse" && sub != "" && sub != "overlayfs" && sub != "fuse-overlayfs"
+	return sharedFS[fsType] || kind == "fuse" && sub != "" && sub != "overlayfs" && sub != "fuse-overlayfs"
 }
 
 // sameFamily takes the versions of one kind of file system for the same.

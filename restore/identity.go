@@ -12,7 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/identity"
 	"github.com/migrate-hpc/migrate/logkey"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
 // census is who the job's threads may be, and where. See package identity for when which of
@@ -110,7 +110,7 @@ func notAllowed(by string, err error) error {
 func (c *census) refuse() error {
 	var errs []error
 	if i := c.plan.Interface; i != nil {
-		errs = append(errs, namespaces.SetLink(i.Host, false))
+		errs = append(errs, network.SetPort(i.Host, false))
 	}
 	return errors.Join(append(errs, c.killAll())...)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 )
@@ -47,8 +48,8 @@ type Plan struct {
 	// Private are file systems of the job's own, with their content.
 	Private []Mount `json:"private,omitempty"`
 	// Interface is the job's network interface, nil for none.
-	Interface *namespaces.Interface `json:"interface,omitempty"`
-	TCP       bool                  `json:"tcp,omitempty"`
+	Interface *network.Interface `json:"interface,omitempty"`
+	TCP       bool               `json:"tcp,omitempty"`
 	// Standby is a CRIU that waits in RestoreEnv, nil if there is none. Park uses it up.
 	Standby *Standby `json:"-"`
 	// Following has read of Store what was there already; it may be nil. Open uses it up.
@@ -175,14 +176,14 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 	if err != nil {
 		return err
 	}
-	network, err := image.NetworkOf(plan.Images)
+	mode, err := image.NetworkOf(plan.Images)
 	if err != nil {
 		return err
 	}
-	if i := plan.Interface; i != nil && !namespaces.BridgeExists(i.Bridge) {
+	if i := plan.Interface; i != nil && !network.BridgeExists(i.Bridge) {
 		return fmt.Errorf("there is no bridge %s", i.Bridge)
 	}
-	req, run, err := plan.request(network)
+	req, run, err := plan.request(mode)
 	if err != nil {
 		return err
 	}
@@ -191,13 +192,13 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 			_ = f.Close() // opened for reading only
 		}
 	}()
-	ready, err := plan.ready(ctx, client, network)
+	ready, err := plan.ready(ctx, client, mode)
 	if err != nil {
 		return err
 	}
 	defer ready.Close()
 	who.beside = ready.criu.Pid()
-	run.Notify = p.notify(network, who, arrived, log)
+	run.Notify = p.notify(mode, who, arrived, log)
 	sockets, err := image.SocketNames(plan.Images)
 	if err != nil {
 		return err
@@ -211,14 +212,14 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 
 // notify returns what is done at CRIU's notifications. It waits for the verdict in the
 // last one before the tasks are let go.
-func (p *Parked) notify(network image.Network, who *census, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
+func (p *Parked) notify(mode image.Network, who *census, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
 	init := 0
 	return func(ctx context.Context, name string, pid int) error {
 		switch name {
 		case "setup-namespaces":
 			init = pid
-			if network != image.NetworkSaved {
-				if err := namespaces.SetUpNetwork(pid, p.plan.Interface); err != nil {
+			if mode != image.NetworkSaved {
+				if err := network.SetUp(pid, p.plan.Interface); err != nil {
 					return err
 				}
 			}
@@ -234,8 +235,8 @@ func (p *Parked) notify(network image.Network, who *census, arrived chan<- *name
 			if err := errors.Join(who.parked(pid), p.plan.permitted(pid)); err != nil {
 				return err
 			}
-			if network == image.NetworkSaved && p.plan.Interface != nil {
-				if err := p.plan.Interface.Raise(); err != nil {
+			if mode == image.NetworkSaved && p.plan.Interface != nil {
+				if err := p.plan.Interface.SetHostUp(); err != nil {
 					return err
 				}
 			}
@@ -339,7 +340,7 @@ type parkRun struct {
 	dirs []*os.File
 }
 
-func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
+func (plan Plan) request(mode image.Network) (*rpc.CriuReq, parkRun, error) {
 	images, err := os.Open(plan.Images)
 	if err != nil {
 		return nil, parkRun{}, err
@@ -362,10 +363,10 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 		LinkRemap:         proto.Bool(true),
 		GhostLimit:        proto.Uint32(criu.GhostLimit),
 		TcpEstablished:    proto.Bool(plan.TCP),
-		External:          plan.external(network),
+		External:          plan.external(mode),
 		AutoDedup:         proto.Bool(true), // gives back the room of pages that were read
 	}
-	if network == image.NetworkEmpty {
+	if mode == image.NetworkEmpty {
 		opts.EmptyNs = proto.Uint32(unix.CLONE_NEWNET)
 	}
 	return &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum(), Opts: opts}, run, nil
@@ -373,7 +374,7 @@ func (plan Plan) request(network image.Network) (*rpc.CriuReq, parkRun, error) {
 
 func (plan Plan) log() string { return filepath.Join(plan.Work, "restore.log") }
 
-func (plan Plan) external(network image.Network) []string {
+func (plan Plan) external(mode image.Network) []string {
 	paths := maps.Clone(plan.Mounts)
 	for _, b := range plan.Binds {
 		paths[b.Target] = b.Dir
@@ -382,7 +383,7 @@ func (plan Plan) external(network image.Network) []string {
 	for key, path := range paths {
 		ext = append(ext, "mnt["+key+"]:"+path)
 	}
-	if i := plan.Interface; i != nil && network == image.NetworkSaved {
+	if i := plan.Interface; i != nil && mode == image.NetworkSaved {
 		ext = append(ext, fmt.Sprintf("veth[%s]:%s", i.Name, i.Host))
 	}
 	slices.Sort(ext)

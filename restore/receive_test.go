@@ -16,6 +16,8 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 )
@@ -424,7 +426,7 @@ func TestReceiveTellsWhyItWasStopped(t *testing.T) {
 }
 
 func TestExternalMountsAndTheInterfaceAreNamedInOrder(t *testing.T) {
-	p := Plan{Mounts: map[string]string{"/z": "/node/z", "/a": "/node/a"}, Interface: &namespaces.Interface{Name: "eth0", Host: "host", Bridge: "br0"}}
+	p := Plan{Mounts: map[string]string{"/z": "/node/z", "/a": "/node/a"}, Interface: &network.Interface{Name: "eth0", Host: "host", Bridge: "br0"}}
 	mounts := []string{"mnt[/a]:/node/a", "mnt[/z]:/node/z"}
 	if got := p.external(image.NetworkSaved); !slices.Equal(got, append(slices.Clone(mounts), "veth[eth0]:host")) {
 		t.Errorf("got %v", got)
@@ -448,7 +450,7 @@ func TestCRIUGetsABindFromWhereItWasAttached(t *testing.T) {
 
 func TestAParkWithoutImagesFailsBeforeAnythingIsStarted(t *testing.T) {
 	dir := t.TempDir()
-	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, RestoreEnv: namespaces.RestoreEnv{Cgroup: &namespaces.Cgroup{}}}
+	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, RestoreEnv: namespaces.RestoreEnv{Cgroup: &cgroup.Cgroup{}}}
 	for _, images := range []string{plan.Images, dir} { // none at all; none, and no page store
 		plan.Images = images
 		if p, err := Open(bounded(t), plan, nil); err == nil || p != nil {

@@ -81,9 +81,9 @@ func (s *Standby) attach(plan Plan) error {
 
 // ready returns a CRIU in a chamber that suits the network: the one that stands by, if
 // the job's network is carried as was expected, or else another.
-func (plan Plan) ready(ctx context.Context, client *criu.Client, network image.Network) (*Standby, error) {
+func (plan Plan) ready(ctx context.Context, client *criu.Client, mode image.Network) (*Standby, error) {
 	chamber, s := plan.RestoreEnv, plan.Standby
-	chamber.Network = network == image.NetworkInherited
+	chamber.Network = mode == image.NetworkInherited
 	if s == nil || s.network != chamber.Network {
 		s.Close()
 		var err error

@@ -10,6 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
 // Config tells a shim what it is for. It lies in the shim's run directory, so
@@ -18,7 +20,7 @@ type Config struct {
 	Job      job.ID            `json:"job"`
 	Records  string            `json:"records"` // the directory of the job store
 	RunDir   string            `json:"run_dir"` // volatile files: socket, mount point of the root
-	Cgroup   namespaces.Cgroup `json:"cgroup"`  // the job's own; exists already
+	Cgroup   cgroup.Cgroup     `json:"cgroup"`  // the job's own; exists already
 	CRIU     string            `json:"criu"`
 	KdatDir  string            `json:"kdat_dir,omitempty"`
 	Join     map[string]string `json:"join,omitempty"`   // cgroups that the shim enters, by hierarchy; none = stays in the agent's
@@ -34,8 +36,8 @@ type Config struct {
 
 // Launch is a job that is started anew.
 type Launch struct {
-	Namespaces namespaces.Config     `json:"namespaces"`
-	Interface  *namespaces.Interface `json:"interface,omitempty"`
+	Namespaces namespaces.Config  `json:"namespaces"`
+	Interface  *network.Interface `json:"interface,omitempty"`
 	// Within is how long it may take until the command runs.
 	Within time.Duration `json:"within"`
 }
@@ -85,7 +87,7 @@ func (c Config) write() error {
 }
 
 // CgroupOf is the cgroup of the job whose shim has this run directory.
-func CgroupOf(runDir string) (namespaces.Cgroup, error) {
+func CgroupOf(runDir string) (cgroup.Cgroup, error) {
 	c, err := readConfig(runDir)
 	return c.Cgroup, err
 }

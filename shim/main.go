@@ -20,6 +20,8 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 )
@@ -92,7 +94,7 @@ func prepare(runDir string) (*shim, error) {
 	}
 	// The terminal or session of whoever started the agent is not ours to die with.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
-	if err := namespaces.Join(os.Getpid(), cfg.Join); err != nil {
+	if err := cgroup.Join(os.Getpid(), cfg.Join); err != nil {
 		return nil, err
 	}
 	store, err := job.OpenStore(cfg.Records)
@@ -245,7 +247,7 @@ func (s *shim) cleanUp() error {
 	err := s.cfg.Cgroup.Kill(ctx) // tasks that CRIU left behind, if any
 	err = errors.Join(err, s.cfg.Cgroup.Remove())
 	if s.cfg.LinkName != "" {
-		err = errors.Join(err, namespaces.RemoveLink(s.cfg.LinkName))
+		err = errors.Join(err, network.RemoveLink(s.cfg.LinkName))
 	}
 	s.awaitFilling()
 	if rmErr := os.RemoveAll(s.cfg.RunDir); rmErr != nil {

@@ -17,6 +17,8 @@ import (
 
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/restore"
 )
 
@@ -81,7 +83,7 @@ func newScene(t *testing.T, script string) *scene {
 	if err := s.store.Create(rec); err != nil {
 		t.Fatal(err)
 	}
-	cg, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(id))
+	cg, err := cgroup.New(os.Getpid(), "migrate-test-"+string(id))
 	if err != nil {
 		missing(t, "no cgroup can be made: %v", err)
 	}
@@ -230,7 +232,7 @@ func TestAJobThatCannotStartLeavesNoShim(t *testing.T) {
 		"command missing":   func(c *Config) { c.Launch.Namespaces.Args = []string{"/no/such/thing"} },
 		"directory missing": func(c *Config) { c.Launch.Namespaces.WorkDir = "/no/such/thing" },
 		"bridge missing": func(c *Config) {
-			c.Launch.Interface = &namespaces.Interface{Name: "eth0", Host: "mgtest1", Bridge: "no-such-thing", Address: "10.3.0.7/24", MAC: "02:00:00:00:03:07"}
+			c.Launch.Interface = &network.Interface{Name: "eth0", Host: "mgtest1", Bridge: "no-such-thing", Address: "10.3.0.7/24", MAC: "02:00:00:00:03:07"}
 		},
 		"nothing to join":   func(c *Config) { c.Join = map[string]string{"freezer": "/no/such/group"} },
 		"cgroup gone":       func(c *Config) { _ = c.Cgroup.Remove() },
@@ -317,7 +319,7 @@ func TestAJobThatWasTakenOutOfItsCgroupDoesNotOutliveItsRelease(t *testing.T) {
 	if err := s.cfg.Cgroup.Freeze(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	other, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-other-"+string(s.cfg.Job))
+	other, err := cgroup.New(os.Getpid(), "migrate-test-other-"+string(s.cfg.Job))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // A job that was brought back past a node which was declared dead has a second copy if that node
@@ -59,7 +59,7 @@ func (a *Copies) supersede(ctx context.Context, id job.ID, by job.Moved) error {
 // writeSuperseded stops a copy for good and writes down how it ended, unless it has come to its end by
 // itself.
 func (a *Copies) writeSuperseded(ctx context.Context, rec job.Record, by job.Moved) (job.Record, error) {
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	left, err := node.TasksOf(rec)
 	if err == nil && left > 0 {
 		err = freezeWithin(ctx, &cg)
@@ -78,7 +78,7 @@ func (a *Copies) writeSuperseded(ctx context.Context, rec job.Record, by job.Mov
 	})
 }
 
-func freezeWithin(ctx context.Context, cg *namespaces.Cgroup) error {
+func freezeWithin(ctx context.Context, cg *cgroup.Cgroup) error {
 	ctx, cancel := context.WithTimeout(ctx, source.FreezeTime)
 	defer cancel()
 	return cg.Freeze(ctx)

@@ -18,6 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -214,10 +215,10 @@ const (
 	outputMode = 0o600
 )
 
-func JobInterface(rec job.Record) *namespaces.Interface {
+func JobInterface(rec job.Record) *network.Interface {
 	n := rec.Spec.Network
 	if !n.Bridged() {
 		return nil
 	}
-	return &namespaces.Interface{Name: interfaceName, Host: node.LinkName(rec), Bridge: n.Mode, Address: n.Address, Gateway: n.Gateway, MAC: n.MAC}
+	return &network.Interface{Name: interfaceName, Host: node.LinkName(rec), Bridge: n.Mode, Address: n.Address, Gateway: n.Gateway, MAC: n.MAC}
 }

@@ -10,9 +10,9 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/namespaces/antispoof"
-	"github.com/migrate-hpc/migrate/namespaces/conflict"
+	"github.com/migrate-hpc/migrate/namespaces/network"
+	"github.com/migrate-hpc/migrate/namespaces/network/antispoof"
+	"github.com/migrate-hpc/migrate/namespaces/network/conflict"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
@@ -74,7 +74,7 @@ func Probe(ctx context.Context, n job.Network) error {
 	if err != nil {
 		return err
 	}
-	if !namespaces.BridgeExists(n.Mode) {
+	if !network.BridgeExists(n.Mode) {
 		cause, remedy := preflight.NoBridge(n.Mode)
 		return &api.Error{Code: api.CodeRefused, Message: cause, Hint: remedy}
 	}

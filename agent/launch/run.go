@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -83,14 +84,14 @@ func (a *Launcher) launch(ctx context.Context, rec job.Record, c caller.Caller) 
 // joined are the caller's cgroups, as their scheduler has made them; none where the caller has a hand
 // in them, so that nobody but root can take the job out of the freezer.
 func joined(c caller.Caller) (map[string]string, error) {
-	dirs, err := namespaces.CgroupsOf(c.Pid)
+	dirs, err := cgroup.Of(c.Pid)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.Alive(); err != nil {
 		return nil, err
 	}
-	if alone, err := namespaces.OnlyRootWrites(dirs); err != nil || !alone {
+	if alone, err := cgroup.OnlyRootWrites(dirs); err != nil || !alone {
 		return nil, err
 	}
 	return dirs, nil
@@ -106,18 +107,18 @@ func (a *Launcher) ShimConfig(rec job.Record, ioDir string) shim.Config {
 }
 
 // MakeCgroup makes a job's own cgroup, with its limits, beneath parents, or our own.
-func (a *Launcher) MakeCgroup(rec job.Record, parents map[string]string) (cg *namespaces.Cgroup, err error) {
+func (a *Launcher) MakeCgroup(rec job.Record, parents map[string]string) (cg *cgroup.Cgroup, err error) {
 	if parents == nil {
-		if parents, err = namespaces.CgroupsOf(os.Getpid()); err != nil {
+		if parents, err = cgroup.Of(os.Getpid()); err != nil {
 			return nil, err
 		}
 	}
-	cg, err = namespaces.NewCgroupIn(parents, a.CgroupName(rec.ID))
+	cg, err = cgroup.NewIn(parents, a.CgroupName(rec.ID))
 	if err != nil {
 		return nil, err
 	}
 	l := rec.Spec.Limits
-	if err := cg.Limit(namespaces.Limits{MemoryBytes: l.MemoryBytes, CPUMilli: l.CPUMilli, Pids: l.Pids}); err != nil {
+	if err := cg.Limit(cgroup.Limits{MemoryBytes: l.MemoryBytes, CPUMilli: l.CPUMilli, Pids: l.Pids}); err != nil {
 		return nil, errors.Join(err, cg.Remove())
 	}
 	return cg, nil

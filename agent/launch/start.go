@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -41,7 +42,7 @@ const (
 )
 
 // UndoStart removes what a start has left that failed at any step.
-func (a *Launcher) UndoStart(ctx context.Context, cg *namespaces.Cgroup, cfg shim.Config) error {
+func (a *Launcher) UndoStart(ctx context.Context, cg *cgroup.Cgroup, cfg shim.Config) error {
 	err := cg.Kill(ctx)
 	if err != nil {
 		a.Background.Go(func() { a.removeWhenEmpty(cg) })
@@ -49,13 +50,13 @@ func (a *Launcher) UndoStart(ctx context.Context, cg *namespaces.Cgroup, cfg shi
 		err = cg.Remove()
 	}
 	if cfg.LinkName != "" {
-		err = errors.Join(err, namespaces.RemoveLink(cfg.LinkName))
+		err = errors.Join(err, network.RemoveLink(cfg.LinkName))
 	}
 	return errors.Join(err, os.RemoveAll(cfg.RunDir))
 }
 
 // removeWhenEmpty waits for tasks that have been killed and wait for a file server.
-func (a *Launcher) removeWhenEmpty(cg *namespaces.Cgroup) {
+func (a *Launcher) removeWhenEmpty(cg *cgroup.Cgroup) {
 	for cg.Remove() != nil {
 		select {
 		case <-time.After(time.Second):

@@ -6,7 +6,8 @@ import (
 	"os"
 
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
 // LinkName is the node's end of a job's interface.
@@ -22,13 +23,13 @@ func (a *Node) CgroupName(id job.ID) string { return "migrate-" + a.Config.Node 
 
 // Sweep frees what a job whose shim is gone has left on the node.
 func (a *Node) Sweep(ctx context.Context, rec job.Record) error {
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	var err error
 	if cg.FreezerDir() != "" {
 		err = errors.Join(cg.Kill(ctx), cg.Remove())
 	}
 	if link := LinkName(rec); link != "" {
-		err = errors.Join(err, namespaces.RemoveLink(link))
+		err = errors.Join(err, network.RemoveLink(link))
 	}
 	if rec.FromMove != "" { // its memory, if not all of it had arrived
 		err = errors.Join(err, os.RemoveAll(a.Paths.Move(rec.FromMove)))

@@ -6,7 +6,7 @@ import (
 	"syscall"
 
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -24,7 +24,7 @@ func (a *Node) Broken(e *job.RecordError) job.Record {
 	}
 	if cg, err := shim.CgroupOf(a.Paths.JobRun(e.ID)); err == nil {
 		rec.Cgroup = cg.Dirs
-	} else if cg, err := namespaces.FindCgroup(a.CgroupName(e.ID)); err == nil { // RUN is lost, too
+	} else if cg, err := cgroup.Find(a.CgroupName(e.ID)); err == nil { // RUN is lost, too
 		rec.Cgroup = cg.Dirs
 	}
 	return rec

@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -23,7 +23,7 @@ const StillTime = 30 * time.Second
 func (a *Node) StandsStill(ctx context.Context, rec job.Record) bool {
 	switch a.Unfinished(rec.ID) {
 	case handoff.RoleSource:
-		cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+		cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 		held, err := cg.SelfFreezing()
 		return err == nil && held
 	case handoff.RoleTarget:
@@ -117,7 +117,7 @@ func Suspended(id job.ID, node string, by *checkpoint.Suspended) error {
 // Stands tells for what a job stands still that has begun to run here: [api.JobFrozen] for a
 // move, [api.JobSuspended] in the cgroup that is returned, [api.JobRunning] if it does not.
 func (a *Node) Stands(rec job.Record) (api.JobState, string) {
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	if held, err := cg.SelfFreezing(); err == nil && held {
 		if a.Unfinished(rec.ID) == handoff.RoleSource || a.Journal.Guard(string(rec.ID), UntouchedUntil(rec)) != nil {
 			return api.JobFrozen, ""
@@ -133,7 +133,7 @@ func (a *Node) Stands(rec job.Record) (api.JobState, string) {
 // MaySignal refuses to reach the frozen copy of a job of which nobody knows whether it is
 // the job.
 func (a *Node) MaySignal(rec job.Record) error {
-	held, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).SelfFreezing()
+	held, err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).SelfFreezing()
 	if err != nil || !held {
 		return err
 	}
@@ -147,7 +147,7 @@ func (a *Node) EndSuspended(ctx context.Context, rec job.Record) error {
 	if state, _ := a.Stands(rec); state != api.JobSuspended {
 		return nil
 	}
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	above, err := cg.SuspendedAbove()
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
@@ -134,7 +134,7 @@ func (a *Node) mapped(but job.ID) (others []job.Record, err error) {
 // leftBehind tells whether tasks of a job are in its cgroup yet, though its record says that it
 // is elsewhere, which it does before the frozen copy is gone.
 func leftBehind(rec job.Record) bool {
-	pids, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Pids()
+	pids, err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).Pids()
 	return err != nil || len(pids) > 0
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/progress"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/safepath"
 	"github.com/migrate-hpc/migrate/transport/pki"
@@ -68,7 +68,7 @@ func Open(cfg Config) (*Node, error) {
 	if a.Paths, err = MakePaths(cfg); err != nil {
 		return nil, err
 	}
-	if err := namespaces.Delegate(); err != nil {
+	if err := cgroup.DelegateControllers(); err != nil {
 		a.Log.Warn("jobs with limits cannot be started here", "err", err)
 	}
 	if a.Boot, err = handoff.BootID(); err != nil {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/timens"
 )
@@ -55,7 +55,7 @@ func Astray(v api.Job) error {
 
 // TasksOf counts what is in a job's cgroup.
 func TasksOf(rec job.Record) (int, error) {
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	if cg.FreezerDir() == "" {
 		return 0, nil
 	}
@@ -98,7 +98,7 @@ func (a *Node) View(ctx context.Context, rec job.Record) api.Job {
 	if v.Absent = st.Absent; v.Absent > 0 {
 		v.PulledFrom = CameFrom(rec)
 	}
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	v.CgroupDir = cg.Dir()
 	if v.State, v.SuspendedIn = a.Stands(rec); st.State == shim.Parked || st.State == shim.Waiting {
 		v.State, v.SuspendedIn = api.JobArriving, ""
@@ -136,13 +136,13 @@ func (a *Node) vanished(v api.Job) api.Job {
 	v.State = api.JobLost
 	if n, err := TasksOf(v.Record); err != nil || n > 0 {
 		v.State, v.Tasks = api.JobAstray, max(n, 1) // what cannot be counted may be there
-		cg := namespaces.Cgroup{Dirs: v.Cgroup}
+		cg := cgroup.Cgroup{Dirs: v.Cgroup}
 		v.CgroupDir, v.Memory = cg.Dir(), ResidentMemory(&cg)
 	}
 	return v
 }
 
-func ResidentMemory(cg *namespaces.Cgroup) int64 {
+func ResidentMemory(cg *cgroup.Cgroup) int64 {
 	pids, err := cg.Pids()
 	if err != nil {
 		return 0

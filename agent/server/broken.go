@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -22,7 +22,7 @@ func (a *jobServer) viewBroken(ctx context.Context, e *job.RecordError) api.Job 
 	if st, err := a.Status(ctx, e.ID); err == nil {
 		v.Init, v.Shim, v.Exit = st.Init, st.Shim, st.Exit
 	}
-	cg := namespaces.Cgroup{Dirs: v.Cgroup}
+	cg := cgroup.Cgroup{Dirs: v.Cgroup}
 	if v.CgroupDir = cg.Dir(); cg.FreezerDir() == "" {
 		v.CgroupDir = ""
 	}
@@ -106,7 +106,7 @@ func (a *jobServer) removeBroken(w http.ResponseWriter, r *http.Request, _ calle
 
 // killBroken returns when no task of the job is left.
 func (a *jobServer) killBroken(ctx context.Context, rec job.Record) error {
-	cg := namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	if cg.FreezerDir() != "" {
 		return cg.Kill(ctx)
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/testenv"
 )
@@ -45,7 +45,7 @@ func inTime(t testing.TB, do func()) {
 
 // leaving is a departure whose job is not there to be frozen.
 func leaving(t *testing.T, a *Server, id job.ID) *source.Job {
-	cg := &namespaces.Cgroup{Dirs: map[string]string{namespaces.Unified: filepath.Join(t.TempDir(), "none")}}
+	cg := &cgroup.Cgroup{Dirs: map[string]string{cgroup.Unified: filepath.Join(t.TempDir(), "none")}}
 	return &source.Job{A: a.Sources, Rec: job.Record{ID: id}, Src: &checkpoint.Source{Cgroup: cg}}
 }
 

@@ -19,15 +19,15 @@ import (
 	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // frozenCopy is a job of root's that a move has frozen, with one task.
-func frozenCopy(t *testing.T, a *Server) (job.Record, *namespaces.Cgroup) {
+func frozenCopy(t *testing.T, a *Server) (job.Record, *cgroup.Cgroup) {
 	t.Helper()
-	cg := &namespaces.Cgroup{Dirs: frozenCgroup(t)}
+	cg := &cgroup.Cgroup{Dirs: frozenCgroup(t)}
 	cmd := exec.Command("sleep", "1000")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

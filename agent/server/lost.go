@@ -8,7 +8,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // signalLost ends a job that no shim answers for, if that is what is asked for.
@@ -22,7 +22,7 @@ func (a *jobServer) signalLost(ctx context.Context, rec job.Record, sig syscall.
 	}
 	ctx, cancel := context.WithTimeout(ctx, node.PassTime)
 	defer cancel()
-	if err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).Kill(ctx); err != nil {
+	if err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).Kill(ctx); err != nil {
 		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s: %v", rec.ID, err), Where: "on " + a.Config.Node, Hint: "the same command again; a task may wait for a file server that does not answer"}
 	}
 	return nil

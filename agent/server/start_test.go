@@ -18,16 +18,16 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // testCgroup is one beside which jobs that are started get theirs.
-func testCgroup(t *testing.T) *namespaces.Cgroup {
+func testCgroup(t *testing.T) *cgroup.Cgroup {
 	t.Helper()
 	testenv.NeedRoot(t)
-	cg, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(job.NewID()))
+	cg, err := cgroup.New(os.Getpid(), "migrate-test-"+string(job.NewID()))
 	if err != nil {
 		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
@@ -40,7 +40,7 @@ func testCgroup(t *testing.T) *namespaces.Cgroup {
 }
 
 // leftBy are the files and cgroups of jobs on the node of an agent.
-func (a *Server) leftBy(t *testing.T, beside *namespaces.Cgroup) (paths []string) {
+func (a *Server) leftBy(t *testing.T, beside *cgroup.Cgroup) (paths []string) {
 	t.Helper()
 	for _, pattern := range []string{a.Paths.JobRun("*"), a.Jobs.Dir("*"), filepath.Join(filepath.Dir(beside.Dir()), "migrate-"+a.Config.Node+"-*")} {
 		found, err := filepath.Glob(pattern)

@@ -18,6 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -59,7 +60,7 @@ func (a *jobServer) signal(ctx context.Context, rec job.Record, sig syscall.Sign
 	if asleep := a.Sources.Awake(rec); asleep != nil {
 		if _, err := a.Status(ctx, rec.ID); errors.Is(err, context.DeadlineExceeded) { // its shim is suspended, too
 			if sig == syscall.SIGKILL {
-				return (&namespaces.Cgroup{Dirs: rec.Cgroup}).SendKill()
+				return (&cgroup.Cgroup{Dirs: rec.Cgroup}).SendKill()
 			}
 			return asleep
 		}

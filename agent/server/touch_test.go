@@ -14,7 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/testenv"
 )
@@ -38,7 +38,7 @@ func shimThat(t *testing.T, a *Server, id job.ID, answers http.HandlerFunc) {
 func frozenCgroup(t *testing.T) map[string]string {
 	t.Helper()
 	testenv.NeedRoot(t)
-	c, err := namespaces.NewCgroup(os.Getpid(), "migrate-test-"+string(job.NewID()))
+	c, err := cgroup.New(os.Getpid(), "migrate-test-"+string(job.NewID()))
 	if err != nil {
 		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // Brake slows a job down.
@@ -72,7 +72,7 @@ func (a *Sources) UnthrottleAll() error {
 		if !rec.Here() || len(rec.Cgroup) == 0 {
 			continue
 		}
-		if err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).SetCPU(rec.Spec.Limits.CPUMilli); err != nil {
+		if err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).SetCPU(rec.Spec.Limits.CPUMilli); err != nil {
 			errs = append(errs, fmt.Errorf("job %s: %w", rec.ID, err))
 		}
 	}

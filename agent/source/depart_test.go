@@ -7,17 +7,17 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/checkpoint"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func TestAThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
-	cgroup, dir := t.TempDir(), t.TempDir()
-	state := filepath.Join(cgroup, "freezer.state")
+	freezer, dir := t.TempDir(), t.TempDir()
+	state := filepath.Join(freezer, "freezer.state")
 	if err := os.Mkdir(state, 0o700); err != nil { // a file that nobody can write
 		t.Fatal(err)
 	}
-	d := &Job{dir: dir, Src: &checkpoint.Source{Dir: dir, Cgroup: &namespaces.Cgroup{Dirs: map[string]string{"freezer": cgroup}}}}
+	d := &Job{dir: dir, Src: &checkpoint.Source{Dir: dir, Cgroup: &cgroup.Cgroup{Dirs: map[string]string{"freezer": freezer}}}}
 	note := filepath.Join(dir, "criu.pid")
 	if err := os.WriteFile(note, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestAThawDoesNotWaitForAFileServer(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stalled := &sending{cancel: cancel, done: make(chan struct{})} // in a write that does not return
 	dir := t.TempDir()
-	d := &Job{dir: dir, Sending: stalled, Src: &checkpoint.Source{Dir: dir, Cgroup: &namespaces.Cgroup{}}}
+	d := &Job{dir: dir, Sending: stalled, Src: &checkpoint.Source{Dir: dir, Cgroup: &cgroup.Cgroup{}}}
 	thawed := make(chan error, 1)
 	go func() { thawed <- d.Thaw(testenv.Bounded(t)) }()
 	select {

@@ -18,7 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/shim"
@@ -65,7 +65,7 @@ func (a *Sources) JobOf(ctx context.Context, rec job.Record, move string, tell *
 	}
 	d := &Job{A: a, Rec: rec, dir: a.Paths.Move(move), tell: tell,
 		HangUp: func() {}, Why: func(context.Context) error { return nil }}
-	cg := &namespaces.Cgroup{Dirs: rec.Cgroup}
+	cg := &cgroup.Cgroup{Dirs: rec.Cgroup}
 	d.Total = node.ResidentMemory(cg)
 	d.Src = &checkpoint.Source{
 		Init: st.Init, Cgroup: cg, CRIU: a.CRIUClient(),
@@ -90,7 +90,7 @@ func (a *Sources) patientStatus(ctx context.Context, rec job.Record) (shim.Statu
 
 // Awake fails for a job that somebody has suspended in a cgroup that may hold its shim, too.
 func (a *Sources) Awake(rec job.Record) error {
-	dir, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).SuspendedAbove()
+	dir, err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).SuspendedAbove()
 	if err != nil || dir == "" {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/shim"
@@ -260,7 +261,7 @@ func (l *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 	})
 	err = both.Wait()
 	if err == nil {
-		return room.cgroup.Limit(namespaces.Limits{Pids: rec.Spec.Limits.Pids})
+		return room.cgroup.Limit(cgroup.Limits{Pids: rec.Spec.Limits.Pids})
 	}
 	if kept := l.a.KeepLog(filepath.Join(l.work(), "restore.log"), l.move+"-restore.log"); kept != "" {
 		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, l.a.Config.Node)

@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/shim"
 )
@@ -189,7 +190,7 @@ func (l *Job) Drop(ctx context.Context) error {
 
 // putBack gives the names of Unix sockets back that a shim which was killed has put aside.
 func (l *Job) putBack(ctx context.Context, rec job.Record) error {
-	if cg := (namespaces.Cgroup{Dirs: rec.Cgroup}); cg.FreezerDir() != "" { // also the CRIU that it had started
+	if cg := (cgroup.Cgroup{Dirs: rec.Cgroup}); cg.FreezerDir() != "" { // also the CRIU that it had started
 		if err := cg.Kill(ctx); err != nil {
 			return err
 		}

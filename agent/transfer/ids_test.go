@@ -15,7 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
@@ -53,8 +53,8 @@ func TestIDsAreAJobsAloneFromItsLaunchToItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rec.Cgroup = map[string]string{namespaces.Unified: t.TempDir()}
-	tasks := filepath.Join(rec.Cgroup[namespaces.Unified], "cgroup.procs")
+	rec.Cgroup = map[string]string{cgroup.Unified: t.TempDir()}
+	tasks := filepath.Join(rec.Cgroup[cgroup.Unified], "cgroup.procs")
 	for _, step := range []struct {
 		name  string
 		do    func() error

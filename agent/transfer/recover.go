@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -168,7 +168,7 @@ func (a *Recovery) mayNeed(err error) bool {
 	recs, broken, listErr := a.Jobs.ListAll()
 	anyHeld := len(broken) > 0 || listErr != nil
 	for _, rec := range recs {
-		held, err := (&namespaces.Cgroup{Dirs: rec.Cgroup}).SelfFreezing()
+		held, err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).SelfFreezing()
 		anyHeld = anyHeld || rec.Here() && (held || err != nil)
 	}
 	return anyHeld || !errors.Is(err, handoff.ErrAside)

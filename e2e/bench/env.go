@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 func (b *bench) note(format string, args ...any) {
@@ -78,7 +78,7 @@ func removeDir(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	table, err := namespaces.MountTable(os.Getpid())
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
 // pipeline is one move by hand.
@@ -24,7 +25,7 @@ type pipeline struct {
 	b      *bench
 	s      *subject
 	dir    string // on the tmpfs
-	cgroup *namespaces.Cgroup
+	cgroup *cgroup.Cgroup
 	// restored is the criu that brought the job back, and waits for it like a shell.
 	restored *exec.Cmd
 	gone     chan error
@@ -65,7 +66,7 @@ func (p *pipeline) prepare() error {
 		}
 	}
 	var err error
-	p.cgroup, err = namespaces.NewCgroup(os.Getpid(), filepath.Base(p.b.memory)+"-pipe")
+	p.cgroup, err = cgroup.New(os.Getpid(), filepath.Base(p.b.memory)+"-pipe")
 	return err
 }
 

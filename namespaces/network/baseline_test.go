@@ -1,4 +1,4 @@
-package namespaces
+package network
 
 import (
 	"os/exec"
@@ -44,10 +44,10 @@ func connected(t *testing.T, i *Interface) int {
 	node, pid := netHolder(t), netHolder(t)
 	within(t, node, "ip link add br0 type bridge; ip link set br0 up")
 	err := osthread.Throwaway(func() error {
-		if err := EnterNetwork(node); err != nil {
+		if err := Enter(node); err != nil {
 			return err
 		}
-		return SetUpNetwork(pid, i)
+		return SetUp(pid, i)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -55,10 +55,10 @@ func connected(t *testing.T, i *Interface) int {
 	return pid
 }
 
-func fresh(t *testing.T) NetBaseline {
+func fresh(t *testing.T) Baseline {
 	t.Helper()
 	needRoot(t)
-	f, err := NewNetBaseline()
+	f, err := NewBaseline()
 	if err != nil {
 		t.Fatal(err)
 	}

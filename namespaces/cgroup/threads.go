@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Members lists the threads in the cgroup, of every hierarchy that it has. In a version 1
+// Threads lists the threads in the cgroup, of every hierarchy that it has. In a version 1
 // hierarchy a thread can be elsewhere than its process.
-func (c *Cgroup) Members() (map[string][]int, error) {
+func (c *Cgroup) Threads() (map[string][]int, error) {
 	members := map[string][]int{}
 	for h, dir := range c.Dirs {
 		file := "tasks"

@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"errors"
@@ -11,12 +11,14 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// FindCgroup finds what NewCgroup has made somewhere under this name. It has no directories if
+// Find finds what New has made somewhere under this name. It has no directories if
 // there is none. Cgroups that were delegated to users are not looked into.
-func FindCgroup(name string) (*Cgroup, error) {
-	table, err := MountTable(os.Getpid())
+func Find(name string) (*Cgroup, error) {
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +36,7 @@ func FindCgroup(name string) (*Cgroup, error) {
 				return err
 			case !d.IsDir():
 				return nil
-			case !rootOwns(d): // what bears the name in there is its owner's
+			case !ownedByRoot(d): // what bears the name in there is its owner's
 				return fs.SkipDir
 			case d.Name() == name:
 				c.Dirs[h] = path
@@ -45,7 +47,7 @@ func FindCgroup(name string) (*Cgroup, error) {
 		if err != nil {
 			return nil, err
 		}
-		if at := filepath.Join(c.Dirs[h], leaf); c.Dirs[h] != "" && (h == Unified || h == "freezer") {
+		if at := filepath.Join(c.Dirs[h], tasksDir); c.Dirs[h] != "" && (h == Unified || h == "freezer") {
 			if _, err := os.Stat(at); err == nil {
 				c.Dirs[h] = at
 			}
@@ -54,7 +56,7 @@ func FindCgroup(name string) (*Cgroup, error) {
 	return c, nil
 }
 
-func rootOwns(d fs.DirEntry) bool {
+func ownedByRoot(d fs.DirEntry) bool {
 	info, err := d.Info()
 	if err != nil {
 		return false // it has just gone
@@ -63,9 +65,9 @@ func rootOwns(d fs.DirEntry) bool {
 	return ok && st.Uid == 0
 }
 
-// CgroupsOf returns the directory of pid's cgroup in each mounted hierarchy.
-func CgroupsOf(pid int) (map[string]string, error) {
-	table, err := MountTable(os.Getpid())
+// Of returns the directory of pid's cgroup in each mounted hierarchy.
+func Of(pid int) (map[string]string, error) {
+	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +75,7 @@ func CgroupsOf(pid int) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cgroup of process %d: %w", pid, err)
 	}
-	return locate(cgroupMounts(table), string(data)), nil
+	return resolvePaths(cgroupMounts(table), string(data)), nil
 }
 
 // OnlyRootWrites tells whether nobody but root can move tasks in any of these cgroups and those above.
@@ -103,7 +105,7 @@ func isCgroup(dir string) bool {
 
 // locate translates the lines of /proc/PID/cgroup to directories. Cgroups that
 // lie outside of what is mounted here have none.
-func locate(mounts map[string]cgroupMount, lines string) map[string]string {
+func resolvePaths(mounts map[string]cgroupMount, lines string) map[string]string {
 	dirs := map[string]string{}
 	for line := range strings.Lines(lines) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -128,7 +130,7 @@ func locate(mounts map[string]cgroupMount, lines string) map[string]string {
 type cgroupMount struct{ dir, root string }
 
 // cgroupMounts finds where each hierarchy is mounted.
-func cgroupMounts(table []MountPoint) map[string]cgroupMount {
+func cgroupMounts(table []procfs.MountPoint) map[string]cgroupMount {
 	found := map[string]cgroupMount{}
 	for _, m := range table {
 		at := cgroupMount{dir: m.Target, root: strings.TrimSuffix(m.Root, "/")}

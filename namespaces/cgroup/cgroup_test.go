@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"errors"
@@ -12,17 +12,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
-func parseTable(t *testing.T, lines string) []MountPoint {
+func parseTable(t *testing.T, lines string) []procfs.MountPoint {
 	t.Helper()
-	var table []MountPoint
-	for line := range strings.Lines(lines) {
-		m, ok := parseMount(strings.TrimSpace(line))
-		if !ok {
-			t.Fatalf("bad line %q", line)
-		}
-		table = append(table, m)
+	table, err := procfs.ParseMountTable(strings.NewReader(lines))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return table
 }
@@ -56,7 +54,7 @@ func TestACgroupIsFoundInEachMountedHierarchy(t *testing.T) {
 		"strange lines":          {pure, "\n:\n0:x\n", map[string]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := locate(cgroupMounts(parseTable(t, c.mounts)), c.lines)
+			got := resolvePaths(cgroupMounts(parseTable(t, c.mounts)), c.lines)
 			if !maps.Equal(got, c.want) {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
@@ -74,7 +72,7 @@ func TestTheFreezerIsTheUnifiedHierarchyWhereThatIsTheJobs(t *testing.T) {
 
 func TestANewCgroupIsInEveryHierarchyThatMatters(t *testing.T) {
 	c := newCgroup(t)
-	parents, err := CgroupsOf(os.Getpid())
+	parents, err := Of(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +86,7 @@ func TestANewCgroupIsInEveryHierarchyThatMatters(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for h, dir := range c.Dirs {
-		if filepath.Base(dir) == leaf {
+		if filepath.Base(dir) == tasksDir {
 			dir = filepath.Dir(dir)
 		}
 		if filepath.Dir(dir) != parents[h] {
@@ -99,9 +97,9 @@ func TestANewCgroupIsInEveryHierarchyThatMatters(t *testing.T) {
 
 func TestACgroupThatHoldsTasksIsNotTakenOver(t *testing.T) {
 	c := newCgroup(t)
-	hold(t, c, "exec sleep 60")
+	runIn(t, c, "exec sleep 60")
 	name := filepath.Base(c.Dir())
-	_, err := NewCgroup(os.Getpid(), name)
+	_, err := New(os.Getpid(), name)
 	if err == nil || !errors.Is(err, unix.EBUSY) {
 		t.Fatalf("got %v", err)
 	}
@@ -112,7 +110,7 @@ func TestACgroupThatHoldsTasksIsNotTakenOver(t *testing.T) {
 
 func TestAnEmptyCgroupThatSomebodyLeftIsReplaced(t *testing.T) {
 	c := newCgroup(t)
-	again, err := NewCgroup(os.Getpid(), filepath.Base(c.Dir()))
+	again, err := New(os.Getpid(), filepath.Base(c.Dir()))
 	if err != nil || !maps.Equal(again.Dirs, c.Dirs) {
 		t.Fatalf("got %v %v", again, err)
 	}
@@ -141,14 +139,14 @@ func TestRemovingTwiceIsRemovingOnceAndAGoneCgroupHoldsNobody(t *testing.T) {
 
 func TestJoinPutsAProcessWhereAnotherIs(t *testing.T) {
 	c := newCgroup(t)
-	other := hold(t, c, "exec sleep 60")
+	other := runIn(t, c, "exec sleep 60")
 	cmd := exec.Command("sleep", "60")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go cmd.Wait() // reaps it
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	there, err := CgroupsOf(other)
+	there, err := Of(other)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +159,7 @@ func TestJoinPutsAProcessWhereAnotherIs(t *testing.T) {
 	if err := Join(1<<30, there); err == nil {
 		t.Error("a process that is not there has joined")
 	}
-	if _, err := CgroupsOf(1 << 30); err == nil {
+	if _, err := Of(1 << 30); err == nil {
 		t.Error("a process that is not there is somewhere")
 	}
 }
@@ -265,7 +263,7 @@ func TestCPUTimeOfBothVersionsIsInNanoseconds(t *testing.T) {
 func TestACgroupIsFoundByItsName(t *testing.T) {
 	needRoot(t)
 	name := fmt.Sprintf("migrate-find-%d", os.Getpid())
-	made, err := NewCgroup(os.Getpid(), name)
+	made, err := New(os.Getpid(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,17 +272,17 @@ func TestACgroupIsFoundByItsName(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	found, err := FindCgroup(name)
+	found, err := Find(name)
 	if err != nil || !maps.Equal(found.Dirs, made.Dirs) {
 		t.Errorf("found %+v, %v; made %+v", found, err, made)
 	}
-	if none, err := FindCgroup(name + "-none"); err != nil || len(none.Dirs) > 0 {
+	if none, err := Find(name + "-none"); err != nil || len(none.Dirs) > 0 {
 		t.Errorf("none: %+v, %v", none, err)
 	}
 	if err := os.Chown(made.Dir(), 12345, 0); err != nil {
 		t.Fatal(err)
 	}
-	if users, err := FindCgroup(name); err != nil || users.FreezerDir() != "" {
+	if users, err := Find(name); err != nil || users.FreezerDir() != "" {
 		t.Errorf("a user's: %+v, %v", users, err)
 	}
 }

@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// agentLeaf is the cgroup that an agent keeps itself in on a version 2 node:
+// agentDir is the cgroup that an agent keeps itself in on a version 2 node:
 //
 //	what the agent was started in       controllers handed down, no tasks
 //	 ├ migrate-agent                    the agent and its shims
@@ -22,35 +22,35 @@ import (
 // Version 2 hands controllers down only from a cgroup without tasks (the rule of
 // "no internal processes", cgroup-v2.rst), so an agent that stayed where it was
 // started could limit nothing.
-const agentLeaf = "migrate-agent"
+const agentDir = "migrate-agent"
 
-// Delegate prepares the cgroup that this process is in for jobs with limits. On a
+// DelegateControllers prepares the cgroup that this process is in for jobs with limits. On a
 // node with version 1 controllers there is nothing to do. Doing it twice is doing it
 // once. After an error jobs without limits can still be started.
-func Delegate() error {
-	dirs, err := CgroupsOf(os.Getpid())
+func DelegateControllers() error {
+	dirs, err := Of(os.Getpid())
 	if err != nil {
 		return err
 	}
 	if dirs[Unified] == "" || dirs["freezer"] != "" {
 		return nil
 	}
-	return delegate(jobParent(dirs[Unified]), os.Getpid())
+	return delegateIn(parentForJobs(dirs[Unified]), os.Getpid())
 }
 
 // jobParent is where the jobs of a process in dir go: beside an agent, beneath
 // everybody else.
-func jobParent(dir string) string {
-	if filepath.Base(dir) == agentLeaf {
+func parentForJobs(dir string) string {
+	if filepath.Base(dir) == agentDir {
 		return filepath.Dir(dir)
 	}
 	return dir
 }
 
-func delegate(dir string, pid int) error {
+func delegateIn(dir string, pid int) error {
 	// The root of the hierarchy, which alone lacks this file, may hold both.
 	if _, err := os.Stat(filepath.Join(dir, "cgroup.type")); err == nil {
-		leaf := filepath.Join(dir, agentLeaf)
+		leaf := filepath.Join(dir, agentDir)
 		if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("make the agent's cgroup: %w", err)
 		}
@@ -59,11 +59,11 @@ func delegate(dir string, pid int) error {
 			return fmt.Errorf("enter the agent's cgroup: %w", err)
 		}
 	}
-	return handDown(dir, "memory", "cpu", "pids")
+	return enableControllers(dir, "memory", "cpu", "pids")
 }
 
-// handDown enables controllers for the children of dir, as far as dir has them.
-func handDown(dir string, wanted ...string) error {
+// enableControllers enables controllers for the children of dir, as far as dir has them.
+func enableControllers(dir string, wanted ...string) error {
 	data, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return fmt.Errorf("controllers of the cgroup: %w", err)

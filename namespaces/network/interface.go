@@ -1,4 +1,4 @@
-package namespaces
+package network
 
 import (
 	"crypto/rand"
@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/namespaces/antispoof"
+	"github.com/migrate-hpc/migrate/namespaces/network/antispoof"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -29,29 +29,29 @@ type Interface struct {
 	MAC     string
 }
 
-// SetUpNetwork makes of the fresh network namespace of pid what every job begins
+// SetUp makes of the fresh network namespace of pid what every job begins
 // with: a loopback, and the interface i if it is not nil, for Connect to hang on its bridge.
-func SetUpNetwork(pid int, i *Interface) error {
-	err := inNetwork(pid, setUpLoopback)
+func SetUp(pid int, i *Interface) error {
+	err := inNamespace(pid, SetUpLoopback)
 	if err != nil || i == nil {
 		return err
 	}
 	return i.Attach(pid)
 }
 
-// inNetwork runs do in the network namespace of pid.
-func inNetwork(pid int, do func() error) error {
+// inNamespace runs do in the network namespace of pid.
+func inNamespace(pid int, do func() error) error {
 	return osthread.Throwaway(func() error {
-		if err := EnterNetwork(pid); err != nil {
+		if err := Enter(pid); err != nil {
 			return err
 		}
 		return do()
 	})
 }
 
-// EnterNetwork takes the calling thread, which must be locked and end with its
+// Enter takes the calling thread, which must be locked and end with its
 // goroutine, into the network namespace of pid.
-func EnterNetwork(pid int) error {
+func Enter(pid int) error {
 	ns, err := netns.GetFromPid(pid)
 	if err != nil {
 		return fmt.Errorf("network namespace of process %d: %w", pid, err)
@@ -63,15 +63,15 @@ func EnterNetwork(pid int) error {
 	return nil
 }
 
-// off are sysctls that no job has on. CRIU cannot save sockets of multipath TCP, with
+// disabledSysctls are those that no job has on. CRIU cannot save sockets of multipath TCP, with
 // which Go programs listen by default. Addresses that a router tells interfaces to take
 // are none that the job may send from, and what used them would wait in vain. Whether
 // somebody has its addresses is asked before it has a link; then it would ask nobody, and
 // answer nobody meanwhile.
-var off = []string{"/proc/sys/net/mptcp/enabled", "/proc/sys/net/ipv6/conf/default/" + acceptRA, "/proc/sys/net/ipv6/conf/default/" + acceptDAD}
+var disabledSysctls = []string{"/proc/sys/net/mptcp/enabled", "/proc/sys/net/ipv6/conf/default/" + acceptRA, "/proc/sys/net/ipv6/conf/default/" + acceptDAD}
 
 // setUpLoopback runs inside the job's network namespace.
-func setUpLoopback() error {
+func SetUpLoopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find the loopback: %w", err)
@@ -79,13 +79,13 @@ func setUpLoopback() error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("bring the loopback up: %w", err)
 	}
-	return switchOff()
+	return disableSysctls()
 }
 
-// switchOff runs inside the job's network namespace, before it has an interface: that
+// disableSysctls runs inside the job's network namespace, before it has an interface: that
 // begins with what is the default then.
-func switchOff() error {
-	for _, path := range off {
+func disableSysctls() error {
+	for _, path := range disabledSysctls {
 		//house:allow os.WriteFile: a file of the kernel
 		err := os.WriteFile(path, []byte("0\n"), 0)
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
@@ -104,7 +104,7 @@ func (i Interface) Attach(pid int) error {
 	if err != nil {
 		return err
 	}
-	if err := inNetwork(pid, switchOff); err != nil {
+	if err := inNamespace(pid, disableSysctls); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -113,16 +113,16 @@ func (i Interface) Attach(pid int) error {
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make interface %s: %w", i.Host, err)
 	}
-	if err := i.Raise(); err != nil {
+	if err := i.SetHostUp(); err != nil {
 		return err
 	}
 	return i.configureInside(pid)
 }
 
-// Raise brings up the node's end of a veth pair, which takes in nothing but what the job
+// SetHostUp brings up the node's end of a veth pair, which takes in nothing but what the job
 // may send. Without a bridge the node itself hears that; so that it answers nothing, it
 // resolves no addresses there.
-func (i Interface) Raise() error {
+func (i Interface) SetHostUp() error {
 	link, err := netlink.LinkByName(i.Host)
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", i.Host, err)
@@ -130,7 +130,7 @@ func (i Interface) Raise() error {
 	if err := i.installFilter(link); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetHardwareAddr(link, aloof()); err != nil {
+	if err := netlink.LinkSetHardwareAddr(link, highMAC()); err != nil {
 		return fmt.Errorf("MAC of %s: %w", i.Host, err)
 	}
 	if err := netlink.LinkSetARPOff(link); err != nil {
@@ -142,9 +142,9 @@ func (i Interface) Raise() error {
 	return nil
 }
 
-// aloof is a MAC above those of other ports: a bridge that was given none takes the lowest
+// highMAC is a MAC above those of other ports: a bridge that was given none takes the lowest
 // of its ports, and whoever talks to the node loses it for seconds when that changes.
-func aloof() net.HardwareAddr {
+func highMAC() net.HardwareAddr {
 	mac := make(net.HardwareAddr, 6)
 	rand.Read(mac)
 	mac[0] = 0xfe // unicast, locally administered
@@ -188,12 +188,12 @@ func (i Interface) Connect(pid int) error {
 		return fmt.Errorf("hang %s on bridge %s: %w", i.Host, i.Bridge, err)
 	}
 	inside := link.Attrs().ParentIndex // a job that is root may have given it another name
-	return inNetwork(pid, func() error { return announce(inside) })
+	return inNamespace(pid, func() error { return announce(inside) })
 }
 
-// announcing are the sysctls with which the kernel announces addresses when the MAC
+// announceSysctls are the sysctls with which the kernel announces addresses when the MAC
 // of their interface is set (ip-sysctl.rst).
-var announcing = []string{"/proc/sys/net/ipv4/conf/%s/arp_notify", "/proc/sys/net/ipv6/conf/%s/ndisc_notify"}
+var announceSysctls = []string{"/proc/sys/net/ipv4/conf/%s/arp_notify", "/proc/sys/net/ipv6/conf/%s/ndisc_notify"}
 
 // announce runs inside the job's network namespace. The MAC is set to what it is.
 func announce(index int) error {
@@ -201,7 +201,7 @@ func announce(index int) error {
 	if err != nil {
 		return fmt.Errorf("interface %d of the job: %w", index, err)
 	}
-	for _, pattern := range announcing {
+	for _, pattern := range announceSysctls {
 		path := fmt.Sprintf(pattern, link.Attrs().Name)
 		before, err := os.ReadFile(path)
 		if errors.Is(err, os.ErrNotExist) {
@@ -257,11 +257,11 @@ func (i Interface) configureInside(pid int) error {
 	return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(i.Gateway)})
 }
 
-// SetLink lets frames pass between the job's interface and the bridge, or stops
+// SetPort lets frames pass between the job's interface and the bridge, or stops
 // them, by the state of the bridge's port. The link itself stays up: routes over
 // one that is down carry a flag with which `ip route restore`, and so CRIU, does
 // not take them. An interface that is gone lets nothing pass.
-func SetLink(host string, up bool) error {
+func SetPort(host string, up bool) error {
 	link, err := netlink.LinkByName(host)
 	if errors.As(err, &netlink.LinkNotFoundError{}) && !up {
 		return nil

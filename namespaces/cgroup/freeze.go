@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 // Freeze stops every task of the cgroup and returns when the kernel says that
 // they are frozen. Freezing what is frozen does nothing.
 func (c *Cgroup) Freeze(ctx context.Context) error {
-	return c.hold(ctx, true)
+	return c.setFrozen(ctx, true)
 }
 
 // Thaw ends our freeze. The tasks run again unless somebody else has suspended the job
@@ -25,7 +25,7 @@ func (c *Cgroup) Thaw(ctx context.Context) error {
 	if _, err := os.Stat(c.FreezerDir()); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err := c.hold(ctx, false); !gone(err) {
+	if err := c.setFrozen(ctx, false); !gone(err) {
 		return err
 	}
 	return nil
@@ -37,14 +37,14 @@ func gone(err error) bool {
 	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
 
-func (c *Cgroup) hold(ctx context.Context, frozen bool) error {
+func (c *Cgroup) setFrozen(ctx context.Context, frozen bool) error {
 	for {
 		// A version 1 freezer can get stuck half way when a task forks at the
 		// wrong moment; writing again helps.
 		if err := c.writeFreezer(frozen); err != nil {
 			return err
 		}
-		done, err := c.reached(frozen)
+		done, err := c.hasReached(frozen)
 		if err != nil || done {
 			return err
 		}
@@ -56,7 +56,7 @@ func (c *Cgroup) hold(ctx context.Context, frozen bool) error {
 	}
 }
 
-func (c *Cgroup) reached(frozen bool) (bool, error) {
+func (c *Cgroup) hasReached(frozen bool) (bool, error) {
 	now, err := c.Frozen()
 	if err != nil || now == frozen {
 		return err == nil, err
@@ -168,7 +168,7 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		// of them by now, so none returns to its program, and whoever has suspended the
 		// job in its own cgroup loses nothing.
 		if all {
-			err = c.letDie()
+			err = c.thawKilled()
 		}
 		if err != nil {
 			if gone(err) {
@@ -184,8 +184,8 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 	}
 }
 
-// letDie ends every freeze of the job's own, of tasks that have been killed.
-func (c *Cgroup) letDie() error {
+// thawKilled ends every freeze of the job's own, of tasks that have been killed.
+func (c *Cgroup) thawKilled() error {
 	err := c.writeFreezer(false)
 	if err != nil || c.isUnified() || c.Dir() == c.FreezerDir() {
 		return err

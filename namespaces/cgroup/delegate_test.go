@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"os"
@@ -15,7 +15,7 @@ func TestAnAgentLeavesItsCgroupToTheJobs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			leaf := filepath.Join(dir, agentLeaf)
+			leaf := filepath.Join(dir, agentDir)
 			if c.files != "" {
 				write(t, filepath.Join(dir, c.files), "domain\n")
 			}
@@ -28,7 +28,7 @@ func TestAnAgentLeavesItsCgroupToTheJobs(t *testing.T) {
 				write(t, filepath.Join(leaf, "cgroup.procs"), "")
 			}
 			for range 2 {
-				if err := delegate(dir, 7); err != nil {
+				if err := delegateIn(dir, 7); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -54,8 +54,8 @@ func write(t *testing.T, path, text string) {
 }
 
 func TestJobsGoBesideTheAgentAndBeneathEverybodyElse(t *testing.T) {
-	for dir, want := range map[string]string{"/c/s/" + agentLeaf: "/c/s", "/c/s": "/c/s", "/c": "/c"} {
-		if got := jobParent(dir); got != want {
+	for dir, want := range map[string]string{"/c/s/" + agentDir: "/c/s", "/c/s": "/c/s", "/c": "/c"} {
+		if got := parentForJobs(dir); got != want {
 			t.Errorf("%s: got %s, want %s", dir, got, want)
 		}
 	}

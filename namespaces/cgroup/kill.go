@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 )
 
 // mostHeld bounds how many descriptors of tasks are open at a time.
-const mostHeld = 256
+const maxPidfds = 256
 
 // KillTasks sends SIGKILL to those of pids that pidsNow, asked later, still lists. The tasks
 // of a job come and go as its user likes, and who had a number may be anybody by the time
@@ -17,15 +17,15 @@ const mostHeld = 256
 // after it was taken hold of was listed rightly, or has ended. It returns who got it.
 func KillTasks(pids []int, pidsNow func() ([]int, error)) (killed map[int]bool, err error) {
 	killed = map[int]bool{}
-	for some := range slices.Chunk(pids, mostHeld) {
-		if err := killSome(some, pidsNow, killed); err != nil {
+	for some := range slices.Chunk(pids, maxPidfds) {
+		if err := killChunk(some, pidsNow, killed); err != nil {
 			return killed, err
 		}
 	}
 	return killed, nil
 }
 
-func killSome(pids []int, pidsNow func() ([]int, error), killed map[int]bool) (err error) {
+func killChunk(pids []int, pidsNow func() ([]int, error), killed map[int]bool) (err error) {
 	held := map[int]int{}
 	defer func() {
 		for _, fd := range held {

@@ -1,4 +1,4 @@
-package namespaces
+package network
 
 import (
 	"errors"
@@ -17,10 +17,10 @@ type NodeInterface struct {
 	Addresses []netip.Prefix
 }
 
-// NodeNetwork returns the node's own interfaces, and the addresses of its gateways.
-func NodeNetwork() (own []NodeInterface, gateways []netip.Addr, err error) {
-	err = undisturbed(func() error {
-		own, gateways, err = nodeNetwork()
+// OfNode returns the node's own interfaces, and the addresses of its gateways.
+func OfNode() (own []NodeInterface, gateways []netip.Addr, err error) {
+	err = retryDump(func() error {
+		own, gateways, err = ofNode()
 		return err
 	})
 	if err != nil {
@@ -29,11 +29,11 @@ func NodeNetwork() (own []NodeInterface, gateways []netip.Addr, err error) {
 	return own, gateways, nil
 }
 
-// tries is how often a list is asked for that changes while the kernel tells it.
-const tries = 20
+// maxDumps is how often a list is asked for that changes while the kernel tells it.
+const maxDumps = 20
 
-func undisturbed(list func() error) (err error) {
-	for range tries {
+func retryDump(list func() error) (err error) {
+	for range maxDumps {
 		if err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return err
 		}
@@ -41,7 +41,7 @@ func undisturbed(list func() error) (err error) {
 	return err
 }
 
-func nodeNetwork() (own []NodeInterface, gateways []netip.Addr, err error) {
+func ofNode() (own []NodeInterface, gateways []netip.Addr, err error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return nil, nil, err

@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"context"
@@ -15,7 +15,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 // hold starts a shell script in the cgroup and returns its pid; it is reaped when
 // it ends.
-func hold(t testing.TB, c *Cgroup, script string) int {
+func runIn(t testing.TB, c *Cgroup, script string) int {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", "read go; "+script)
 	in, err := cmd.StdinPipe()
@@ -74,7 +74,7 @@ func size(t testing.TB, path string) int64 {
 func TestFreezingAndThawingTwiceIsDoingItOnce(t *testing.T) {
 	eachVersion(t, func(t *testing.T, c *Cgroup) {
 		out := filepath.Join(t.TempDir(), "out")
-		hold(t, c, "while :; do echo x >>"+out+"; done")
+		runIn(t, c, "while :; do echo x >>"+out+"; done")
 		eventually(t, "the task writes", func() bool { return size(t, out) > 0 })
 		for range 2 {
 			if err := c.Freeze(bounded(t)); err != nil {
@@ -105,7 +105,7 @@ func TestAKilledFrozenTaskNeverRunsAgain(t *testing.T) {
 		for i := range 12 {
 			out := filepath.Join(dir, itoa(i))
 			outs = append(outs, out)
-			hold(t, c, "trap 'echo woke >>"+out+"' TERM EXIT CONT; while :; do echo x >>"+out+"; done")
+			runIn(t, c, "trap 'echo woke >>"+out+"' TERM EXIT CONT; while :; do echo x >>"+out+"; done")
 		}
 		for _, out := range outs {
 			eventually(t, "the tasks write", func() bool { return size(t, out) > 0 })
@@ -135,7 +135,7 @@ func TestAKilledFrozenTaskNeverRunsAgain(t *testing.T) {
 
 func TestKillReachesTasksThatForkMeanwhile(t *testing.T) {
 	eachVersion(t, func(t *testing.T, c *Cgroup) {
-		hold(t, c, "while :; do sleep 1000 & sleep 0.001; done")
+		runIn(t, c, "while :; do sleep 1000 & sleep 0.001; done")
 		eventually(t, "it has forked", func() bool {
 			pids, err := c.Pids()
 			return err == nil && len(pids) > 5
@@ -164,7 +164,7 @@ func TestAnEmptyCgroupIsFrozenThawedAndKilledWithoutTrouble(t *testing.T) {
 
 func TestTheEndOfTheContextIsTheReasonWhyAKillGaveUp(t *testing.T) {
 	c := newCgroup(t)
-	hold(t, c, "exec sleep 60")
+	runIn(t, c, "exec sleep 60")
 	why := errors.New("no patience")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(why)

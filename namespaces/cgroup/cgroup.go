@@ -1,4 +1,4 @@
-package namespaces
+package cgroup
 
 import (
 	"cmp"
@@ -28,8 +28,8 @@ type Cgroup struct {
 	Dirs map[string]string
 }
 
-// leaf holds the tasks; "tasks" is a file of version 1. Jobs that an agent before this one has started have none.
-const leaf = "held"
+// tasksDir holds the tasks; "tasks" is a file of version 1. Jobs that an agent before this one has started have none.
+const tasksDir = "held"
 
 // Unified names the version 2 hierarchy in Cgroup.Dirs.
 const Unified = "unified"
@@ -44,18 +44,18 @@ type Limits struct {
 	Pids        int64
 }
 
-// NewCgroup makes a cgroup of the given name beneath the one that parentPid is
+// New makes a cgroup of the given name beneath the one that parentPid is
 // in, in every hierarchy that matters.
-func NewCgroup(parentPid int, name string) (*Cgroup, error) {
-	parents, err := CgroupsOf(parentPid)
+func New(parentPid int, name string) (*Cgroup, error) {
+	parents, err := Of(parentPid)
 	if err != nil {
 		return nil, err
 	}
-	return NewCgroupIn(parents, name)
+	return NewIn(parents, name)
 }
 
-// NewCgroupIn does so beneath directories that CgroupsOf has named.
-func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
+// NewIn does so beneath directories that Of has named.
+func NewIn(parents map[string]string, name string) (*Cgroup, error) {
 	c := &Cgroup{Dirs: map[string]string{}}
 	for h, dir := range parents {
 		if h != Unified && !slices.Contains(controllers, h) {
@@ -65,18 +65,18 @@ func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 			continue // hybrid: the version 1 controllers do the work
 		}
 		if h == Unified {
-			dir = jobParent(dir)
+			dir = parentForJobs(dir)
 		}
 		d := filepath.Join(dir, name)
-		if err := makeCgroup(d); err != nil {
+		if err := makeDir(d); err != nil {
 			return nil, errors.Join(err, c.Remove())
 		}
 		c.Dirs[h] = d
 		if h == Unified || h == "freezer" {
-			if err := makeCgroup(filepath.Join(d, leaf)); err != nil {
+			if err := makeDir(filepath.Join(d, tasksDir)); err != nil {
 				return nil, errors.Join(err, c.Remove())
 			}
-			c.Dirs[h] = filepath.Join(d, leaf)
+			c.Dirs[h] = filepath.Join(d, tasksDir)
 		}
 	}
 	if len(c.Dirs) == 0 {
@@ -87,10 +87,10 @@ func NewCgroupIn(parents map[string]string, name string) (*Cgroup, error) {
 
 // makeCgroup makes one directory anew. An empty one that somebody left is taken
 // away first; one that holds tasks is not ours.
-func makeCgroup(dir string) error {
+func makeDir(dir string) error {
 	err := os.Mkdir(dir, 0o755)
 	if errors.Is(err, os.ErrExist) {
-		_ = unix.Rmdir(filepath.Join(dir, leaf)) // if it holds tasks the next one fails
+		_ = unix.Rmdir(filepath.Join(dir, tasksDir)) // if it holds tasks the next one fails
 		if err := unix.Rmdir(dir); err != nil {
 			return fmt.Errorf("cgroup %s is in use: %w", dir, err)
 		}
@@ -107,7 +107,7 @@ func (c *Cgroup) Enter(pid int) error {
 	return enterAll(c.Dirs, pid)
 }
 
-// Join moves pid to where another process was found by CgroupsOf, in every hierarchy of
+// Join moves pid to where another process was found by Of, in every hierarchy of
 // the node, so that what accounts for that, limits it or kills it, reaches pid as well.
 func Join(pid int, dirs map[string]string) error { return enterAll(dirs, pid) }
 
@@ -164,7 +164,7 @@ func (c *Cgroup) setV1(controller, file string, value int64) error {
 
 func (c *Cgroup) limitUnified(l Limits) error {
 	dir := c.Dir()
-	err := handDown(filepath.Dir(dir), "memory", "cpu", "pids")
+	err := enableControllers(filepath.Dir(dir), "memory", "cpu", "pids")
 	if errors.Is(err, unix.EBUSY) {
 		return errors.New("the caller's cgroup holds processes itself, so cgroup v2 cannot limit a child of it; start the job with --detach or without limits")
 	}
@@ -191,10 +191,10 @@ func (c *Cgroup) SetCPU(milli int64) error {
 		if milli == 0 {
 			return c.setV1("cpu", "cpu.cfs_quota_us", -1)
 		}
-		return c.setV1("cpu", "cpu.cfs_quota_us", max(milli*cpuPeriod/1000, leastQuota))
+		return c.setV1("cpu", "cpu.cfs_quota_us", max(milli*cpuPeriod/1000, minQuota))
 	}
 	if milli > 0 {
-		return c.limitUnified(Limits{CPUMilli: max(milli, 1000*leastQuota/cpuPeriod)})
+		return c.limitUnified(Limits{CPUMilli: max(milli, 1000*minQuota/cpuPeriod)})
 	}
 	file := filepath.Join(c.Dir(), "cpu.max")
 	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
@@ -204,7 +204,7 @@ func (c *Cgroup) SetCPU(milli int64) error {
 }
 
 // leastQuota is the smallest quota that the kernel takes, in µs.
-const leastQuota = 1000
+const minQuota = 1000
 
 func writeValue(path, value string) error {
 	//house:allow os.WriteFile: a file of the kernel
@@ -219,7 +219,7 @@ func (c *Cgroup) isUnified() bool { return c.Dirs[Unified] != "" }
 // Dir is the cgroup that is the job's for everybody else: with its limits, and above all
 // of its tasks.
 func (c *Cgroup) Dir() string {
-	if dir := c.FreezerDir(); filepath.Base(dir) != leaf {
+	if dir := c.FreezerDir(); filepath.Base(dir) != tasksDir {
 		return dir
 	}
 	return filepath.Dir(c.FreezerDir())
@@ -266,7 +266,7 @@ func (c *Cgroup) Remove() error {
 	for _, h := range slices.Backward(slices.SortedFunc(maps.Keys(c.Dirs), freezerLast)) {
 		dir := c.Dirs[h]
 		remove(dir)
-		if filepath.Base(dir) == leaf {
+		if filepath.Base(dir) == tasksDir {
 			remove(filepath.Dir(dir))
 		}
 	}

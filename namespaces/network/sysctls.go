@@ -1,4 +1,4 @@
-package namespaces
+package network
 
 import (
 	"errors"
@@ -11,37 +11,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (f NetBaseline) sysctlsChanged(i *Interface) (string, error) {
+func (f Baseline) diffSysctls(i *Interface) (string, error) {
 	for g, want := range f.sysctls {
-		what, err := g.changed(want, acceptRA, acceptDAD)
+		what, err := g.diff(want, acceptRA, acceptDAD)
 		if what != "" || err != nil {
 			return what, err
 		}
 		if i == nil || filepath.Base(string(g)) != "default" {
 			continue
 		}
-		own := group(filepath.Join(filepath.Dir(string(g)), i.Name)) // begins as a copy of the default
-		if what, err = own.changed(want, acceptRA, acceptDAD, "mtu"); what != "" || err != nil {
+		own := sysctlDir(filepath.Join(filepath.Dir(string(g)), i.Name)) // begins as a copy of the default
+		if what, err = own.diff(want, acceptRA, acceptDAD, "mtu"); what != "" || err != nil {
 			return what, err
 		}
 	}
 	return "", nil
 }
 
-// group is a directory of sysctls.
-type group string
+// sysctlDir is a directory of sysctls.
+type sysctlDir string
 
-// groups hold what CRIU carries of the sysctls of a network namespace (criu/net.c):
+// carriedSysctls hold what CRIU carries of the sysctls of a network namespace (criu/net.c):
 // all of a directory, or the names given.
-var groups = map[group][]string{
+var carriedSysctls = map[sysctlDir][]string{
 	"/proc/sys/net/ipv4/conf/all": nil, "/proc/sys/net/ipv4/conf/default": nil, "/proc/sys/net/ipv4/conf/lo": nil,
 	"/proc/sys/net/ipv6/conf/all": nil, "/proc/sys/net/ipv6/conf/default": nil, "/proc/sys/net/ipv6/conf/lo": nil,
 	"/proc/sys/net/ipv4": {"ping_group_range"}, "/proc/sys/net/unix": {"max_dgram_qlen"},
 }
 
-func readSysctls() (map[group]map[string]string, error) {
-	all := map[group]map[string]string{}
-	for g, names := range groups {
+func readSysctls() (map[sysctlDir]map[string]string, error) {
+	all := map[sysctlDir]map[string]string{}
+	for g, names := range carriedSysctls {
 		values, err := g.read(names)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // a kernel without IPv6
@@ -54,7 +54,7 @@ func readSysctls() (map[group]map[string]string, error) {
 	return all, nil
 }
 
-func (g group) read(names []string) (map[string]string, error) {
+func (g sysctlDir) read(names []string) (map[string]string, error) {
 	if names == nil {
 		entries, err := os.ReadDir(string(g))
 		if err != nil {
@@ -78,8 +78,8 @@ func (g group) read(names []string) (map[string]string, error) {
 // given.
 const acceptRA, acceptDAD = "accept_ra", "accept_dad"
 
-// changed names the first value that is not the one wanted, but for some.
-func (g group) changed(want map[string]string, but ...string) (what string, err error) {
+// diff names the first value that is not the one wanted, but for some.
+func (g sysctlDir) diff(want map[string]string, but ...string) (what string, err error) {
 	err = g.open(func(dir int) {
 		for name, value := range want {
 			if now := readSysctl(dir, name); now != value && !slices.Contains(but, name) {
@@ -91,7 +91,7 @@ func (g group) changed(want map[string]string, but ...string) (what string, err 
 	return what, err
 }
 
-func (g group) open(do func(dir int)) error {
+func (g sysctlDir) open(do func(dir int)) error {
 	dir, err := unix.Open(string(g), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: string(g), Err: err}

@@ -1,4 +1,4 @@
-package namespaces
+package network
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ import (
 func asNode(t *testing.T, pid int, do func() error) error {
 	t.Helper()
 	return osthread.Throwaway(func() error {
-		if err := EnterNetwork(pid); err != nil {
+		if err := Enter(pid); err != nil {
 			t.Error(err)
 		}
 		return do()
@@ -48,7 +48,7 @@ func TestNobodyMeetsAJobsAddressBeforeItIsConnectedAndThenItIsAnnounced(t *testi
 			own, _, _ := strings.Cut(of.node, "/")
 			address, _, _ := strings.Cut(of.i.Address, "/")
 			within(t, node, "ip link add br0 address 02:00:00:00:00:01 type bridge; ip link set br0 up; ip addr add "+of.node+" dev br0 nodad")
-			if err := asNode(t, node, func() error { return SetUpNetwork(job, &of.i) }); err != nil {
+			if err := asNode(t, node, func() error { return SetUp(job, &of.i) }); err != nil {
 				t.Fatal(err)
 			}
 			if err := asNode(t, node, func() error { return call(address) }); !unheard(err) {

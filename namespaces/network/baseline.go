@@ -1,4 +1,4 @@
-package namespaces
+package network
 
 import (
 	"bytes"
@@ -11,22 +11,22 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/namespaces/antispoof"
+	"github.com/migrate-hpc/migrate/namespaces/network/antispoof"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// NetBaseline is how this node sets up a network namespace that nobody has touched.
-type NetBaseline struct {
-	sysctls map[group]map[string]string // directory → name → value
+// Baseline is how this node sets up a network namespace that nobody has touched.
+type Baseline struct {
+	sysctls map[sysctlDir]map[string]string // directory → name → value
 }
 
 // NewFresh makes a network namespace to look at, and lets it go again.
-func NewNetBaseline() (f NetBaseline, err error) {
+func NewBaseline() (f Baseline, err error) {
 	err = osthread.Throwaway(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make a network namespace: %w", err)
 		}
-		if err := setUpLoopback(); err != nil {
+		if err := SetUpLoopback(); err != nil {
 			return err
 		}
 		f.sysctls, err = readSysctls()
@@ -35,14 +35,14 @@ func NewNetBaseline() (f NetBaseline, err error) {
 	return f, err
 }
 
-// Changed says what differs in the network namespace of pid from what SetUpNetwork
+// Diff says what differs in the network namespace of pid from what SetUp
 // makes with i; "" is nothing. It looks at all that CRIU would carry: links,
 // addresses, routes, rules, packet filters and sysctls. A job that may change its
 // network is root in it; for others the answer is "" but for what the network
 // itself has told the kernel, such as addresses by router advertisement.
-func (f NetBaseline) Diff(pid int, i *Interface) (what string, err error) {
-	err = inNetwork(pid, func() error {
-		for _, look := range []func(*Interface) (string, error){linksChanged, addressesChanged, routesChanged, rulesChanged, filtersChanged, f.sysctlsChanged} {
+func (f Baseline) Diff(pid int, i *Interface) (what string, err error) {
+	err = inNamespace(pid, func() error {
+		for _, look := range []func(*Interface) (string, error){diffLinks, diffAddresses, diffRoutes, diffRules, diffFilters, f.diffSysctls} {
 			if what, err = look(i); what != "" || err != nil {
 				return err
 			}
@@ -61,7 +61,7 @@ const (
 	loopbackMTU = 65536
 )
 
-func linksChanged(i *Interface) (string, error) {
+func diffLinks(i *Interface) (string, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return "", fmt.Errorf("links: %w", err)
@@ -97,9 +97,9 @@ func sameMAC(a net.HardwareAddr, text string) bool {
 	return err == nil && bytes.Equal(a, b)
 }
 
-// addressesChanged allows the kernel's own addresses beside the job's: those of the
+// diffAddresses allows the kernel's own addresses beside the job's: those of the
 // loopback, and the link-local one that it makes of the MAC address.
-func addressesChanged(i *Interface) (string, error) {
+func diffAddresses(i *Interface) (string, error) {
 	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return "", fmt.Errorf("addresses: %w", err)
@@ -139,9 +139,9 @@ func linkLocal(mac string) string {
 	return antispoof.LinkLocal(m).String() + "/64"
 }
 
-// routesChanged allows those that come with addresses, and the default route that
+// diffRoutes allows those that come with addresses, and the default route that
 // the job was given.
-func routesChanged(i *Interface) (string, error) {
+func diffRoutes(i *Interface) (string, error) {
 	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
 	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, every, netlink.RT_FILTER_TABLE)
 	if err != nil {
@@ -171,9 +171,9 @@ func isDefault(r netlink.Route) bool {
 	return ones == 0 && r.Dst.IP.IsUnspecified()
 }
 
-// rulesChanged allows the rules that the kernel makes (fib_default_rules_init in
+// diffRules allows the rules that the kernel makes (fib_default_rules_init in
 // net/ipv4/fib_rules.c and its counterpart for IPv6).
-func rulesChanged(*Interface) (string, error) {
+func diffRules(*Interface) (string, error) {
 	made := map[int]map[int]int{
 		netlink.FAMILY_V4: {0: unix.RT_TABLE_LOCAL, 32766: unix.RT_TABLE_MAIN, 32767: unix.RT_TABLE_DEFAULT},
 		netlink.FAMILY_V6: {0: unix.RT_TABLE_LOCAL, 32766: unix.RT_TABLE_MAIN},
@@ -199,8 +199,8 @@ func rulesChanged(*Interface) (string, error) {
 	return "", nil
 }
 
-// filtersChanged finds any table of nftables or of its predecessors.
-func filtersChanged(*Interface) (string, error) {
+// diffFilters finds any table of nftables or of its predecessors.
+func diffFilters(*Interface) (string, error) {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: unix.NFNETLINK_V0})
 	tables, err := req.Execute(unix.NETLINK_NETFILTER, 0)
