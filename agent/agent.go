@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/caller"
@@ -45,14 +47,14 @@ func Run(ctx context.Context, cfg node.Config) error {
 	peers := transport.NewListener(raw, a.Identity, a.Log, transport.WithFeatures(peer.FeatureIdentity))
 	t.Recovery.SweepVolatile(ctx)
 	if err := t.Sources.UnthrottleAll(); err != nil {
-		a.Log.Warn("a job may be slowed down still, from a move with --throttle", "err", err)
+		a.Log.Warn("a job may be slowed down still, from a move with --throttle", logkey.Err, err)
 	}
 	t.Launcher.FilterPorts()
 	t.Recovery.Recover(ctx)
 	t.Arrivals.TellPeers()
 	t.Copies.PayAllDebts()
 	a.Background.Go(func() { t.Copies.ListenForNews(ctx) })
-	a.Log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.Config.Socket, "criu", a.CRIUPath)
+	a.Log.Info("agent ready", logkey.Listen, peers.Addr().String(), logkey.Socket, a.Config.Socket, logkey.CRIU, a.CRIUPath)
 
 	group.Go(func() error {
 		return server.Serve(ctx, caller.NewConnLimit(local, caller.MostConnections), srv.LocalHandler(), caller.FromSocket)

@@ -14,6 +14,8 @@ const (
 	Role    = "role"    // this node's in the move: source or target
 	State   = "state"   // of the move
 	Epoch   = "epoch"   // of the job: how often it has changed its owner
+	Later   = "later"   // an epoch after that
+	Kind    = "kind"    // of a move: move, checkpoint or restore
 	PID     = "pid"     // of the job's first process, in the node's namespace
 	Dir     = "dir"     // a path
 	Listen  = "listen"  // an address of this node

@@ -1,7 +1,6 @@
 package caller
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -117,44 +116,6 @@ func (c Caller) StillIn(rec job.Record) error {
 
 type CallerKey struct{}
 
-// FromSocket says on whose behalf requests on a connection are made. A request without
-// a caller is refused.
-func FromSocket(ctx context.Context, conn net.Conn) context.Context {
-	if g, ok := conn.(*limitedConn); ok {
-		return context.WithValue(ctx, CallerKey{}, g.who)
-	}
-	return ctx
-}
-
-// Credentials asks the kernel who is at the other end of a unix socket.
-func Credentials(conn net.Conn) (c Caller, err error) {
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
-		return c, fmt.Errorf("%T has no credentials", conn)
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return c, err
-	}
-	ctlErr := raw.Control(func(fd uintptr) {
-		var cred *unix.Ucred
-		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
-			return
-		}
-		c = Caller{UID: cred.Uid, GID: cred.Gid, Pid: int(cred.Pid)}
-		if c.Groups, err = peerGroups(int(fd)); err == nil {
-			err = c.hold(int(fd))
-		}
-	})
-	if err == nil {
-		err = ctlErr
-	}
-	if err != nil {
-		c.LetGo()
-	}
-	return c, err
-}
-
 // The user that an agent speaks for towards a peer. Only nodes of the cluster
 // get to say it.
 const (
@@ -210,4 +171,33 @@ func HopsOf(r *http.Request) int {
 		return MaxHops
 	}
 	return hops
+}
+
+// Credentials asks the kernel who is at the other end of a unix socket.
+func Credentials(conn net.Conn) (c Caller, err error) {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return c, fmt.Errorf("%T has no credentials", conn)
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return c, err
+	}
+	ctlErr := raw.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
+			return
+		}
+		c = Caller{UID: cred.Uid, GID: cred.Gid, Pid: int(cred.Pid)}
+		if c.Groups, err = peerGroups(int(fd)); err == nil {
+			err = c.hold(int(fd))
+		}
+	})
+	if err == nil {
+		err = ctlErr
+	}
+	if err != nil {
+		c.LetGo()
+	}
+	return c, err
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
@@ -82,7 +84,7 @@ func (a *Copies) AskNewsOf(ctx context.Context, node string) {
 	}
 	if unheard {
 		if err = a.hearOwed(node, news.Owed); err != nil {
-			a.Log.Error("what a peer has brought back is not written down", "peer", node, "err", err)
+			a.Log.Error("what a peer has brought back is not written down", logkey.Peer, node, logkey.Err, err)
 		}
 	}
 	for id, epoch := range news.Superseded {
@@ -91,7 +93,7 @@ func (a *Copies) AskNewsOf(ctx context.Context, node string) {
 		}
 		by := job.Moved{Node: node, Addr: a.Config.Peers[node], Epoch: epoch, At: time.Now()}
 		if err := a.supersede(ctx, id, by); err != nil && ctx.Err() == nil {
-			a.Log.Warn("a copy of a job that was brought back elsewhere is not ended yet", "job", id, "peer", node, "err", err)
+			a.Log.Warn("a copy of a job that was brought back elsewhere is not ended yet", logkey.Job, id, logkey.Peer, node, logkey.Err, err)
 		}
 	}
 }
@@ -225,7 +227,7 @@ func (a *Copies) writeFate(id job.ID, exit job.Exit) {
 		return nil
 	})
 	if err != nil && !errors.Is(err, job.ErrNotFound) {
-		a.Log.Warn("how a job ended that has left is not written down", "job", id, "err", err)
+		a.Log.Warn("how a job ended that has left is not written down", logkey.Job, id, logkey.Err, err)
 	}
 }
 

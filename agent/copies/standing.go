@@ -1,7 +1,6 @@
 package copies
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +108,9 @@ func (a *Copies) alive(ctx context.Context, rec job.Record) (string, error) {
 	return "", err
 }
 
+// AsPlace is where a job went.
+func AsPlace(m *job.Moved) *handoff.Place { return &handoff.Place{Node: m.Node, Addr: m.Addr} }
+
 func idIn(r *http.Request) (job.ID, error) {
 	id, err := job.ParseID(r.PathValue("job"))
 	if err != nil {
@@ -116,45 +118,3 @@ func idIn(r *http.Request) (job.ID, error) {
 	}
 	return id, nil
 }
-
-func (a *Copies) AnswerStanding(r *http.Request, _ string) (any, error) {
-	id, err := idIn(r)
-	if err != nil {
-		return nil, err
-	}
-	a.CatchUp(r.Context())
-	return a.Standing(r.Context(), id)
-}
-
-// AnswerGrant lets a peer bring a job back, if it does not live here. The word is on the disk before
-// it is given.
-func (a *Copies) AnswerGrant(r *http.Request, asker string) (any, error) {
-	var req peer.GrantRequest
-	id, err := idIn(r)
-	if err == nil {
-		err = httpjson.Decode(r, &req)
-	}
-	if err != nil {
-		return nil, err
-	}
-	a.Granting.Lock()
-	defer a.Granting.Unlock()
-	s, err := a.Standing(r.Context(), id)
-	if err != nil {
-		return nil, err
-	}
-	if s.Alive != "" || req.Epoch < s.Epoch {
-		return nil, &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %s", id, cmp.Or(s.Alive, "a later epoch of it is known")), Where: "on " + a.Config.Node}
-	}
-	g := handoff.Grant{Epoch: req.Epoch, Node: asker, Addr: peer.CallerAddr(r, req.Port)}
-	if err := a.Fence.Grant(string(id), req.Seen, g); errors.Is(err, handoff.ErrStaleEpoch) {
-		return nil, &api.Error{Code: api.CodeRefused, Message: err.Error(), Hint: "the same command again"}
-	} else if err != nil {
-		return nil, err
-	}
-	a.Log.Info("a job may be brought back elsewhere", "job", id, "peer", asker, "epoch", req.Epoch)
-	return struct{}{}, nil
-}
-
-// AsPlace is where a job went.
-func AsPlace(m *job.Moved) *handoff.Place { return &handoff.Place{Node: m.Node, Addr: m.Addr} }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -104,22 +103,4 @@ func (a *Launcher) ShimConfig(rec job.Record, ioDir string) shim.Config {
 		Output: &shim.Output{Dir: ioDir, Limit: rec.Spec.OutputLimit, UID: rec.Spec.UID},
 		CRIU:   a.CRIUPath, KdatDir: a.Paths.Kdat(), LinkName: node.LinkName(rec),
 	}
-}
-
-// MakeCgroup makes a job's own cgroup, with its limits, beneath parents, or our own.
-func (a *Launcher) MakeCgroup(rec job.Record, parents map[string]string) (cg *cgroup.Cgroup, err error) {
-	if parents == nil {
-		if parents, err = cgroup.Of(os.Getpid()); err != nil {
-			return nil, err
-		}
-	}
-	cg, err = cgroup.NewIn(parents, a.CgroupName(rec.ID))
-	if err != nil {
-		return nil, err
-	}
-	l := rec.Spec.Limits
-	if err := cg.Limit(cgroup.Limits{MemoryBytes: l.MemoryBytes, CPUMilli: l.CPUMilli, Pids: l.Pids}); err != nil {
-		return nil, errors.Join(err, cg.Remove())
-	}
-	return cg, nil
 }

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/netpolicy"
 	"github.com/migrate-hpc/migrate/safepath"
@@ -127,14 +126,4 @@ func KernelRelease() (string, error) {
 		return "", err
 	}
 	return unix.ByteSliceToString(u.Release[:]), nil
-}
-
-// UsableCRIU finds a CRIU; whether it suits the kernel is for preflight.
-func (a *Node) UsableCRIU(explicit string) error {
-	path, err := criu.Find(explicit)
-	if err != nil {
-		return err
-	}
-	a.CRIUPath = path
-	return nil
 }

@@ -33,35 +33,10 @@ func (a *Node) StandsStill(ctx context.Context, rec job.Record) bool {
 	return false
 }
 
-// Unfinished is this node's role in a move of the job that has begun and not ended, ""
-// for none.
-func (a *Node) Unfinished(id job.ID) handoff.Role {
-	recs, _ := a.Journal.Unfinished() // of those that can be read
-	for _, r := range recs {
-		if r.Job == string(id) {
-			return r.Role
-		}
-	}
-	return ""
-}
-
 // Only the owner of a freeze ends it. A move owns the one that it has made below the job's
 // own cgroup, from its record frozen on, as the journal says. What keeps a job from running
 // without such a record belongs to somebody else: a scheduler, root, or a move whose
 // journal cannot be read.
-
-// clockDoubt is by how much the clock of a node may have gone back, so that a job looks
-// younger than a file that was written later.
-const clockDoubt = 24 * time.Hour
-
-// UntouchedUntil is a time before which no move of a job can have left a record here: an
-// epoch is used up before any record of it. See [handoff.Journal.Guard].
-func UntouchedUntil(rec job.Record) time.Time {
-	if rec.Epoch == 0 {
-		return time.Now()
-	}
-	return rec.Created.Add(-clockDoubt)
-}
 
 // ArrivesSince is the same for a job that comes here.
 func (a *Node) ArrivesSince(rec job.Record) time.Time {
@@ -112,22 +87,6 @@ func Suspended(id job.ID, node string, by *checkpoint.Suspended) error {
 		where += "; it may be that another node has it"
 	}
 	return &api.Error{Code: api.CodeSuspended, Message: fmt.Sprintf("job %s: %v; nothing was done", id, by), Where: where, Hint: by.ResumeHint()}
-}
-
-// Stands tells for what a job stands still that has begun to run here: [api.JobFrozen] for a
-// move, [api.JobSuspended] in the cgroup that is returned, [api.JobRunning] if it does not.
-func (a *Node) Stands(rec job.Record) (api.JobState, string) {
-	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
-	if held, err := cg.SelfFreezing(); err == nil && held {
-		if a.Unfinished(rec.ID) == handoff.RoleSource || a.Journal.Guard(string(rec.ID), UntouchedUntil(rec)) != nil {
-			return api.JobFrozen, ""
-		}
-		return api.JobSuspended, cg.FreezerDir()
-	}
-	if dir, err := cg.Suspended(); err == nil && dir != "" {
-		return api.JobSuspended, dir
-	}
-	return api.JobRunning, ""
 }
 
 // MaySignal refuses to reach the frozen copy of a job of which nobody knows whether it is

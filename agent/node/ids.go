@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -16,20 +15,6 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/preflight"
 )
-
-// IDRanges are the ids of the node that jobs in user namespaces are mapped to. No two jobs
-// have one in common, at whatever step of a launch or a move they are: a job has its range
-// while it is
-//
-//	held          being started, or arriving, since it was admitted
-//	in incoming/  arriving, as an earlier agent admitted it
-//	in jobs/      here, or leaving until no task of its frozen copy is left
-//
-// and each of these begins before the one above it ends.
-type IDRanges struct {
-	mu   sync.Mutex
-	held map[string]job.Record // by the id of the job that is started, or of the move that brings it
-}
 
 // ChooseIDs gives a job that is started ids of its own, and holds them until letGo. They are
 // picked by its name, which nearly always keeps the jobs of a whole cluster apart.
@@ -75,20 +60,6 @@ func (a *Node) KeepIDs(m handoff.MoveID, rec job.Record) ([]preflight.Finding, e
 	}
 	a.IDs.hold(string(m), rec)
 	return nil, nil
-}
-
-func (r *IDRanges) hold(key string, rec job.Record) {
-	if r.held == nil {
-		r.held = map[string]job.Record{}
-	}
-	r.held[key] = rec
-}
-
-// LetGo gives up what is held for a job or a move.
-func (r *IDRanges) LetGo(key string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.held, key)
 }
 
 func sharing(s job.Spec, others []job.Record) job.ID {

@@ -38,31 +38,6 @@ type Inode struct {
 
 func InodeOf(st unix.Stat_t) Inode { return Inode{st.Dev, st.Ino} }
 
-// ActiveMove is a move that this agent works on as its source.
-type ActiveMove struct{ ID handoff.MoveID }
-
-// Claim makes sure that a job leaves by one way at a time.
-func (a *Node) Claim(id job.ID, m handoff.MoveID) (release func(), err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if other, ok := a.moves[id]; ok {
-		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is being moved already, by %s", id, other.ID), Where: "on " + a.Config.Node, Hint: "wait for its end: `migrate moves` tells how it gets on"}
-	}
-	a.moves[id] = &ActiveMove{m}
-	return sync.OnceFunc(func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		delete(a.moves, id)
-	}), nil
-}
-
-func (a *Node) Moving(id job.ID) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, ok := a.moves[id]
-	return ok
-}
-
 // Origin is where a copy came from: from another node by a move, from a directory by a restore.
 type Origin struct {
 	Kind  handoff.Kind
@@ -70,10 +45,40 @@ type Origin struct {
 	Saved string     // the directory
 }
 
-// Under tells whether this agent works on a move for its user just now.
-func (a *Node) Under(id job.ID, m handoff.MoveID) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	active, ok := a.moves[id]
-	return ok && active.ID == m
+// Leaving are the moves that this agent works on as their source.
+type Leaving struct {
+	node  string
+	mu    sync.Mutex
+	moves map[job.ID]handoff.MoveID // a job moves once at a time
+}
+
+// Claim makes sure that a job leaves by one way at a time.
+func (l *Leaving) Claim(id job.ID, m handoff.MoveID) (release func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if other, ok := l.moves[id]; ok {
+		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is being moved already, by %s", id, other), Where: "on " + l.node, Hint: "wait for its end: `migrate moves` tells how it gets on"}
+	}
+	l.moves[id] = m
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.moves, id)
+	}), nil
+}
+
+// Moving tells whether a job leaves.
+func (l *Leaving) Moving(id job.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.moves[id]
+	return ok
+}
+
+// Under tells whether a move of a job is worked on for its user just now.
+func (l *Leaving) Under(id job.ID, m handoff.MoveID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	active, ok := l.moves[id]
+	return ok && active == m
 }

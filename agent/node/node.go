@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/progress"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -34,14 +36,12 @@ type Node struct {
 
 	Background sync.WaitGroup
 	Life       context.Context // ends with the agent
-
-	mu    sync.Mutex
-	moves map[job.ID]*ActiveMove // what leaves; a job moves once at a time
+	Leaving    *Leaving
 }
 
 // New is a node of which nothing was opened.
 func New(cfg Config) *Node {
-	return &Node{Config: cfg, Log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*ActiveMove{}, Priority: NewPriority()}
+	return &Node{Config: cfg, Log: cfg.Log.With(logkey.Node, cfg.Node), Leaving: &Leaving{node: cfg.Node, moves: map[job.ID]handoff.MoveID{}}, Priority: NewPriority()}
 }
 
 // ShimOf is the shim of a job on this node, whether it lives or not.

@@ -10,6 +10,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/migrate-hpc/migrate/criu"
+
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/progress"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
@@ -24,7 +28,7 @@ import (
 func (a *Node) OpenFence() (err error) {
 	_, missing := os.Lstat(a.Paths.Fence())
 	if a.Fence, err = handoff.OpenFence(a.Paths.Fence()); err != nil {
-		a.Log.Error("no job can come to this node", "err", err)
+		a.Log.Error("no job can come to this node", logkey.Err, err)
 		return nil
 	}
 	ids, err := a.Jobs.IDs()
@@ -63,13 +67,13 @@ func Open(cfg Config) (*Node, error) {
 	a := New(cfg)
 	a.Identity = id
 	if err := a.UsableCRIU(cfg.CRIU); err != nil {
-		a.Log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
+		a.Log.Warn("jobs can run here, but neither leave nor arrive", logkey.Err, err)
 	}
 	if a.Paths, err = MakePaths(cfg); err != nil {
 		return nil, err
 	}
 	if err := cgroup.DelegateControllers(); err != nil {
-		a.Log.Warn("jobs with limits cannot be started here", "err", err)
+		a.Log.Warn("jobs with limits cannot be started here", logkey.Err, err)
 	}
 	if a.Boot, err = handoff.BootID(); err != nil {
 		return nil, err
@@ -78,10 +82,10 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	if err := a.Journal.Prune(time.Now().Add(-keepMoves)); err != nil {
-		a.Log.Warn("some old moves stay in the journal", "err", err)
+		a.Log.Warn("some old moves stay in the journal", logkey.Err, err)
 	}
 	for _, d := range a.Journal.Damaged() {
-		a.Log.Error("a journal cannot be read, and guards the jobs that it may be about", "move", d.Name, "job", d.Job, "err", d.Err, "try", "migrate resolve "+d.Name+" --forget")
+		a.Log.Error("a journal cannot be read, and guards the jobs that it may be about", logkey.Move, d.Name, logkey.Job, d.Job, logkey.Err, d.Err, logkey.Try, "migrate resolve "+d.Name+" --forget")
 	}
 	return a, nil
 }
@@ -98,4 +102,14 @@ func (a *Node) OpenRecords() (err error) {
 	a.Records = &progress.Records{Dir: a.Paths.Records(), Log: a.Log}
 	a.Journal, err = handoff.OpenJournal(a.Paths.Moves())
 	return err
+}
+
+// UsableCRIU finds a CRIU; whether it suits the kernel is for preflight.
+func (a *Node) UsableCRIU(explicit string) error {
+	path, err := criu.Find(explicit)
+	if err != nil {
+		return err
+	}
+	a.CRIUPath = path
+	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/migrate-hpc/migrate/handoff"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
@@ -177,4 +179,20 @@ func CameFrom(rec job.Record) string {
 		return rec.Placements[n-2].Node
 	}
 	return "another node"
+}
+
+// Stands tells for what a job stands still that has begun to run here: [api.JobFrozen] for a
+// move, [api.JobSuspended] in the cgroup that is returned, [api.JobRunning] if it does not.
+func (a *Node) Stands(rec job.Record) (api.JobState, string) {
+	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
+	if held, err := cg.SelfFreezing(); err == nil && held {
+		if a.Unfinished(rec.ID) == handoff.RoleSource || a.Journal.Guard(string(rec.ID), UntouchedUntil(rec)) != nil {
+			return api.JobFrozen, ""
+		}
+		return api.JobSuspended, cg.FreezerDir()
+	}
+	if dir, err := cg.Suspended(); err == nil && dir != "" {
+		return api.JobSuspended, dir
+	}
+	return api.JobRunning, ""
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"io"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -139,4 +140,34 @@ func (t *Progress) End(res *api.Result, err error, free ...func()) {
 		f()
 	}
 	t.to.end(e)
+}
+
+// record is the account as it stands; the caller holds its lock.
+func (t *Progress) record() api.MoveRecord {
+	r := t.Keep.Begin
+	r.Took, r.State = time.Since(t.began), api.MoveUnderWay
+	r.Phases, r.Rounds = slices.Clone(t.spans), slices.Clone(t.rounds)
+	for _, s := range r.Phases {
+		switch s.Phase {
+		case api.PhaseFreeze:
+			r.Frozen = s.Began
+		case api.PhaseResume:
+			r.Resumed = s.Began
+		}
+	}
+	var e api.Event
+	if t.sizes != nil {
+		t.sizes(&e)
+	}
+	r.Read, r.Sent = e.Read, e.Sent
+	if end, ok := t.sent[api.PhaseCommit]; ok {
+		r.Residue = end - t.sent[api.PhaseFreeze]
+	}
+	if t.Keep.Describe != nil {
+		t.Keep.Describe(&r)
+	}
+	if !r.Frozen.IsZero() && !r.Resumed.IsZero() {
+		r.Downtime = r.Resumed.Sub(r.Frozen)
+	}
+	return r
 }

@@ -1,9 +1,7 @@
 package progress
 
 import (
-	"slices"
 	"sync"
-	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 )
@@ -64,34 +62,4 @@ func endState(err *api.Error) api.MoveState {
 		return api.MoveWaiting
 	}
 	return api.MoveFailed
-}
-
-// record is the account as it stands; the caller holds its lock.
-func (t *Progress) record() api.MoveRecord {
-	r := t.Keep.Begin
-	r.Took, r.State = time.Since(t.began), api.MoveUnderWay
-	r.Phases, r.Rounds = slices.Clone(t.spans), slices.Clone(t.rounds)
-	for _, s := range r.Phases {
-		switch s.Phase {
-		case api.PhaseFreeze:
-			r.Frozen = s.Began
-		case api.PhaseResume:
-			r.Resumed = s.Began
-		}
-	}
-	var e api.Event
-	if t.sizes != nil {
-		t.sizes(&e)
-	}
-	r.Read, r.Sent = e.Read, e.Sent
-	if end, ok := t.sent[api.PhaseCommit]; ok {
-		r.Residue = end - t.sent[api.PhaseFreeze]
-	}
-	if t.Keep.Describe != nil {
-		t.Keep.Describe(&r)
-	}
-	if !r.Frozen.IsZero() && !r.Resumed.IsZero() {
-		r.Downtime = r.Resumed.Sub(r.Frozen)
-	}
-	return r
 }

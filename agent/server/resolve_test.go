@@ -114,7 +114,7 @@ func TestWhatNeedsNoDecisionGetsNone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release, err := a.Claim(job.ID(rec.Job), live)
+	release, err := a.Leaving.Claim(job.ID(rec.Job), live)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -254,18 +254,18 @@ func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
 
 func TestAJobLeavesByOneWayAtATime(t *testing.T) {
 	a, id := newAgent(t), job.NewID()
-	release, err := a.Claim(id, "m1")
+	release, err := a.Leaving.Claim(id, "m1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Claim(id, "m2"); err == nil || !strings.Contains(err.Error(), "m1") || !a.Moving(id) {
+	if _, err := a.Leaving.Claim(id, "m2"); err == nil || !strings.Contains(err.Error(), "m1") || !a.Leaving.Moving(id) {
 		t.Errorf("got %v", err)
 	}
 	release()
-	if a.Moving(id) {
+	if a.Leaving.Moving(id) {
 		t.Error("it is still claimed")
 	}
-	if release, err = a.Claim(id, "m2"); err != nil {
+	if release, err = a.Leaving.Claim(id, "m2"); err != nil {
 		t.Fatal(err)
 	}
 	release()

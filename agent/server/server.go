@@ -36,12 +36,3 @@ type jobServer struct{ *Server }
 
 // moveServer has the verbs that take a job elsewhere.
 type moveServer struct{ *Server }
-
-// New returns the server of a node.
-func New(t *transfer.Transfers) *Server {
-	a := &Server{Node: t.Node, Transfers: t, Peers: t.Peers, Launcher: t.Launcher, Sources: t.Sources, Targets: t.Targets, Copies: t.Copies,
-		Arrivals: t.Arrivals, Recovery: t.Recovery, Resolver: t.Resolver, History: t.History}
-	a.jobVerbs, a.moveVerbs = &jobServer{a}, &moveServer{a}
-	a.bodies, a.looks, a.visits = caller.NewShare(userBodies, allBodies), caller.NewShare(userLooks, allLooks), caller.NewShare(userVisits, allVisits)
-	return a
-}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/criu"
@@ -55,15 +57,7 @@ func (d *Job) lookAgain(err error) []preflight.Finding {
 	defer cancel()
 	_, findings, lookErr := preflight.CheckJob(ctx, d.Rec, d.Src.Init, d.Src.Cgroup, d.Src.CRIU)
 	if lookErr != nil {
-		d.A.Log.Warn("why CRIU refused the job was not found", "job", d.Rec.ID, "err", lookErr)
+		d.A.Log.Warn("why CRIU refused the job was not found", logkey.Job, d.Rec.ID, logkey.Err, lookErr)
 	}
 	return findings
-}
-
-func AsFindings(list []preflight.Finding) []api.Finding {
-	out := make([]api.Finding, len(list))
-	for i, f := range list {
-		out[i] = api.Finding{Code: string(f.Code), Cause: f.Cause, Remedy: f.Remedy}
-	}
-	return out
 }

@@ -5,17 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"golang.org/x/sync/errgroup"
 
-	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
-	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
@@ -59,7 +58,7 @@ func (p *pulling) run(ctx context.Context) error {
 		if time.Since(began) > mostPullPause { // it went on for a while
 			pause = firstPullPause
 		}
-		p.a.Log.Warn("the pull is interrupted", "move", p.peer.Move, "peer", p.peer.Node, "err", err)
+		p.a.Log.Warn("the pull is interrupted", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
 		select {
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
@@ -201,7 +200,7 @@ func (p *pulling) explain(s *transport.Session, err error) error {
 	if !errors.Is(err, errLost) && !errors.Is(err, scan.ErrEnded) {
 		return err
 	}
-	p.a.Log.Error("memory that is pulled is lost", "move", p.peer.Move, "peer", p.peer.Node, "err", err)
+	p.a.Log.Error("memory that is pulled is lost", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
 	m, failed := transport.NewMessage(peer.SayLost, peer.Lost{Move: p.peer.Move, Why: err.Error()})
 	if failed == nil {
 		failed = s.Send(m)
@@ -287,59 +286,4 @@ type pull struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 	err    error // once done is closed
-}
-
-// beginPull starts to answer what the target lacks, unless that is under way.
-func (d *Job) beginPull() {
-	if d.pull != nil {
-		return
-	}
-	ctx, cancel := context.WithCancelCause(d.A.Life)
-	p := &pull{cancel: cancel, done: make(chan struct{})}
-	p.pulling = pulling{a: d.A, peer: &peer.Client{A: d.A.Node, Node: d.To.Node, Addr: d.To.Addr, Move: handoff.MoveID(filepath.Base(d.dir))},
-		open: d.openPuller, pulled: &d.Pulled, sent: &d.PullSent, limit: d.Bandwidth, missing: make(chan struct{})}
-	d.pull = p
-	go func() {
-		defer close(p.done)
-		p.err = p.run(ctx)
-	}()
-}
-
-// awaitPull waits until the target has every page.
-func (d *Job) awaitPull(ctx context.Context) error {
-	d.beginPull()
-	missing := d.pull.missing
-	for {
-		select {
-		case <-missing:
-			d.tell.Enter(api.PhasePull, "")
-			missing = nil
-		case <-d.pull.done:
-			return d.pull.err
-		case <-ctx.Done():
-			d.endPull()
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// endPull stops it, if it was begun.
-func (d *Job) endPull() {
-	if d.pull != nil {
-		d.pull.cancel(errors.New("the pull was given up"))
-		<-d.pull.done
-		d.pull = nil
-	}
-}
-
-// openPuller fails with errLost only if it is proven that no task is left to read.
-func (d *Job) openPuller() (*scan.Puller, error) {
-	p, err := d.Src.Puller()
-	if err == nil {
-		return p, nil
-	}
-	if pids, listErr := d.Src.Cgroup.Pids(); listErr == nil && len(pids) == 0 {
-		return nil, fmt.Errorf("%w: %w", errLost, err)
-	}
-	return nil, err
 }

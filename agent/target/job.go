@@ -3,35 +3,26 @@ package target
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"reflect"
 	"sync"
-	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/launch"
-	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
-	"github.com/migrate-hpc/migrate/shim"
 )
 
 // Job is the copy of a job on the node that it comes to: handoff.Target.
 // What it needs after the agent has restarted is in its directory.
 type Job struct {
-	a    *Targets
-	move string
-	Job  job.ID
+	a *Targets
+	dirs
+	Job job.ID
 
 	mu      sync.Mutex
 	failure error // of receiving
@@ -48,19 +39,8 @@ type Job struct {
 }
 
 func NewJob(a *Targets, move string, id job.ID) *Job {
-	return &Job{a: a, move: move, Job: id, Received: make(chan error, 1), stop: func() {}}
+	return &Job{a: a, dirs: dirs{a.Paths, move}, Job: id, Received: make(chan error, 1), stop: func() {}}
 }
-
-// The durable part of a landing: what is to become the job's directory.
-func (l *Job) Dir() string        { return l.a.Paths.Incoming(l.move) }
-func (l *Job) IODir() string      { return filepath.Join(l.Dir(), "io") }
-func (l *Job) RecordPath() string { return l.a.Paths.IncomingRecord(l.move) }
-
-// The volatile part: images and pages.
-func (l *Job) Memory() string { return l.a.Paths.Move(l.move) }
-func (l *Job) Images() string { return filepath.Join(l.Memory(), "images") }
-func (l *Job) pages() string  { return filepath.Join(l.Memory(), "pages") }
-func (l *Job) work() string   { return filepath.Join(l.Memory(), "work") }
 
 // Open makes the directories.
 func (l *Job) Open() error {
@@ -150,145 +130,4 @@ func (l *Job) Save(rec job.Record) error {
 
 func (l *Job) Record() (job.Record, error) {
 	return l.a.IncomingRecord(l.move)
-}
-
-// Prepare restores the job and parks it, once its images are here, and waits for its
-// memory, which comes meanwhile.
-func (l *Job) Prepare(ctx context.Context) error {
-	if l.In == nil { // of a move that could not begin, or that an earlier agent began
-		return errors.New("nothing of the job was received")
-	}
-	defer l.a.Priority.Urgent()()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	arrived := make(chan struct{}) // closed when all lanes have ended well
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		if err := l.awaitLanes(ctx); err != nil {
-			stop(err)
-			return
-		}
-		close(arrived)
-	})
-	err := l.prepare(ctx, arrived)
-	stop(err)
-	watch.Wait()
-	return err
-}
-
-func (l *Job) awaitLanes(ctx context.Context) error {
-	select {
-	case err := <-l.Received:
-		l.Received <- err // for a second call
-		if err != nil {
-			return fmt.Errorf("receive the job: %w", err)
-		}
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (l *Job) prepare(ctx context.Context, arrived <-chan struct{}) error {
-	select {
-	case <-l.In.Ready():
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	rec, err := l.Record()
-	if err != nil {
-		return err
-	}
-	return l.park(ctx, rec, arrived)
-}
-
-// settle tells the shim when all memory has come.
-func (l *Job) settle(ctx context.Context, client *shim.Client, arrived <-chan struct{}) error {
-	select {
-	case <-arrived:
-		return client.EndPush(ctx, l.pulls)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// parkTime bounds a restore, from when all memory is here that it may have to wait for.
-const parkTime = 60 * time.Second
-
-// park has the job's shim restore it.
-func (l *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{}) error {
-	room, err := l.MakeRoom(ctx, rec)
-	if err != nil {
-		return err
-	}
-	defer l.In.ClosePrivateMounts() // CRIU has them now, or nobody needs them
-	if rec.Spec.UserNS {
-		uids, _ := launch.IdMaps(rec.Spec)
-		root, _ := namespaces.HostID(uids, 0) // which is in every map
-		if err := image.Give(l.Images(), int(root)); err != nil {
-			return err
-		}
-		done, err := openFaultAccess()
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if err := done(); err != nil {
-				l.a.Log.Error("userfaultfd", "err", err)
-			}
-		}()
-	}
-	both, ctx := errgroup.WithContext(ctx)
-	// Before the shim reads what is in the store: what came later would escape it.
-	if err := l.In.HandOver(func() restore.PageSink { return room.client.Pages(ctx, false) }); err != nil {
-		return err
-	}
-	parking, late := context.WithCancelCause(ctx)
-	defer late(nil)
-	both.Go(func() error {
-		err := l.settle(ctx, room.client, arrived)
-		if err == nil {
-			time.AfterFunc(parkTime, func() { late(fmt.Errorf("CRIU did not finish the restore within %v", parkTime)) })
-		}
-		return err
-	})
-	plan, err := l.plan(rec, room.cfg)
-	if err != nil {
-		return err
-	}
-	both.Go(func() error {
-		return room.client.Park(parking, shim.ParkRequest{Plan: plan, Volatile: l.Memory()})
-	})
-	err = both.Wait()
-	if err == nil {
-		return room.cgroup.Limit(cgroup.Limits{Pids: rec.Spec.Limits.Pids})
-	}
-	if kept := l.a.KeepLog(filepath.Join(l.work(), "restore.log"), l.move+"-restore.log"); kept != "" {
-		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, l.a.Config.Node)
-	}
-	return err
-}
-
-// plan says what is restored.
-func (l *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
-	launched, err := launch.NamespaceConfig(rec, cfg.RootDir(), l.IODir())
-	if err != nil {
-		return restore.Plan{}, err
-	}
-	var mounts []restore.Mount
-	dirs := map[string]string{}
-	at, private := l.In.PrivateMounts()
-	for i, f := range private {
-		dirs[at[i]] = cfg.MountDir(i)
-		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: cfg.MountDir(i)})
-	}
-	var binds []restore.Bind
-	for i, m := range launch.NodeMounts(rec) {
-		binds = append(binds, restore.Bind{Mount: m, Dir: cfg.BindDir(i)})
-	}
-	return restore.Plan{
-		Images: l.Images(), Store: l.pages(), Work: l.work(), TCP: true, RestoreEnv: *cfg.RestoreEnv,
-		Mounts: launch.ExternalMounts(rec, l.IODir(), cfg.QueueDir(), dirs), Binds: binds, QueueDir: cfg.QueueDir(), Private: mounts,
-		Interface: launch.JobInterface(rec), Rule: launch.IdentityRule(launched), Recorded: l.Recorded,
-	}, nil
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -225,7 +227,7 @@ func (r *Relay) lose(ctx context.Context, why string) error {
 	if err != nil || over {
 		return err
 	}
-	r.A.Log.Error("memory that a job lacks is lost; the job is ended", "move", r.Move, "peer", r.Session.Peer(), "why", why)
+	r.A.Log.Error("memory that a job lacks is lost; the job is ended", logkey.Move, r.Move, logkey.Peer, r.Session.Peer(), logkey.Why, why)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loseTime)
 	defer cancel()
 	if err := client.MarkLost(ctx, why); err != nil && !errors.Is(err, shim.ErrGone) {

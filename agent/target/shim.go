@@ -10,17 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
-
-// room is what a copy needs before anything of it can be restored: a cgroup of the
-// job's own, and a shim that waits.
-type room struct {
-	cgroup *cgroup.Cgroup
-	cfg    shim.Config
-	client *shim.Client
-}
 
 // MakeRoom makes the room, unless it is there. It is tried when the move begins, so
 // that the job need not stand still for it, and again when the job is here: an earlier

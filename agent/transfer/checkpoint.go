@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/node"
@@ -48,7 +50,7 @@ type checkpointOp struct {
 // Checkpoint saves a job in a directory of the caller's. begun is as for Move.
 func (a *Transfers) Checkpoint(ctx context.Context, c caller.Caller, rec job.Record, req api.CheckpointRequest, begun func() io.Writer) error {
 	move := handoff.NewMoveID()
-	release, err := a.Claim(rec.ID, move)
+	release, err := a.Leaving.Claim(rec.ID, move)
 	if err != nil {
 		return err
 	}
@@ -190,7 +192,7 @@ func (s *checkpointOp) Abort(context.Context) error {
 	}
 	err := s.dir.remove()
 	if err != nil && s.recovering {
-		s.a.Log.Warn("a checkpoint that was given up stays", "dir", s.req.Dir, "err", err)
+		s.a.Log.Warn("a checkpoint that was given up stays", logkey.Dir, s.req.Dir, logkey.Err, err)
 		return nil
 	}
 	return err

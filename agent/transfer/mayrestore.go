@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/copies"
@@ -129,7 +131,7 @@ func (b *restoreOp) begin(ctx context.Context, half *handoff.TargetHalf) error {
 func (b *restoreOp) own(ctx context.Context) error {
 	id := string(b.rec.ID)
 	if dead := b.asked.Dead(); len(dead) > 0 {
-		b.a.Log.Warn("an operator declares nodes dead", "job", id, "epoch", b.rec.Epoch, "nodes", slices.Sorted(maps.Keys(dead)))
+		b.a.Log.Warn("an operator declares nodes dead", logkey.Job, id, logkey.Epoch, b.rec.Epoch, logkey.Nodes, slices.Sorted(maps.Keys(dead)))
 		if err := b.a.Fence.Owe(id, handoff.Debt{Epoch: b.rec.Epoch, Nodes: dead}); err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ import (
 // gets on and ends; what Move returns comes before.
 func (a *Transfers) Move(ctx context.Context, rec job.Record, req api.MoveRequest, begun func() io.Writer) error {
 	move := handoff.NewMoveID()
-	release, err := a.Claim(rec.ID, move)
+	release, err := a.Leaving.Claim(rec.ID, move)
 	if err != nil {
 		return err
 	}

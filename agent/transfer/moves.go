@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/node"
@@ -65,7 +67,7 @@ func (a *History) waitsFor(rec handoff.Record) string {
 		return rec.Peer + " to hear that the job was taken here"
 	case rec.State.Finished():
 		return ""
-	case rec.Role == handoff.RoleSource && rec.State != handoff.StateCommitted && a.Under(job.ID(rec.Job), rec.Move):
+	case rec.Role == handoff.RoleSource && rec.State != handoff.StateCommitted && a.Leaving.Under(job.ID(rec.Job), rec.Move):
 		return "nothing: it is under way"
 	case rec.Kind != handoff.KindMove:
 		return "nothing: the agent finishes or undoes it"
@@ -100,7 +102,7 @@ func (a *History) MoveRecord(ctx context.Context, m handoff.MoveID, c caller.Cal
 		return kept, nil
 	}
 	if !errors.Is(err, os.ErrNotExist) {
-		a.Log.Warn("the record of a move cannot be read", "move", m, "err", err)
+		a.Log.Warn("the record of a move cannot be read", logkey.Move, m, logkey.Err, err)
 	}
 	rec, err := a.Journal.Get(m)
 	if err != nil {
@@ -130,7 +132,7 @@ func (a *History) MoveRecord(ctx context.Context, m handoff.MoveID, c caller.Cal
 func (a *History) SettleRecord(r *api.MoveRecord) {
 	m := handoff.MoveID(r.Move)
 	r.Steps = a.steps(m)
-	if r.State != api.MoveUnderWay && r.State != api.MoveWaiting || a.Under(r.Job, m) {
+	if r.State != api.MoveUnderWay && r.State != api.MoveWaiting || a.Leaving.Under(r.Job, m) {
 		return
 	}
 	rec, err := a.Journal.Get(m)
@@ -160,7 +162,7 @@ func (a *History) stateOf(rec handoff.Record) api.MoveState {
 	case handoff.StateDropped:
 		return api.MoveAborted
 	}
-	if a.Under(job.ID(rec.Job), rec.Move) {
+	if a.Leaving.Under(job.ID(rec.Job), rec.Move) {
 		return api.MoveUnderWay
 	}
 	return api.MoveWaiting

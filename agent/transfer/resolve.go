@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/peer"
@@ -45,7 +47,7 @@ func (a *Resolver) Resolvable(ref string) (handoff.Record, error) {
 		return undecided("the agent finishes or undoes a checkpoint or restore by itself")
 	case rec.State == handoff.StateReceiving:
 		return undecided("the copy here is not whole; it is dropped when the connection breaks, and the job stays on %s", rec.Peer)
-	case rec.Role == handoff.RoleSource && rec.State == handoff.StateFrozen && a.History.Under(job.ID(rec.Job), m):
+	case rec.Role == handoff.RoleSource && rec.State == handoff.StateFrozen && a.Leaving.Under(job.ID(rec.Job), m):
 		return undecided("it is under way; Ctrl-C in the command that moves the job ends it")
 	}
 	return rec, nil
@@ -138,7 +140,7 @@ func (a *Resolver) Apart(ctx context.Context, rec handoff.Record, take bool) (wh
 }
 
 func (a *Resolver) Resolve(ctx context.Context, rec handoff.Record, take bool) error {
-	a.Log.Warn("an operator decides", "job", rec.Job, "move", rec.Move, "peer", rec.Peer, "role", rec.Role, "state", rec.State, "take", take)
+	a.Log.Warn("an operator decides", logkey.Job, rec.Job, logkey.Move, rec.Move, logkey.Peer, rec.Peer, logkey.Role, rec.Role, logkey.State, rec.State, logkey.Take, take)
 	if rec.Role == handoff.RoleTarget {
 		return a.resolveTarget(ctx, rec, take)
 	}

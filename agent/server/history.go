@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/migrate-hpc/migrate/logkey"
+
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
@@ -18,7 +20,7 @@ func (a *moveServer) handleMoves(w http.ResponseWriter, r *http.Request, c calle
 	all := r.URL.Query().Get("all") == "true"
 	recs, err := a.Journal.List()
 	if err != nil {
-		a.Log.Error("some moves cannot be read", "err", err)
+		a.Log.Error("some moves cannot be read", logkey.Err, err)
 	}
 	list := []api.MoveSummary{}
 	seen := map[string]bool{}
@@ -39,7 +41,7 @@ func (a *moveServer) handleMoves(w http.ResponseWriter, r *http.Request, c calle
 		}
 	}
 	for _, kept := range a.Records.List() {
-		unfinished := a.History.Under(kept.Job, handoff.MoveID(kept.Move))
+		unfinished := a.Leaving.Under(kept.Job, handoff.MoveID(kept.Move))
 		if seen[kept.Move] || !c.Root() && kept.UID != c.UID || !all && !unfinished {
 			continue
 		}

@@ -42,9 +42,6 @@ func (a *jobServer) cannotRead(ctx context.Context, e *job.RecordError) *api.Err
 		Hint: fmt.Sprintf("`migrate kill %s` still reaches it; `migrate rm -f %s` ends it and forgets it, or the operator puts the file right", e.ID, e.ID)}
 }
 
-// brokenHandler is a request about a job whose record cannot be read.
-type brokenHandler func(w http.ResponseWriter, r *http.Request, c caller.Caller, e *job.RecordError) error
-
 // inspectBroken tells what there is to tell.
 func (a *jobServer) inspectBroken(w http.ResponseWriter, r *http.Request, _ caller.Caller, e *job.RecordError) error {
 	return httpjson.Reply(w, a.viewBroken(r.Context(), e))

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/migrate-hpc/migrate/logkey"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/copies"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+func (a *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
+	recs, broken, err := a.Jobs.ListAll()
+	if err != nil {
+		return err
+	}
+	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return !c.May(rec) })
+	views := make([]api.Job, len(recs))
+	fates := a.Copies.Fates(r.Context(), recs, fateTime)
+	var all errgroup.Group
+	all.SetLimit(manyViews)
+	for i, rec := range recs {
+		all.Go(func() error {
+			views[i] = a.View(r.Context(), rec)
+			if f := fates[rec.ID]; views[i].State == api.JobMoved && copies.Over(f.State) {
+				views[i].State, views[i].Exit = f.State, f.Exit
+			}
+			return nil
+		})
+	}
+	_ = all.Wait() // none fails
+	for _, b := range broken {
+		a.Log.Error("the record of a job cannot be read", logkey.Job, b.ID, logkey.Err, b.Err)
+		if v := a.viewBroken(r.Context(), b); c.May(v.Record) {
+			views = append(views, v)
+		}
+	}
+	return httpjson.Reply(w, views)
+}
+
+// fateTime is how long a list waits for the nodes that jobs have gone to; those of a node that does
+// not answer are shown as moved there.
+const fateTime = time.Second
+
+// manyViews is how many shims a list asks at a time: one that does not answer costs a
+// second.
+const manyViews = 16

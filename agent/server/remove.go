@@ -1,0 +1,105 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/shim"
+)
+
+// handleRemove forgets a job that is over, and everything that it left here.
+func (a *jobServer) handleRemove(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
+	force := r.URL.Query().Get("force") == "true"
+	v := a.View(r.Context(), rec)
+	if v.State == api.JobAstray {
+		if !force {
+			return node.Astray(v)
+		}
+		if err := a.mayEnd(rec); err != nil {
+			return err
+		}
+	}
+	if v.State == api.JobRunning || v.State == api.JobFrozen || v.State == api.JobSuspended || v.State == api.JobArriving {
+		if !force {
+			return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is %s", rec.ID, v.State), Where: "on " + a.Config.Node,
+				Hint: fmt.Sprintf("end it with `migrate kill %s`, or do both with `migrate rm -f %s`", rec.ID, rec.ID)}
+		}
+		if err := a.end(r.Context(), rec); err != nil {
+			return err
+		}
+	}
+	if v.State == api.JobLost || v.State == api.JobAstray {
+		if err := a.Sweep(r.Context(), rec); err != nil {
+			return err
+		}
+	}
+	leaving, cancel := context.WithTimeout(r.Context(), shimTime)
+	defer cancel()
+	if st, err := a.ShimOf(rec.ID).Status(leaving); err == nil && (st.State == shim.Exited || st.State == shim.Running) {
+		node.AwaitProcess(leaving, st.Shim, shimTime)
+	}
+	if err := a.Launcher.SealOutput(rec.ID); err != nil {
+		return err
+	}
+	if err := a.Jobs.Remove(rec.ID); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// shimTime is how long the shim of a job that is over may take to leave.
+const shimTime = 10 * time.Second
+
+// mayEnd refuses to end a copy of which nobody can tell whether it is the job.
+func (a *jobServer) mayEnd(rec job.Record) error {
+	if a.Leaving.Moving(rec.ID) || a.Unfinished(rec.ID) != "" {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is in a move that is not finished; nothing was done", rec.ID),
+			Where: "on " + a.Config.Node + ", or on the other node of the move", Hint: "cancel the move or wait for its end; `migrate moves` tells what it waits for"}
+	}
+	return a.MaySignal(rec)
+}
+
+// end kills a job and waits until its shim has written that down.
+func (a *jobServer) end(ctx context.Context, rec job.Record) error {
+	if err := a.mayEnd(rec); err != nil {
+		return err
+	}
+	err := a.signal(ctx, rec, syscall.SIGKILL)
+	if err != nil && !errors.Is(err, shim.ErrGone) {
+		return err
+	}
+	if err := a.EndSuspended(ctx, rec); err != nil {
+		return err
+	}
+	if err := a.untilOver(ctx, rec.ID, endTime); err != nil {
+		return err
+	}
+	if a.stillRuns(ctx, rec.ID) {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s has not ended within %v of SIGKILL; a task of it may wait for a file server that does not answer", rec.ID, endTime),
+			Where: "on " + a.Config.Node, Hint: "the same command again, when it has"}
+	}
+	return nil
+}
+
+// stillRuns tells whether a job has not ended. Its shim writes down the end first, and says
+// so of itself afterwards.
+func (a *jobServer) stillRuns(ctx context.Context, id job.ID) bool {
+	st, err := a.Status(ctx, id)
+	if errors.Is(err, shim.ErrGone) || err == nil && st.State != shim.Running { // one that is busy proves nothing
+		return false
+	}
+	rec, err := a.Jobs.Get(id)
+	return err != nil || rec.Here()
+}
+
+// endTime is how long a job that is killed may take to end.
+const endTime = 30 * time.Second

@@ -1,0 +1,41 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/migrate-hpc/migrate/agent/caller"
+	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/job"
+)
+
+// handleWait answers when the job has ended or left, or after a while, so that a
+// broken connection does not go unnoticed for long.
+func (a *jobServer) handleWait(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
+	if err := a.untilOver(r.Context(), rec.ID, 20*time.Second); err != nil {
+		return err
+	}
+	return a.replyJob(r.Context(), w, rec.ID)
+}
+
+// untilOver returns when the job is no longer here, ctx ends or the time is up.
+func (a *jobServer) untilOver(ctx context.Context, id job.ID, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for ctx.Err() == nil {
+		rec, err := a.Jobs.Get(id)
+		if err != nil || !rec.Here() {
+			return err
+		}
+		if st, err := a.ShimOf(id).Status(ctx); node.Gone(rec, err) {
+			return nil
+		} else if err == nil && st.Shim > 0 {
+			node.AwaitProcess(ctx, st.Shim, most)
+		} else {
+			time.Sleep(httpjson.BusyPause)
+		}
+	}
+	return nil
+}
