@@ -15,10 +15,10 @@ import (
 
 func (s *Source) pidFile() string { return filepath.Join(s.Dir, "criu.pid") }
 
-// notePid leaves a trace of the CRIU that is about to dump, for whoever thaws the job: it
+// recordPID leaves a trace of the CRIU that is about to dump, for whoever thaws the job: it
 // comes before the request.
-func (s *Source) notePid(pid int) error {
-	began, err := began(pid)
+func (s *Source) recordPID(pid int) error {
+	began, err := startTime(pid)
 	if errors.Is(err, errEnded) {
 		return nil
 	}
@@ -53,7 +53,7 @@ func (s *Source) awaitDump(ctx context.Context) error {
 	stuck := time.NewTimer(stuckDump)
 	defer stuck.Stop()
 	for {
-		switch now, err := began(pid); {
+		switch now, err := startTime(pid); {
 		case errors.Is(err, errEnded) || err == nil && now != noted:
 			return nil
 		case err != nil:
@@ -61,7 +61,7 @@ func (s *Source) awaitDump(ctx context.Context) error {
 		}
 		select {
 		case <-stuck.C:
-			if err := s.suspended(); err != nil {
+			if err := s.checkSuspended(); err != nil {
 				return fmt.Errorf("CRIU (pid %d) holds the job until it is resumed: %w", pid, err)
 			}
 			if err := s.Cgroup.Thaw(ctx); err != nil {
@@ -76,10 +76,10 @@ func (s *Source) awaitDump(ctx context.Context) error {
 
 var errEnded = errors.New("the process has ended")
 
-// began is when a process began, in ticks since the boot: with its number it tells it
+// startTime is when a process began, in ticks since the boot: with its number it tells it
 // from all others, which its name does not, as a program may be run by a loader. One that
 // nobody has reaped yet has ended.
-func began(pid int) (uint64, error) {
+func startTime(pid int) (uint64, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return 0, errEnded

@@ -38,7 +38,7 @@ func byLoader(t *testing.T) *exec.Cmd {
 
 func (s *Source) note(t *testing.T, pid int) {
 	t.Helper()
-	if err := s.notePid(pid); err != nil {
+	if err := s.recordPID(pid); err != nil {
 		t.Fatal(err)
 	}
 }

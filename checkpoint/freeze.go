@@ -30,43 +30,43 @@ var ErrExecRunning = errors.New("somebody visits the job")
 var ErrStack = errors.New("a thread sleeps with its stack pointer at the start of a page")
 
 const (
-	// passing is how long a vfork or a visit may go on. Most vforks take less than a
+	// maxObstacle is how long a vfork or a visit may go on. Most vforks take less than a
 	// millisecond.
-	passing = 2 * time.Second
-	// goodMoments is how often a better moment is waited for, 32 ms in all. A thread that
+	maxObstacle = 2 * time.Second
+	// stackRetries is how often a better moment is waited for, 32 ms in all. A thread that
 	// sleeps for longer stays where it is.
-	goodMoments = 6
+	stackRetries = 6
 )
 
-// freezeWhole freezes the job at a moment at which it can be saved, and saved well.
-func (s *Source) freezeWhole(ctx context.Context) error {
+// freezeSavable freezes the job at a moment at which it can be saved, and saved well.
+func (s *Source) freezeSavable(ctx context.Context) error {
 	pause := time.Millisecond
-	end := time.Now().Add(passing)
+	end := time.Now().Add(maxObstacle)
 	for tries := 0; ; tries++ {
-		if err := s.unstopped(); err != nil { // in the moment in which it ran
+		if err := s.refuseStopped(); err != nil { // in the moment in which it ran
 			return err
 		}
-		s.ours = true
+		s.frozenByUs = true
 		if err := s.Cgroup.Freeze(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
-		if err := s.suspended(); err != nil {
+		if err := s.checkSuspended(); err != nil {
 			return err
 		}
-		at, err := s.moment()
-		if err != nil || at.good() {
+		at, err := s.inspectFrozen()
+		if err != nil || at.ok() {
 			return err
 		}
-		if at.obstacle == nil && tries >= goodMoments {
-			return s.takeStacks(at.aligned)
+		if at.obstacle == nil && tries >= stackRetries {
+			return s.allowStacks(at.aligned)
 		}
 		if at.obstacle != nil && time.Now().After(end) {
-			return fmt.Errorf("freeze: %w, for %v", at.obstacle, passing)
+			return fmt.Errorf("freeze: %w, for %v", at.obstacle, maxObstacle)
 		}
 		if err := s.Cgroup.Thaw(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
-		s.ours = false
+		s.frozenByUs = false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -76,8 +76,8 @@ func (s *Source) freezeWhole(ctx context.Context) error {
 	}
 }
 
-// moment is what there is against saving the frozen job as it is.
-type moment struct {
+// freezeState is what there is against saving the frozen job as it is.
+type freezeState struct {
 	// obstacle is why it cannot be saved; nil is no reason. It wraps [ErrExecRunning], or
 	// [ErrForking] for a thread that waits for a child which it has made by vfork and which
 	// runs no program of its own yet. That stops for nobody before the child goes on, which
@@ -90,11 +90,11 @@ type moment struct {
 	aligned []int
 }
 
-func (m moment) good() bool { return m.obstacle == nil && len(m.aligned) == 0 }
+func (m freezeState) ok() bool { return m.obstacle == nil && len(m.aligned) == 0 }
 
-// moment asks the kernel where the threads of the frozen job are. What it does not tell,
+// freezeState asks the kernel where the threads of the frozen job are. What it does not tell,
 // CRIU will find out.
-func (s *Source) moment() (m moment, err error) {
+func (s *Source) inspectFrozen() (m freezeState, err error) {
 	pids, err := s.Cgroup.Pids()
 	if err != nil {
 		return m, err
@@ -113,7 +113,7 @@ func (s *Source) moment() (m moment, err error) {
 				continue
 			}
 			call, stack := parseSyscall(string(text))
-			if forks[call] {
+			if forkCalls[call] {
 				m.obstacle = fmt.Errorf("%w: process %d waits for a child that it has made by vfork", ErrForking, e.Host)
 			}
 			if stack != 0 && stack%stream.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
@@ -121,16 +121,16 @@ func (s *Source) moment() (m moment, err error) {
 			}
 		}
 	}
-	err = s.visited(all)
+	err = s.checkExec(all)
 	if errors.Is(err, ErrExecRunning) {
 		m.obstacle, err = err, nil
 	}
 	return m, err
 }
 
-// visited wraps [ErrExecRunning] if one of the frozen processes visits the job, or is on its
+// checkExec wraps [ErrExecRunning] if one of the frozen processes visits the job, or is on its
 // way in: it enters the cgroup first.
-func (s *Source) visited(all []pidmap.Entry) error {
+func (s *Source) checkExec(all []pidmap.Entry) error {
 	for _, v := range pidmap.Visitors(all) {
 		return fmt.Errorf("%w: process %d (%s)", ErrExecRunning, v.Host, v.Comm)
 	}
@@ -150,9 +150,9 @@ func (s *Source) visited(all []pidmap.Entry) error {
 	return nil
 }
 
-// takeStacks lets a job be saved of which CRIU will write all memory of some processes
+// allowStacks lets a job be saved of which CRIU will write all memory of some processes
 // into its images, for a moment, if that leaves the node as much again.
-func (s *Source) takeStacks(pids []int) error {
+func (s *Source) allowStacks(pids []int) error {
 	if s.Eager {
 		return nil // it writes all memory of all of them, as was reckoned with
 	}
@@ -162,12 +162,12 @@ func (s *Source) takeStacks(pids []int) error {
 	}
 	var need int64
 	for _, pid := range pids {
-		need += anonymous(pid)
+		need += anonymousMemory(pid)
 	}
-	return enough(pids, need, free)
+	return checkFree(pids, need, free)
 }
 
-func enough(pids []int, need, free int64) error {
+func checkFree(pids []int, need, free int64) error {
 	if need <= free/2 {
 		return nil
 	}
@@ -175,8 +175,8 @@ func enough(pids []int, need, free int64) error {
 		ErrStack, pids, need>>20, free>>20)
 }
 
-// anonymous is how much memory of its own a process has, in bytes; 0 if it is gone.
-func anonymous(pid int) (size int64) {
+// anonymousMemory is how much memory of its own a process has, in bytes; 0 if it is gone.
+func anonymousMemory(pid int) (size int64) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
@@ -204,8 +204,8 @@ func parseSyscall(text string) (call string, stack uint64) {
 	return f[0], stack
 }
 
-// forks are the system calls that make processes. Only a thread that waits for its child
+// forkCalls are the system calls that make processes. Only a thread that waits for its child
 // stays in one.
-var forks = map[string]bool{
+var forkCalls = map[string]bool{
 	fmt.Sprint(unix.SYS_VFORK): true, fmt.Sprint(unix.SYS_CLONE): true, fmt.Sprint(unix.SYS_CLONE3): true,
 }

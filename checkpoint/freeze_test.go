@@ -23,7 +23,7 @@ func TestWhereAThreadIsIsReadAsTheKernelWritesIt(t *testing.T) {
 		"": {0, false},
 	} {
 		call, stack := parseSyscall(text)
-		if stack != want.stack || forks[call] != want.forks {
+		if stack != want.stack || forkCalls[call] != want.forks {
 			t.Errorf("%q: call %q, stack %#x", text, call, stack)
 		}
 	}
@@ -31,10 +31,10 @@ func TestWhereAThreadIsIsReadAsTheKernelWritesIt(t *testing.T) {
 
 func TestMemoryThatTheNodeHasNoRoomForIsNotWrittenDown(t *testing.T) {
 	const gib = 1 << 30
-	if err := enough([]int{7}, 2*gib, 4*gib); err != nil {
+	if err := checkFree([]int{7}, 2*gib, 4*gib); err != nil {
 		t.Error(err)
 	}
-	err := enough([]int{7, 9}, 3*gib, 4*gib)
+	err := checkFree([]int{7, 9}, 3*gib, 4*gib)
 	if !errors.Is(err, ErrStack) || !strings.Contains(err.Error(), "[7 9]") || !strings.Contains(err.Error(), "3072 MiB") {
 		t.Error(err)
 	}
@@ -42,11 +42,11 @@ func TestMemoryThatTheNodeHasNoRoomForIsNotWrittenDown(t *testing.T) {
 	for i := range huge {
 		huge[i] = 1
 	}
-	if n := anonymous(os.Getpid()); n < int64(len(huge)) {
+	if n := anonymousMemory(os.Getpid()); n < int64(len(huge)) {
 		t.Errorf("this process has %d bytes of its own", n)
 	}
 	runtime.KeepAlive(huge)
-	if n := anonymous(1 << 30); n != 0 {
+	if n := anonymousMemory(1 << 30); n != 0 {
 		t.Errorf("nobody has %d bytes", n)
 	}
 }

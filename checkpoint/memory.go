@@ -19,13 +19,13 @@ import (
 // The first lane carries no pages if there are others. So CRIU's images, which the
 // target waits for, never queue up behind memory.
 type memory struct {
-	pages   *scan.Memory
-	lanes   []io.Writer // of pages
-	shared  bool        // with images
-	streams []*stream.Writer
-	wire    int64 // written by streams that have ended
-	begun   bool  // a round has been sent
-	frugal  bool  // the next pass spares the wire
+	pages      *scan.Memory
+	lanes      []io.Writer // of pages
+	shared     bool        // with images
+	streams    []*stream.Writer
+	wire       int64 // written by streams that have ended
+	begun      bool  // a round has been sent
+	preferSize bool  // the next pass spares the wire
 }
 
 // memoryOn returns the job's memory. All calls for a move name the same lanes.
@@ -54,9 +54,9 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 func (m *memory) pass(do func(sinks []scan.Sink) (scan.Round, error)) (scan.Round, error) {
 	m.open(stream.KindPages)
 	for _, s := range m.streams {
-		s.PreferSize(m.frugal)
+		s.PreferSize(m.preferSize)
 	}
-	m.frugal = false
+	m.preferSize = false
 	before := m.written()
 	round, err := do(m.sinks())
 	if err == nil && m.shared {
@@ -74,8 +74,8 @@ func (m *memory) sinks() []scan.Sink {
 	return sinks
 }
 
-// attest sends the digests of all lazy pages, behind the pages on each lane.
-func (m *memory) attest(ctx context.Context, tasks []scan.Task, regions map[stream.VPID][]image.Region) error {
+// sendDigests sends the digests of all lazy pages, behind the pages on each lane.
+func (m *memory) sendDigests(ctx context.Context, tasks []scan.Task, regions map[stream.VPID][]image.Region) error {
 	seed := rand.Uint64()
 	m.open(stream.KindDigests)
 	if err := inParallel(len(m.streams), func(i int) error { return m.streams[i].WriteFrame(stream.DigestHead(seed)) }); err != nil {
@@ -134,7 +134,7 @@ func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, er
 	if err != nil {
 		return scan.Round{}, fmt.Errorf("warm-up: %w", err)
 	}
-	m.frugal = !m.begun // the first round is nearly everything, and nobody waits for it
+	m.preferSize = !m.begun // the first round is nearly everything, and nobody waits for it
 	m.begun = true
 	round, err := m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.PreCopy(ctx, tasks, sinks) })
 	if err != nil {
@@ -145,7 +145,7 @@ func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, er
 	if err != nil {
 		return round, err
 	}
-	segments, err := s.warmSegments(ctx, lanes[0], tasks)
+	segments, err := s.sendSegments(ctx, lanes[0], tasks)
 	round.Add(segments)
 	return round, err
 }
@@ -156,7 +156,7 @@ func (s *Source) tasks() ([]scan.Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.initLives(); err != nil {
+	if err := s.checkInit(); err != nil {
 		return nil, err
 	}
 	var tasks []scan.Task
@@ -168,11 +168,11 @@ func (s *Source) tasks() ([]scan.Task, error) {
 	return tasks, nil
 }
 
-// initLives fails if the job has ended. Then whoever has the number of its PID 1 may be in
+// checkInit fails if the job has ended. Then whoever has the number of its PID 1 may be in
 // the node's own namespaces, with all other processes. It is asked after what was looked at
 // by the number, and before anything follows from that: who has the number of a PID 1 that is
 // gone is in none of the job's cgroups, which are gone, too.
-func (s *Source) initLives() error {
+func (s *Source) checkInit() error {
 	pids, err := s.Cgroup.Pids()
 	if err == nil && !slices.Contains(pids, s.Init) {
 		err = fmt.Errorf("process %d, the job's first, is not in the job's cgroup: the job has ended, or somebody has moved it", s.Init)
@@ -190,7 +190,7 @@ type frozenScan struct {
 
 // beginScan starts the scan. The job must be frozen until it has ended.
 func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) error {
-	if s.holdsAll(m) {
+	if s.pullsAll(m) {
 		return nil
 	}
 	tasks, err := s.tasks()
@@ -210,8 +210,8 @@ func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) e
 	return nil
 }
 
-// holdsAll says that nothing is to be sent of the memory, and nothing was.
-func (s *Source) holdsAll(m *memory) bool { return s.PostCopy && !m.begun }
+// pullsAll says that nothing is to be sent of the memory, and nothing was.
+func (s *Source) pullsAll(m *memory) bool { return s.PostCopy && !m.begun }
 
 // Puller reads what the target asks for of the memory of the dumped job, which stands
 // still.
@@ -240,43 +240,43 @@ func (s *Source) awaitScan(ctx context.Context) (scan.Round, error) {
 	}
 }
 
-// giveUp stops the looks at the frozen job, and cuts the lanes: its memory is not
-// wanted any longer. It does not wait until that has shown: a lane that is a file of a
-// stalled file server cannot be cut, and must not lengthen the downtime.
-func (s *Source) giveUp() {
+// abortScans stops the looks at the frozen job, and cuts the lanes: nobody waits for its
+// memory any longer. It does not wait until that has shown: a lane that is a file of a
+// stalled file server cannot be cut, and the job must not stand still for it.
+func (s *Source) abortScans() {
 	if s.scan != nil {
-		s.scan.cancel(errGivenUp)
+		s.scan.cancel(errScanAborted)
 	}
-	if s.sharing != nil {
-		s.sharing.cancel(errGivenUp)
-		cut(s.sharing.lane)
+	if s.privateScan != nil {
+		s.privateScan.cancel(errScanAborted)
+		cutLane(s.privateScan.lane)
 	}
 	if s.memory != nil {
 		for _, lane := range s.memory.lanes {
-			cut(lane)
+			cutLane(lane)
 		}
 	}
 }
 
-var errGivenUp = errors.New("the look at the frozen job was given up")
+var errScanAborted = errors.New("the look at the frozen job was given up")
 
-// endLooks stops them and waits for their end.
-func (s *Source) endLooks() {
-	s.giveUp()
+// endScans stops them and waits for their end.
+func (s *Source) endScans() {
+	s.abortScans()
 	if s.scan != nil {
 		<-s.scan.done
 	}
-	if s.sharing != nil {
-		<-s.sharing.done
+	if s.privateScan != nil {
+		<-s.privateScan.done
 	}
-	s.scan, s.sharing = nil, nil
+	s.scan, s.privateScan = nil, nil
 }
 
 // Close stops what still goes on and gives back what the source remembers of the job's
 // memory. Send must have returned. A second call changes nothing.
 func (s *Source) Close() error {
-	s.endStandby()
-	s.endLooks()
+	s.closePrestarted()
+	s.endScans()
 	err := s.closePrivate()
 	if s.memory == nil {
 		return err

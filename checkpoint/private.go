@@ -24,7 +24,7 @@ func (s *Source) openPrivate() error {
 	}
 	found, err := s.findPrivate()
 	if err == nil {
-		err = s.atHome() // or they are others: of the node, bound there
+		err = s.checkNamespaces() // or they are others: of the node, bound there
 	}
 	s.private = found
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Source) sendPrivate(ctx context.Context, lane io.Writer) (scan.Round, e
 		return round, err
 	}
 	for _, t := range s.private {
-		r, err := sendOne(ctx, lane, t)
+		r, err := sendTmpfs(ctx, lane, t)
 		round.Add(r)
 		if err != nil {
 			return round, err
@@ -82,17 +82,17 @@ func (s *Source) sendPrivate(ctx context.Context, lane io.Writer) (scan.Round, e
 	return round, nil
 }
 
-func sendOne(ctx context.Context, lane io.Writer, t *tmpfs.Source) (scan.Round, error) {
+func sendTmpfs(ctx context.Context, lane io.Writer, t *tmpfs.Source) (scan.Round, error) {
 	out, err := openStream(lane, stream.KindTmpfsPages, t)
 	if err != nil {
 		return scan.Round{}, err
 	}
-	return counted(out, func() (tmpfs.Stats, error) { return t.Send(ctx, out) })
+	return countedSend(out, func() (tmpfs.Stats, error) { return t.Send(ctx, out) })
 }
 
-// counted has something sent on a stream, ends that, and says what it was as a pass over
+// countedSend has something sent on a stream, ends that, and says what it was as a pass over
 // memory does.
-func counted(out *stream.Writer, send func() (tmpfs.Stats, error)) (round scan.Round, err error) {
+func countedSend(out *stream.Writer, send func() (tmpfs.Stats, error)) (round scan.Round, err error) {
 	osthread.Timed(func(clock *osthread.Clock) {
 		began := time.Now()
 		var stats tmpfs.Stats
@@ -107,9 +107,9 @@ func counted(out *stream.Writer, send func() (tmpfs.Stats, error)) (round scan.R
 	return round, err
 }
 
-// notePrivate takes down what is in the private file systems, at a moment when the
+// snapshotPrivate takes down what is in the private file systems, at a moment when the
 // names that CRIU gives to files that have lost theirs are there too.
-func (s *Source) notePrivate(ctx context.Context) error {
+func (s *Source) snapshotPrivate(ctx context.Context) error {
 	if err := s.openPrivate(); err != nil {
 		return err
 	}
@@ -147,9 +147,9 @@ func openStream(lane io.Writer, kind uint16, t *tmpfs.Source) (*stream.Writer, e
 	return out, nil
 }
 
-// sharing is a look at what the frozen tasks share, on the first lane, that goes on
+// privateScan is a look at what the frozen tasks share, on the first lane, that goes on
 // while CRIU dumps.
-type sharing struct {
+type privateScan struct {
 	cancel context.CancelCauseFunc
 	lane   io.Writer
 	done   chan struct{}
@@ -157,8 +157,8 @@ type sharing struct {
 	err    error
 }
 
-// beginSharing starts it, unless the lane is one with that of memory: then Send does it.
-func (s *Source) beginSharing(ctx context.Context, m *memory, lane io.Writer, failed func(error)) error {
+// beginPrivateScan starts it, unless the lane is one with that of memory: then Send does it.
+func (s *Source) beginPrivateScan(ctx context.Context, m *memory, lane io.Writer, failed func(error)) error {
 	if m.shared {
 		return nil
 	}
@@ -166,8 +166,8 @@ func (s *Source) beginSharing(ctx context.Context, m *memory, lane io.Writer, fa
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	sh := &sharing{cancel: cancel, lane: lane, done: make(chan struct{})}
-	s.sharing = sh
+	sh := &privateScan{cancel: cancel, lane: lane, done: make(chan struct{})}
+	s.privateScan = sh
 	go func() {
 		defer close(sh.done)
 		if s.segments != nil {
@@ -180,21 +180,21 @@ func (s *Source) beginSharing(ctx context.Context, m *memory, lane io.Writer, fa
 	return nil
 }
 
-// awaitSharing waits for it, or does it now.
-func (s *Source) awaitSharing(ctx context.Context, lane io.Writer) (scan.Round, error) {
-	if s.sharing == nil {
+// awaitPrivateScan waits for it, or does it now.
+func (s *Source) awaitPrivateScan(ctx context.Context, lane io.Writer) (scan.Round, error) {
+	if s.privateScan == nil {
 		return s.sendPrivate(ctx, lane)
 	}
 	select {
-	case <-s.sharing.done:
-		return s.sharing.round, s.sharing.err
+	case <-s.privateScan.done:
+		return s.privateScan.round, s.privateScan.err
 	case <-ctx.Done():
 		return scan.Round{}, context.Cause(ctx)
 	}
 }
 
-// cut has a lane take no more, also what is blocked in it.
-func cut(lane io.Writer) {
+// cutLane has a lane take no more, also what is blocked in it.
+func cutLane(lane io.Writer) {
 	if conn, ok := lane.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		_ = conn.SetWriteDeadline(time.Now()) // one that is closed blocks nobody
 	}

@@ -8,45 +8,45 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// standby is a CRIU that has been started before the job is frozen. It is of use
+// prestarted is a CRIU that has been started before the job stands still. It is of use
 // if the job's network is still carried the same way then.
-type standby struct {
+type prestarted struct {
 	*criu.Lazy
 	network image.Network
 }
 
-// Prestart does what can be done before the job is frozen. It may be left out.
+// Prestart does what can be done before the job stands still. It may be left out.
 func (s *Source) Prestart(ctx context.Context) error {
 	mode, _ := s.network()
-	return s.standBy(ctx, mode)
+	return s.prestart(ctx, mode)
 }
 
-// standBy has a CRIU ready that suits the network.
-func (s *Source) standBy(ctx context.Context, mode image.Network) error {
-	if s.standby.Lazy != nil && s.standby.network == mode {
+// prestart has a CRIU ready that suits the network.
+func (s *Source) prestart(ctx context.Context, mode image.Network) error {
+	if s.prestarted.Lazy != nil && s.prestarted.network == mode {
 		return nil
 	}
-	s.endStandby()
+	s.closePrestarted()
 	run := criu.Run{}
 	if mode == image.NetworkInherited {
 		run.Before = func() error { return network.Enter(s.Init) }
 	}
 	lazy, err := s.CRIU.StartLazy(ctx, run)
-	s.standby = standby{lazy, mode}
+	s.prestarted = prestarted{lazy, mode}
 	return err
 }
 
-// takeStandby is the CRIU to dump with; its caller uses it up.
-func (s *Source) takeStandby(ctx context.Context, mode image.Network) (*criu.Lazy, error) {
-	err := s.standBy(ctx, mode)
-	lazy := s.standby.Lazy
-	s.standby = standby{}
+// takePrestarted is the CRIU to dump with; its caller uses it up.
+func (s *Source) takePrestarted(ctx context.Context, mode image.Network) (*criu.Lazy, error) {
+	err := s.prestart(ctx, mode)
+	lazy := s.prestarted.Lazy
+	s.prestarted = prestarted{}
 	return lazy, err
 }
 
-func (s *Source) endStandby() {
-	if s.standby.Lazy != nil {
-		s.standby.Close()
+func (s *Source) closePrestarted() {
+	if s.prestarted.Lazy != nil {
+		s.prestarted.Close()
 	}
-	s.standby = standby{}
+	s.prestarted = prestarted{}
 }

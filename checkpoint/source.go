@@ -56,15 +56,15 @@ type Source struct {
 
 	// foreign: somebody else froze the job where we do, before us. That is not ours to end.
 	// ours: we have.
-	foreign, ours bool
-	output        map[string]outputSent // by name
-	private       []*tmpfs.Source       // nil: not opened yet
-	fresh         *network.Baseline
-	standby       standby
-	clock         store.Clock
-	memory        *memory
-	scan          *frozenScan
-	sharing       *sharing
+	frozenByOther, frozenByUs bool
+	output                    map[string]outputSent // by name
+	private                   []*tmpfs.Source       // nil: not opened yet
+	baseline                  *network.Baseline
+	prestarted                prestarted
+	clock                     store.Clock
+	memory                    *memory
+	scan                      *frozenScan
+	privateScan               *privateScan
 	// segments is shared memory without a path, nil before it was sent.
 	segments *tmpfs.Files
 }
@@ -72,7 +72,7 @@ type Source struct {
 // Freeze freezes the job and reads its clocks. It fails with [Suspended] if the
 // job is frozen already: who froze it ends that, and Thaw does not.
 func (s *Source) Freeze(ctx context.Context) error {
-	if err := s.unsuspended(); err != nil {
+	if err := s.refuseSuspended(); err != nil {
 		return err
 	}
 	if s.Interface != nil {
@@ -80,7 +80,7 @@ func (s *Source) Freeze(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.freezeWhole(ctx); err != nil {
+	if err := s.freezeSavable(ctx); err != nil {
 		return err
 	}
 	mono, boot, err := timens.Offsets(s.Init)
@@ -123,15 +123,15 @@ func (s *Source) StillFrozen(context.Context) error {
 	if !held || !frozen {
 		return fmt.Errorf("the job runs, although it was frozen: somebody thawed %s", s.Cgroup.FreezerDir())
 	}
-	if err := s.allHeld(); err != nil {
+	if err := s.checkAllFrozen(); err != nil {
 		return err
 	}
-	return s.suspended()
+	return s.checkSuspended()
 }
 
-// allHeld asks whether all of the job is in the cgroup that is frozen. Its user moves tasks to any
+// checkAllFrozen asks whether all of the job is in the cgroup that is frozen. Its user moves tasks to any
 // other in which they may write, without our leave, and there they run.
-func (s *Source) allHeld() error {
+func (s *Source) checkAllFrozen() error {
 	all, err := pidmap.InNamespace(s.Init)
 	if err != nil {
 		return err
@@ -156,18 +156,18 @@ func (s *Source) allHeld() error {
 // Send and what Dump began may still go on for a while, until Close: what they read of a
 // running job is of no use to anybody, and does no harm.
 func (s *Source) Thaw(ctx context.Context) error {
-	s.giveUp()
+	s.abortScans()
 	if err := s.awaitDump(ctx); err != nil {
 		return err
 	}
-	if err := s.putBackQueue(); err != nil { // the job runs on without rather than not at all
+	if err := s.restoreQueue(); err != nil { // the job runs on without rather than not at all
 		s.Log.Error("messages are lost", logkey.Err, err)
 	}
-	if !s.foreign {
+	if !s.frozenByOther {
 		if err := s.Cgroup.Thaw(ctx); err != nil {
 			return err
 		}
-		s.ours = false
+		s.frozenByUs = false
 	}
 	if s.Interface != nil {
 		return network.SetPort(s.Interface.Host, true)
@@ -191,7 +191,7 @@ func (s *Source) DumpLog() string { return filepath.Join(s.Dir, "dump.log") }
 func (s *Source) Dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
 	took, err := s.dump(ctx, lanes)
 	if err != nil {
-		s.giveUp()
+		s.abortScans()
 	}
 	return took, err
 }
@@ -207,11 +207,11 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	mode, queues, queueMount, err := s.besideCRIU()
+	mode, queues, queueMount, err := s.uncarried()
 	if err != nil {
 		return 0, err
 	}
-	standby, err := s.takeStandby(ctx, mode)
+	standby, err := s.takePrestarted(ctx, mode)
 	if err != nil {
 		return 0, err
 	}
@@ -228,19 +228,19 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	defer giveUp(nil)
 	holds := make(chan struct{})
 	defer s.watch(dumping, holds, giveUp)()
-	var who witness
-	defer who.end()
+	var who identityRecorder
+	defer who.wait()
 	run.Notify = func(_ context.Context, name string, _ int) error {
 		switch name {
 		case seized:
 			close(holds)
-			who.begin(s.Init)
+			who.start(s.Init)
 			if err := s.beginScan(ctx, m, giveUp); err != nil {
 				return err
 			}
-			return s.beginSharing(ctx, m, lanes[0], giveUp)
-		case dumped:
-			return s.notePrivate(ctx)
+			return s.beginPrivateScan(ctx, m, lanes[0], giveUp)
+		case imagesWritten:
+			return s.snapshotPrivate(ctx)
 		}
 		return nil
 	}
@@ -251,14 +251,14 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return res.Took, err
 	}
-	if err := errors.Join(who.keep(s.Images()), s.nameQueues(queues, queueMount)); err != nil {
+	if err := errors.Join(who.save(s.Images()), s.nameQueues(queues, queueMount)); err != nil {
 		return res.Took, err
 	}
-	return res.Took, s.amend()
+	return res.Took, s.fixImages()
 }
 
-// besideCRIU finds out what CRIU does not carry.
-func (s *Source) besideCRIU() (mode image.Network, queues []queueFD, mount string, err error) {
+// uncarried finds out what CRIU does not carry.
+func (s *Source) uncarried() (mode image.Network, queues []queueFD, mount string, err error) {
 	decided := make(chan string, 1)
 	go func() {
 		var why string
@@ -275,9 +275,9 @@ func (s *Source) besideCRIU() (mode image.Network, queues []queueFD, mount strin
 	return mode, queues, mount, err
 }
 
-// amend changes what the images say, and reads what a restore will: what could not be
+// fixImages changes what the images say, and reads what a restore will: what could not be
 // read there must not be sent or sealed.
-func (s *Source) amend() error {
+func (s *Source) fixImages() error {
 	if _, err := image.SocketNames(s.Images()); err != nil {
 		return err
 	}
@@ -302,6 +302,6 @@ func (s *Source) amend() error {
 // asks this of every client, whether there is a network to lock or not.
 const seized = "query-ext-files"
 
-// dumped is the one that comes when all images are written, and before CRIU removes
+// imagesWritten is the one that comes when all images are written, and before CRIU removes
 // what it has made in the job's file systems.
-const dumped = "post-dump"
+const imagesWritten = "post-dump"

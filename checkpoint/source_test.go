@@ -259,7 +259,7 @@ func TestMessagesThatAnAgentHadTakenOutWhenItDiedAreBackAtTheThaw(t *testing.T) 
 	q := mqueue.Queue{Name: "q", Mode: 0o600, MaxMessages: 4, MessageSize: 8, Messages: []mqueue.Message{{Data: []byte("one")}, {Data: []byte("two")}}}
 	cut := q
 	cut.Messages = q.Messages[:1]
-	if err := errors.Join(mqueue.Make(s.Init, []mqueue.Queue{cut}), s.keepQueue(q)); err != nil {
+	if err := errors.Join(mqueue.Make(s.Init, []mqueue.Queue{cut}), s.recordQueue(q)); err != nil {
 		t.Fatal(err)
 	}
 	s.Cgroup = &cgroup.Cgroup{}
@@ -275,7 +275,7 @@ func TestMessagesThatAnAgentHadTakenOutWhenItDiedAreBackAtTheThaw(t *testing.T) 
 			t.Errorf("got %+v", saved)
 		}
 	}
-	if _, err := os.Stat(s.keptQueue()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(s.queueFile()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it would be put back again: %v", err)
 	}
 }

@@ -39,11 +39,11 @@ func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) 
 	}
 	s := &Source{Init: cmd.Process.Pid, Log: quiet()}
 	for range 2 {
-		if err := s.openPrivate(); !errors.Is(err, namespaces.ErrStrayed) || s.private != nil {
+		if err := s.openPrivate(); !errors.Is(err, namespaces.ErrLeftNamespaces) || s.private != nil {
 			t.Errorf("%v, and %d file systems are open", err, len(s.private))
 		}
 	}
-	if _, _, err := s.queues(); !errors.Is(err, namespaces.ErrStrayed) {
+	if _, _, err := s.queues(); !errors.Is(err, namespaces.ErrLeftNamespaces) {
 		t.Errorf("queues: %v", err)
 	}
 }

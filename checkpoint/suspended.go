@@ -33,7 +33,7 @@ func (s *Suspended) Error() string {
 	return fmt.Sprintf("the job is suspended: a signal has stopped processes %s, and where version 1 cgroups freeze they cannot be saved", pids(s.Stopped))
 }
 
-// Resume is what to type to end it.
+// ResumeHint is what to type to end it.
 func (s *Suspended) ResumeHint() string {
 	if s.Cgroup == "" {
 		return "kill -CONT " + pids(s.Stopped)
@@ -66,11 +66,11 @@ func FindSuspension(c *cgroup.Cgroup) (*Suspended, error) {
 	if dir != "" {
 		return &Suspended{Cgroup: dir}, nil
 	}
-	return whoStopped(c)
+	return findStopped(c)
 }
 
-// whoStopped finds processes that a signal has stopped, where that matters.
-func whoStopped(c *cgroup.Cgroup) (*Suspended, error) {
+// findStopped finds processes that a signal has stopped, where that matters.
+func findStopped(c *cgroup.Cgroup) (*Suspended, error) {
 	if c.CanDumpStopped() {
 		return nil, nil
 	}
@@ -103,33 +103,33 @@ func stopped(c *cgroup.Cgroup) ([]int, error) {
 	return found, nil
 }
 
-// unsuspended refuses a job that somebody else keeps from running, before we freeze it.
-func (s *Source) unsuspended() error {
-	if s.ours {
-		return s.suspended()
+// refuseSuspended refuses a job that somebody else keeps from running, before we freeze it.
+func (s *Source) refuseSuspended() error {
+	if s.frozenByUs {
+		return s.checkSuspended()
 	}
 	by, err := FindSuspension(s.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
-	s.foreign = by.Cgroup == s.Cgroup.FreezerDir()
+	s.frozenByOther = by.Cgroup == s.Cgroup.FreezerDir()
 	return by
 }
 
-// unstopped refuses a job with tasks that a signal has stopped, where those cannot be saved.
-func (s *Source) unstopped() error {
-	if s.ours {
+// refuseStopped refuses a job with tasks that a signal has stopped, where those cannot be saved.
+func (s *Source) refuseStopped() error {
+	if s.frozenByUs {
 		return nil // what is frozen shows no stop
 	}
-	by, err := whoStopped(s.Cgroup)
+	by, err := findStopped(s.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
 	return by
 }
 
-// suspended is the error for a job that somebody else has suspended since we froze it.
-func (s *Source) suspended() error {
+// checkSuspended is the error for a job that somebody else has suspended since we froze it.
+func (s *Source) checkSuspended() error {
 	dir, err := s.Cgroup.Suspended()
 	if err != nil || dir == "" {
 		return err
@@ -166,7 +166,7 @@ func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp f
 				return
 			case <-time.After(watchPause):
 			}
-			if err := s.suspended(); err != nil {
+			if err := s.checkSuspended(); err != nil {
 				giveUp(err)
 				return
 			}

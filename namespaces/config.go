@@ -120,7 +120,7 @@ func FitsKernel(maps []IDMap) bool {
 	return len(text) < page && len(maps) <= most
 }
 
-// Outside translates an id of the job to the node's, and reports whether the
+// HostID translates an id of the job to the node's, and reports whether the
 // maps know it. Without maps ids are the node's own.
 func HostID(maps []IDMap, id uint32) (uint32, bool) {
 	if len(maps) == 0 {

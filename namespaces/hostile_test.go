@@ -61,7 +61,7 @@ func makeFile(t *testing.T, path, content string) string {
 // refuses starts what must not start.
 func refuses(t *testing.T, cfg Config, names ...string) {
 	t.Helper()
-	p, err := Start(bounded(t), cfg, Surroundings{})
+	p, err := Start(bounded(t), cfg, StartEnv{})
 	if err == nil {
 		p.kill()
 		t.Fatal("it started")
@@ -79,7 +79,7 @@ func TestABindTargetThatIsALinkToTheNodesProcLeadsIntoTheJobsRoot(t *testing.T) 
 	theirs, mark := t.TempDir(), filepath.Join(t.TempDir(), "mark")
 	makeFile(t, filepath.Join(theirs, "self/exe"), "#!/bin/sh\ntouch "+mark)
 	cfg.Mounts = append(cfg.Mounts, Mount{Source: theirs, Target: "/p"})
-	p, err := Start(bounded(t), cfg, Surroundings{})
+	p, err := Start(bounded(t), cfg, StartEnv{})
 	if err != nil {
 		t.Error(err)
 	} else if ws, err := p.Wait(); err != nil || ws != 0 {
@@ -119,7 +119,7 @@ func TestWhatIsThereInABoundDirectoryCanBeBoundOver(t *testing.T) {
 	file := makeFile(t, filepath.Join(outer, "sub/file"), "outer")
 	cfg, _ := configuration(t, "cat /tmp/e/sub/file")
 	cfg.Mounts = []Mount{{Source: outer, Target: "/tmp/e"}, {Source: inner, Target: "/tmp/e/sub/file"}}
-	if _, out := run(t, cfg, Surroundings{}); out != "inner" {
+	if _, out := run(t, cfg, StartEnv{}); out != "inner" {
 		t.Errorf("got %q", out)
 	}
 	if got := readFile(t, file); got != "outer" {
@@ -132,7 +132,7 @@ const ownTrees = `test -c /dev/null && test -d /proc/self/fd && touch /tmp/x && 
 func TestLinksInAnImageLeadIntoTheImage(t *testing.T) {
 	t.Parallel()
 	cfg := image(t, ownTrees, []string{"d/dev", "d/proc", "d/tmp"}, map[string]string{"dev": "/d/dev", "proc": "/d/proc", "tmp": "../../d/tmp"})
-	ws, out := run(t, cfg, Surroundings{})
+	ws, out := run(t, cfg, StartEnv{})
 	if ws != 0 || out != "tmpfs\nproc\ntmpfs\n" {
 		t.Errorf("it ended with %v\n%s%s", ws, out, readFile(t, filepath.Join(cfg.IODir, "stderr")))
 	}
@@ -144,7 +144,7 @@ func TestAnImageWhoseTreesAreLinksToTheNodesIsRefused(t *testing.T) {
 		dirs := slices.DeleteFunc([]string{"dev", "proc", "tmp", "sys"}, func(d string) bool { return d == name })
 		cfg := image(t, "test ! -e /"+name+"/.", dirs, map[string]string{name: t.TempDir()})
 		if name == "sys" { // an image need not have it
-			if ws, _ := run(t, cfg, Surroundings{}); ws != 0 {
+			if ws, _ := run(t, cfg, StartEnv{}); ws != 0 {
 				t.Errorf("without /sys it ended with %v", ws)
 			}
 			continue
@@ -160,7 +160,7 @@ func TestABindTargetThroughALinkIsWhereTheJobFindsIt(t *testing.T) {
 	for _, to := range []string{"/export/home", "export/home", "../export/home"} {
 		cfg := image(t, "cat /home/u/here", []string{"proc", "dev", "tmp", "export/home/u"}, map[string]string{"home": to})
 		cfg.Mounts = append(cfg.Mounts, Mount{Source: source, Target: "/home/u"})
-		if _, out := run(t, cfg, Surroundings{}); out != "seen" {
+		if _, out := run(t, cfg, StartEnv{}); out != "seen" {
 			t.Errorf("by way of %s: got %q", to, out)
 		}
 	}
@@ -184,7 +184,7 @@ func TestAReadOnlyBindKeepsWhatElseItsMountForbids(t *testing.T) {
 			cfg.UIDs, cfg.GIDs = PrivateMaps(1<<30, 1000, 1000, nil)
 		}
 		cfg.Mounts = []Mount{{Source: source, Target: "/mnt", ReadOnly: true}, {Source: source, Target: "/tmp/b", ReadOnly: true}}
-		_, out := run(t, cfg, Surroundings{})
+		_, out := run(t, cfg, StartEnv{})
 		for _, target := range []string{"/mnt", "/tmp/b"} {
 			if !strings.Contains(out, target+" ro,nosuid,nodev,noexec,relatime") {
 				t.Errorf("in a user namespace: %v\n%s", user, out)
@@ -224,7 +224,7 @@ func TestASourceIsWhatTheJobsUserReaches(t *testing.T) {
 
 	link := makeLink(t, "mine", filepath.Join(dir, "link"))
 	cfg.Mounts = []Mount{{Source: link, Target: "/tmp/b"}}
-	if _, out := run(t, cfg, Surroundings{}); out != "mine" {
+	if _, out := run(t, cfg, StartEnv{}); out != "mine" {
 		t.Errorf("by way of the user's own link: %q", out)
 	}
 }
@@ -237,7 +237,7 @@ func TestASourceThatIsExchangedMeanwhileIsTheOneThatWasReached(t *testing.T) {
 	source := makeDir(t, filepath.Join(dir, "d"))
 	makeFile(t, filepath.Join(source, "here"), "mine")
 	cfg.Mounts = []Mount{{Source: source, Target: "/tmp/b"}}
-	_, out := run(t, cfg, Surroundings{Network: func(int) error {
+	_, out := run(t, cfg, StartEnv{Network: func(int) error {
 		return errors.Join(os.Rename(source, source+"0"), os.Symlink(other, source))
 	}})
 	if out != "mine" {
@@ -249,10 +249,10 @@ func TestAMountOfTheNodeIsNotFoundThroughLinks(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	link := makeLink(t, victim(t), filepath.Join(dir, "link"))
-	if f, err := (Mount{Source: link, Node: true}).Take(osthread.User{}); !errors.Is(err, unix.ELOOP) {
+	if f, err := (Mount{Source: link, Node: true}).OpenDetached(osthread.User{}); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("got %v %v", f, err)
 	}
-	f, err := Mount{Source: dir, Node: true}.Take(osthread.User{UID: 1000, GID: 1000})
+	f, err := Mount{Source: dir, Node: true}.OpenDetached(osthread.User{UID: 1000, GID: 1000})
 	if err != nil {
 		t.Fatalf("what root alone reaches: %v", err)
 	}
@@ -262,15 +262,15 @@ func TestAMountOfTheNodeIsNotFoundThroughLinks(t *testing.T) {
 func TestAMountPointThatIsThereIsLeftAsItIs(t *testing.T) {
 	needRoot(t)
 	file := makeFile(t, filepath.Join(t.TempDir(), "file"), "content")
-	f, err := Mount{Source: file}.Take(osthread.User{})
+	f, err := Mount{Source: file}.OpenDetached(osthread.User{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	cfg, _ := configuration(t, "exec sleep 60")
 	cfg.Mounts = []Mount{{Source: filepath.Dir(file), Target: "/tmp/b"}}
-	pid := started(t, cfg, Surroundings{})
-	if err := Attach(pid, map[string]*os.File{"/tmp/b/file": f}); err != nil {
+	pid := started(t, cfg, StartEnv{})
+	if err := AttachMounts(pid, map[string]*os.File{"/tmp/b/file": f}); err != nil {
 		t.Fatal(err)
 	}
 	if got := readFile(t, file); got != "content" {

@@ -115,7 +115,7 @@ func TestAStartThatAFileServerHoldsUpIsGivenUp(t *testing.T) {
 				cancel(why)
 			}()
 			inTime(t, func() {
-				if p, err := Start(ctx, cfg, Surroundings{Cgroup: c}); !errors.Is(err, why) {
+				if p, err := Start(ctx, cfg, StartEnv{Cgroup: c}); !errors.Is(err, why) {
 					t.Errorf("got %v, %v", p, err)
 				}
 			})

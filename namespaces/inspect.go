@@ -25,9 +25,9 @@ func Of(pid int) (map[string]string, error) {
 	return ns, nil
 }
 
-// ofTheKernel are the file systems that a job gets instances of its own of, or
+// kernelFS are the file systems that a job gets instances of its own of, or
 // none at all. Every other mount of the node carries files that jobs use.
-var ofTheKernel = map[string]bool{
+var kernelFS = map[string]bool{
 	"proc": true, "sysfs": true, "devtmpfs": true, "devpts": true, "mqueue": true, "cgroup": true, "cgroup2": true,
 	"tmpfs": true, "ramfs": true, "securityfs": true, "debugfs": true, "tracefs": true, "configfs": true, "pstore": true,
 	"bpf": true, "hugetlbfs": true, "efivarfs": true, "autofs": true, "fusectl": true, "binfmt_misc": true, "nsfs": true,
@@ -45,7 +45,7 @@ func NodeMounts(skip ...string) ([]Mount, error) {
 	var mounts []Mount
 	seen := map[string]bool{"/": true}
 	for _, m := range table {
-		if seen[m.Target] || ofTheKernel[m.Type] || beneath(m.Target, skip) {
+		if seen[m.Target] || kernelFS[m.Type] || isBelow(m.Target, skip) {
 			continue
 		}
 		seen[m.Target] = true
@@ -54,7 +54,7 @@ func NodeMounts(skip ...string) ([]Mount, error) {
 	return mounts, nil
 }
 
-func beneath(path string, dirs []string) bool {
+func isBelow(path string, dirs []string) bool {
 	for _, d := range append([]string{"/proc", "/sys", "/dev", "/run", "/tmp", "/boot"}, dirs...) {
 		if path == d || strings.HasPrefix(path, strings.TrimSuffix(d, "/")+"/") {
 			return true

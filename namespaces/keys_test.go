@@ -57,7 +57,7 @@ func TestEachJobAndEachVisitorHasASessionKeyringOfItsOwn(t *testing.T) {
 			edit(&cfg)
 		}
 		c := newCgroup(t)
-		pid := started(t, cfg, Surroundings{Cgroup: c})
+		pid := started(t, cfg, StartEnv{Cgroup: c})
 		eventually(t, "the job has a key", func() bool { return exists(dir, "done") || readFile(t, filepath.Join(dir, "stderr")) != "" })
 		if said := readFile(t, filepath.Join(dir, "stderr")); said != "" {
 			t.Error(said)
@@ -94,7 +94,7 @@ func TestWhatIsClosedToAGroupOfTheJobsUserStaysClosed(t *testing.T) {
 		cfg.User = true
 		cfg.UIDs, cfg.GIDs = PrivateMaps(1<<30, cfg.UID, cfg.GID, cfg.Groups)
 		c := newCgroup(t)
-		pid := started(t, cfg, Surroundings{Cgroup: c})
+		pid := started(t, cfg, StartEnv{Cgroup: c})
 		eventually(t, "the job has tried", func() bool { return strings.Contains(readFile(t, filepath.Join(dir, "stdout")), "over") })
 		if out := readFile(t, filepath.Join(dir, "stdout")); strings.Contains(out, "secret") || !strings.Contains(out, "7777 1200000001") {
 			t.Errorf("closed to %d: %s", closedTo, out)

@@ -169,7 +169,7 @@ func openDir(t testing.TB) string {
 }
 
 // run starts a job, waits for its end and returns its status and its output.
-func run(t testing.TB, cfg Config, around Surroundings) (unix.WaitStatus, string) {
+func run(t testing.TB, cfg Config, around StartEnv) (unix.WaitStatus, string) {
 	t.Helper()
 	p, err := Start(bounded(t), cfg, around)
 	if err != nil {
@@ -183,7 +183,7 @@ func run(t testing.TB, cfg Config, around Surroundings) (unix.WaitStatus, string
 }
 
 // started is a running job that ends with the test.
-func started(t testing.TB, cfg Config, around Surroundings) int {
+func started(t testing.TB, cfg Config, around StartEnv) int {
 	t.Helper()
 	p, err := Start(bounded(t), cfg, around)
 	if err != nil {

@@ -25,7 +25,7 @@ func openStdio(cfg Config) error {
 			}
 			continue
 		}
-		n, err := openAtOnce(f.path, f.flags)
+		n, err := openNonblocking(f.path, f.flags)
 		if err != nil {
 			return fmt.Errorf("open %s: %w", f.path, err)
 		}
@@ -38,8 +38,8 @@ func openStdio(cfg Config) error {
 
 var errFIFO = errors.New("a FIFO cannot be a job's input or output, because its other end is outside of the job; use a file, or let the command make and open a FIFO in the job's own /tmp")
 
-// openAtOnce waits for nobody to open another end, and takes no terminal.
-func openAtOnce(path string, flags int) (int, error) {
+// openNonblocking waits for nobody to open another end, and takes no terminal.
+func openNonblocking(path string, flags int) (int, error) {
 	n, err := unix.Open(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0o644)
 	for err == unix.EINTR || err == unix.EAGAIN { // somebody has a lease on it, and has been told
 		time.Sleep(leasePause)
@@ -52,7 +52,7 @@ func openAtOnce(path string, flags int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := waiting(n); err != nil {
+	if err := clearNonblock(n); err != nil {
 		return -1, errors.Join(err, unix.Close(n))
 	}
 	return n, nil
@@ -60,8 +60,8 @@ func openAtOnce(path string, flags int) (int, error) {
 
 const leasePause = 20 * time.Millisecond
 
-// waiting makes an open file an ordinary one, whose reads and writes wait.
-func waiting(fd int) error {
+// clearNonblock makes an open file an ordinary one, whose reads and writes wait.
+func clearNonblock(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err

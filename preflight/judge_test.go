@@ -170,7 +170,7 @@ func TestTheRightToReadLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var r report
 			j := facts()
-			j.Source = looker{UserSpace: "user:[2]", CapSysResource: c.cap}
+			j.Source = selfFacts{UserSpace: "user:[2]", CapSysResource: c.cap}
 			j.judgeRlimits(&r, task{UIDs: c.uids, Spaces: []space{{"user", c.space}}})
 			wantCodes(t, r.findings(), c.want...)
 		})

@@ -47,7 +47,7 @@ type Needs struct {
 	UserNS  bool   `json:"user_ns,omitempty"`
 	UIDBase uint32 `json:"uid_base,omitempty"`
 
-	// Saved says that the job comes from a directory: no copy of it holds anything
+	// FromCheckpoint says that the job comes from a directory: no copy of it holds anything
 	// any more. It is the target's own knowledge.
 	FromCheckpoint bool `json:"-"`
 }

@@ -32,13 +32,13 @@ func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgrou
 		return fail(err)
 	}
 	var r report
-	if err := namespaces.AtHome(initPID, rec.Spec.UserNS); errors.Is(err, namespaces.ErrStrayed) {
+	if err := namespaces.CheckNamespaces(initPID, rec.Spec.UserNS); errors.Is(err, namespaces.ErrLeftNamespaces) {
 		// Nothing that is seen by it would be the job's.
 		r.add(NestedNamespace, sandboxRemedy, "%v, which cannot be saved", err)
 		return Needs{}, r.findings(), nil
 	}
 	facts, err := readJob(ctx, rec, initPID, cg)
-	if p, ok := outsider(initPID); gone(err) && ok && p.Headless {
+	if p, ok := describeProcess(initPID); gone(err) && ok && p.Headless {
 		judgeHeadless(&r, processName(p.Job, p.Comm)) // nothing else of it can be seen
 		return Needs{}, r.findings(), nil
 	}
@@ -139,7 +139,7 @@ func boundHere(rec job.Record, node view) []Mount {
 			}
 			seen[p] = true
 			m, _ := node.mountOf(p)
-			i, err := look(p, unix.AT_STATX_DONT_SYNC)
+			i, err := statx(p, unix.AT_STATX_DONT_SYNC)
 			mounts = append(mounts, Mount{Path: p, Type: m.Type, Dir: err != nil || i.kind() == unix.S_IFDIR})
 		}
 	}

@@ -56,15 +56,15 @@ func CheckNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Findi
 			judgeMount(&r, m, here)
 		}
 	}
-	refused, err := askFor(ctx, n.Files, user)
+	refused, err := accessOf(ctx, n.Files, user)
 	if err != nil {
 		return fail(err)
 	}
-	see := func(f File, sure bool) seen {
+	see := func(f File, sure bool) targetFile {
 		if err := refused[f.Path]; errors.Is(err, fs.ErrPermission) {
-			return seen{Barred: user.UID}
+			return targetFile{DeniedUID: user.UID}
 		} else if err != nil {
-			return seen{Err: err}
+			return targetFile{Err: err}
 		}
 		return seeFile(f, sure, facts.Mounts)
 	}
@@ -84,9 +84,9 @@ func namedBy(source string, rec job.Record, user osthread.User) osthread.User {
 	return osthread.User{}
 }
 
-// askFor says why the job's user, who may not be told more than he sees, does not get to
+// accessOf says why the job's user, who may not be told more than he sees, does not get to
 // files as the job has them.
-func askFor(ctx context.Context, files []File, user osthread.User) (map[string]error, error) {
+func accessOf(ctx context.Context, files []File, user osthread.User) (map[string]error, error) {
 	wishes := make([]fileaccess.Wish, len(files))
 	for i, f := range files {
 		wishes[i] = fileaccess.Wish{Path: f.Path, Mode: f.Mode, Access: f.Access}
@@ -98,14 +98,14 @@ func askFor(ctx context.Context, files []File, user osthread.User) (map[string]e
 
 // seeFile looks at a file of this node, following links as CRIU's open does. The
 // path is the peer's word, so nothing but a regular file is opened.
-func seeFile(f File, sure bool, mounts view) seen {
+func seeFile(f File, sure bool, mounts view) targetFile {
 	flags := 0
 	if f.Mode&unix.S_IFMT == unix.S_IFLNK {
 		flags = unix.AT_SYMLINK_NOFOLLOW
 	}
-	i, err := look(f.Path, flags)
+	i, err := statx(f.Path, flags)
 	if err != nil {
-		return seen{Err: err}
+		return targetFile{Err: err}
 	}
 	m, _ := mounts.mountOf(f.Path)
 	if sure && i.kind() == unix.S_IFREG {
@@ -113,7 +113,7 @@ func seeFile(f File, sure bool, mounts view) seen {
 			i.Size = size
 		}
 	}
-	return seen{inode: i, Network: isSharedFS(m.Type)}
+	return targetFile{inode: i, Network: isSharedFS(m.Type)}
 }
 
 // freshSize opens a file, which makes the client of a file server look again. That
@@ -124,6 +124,6 @@ func freshSize(path string) (size int64, ok bool) {
 		return 0, false
 	}
 	defer unix.Close(fd)
-	i, err := look(fmt.Sprintf("/proc/self/fd/%d", fd), 0)
+	i, err := statx(fmt.Sprintf("/proc/self/fd/%d", fd), 0)
 	return i.Size, err == nil
 }

@@ -45,7 +45,7 @@ func readPipes(j *jobFacts) ([]pipe, error) {
 			if !ok {
 				continue
 			}
-			if p.Other, ok = outsider(pid); ok {
+			if p.Other, ok = describeProcess(pid); ok {
 				found = append(found, p)
 			}
 		}
@@ -70,7 +70,7 @@ func fifosOf(pid int) (keys [][3]uint64) {
 		if name, err := os.Readlink(l); err != nil || !filepath.IsAbs(name) {
 			continue
 		}
-		i, err := look(l, unix.AT_STATX_DONT_SYNC)
+		i, err := statx(l, unix.AT_STATX_DONT_SYNC)
 		if err == nil && i.kind() == unix.S_IFIFO && !seen[i.key()] {
 			seen[i.key()] = true
 			keys = append(keys, i.key())

@@ -34,13 +34,13 @@ type jobFacts struct {
 	TmpfsUsed        int64 // bytes on the job's own tmpfs mounts
 	Carried          int64 // of them those that package tmpfs carries
 	CopyOnWrite      int64 // bytes that copy-on-write saves
-	Source           looker
+	Source           selfFacts
 
 	view view
 }
 
-// looker is this process, whose rights CRIU will have.
-type looker struct {
+// selfFacts is this process, whose rights CRIU will have.
+type selfFacts struct {
 	UID, GID       uint32
 	CapSysResource bool
 	UserSpace      string // name of the user namespace
@@ -56,7 +56,7 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup
 	if j.Spaces, err = namespaces.Of(initPID); err != nil {
 		return nil, err
 	}
-	if j.Source, err = lookAtSelf(); err != nil {
+	if j.Source, err = readSelf(); err != nil {
 		return nil, err
 	}
 	mounts, err := procfs.MountTable(initPID)
@@ -116,7 +116,7 @@ func (j *jobFacts) readMembers(ctx context.Context, initPID int, cg *cgroup.Cgro
 		}
 		outNS, outCG := difference(entries, pids)
 		if try > 1 {
-			outNS, outCG = both(j.OutsideNamespace, outNS), both(j.OutsideCgroup, outCG)
+			outNS, outCG = inBoth(j.OutsideNamespace, outNS), inBoth(j.OutsideCgroup, outCG)
 		}
 		j.OutsideNamespace, j.OutsideCgroup = outNS, outCG
 		if try == looks || len(outNS)+len(outCG) == 0 {
@@ -145,16 +145,16 @@ func difference(entries []pidmap.Entry, pids []int) (outsideNS, outsideCgroup []
 		if inNS[pid] {
 			continue
 		}
-		if p, ok := outsider(pid); ok {
+		if p, ok := describeProcess(pid); ok {
 			outsideNS = append(outsideNS, p)
 		}
 	}
 	return outsideNS, outsideCgroup
 }
 
-// outsider describes a process that does not seem to be in the job. One that has
+// describeProcess describes a process that does not seem to be in the job. One that has
 // ended meanwhile is none.
-func outsider(pid int) (process, bool) {
+func describeProcess(pid int) (process, bool) {
 	status, err := statusOf(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return process{}, false
@@ -171,26 +171,26 @@ func outsider(pid int) (process, bool) {
 	return p, true
 }
 
-func both(a, b []process) []process {
+func inBoth(a, b []process) []process {
 	return slices.DeleteFunc(slices.Clone(a), func(p process) bool {
 		return !slices.ContainsFunc(b, func(q process) bool { return p.Pid == q.Pid })
 	})
 }
 
-func lookAtSelf() (looker, error) {
+func readSelf() (selfFacts, error) {
 	status, err := statusOf("/proc/self/status")
 	if err != nil {
-		return looker{}, err
+		return selfFacts{}, err
 	}
 	caps, err := strconv.ParseUint(status["CapEff"], 16, 64)
 	if err != nil {
-		return looker{}, fmt.Errorf("capabilities of this process: %w", err)
+		return selfFacts{}, fmt.Errorf("capabilities of this process: %w", err)
 	}
 	user, err := os.Readlink("/proc/self/ns/user")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return looker{}, err
+		return selfFacts{}, err
 	}
-	return looker{
+	return selfFacts{
 		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
 		CapSysResource: caps&(1<<unix.CAP_SYS_RESOURCE) != 0, UserSpace: user,
 	}, nil

@@ -36,7 +36,7 @@ func readTask(e pidmap.Entry, v view, initPID int) (task, error) {
 			return t, err
 		}
 	}
-	r := holdings{pid: e.Host, init: initPID, view: v}
+	r := openFiles{pid: e.Host, init: initPID, view: v}
 	if t.Opened, err = r.opened(); err != nil {
 		return t, fmt.Errorf("open files of %s: %w", t, err)
 	}

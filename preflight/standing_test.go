@@ -16,14 +16,14 @@ func TestALinkThatHasComeIntoTheNameOfAFileIsNotFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h := holdings{pid: os.Getpid(), init: os.Getpid()}
+	h := openFiles{pid: os.Getpid(), init: os.Getpid()}
 	name := dir + "/a/f"
-	is, err := look(name, 0)
+	is, err := statx(name, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := file{inode: is, Link: name}
-	if got := h.standing(f); got != nameHolds {
+	if got := h.nameState(f); got != nameHolds {
 		t.Errorf("the name of the file itself: %v", got)
 	}
 	// From now on the name leads to what only root may know of: is it there or not?
@@ -33,11 +33,11 @@ func TestALinkThatHasComeIntoTheNameOfAFileIsNotFollowed(t *testing.T) {
 	if err := os.Symlink(closed, dir+"/a"); err != nil {
 		t.Fatal(err)
 	}
-	with := h.standing(f)
+	with := h.nameState(f)
 	if err := os.Remove(filepath.Join(closed, "f")); err != nil {
 		t.Fatal(err)
 	}
-	if without := h.standing(f); with != without || with != nameGone {
+	if without := h.nameState(f); with != without || with != nameGone {
 		t.Errorf("with a file behind the link %v, without %v", with, without)
 	}
 }

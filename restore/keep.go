@@ -22,23 +22,23 @@ type PageSink interface {
 // HandOver closes the store and has all further memory go to feeds, one for each lane.
 // Every frame goes either way, wholly: what has arrived before is in the store.
 func (in *Receiver) HandOver(feeds func() PageSink) error {
-	in.owner.Lock()
-	defer in.owner.Unlock()
-	if in.feeds != nil {
+	in.handOver.Lock()
+	defer in.handOver.Unlock()
+	if in.newSink != nil {
 		return nil
 	}
-	in.feeds = feeds
+	in.newSink = feeds
 	return in.Store.Close()
 }
 
-// keeping is the memory of one lane.
-type keeping struct {
-	in   *Receiver
-	feed PageSink // nil: none yet
-	runs []stream.Run
+// laneMemory is the memory of one lane.
+type laneMemory struct {
+	receiver *Receiver
+	sink     PageSink // nil: none yet
+	runs     []stream.Run
 }
 
-func (k *keeping) memory(s *stream.Reader) error {
+func (k *laneMemory) readPages(s *stream.Reader) error {
 	for {
 		frame, err := s.ReadFrame()
 		if err == io.EOF {
@@ -47,16 +47,16 @@ func (k *keeping) memory(s *stream.Reader) error {
 		if err != nil {
 			return err
 		}
-		if err := k.keep(frame); err != nil {
+		if err := k.store(frame); err != nil {
 			return err
 		}
 	}
 }
 
-func (k *keeping) keep(frame []byte) error {
+func (k *laneMemory) store(frame []byte) error {
 	k.runs = k.runs[:0]
 	err := stream.EachRun(frame, func(r stream.Run) error {
-		k.in.Received.Add(r.Pages * stream.PageSize)
+		k.receiver.Received.Add(r.Pages * stream.PageSize)
 		k.runs = append(k.runs, r)
 		return nil
 	})
@@ -66,36 +66,36 @@ func (k *keeping) keep(frame []byte) error {
 	if err != nil {
 		return err
 	}
-	k.in.owner.RLock()
-	defer k.in.owner.RUnlock()
-	if k.in.feeds == nil {
-		return k.in.Store.PutBatch(k.runs)
+	k.receiver.handOver.RLock()
+	defer k.receiver.handOver.RUnlock()
+	if k.receiver.newSink == nil {
+		return k.receiver.Store.PutBatch(k.runs)
 	}
-	if k.feed == nil {
-		k.feed = k.in.feeds()
+	if k.sink == nil {
+		k.sink = k.receiver.newSink()
 	}
-	return k.feed.Frame(frame)
+	return k.sink.Frame(frame)
 }
 
 // end returns when all of the lane's memory has been kept.
-func (k *keeping) end() error {
-	if k.feed == nil {
+func (k *laneMemory) end() error {
+	if k.sink == nil {
 		return nil
 	}
-	err := k.feed.Close()
-	k.feed = nil
+	err := k.sink.Close()
+	k.sink = nil
 	return err
 }
 
-func (k *keeping) abort() {
-	if k.feed != nil {
-		k.feed.Abort()
+func (k *laneMemory) abort() {
+	if k.sink != nil {
+		k.sink.Abort()
 	}
 }
 
 // verify compares the lane's memory with what the source says that it is. Nobody gives
 // a page away before all lanes have ended, so whoever has the store, it can be read.
-func (k *keeping) verify(s *stream.Reader) error {
+func (k *laneMemory) verify(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("verify memory: %w", err)
@@ -107,10 +107,10 @@ func (k *keeping) verify(s *stream.Reader) error {
 	if err := k.end(); err != nil {
 		return err
 	}
-	k.in.owner.RLock()
-	defer k.in.owner.RUnlock()
-	store := k.in.Store
-	if k.in.feeds != nil {
+	k.receiver.handOver.RLock()
+	defer k.receiver.handOver.RUnlock()
+	store := k.receiver.Store
+	if k.receiver.newSink != nil {
 		if store, err = store.View(); err != nil {
 			return fmt.Errorf("verify memory: %w", err)
 		}
@@ -122,14 +122,14 @@ func (k *keeping) verify(s *stream.Reader) error {
 	return nil
 }
 
-func (k *keeping) compare(s *stream.Reader, store *pagestore.Store, seed uint64) error {
+func (k *laneMemory) compare(s *stream.Reader, store *pagestore.Store, seed uint64) error {
 	for {
 		frame, err := s.ReadFrame()
 		if err == io.EOF {
 			return nil
 		}
 		if err == nil {
-			err = stream.EachDigests(frame, func(d stream.Digests) error { return k.in.Digests.Check(store, seed, d) })
+			err = stream.EachDigests(frame, func(d stream.Digests) error { return k.receiver.Digests.Check(store, seed, d) })
 		}
 		if err != nil {
 			return err
@@ -137,8 +137,8 @@ func (k *keeping) compare(s *stream.Reader, store *pagestore.Store, seed uint64)
 	}
 }
 
-// attested sees to it that the source has said of every page what it holds, if of any.
-func (in *Receiver) attested() error {
+// checkAllDigests sees to it that the source has said of every page what it holds, if of any.
+func (in *Receiver) checkAllDigests() error {
 	named := in.Digests.Pages()
 	if named == 0 {
 		return nil

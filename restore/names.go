@@ -14,60 +14,60 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// names are those of the job's Unix sockets. CRIU removes each one that is there and
+// socketNames are those of the job's Unix sockets. CRIU removes each one that is there and
 // binds its own socket to it, which on a file system that both nodes see takes the name
 // away from the job on the source. So the socket that is there steps aside before, is
 // back as soon as CRIU has made the other, and makes room for that one only when the job
 // runs here. All by renaming: a socket whose own link is gone counts as deleted in the
 // next move, whatever other links lead to it.
-type names []*name
+type socketNames []*socketName
 
-type name struct {
-	user osthread.User // the job's, who made the name: nobody else's are touched
-	dir  *os.File
-	base string
-	made bool // CRIU has made a socket, which waits aside
-	back bool // the one that was there is back
+type socketName struct {
+	user     osthread.User // the job's, who made the name: nobody else's are touched
+	dir      *os.File
+	base     string
+	created  bool // CRIU has made a socket, which waits aside
+	returned bool // the one that was there is back
 }
 
-func (n *name) was() string { return "." + n.base + ".migrate-was" }
-func (n *name) own() string { return "." + n.base + ".migrate-own" }
+func (n *socketName) savedName() string { return "." + n.base + ".migrate-was" }
+func (n *socketName) newName() string   { return "." + n.base + ".migrate-own" }
 
-// keepNames puts the sockets that are there at paths in the job aside. It comes before
+// saveSocketNames puts the sockets that are there at paths in the job aside. It comes before
 // CRIU.
-func (plan Plan) keepNames(paths []string) (kept names, err error) {
+func (plan Plan) saveSocketNames(paths []string) (kept socketNames, err error) {
 	slices.Sort(paths)
 	paths = slices.Compact(paths)
-	if err := plan.noteNames(paths); err != nil {
+	if err := plan.recordNames(paths); err != nil {
 		return nil, err
 	}
 	for _, path := range paths {
-		n, err := plan.keepName(path)
+		n, err := plan.saveSocketName(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("keep the socket %s: %w", path, err), kept.giveBack())
+			return nil, errors.Join(fmt.Errorf("keep the socket %s: %w", path, err), kept.undo())
 		}
 		kept = append(kept, n)
 	}
 	return kept, nil
 }
 
-// keepName says os.ErrNotExist also of what is no socket: CRIU lets that be.
-func (plan Plan) keepName(path string) (*name, error) {
-	n, err := plan.open(path)
+// saveSocketName says os.ErrNotExist also of what is no socket: CRIU lets that be.
+func (plan Plan) saveSocketName(path string) (*socketName, error) {
+	n, err := plan.openSocketDir(path)
 	if err != nil {
 		return nil, err
 	}
-	if err = n.isSocket(n.base); errors.Is(err, os.ErrNotExist) && n.isSocket(n.was()) == nil {
-		err = n.rename(n.was(), n.base) // a node that went down has left it there
+	if err = n.isSocket(n.base); errors.Is(err, os.ErrNotExist) && n.isSocket(n.savedName()) == nil {
+		err = n.rename(n.savedName(), n.base) // a node that went down has left it there
 	}
 	if err == nil { // another socket has the name since
-		err = errors.Join(n.remove(n.was()), n.remove(n.own()))
+		err = errors.Join(n.remove(n.savedName()), n.remove(n.newName()))
 	}
 	if err == nil {
-		err = n.rename(n.base, n.was())
+		err = n.rename(n.base, n.savedName())
 	}
 	if err != nil {
 		return nil, errors.Join(err, n.dir.Close())
@@ -75,13 +75,13 @@ func (plan Plan) keepName(path string) (*name, error) {
 	return n, nil
 }
 
-// open finds the directory that the name is in.
-func (plan Plan) open(path string) (*name, error) {
-	at, err := plan.find(filepath.Dir(path))
+// openSocketDir finds the directory that the name is in.
+func (plan Plan) openSocketDir(path string) (*socketName, error) {
+	at, err := plan.resolveDir(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
-	n := &name{user: plan.RestoreEnv.User, base: filepath.Base(path)}
+	n := &socketName{user: plan.RestoreEnv.User, base: filepath.Base(path)}
 	err = osthread.As(n.user, func() error {
 		n.dir, err = os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
 		return err
@@ -90,7 +90,7 @@ func (plan Plan) open(path string) (*name, error) {
 }
 
 // isSocket says os.ErrNotExist of what is not there, or something else.
-func (n *name) isSocket(base string) error {
+func (n *socketName) isSocket(base string) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(int(n.dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
@@ -99,22 +99,22 @@ func (n *name) isSocket(base string) error {
 	return err
 }
 
-func (plan Plan) noted() string { return filepath.Join(plan.Work, "names.json") }
+func (plan Plan) namesFile() string { return filepath.Join(plan.Work, "names.json") }
 
-// noteNames leaves a trace of the names that are about to be touched, for UndoSocketNames.
-func (plan Plan) noteNames(paths []string) error {
+// recordNames leaves a trace of the names that are about to be touched, for UndoSocketNames.
+func (plan Plan) recordNames(paths []string) error {
 	data, err := json.Marshal(paths)
 	if err != nil {
 		return err
 	}
 	//house:allow os.WriteFile: a note for this boot, in a tmpfs
-	return os.WriteFile(plan.noted(), data, 0o600)
+	return os.WriteFile(plan.namesFile(), data, 0o600)
 }
 
 // UndoSocketNames gives names back for a Park whose process was killed; nothing of what that has
 // restored may be left. Of the plan, Work, Mounts and the RestoreEnv's Root and User count.
 func (plan Plan) UndoSocketNames() error {
-	data, err := os.ReadFile(plan.noted())
+	data, err := os.ReadFile(plan.namesFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -123,13 +123,13 @@ func (plan Plan) UndoSocketNames() error {
 		return err
 	}
 	for _, path := range paths {
-		n, err := plan.open(path)
+		n, err := plan.openSocketDir(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err == nil {
-			n.back = n.isSocket(n.was()) != nil
-			err = names{n}.giveBack()
+			n.returned = n.isSocket(n.savedName()) != nil
+			err = socketNames{n}.undo()
 		}
 		if err != nil {
 			return fmt.Errorf("give the socket %s back: %w", path, err)
@@ -138,15 +138,15 @@ func (plan Plan) UndoSocketNames() error {
 	return nil
 }
 
-// find says where a directory of the job lies on the node, and os.ErrNotExist if it is
+// resolveDir says where a directory of the job lies on the node, and os.ErrNotExist if it is
 // in a file system of the job's own.
-func (plan Plan) find(dir string) (string, error) {
+func (plan Plan) resolveDir(dir string) (string, error) {
 	const mostLinks = 40 // as in the kernel
 	at, links := "/", 0
 	for parts := strings.Split(dir, "/"); len(parts) > 0; {
 		next := filepath.Join(at, parts[0])
 		parts = parts[1:]
-		node := plan.onNode(next)
+		node := plan.nodePath(next)
 		if node == "" {
 			return "", os.ErrNotExist
 		}
@@ -163,13 +163,13 @@ func (plan Plan) find(dir string) (string, error) {
 		}
 		parts = append(strings.Split(target, "/"), parts...)
 	}
-	return plan.onNode(at), nil
+	return plan.nodePath(at), nil
 }
 
-// onNode is where a path without links lies on the node, "" if it does not.
-func (plan Plan) onNode(path string) string {
+// nodePath is where a path without links lies on the node, "" if it does not.
+func (plan Plan) nodePath(path string) string {
 	for at := path; ; at = filepath.Dir(at) {
-		if slices.Contains(ownTrees, at) {
+		if slices.Contains(jobOwnDirs, at) {
 			return ""
 		}
 		if node, ok := plan.Mounts[at]; ok {
@@ -181,53 +181,53 @@ func (plan Plan) onNode(path string) string {
 	}
 }
 
-// ownTrees are mounted anew for every job.
-var ownTrees = []string{"/proc", "/sys", "/dev", "/tmp"}
+// jobOwnDirs are mounted anew for every job.
+var jobOwnDirs = []string{"/proc", "/sys", "/dev", "/tmp"}
 
-// standBack has the names lead where they led before, while CRIU's sockets wait.
-func (kept names) standBack() error {
+// showOriginals has the names lead where they led before, while CRIU's sockets wait.
+func (kept socketNames) showOriginals() error {
 	for _, n := range kept {
-		err := n.rename(n.base, n.own())
-		if n.made = err == nil; err != nil && !errors.Is(err, unix.ENOENT) {
+		err := n.rename(n.base, n.newName())
+		if n.created = err == nil; err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
-		if err := n.rename(n.was(), n.base); err != nil {
+		if err := n.rename(n.savedName(), n.base); err != nil {
 			return err
 		}
-		n.back = true
+		n.returned = true
 	}
 	return nil
 }
 
-// take gives the names to the sockets of the job that is about to run.
-func (kept names) take() (err error) {
+// install gives the names to the sockets of the job that is about to run.
+func (kept socketNames) install() (err error) {
 	for _, n := range kept {
-		if n.made {
-			err = errors.Join(err, n.rename(n.own(), n.base))
+		if n.created {
+			err = errors.Join(err, n.rename(n.newName(), n.base))
 		}
 	}
 	return errors.Join(err, kept.close())
 }
 
-// giveBack leaves nothing of a job that will not run here.
-func (kept names) giveBack() (err error) {
+// undo leaves nothing of a job that will not run here.
+func (kept socketNames) undo() (err error) {
 	for _, n := range kept {
-		if !n.back {
-			err = errors.Join(err, n.rename(n.was(), n.base))
+		if !n.returned {
+			err = errors.Join(err, n.rename(n.savedName(), n.base))
 		}
-		err = errors.Join(err, n.remove(n.own()))
+		err = errors.Join(err, n.remove(n.newName()))
 	}
 	return errors.Join(err, kept.close())
 }
 
-func (kept names) close() (err error) {
+func (kept socketNames) close() (err error) {
 	for _, n := range kept {
 		err = errors.Join(err, n.dir.Close())
 	}
 	return err
 }
 
-func (n *name) rename(from, to string) error {
+func (n *socketName) rename(from, to string) error {
 	err := osthread.As(n.user, func() error {
 		return unix.Renameat(int(n.dir.Fd()), from, int(n.dir.Fd()), to)
 	})
@@ -237,7 +237,7 @@ func (n *name) rename(from, to string) error {
 	return nil
 }
 
-func (n *name) remove(base string) error {
+func (n *socketName) remove(base string) error {
 	err := osthread.As(n.user, func() error { return unix.Unlinkat(int(n.dir.Fd()), base, 0) })
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return &os.PathError{Op: "remove", Path: filepath.Join(n.dir.Name(), base), Err: err}

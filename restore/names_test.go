@@ -75,9 +75,9 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	for _, leave := range []string{".socket.migrate-was", ".socket.migrate-own"} { // of a node that went down
 		bind(t, filepath.Join(dir, leave))
 	}
-	keep := func() names {
+	keep := func() socketNames {
 		t.Helper()
-		kept, err := plan.keepNames([]string{"/link/socket", "/link/file", "/link/none", "/tmp/socket", "/none/socket", "/link/socket"})
+		kept, err := plan.saveSocketNames([]string{"/link/socket", "/link/file", "/link/none", "/tmp/socket", "/none/socket", "/link/socket"})
 		if err != nil || len(kept) != 1 {
 			t.Fatalf("kept %d names, %v", len(kept), err)
 		}
@@ -89,22 +89,22 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(keep().giveBack())
+	must(keep().undo())
 	want("given up before CRIU", source, 2)
 	kept := keep()
 	bind(t, path)
-	must(kept.giveBack())
+	must(kept.undo())
 	want("given up before it was parked", source, 2)
 	kept = keep()
 	bind(t, path)
-	must(kept.standBack())
+	must(kept.showOriginals())
 	want("parked", source, 3)
-	must(kept.giveBack())
+	must(kept.undo())
 	want("given up after that", source, 2)
 	must(plan.UndoSocketNames())
 	want("killed after that", source, 2)
 	keep()
-	must(keep().giveBack())
+	must(keep().undo())
 	want("a node went down, and the next tries", source, 2)
 	keep()
 	must(plan.UndoSocketNames())
@@ -117,17 +117,17 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	}
 	kept = keep()
 	bind(t, path)
-	must(kept.standBack())
+	must(kept.showOriginals())
 	must(plan.UndoSocketNames())
 	want("killed when it was parked", source, 2)
 	must(Plan{Work: t.TempDir()}.UndoSocketNames())
 	kept = keep()
-	must(kept.standBack()) // CRIU made none
-	must(kept.take())
+	must(kept.showOriginals()) // CRIU made none
+	must(kept.install())
 	want("nobody else wants the name", source, 2)
 	kept = keep()
 	target := bind(t, path)
-	must(errors.Join(kept.standBack(), kept.take()))
+	must(errors.Join(kept.showOriginals(), kept.install()))
 	want("runs here", target, 2)
 }
 
@@ -137,10 +137,10 @@ func TestLinksThatLeadInACircleAreNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := Plan{RestoreEnv: namespaces.RestoreEnv{Root: root}, Work: t.TempDir()}
-	if _, err := plan.keepNames([]string{"/circle/socket"}); !errors.Is(err, unix.ELOOP) {
+	if _, err := plan.saveSocketNames([]string{"/circle/socket"}); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := plan.find("/dev/log"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := plan.resolveDir("/dev/log"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("/dev is the job's own, but %v", err)
 	}
 }
@@ -165,7 +165,7 @@ func TestOnlyNamesThatTheJobsUserMayChangeAreTouched(t *testing.T) {
 	}
 	plan := Plan{Work: t.TempDir(), RestoreEnv: namespaces.RestoreEnv{Root: "/", User: osthread.User{UID: 12345, GID: 12345}}}
 	for _, path := range []string{roots + "/s", theirs + "/link/s"} {
-		if kept, err := plan.keepNames([]string{path}); !errors.Is(err, os.ErrPermission) || len(kept) > 0 {
+		if kept, err := plan.saveSocketNames([]string{path}); !errors.Is(err, os.ErrPermission) || len(kept) > 0 {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

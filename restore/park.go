@@ -50,10 +50,10 @@ type Plan struct {
 	// Interface is the job's network interface, nil for none.
 	Interface *network.Interface `json:"interface,omitempty"`
 	TCP       bool               `json:"tcp,omitempty"`
-	// Standby is a CRIU that waits in RestoreEnv, nil if there is none. Park uses it up.
-	Standby *Standby `json:"-"`
-	// Following has read of Store what was there already; it may be nil. Open uses it up.
-	Following *pagestore.Follower `json:"-"`
+	// PrestartedCRIU is a CRIU that waits in RestoreEnv, nil if there is none. Park uses it up.
+	Prestarted *PrestartedCRIU `json:"-"`
+	// Follower has read of Store what was there already; it may be nil. Open uses it up.
+	Follower *pagestore.Follower `json:"-"`
 }
 
 // Mount is a mount that is attached nowhere, and where it is wanted while CRIU works.
@@ -68,22 +68,22 @@ type Bind struct {
 	Dir string `json:"dir"`
 }
 
-// fillers is how many workers copy memory in the background.
-const fillers = 2
+// fillWorkers is how many workers copy memory in the background.
+const fillWorkers = 2
 
 // Parked is a job that exists and does not run, or is about to.
 type Parked struct {
-	plan    Plan
-	server  *uffd.Server
-	names   names         // of the source's sockets, until it is known who runs
-	verdict chan error    // the answer to CRIU's callback; nil lets the job run
-	ended   chan struct{} // closed when CRIU's restore has ended
-	err     error         // and this is how
-	let     atomic.Bool   // CRIU was about to let go of the tasks
-	filled  chan error    // how the fault server ended
-	life    context.Context
-	stop    context.CancelFunc
-	init    *namespaces.Process
+	plan     Plan
+	server   *uffd.Server
+	names    socketNames   // of the source's sockets, until it is known who runs
+	verdict  chan error    // the answer to CRIU's callback; nil lets the job run
+	ended    chan struct{} // closed when CRIU's restore has ended
+	err      error         // and this is how
+	released atomic.Bool   // CRIU was about to let go of the tasks
+	filled   chan error    // how the fault server ended
+	ctx      context.Context
+	stop     context.CancelFunc
+	init     *namespaces.Process
 }
 
 var errDropped = errors.New("dropped before it ran")
@@ -92,13 +92,13 @@ var errDropped = errors.New("dropped before it ran")
 // EndPush has said that all of them are those of the freeze. keeper sees to it that
 // nothing of the job survives the caller before its memory is whole. Park follows, or
 // Discard.
-func Open(ctx context.Context, plan Plan, keeper uffd.Keeper) (*Parked, error) {
-	defer plan.Following.Close() // if it was of no use
+func Open(ctx context.Context, plan Plan, keeper uffd.FDHolder) (*Parked, error) {
+	defer plan.Follower.Close() // if it was of no use
 	regions, err := image.Pagemaps(plan.Images)
 	if err != nil {
 		return nil, err
 	}
-	store, err := plan.Following.Open(plan.Store)
+	store, err := plan.Follower.Open(plan.Store)
 	if err != nil {
 		return nil, err
 	}
@@ -106,12 +106,12 @@ func Open(ctx context.Context, plan Plan, keeper uffd.Keeper) (*Parked, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	server.KeepBy(keeper)
-	server.Await()
+	server.SetFDHolder(keeper)
+	server.AllowIncomplete()
 	p := &Parked{plan: plan, server: server, verdict: make(chan error), ended: make(chan struct{}), filled: make(chan error, 1)}
-	p.life, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
-		_, err := server.Serve(p.life, store, regions, fillers)
+		_, err := server.Serve(p.ctx, store, regions, fillWorkers)
 		p.filled <- errors.Join(err, store.Close())
 	}()
 	return p, nil
@@ -126,7 +126,7 @@ func (p *Parked) Park(ctx context.Context, client *criu.Client, log *slog.Logger
 	arrived := make(chan *namespaces.Process, 1)
 	go func() {
 		defer close(p.ended)
-		p.err = p.restore(p.life, client, p.plan, arrived, log)
+		p.err = p.restore(p.ctx, client, p.plan, arrived, log)
 	}()
 	select {
 	case p.init = <-arrived:
@@ -162,7 +162,7 @@ func (plan Plan) sweep() error {
 // Discard ends what is left of a job that is given up, or was never restored, and its
 // fault server.
 func (p *Parked) Discard() error {
-	err := errors.Join(p.plan.sweep(), p.names.giveBack())
+	err := errors.Join(p.plan.sweep(), p.names.undo())
 	p.names = nil
 	p.stop()
 	<-p.filled
@@ -171,8 +171,8 @@ func (p *Parked) Discard() error {
 
 // restore runs CRIU to its end, which is after the verdict.
 func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- *namespaces.Process, log *slog.Logger) error {
-	defer plan.Standby.Close() // if it was of no use
-	who, err := plan.saved()
+	defer plan.Prestarted.Close() // if it was of no use
+	who, err := plan.identityFromImages()
 	if err != nil {
 		return err
 	}
@@ -192,18 +192,18 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 			_ = f.Close() // opened for reading only
 		}
 	}()
-	ready, err := plan.ready(ctx, client, mode)
+	ready, err := plan.prestartedFor(ctx, client, mode)
 	if err != nil {
 		return err
 	}
 	defer ready.Close()
-	who.beside = ready.criu.Pid()
+	who.criuPID = ready.criu.Pid()
 	run.Notify = p.notify(mode, who, arrived, log)
 	sockets, err := image.SocketNames(plan.Images)
 	if err != nil {
 		return err
 	}
-	if p.names, err = plan.keepNames(sockets); err != nil {
+	if p.names, err = plan.saveSocketNames(sockets); err != nil {
 		return err
 	}
 	_, err = ready.criu.Do(ctx, req, run.Run)
@@ -212,7 +212,7 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 
 // notify returns what is done at CRIU's notifications. It waits for the verdict in the
 // last one before the tasks are let go.
-func (p *Parked) notify(mode image.Network, who *census, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
+func (p *Parked) notify(mode image.Network, who *identityCheck, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
 	init := 0
 	return func(ctx context.Context, name string, pid int) error {
 		switch name {
@@ -228,11 +228,11 @@ func (p *Parked) notify(mode image.Network, who *census, arrived chan<- *namespa
 			return p.plan.makeQueues(init)
 		case "post-restore":
 			init = pid
-			held, err := namespaces.Hold(pid)
+			held, err := namespaces.OpenProcess(pid)
 			if err != nil {
 				return err
 			}
-			if err := errors.Join(who.parked(pid), p.plan.permitted(pid)); err != nil {
+			if err := errors.Join(who.checkParked(pid), p.plan.checkAccess(pid)); err != nil {
 				return err
 			}
 			if mode == image.NetworkSaved && p.plan.Interface != nil {
@@ -240,13 +240,13 @@ func (p *Parked) notify(mode image.Network, who *census, arrived chan<- *namespa
 					return err
 				}
 			}
-			if err := p.names.standBack(); err != nil {
+			if err := p.names.showOriginals(); err != nil {
 				return err
 			}
 			arrived <- held
 			return p.await(ctx, pid, log)
 		case "pre-resume":
-			return p.letGo(ctx, who, init, log)
+			return p.release(ctx, who, init, log)
 		}
 		return nil
 	}
@@ -257,7 +257,7 @@ func (p *Parked) await(ctx context.Context, pid int, log *slog.Logger) error {
 	select {
 	case err := <-p.verdict:
 		if err == nil {
-			p.appear(pid, log)
+			p.connectNetwork(pid, log)
 		}
 		return err
 	case <-ctx.Done():
@@ -265,10 +265,10 @@ func (p *Parked) await(ctx context.Context, pid int, log *slog.Logger) error {
 	}
 }
 
-// appear makes the job, which is about to run, what others reach by its addresses, before
+// connectNetwork makes the job, which is about to run, what others reach by its addresses, before
 // CRIU has its sockets send again. It is this job's only copy: it runs on unreached rather
 // than not at all.
-func (p *Parked) appear(pid int, log *slog.Logger) {
+func (p *Parked) connectNetwork(pid int, log *slog.Logger) {
 	i := p.plan.Interface
 	if i == nil {
 		return
@@ -291,7 +291,7 @@ func (p *Parked) Resume() (init *namespaces.Process, err error) {
 
 // MayHaveRun tells, after a Resume that failed, whether CRIU failed when it had
 // begun to let go of the job's tasks. Before, none of them can have run.
-func (p *Parked) MayHaveRun() bool { return p.let.Load() }
+func (p *Parked) MayHaveRun() bool { return p.released.Load() }
 
 // Ended is closed when CRIU has ended, after which a parked job can only be
 // dropped: nobody else can let it run.

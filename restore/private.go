@@ -51,7 +51,7 @@ func (p *private) finish() error {
 	return nil
 }
 
-// Private are the private file systems of a job that has arrived: where it has them,
+// PrivateMounts are the private file systems of a job that has arrived: where it has them,
 // and the mounts, attached nowhere.
 func (in *Receiver) PrivateMounts() (at []string, mounts []*os.File) {
 	at = slices.Sorted(maps.Keys(in.private.mounts))

@@ -11,9 +11,9 @@ import (
 	"github.com/migrate-hpc/migrate/fileaccess"
 )
 
-// permitted refuses a job that CRIU, who is root, has given what its user could not open
+// checkAccess refuses a job that CRIU, who is root, has given what its user could not open
 // here. It comes when all of it is restored and none of it has run.
-func (plan Plan) permitted(init int) error {
+func (plan Plan) checkAccess(init int) error {
 	if plan.RestoreEnv.User.UID == 0 {
 		return nil
 	}
@@ -25,7 +25,7 @@ func (plan Plan) permitted(init int) error {
 		return fmt.Errorf("%d descriptors of files are on their way in a Unix socket of the job (SCM_RIGHTS), where nobody can see whether its user could open them. "+
 			"Try again when the job has received them", passing)
 	}
-	pids, err := plan.members(init)
+	pids, err := plan.jobPIDs(init)
 	if err != nil {
 		return err
 	}
@@ -53,9 +53,9 @@ func (plan Plan) permitted(init int) error {
 		"Have the path lead to the job's own file, and give the user the right to it and to the directories above (`namei -l PATH` shows who may pass), or have the job close it", denied[0], more)
 }
 
-// members are the tasks in the job's cgroup but for CRIU's own, which are in another pid
+// jobPIDs are the tasks in the job's cgroup but for CRIU's own, which are in another pid
 // namespace.
-func (plan Plan) members(init int) (pids []int, err error) {
+func (plan Plan) jobPIDs(init int) (pids []int, err error) {
 	all, err := plan.RestoreEnv.Cgroup.Pids()
 	if err != nil {
 		return nil, err

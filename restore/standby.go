@@ -14,17 +14,17 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// Standby is a CRIU in the chamber of a job that is still to come: its start is no part
-// of the downtime.
-type Standby struct {
+// PrestartedCRIU is a CRIU in the chamber of a job that is still to come: the job need not
+// stand still for its start.
+type PrestartedCRIU struct {
 	criu    *criu.Standby
 	network bool     // the chamber has a network namespace of its own
 	entered *os.File // ends when CRIU is in its chamber, or gone
 }
 
-// StandBy starts a CRIU in a chamber. What is wrong with the chamber is told by the
+// PrestartCRIU starts a CRIU in a chamber. What is wrong with the chamber is told by the
 // restore.
-func StandBy(ctx context.Context, client *criu.Client, chamber namespaces.RestoreEnv) (*Standby, error) {
+func PrestartCRIU(ctx context.Context, client *criu.Client, chamber namespaces.RestoreEnv) (*PrestartedCRIU, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -35,15 +35,15 @@ func StandBy(ctx context.Context, client *criu.Client, chamber namespaces.Restor
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	s, err := client.Start(ctx, criu.Run{Wrap: wrap, Files: []*os.File{w}, Before: namespaces.BeOrdinary})
+	s, err := client.Start(ctx, criu.Run{Wrap: wrap, Files: []*os.File{w}, Before: namespaces.ResetAttrs})
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	return &Standby{criu: s, network: chamber.Network, entered: r}, nil
+	return &PrestartedCRIU{criu: s, network: chamber.Network, entered: r}, nil
 }
 
 // Close ends a CRIU that is not needed. It may be nil.
-func (s *Standby) Close() {
+func (s *PrestartedCRIU) Close() {
 	if s == nil {
 		return
 	}
@@ -52,7 +52,7 @@ func (s *Standby) Close() {
 }
 
 // attach shows CRIU the mounts that are attached nowhere else.
-func (s *Standby) attach(plan Plan) error {
+func (s *PrestartedCRIU) attach(plan Plan) error {
 	if _, err := io.Copy(io.Discard, s.entered); err != nil {
 		return fmt.Errorf("wait for CRIU in its chamber: %w", err)
 	}
@@ -70,24 +70,24 @@ func (s *Standby) attach(plan Plan) error {
 		mounts[m.Dir] = f
 	}
 	for _, b := range plan.Binds {
-		f, err := b.Take(plan.RestoreEnv.User)
+		f, err := b.OpenDetached(plan.RestoreEnv.User)
 		if err != nil {
 			return err
 		}
 		mounts[b.Dir] = f
 	}
-	return namespaces.Attach(s.criu.Pid(), mounts)
+	return namespaces.AttachMounts(s.criu.Pid(), mounts)
 }
 
 // ready returns a CRIU in a chamber that suits the network: the one that stands by, if
 // the job's network is carried as was expected, or else another.
-func (plan Plan) ready(ctx context.Context, client *criu.Client, mode image.Network) (*Standby, error) {
-	chamber, s := plan.RestoreEnv, plan.Standby
+func (plan Plan) prestartedFor(ctx context.Context, client *criu.Client, mode image.Network) (*PrestartedCRIU, error) {
+	chamber, s := plan.RestoreEnv, plan.Prestarted
 	chamber.Network = mode == image.NetworkInherited
 	if s == nil || s.network != chamber.Network {
 		s.Close()
 		var err error
-		if s, err = StandBy(ctx, client, chamber); err != nil {
+		if s, err = PrestartCRIU(ctx, client, chamber); err != nil {
 			return nil, err
 		}
 	}

@@ -81,7 +81,7 @@ func (c *Client) EndPush(ctx context.Context, pull bool) error {
 
 // MarkLost says that what the job lacks will never come: it is ended.
 func (c *Client) MarkLost(ctx context.Context, why string) error {
-	_, err := c.call(ctx, "POST", "/lose", loseRequest{why})
+	_, err := c.call(ctx, "POST", "/lose", markLostRequest{why})
 	return err
 }
 
@@ -96,7 +96,7 @@ func (c *Client) PageRequests(ctx context.Context, ask func([]uffd.PageRequest) 
 	}
 	defer resp.Body.Close()
 	for lines := json.NewDecoder(resp.Body); ; {
-		var line wantedLine
+		var line requestLine
 		switch err := lines.Decode(&line); {
 		case err != nil:
 			return fmt.Errorf("hear from the shim what is missing: %w", errors.Join(context.Cause(ctx), err))
@@ -105,7 +105,7 @@ func (c *Client) PageRequests(ctx context.Context, ask func([]uffd.PageRequest) 
 		case line.Complete:
 			return nil
 		}
-		if err := ask(line.Wants); err != nil {
+		if err := ask(line.Requests); err != nil {
 			return err
 		}
 	}

@@ -44,12 +44,12 @@ func Main() {
 		fail(report, err)
 	}
 	served := s.serve() // whoever asks during the start shall not wait for its end
-	if err := s.begin(); err != nil {
+	if err := s.start(); err != nil {
 		fail(report, err)
 	}
 	_, _ = io.WriteString(report, "ok")
 	_ = report.Close()
-	s.live(served)
+	s.serveUntilDone(served)
 	os.Exit(0)
 }
 
@@ -69,8 +69,8 @@ type shim struct {
 	listen net.Listener
 	done   chan struct{} // closed when nothing is left to do
 
-	turn    sync.Mutex     // one change of state at a time; held while it takes place
-	filling sync.WaitGroup // the fault server and what it leaves to be freed
+	stateChange sync.Mutex     // one change of state at a time; held while it takes place
+	filling     sync.WaitGroup // the fault server and what it leaves to be freed
 
 	mu       sync.Mutex // the fields below
 	state    State
@@ -82,9 +82,9 @@ type shim struct {
 	guard    *guard
 	volatile string
 
-	spare spare // of turn
+	prestarted prestarted // of turn
 
-	output *outputWatch // nil: nobody looks at what the job prints
+	output *outputLimiter // nil: nobody looks at what the job prints
 }
 
 func prepare(runDir string) (*shim, error) {
@@ -125,11 +125,11 @@ func listenSocket(path string) (net.Listener, error) {
 	return l, os.Chmod(path, 0o600)
 }
 
-// begin starts the job, or gets ready to be told to restore it.
-func (s *shim) begin() error {
+// start starts the job, or gets ready to be told to restore it.
+func (s *shim) start() error {
 	if s.cfg.Launch == nil {
-		s.standBy()
-		s.set(Waiting)
+		s.prestart()
+		s.setState(Waiting)
 		return nil
 	}
 	if err := s.launch(); err != nil {
@@ -138,8 +138,8 @@ func (s *shim) begin() error {
 	return nil
 }
 
-// adopt takes charge of a job that runs from now on.
-func (s *shim) adopt(p *namespaces.Process) {
+// runJob takes charge of a job that runs from now on.
+func (s *shim) runJob(p *namespaces.Process) {
 	s.mu.Lock()
 	s.state, s.init = Running, p
 	s.mu.Unlock()
@@ -155,8 +155,8 @@ func (s *shim) serve() (served <-chan error) {
 	return ended
 }
 
-// live goes on until the job is over here.
-func (s *shim) live(served <-chan error) {
+// serveUntilDone goes on until the job is over here.
+func (s *shim) serveUntilDone(served <-chan error) {
 	select {
 	case <-s.done:
 	case err := <-served:
@@ -190,13 +190,13 @@ func (s *shim) awaitFilling() {
 // answerTime is how long the end of a shim waits for requests under way.
 const answerTime = 5 * time.Second
 
-func (s *shim) set(state State) {
+func (s *shim) setState(state State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state = state
 }
 
-func (s *shim) is() State {
+func (s *shim) currentState() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state
@@ -228,9 +228,9 @@ func (s *shim) reap(p *namespaces.Process) {
 	if err != nil {
 		s.log.Error("wait for the job", logkey.Err, err)
 	}
-	if s.is() != Released {
+	if s.currentState() != Released {
 		s.record(s.endOutput(s.exitOf(ws)))
-		s.set(Exited)
+		s.setState(Exited)
 		s.log.Info("job ended", logkey.Code, ws.ExitStatus(), logkey.Signaled, ws.Signaled())
 	}
 	if err := s.cleanUp(); err != nil {
@@ -243,7 +243,7 @@ func (s *shim) reap(p *namespaces.Process) {
 func (s *shim) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
 	defer cancel()
-	s.spare.end()
+	s.prestarted.close()
 	err := s.cfg.Cgroup.Kill(ctx) // tasks that CRIU left behind, if any
 	err = errors.Join(err, s.cfg.Cgroup.Remove())
 	if s.cfg.LinkName != "" {

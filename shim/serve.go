@@ -26,10 +26,10 @@ func (s *shim) routes() http.Handler {
 	mux.HandleFunc("POST /resume", s.answer(s.resume, maxRequest))
 	mux.HandleFunc("POST /drop", s.answer(s.drop, maxRequest))
 	mux.HandleFunc("POST /release", s.answer(s.release, maxRequest))
-	mux.HandleFunc("POST /pages", s.takePages)
-	mux.HandleFunc("POST /settle", s.answer(s.settle, maxRequest))
-	mux.HandleFunc("GET /wanted", s.tellWanted)
-	mux.HandleFunc("POST /lose", s.answer(s.lose, maxRequest))
+	mux.HandleFunc("POST /pages", s.receivePages)
+	mux.HandleFunc("POST /settle", s.answer(s.endPush, maxRequest))
+	mux.HandleFunc("GET /wanted", s.streamRequests)
+	mux.HandleFunc("POST /lose", s.answer(s.markLost, maxRequest))
 	return mux
 }
 
@@ -69,62 +69,62 @@ func (s *shim) park(r *http.Request) error {
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
 		return err
 	}
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if now := s.is(); now != Waiting {
+	s.stateChange.Lock()
+	defer s.stateChange.Unlock()
+	if now := s.currentState(); now != Waiting {
 		return fmt.Errorf("cannot park: the shim is %s", now)
 	}
-	ahead, err := s.spare.take(s.cfg.RunDir)
+	ahead, err := s.prestarted.use(s.cfg.RunDir)
 	if err != nil {
 		return err
 	}
 	g := ahead.guard
-	req.Plan.Standby, req.Plan.Following = ahead.criu, ahead.store
+	req.Plan.Prestarted, req.Plan.Follower = ahead.criu, ahead.store
 	client := s.criuClient()
 	p, err := restore.Open(r.Context(), req.Plan, g)
 	if err != nil {
 		ahead.criu.Close()
 		return errors.Join(err, g.dismiss())
 	}
-	s.open(p)
+	s.openMemory(p)
 	if err := p.Park(r.Context(), client, s.log); err != nil {
-		s.close()
+		s.closeMemory()
 		return errors.Join(err, g.dismiss())
 	}
 	s.mu.Lock()
 	s.parked, s.guard, s.state, s.volatile = p, g, Parked, req.Volatile
 	s.mu.Unlock()
-	go s.noticeEnd(p)
+	go s.watchCRIU(p)
 	failpoint.Point("shim", "parked")
 	return nil
 }
 
-// noticeEnd drops a parked job whose CRIU has ended, of whatever cause: its tasks
+// watchCRIU drops a parked job whose CRIU has ended, of whatever cause: its tasks
 // wait for a word that nobody can give any more.
-func (s *shim) noticeEnd(p *restore.Parked) {
+func (s *shim) watchCRIU(p *restore.Parked) {
 	<-p.Ended()
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if s.is() == Parked {
+	s.stateChange.Lock()
+	defer s.stateChange.Unlock()
+	if s.currentState() == Parked {
 		s.log.Error("CRIU ended while the job was parked; the job is dropped")
-		s.giveUp()
+		s.dropParked()
 	}
 }
 
-// giveUp ends the shim of a parked job that will not run here.
-func (s *shim) giveUp() {
+// dropParked ends the shim of a parked job that will not run here.
+func (s *shim) dropParked() {
 	if err := errors.Join(s.parked.Drop(), s.guard.dismiss()); err != nil {
 		s.log.Warn("drop", logkey.Err, err)
 	}
-	s.set(Dropped)
-	go s.leave()
+	s.setState(Dropped)
+	go s.finish()
 }
 
 // resume lets a parked job run. Asking twice is asking once.
 func (s *shim) resume(*http.Request) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	switch now := s.is(); now {
+	s.stateChange.Lock()
+	defer s.stateChange.Unlock()
+	switch now := s.currentState(); now {
 	case Running, Exited:
 		return nil
 	case Parked:
@@ -141,24 +141,24 @@ func (s *shim) resume(*http.Request) error {
 	if err != nil && s.parked.MayHaveRun() {
 		s.log.Error("CRIU failed while it let the job go; the job is ended", logkey.Err, err)
 		err = errors.Join(s.parked.Drop(), s.guard.dismiss())
-		s.adopt(p)
+		s.runJob(p)
 		return err
 	}
 	if err != nil {
 		err = errors.Join(err, os.Remove(mark))
-		s.giveUp()
+		s.dropParked()
 		return err
 	}
 	failpoint.Point("shim", "resumed")
 	s.log.Info("job resumed", logkey.PID, p.Pid)
-	s.filling.Go(func() { s.guardMemory(s.parked, s.volatile) })
-	s.adopt(p)
+	s.filling.Go(func() { s.awaitMemoryFilled(s.parked, s.volatile) })
+	s.runJob(p)
 	return nil
 }
 
-// guardMemory waits until all memory is in place. A job whose memory cannot be
+// awaitMemoryFilled waits until all memory is in place. A job whose memory cannot be
 // completed is ended: a wrong result would be worse.
-func (s *shim) guardMemory(p *restore.Parked, volatile string) {
+func (s *shim) awaitMemoryFilled(p *restore.Parked, volatile string) {
 	err := p.Filled()
 	if err != nil {
 		s.log.Error("the job's memory cannot be completed; it is ended", logkey.Err, err)
@@ -175,23 +175,23 @@ func (s *shim) guardMemory(p *restore.Parked, volatile string) {
 
 // drop gives up a job that has not run here.
 func (s *shim) drop(*http.Request) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	switch now := s.is(); now {
+	s.stateChange.Lock()
+	defer s.stateChange.Unlock()
+	switch now := s.currentState(); now {
 	case Dropped:
 		return nil
 	case Parked:
-		s.giveUp()
+		s.dropParked()
 	case Waiting:
-		s.set(Dropped)
-		go s.leave()
+		s.setState(Dropped)
+		go s.finish()
 	default:
 		return fmt.Errorf("cannot drop: the job is %s", now)
 	}
 	return nil
 }
 
-func (s *shim) leave() {
+func (s *shim) finish() {
 	if err := s.cleanUp(); err != nil {
 		s.log.Error("clean-up", logkey.Err, err)
 	}
@@ -201,9 +201,9 @@ func (s *shim) leave() {
 // release ends the frozen tree of a job that lives on elsewhere. No exit is
 // written down: it has not exited.
 func (s *shim) release(r *http.Request) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	switch now := s.is(); now {
+	s.stateChange.Lock()
+	defer s.stateChange.Unlock()
+	switch now := s.currentState(); now {
 	case Released:
 		return nil
 	case Running:
@@ -217,7 +217,7 @@ func (s *shim) release(r *http.Request) error {
 	if !frozen {
 		return errors.New("refused to release a job that is not frozen")
 	}
-	s.set(Released)
+	s.setState(Released)
 	failpoint.Point("shim", "released")
 	s.log.Info("job released")
 	// All of a pid namespace ends with its PID 1, wherever a user who may write to another cgroup

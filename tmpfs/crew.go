@@ -45,8 +45,8 @@ type work struct {
 	chunk *chunk
 }
 
-// crew compares chunks on several processors and sends what has changed.
-type crew struct {
+// workers compares chunks on several processors and sends what has changed.
+type workers struct {
 	ctx    context.Context
 	stop   context.CancelCauseFunc
 	seed   uint64
@@ -58,8 +58,8 @@ type crew struct {
 	sent   atomic.Int64
 }
 
-func newCrew(ctx context.Context, seed uint64, out Sink) *crew {
-	c := &crew{seed: seed, queue: make(chan work), out: out}
+func newWorkers(ctx context.Context, seed uint64, out Sink) *workers {
+	c := &workers{seed: seed, queue: make(chan work), out: out}
 	c.ctx, c.stop = context.WithCancelCause(ctx)
 	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
 		c.all.Go(c.serve)
@@ -67,8 +67,8 @@ func newCrew(ctx context.Context, seed uint64, out Sink) *crew {
 	return c
 }
 
-// do hands a chunk to a worker that is free.
-func (c *crew) do(w work) error {
+// do hands a chunk to whoever is free.
+func (c *workers) do(w work) error {
 	select {
 	case c.queue <- w:
 		return nil
@@ -81,7 +81,7 @@ func (c *crew) do(w work) error {
 }
 
 // end waits until all chunks are done with.
-func (c *crew) end() (Stats, error) {
+func (c *workers) end() (Stats, error) {
 	close(c.queue)
 	c.all.Wait()
 	err := context.Cause(c.ctx)
@@ -89,7 +89,7 @@ func (c *crew) end() (Stats, error) {
 	return Stats{Looked: c.looked.Load(), Changed: c.sent.Load()}, err
 }
 
-func (c *crew) serve() {
+func (c *workers) serve() {
 	buf, frame := make([]byte, chunkSize), make([]byte, 0, MaxFrame)
 	for w := range c.queue {
 		if err := c.compare(w, buf, frame); err != nil {
@@ -99,7 +99,7 @@ func (c *crew) serve() {
 }
 
 // compare sends the pages of a chunk that are not what the target has.
-func (c *crew) compare(w work, buf, frame []byte) error {
+func (c *workers) compare(w work, buf, frame []byte) error {
 	now, err := c.read(w, buf)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (c *crew) compare(w work, buf, frame []byte) error {
 
 // read reads a chunk and returns the hashes of its pages. What lies beyond the end of
 // the file, which may be an end by now that it was not before, is zero.
-func (c *crew) read(w work, buf []byte) (now [chunkPages]xxh3.Uint128, err error) {
+func (c *workers) read(w work, buf []byte) (now [chunkPages]xxh3.Uint128, err error) {
 	if w.file == nil {
 		return now, nil
 	}

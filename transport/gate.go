@@ -6,57 +6,57 @@ import (
 	"sync"
 )
 
-// gate bounds the connections that have not proved a name yet. When it is full the oldest
+// handshakes bounds the connections that have not proved a name yet. When it is full the oldest
 // is closed: an honest handshake is over in milliseconds, so a flood of silent
-// connections pushes out only its own.
-type gate struct {
-	mu     *sync.Mutex
-	limit  int
-	inside *list.List // of *ticket, oldest first
+// connections pushes out its own and nobody else's.
+type handshakes struct {
+	mu    *sync.Mutex
+	limit int
+	conns *list.List // of *ticket, oldest first
 }
 
-// ticket is a connection's place in the gate.
-type ticket struct {
+// handshake is a connection's place in the gate.
+type handshake struct {
 	conn  net.Conn
 	place *list.Element // nil once it has left
 }
 
-func newGate(limit int) gate {
-	return gate{mu: new(sync.Mutex), limit: limit, inside: list.New()}
+func newHandshakes(limit int) handshakes {
+	return handshakes{mu: new(sync.Mutex), limit: limit, conns: list.New()}
 }
 
-func (g gate) enter(c net.Conn) *ticket {
+func (g handshakes) enter(c net.Conn) *handshake {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.inside.Len() >= g.limit {
-		g.expel(g.inside.Front().Value.(*ticket))
+	if g.conns.Len() >= g.limit {
+		g.evict(g.conns.Front().Value.(*handshake))
 	}
-	t := &ticket{conn: c}
-	t.place = g.inside.PushBack(t)
+	t := &handshake{conn: c}
+	t.place = g.conns.PushBack(t)
 	return t
 }
 
 // leave may be called again.
-func (g gate) leave(t *ticket) {
+func (g handshakes) leave(t *handshake) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if t.place != nil {
-		g.inside.Remove(t.place)
+		g.conns.Remove(t.place)
 		t.place = nil
 	}
 }
 
-func (g gate) closeAll() {
+func (g handshakes) closeAll() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for g.inside.Len() > 0 {
-		g.expel(g.inside.Front().Value.(*ticket))
+	for g.conns.Len() > 0 {
+		g.evict(g.conns.Front().Value.(*handshake))
 	}
 }
 
-// expel leaves it to the goroutine that serves the connection to see and report its end.
-func (g gate) expel(t *ticket) {
-	g.inside.Remove(t.place)
+// evict leaves it to the goroutine that serves the connection to see and report its end.
+func (g handshakes) evict(t *handshake) {
+	g.conns.Remove(t.place)
 	t.place = nil
 	_ = t.conn.Close()
 }

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// waitingRoom is where sessions wait for their data connections:
+// pendingSessions is where sessions wait for their data connections:
 //
 //	control arrives ── open ──► half open ──(reserve, answer, join) × data──► complete
 //	                                │                                            │
@@ -14,49 +14,49 @@ import (
 //
 // A place is reserved before the answer goes out and filled after it. So no sender can
 // write to a data connection ahead of its hello.
-type waitingRoom struct {
-	mu    *sync.Mutex
-	limit int
-	half  map[sessionKey]*halfOpen
+type pendingSessions struct {
+	mu       *sync.Mutex
+	limit    int
+	sessions map[sessionKey]*pendingSession
 }
 
 // sessionKey holds the node as well: no node can join another node's session.
 type sessionKey struct{ peer, session string }
 
-type halfOpen struct {
+type pendingSession struct {
 	key      sessionKey
 	reserved []bool
 	data     []*conn
 	complete chan struct{} // closed when data is full
 }
 
-func newWaitingRoom(limit int) waitingRoom {
-	return waitingRoom{mu: new(sync.Mutex), limit: limit, half: make(map[sessionKey]*halfOpen)}
+func newPendingSessions(limit int) pendingSessions {
+	return pendingSessions{mu: new(sync.Mutex), limit: limit, sessions: make(map[sessionKey]*pendingSession)}
 }
 
-func (w waitingRoom) open(peer, session string, data int) (*halfOpen, *Error) {
+func (w pendingSessions) open(peer, session string, data int) (*pendingSession, *Error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := sessionKey{peer, session}
-	if len(w.half) >= w.limit || w.half[key] != nil {
+	if len(w.sessions) >= w.limit || w.sessions[key] != nil {
 		return nil, &Error{
 			Code:    CodeBusy,
-			Message: fmt.Sprintf("%d sessions are being set up", len(w.half)),
+			Message: fmt.Sprintf("%d sessions are being set up", len(w.sessions)),
 			Hint:    "`migrate move` again in a few seconds",
 		}
 	}
-	h := &halfOpen{key: key, reserved: make([]bool, data), data: make([]*conn, data), complete: make(chan struct{})}
+	h := &pendingSession{key: key, reserved: make([]bool, data), data: make([]*conn, data), complete: make(chan struct{})}
 	if data == 0 {
 		close(h.complete)
 	}
-	w.half[key] = h
+	w.sessions[key] = h
 	return h, nil
 }
 
-func (w waitingRoom) reserve(peer, session string, index, data int) (*halfOpen, *Error) {
+func (w pendingSessions) reserve(peer, session string, index, data int) (*pendingSession, *Error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	h := w.half[sessionKey{peer, session}]
+	h := w.sessions[sessionKey{peer, session}]
 	if h == nil || len(h.data) != data || h.reserved[index] {
 		return nil, &Error{
 			Code:    CodeSession,
@@ -69,10 +69,10 @@ func (w waitingRoom) reserve(peer, session string, index, data int) (*halfOpen, 
 }
 
 // join returns false if the session was given up; c is then still the caller's.
-func (w waitingRoom) join(h *halfOpen, index int, c *conn) bool {
+func (w pendingSessions) join(h *pendingSession, index int, c *conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.half[h.key] != h {
+	if w.sessions[h.key] != h {
 		return false
 	}
 	h.data[index] = c
@@ -83,9 +83,9 @@ func (w waitingRoom) join(h *halfOpen, index int, c *conn) bool {
 }
 
 // close ends the waiting and returns the connections that came, which are the caller's now.
-func (w waitingRoom) close(h *halfOpen) []*conn {
+func (w pendingSessions) close(h *pendingSession) []*conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.half, h.key)
+	delete(w.sessions, h.key)
 	return h.data
 }

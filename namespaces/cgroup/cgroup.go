@@ -85,7 +85,7 @@ func NewIn(parents map[string]string, name string) (*Cgroup, error) {
 	return c, nil
 }
 
-// makeCgroup makes one directory anew. An empty one that somebody left is taken
+// makeDir makes one directory anew. An empty one that somebody left is taken
 // away first; one that holds tasks is not ours.
 func makeDir(dir string) error {
 	err := os.Mkdir(dir, 0o755)
@@ -203,7 +203,7 @@ func (c *Cgroup) SetCPU(milli int64) error {
 	return writeValue(file, "max")
 }
 
-// leastQuota is the smallest quota that the kernel takes, in µs.
+// minQuota is the smallest quota that the kernel takes, in µs.
 const minQuota = 1000
 
 func writeValue(path, value string) error {

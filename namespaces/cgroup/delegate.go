@@ -38,7 +38,7 @@ func DelegateControllers() error {
 	return delegateIn(parentForJobs(dirs[Unified]), os.Getpid())
 }
 
-// jobParent is where the jobs of a process in dir go: beside an agent, beneath
+// parentForJobs is where the jobs of a process in dir go: beside an agent, beneath
 // everybody else.
 func parentForJobs(dir string) string {
 	if filepath.Base(dir) == agentDir {

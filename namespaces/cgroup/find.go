@@ -103,7 +103,7 @@ func isCgroup(dir string) bool {
 	return err == nil
 }
 
-// locate translates the lines of /proc/PID/cgroup to directories. Cgroups that
+// resolvePaths translates the lines of /proc/PID/cgroup to directories. Cgroups that
 // lie outside of what is mounted here have none.
 func resolvePaths(mounts map[string]cgroupMount, lines string) map[string]string {
 	dirs := map[string]string{}

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostHeld bounds how many descriptors of tasks are open at a time.
+// maxPidfds bounds how many descriptors of tasks are open at a time.
 const maxPidfds = 256
 
 // KillTasks sends SIGKILL to those of pids that pidsNow, asked later, still lists. The tasks

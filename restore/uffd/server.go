@@ -47,46 +47,46 @@ type Server struct {
 
 	// What comes while the server runs; see supply.go. The lock is taken before
 	// that of any space: for writing by whoever makes pages available.
-	supply  sync.RWMutex
-	awaits  bool
-	settled bool          // what the store has is as of the freeze; also under mu
-	opened  chan struct{} // closed when Serve has the store, or has failed
-	lazy    map[stream.VPID][]pageset.Range
-	pending map[stream.VPID]*pageset.Set // by origin: not known to be as of the freeze
-	taken   map[stream.VPID]bool         // handed over by CRIU
-	shut    bool                         // Serve has ended
-	how     error
+	supply       sync.RWMutex
+	incomplete   bool
+	pushEnded    bool          // what the store has is as of the freeze; also under mu
+	opened       chan struct{} // closed when Serve has the store, or has failed
+	lazy         map[stream.VPID][]pageset.Range
+	pending      map[stream.VPID]*pageset.Set // by origin: not known to be as of the freeze
+	tasksSeen    map[stream.VPID]bool         // handed over by CRIU
+	supplyClosed bool                         // Serve has ended
+	serveErr     error
 
-	keeper Keeper // may be nil
-	store  *pagestore.Store
-	memory []byte                  // the store's data file
-	cancel context.CancelCauseFunc // ends receive
-	epoll  int
-	wakeup int // eventfd that ends the readers
+	fdHolder FDHolder // may be nil
+	store    *pagestore.Store
+	memory   []byte                  // the store's data file
+	cancel   context.CancelCauseFunc // ends receive
+	epoll    int
+	wakeup   int // eventfd that ends the readers
 
-	mu       sync.Mutex
-	changed  sync.Cond // with mu: something that pick looks at
-	spaces   []*space
-	lastID   int32
-	filling  bool
-	finished bool    // CRIU has let the tasks go
-	turn     uint64  // counts what Requests has to look at
-	asking   *asking // nil: nobody asks for absent pages
-	err      error
-	stats    Stats
+	mu         sync.Mutex
+	changed    sync.Cond // with mu: something that pick looks at
+	spaces     []*space
+	lastID     int32
+	filling    bool
+	finished   bool          // CRIU has let the tasks go
+	generation uint64        // counts what Requests has to look at
+	requests   *requestState // nil: nobody asks for absent pages
+	err        error
+	stats      Stats
 }
 
-// Keeper holds every userfaultfd a second time, in a process that outlives this
+// FDHolder holds every userfaultfd a second time, in a process that outlives this
 // one for a moment. The kernel lets a task read zeros where pages are missing as
 // soon as the last copy of its descriptor is closed, which is what happens when
 // we are killed; a keeper ends the tasks first.
-type Keeper interface {
-	Keep(id int32, fd int) error // before a page of the task is missed by anybody
-	Let(id int32) error          // the task lacks nothing or is gone
+type FDHolder interface {
+	HoldFD(id int32, fd int) error // before a page of the task is missed by anybody
+	DropFD(id int32) error         // the task lacks nothing or is gone
 }
 
-// KeepBy names the keeper. It must be called before Serve.
-func (s *Server) KeepBy(k Keeper) { s.keeper = k }
+// SetFDHolder names the keeper. It must be called before Serve.
+func (s *Server) SetFDHolder(k FDHolder) { s.fdHolder = k }
 
 // Listen makes the socket that CRIU connects to, in the directory that it gets
 // as its work directory. Nobody but our own user is let in.
@@ -96,7 +96,7 @@ func Listen(workDir string) (*Server, error) {
 		return nil, fmt.Errorf("listen for CRIU in %s: %w", workDir, err)
 	}
 	s := &Server{listener: l, socket: filepath.Join(workDir, socketName), done: make(chan struct{}), epoll: -1, wakeup: -1,
-		opened: make(chan struct{}), taken: make(map[stream.VPID]bool)}
+		opened: make(chan struct{}), tasksSeen: make(map[stream.VPID]bool)}
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -117,7 +117,7 @@ func (s *Server) Serve(ctx context.Context, store *pagestore.Store, regions map[
 	if err == nil {
 		err = s.run(ctx, max(workers, 1))
 	}
-	s.shutSupply(err)
+	s.closeSupply(err)
 	err = errors.Join(err, s.unmap())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +136,7 @@ func (s *Server) Serve(ctx context.Context, store *pagestore.Store, regions map[
 // run then that CRIU has restored.
 func (s *Server) Fill() error {
 	for _, sp := range s.living() {
-		if err := sp.vacant(); err != nil {
+		if err := sp.checkUnmapped(); err != nil {
 			return fmt.Errorf("memory of task %d: %w", sp.vpid, err)
 		}
 	}
@@ -198,7 +198,7 @@ func (s *Server) Close() error {
 // prepare checks and maps the store.
 func (s *Server) prepare(store *pagestore.Store, regions map[stream.VPID][]image.Region) (err error) {
 	lazy := pageset.LazyOf(regions)
-	if !s.awaits { // else runs that still come may copy from what is not lazy: EndPush trims
+	if !s.incomplete { // else runs that still come may copy from what is not lazy: EndPush trims
 		if err := pagestore.FirstOf(store.Gaps(lazy)); err != nil {
 			return err
 		}
@@ -224,10 +224,10 @@ func (s *Server) open(store *pagestore.Store, lazy map[stream.VPID][]pageset.Ran
 	s.supply.Lock()
 	defer s.supply.Unlock()
 	s.store, s.lazy = store, lazy
-	if s.awaits {
-		s.expect()
+	if s.incomplete {
+		s.listPending()
 	} else {
-		s.pending, s.settled = map[stream.VPID]*pageset.Set{}, true
+		s.pending, s.pushEnded = map[stream.VPID]*pageset.Set{}, true
 		s.total.Store(store.Bytes())
 	}
 	close(s.opened)
@@ -236,17 +236,17 @@ func (s *Server) open(store *pagestore.Store, lazy map[stream.VPID][]pageset.Ran
 // room is how much the store may grow while the server runs: by each lazy page once,
 // and by what was under way of a warm-up.
 func (s *Server) room(lazy map[stream.VPID][]pageset.Range) (n int64) {
-	if !s.awaits {
+	if !s.incomplete {
 		return 0
 	}
 	for _, list := range lazy {
 		n += pageset.BytesIn(list)
 	}
-	return n + strayRoom
+	return n + extraRoom
 }
 
-// strayRoom is address space only.
-const strayRoom = 16 << 30
+// extraRoom is address space only.
+const extraRoom = 16 << 30
 
 func (s *Server) unmap() error {
 	if s.memory == nil {
@@ -279,8 +279,8 @@ func (s *Server) run(ctx context.Context, workers int) error {
 	for i := range workers {
 		wg.Go(func() { s.fillSpaces(i) })
 	}
-	if s.awaits {
-		wg.Go(s.noticeDeaths)
+	if s.incomplete {
+		wg.Go(s.watchEnded)
 	}
 	if err := s.receive(conn); err != nil {
 		s.fail(err)
@@ -352,7 +352,7 @@ func (s *Server) fail(err error) {
 }
 
 func (s *Server) wakeIfOver() {
-	s.stir()
+	s.wakeRequests()
 	if !s.over() || s.wakeup < 0 {
 		return
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// aroundSize is how much a fault brings: the aligned window around it.
-	aroundSize = 16 * stream.PageSize
+	// faultWindow is how much a fault brings: the aligned window around it.
+	faultWindow = 16 * stream.PageSize
 	// changePause is the time between two looks at a change under way, and
 	// changeLimit the time after which one is taken for stuck. A thread inside
 	// a change runs in the kernel and needs no more than a turn on a core.
@@ -42,16 +42,16 @@ type space struct {
 	waiting []uint64 // those of them that are absent; under gate, for writing
 	batch   uint32   // number of the last batch; under gate, for writing
 
-	mu     sync.Mutex // among holders of gate for reading
-	table  table      // pages that are still to be copied
-	cursor uint64     // where the background copies go on
-	ask    uint64     // where asking for absent pages goes on
+	mu          sync.Mutex // among holders of gate for reading
+	table       table      // pages that are still to be copied
+	cursor      uint64     // where the background copies go on
+	nextRequest uint64     // where asking for absent pages goes on
 
 	idle atomic.Bool // nothing to copy, but some pages are absent
 }
 
-// claim takes up to size bytes out of the table for the caller to copy.
-func (sp *space) claim(size int64) (pageset.Span, bool) {
+// takeChunk takes up to size bytes out of the table for the caller to copy.
+func (sp *space) takeChunk(size int64) (pageset.Span, bool) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	next, ok := sp.table.ready.Next(sp.cursor)
@@ -71,26 +71,26 @@ func (sp *space) claim(size int64) (pageset.Span, bool) {
 	return chunk, true
 }
 
-// giveBack returns what was claimed and not copied.
-func (sp *space) giveBack(rest pageset.Span) {
+// putBack returns what was claimed and not copied.
+func (sp *space) putBack(rest pageset.Span) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.table.insert(rest)
 }
 
-// attend reads and does what the address space asks for, if it is still open.
-func (s *Server) attend(sp *space) error {
+// handle reads and does what the address space asks for, if it is still open.
+func (s *Server) handle(sp *space) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
 	if sp.closed {
 		return nil
 	}
-	return s.settle(sp)
+	return s.process(sp)
 }
 
-// settle follows all events and resolves all faults. When it returns nil, no
+// process follows all events and resolves all faults. When it returns nil, no
 // change was under way. The caller holds gate for writing.
-func (s *Server) settle(sp *space) error {
+func (s *Server) process(sp *space) error {
 	for {
 		events, err := s.collect(sp)
 		if err != nil {
@@ -112,7 +112,7 @@ func (s *Server) settle(sp *space) error {
 		case err != nil:
 			return fmt.Errorf("serve a fault of task %d: %w", sp.vpid, err)
 		}
-		s.rouse(sp)
+		s.clearIdle(sp)
 		return nil
 	}
 }
@@ -168,17 +168,17 @@ func (s *Server) resolveAll(sp *space) error {
 // the thread tries again and learns that from the kernel.
 func (s *Server) resolve(sp *space, addr uint64) error {
 	if _, absent := covering(&sp.table.absent, addr); absent {
-		s.await(sp, addr)
+		s.waitForPage(sp, addr)
 		return nil
 	}
 	var err error
 	if wanted, ok := covering(&sp.table.ready, addr); ok {
-		window := addr &^ (aroundSize - 1)
-		err = s.bring(sp, wanted.Clip(max(window, wanted.Start), window+aroundSize))
+		window := addr &^ (faultWindow - 1)
+		err = s.copyChunk(sp, wanted.Clip(max(window, wanted.Start), window+faultWindow))
 		if errors.Is(err, errUnregistered) {
-			err = s.bringPage(sp, addr)
+			err = s.copyPage(sp, addr)
 		}
-		sp.cursor = window + aroundSize
+		sp.cursor = window + faultWindow
 		s.count(func(st *Stats) { st.Faults++ })
 	} else {
 		err = zeroPage(sp.fd, addr)
@@ -195,18 +195,18 @@ func covering(set *pageset.Set, addr uint64) (pageset.Span, bool) {
 	return sp, ok && sp.Start <= addr
 }
 
-// await leaves a thread waiting for a page that is not here, and asks for it and
+// waitForPage leaves a thread waiting for a page that is not here, and asks for it and
 // what lies around it.
-func (s *Server) await(sp *space, addr uint64) {
+func (s *Server) waitForPage(sp *space, addr uint64) {
 	sp.waiting = append(sp.waiting, addr)
-	window := addr &^ (aroundSize - 1)
-	if s.urge(sp.vpid, sp.table.absent.Within(window, window+aroundSize)) {
-		sp.ask = window + aroundSize
+	window := addr &^ (faultWindow - 1)
+	if s.requestUrgent(sp.vpid, sp.table.absent.Within(window, window+faultWindow)) {
+		sp.nextRequest = window + faultWindow
 	}
 }
 
-// rouse has an address space looked at again that had nothing to copy.
-func (s *Server) rouse(sp *space) {
+// clearIdle has an address space looked at again that had nothing to copy.
+func (s *Server) clearIdle(sp *space) {
 	if sp.idle.Swap(false) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -214,27 +214,27 @@ func (s *Server) rouse(sp *space) {
 	}
 }
 
-// bringPage copies the page at addr if it is still to be copied.
-func (s *Server) bringPage(sp *space, addr uint64) error {
+// copyPage copies the page at addr if it is still to be copied.
+func (s *Server) copyPage(sp *space, addr uint64) error {
 	wanted, ok := covering(&sp.table.ready, addr)
 	if !ok {
 		return nil
 	}
-	return s.bring(sp, wanted.Clip(addr, addr+stream.PageSize))
+	return s.copyChunk(sp, wanted.Clip(addr, addr+stream.PageSize))
 }
 
-// bring copies a chunk that is in the table. The caller holds gate for writing.
-func (s *Server) bring(sp *space, chunk pageset.Span) error {
+// copyChunk copies a chunk that is in the table. The caller holds gate for writing.
+func (s *Server) copyChunk(sp *space, chunk pageset.Span) error {
 	sp.table.cut(chunk.Start, chunk.End)
-	return s.land(sp, chunk)
+	return s.copyOut(sp, chunk)
 }
 
-// land copies a chunk that was taken out of the table, and puts back what it
+// copyOut copies a chunk that was taken out of the table, and puts back what it
 // could not copy.
-func (s *Server) land(sp *space, chunk pageset.Span) error {
+func (s *Server) copyOut(sp *space, chunk pageset.Span) error {
 	n, err := copyPages(sp.fd, chunk.Start, s.memory[chunk.Off:chunk.Off+chunk.Bytes()])
 	if n < chunk.Bytes() {
-		sp.giveBack(chunk.Clip(chunk.Start+uint64(n), chunk.End))
+		sp.putBack(chunk.Clip(chunk.Start+uint64(n), chunk.End))
 	}
 	if n == 0 {
 		return err
@@ -255,7 +255,7 @@ func (s *Server) drop(gone []pageset.Span) error {
 	if lacked > 0 {
 		s.absent.Add(-lacked)
 		s.mu.Lock()
-		s.stir()
+		s.wakeRequests()
 		s.mu.Unlock()
 	}
 	return s.store.Release(gone...)
@@ -280,19 +280,19 @@ func (s *Server) fork(parent *space, fd int) error {
 	return s.add(child)
 }
 
-// keep and let tell the keeper, if there is one.
-func (s *Server) keep(sp *space) error {
-	if s.keeper == nil {
+// holdFD and let tell the keeper, if there is one.
+func (s *Server) holdFD(sp *space) error {
+	if s.fdHolder == nil {
 		return nil
 	}
-	return s.keeper.Keep(sp.id, sp.fd)
+	return s.fdHolder.HoldFD(sp.id, sp.fd)
 }
 
-func (s *Server) let(sp *space) error {
-	if s.keeper == nil {
+func (s *Server) dropFD(sp *space) error {
+	if s.fdHolder == nil {
 		return nil
 	}
-	return s.keeper.Let(sp.id)
+	return s.fdHolder.DropFD(sp.id)
 }
 
 // end lets go of the address space, which lacks nothing or is gone. The caller
@@ -301,7 +301,7 @@ func (s *Server) end(sp *space) error {
 	sp.closed = true
 	rest := sp.table.cut(0, ^uint64(0))
 	err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, sp.fd, nil)
-	err = errors.Join(err, unix.Close(sp.fd), s.let(sp), s.drop(rest))
+	err = errors.Join(err, unix.Close(sp.fd), s.dropFD(sp), s.drop(rest))
 	s.remove(sp)
 	if err != nil {
 		return fmt.Errorf("let go of task %d: %w", sp.vpid, err)

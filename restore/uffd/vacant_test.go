@@ -24,7 +24,7 @@ func taken(t *testing.T, where string) *scene {
 
 func TestAPageThatIsThereBeforeItWasBroughtIsFoundWhileTheJobIsParked(t *testing.T) {
 	s := taken(t, "zero 200 1")
-	if err := s.server.Fill(); !errors.Is(err, ErrTaken) {
+	if err := s.server.Fill(); !errors.Is(err, ErrAlreadyMapped) {
 		t.Errorf("Fill: %v", err)
 	}
 }
@@ -32,7 +32,7 @@ func TestAPageThatIsThereBeforeItWasBroughtIsFoundWhileTheJobIsParked(t *testing
 func TestAPageThatIsThereBeforeItWasBroughtIsNotTakenForBrought(t *testing.T) {
 	s := taken(t, "zero 200 1")
 	s.finish()
-	if err := s.wait(); !errors.Is(err, ErrTaken) {
+	if err := s.wait(); !errors.Is(err, ErrAlreadyMapped) {
 		t.Errorf("Serve: %v", err)
 	}
 }

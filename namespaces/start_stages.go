@@ -18,9 +18,9 @@ import (
 // The stages are told apart by their argument zero, so that no flag of the
 // program can reach them.
 const (
-	stageOneName = "migrate:stage-one"
-	stageTwoName = "migrate:stage-two"
-	approachName = "migrate:approach"
+	stage1Name    = "migrate:stage-one"
+	stage2Name    = "migrate:stage-two"
+	execStageName = "migrate:approach"
 )
 
 // standardPath is the search path of whoever brings none.
@@ -28,18 +28,18 @@ const standardPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 
 // The descriptors that the stages start with.
 const (
-	configFD = 3
-	reportFD = 4
-	selfFD   = 5 // this program
-	linkFD   = 6 // of stage one, a socket: PID 1 one way, that it was taken the other
-	lateFD   = 7 // and up: the mounts of late
+	configFD     = 3
+	reportFD     = 4
+	selfFD       = 5 // this program
+	linkFD       = 6 // of stage one, a socket: PID 1 one way, that it was taken the other
+	innerMountFD = 7 // and up: the mounts of late
 )
 
 // A stage stays on its first thread, whose namespaces are those that /proc/PID/ns shows:
 // later than here it could be on any.
 func init() {
 	switch os.Args[0] {
-	case stageOneName, stageTwoName, approachName:
+	case stage1Name, stage2Name, execStageName:
 		runtime.LockOSThread()
 	}
 }
@@ -48,34 +48,34 @@ func init() {
 // and does not return then. main calls it before anything else.
 func Stage() {
 	switch os.Args[0] {
-	case stageOneName:
-		report(one())
-	case stageTwoName:
-		report(two())
-	case approachName:
-		report(approach())
+	case stage1Name:
+		exitWithReport(stage1())
+	case stage2Name:
+		exitWithReport(stage2())
+	case execStageName:
+		exitWithReport(execStage1())
 	}
-	if len(os.Args) < 2 || os.Args[1] != chamberName {
+	if len(os.Args) < 2 || os.Args[1] != restoreEnvName {
 		return
 	}
-	if err := chamber(); err != nil { // another program starts it for us
+	if err := enterRestoreEnv(); err != nil { // another program starts it for us
 		fmt.Fprintln(os.Stderr, "prepare the restore:", err)
 		os.Exit(125)
 	}
 }
 
-// report tells the starter why a stage failed and ends the process.
-func report(err error) {
+// exitWithReport tells the starter why a stage failed and ends the process.
+func exitWithReport(err error) {
 	if err == nil {
 		os.Exit(0)
 	}
 	line := strings.ReplaceAll(err.Error(), "\n", "; ")
-	_, _ = unix.Write(reportFD, []byte(failed+line+"\n"))
+	_, _ = unix.Write(reportFD, []byte(failedPrefix+line+"\n"))
 	os.Exit(125)
 }
 
-// failed begins a report of what went wrong.
-const failed = "error "
+// failedPrefix begins a report of what went wrong.
+const failedPrefix = "error "
 
 func readConfig() (Config, error) {
 	var cfg Config
@@ -86,9 +86,9 @@ func readConfig() (Config, error) {
 	return cfg, f.Close()
 }
 
-// one finishes the namespaces that only a task inside can make and starts PID 1
+// stage1 finishes the namespaces that only a task inside can make and starts PID 1
 // as a child of the shim.
-func one() error {
+func stage1() error {
 	runtime.LockOSThread() // unshare is per thread, and the fork below takes this thread's
 	unix.CloseOnExec(linkFD)
 	cfg, err := readConfig()
@@ -104,17 +104,17 @@ func one() error {
 	if err := network.SetUpLoopback(); err != nil {
 		return err
 	}
-	return startTwo(cfg)
+	return startStage2(cfg)
 }
 
-// startTwo makes PID 1, hands it over as the kernel names it, and when that has been
+// startStage2 makes PID 1, hands it over as the kernel names it, and when that has been
 // taken the configuration on.
-func startTwo(cfg Config) error {
+func startStage2(cfg Config) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	pidfd, err := forkInit(stageTwoName, int(r.Fd()))
+	pidfd, err := forkInit(stage2Name, int(r.Fd()))
 	if err != nil {
 		return fmt.Errorf("make the pid namespace: %w", err)
 	}
@@ -122,14 +122,14 @@ func startTwo(cfg Config) error {
 		return fmt.Errorf("hand over the job's first process: %w", err)
 	}
 	answer := make([]byte, 1)
-	if n, err := unix.Read(linkFD, answer); err != nil || n != 1 || answer[0] != taken {
+	if n, err := unix.Read(linkFD, answer); err != nil || n != 1 || answer[0] != initReceived {
 		return errors.Join(errors.New("the job's first process was not taken"), err)
 	}
 	return errors.Join(json.NewEncoder(w).Encode(cfg), w.Close(), r.Close())
 }
 
-// two is PID 1: it arranges what the job sees and becomes the command.
-func two() error {
+// stage2 is PID 1: it arranges what the job sees and becomes the command.
+func stage2() error {
 	runtime.LockOSThread()
 	unix.CloseOnExec(reportFD)
 	cfg, err := readConfig()
@@ -137,8 +137,8 @@ func two() error {
 		return err
 	}
 	var mounts []*os.File
-	for i, m := range late(cfg) {
-		mounts = append(mounts, os.NewFile(uintptr(lateFD+i), m.Source))
+	for i, m := range innerMounts(cfg) {
+		mounts = append(mounts, os.NewFile(uintptr(innerMountFD+i), m.Source))
 	}
 	if err := buildRoot(cfg, mounts); err != nil {
 		return err
@@ -146,7 +146,7 @@ func two() error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("become session leader: %w", err)
 	}
-	if err := become(cfg); err != nil {
+	if err := setCredentials(cfg); err != nil {
 		return err
 	}
 	if err := os.Chdir(cfg.WorkDir); err != nil {
@@ -163,17 +163,17 @@ func two() error {
 	return execute(path, cfg.Args, cfg.Env)
 }
 
-// become takes on the user's identity and limits. Without new privileges from
+// setCredentials takes on the user's identity and limits. Without new privileges from
 // here on: no set-uid program can undo it. Until the execve nobody but root may trace the
 // process or reach what it holds, so it is not dumpable; its own /proc/self/fd stays open to it.
-func become(cfg Config) error {
+func setCredentials(cfg Config) error {
 	for _, l := range cfg.Rlimits {
 		lim := unix.Rlimit{Cur: l.Soft, Max: l.Hard}
 		if err := unix.Setrlimit(l.Resource, &lim); err != nil {
 			return fmt.Errorf("set resource limit %d: %w", l.Resource, err)
 		}
 	}
-	for _, c := range Withheld(cfg.UID, cfg.User) {
+	for _, c := range DroppedCaps(cfg.UID, cfg.User) {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
 			return fmt.Errorf("drop capability %d: %w", c, err)
 		}

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is the root of a job while it is built, by root. The job's user may have put links
+// rootTree is the root of a job while it is built, by root. The job's user may have put links
 // anywhere into it, and goes on doing so: every path is looked up as the job is going to
 // see it, and what it led to is then named by the descriptor alone.
-type tree struct{ root *os.File }
+type rootTree struct{ root *os.File }
 
-func openTreeAt(dir string) (tree, error) {
+func openTreeAt(dir string) (rootTree, error) {
 	root, err := openat2(unix.AT_FDCWD, dir, unix.O_DIRECTORY, 0)
 	if err != nil {
-		return tree{}, &os.PathError{Op: "open", Path: dir, Err: err}
+		return rootTree{}, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return tree{root}, nil
+	return rootTree{root}, nil
 }
 
-// Holds tells, by its error, whether a job with this root has something at path.
+// RootHas tells, by its error, whether a job with this root has something at path.
 func RootHas(root, path string) error {
 	t, err := openTreeAt(rootMount(root).Source)
 	if err != nil {
@@ -38,7 +38,7 @@ func RootHas(root, path string) error {
 }
 
 // find follows links, which lead nowhere beyond the root.
-func (t tree) find(path string) (*os.File, error) {
+func (t rootTree) find(path string) (*os.File, error) {
 	f, err := openat2(int(t.root.Fd()), path, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
 		return nil, fmt.Errorf("find %s in the job's root: %w", path, err)
@@ -47,7 +47,7 @@ func (t tree) find(path string) (*os.File, error) {
 }
 
 // attach mounts at what there is.
-func (t tree) attach(mount *os.File, path string) error {
+func (t rootTree) attach(mount *os.File, path string) error {
 	at, err := t.find(path)
 	if err != nil {
 		return err
@@ -64,18 +64,18 @@ func attachAt(mount, at *os.File, path string) error {
 	return nil
 }
 
-// ownDir is a file system that the job has for itself, new, at a place in its root.
-type ownDir struct {
-	job tree
+// jobFS is a file system that the job has for itself, new, at a place in its root.
+type jobFS struct {
+	job rootTree
 	top *os.File
 	at  string
 }
 
 // attach mounts at a path beneath, and makes a mount point if there is none.
-func (o ownDir) attach(mount *os.File, target string) error {
+func (o jobFS) attach(mount *os.File, target string) error {
 	at, err := o.job.find(target)
 	if errors.Is(err, unix.ENOENT) {
-		at, err = o.makePoint(target, mount)
+		at, err = o.makeMountPoint(target, mount)
 	}
 	if err != nil {
 		return err
@@ -84,9 +84,9 @@ func (o ownDir) attach(mount *os.File, target string) error {
 	return attachAt(mount, at, target)
 }
 
-// makePoint makes a mount point of the kind of mount, on this file system only: what has
+// makeMountPoint makes a mount point of the kind of mount, on this file system only: what has
 // been bound here is somebody's, in which we make nothing.
-func (o ownDir) makePoint(target string, mount *os.File) (*os.File, error) {
+func (o jobFS) makeMountPoint(target string, mount *os.File) (*os.File, error) {
 	kind, err := mount.Stat()
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (o ownDir) makePoint(target string, mount *os.File) (*os.File, error) {
 	}
 	names := strings.Split(strings.TrimPrefix(path.Clean(target), o.at+"/"), "/")
 	for i, name := range names {
-		at, err = makeStep(at, name, i < len(names)-1 || kind.IsDir())
+		at, err = openOrMake(at, name, i < len(names)-1 || kind.IsDir())
 		if errors.Is(err, unix.EXDEV) {
 			err = fmt.Errorf("nothing is made in %s, which is bound there", path.Join(o.at, path.Join(names[:i+1]...)))
 		}
@@ -108,9 +108,9 @@ func (o ownDir) makePoint(target string, mount *os.File) (*os.File, error) {
 	return at, nil
 }
 
-// makeStep opens a name in dir, which it closes, and makes a directory or an empty file
+// openOrMake opens a name in dir, which it closes, and makes a directory or an empty file
 // of it if it is not there. EXDEV says that it is on another file system.
-func makeStep(dir *os.File, name string, isDir bool) (*os.File, error) {
+func openOrMake(dir *os.File, name string, isDir bool) (*os.File, error) {
 	defer dir.Close()
 	make := func() error { return unix.Mknodat(int(dir.Fd()), name, unix.S_IFREG|0o644, 0) }
 	if isDir {

@@ -10,12 +10,12 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// Take returns a mount of what m.Source leads to, without the mounts beneath it, that is
+// OpenDetached returns a mount of what m.Source leads to, without the mounts beneath it, that is
 // attached nowhere yet and remains that file or directory whatever becomes of the path.
 // A source of the user's choice is looked up with the user's own rights: a bind must not
 // open what the directories above it close.
-func (m Mount) Take(user osthread.User) (*os.File, error) {
-	fd, err := m.clone(user)
+func (m Mount) OpenDetached(user osthread.User) (*os.File, error) {
+	fd, err := m.cloneTree(user)
 	if err != nil {
 		return nil, fmt.Errorf("take hold of %s to bind it: %w", m.Source, err)
 	}
@@ -29,8 +29,8 @@ func (m Mount) Take(user osthread.User) (*os.File, error) {
 	return os.NewFile(uintptr(fd), m.Source), nil
 }
 
-func (m Mount) clone(user osthread.User) (fd int, err error) {
-	at, err := m.reach(user)
+func (m Mount) cloneTree(user osthread.User) (fd int, err error) {
+	at, err := m.openSource(user)
 	if err != nil {
 		return -1, err
 	}
@@ -42,10 +42,10 @@ func (m Mount) clone(user osthread.User) (fd int, err error) {
 	return fd, err
 }
 
-// reach follows a user's links, but not those of /proc, by which we would get to what we
+// openSource follows a user's links, but not those of /proc, by which we would get to what we
 // hold open ourselves. The node's mounts are named without links by mountinfo(5): one
 // that is there is somebody's who wants to lead root elsewhere.
-func (m Mount) reach(user osthread.User) (at *os.File, err error) {
+func (m Mount) openSource(user osthread.User) (at *os.File, err error) {
 	resolve := uint64(unix.RESOLVE_NO_MAGICLINKS)
 	if m.Node {
 		user, resolve = osthread.User{}, unix.RESOLVE_NO_SYMLINKS
@@ -60,26 +60,26 @@ func (m Mount) reach(user osthread.User) (at *os.File, err error) {
 	return at, err
 }
 
-// sources are the node's part of a job's mounts.
-type sources struct {
+// detachedMounts are the node's part of a job's mounts.
+type detachedMounts struct {
 	root  *os.File
-	early []*os.File // of early(cfg)
-	late  []*os.File // of late(cfg)
+	outer []*os.File // of early(cfg)
+	inner []*os.File // of late(cfg)
 }
 
-// early are the mounts that are made outside the job's namespaces.
-func early(cfg Config) (mounts []Mount) {
+// outerMounts are the mounts that are made outside the job's namespaces.
+func outerMounts(cfg Config) (mounts []Mount) {
 	for _, m := range cfg.Mounts {
-		if !beneathTmp(m.Target) {
+		if !belowTmp(m.Target) {
 			mounts = append(mounts, m)
 		}
 	}
 	return mounts
 }
 
-// late are those on file systems that PID 1 makes. It finds them as descriptors from
+// innerMounts are those on file systems that PID 1 makes. It finds them as descriptors from
 // lateFD on, in this order.
-func late(cfg Config) []Mount {
+func innerMounts(cfg Config) []Mount {
 	mounts := []Mount{{Source: cfg.IODir, Target: IOMount}}
 	if cfg.User { // who may make no devices
 		for _, d := range Devices() {
@@ -87,31 +87,31 @@ func late(cfg Config) []Mount {
 		}
 	}
 	for _, m := range cfg.Mounts {
-		if beneathTmp(m.Target) {
+		if belowTmp(m.Target) {
 			mounts = append(mounts, m)
 		}
 	}
 	return mounts
 }
 
-func takeSources(cfg Config) (s sources, err error) {
+func openMounts(cfg Config) (s detachedMounts, err error) {
 	user := osthread.User{UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups}
 	take := func(m Mount, user osthread.User) (f *os.File) {
 		if err == nil {
-			f, err = m.Take(user)
+			f, err = m.OpenDetached(user)
 		}
 		return f
 	}
 	s.root = take(rootMount(cfg.Root), user)
-	for _, m := range early(cfg) {
-		s.early = append(s.early, take(m, user))
+	for _, m := range outerMounts(cfg) {
+		s.outer = append(s.outer, take(m, user))
 	}
-	for _, m := range late(cfg) {
+	for _, m := range innerMounts(cfg) {
 		who := user
-		if !beneathTmp(m.Target) { // in /dev, where a user binds nothing
+		if !belowTmp(m.Target) { // in /dev, where a user binds nothing
 			who = osthread.User{}
 		}
-		s.late = append(s.late, take(m, who))
+		s.inner = append(s.inner, take(m, who))
 	}
 	if err != nil {
 		s.close()
@@ -127,9 +127,9 @@ func rootMount(root string) Mount {
 }
 
 // close lets go of them; those that were attached stay.
-func (s sources) close() {
-	closeAll(append([]*os.File{s.root}, s.early...))
-	closeAll(s.late)
+func (s detachedMounts) close() {
+	closeAll(append([]*os.File{s.root}, s.outer...))
+	closeAll(s.inner)
 }
 
 // closeAll closes what was opened to be mounted and nothing else.

@@ -37,7 +37,7 @@ func playStarter(description string) error {
 	}); err != nil {
 		return err
 	}
-	p, err := Start(context.Background(), cfg, Surroundings{})
+	p, err := Start(context.Background(), cfg, StartEnv{})
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ const wrapRole = "namespaces-test-wrap"
 func playWrap(args []string) error {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return osthread.Throwaway(func() error { return errors.Join(BeOrdinary(), cmd.Run()) })
+	return osthread.Throwaway(func() error { return errors.Join(ResetAttrs(), cmd.Run()) })
 }
 
 // favoured has the test binary play a role with more of everything.
@@ -164,7 +164,7 @@ func TestAVisitorHasAsMuchAsTheJobAndNoMore(t *testing.T) {
 				edit(&cfg)
 			}
 			c := newCgroup(t)
-			pid := started(t, cfg, Surroundings{Cgroup: c})
+			pid := started(t, cfg, StartEnv{Cgroup: c})
 			eventually(t, "the job is ready", func() bool { return exists(cfg.IODir, "ready") })
 			var only unix.CPUSet
 			if err := unix.SchedGetaffinity(0, &only); err != nil {

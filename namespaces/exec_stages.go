@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// approach brings a visitor into a job and ends as it does:
+// execStage1 brings a visitor into a job and ends as it does:
 //
 //	agent ── approach ── first child: cgroup, namespaces
 //	             └─ CLONE_PARENT ─ second child, born in the pid namespace: limits, ids,
@@ -28,17 +28,17 @@ import (
 // the job could trace before it is the command, with what it may and no more: the first
 // child is in no pid namespace of the job, the second is not dumpable. Nor does anything
 // that we listen to get into the command's hands.
-func approach() error {
+func execStage1() error {
 	runtime.LockOSThread()
-	v, err := readVisit()
+	v, err := readExecSpec()
 	if err != nil {
 		return err
 	}
-	job, err := lookAt(v)
+	job, err := openTarget(v)
 	if err != nil {
 		return err
 	}
-	if err := job.likeness.take(); err != nil {
+	if err := job.processAttrs.apply(); err != nil {
 		return err
 	}
 	// Groups of the user's stay what they are outside, in a user namespace too.
@@ -47,18 +47,18 @@ func approach() error {
 	if err != nil {
 		return err
 	}
-	p := plan{trouble: int(w.Fd())}
-	if err := p.visit(v, job, int(r.Fd())); err != nil {
+	p := childPlan{errFD: int(w.Fd())}
+	if err := p.planExec(v, job, int(r.Fd())); err != nil {
 		return err
 	}
 	pid, err := p.fork(0)
 	if err != nil {
 		return err
 	}
-	closeDoors(job.doors)
+	closeNamespaces(job.fds)
 	_ = w.Close() // the children's end is another
-	why := p.heed(r)
-	ws, err := follow(pid)
+	why := p.readError(r)
+	ws, err := waitChildren(pid)
 	if err := errors.Join(why, err); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func approach() error {
 	return nil
 }
 
-func readVisit() (v ExecSpec, err error) {
+func readExecSpec() (v ExecSpec, err error) {
 	f := os.NewFile(configFD, "visit")
 	if err := json.NewDecoder(f).Decode(&v); err != nil {
 		return v, fmt.Errorf("read what to run: %w", err)
@@ -74,74 +74,76 @@ func readVisit() (v ExecSpec, err error) {
 	return v, f.Close()
 }
 
-// visit plans the two children. unheard is the reading end of the pipe for failures,
+// planExec plans the two children. unheard is the reading end of the pipe for failures,
 // which only their starter keeps.
-func (p *plan) visit(v ExecSpec, job visited, unheard int) error {
-	p.add(do("close a pipe", unix.SYS_CLOSE, unheard), undumpable())
-	p.tie()
-	if err := p.enterCgroup(job.cgroups); err != nil {
+func (p *childPlan) planExec(v ExecSpec, job execTarget, unheard int) error {
+	p.add(call("close a pipe", unix.SYS_CLOSE, unheard), undumpable())
+	p.planDeathSignal()
+	if err := p.planCgroup(job.cgroups); err != nil {
 		return err
 	}
-	for _, d := range job.doors {
+	for _, d := range job.fds {
 		if d.kind != "user" || v.UserNS {
-			p.add(do("enter the job's "+d.kind+" namespace", unix.SYS_SETNS, d.fd, d.flag))
+			p.add(call("enter the job's "+d.kind+" namespace", unix.SYS_SETNS, d.fd, d.flag))
 		}
 	}
-	p.add(do("fork in the job, which may have ended", unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD)))
-	p.tie()
-	if err := p.resemble(job.likeness); err != nil {
+	p.add(call("fork in the job, which may have ended", unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD)))
+	p.planDeathSignal()
+	if err := p.planAttrs(job.processAttrs); err != nil {
 		return err
 	}
-	p.assume(v)
-	p.tie() // a change of uid takes it back
-	return p.command(v)
+	p.planCredentials(v)
+	p.planDeathSignal() // a change of uid takes it back
+	return p.planCommand(v)
 }
 
-func undumpable() step { return do("become undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0) }
+func undumpable() childCall {
+	return call("become undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
+}
 
-// assume plans to become the job's user, as become does.
-func (p *plan) assume(v ExecSpec) {
-	groups := do("set groups", unix.SYS_SETGROUPS, len(v.Groups))
+// planCredentials plans to become the job's user, as become does.
+func (p *childPlan) planCredentials(v ExecSpec) {
+	groups := call("set groups", unix.SYS_SETGROUPS, len(v.Groups))
 	groups.mem[1] = unsafe.Pointer(unsafe.SliceData(v.Groups))
-	p.add(groups, do(fmt.Sprintf("set group %d", v.GID), unix.SYS_SETGID, int(v.GID)), do(fmt.Sprintf("set user %d", v.UID), unix.SYS_SETUID, int(v.UID)))
+	p.add(groups, call(fmt.Sprintf("set group %d", v.GID), unix.SYS_SETGID, int(v.GID)), call(fmt.Sprintf("set user %d", v.UID), unix.SYS_SETUID, int(v.UID)))
 	if v.UID != 0 {
 		head, sets := emptyCapabilities()
-		drop := do("drop capabilities", unix.SYS_CAPSET)
+		drop := call("drop capabilities", unix.SYS_CAPSET)
 		drop.mem[0], drop.mem[1] = unsafe.Pointer(head), unsafe.Pointer(sets)
 		p.add(drop)
 	}
-	p.add(undumpable(), do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1))
+	p.add(undumpable(), call("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1))
 }
 
-// command plans to become the command, which is looked for as lookCommand does.
-func (p *plan) command(v ExecSpec) error {
-	session := do("become session leader", unix.SYS_SETSID) // CRIU refuses what is left behind in one from outside
-	session.want = anything
+// planCommand plans to become the command, which is looked for as lookCommand does.
+func (p *childPlan) planCommand(v ExecSpec) error {
+	session := call("become session leader", unix.SYS_SETSID) // CRIU refuses what is left behind in one from outside
+	session.want = anyResult
 	dir, err := syscall.BytePtrFromString(v.WorkDir)
 	if err != nil {
 		return err
 	}
-	enter := do("enter the work directory "+v.WorkDir, unix.SYS_CHDIR)
+	enter := call("enter the work directory "+v.WorkDir, unix.SYS_CHDIR)
 	enter.mem[0] = unsafe.Pointer(dir)
 	p.add(session, enter)
-	if err := p.defaultSignals(); err != nil {
+	if err := p.planSignals(); err != nil {
 		return err
 	}
-	say := do("report", unix.SYS_WRITE, reportFD, 0, len(entered))
-	say.mem[1], say.want = unsafe.Pointer(unsafe.StringData(entered)), uintptr(len(entered))
-	p.add(do("close inherited descriptors", unix.SYS_CLOSE_RANGE, 3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC), say, p.letSignalsIn())
-	return p.execute(v)
+	say := call("report", unix.SYS_WRITE, reportFD, 0, len(startedMark))
+	say.mem[1], say.want = unsafe.Pointer(unsafe.StringData(startedMark)), uintptr(len(startedMark))
+	p.add(call("close inherited descriptors", unix.SYS_CLOSE_RANGE, 3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC), say, p.unblockSignals())
+	return p.planExecve(v)
 }
 
-func (p *plan) execute(v ExecSpec) error {
+func (p *childPlan) planExecve(v ExecSpec) error {
 	argv, err1 := syscall.SlicePtrFromStrings(v.Args)
 	envp, err2 := syscall.SlicePtrFromStrings(v.Env)
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	exec := func(path, what string) (step, error) {
+	exec := func(path, what string) (childCall, error) {
 		name, err := syscall.BytePtrFromString(path)
-		s := do(what, unix.SYS_EXECVE)
+		s := call(what, unix.SYS_EXECVE)
 		s.mem[0], s.mem[1], s.mem[2] = unsafe.Pointer(name), unsafe.Pointer(&argv[0]), unsafe.Pointer(&envp[0])
 		return s, err
 	}
@@ -156,7 +158,7 @@ func (p *plan) execute(v ExecSpec) error {
 		if err != nil {
 			return err
 		}
-		s.try = true
+		s.optional = true
 		p.add(s)
 	}
 	nothing, err := exec("", fmt.Sprintf("find the command %q along PATH %s", name, path))
@@ -164,16 +166,16 @@ func (p *plan) execute(v ExecSpec) error {
 	return err
 }
 
-// tie has a child end with its starter, also if that has ended before.
-func (p *plan) tie() {
-	heard := do("look for its starter", unix.SYS_POLL, 0, 1, 0)
-	heard.mem[0] = unsafe.Pointer(&unix.PollFd{Fd: int32(p.trouble)}) // POLLERR if nobody reads
-	p.add(do("end with its starter", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL)), heard)
+// planDeathSignal has a child end with its starter, also if that has ended before.
+func (p *childPlan) planDeathSignal() {
+	heard := call("look for its starter", unix.SYS_POLL, 0, 1, 0)
+	heard.mem[0] = unsafe.Pointer(&unix.PollFd{Fd: int32(p.errFD)}) // POLLERR if nobody reads
+	p.add(call("end with its starter", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL)), heard)
 }
 
-// enterCgroup is a child's way into the job's cgroup. That comes before the namespaces:
+// planCgroup is a child's way into the job's cgroup. That comes before the namespaces:
 // who freezes the job must see everybody who could come in.
-func (p *plan) enterCgroup(dirs map[string]string) error {
+func (p *childPlan) planCgroup(dirs map[string]string) error {
 	for _, dir := range dirs {
 		path := filepath.Join(dir, "cgroup.procs")
 		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
@@ -181,26 +183,26 @@ func (p *plan) enterCgroup(dirs map[string]string) error {
 			return fmt.Errorf("enter cgroup: %w", &os.PathError{Op: "open", Path: path, Err: err})
 		}
 		zero := []byte("0") // whoever writes it
-		s := do("enter cgroup "+dir, unix.SYS_WRITE, fd, 0, len(zero))
+		s := call("enter cgroup "+dir, unix.SYS_WRITE, fd, 0, len(zero))
 		s.mem[1], s.want = unsafe.Pointer(&zero[0]), uintptr(len(zero))
 		p.add(s)
 	}
 	return nil
 }
 
-// heed returns when the last child has executed something, or why it has not. One
+// readError returns when the last child has executed something, or why it has not. One
 // that was killed says nothing.
-func (p *plan) heed(r *os.File) error {
-	var f failure
+func (p *childPlan) readError(r *os.File) error {
+	var f callError
 	if err := binary.Read(r, binary.NativeEndian, &f); err != nil {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", p.steps[f[0]].what, syscall.Errno(f[1]))
 }
 
-// follow waits for the first child, then for the second, if there is one, and returns
+// waitChildren waits for the first child, then for the second, if there is one, and returns
 // how the last one ended.
-func follow(first int) (unix.WaitStatus, error) {
+func waitChildren(first int) (unix.WaitStatus, error) {
 	ws, err := wait4(first)
 	if err == nil && ws == 0 {
 		ws, err = wait4(-1)

@@ -22,8 +22,8 @@ import (
 // timerSlack is what the kernel gives to its first process, in nanoseconds.
 const timerSlack = 50000
 
-// BeOrdinary takes it from this thread, and from what it starts; setOOM does the rest.
-func BeOrdinary() error {
+// ResetAttrs takes it from this thread, and from what it starts; setOOM does the rest.
+func ResetAttrs() error {
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
 	if err := unix.SchedSetAttr(0, &attr, 0); err != nil && !errors.Is(err, unix.EPERM) { // less is none of our rights
 		return fmt.Errorf("take an ordinary priority: %w", err)
@@ -56,22 +56,22 @@ func setOOM(process string, score int) error {
 	return err
 }
 
-// likeness is what a visitor gets, as the job's first process has it.
-type likeness struct {
-	sched  *unix.SchedAttr
-	cpus   unix.CPUSet // none: not known
-	ioprio uintptr
-	oom    int
-	umask  int
-	bound  uint64 // capabilities
-	groups []uint32
-	limits []Rlimit
+// processAttrs is what a visitor gets, as the job's first process has it.
+type processAttrs struct {
+	sched    *unix.SchedAttr
+	cpus     unix.CPUSet // none: not known
+	ioprio   uintptr
+	oom      int
+	umask    int
+	capBound uint64 // capabilities
+	groups   []uint32
+	limits   []Rlimit
 	// cgroups has a directory for each hierarchy of the node.
 	cgroups map[string]string
 }
 
-// likenessOf looks at a process that somebody else makes sure is the same at the end.
-func likenessOf(pid int) (l likeness, err error) {
+// attrsOf looks at a process that somebody else makes sure is the same at the end.
+func attrsOf(pid int) (l processAttrs, err error) {
 	if l.sched, err = unix.SchedGetAttr(pid, 0); err != nil {
 		return l, fmt.Errorf("priority of process %d: %w", pid, err)
 	}
@@ -93,7 +93,7 @@ func likenessOf(pid int) (l likeness, err error) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return l, fmt.Errorf("what process %d has: %w", pid, err)
 	}
-	l.umask, l.bound, l.oom = int(mask), bound, oom
+	l.umask, l.capBound, l.oom = int(mask), bound, oom
 	for _, f := range strings.Fields(statusField(status, "Groups")) {
 		g, err := strconv.ParseUint(f, 10, 32)
 		if err != nil {
@@ -117,9 +117,9 @@ func statusField(status []byte, name string) string {
 	return ""
 }
 
-// take has this thread, and what it starts, be like it in all that a plan does not do.
-func (l likeness) take() error {
-	if err := BeOrdinary(); err != nil {
+// apply has this thread, and what it starts, be like it in all that a plan does not do.
+func (l processAttrs) apply() error {
+	if err := ResetAttrs(); err != nil {
 		return err
 	}
 	switch l.sched.Policy {
@@ -132,18 +132,18 @@ func (l likeness) take() error {
 	return errors.Join(setIOPriority(l.ioprio), setOOM("self", l.oom))
 }
 
-// resemble plans the rest, which has to be done in the job's cgroup and user namespace and
+// planAttrs plans the rest, which has to be done in the job's cgroup and user namespace and
 // with the rights of their root. A limit above the agent's own is cut to that.
-func (p *plan) resemble(l likeness) error {
+func (p *childPlan) planAttrs(l processAttrs) error {
 	if l.cpus.Count() > 0 {
 		cpus := l.cpus
-		s := do("take the job's processors", unix.SYS_SCHED_SETAFFINITY, 0, int(unsafe.Sizeof(cpus)))
+		s := call("take the job's processors", unix.SYS_SCHED_SETAFFINITY, 0, int(unsafe.Sizeof(cpus)))
 		s.mem[2] = unsafe.Pointer(&cpus)
 		p.add(s)
 	}
 	for c := 0; c <= lastCapability(); c++ {
-		if l.bound&(1<<c) == 0 {
-			p.add(do(fmt.Sprintf("drop capability %d", c), unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c))
+		if l.capBound&(1<<c) == 0 {
+			p.add(call(fmt.Sprintf("drop capability %d", c), unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c))
 		}
 	}
 	for _, limit := range l.limits {
@@ -153,12 +153,12 @@ func (p *plan) resemble(l likeness) error {
 		}
 		lim := &unix.Rlimit{Max: min(limit.Hard, ours.Max)}
 		lim.Cur = min(limit.Soft, lim.Max)
-		s := do(fmt.Sprintf("set resource limit %d", limit.Resource), unix.SYS_PRLIMIT64, 0, limit.Resource)
+		s := call(fmt.Sprintf("set resource limit %d", limit.Resource), unix.SYS_PRLIMIT64, 0, limit.Resource)
 		s.mem[2] = unsafe.Pointer(lim)
 		p.add(s)
 	}
-	p.add(do("set the umask", unix.SYS_UMASK, l.umask))
-	p.steps[len(p.steps)-1].want = anything
+	p.add(call("set the umask", unix.SYS_UMASK, l.umask))
+	p.steps[len(p.steps)-1].want = anyResult
 	return nil
 }
 
@@ -172,10 +172,10 @@ func lastCapability() int {
 	return -1
 }
 
-// Withheld are the capabilities that no process of a job gets. In a user namespace its
+// DroppedCaps are the capabilities that no process of a job gets. In a user namespace its
 // root could give up groups that close files to the job's user (user_namespaces(7)); those
 // of the job's root, who is nobody outside, close nothing.
-func Withheld(uid uint32, userNS bool) []int {
+func DroppedCaps(uid uint32, userNS bool) []int {
 	if userNS && uid != 0 {
 		return []int{unix.CAP_SETGID}
 	}
@@ -264,11 +264,11 @@ func defaultSignals() error {
 	return unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil)
 }
 
-func (p *plan) defaultSignals() error {
+func (p *childPlan) planSignals() error {
 	ignored, err := ignoredSignals()
 	usual := new(sigaction)
 	for _, sig := range ignored {
-		s := do(fmt.Sprintf("no longer ignore signal %d", sig), unix.SYS_RT_SIGACTION, sig, 0, 0, sigsetSize)
+		s := call(fmt.Sprintf("no longer ignore signal %d", sig), unix.SYS_RT_SIGACTION, sig, 0, 0, sigsetSize)
 		s.mem[1] = unsafe.Pointer(usual)
 		p.add(s)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-const chamberName = "migrate:chamber"
+const restoreEnvName = "migrate:chamber"
 
 // RestoreEnv is where CRIU works when it brings a job back: inside the job's
 // cgroup, whose tasks then are born there, in a cgroup namespace that the job
@@ -37,16 +37,16 @@ type RestoreEnv struct {
 	Entered int `json:"entered,omitempty"`
 }
 
-// Attach attaches mounts that are attached nowhere yet at paths in the mount namespace of
+// AttachMounts attaches mounts that are attached nowhere yet at paths in the mount namespace of
 // the process pid. Mount points are made if they are missing: nobody but root may have a
 // say in the paths.
-func Attach(pid int, mounts map[string]*os.File) error {
+func AttachMounts(pid int, mounts map[string]*os.File) error {
 	return osthread.Throwaway(func() error {
-		if err := enterMounts(pid); err != nil {
+		if err := enterMountNamespace(pid); err != nil {
 			return err
 		}
 		for path, m := range mounts {
-			if err := attachMade(m, path); err != nil {
+			if err := attachMount(m, path); err != nil {
 				return fmt.Errorf("attach %s at %s: %w", m.Name(), path, err)
 			}
 		}
@@ -54,7 +54,7 @@ func Attach(pid int, mounts map[string]*os.File) error {
 	})
 }
 
-func attachMade(m *os.File, path string) error {
+func attachMount(m *os.File, path string) error {
 	kind, err := m.Stat()
 	if err != nil {
 		return err
@@ -73,8 +73,8 @@ func attachMade(m *os.File, path string) error {
 	return unix.MoveMount(int(m.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// enterMounts takes the calling thread into the mount namespace of pid for good.
-func enterMounts(pid int) error {
+// enterMountNamespace takes the calling thread into the mount namespace of pid for good.
+func enterMountNamespace(pid int) error {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 	if err != nil {
 		return err
@@ -98,12 +98,12 @@ func (c RestoreEnv) Wrap() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{"/proc/self/exe", chamberName, string(data)}, nil
+	return []string{"/proc/self/exe", restoreEnvName, string(data)}, nil
 }
 
-// chamber prepares the surroundings that its arguments describe and becomes the
+// enterRestoreEnv prepares the surroundings that its arguments describe and becomes the
 // command that follows them.
-func chamber() error {
+func enterRestoreEnv() error {
 	runtime.LockOSThread()
 	var c RestoreEnv
 	if err := json.Unmarshal([]byte(os.Args[2]), &c); err != nil {
@@ -119,7 +119,7 @@ func chamber() error {
 	if err := syscall.Setgroups(nil); err != nil {
 		return fmt.Errorf("leave all groups: %w", err)
 	}
-	root, err := rootMount(c.Root).Take(c.User)
+	root, err := rootMount(c.Root).OpenDetached(c.User)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func heldStart(t *testing.T) (stageTwo int, goOn func() (*Process, error)) {
 	ended := make(chan end, 1)
 	ctx := bounded(t)
 	go func() {
-		p, err := Start(ctx, cfg, Surroundings{})
+		p, err := Start(ctx, cfg, StartEnv{})
 		ended <- end{p, err}
 	}()
 	eventually(t, "stage two waits for the lease, as the user", func() bool {
@@ -158,7 +158,7 @@ func TestNoWordOfAStageHasAProcessKilledOrAdopted(t *testing.T) {
 			if p != nil || !errors.As(err, &start) {
 				t.Errorf("got %v %v", p, err)
 			}
-			if err != nil && (strings.ContainsAny(err.Error(), "\x1b\x07\n") || len(err.Error()) > 2*mostWords) {
+			if err != nil && (strings.ContainsAny(err.Error(), "\x1b\x07\n") || len(err.Error()) > 2*maxReport) {
 				t.Errorf("the error is %q", err)
 			}
 			unhurt(t, victim)
@@ -174,13 +174,13 @@ func TestOnlyAFirstProcessOfOurOwnIsHeld(t *testing.T) {
 	}
 	t.Cleanup(func() { _, _ = child.Process.Kill(), child.Wait() })
 	for pid, why := range map[int]string{os.Getppid(): "no child of ours", child.Process.Pid: "not PID 1", 1 << 30: "no such process"} {
-		if p, err := Hold(pid); err == nil || !strings.Contains(err.Error(), why) {
+		if p, err := OpenProcess(pid); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%d: got %v %v", pid, p, err)
 		}
 	}
 	cfg, _ := configuration(t, "exec sleep 1000")
-	init := started(t, cfg, Surroundings{})
-	p, err := Hold(init)
+	init := started(t, cfg, StartEnv{})
+	p, err := OpenProcess(init)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestOnlyAFirstProcessOfOurOwnIsHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = second.Process.Kill(), second.Wait() })
-	if p, err := Hold(second.Process.Pid); err == nil || !strings.Contains(err.Error(), "not PID 1") {
+	if p, err := OpenProcess(second.Process.Pid); err == nil || !strings.Contains(err.Error(), "not PID 1") {
 		t.Errorf("the second process of a job: got %v %v", p, err)
 	}
 	_ = unix.Close(p.fd) // nothing was written
@@ -206,12 +206,12 @@ func TestAProcessEndsAsItsParentIsTold(t *testing.T) {
 	t.Parallel()
 	for script, want := range map[string]unix.WaitStatus{"exit 0": 0, "exit 41": 41 << 8, "exec sh -c 'ulimit -c 0; exit 7'": 7 << 8} {
 		cfg, _ := configuration(t, script)
-		if ws, _ := run(t, cfg, Surroundings{}); ws != want {
+		if ws, _ := run(t, cfg, StartEnv{}); ws != want {
 			t.Errorf("%s: %v, want %v", script, ws, want)
 		}
 	}
 	cfg, _ := configuration(t, "exec sleep 1000")
-	p, err := Start(bounded(t), cfg, Surroundings{})
+	p, err := Start(bounded(t), cfg, StartEnv{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,46 +8,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// door leads into one namespace of a job: a descriptor for setns(2).
-type door struct {
+// nsFD leads into one namespace of a job: a descriptor for setns(2).
+type nsFD struct {
 	kind string
 	flag int
 	fd   int
 }
 
-// doorways is the order in which a visitor enters. The user namespace is the last:
+// entryOrder is the order in which a visitor enters. The user namespace is the last:
 // what a move has brought here may be in a cgroup namespace that belongs to ours,
 // and only who is root in ours gets into it.
-var doorways = []door{
+var entryOrder = []nsFD{
 	{kind: "cgroup", flag: unix.CLONE_NEWCGROUP}, {kind: "ipc", flag: unix.CLONE_NEWIPC}, {kind: "uts", flag: unix.CLONE_NEWUTS},
 	{kind: "net", flag: unix.CLONE_NEWNET}, {kind: "pid", flag: unix.CLONE_NEWPID}, {kind: "time", flag: unix.CLONE_NEWTIME},
 	{kind: "mnt", flag: unix.CLONE_NEWNS}, {kind: "user", flag: unix.CLONE_NEWUSER},
 }
 
-// visited is a job as a visitor finds it.
-type visited struct {
-	doors []door
-	likeness
+// execTarget is a job as a visitor finds it.
+type execTarget struct {
+	fds []nsFD
+	processAttrs
 }
 
-// lookAt opens the namespaces of a job's first process, each once, and looks at what it has
+// openTarget opens the namespaces of a job's first process, each once, and looks at what it has
 // opened. The process is the user's: it may unshare further whenever it likes, and rules
 // over the namespaces that it makes then. Its number may be another's by now, so that it is
 // held, and looked for in the job's cgroup, which it cannot leave. After an error the caller
 // ends, and what is open with it.
-func lookAt(v ExecSpec) (job visited, err error) {
+func openTarget(v ExecSpec) (job execTarget, err error) {
 	process, err := unix.PidfdOpen(v.Init, 0)
 	if err != nil {
 		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
 	}
-	job.doors, err = openDoors(v.Init)
+	job.fds, err = openNamespaces(v.Init)
 	if err != nil {
 		return job, err
 	}
-	if job.likeness, err = likenessOf(v.Init); err != nil {
+	if job.processAttrs, err = attrsOf(v.Init); err != nil {
 		return job, err
 	}
-	if err := alive(process); err != nil { // else its number may be somebody else's
+	if err := checkAlive(process); err != nil { // else its number may be somebody else's
 		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
 	}
 	for h, dir := range v.Cgroup {
@@ -56,11 +56,11 @@ func lookAt(v ExecSpec) (job visited, err error) {
 		}
 		job.cgroups[h] = dir
 	}
-	return job, errors.Join(examine(job.doors, v.UserNS), unix.Close(process))
+	return job, errors.Join(checkOwners(job.fds, v.UserNS), unix.Close(process))
 }
 
-func openDoors(pid int) (doors []door, err error) {
-	for _, d := range doorways {
+func openNamespaces(pid int) (doors []nsFD, err error) {
+	for _, d := range entryOrder {
 		d.fd, err = unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, d.kind), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return doors, fmt.Errorf("open the %s namespace of process %d, the job's first: %w", d.kind, pid, err)
@@ -70,14 +70,14 @@ func openDoors(pid int) (doors []door, err error) {
 	return doors, nil
 }
 
-func closeDoors(doors []door) {
+func closeNamespaces(doors []nsFD) {
 	for _, d := range doors {
 		_ = unix.Close(d.fd) // nothing was written
 	}
 }
 
-// alive returns ESRCH if the process of a pidfd has ended.
-func alive(pidfd int) error {
+// checkAlive returns ESRCH if the process of a pidfd has ended.
+func checkAlive(pidfd int) error {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, 0)
@@ -91,50 +91,50 @@ func alive(pidfd int) error {
 	}
 }
 
-// examine refuses namespaces that are not those which the job was started in: its
+// checkOwners refuses namespaces that are not those which the job was started in: its
 // user namespace is ours or a child of ours, and each other one is of its own and
 // belongs to one of these two. Whatever the job's program can make belongs to another
 // one, for in ours it has no rights, or is root in it.
-func examine(doors []door, userNS bool) error {
-	ours, err := instanceAt("/proc/self/ns/user")
+func checkOwners(doors []nsFD, userNS bool) error {
+	ours, err := nsIDAt("/proc/self/ns/user")
 	if err != nil {
 		return err
 	}
 	user := doors[len(doors)-1]
-	its, err := instanceOf(user.fd)
+	its, err := nsIDOf(user.fd)
 	if err != nil {
 		return err
 	}
 	if userNS != (its != ours) {
-		return strayed("user")
+		return leftNamespace("user")
 	}
 	if userNS {
-		if err := related(user, unix.NS_GET_PARENT, ours); err != nil {
+		if err := checkRelation(user, unix.NS_GET_PARENT, ours); err != nil {
 			return err
 		}
 	}
 	for _, d := range doors[:len(doors)-1] {
-		if err := related(d, unix.NS_GET_USERNS, ours, its); err != nil {
+		if err := checkRelation(d, unix.NS_GET_USERNS, ours, its); err != nil {
 			return err
 		}
-		if err := apart(d); err != nil {
+		if err := checkNotNodes(d); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// related wants a namespace's parent or owner, see ioctl_ns(2), to be one of some.
-func related(d door, how uint, some ...instance) error {
+// checkRelation wants a namespace's parent or owner, see ioctl_ns(2), to be one of some.
+func checkRelation(d nsFD, how uint, some ...nsID) error {
 	fd, err := unix.IoctlRetInt(d.fd, how)
 	if errors.Is(err, unix.EPERM) {
-		return strayed(d.kind) // it is none that we could know
+		return leftNamespace(d.kind) // it is none that we could know
 	}
 	if err != nil {
 		return fmt.Errorf("whose the job's %s namespace is: %w", d.kind, err)
 	}
 	defer unix.Close(fd)
-	is, err := instanceOf(fd)
+	is, err := nsIDOf(fd)
 	if err != nil {
 		return err
 	}
@@ -143,66 +143,66 @@ func related(d door, how uint, some ...instance) error {
 			return nil
 		}
 	}
-	return strayed(d.kind)
+	return leftNamespace(d.kind)
 }
 
-// apart wants a namespace not to be ours: the process would be none of a job.
-func apart(d door) error {
-	ours, err := instanceAt("/proc/self/ns/" + d.kind)
+// checkNotNodes wants a namespace not to be ours: the process would be none of a job.
+func checkNotNodes(d nsFD) error {
+	ours, err := nsIDAt("/proc/self/ns/" + d.kind)
 	if err != nil {
 		return err
 	}
-	its, err := instanceOf(d.fd)
+	its, err := nsIDOf(d.fd)
 	if err == nil && its == ours {
 		err = fmt.Errorf("the job's first process is in the node's %s namespace", d.kind)
 	}
 	return err
 }
 
-func strayed(kind string) error {
-	return fmt.Errorf("%w (its %s namespace is another)", ErrStrayed, kind)
+func leftNamespace(kind string) error {
+	return fmt.Errorf("%w (its %s namespace is another)", ErrLeftNamespaces, kind)
 }
 
-// instance tells namespaces apart.
-type instance struct{ dev, ino uint64 }
+// nsID tells namespaces apart.
+type nsID struct{ dev, ino uint64 }
 
-func instanceOf(fd int) (instance, error) {
+func nsIDOf(fd int) (nsID, error) {
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
-	return instance{st.Dev, st.Ino}, err
+	return nsID{st.Dev, st.Ino}, err
 }
 
-func instanceAt(path string) (instance, error) {
+func nsIDAt(path string) (nsID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return instance{}, fmt.Errorf("%s: %w", path, err)
+		return nsID{}, fmt.Errorf("%s: %w", path, err)
 	}
-	return instance{st.Dev, st.Ino}, nil
+	return nsID{st.Dev, st.Ino}, nil
 }
 
 // inNamespacesOf refuses a first process of a job that is not where stage one is, in
 // namespaces of the job's own. Both are children of ours.
 func (p *Process) inNamespacesOf(stageOne int, userNS bool) error {
-	doors, err := openDoors(p.Pid)
-	defer closeDoors(doors)
+	doors, err := openNamespaces(p.Pid)
+	defer closeNamespaces(doors)
 	if err != nil {
 		return err
 	}
-	if err := alive(p.fd); err != nil {
+	if err := checkAlive(p.fd); err != nil {
 		return err
 	}
 	for _, d := range doors {
 		if d.kind == "pid" || d.kind == "time" { // of children only
 			continue
 		}
-		is, err1 := instanceOf(d.fd)
-		want, err2 := instanceAt(fmt.Sprintf("/proc/%d/ns/%s", stageOne, d.kind))
+		is, err1 := nsIDOf(d.fd)
+		want, err2 := nsIDAt(fmt.Sprintf("/proc/%d/ns/%s", stageOne, d.kind))
 		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
 		if is != want {
-			return strayed(d.kind)
+			return leftNamespace(d.kind)
 		}
 	}
-	return examine(doors, userNS)
+	return checkOwners(doors, userNS)
 }

@@ -41,10 +41,10 @@ type ExecSpec struct {
 // for a move takes those with it that enter its cgroup then.
 var ErrNotStarted = errors.New("the command was ended on its way into the job, and has done nothing")
 
-// entered is what a visitor reports right before it becomes the command.
-const entered = "inside\n"
+// startedMark is what a visitor reports right before it becomes the command.
+const startedMark = "inside\n"
 
-// Enter runs a command in every namespace of the job, the time namespace too,
+// Exec runs a command in every namespace of the job, the time namespace too,
 // and returns its exit code. A command that could not be started at all is a
 // *StartError, or wraps [ErrNotStarted].
 func Exec(ctx context.Context, v ExecSpec) (code int, err error) {
@@ -58,7 +58,7 @@ func Exec(ctx context.Context, v ExecSpec) (code int, err error) {
 	}
 	defer repR.Close()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{approachName}
+	cmd.Args = []string{execStageName}
 	cmd.Env = []string{standardPath}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = v.Stdin, v.Stdout, v.Stderr
 	cmd.ExtraFiles = []*os.File{cfgR, repW}
@@ -73,7 +73,7 @@ func Exec(ctx context.Context, v ExecSpec) (code int, err error) {
 			return errors.Join(err, closeErr, cfgW.Close())
 		}
 		sent := errors.Join(json.NewEncoder(cfgW).Encode(v), cfgW.Close())
-		code, err = ended(cmd, repR)
+		code, err = awaitExec(cmd, repR)
 		if err != nil { // else it had all that it needed
 			err = errors.Join(err, sent)
 		}
@@ -82,16 +82,16 @@ func Exec(ctx context.Context, v ExecSpec) (code int, err error) {
 	return code, err
 }
 
-// ended waits for a visitor. It reads the report only then, and what is there by then.
-func ended(cmd *exec.Cmd, report *os.File) (int, error) {
+// awaitExec waits for a visitor. It reads the report only then, and what is there by then.
+func awaitExec(cmd *exec.Cmd, report *os.File) (int, error) {
 	waitErr := cmd.Wait()
-	said, err := readNow(report)
+	said, err := readAvailable(report)
 	if err != nil {
 		return 0, err
 	}
-	said, inside := strings.CutPrefix(said, entered)
-	if reason, bad := strings.CutPrefix(said, failed); bad {
-		return 0, &StartError{Reason: reasonIn(reason)}
+	said, inside := strings.CutPrefix(said, startedMark)
+	if reason, bad := strings.CutPrefix(said, failedPrefix); bad {
+		return 0, &StartError{Reason: cleanReason(reason)}
 	}
 	var exit *exec.ExitError
 	if waitErr != nil && !errors.As(waitErr, &exit) {
@@ -103,8 +103,8 @@ func ended(cmd *exec.Cmd, report *os.File) (int, error) {
 	return exitCode(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 }
 
-// readNow reads what is in a pipe, at most 4 KiB.
-func readNow(pipe *os.File) (string, error) {
+// readAvailable reads what is in a pipe, at most 4 KiB.
+func readAvailable(pipe *os.File) (string, error) {
 	raw, err := pipe.SyscallConn()
 	if err != nil {
 		return "", err

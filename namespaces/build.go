@@ -31,7 +31,7 @@ func Devices() []string {
 // namespace that the calling thread has made for it. It is done outside the
 // job's user namespace: inside one the kernel lets nobody take a part of a tree
 // that others have covered.
-func prepareTree(cfg Config, src sources) error {
+func prepareTree(cfg Config, src detachedMounts) error {
 	if err := mountRoot(src.root, cfg.RootDir); err != nil {
 		return err
 	}
@@ -40,8 +40,8 @@ func prepareTree(cfg Config, src sources) error {
 		return err
 	}
 	defer t.root.Close()
-	for i, m := range early(cfg) {
-		if err := t.attach(src.early[i], m.Target); err != nil {
+	for i, m := range outerMounts(cfg) {
+		if err := t.attach(src.outer[i], m.Target); err != nil {
 			return err
 		}
 	}
@@ -59,8 +59,8 @@ func mountRoot(root *os.File, dir string) error {
 	return nil
 }
 
-// beneathTmp reports whether target lies in the /tmp that PID 1 mounts.
-func beneathTmp(target string) bool { return strings.HasPrefix(path.Clean(target), "/tmp/") }
+// belowTmp reports whether target lies in the /tmp that PID 1 mounts.
+func belowTmp(target string) bool { return strings.HasPrefix(path.Clean(target), "/tmp/") }
 
 // buildRoot adds what belongs to the job alone to the prepared tree and moves into it.
 // The mounts are those of late(cfg).
@@ -86,9 +86,9 @@ func buildRoot(cfg Config, mounts []*os.File) error {
 	if err != nil {
 		return err
 	}
-	for i, m := range late(cfg) {
+	for i, m := range innerMounts(cfg) {
 		own := dev
-		if beneathTmp(m.Target) {
+		if belowTmp(m.Target) {
 			own = tmp
 		}
 		if err := own.attach(mounts[i], m.Target); err != nil {
@@ -100,7 +100,7 @@ func buildRoot(cfg Config, mounts []*os.File) error {
 }
 
 // pivot makes the tree the root of this mount namespace and lets the old one go.
-func (t tree) pivot() error {
+func (t rootTree) pivot() error {
 	if err := t.root.Chdir(); err != nil {
 		return err
 	}

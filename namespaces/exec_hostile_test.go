@@ -28,7 +28,7 @@ func hostileJob(t *testing.T, script string, edit func(*Config)) (v ExecSpec, di
 	if edit != nil {
 		edit(&cfg)
 	}
-	pid := started(t, cfg, Surroundings{})
+	pid := started(t, cfg, StartEnv{})
 	eventually(t, "the job is ready", func() bool {
 		if ended, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || bytes.Contains(ended, []byte(") Z ")) {
 			t.Fatal(readFile(t, filepath.Join(dir, "stderr")))
@@ -148,27 +148,27 @@ func halfway(t *testing.T, v ExecSpec, without string) {
 	t.Helper()
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
-	job, err := lookAt(v)
+	job, err := openTarget(v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeDoors(job.doors)
+	defer closeNamespaces(job.fds)
 	unheard, trouble := pipe(t)
 	waits, goes := pipe(t)
-	p := plan{trouble: int(trouble.Fd())}
-	if err := p.visit(v, job, int(unheard.Fd())); err != nil {
+	p := childPlan{errFD: int(trouble.Fd())}
+	if err := p.planExec(v, job, int(unheard.Fd())); err != nil {
 		t.Fatal(err)
 	}
 	// A process that has once used a user's rights to files is not dumpable any more.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	p.steps = slices.DeleteFunc(p.steps, func(s step) bool { return s.what == without })
-	ids := slices.IndexFunc(p.steps, func(s step) bool { return s.what == "set groups" })
+	p.steps = slices.DeleteFunc(p.steps, func(s childCall) bool { return s.what == without })
+	ids := slices.IndexFunc(p.steps, func(s childCall) bool { return s.what == "set groups" })
 	none := make([]byte, 1)
-	wait := do("wait", unix.SYS_READ, int(waits.Fd()), 0, len(none))
+	wait := call("wait", unix.SYS_READ, int(waits.Fd()), 0, len(none))
 	wait.mem[1] = unsafe.Pointer(&none[0])
-	p.steps = append(p.steps[:ids:ids], do("close", unix.SYS_CLOSE, int(goes.Fd())), wait)
+	p.steps = append(p.steps[:ids:ids], call("close", unix.SYS_CLOSE, int(goes.Fd())), wait)
 	first, err := p.fork(0)
 	if err != nil {
 		t.Fatal(err)
@@ -240,12 +240,12 @@ func TestAReportIsReadThoughSomebodyKeepsItOpen(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	for _, want := range []string{entered, ""} {
+	for _, want := range []string{startedMark, ""} {
 		if _, err := unix.Write(int(w.Fd()), []byte(want)); err != nil {
 			t.Fatal(err)
 		}
 		inTime(t, func() {
-			if got, err := readNow(r); got != want || err != nil {
+			if got, err := readAvailable(r); got != want || err != nil {
 				t.Errorf("got %q %v, want %q", got, err, want)
 			}
 		})

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const safe = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+const nosuidNodevNoexec = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 
 // newMount makes a file system that is mounted nowhere yet. Options are words as mount(8)
 // takes them.
@@ -41,23 +41,23 @@ func newMount(fs string, attrs int, options ...string) (*os.File, error) {
 }
 
 // mountNew mounts a new file system at a directory of the root.
-func (t tree) mountNew(at, fs string, attrs int, options ...string) (ownDir, error) {
+func (t rootTree) mountNew(at, fs string, attrs int, options ...string) (jobFS, error) {
 	m, err := newMount(fs, attrs, options...)
 	if err != nil {
-		return ownDir{}, err
+		return jobFS{}, err
 	}
 	if err := t.attach(m, at); err != nil {
-		return ownDir{}, errors.Join(err, m.Close())
+		return jobFS{}, errors.Join(err, m.Close())
 	}
-	return ownDir{job: t, top: m, at: at}, nil
+	return jobFS{job: t, top: m, at: at}, nil
 }
 
-func (t tree) mountKernelTrees() error {
-	proc, err := t.mountNew("/proc", "proc", safe)
+func (t rootTree) mountKernelTrees() error {
+	proc, err := t.mountNew("/proc", "proc", nosuidNodevNoexec)
 	if err != nil {
 		return err
 	}
-	sys, err := t.mountNew("/sys", "sysfs", safe|unix.MOUNT_ATTR_RDONLY)
+	sys, err := t.mountNew("/sys", "sysfs", nosuidNodevNoexec|unix.MOUNT_ATTR_RDONLY)
 	if errors.Is(err, unix.ENOENT) {
 		return proc.top.Close() // an image need not have it
 	}
@@ -67,11 +67,11 @@ func (t tree) mountKernelTrees() error {
 	return errors.Join(proc.top.Close(), sys.top.Close())
 }
 
-func (t tree) mountTmp() (ownDir, error) {
+func (t rootTree) mountTmp() (jobFS, error) {
 	return t.mountNew("/tmp", "tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, "mode=1777")
 }
 
-func (t tree) mountDev(user bool) (ownDir, error) {
+func (t rootTree) mountDev(user bool) (jobFS, error) {
 	dev, err := t.mountNew("/dev", "tmpfs", unix.MOUNT_ATTR_NOSUID, "mode=755", "size=1m")
 	if err != nil {
 		return dev, err
@@ -91,7 +91,7 @@ func (t tree) mountDev(user bool) (ownDir, error) {
 	}{
 		{"pts", "devpts", unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, []string{"newinstance", "ptmxmode=0666", "mode=0620"}},
 		{"shm", "tmpfs", unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, []string{"mode=1777"}},
-		{"mqueue", "mqueue", safe, nil},
+		{"mqueue", "mqueue", nosuidNodevNoexec, nil},
 	} {
 		if err := dev.mountBeneath(m.name, m.fs, m.attrs, m.options...); err != nil {
 			return dev, err
@@ -100,7 +100,7 @@ func (t tree) mountDev(user bool) (ownDir, error) {
 	return dev, nil
 }
 
-func (o ownDir) mountBeneath(name, fs string, attrs int, options ...string) error {
+func (o jobFS) mountBeneath(name, fs string, attrs int, options ...string) error {
 	m, err := newMount(fs, attrs, options...)
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func (o ownDir) mountBeneath(name, fs string, attrs int, options ...string) erro
 	return errors.Join(o.attach(m, o.at+"/"+name), m.Close())
 }
 
-func (o ownDir) makeDevices() error {
+func (o jobFS) makeDevices() error {
 	old := unix.Umask(0)
 	defer unix.Umask(old)
 	for _, d := range devices {
@@ -119,7 +119,7 @@ func (o ownDir) makeDevices() error {
 	return nil
 }
 
-func (o ownDir) makeLinks() error {
+func (o jobFS) makeLinks() error {
 	for link, to := range map[string]string{
 		"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
 	} {

@@ -20,7 +20,7 @@ func inhabited(t *testing.T, user uint32) ExecSpec {
 	c := newCgroup(t)
 	cfg, _ := configuration(t, "exec sleep 1000")
 	cfg.UID, cfg.GID, cfg.Groups = user, user, []uint32{5, 6, 7}
-	pid := started(t, cfg, Surroundings{Cgroup: c})
+	pid := started(t, cfg, StartEnv{Cgroup: c})
 	return ExecSpec{Init: pid, Env: []string{"PATH=/usr/bin:/bin"}, WorkDir: "/usr", UID: user, GID: user, Cgroup: c.Dirs}
 }
 
@@ -79,7 +79,7 @@ func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 	cfg.User = true
 	cfg.UIDs, cfg.GIDs = PrivateMaps(1<<30, 1000, 1000, nil)
 	cfg.UID, cfg.GID, cfg.RootDir = 1000, 1000, openDir(t)
-	pid := started(t, cfg, Surroundings{})
+	pid := started(t, cfg, StartEnv{})
 	var out bytes.Buffer
 	code, err := Exec(bounded(t), ExecSpec{Init: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, UserNS: true, Stdout: &out, Stderr: &out})
 	if err != nil || code != 0 {
