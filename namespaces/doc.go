@@ -32,7 +32,7 @@
 //	    which a dump keeps, and namespaces made inside may not set groups, because nobody
 //	    there can map more than their own.
 //	  - What the starter has beyond that (priorities, ignored signals, keys) a job does not
-//	    get, and a visitor gets what PID 1 has; see inherit.go.
+//	    get, and a visitor gets what PID 1 has; see attrs.go.
 //
 // Who PID 1 is comes from the kernel: stage one gets a descriptor of it from clone
 // (CLONE_PIDFD) and hands it to the shim, over a socket that stage two never has, while
