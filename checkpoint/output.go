@@ -59,13 +59,6 @@ func (s *Source) Output(ctx context.Context, lanes []io.Writer) (int64, error) {
 	return total, nil
 }
 
-// outputSent is what the target has of a file.
-type outputSent struct {
-	size  int64
-	sum   xxh3.Uint128  // of the bytes: a job may cut its output and write it anew
-	ctime unix.Timespec // when the file had last changed; zero if that was just before
-}
-
 func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
 	looked := time.Now()
 	f, st, err := OpenOutput(s.IODir, name)

@@ -8,13 +8,6 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// prestarted is a CRIU that has been started before the job stands still. It is of use
-// if the job's network is still carried the same way then.
-type prestarted struct {
-	*criu.Lazy
-	network image.Network
-}
-
 // Prestart does what can be done before the job stands still. It may be left out.
 func (s *Source) Prestart(ctx context.Context) error {
 	mode, _ := s.network()

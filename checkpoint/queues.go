@@ -14,7 +14,6 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/mqueue"
-	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
 )
@@ -36,15 +35,6 @@ func (s *Source) queues() ([]queueFD, string, error) {
 		return nil, "", err
 	}
 	return s.openQueues()
-}
-
-// checkNamespaces fails if the job's first process has gone to namespaces of its own making, which
-// since the preflight it may have done. Of a frozen job this is the last word.
-func (s *Source) checkNamespaces() error {
-	if err := namespaces.CheckNamespaces(s.Init, s.UserNS); err != nil {
-		return fmt.Errorf("the job cannot be saved: %w", err)
-	}
-	return nil
 }
 
 // saveQueues puts what CRIU does not carry beside its images.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -175,14 +174,4 @@ func endLanes(lanes []io.Writer) error {
 	return inParallel(len(lanes), func(i int) error {
 		return stream.NewWriter(lanes[i], stream.KindEnd).Close()
 	})
-}
-
-func inParallel(n int, do func(int) error) error {
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() { errs[i] = do(i) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }

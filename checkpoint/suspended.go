@@ -1,13 +1,10 @@
 package checkpoint
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
@@ -135,47 +132,6 @@ func (s *Source) checkSuspended() error {
 		return err
 	}
 	return &Suspended{Cgroup: dir}
-}
-
-// errNotSeized says that CRIU has not got hold of the job's tasks: one may have been
-// stopped by a signal in the moment of the freeze.
-var errNotSeized = fmt.Errorf("CRIU has not got hold of the job's tasks within %v", seizeTime)
-
-const (
-	seizeTime  = 20 * time.Second // CRIU gives up by itself after 10
-	watchPause = 100 * time.Millisecond
-)
-
-// watch gives a dump up that cannot end: where somebody suspends the job meanwhile no task
-// runs the code any more that CRIU has put into it. seized is closed when CRIU holds them.
-func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
-	ctx, stop := context.WithCancel(dumping)
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		late := time.NewTimer(seizeTime)
-		defer late.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-seized:
-				late.Stop()
-				seized = nil
-			case <-late.C:
-				giveUp(errNotSeized)
-				return
-			case <-time.After(watchPause):
-			}
-			if err := s.checkSuspended(); err != nil {
-				giveUp(err)
-				return
-			}
-		}
-	})
-	return func() {
-		stop()
-		watching.Wait()
-	}
 }
 
 // AsSuspended finds the reason in an error.

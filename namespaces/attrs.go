@@ -274,3 +274,16 @@ func (p *childPlan) planSignals() error {
 	}
 	return err
 }
+
+func emptyCapabilities() (*unix.CapUserHeader, *[2]unix.CapUserData) {
+	return &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, new([2]unix.CapUserData)
+}
+
+// noCapabilities takes all capabilities from this thread.
+func noCapabilities() error {
+	head, sets := emptyCapabilities()
+	if err := unix.Capset(head, &sets[0]); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	return nil
+}

@@ -3,29 +3,9 @@ package namespaces
 import (
 	"fmt"
 	"os"
-	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// devices that every job gets; the numbers are those of Documentation/admin-guide/devices.txt.
-var devices = []struct {
-	name         string
-	major, minor uint32
-}{
-	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
-}
-
-// Devices names the device nodes of a job in a user namespace, which are bind
-// mounts of the node's own and hence external to a checkpoint.
-func Devices() []string {
-	var paths []string
-	for _, d := range devices {
-		paths = append(paths, "/dev/"+d.name)
-	}
-	return paths
-}
 
 // prepareTree mounts the root and the node's mounts at cfg.RootDir, in a mount
 // namespace that the calling thread has made for it. It is done outside the
@@ -58,9 +38,6 @@ func mountRoot(root *os.File, dir string) error {
 	}
 	return nil
 }
-
-// belowTmp reports whether target lies in the /tmp that PID 1 mounts.
-func belowTmp(target string) bool { return strings.HasPrefix(path.Clean(target), "/tmp/") }
 
 // buildRoot adds what belongs to the job alone to the prepared tree and moves into it.
 // The mounts are those of late(cfg).

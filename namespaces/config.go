@@ -133,3 +133,10 @@ func HostID(maps []IDMap, id uint32) (uint32, bool) {
 	}
 	return 0, false
 }
+
+func rootMount(root string) Mount {
+	if root == "" {
+		root = "/"
+	}
+	return Mount{Source: root}
+}

@@ -119,13 +119,6 @@ func openMounts(cfg Config) (s detachedMounts, err error) {
 	return s, err
 }
 
-func rootMount(root string) Mount {
-	if root == "" {
-		root = "/"
-	}
-	return Mount{Source: root}
-}
-
 // close lets go of them; those that were attached stay.
 func (s detachedMounts) close() {
 	closeAll(append([]*os.File{s.root}, s.outer...))

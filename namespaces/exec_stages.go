@@ -219,3 +219,38 @@ func wait4(pid int) (unix.WaitStatus, error) {
 		}
 	}
 }
+
+// execTarget is a job as a visitor finds it.
+type execTarget struct {
+	fds []nsFD
+	processAttrs
+}
+
+// openTarget opens the namespaces of a job's first process, each once, and looks at what it has
+// opened. The process is the user's: it may unshare further whenever it likes, and rules
+// over the namespaces that it makes then. Its number may be another's by now, so that it is
+// held, and looked for in the job's cgroup, which it cannot leave. After an error the caller
+// ends, and what is open with it.
+func openTarget(v ExecSpec) (job execTarget, err error) {
+	process, err := unix.PidfdOpen(v.Init, 0)
+	if err != nil {
+		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
+	}
+	job.fds, err = openNamespaces(v.Init)
+	if err != nil {
+		return job, err
+	}
+	if job.processAttrs, err = attrsOf(v.Init); err != nil {
+		return job, err
+	}
+	if err := checkAlive(process); err != nil { // else its number may be somebody else's
+		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
+	}
+	for h, dir := range v.Cgroup {
+		if is := job.cgroups[h]; is != dir && !strings.HasPrefix(is, dir+"/") {
+			return job, fmt.Errorf("process %d is none of the job's: it is not in cgroup %s", v.Init, dir)
+		}
+		job.cgroups[h] = dir
+	}
+	return job, errors.Join(checkOwners(job.fds, v.UserNS), unix.Close(process))
+}

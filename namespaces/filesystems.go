@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -128,4 +129,25 @@ func (o jobFS) makeLinks() error {
 		}
 	}
 	return nil
+}
+
+// belowTmp reports whether target lies in the /tmp that PID 1 mounts.
+func belowTmp(target string) bool { return strings.HasPrefix(path.Clean(target), "/tmp/") }
+
+// devices that every job gets; the numbers are those of Documentation/admin-guide/devices.txt.
+var devices = []struct {
+	name         string
+	major, minor uint32
+}{
+	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+}
+
+// Devices names the device nodes of a job in a user namespace, which are bind
+// mounts of the node's own and hence external to a checkpoint.
+func Devices() []string {
+	var paths []string
+	for _, d := range devices {
+		paths = append(paths, "/dev/"+d.name)
+	}
+	return paths
 }

@@ -3,7 +3,6 @@ package namespaces
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,41 +21,6 @@ var entryOrder = []nsFD{
 	{kind: "cgroup", flag: unix.CLONE_NEWCGROUP}, {kind: "ipc", flag: unix.CLONE_NEWIPC}, {kind: "uts", flag: unix.CLONE_NEWUTS},
 	{kind: "net", flag: unix.CLONE_NEWNET}, {kind: "pid", flag: unix.CLONE_NEWPID}, {kind: "time", flag: unix.CLONE_NEWTIME},
 	{kind: "mnt", flag: unix.CLONE_NEWNS}, {kind: "user", flag: unix.CLONE_NEWUSER},
-}
-
-// execTarget is a job as a visitor finds it.
-type execTarget struct {
-	fds []nsFD
-	processAttrs
-}
-
-// openTarget opens the namespaces of a job's first process, each once, and looks at what it has
-// opened. The process is the user's: it may unshare further whenever it likes, and rules
-// over the namespaces that it makes then. Its number may be another's by now, so that it is
-// held, and looked for in the job's cgroup, which it cannot leave. After an error the caller
-// ends, and what is open with it.
-func openTarget(v ExecSpec) (job execTarget, err error) {
-	process, err := unix.PidfdOpen(v.Init, 0)
-	if err != nil {
-		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
-	}
-	job.fds, err = openNamespaces(v.Init)
-	if err != nil {
-		return job, err
-	}
-	if job.processAttrs, err = attrsOf(v.Init); err != nil {
-		return job, err
-	}
-	if err := checkAlive(process); err != nil { // else its number may be somebody else's
-		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
-	}
-	for h, dir := range v.Cgroup {
-		if is := job.cgroups[h]; is != dir && !strings.HasPrefix(is, dir+"/") {
-			return job, fmt.Errorf("process %d is none of the job's: it is not in cgroup %s", v.Init, dir)
-		}
-		job.cgroups[h] = dir
-	}
-	return job, errors.Join(checkOwners(job.fds, v.UserNS), unix.Close(process))
 }
 
 func openNamespaces(pid int) (doors []nsFD, err error) {
@@ -206,3 +170,33 @@ func (p *Process) inNamespacesOf(stageOne int, userNS bool) error {
 	}
 	return checkOwners(doors, userNS)
 }
+
+// CheckNamespaces fails if a job's first process is in other namespaces than those that it was given;
+// it wraps [ErrStrayed] then. The process is the user's, who may make a user namespace and in
+// it all others at any time, and is root there. Where it is then is of the user's making: its
+// mounts, its root, its network, its queues. There is no way back; so whoever has got at
+// something by the process, by /proc/PID/root or /proc/PID/ns, asks afterwards, and knows
+// that it was the job's. userNS says that the job was given a user namespace of its own.
+func CheckNamespaces(pid int, userNS bool) error {
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("process %d, the job's first: %w", pid, err)
+	}
+	defer unix.Close(process)
+	var doors []nsFD
+	defer func() { closeNamespaces(doors) }()
+	for _, d := range entryOrder {
+		d.fd, err = unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, d.kind), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open the %s namespace of process %d, the job's first: %w", d.kind, pid, err)
+		}
+		doors = append(doors, d)
+	}
+	if err := checkAlive(process); err != nil { // else its number may be somebody else's
+		return fmt.Errorf("process %d, the job's first: %w", pid, err)
+	}
+	return checkOwners(doors, userNS)
+}
+
+// ErrLeftNamespaces says that a job's first process has left the namespaces that it was started in.
+var ErrLeftNamespaces = errors.New("the job's first process has left the namespaces that it was started in")

@@ -108,3 +108,8 @@ func (e childStatus) status() unix.WaitStatus {
 	}
 	return unix.WaitStatus(e.value)
 }
+
+const (
+	reportGrace = time.Second     // for what the stages of a start that is given up have still to say
+	killTime    = 2 * time.Second // for a process to end that was killed
+)

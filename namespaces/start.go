@@ -10,11 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -233,9 +230,6 @@ func (s *stageProcess) receiveInit(userNS bool) (p *Process, err error) {
 	return p, err
 }
 
-// initReceived is what stage one waits for before it hands the configuration on.
-const initReceived = 1
-
 func onAnotherThread(fn func()) {
 	done := make(chan struct{})
 	go func() {
@@ -279,27 +273,3 @@ func (s *stageProcess) readReport() error {
 	}
 	return &StartError{Reason: cleanReason(string(said))}
 }
-
-// maxReport bounds what is read of a report, in bytes.
-const maxReport = 4096
-
-// cleanReason is the text of a report, on one line and fit for any terminal.
-func cleanReason(said string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			return '?'
-		}
-		return r
-	}, strings.TrimSpace(strings.TrimPrefix(said, failedPrefix)))
-}
-
-// StartError is a command that could not be started in its namespaces; Reason
-// is the step and the kernel's answer.
-type StartError struct{ Reason string }
-
-func (e *StartError) Error() string { return "start the job: " + e.Reason }
-
-const (
-	reportGrace = time.Second     // for what the stages of a start that is given up have still to say
-	killTime    = 2 * time.Second // for a process to end that was killed
-)

@@ -5,86 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
-
-// The stages are told apart by their argument zero, so that no flag of the
-// program can reach them.
-const (
-	stage1Name    = "migrate:stage-one"
-	stage2Name    = "migrate:stage-two"
-	execStageName = "migrate:approach"
-)
-
-// standardPath is the search path of whoever brings none.
-const standardPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// The descriptors that the stages start with.
-const (
-	configFD     = 3
-	reportFD     = 4
-	selfFD       = 5 // this program
-	linkFD       = 6 // of stage one, a socket: PID 1 one way, that it was taken the other
-	innerMountFD = 7 // and up: the mounts of late
-)
-
-// A stage stays on its first thread, whose namespaces are those that /proc/PID/ns shows:
-// later than here it could be on any.
-func init() {
-	switch os.Args[0] {
-	case stage1Name, stage2Name, execStageName:
-		runtime.LockOSThread()
-	}
-}
-
-// Stage runs one of this package's stages if the process was started as one,
-// and does not return then. main calls it before anything else.
-func Stage() {
-	switch os.Args[0] {
-	case stage1Name:
-		exitWithReport(stage1())
-	case stage2Name:
-		exitWithReport(stage2())
-	case execStageName:
-		exitWithReport(execStage1())
-	}
-	if len(os.Args) < 2 || os.Args[1] != restoreEnvName {
-		return
-	}
-	if err := enterRestoreEnv(); err != nil { // another program starts it for us
-		fmt.Fprintln(os.Stderr, "prepare the restore:", err)
-		os.Exit(125)
-	}
-}
-
-// exitWithReport tells the starter why a stage failed and ends the process.
-func exitWithReport(err error) {
-	if err == nil {
-		os.Exit(0)
-	}
-	line := strings.ReplaceAll(err.Error(), "\n", "; ")
-	_, _ = unix.Write(reportFD, []byte(failedPrefix+line+"\n"))
-	os.Exit(125)
-}
-
-// failedPrefix begins a report of what went wrong.
-const failedPrefix = "error "
-
-func readConfig() (Config, error) {
-	var cfg Config
-	f := os.NewFile(configFD, "config")
-	if err := json.NewDecoder(f).Decode(&cfg); err != nil {
-		return cfg, fmt.Errorf("read the configuration: %w", err)
-	}
-	return cfg, f.Close()
-}
 
 // stage1 finishes the namespaces that only a task inside can make and starts PID 1
 // as a child of the shim.
@@ -204,56 +131,4 @@ func setCredentials(cfg Config) error {
 	}
 	// Which a change of uid sets to what fs.suid_dumpable says.
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-}
-
-// noCapabilities takes all capabilities from this thread.
-func noCapabilities() error {
-	head, sets := emptyCapabilities()
-	if err := unix.Capset(head, &sets[0]); err != nil {
-		return fmt.Errorf("drop capabilities: %w", err)
-	}
-	return nil
-}
-
-func emptyCapabilities() (*unix.CapUserHeader, *[2]unix.CapUserData) {
-	return &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, new([2]unix.CapUserData)
-}
-
-func execute(path string, args, env []string) error {
-	if err := unix.CloseRange(3, ^uint(0)>>1&0xffffffff, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("close inherited descriptors: %w", err)
-	}
-	if err := defaultSignals(); err != nil {
-		return err
-	}
-	if err := syscall.Exec(path, args, env); err != nil {
-		return fmt.Errorf("execute %s: %w", path, err)
-	}
-	return nil
-}
-
-// lookCommand finds name the way a shell in the job would: along its own PATH,
-// in its own root.
-func lookCommand(name string, env []string) (string, error) {
-	if strings.Contains(name, "/") {
-		return name, nil
-	}
-	path := searchPath(env)
-	for _, dir := range filepath.SplitList(path) {
-		p := filepath.Join(dir, name)
-		if st, err := os.Stat(p); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
-			return p, nil
-		}
-	}
-	return "", fmt.Errorf("command %q not found along PATH %s", name, path)
-}
-
-func searchPath(env []string) string {
-	path := strings.TrimPrefix(standardPath, "PATH=")
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			path = v
-		}
-	}
-	return path
 }

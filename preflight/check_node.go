@@ -9,20 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/fileaccess"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/netpolicy"
 	"github.com/migrate-hpc/migrate/osthread"
 )
-
-// Node is what a target knows about itself.
-type Node struct {
-	CRIU      *criu.Client // nil = none was found
-	Jobs      []job.Record // all that this node has on record, and those that arrive
-	Networks  netpolicy.Policy
-	MemoryDir string // the tmpfs that will hold images and pages; exists
-}
 
 // CheckNode says why a job cannot come to this node, which is the target. It
 // touches nothing. An error means that the node could not be looked at.
@@ -98,7 +88,7 @@ func accessOf(ctx context.Context, files []File, user osthread.User) (map[string
 
 // seeFile looks at a file of this node, following links as CRIU's open does. The
 // path is the peer's word, so nothing but a regular file is opened.
-func seeFile(f File, sure bool, mounts view) targetFile {
+func seeFile(f File, sure bool, mounts mountView) targetFile {
 	flags := 0
 	if f.Mode&unix.S_IFMT == unix.S_IFLNK {
 		flags = unix.AT_SYMLINK_NOFOLLOW

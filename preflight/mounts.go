@@ -14,13 +14,13 @@ import (
 
 // view is what a job sees of the node: its mounts, and which of them lead to
 // the node's own files.
-type view struct {
+type mountView struct {
 	mounts   []procfs.MountPoint
 	declared map[string]string // target in the job → path on the node; what moves name by path
 }
 
-func newView(rec job.Record, mounts []procfs.MountPoint) view {
-	v := view{mounts: mounts, declared: map[string]string{"/": orRoot(rec.Spec.Root)}}
+func newMountView(rec job.Record, mounts []procfs.MountPoint) mountView {
+	v := mountView{mounts: mounts, declared: map[string]string{"/": orRoot(rec.Spec.Root)}}
 	for _, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
 		for _, b := range list {
 			v.declared[path.Clean(b.Target)] = path.Clean(b.Source)
@@ -38,7 +38,7 @@ func orRoot(dir string) string {
 
 // nodePath translates a path of the job to the node's. It reports false for
 // what lies on a mount of the job's own.
-func (v view) nodePath(p string) (string, bool) {
+func (v mountView) nodePath(p string) (string, bool) {
 	m, ok := v.mountOf(p)
 	if !ok {
 		return "", false
@@ -56,7 +56,7 @@ func (v view) nodePath(p string) (string, bool) {
 
 // mountOf finds the mount that a path lies on: the innermost, and among those
 // stacked at one place the topmost.
-func (v view) mountOf(p string) (procfs.MountPoint, bool) {
+func (v mountView) mountOf(p string) (procfs.MountPoint, bool) {
 	var found procfs.MountPoint
 	ok := false
 	for _, m := range v.mounts {
@@ -68,7 +68,7 @@ func (v view) mountOf(p string) (procfs.MountPoint, bool) {
 }
 
 // byID finds a mount by its number in mountinfo.
-func (v view) byID(id uint64) (procfs.MountPoint, bool) {
+func (v mountView) byID(id uint64) (procfs.MountPoint, bool) {
 	name := strconv.FormatUint(id, 10)
 	i := slices.IndexFunc(v.mounts, func(m procfs.MountPoint) bool { return m.ID == name })
 	if i < 0 {
@@ -78,7 +78,7 @@ func (v view) byID(id uint64) (procfs.MountPoint, bool) {
 }
 
 // byMove tells whether a move names the mount by its path.
-func (v view) byMove(m procfs.MountPoint, userNS bool) bool {
+func (v mountView) byMove(m procfs.MountPoint, userNS bool) bool {
 	if _, ok := v.declared[m.Target]; ok || m.Target == namespaces.IOMount {
 		return true
 	}

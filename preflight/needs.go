@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/netpolicy"
 )
 
 // Needs is all that a job asks of the node that it comes to. It crosses to the
@@ -128,4 +130,12 @@ func (n Needs) validate() error {
 		}
 	}
 	return nil
+}
+
+// Node is what a target knows about itself.
+type Node struct {
+	CRIU      *criu.Client // nil = none was found
+	Jobs      []job.Record // all that this node has on record, and those that arrive
+	Networks  netpolicy.Policy
+	MemoryDir string // the tmpfs that will hold images and pages; exists
 }

@@ -17,7 +17,7 @@ import (
 type openFiles struct {
 	pid  int
 	init int // PID 1 of the job, whose root is the job's
-	view view
+	view mountView
 }
 
 func (h openFiles) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", h.pid, name) }

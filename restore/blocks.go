@@ -19,18 +19,6 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// blocks are images with parts that are still to be copied from the page store.
-type blocks struct {
-	mu     sync.Mutex
-	images []blockImage
-	refs   int
-}
-
-type blockImage struct {
-	path string
-	refs []image.Ref
-}
-
 // blocks reads one image without the pages that are in the store.
 func (in *Receiver) readBlocks(s *stream.Reader) error {
 	head, err := s.ReadFrame()

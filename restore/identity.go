@@ -1,17 +1,14 @@
 package restore
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/identity"
-	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
@@ -164,18 +161,4 @@ func (c *identityCheck) kill() (left int, err error) {
 		}
 	}
 	return left, err
-}
-
-// release is the last moment before the job runs, whatever is answered, unless it is killed.
-// Names lead to it from here on; it runs on without them rather than not at all.
-func (p *Parked) release(ctx context.Context, who *identityCheck, init int, log *slog.Logger) error {
-	if err := who.checkReady(init); err != nil {
-		return errors.Join(err, who.killRefused())
-	}
-	if err := p.names.install(); err != nil {
-		log.Error("the job runs, but not all of its Unix sockets have their names", logkey.Err, err)
-	}
-	p.names = nil
-	p.released.Store(ctx.Err() == nil)
-	return nil
 }

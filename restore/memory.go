@@ -11,14 +11,6 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// PageSink takes the pages of one lane, in order. Close returns nil when they are kept;
-// Abort gives them up.
-type PageSink interface {
-	Frame(batch []byte) error
-	Close() error
-	Abort()
-}
-
 // HandOver closes the store and has all further memory go to feeds, one for each lane.
 // Every frame goes either way, wholly: what has arrived before is in the store.
 func (in *Receiver) HandOver(feeds func() PageSink) error {

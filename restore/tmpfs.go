@@ -8,18 +8,10 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"sync"
 
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
-
-// private are the private file systems of a job as they are being built, by the place
-// where the job has them.
-type private struct {
-	mu     sync.Mutex
-	mounts map[string]*tmpfs.Target
-}
 
 // of finds or makes the file system that a stream is about.
 func (p *private) of(h stream.TmpfsHead) (*tmpfs.Target, error) {

@@ -24,7 +24,7 @@ func (s *shim) launch() error {
 	var p *namespaces.Process
 	go func() {
 		var err error
-		p, err = namespaces.Start(ctx, l.Namespaces, s.surroundings())
+		p, err = namespaces.Start(ctx, l.Namespaces, s.startEnv())
 		started <- err
 	}()
 	select {
@@ -40,7 +40,7 @@ func (s *shim) launch() error {
 	return nil
 }
 
-func (s *shim) surroundings() namespaces.StartEnv {
+func (s *shim) startEnv() namespaces.StartEnv {
 	around := namespaces.StartEnv{Cgroup: &s.cfg.Cgroup}
 	if i := s.cfg.Launch.Interface; i != nil {
 		around.Network = func(pid int) error {

@@ -10,8 +10,6 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 )
 
-const cleanUpTime = 30 * time.Second
-
 // Pauses between two tries to write down how the job ended.
 const (
 	minRecordPause = 100 * time.Millisecond

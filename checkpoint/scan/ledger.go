@@ -215,3 +215,7 @@ func (l *ledger) targetHas(at stream.Place, page []byte) bool {
 	n, ok := l.slabs[slabKey{at.VPID, base}]
 	return ok && l.slab(n).sums[(at.Addr-base)/stream.PageSize] == l.sum(page)
 }
+
+// laneOf binds memory to lanes by its address, whatever the process: equal pages of two
+// processes are often at the same one, and a copy must be on the lane of its original.
+func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }

@@ -145,10 +145,6 @@ func (m *Memory) TargetHas(at stream.Place, page []byte) bool {
 	return m.laneOf(at.Addr).ledger.targetHas(at, page)
 }
 
-// laneOf binds memory to lanes by its address, whatever the process: equal pages of two
-// processes are often at the same one, and a copy must be on the lane of its original.
-func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }
-
 // Recheck makes Rest look at pages although Scan has seen them.
 func (m *Memory) Recheck(pages []stream.Place) {
 	for _, p := range pages {

@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,15 +26,6 @@ type Cgroup struct {
 	// version 1 controllers, Unified for version 2.
 	Dirs map[string]string
 }
-
-// tasksDir holds the tasks; "tasks" is a file of version 1. Jobs that an agent before this one has started have none.
-const tasksDir = "held"
-
-// Unified names the version 2 hierarchy in Cgroup.Dirs.
-const Unified = "unified"
-
-// controllers of version 1 that a job gets a directory in.
-var controllers = []string{"freezer", "memory", "cpu", "cpuacct", "pids"}
 
 // Limits of a cgroup; zero is none.
 type Limits struct {
@@ -122,16 +112,6 @@ func enterAll(dirs map[string]string, pid int) error {
 		}
 	}
 	return nil
-}
-
-func freezerLast(a, b string) int {
-	last := func(h string) int {
-		if h == "freezer" {
-			return 1
-		}
-		return 0
-	}
-	return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(a, b))
 }
 
 // Limit sets the limits. On version 2 the parent must be able to hand the
@@ -294,4 +274,28 @@ func (c *Cgroup) CPUTime() (int64, error) {
 		}
 	}
 	return 0, errors.New("cpu.stat without usage_usec")
+}
+
+// Threads lists the threads in the cgroup, of every hierarchy that it has. In a version 1
+// hierarchy a thread can be elsewhere than its process.
+func (c *Cgroup) Threads() (map[string][]int, error) {
+	members := map[string][]int{}
+	for h, dir := range c.Dirs {
+		file := "tasks"
+		if h == Unified {
+			file = "cgroup.threads"
+		}
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range strings.Fields(string(data)) {
+			tid, err := strconv.Atoi(f)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+			members[h] = append(members[h], tid)
+		}
+	}
+	return members, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -217,6 +218,23 @@ func diffFilters(*Interface) (string, error) {
 		}
 		if len(data) > 0 {
 			return fmt.Sprintf("tables of iptables: %q", data), nil
+		}
+	}
+	return "", nil
+}
+
+func (f Baseline) diffSysctls(i *Interface) (string, error) {
+	for g, want := range f.sysctls {
+		what, err := g.diff(want, acceptRA, acceptDAD)
+		if what != "" || err != nil {
+			return what, err
+		}
+		if i == nil || filepath.Base(string(g)) != "default" {
+			continue
+		}
+		own := sysctlDir(filepath.Join(filepath.Dir(string(g)), i.Name)) // begins as a copy of the default
+		if what, err = own.diff(want, acceptRA, acceptDAD, "mtu"); what != "" || err != nil {
+			return what, err
 		}
 	}
 	return "", nil

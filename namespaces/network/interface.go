@@ -63,13 +63,6 @@ func Enter(pid int) error {
 	return nil
 }
 
-// disabledSysctls are those that no job has on. CRIU cannot save sockets of multipath TCP, with
-// which Go programs listen by default. Addresses that a router tells interfaces to take
-// are none that the job may send from, and what used them would wait in vain. Whether
-// somebody has its addresses is asked before it has a link; then it would ask nobody, and
-// answer nobody meanwhile.
-var disabledSysctls = []string{"/proc/sys/net/mptcp/enabled", "/proc/sys/net/ipv6/conf/default/" + acceptRA, "/proc/sys/net/ipv6/conf/default/" + acceptDAD}
-
 // setUpLoopback runs inside the job's network namespace.
 func SetUpLoopback() error {
 	lo, err := netlink.LinkByName("lo")
@@ -80,19 +73,6 @@ func SetUpLoopback() error {
 		return fmt.Errorf("bring the loopback up: %w", err)
 	}
 	return disableSysctls()
-}
-
-// disableSysctls runs inside the job's network namespace, before it has an interface: that
-// begins with what is the default then.
-func disableSysctls() error {
-	for _, path := range disabledSysctls {
-		//house:allow os.WriteFile: a file of the kernel
-		err := os.WriteFile(path, []byte("0\n"), 0)
-		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
-			return fmt.Errorf("switch %s off: %w", path, err)
-		}
-	}
-	return nil
 }
 
 // Attach makes the veth pair and gives one end, ready for use, to the network namespace

@@ -4,29 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-func (f Baseline) diffSysctls(i *Interface) (string, error) {
-	for g, want := range f.sysctls {
-		what, err := g.diff(want, acceptRA, acceptDAD)
-		if what != "" || err != nil {
-			return what, err
-		}
-		if i == nil || filepath.Base(string(g)) != "default" {
-			continue
-		}
-		own := sysctlDir(filepath.Join(filepath.Dir(string(g)), i.Name)) // begins as a copy of the default
-		if what, err = own.diff(want, acceptRA, acceptDAD, "mtu"); what != "" || err != nil {
-			return what, err
-		}
-	}
-	return "", nil
-}
 
 // sysctlDir is a directory of sysctls.
 type sysctlDir string
@@ -113,4 +95,24 @@ func readSysctl(dir int, name string) string {
 		return err.Error()
 	}
 	return strings.TrimSpace(string(buf[:n]))
+}
+
+// disabledSysctls are those that no job has on. CRIU cannot save sockets of multipath TCP, with
+// which Go programs listen by default. Addresses that a router tells interfaces to take
+// are none that the job may send from, and what used them would wait in vain. Whether
+// somebody has its addresses is asked before it has a link; then it would ask nobody, and
+// answer nobody meanwhile.
+var disabledSysctls = []string{"/proc/sys/net/mptcp/enabled", "/proc/sys/net/ipv6/conf/default/" + acceptRA, "/proc/sys/net/ipv6/conf/default/" + acceptDAD}
+
+// disableSysctls runs inside the job's network namespace, before it has an interface: that
+// begins with what is the default then.
+func disableSysctls() error {
+	for _, path := range disabledSysctls {
+		//house:allow os.WriteFile: a file of the kernel
+		err := os.WriteFile(path, []byte("0\n"), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("switch %s off: %w", path, err)
+		}
+	}
+	return nil
 }

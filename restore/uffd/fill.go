@@ -128,3 +128,41 @@ func (s *Server) retire(sp *space) error {
 	}
 	return s.end(sp)
 }
+
+// pick waits for an address space to fill; nil means that there will be none.
+// Forked children come last: many end soon, and what is copied to one was shared
+// before.
+func (s *Server) pick(worker int) *space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.over() {
+			return nil
+		}
+		if sp := choose(s.spaces, worker); s.filling && sp != nil {
+			return sp
+		}
+		s.changed.Wait()
+	}
+}
+
+// choose returns nil if there is nothing to copy to any address space now.
+func choose(spaces []*space, worker int) *space {
+	var restored, forked []*space
+	for _, sp := range spaces {
+		switch {
+		case sp.idle.Load():
+		case sp.forked:
+			forked = append(forked, sp)
+		default:
+			restored = append(restored, sp)
+		}
+	}
+	if len(restored) == 0 {
+		restored = forked
+	}
+	if len(restored) == 0 {
+		return nil
+	}
+	return restored[worker%len(restored)]
+}

@@ -9,38 +9,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// PageRequest names memory that is asked for, as it was at the freeze. An urgent one has a
-// thread waiting for it.
-type PageRequest struct {
-	VPID   stream.VPID `json:"vpid"`
-	Addr   uint64      `json:"addr"`
-	Pages  int64       `json:"pages"`
-	Urgent bool        `json:"urgent,omitempty"`
-}
-
-const (
-	// RequestWindow bounds what is asked for and has not arrived, in bytes; urgent
-	// wants come on top. It covers a link of 10 Gbit/s for 25 ms.
-	RequestWindow = 32 << 20
-	// MaxRequests bounds how many are handed out at once.
-	MaxRequests = 64
-
-	minRequest = 64 * stream.PageSize // the background's runs grow from here
-	maxRequest = stream.MaxRunPages * stream.PageSize
-)
-
 // ErrSuperseded ends Requests when it was called anew.
 var ErrSuperseded = errors.New("somebody else asks for the missing pages now")
-
-// requestState is what one call of Requests has asked for and not got yet, by origin.
-type requestState struct {
-	asked         map[stream.VPID]*pageset.Set
-	askedUrgently map[stream.VPID]*pageset.Set // urgently
-	bytes         int64                        // asked
-	urgent        []PageRequest                // to be handed out
-	run           int64
-	next          int // the address space to look at next
-}
 
 // Requests tells ask what is absent, until nothing is or nobody lives who could miss it:
 // first what threads wait for, the rest in growing runs as long as no more than
@@ -277,16 +247,4 @@ func (s *Server) noteArrived(runs []stream.Run) {
 		pageset.Of(s.requests.askedUrgently, r.VPID).Cut(r.Addr, endOf(r))
 	}
 	s.wakeRequests()
-}
-
-// wakeRequests has Requests look again. The caller holds mu.
-func (s *Server) wakeRequests() {
-	s.generation++
-	s.changed.Broadcast()
-}
-
-func (s *Server) living() []*space {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]*space(nil), s.spaces...)
 }

@@ -250,15 +250,3 @@ func (s *Server) serveError() error {
 	}
 	return nil
 }
-
-func (s *Server) spacesOf(vpid stream.VPID) []*space {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []*space
-	for _, sp := range s.spaces {
-		if sp.vpid == vpid {
-			out = append(out, sp)
-		}
-	}
-	return out
-}
