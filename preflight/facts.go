@@ -8,8 +8,8 @@ type jobFacts struct {
 	Spaces           map[string]string // PID 1's namespaces: kind → name
 	OutsideNamespace []process         // in the cgroup only
 	OutsideCgroup    []process         // in the pid namespace only
-	Links            []outsideLink            // Unix sockets that lead out of the job
-	FIFOs            []outsideFIFO            // FIFOs that do
+	Links            []outsideLink     // Unix sockets that lead out of the job
+	FIFOs            []outsideFIFO     // FIFOs that do
 	FreezerDir       string
 	UserNS           bool
 	TmpfsUsed        int64 // bytes on the job's own tmpfs mounts
