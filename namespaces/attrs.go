@@ -15,14 +15,15 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
-// What a process is given by whoever starts it, beyond its ids: a job gets none of it from
-// the agent, which its operator may have made more than ordinary, and a visitor as much as
-// the job's first process has.
+// A process inherits attributes from its parent, beyond its ids. A job inherits none from the
+// agent, which its operator may have given a priority or more. A command that is executed in a
+// job gets those of the job's first process.
 
 // timerSlack is what the kernel gives to its first process, in nanoseconds.
 const timerSlack = 50000
 
-// ResetAttrs takes it from this thread, and from what it starts; setOOM does the rest.
+// ResetAttrs gives this thread, and what it starts, the attributes of an ordinary process. setOOM
+// does the rest.
 func ResetAttrs() error {
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
 	if err := unix.SchedSetAttr(0, &attr, 0); err != nil && !errors.Is(err, unix.EPERM) { // less is none of our rights
@@ -56,7 +57,8 @@ func setOOM(process string, score int) error {
 	return err
 }
 
-// processAttrs is what a visitor gets, as the job's first process has it.
+// processAttrs are the attributes that a process inherits from its parent. A command of ExecSpec
+// gets those of the job's first process.
 type processAttrs struct {
 	sched    *unix.SchedAttr
 	cpus     unix.CPUSet // none: not known
@@ -70,7 +72,8 @@ type processAttrs struct {
 	cgroups map[string]string
 }
 
-// attrsOf looks at a process that somebody else makes sure is the same at the end.
+// attrsOf reads the attributes of a process. The caller makes sure that the pid has not been
+// reused.
 func attrsOf(pid int) (l processAttrs, err error) {
 	if l.sched, err = unix.SchedGetAttr(pid, 0); err != nil {
 		return l, fmt.Errorf("priority of process %d: %w", pid, err)
@@ -117,7 +120,8 @@ func statusField(status []byte, name string) string {
 	return ""
 }
 
-// apply has this thread, and what it starts, be like it in all that a plan does not do.
+// apply gives this thread, and what it starts, those attributes that need no system call of a
+// plan.
 func (l processAttrs) apply() error {
 	if err := ResetAttrs(); err != nil {
 		return err
@@ -132,8 +136,8 @@ func (l processAttrs) apply() error {
 	return errors.Join(setIOPriority(l.ioprio), setOOM("self", l.oom))
 }
 
-// planAttrs plans the rest, which has to be done in the job's cgroup and user namespace and
-// with the rights of their root. A limit above the agent's own is cut to that.
+// planAttrs plans the other attributes. They need the job's cgroup and user namespace, and the
+// rights of root there. A limit above the agent's own is cut to that.
 func (p *childPlan) planAttrs(l processAttrs) error {
 	if l.cpus.Count() > 0 {
 		cpus := l.cpus
@@ -172,9 +176,9 @@ func lastCapability() int {
 	return -1
 }
 
-// DroppedCaps are the capabilities that no process of a job gets. In a user namespace its
-// root could give up groups that close files to the job's user (user_namespaces(7)); those
-// of the job's root, who is nobody outside, close nothing.
+// DroppedCaps are the capabilities that no process of a job gets. In a user namespace CAP_SETGID
+// could give up groups that close files to the job's user (user_namespaces(7)). A job of root has
+// no such groups: outside it is no user of the node.
 func DroppedCaps(uid uint32, userNS bool) []int {
 	if userNS && uid != 0 {
 		return []int{unix.CAP_SETGID}
@@ -182,8 +186,7 @@ func DroppedCaps(uid uint32, userNS bool) []int {
 	return nil
 }
 
-// limitLabels are the names that /proc/PID/limits gives to resources
-// (fs/proc/base.c, lnames).
+// limitLabels are the names of resources in /proc/PID/limits (fs/proc/base.c, lnames).
 var limitLabels = map[string]int{
 	"Max cpu time": unix.RLIMIT_CPU, "Max file size": unix.RLIMIT_FSIZE, "Max data size": unix.RLIMIT_DATA, "Max stack size": unix.RLIMIT_STACK,
 	"Max core file size": unix.RLIMIT_CORE, "Max resident set": unix.RLIMIT_RSS, "Max processes": unix.RLIMIT_NPROC, "Max open files": unix.RLIMIT_NOFILE,
@@ -226,7 +229,7 @@ func parseLimit(s string) (uint64, error) {
 	return strconv.ParseUint(s, 10, 64)
 }
 
-// ignoredSignals are those that this thread's process ignores, and what it executes too.
+// ignoredSignals are those that this process ignores. What it executes ignores them too.
 func ignoredSignals() (ignored []int, err error) {
 	for sig := 1; sig <= lastSignal; sig++ {
 		var now sigaction
@@ -249,7 +252,7 @@ const (
 // sigaction is the kernel's on x86-64, see rt_sigaction(2). Zero is the default action.
 type sigaction struct{ handler, flags, restorer, mask uintptr }
 
-// defaultSignals has what is executed next ignore and block no signals.
+// defaultSignals resets ignored and blocked signals for what is executed next.
 func defaultSignals() error {
 	ignored, err := ignoredSignals()
 	if err != nil {
@@ -279,7 +282,7 @@ func emptyCapabilities() (*unix.CapUserHeader, *[2]unix.CapUserData) {
 	return &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, new([2]unix.CapUserData)
 }
 
-// noCapabilities takes all capabilities from this thread.
+// noCapabilities drops all capabilities of this thread.
 func noCapabilities() error {
 	head, sets := emptyCapabilities()
 	if err := unix.Capset(head, &sets[0]); err != nil {

@@ -86,7 +86,7 @@ func favoured(t *testing.T, arg ...string) (out string) {
 	return said.text
 }
 
-// confess prints what a process was given by whoever started it.
+// confess prints the attributes that a process has inherited.
 const confess = `
 grep -E '^(SigBlk|SigIgn|CapInh|CapAmb|CapBnd|Umask|Cpus_allowed_list|NoNewPrivs|Groups):' /proc/self/status | tr -d '\t' | tr ':' ' '
 set -- $(cut -d' ' -f19,41 /proc/$$/stat); echo nice $1; echo policy $2

@@ -7,10 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prepareTree mounts the root and the node's mounts at cfg.RootDir, in a mount
-// namespace that the calling thread has made for it. It is done outside the
-// job's user namespace: inside one the kernel lets nobody take a part of a tree
-// that others have covered.
+// prepareTree mounts the root and the node's mounts at cfg.RootDir. The calling thread has made a
+// mount namespace for them. It is still outside the job's user namespace. Inside, the kernel
+// refuses to clone a part of a tree that other mounts cover.
 func prepareTree(cfg Config, src detachedMounts) error {
 	if err := mountRoot(src.root, cfg.RootDir); err != nil {
 		return err
@@ -39,8 +38,8 @@ func mountRoot(root *os.File, dir string) error {
 	return nil
 }
 
-// buildRoot adds what belongs to the job alone to the prepared tree and moves into it.
-// The mounts are those of late(cfg).
+// buildRoot adds the job's own file systems to the prepared tree and moves into it. The mounts are
+// those of innerMounts(cfg).
 func buildRoot(cfg Config, mounts []*os.File) error {
 	if cfg.User { // mounts that came from outside are locked until bound again
 		if err := unix.Mount(cfg.RootDir, cfg.RootDir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
@@ -76,7 +75,7 @@ func buildRoot(cfg Config, mounts []*os.File) error {
 	return t.pivot()
 }
 
-// pivot makes the tree the root of this mount namespace and lets the old one go.
+// pivot makes the tree the root of this mount namespace and detaches the old one.
 func (t rootTree) pivot() error {
 	if err := t.root.Chdir(); err != nil {
 		return err

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// standardPath is the search path of whoever brings none.
+// standardPath is the search path of an environment without one.
 const standardPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 func searchPath(env []string) string {
@@ -23,8 +23,7 @@ func searchPath(env []string) string {
 	return path
 }
 
-// lookCommand finds name the way a shell in the job would: along its own PATH,
-// in its own root.
+// lookCommand finds a command as a shell in the job would: along the job's PATH, in its root.
 func lookCommand(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil

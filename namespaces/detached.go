@@ -10,10 +10,9 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// OpenDetached returns a mount of what m.Source leads to, without the mounts beneath it, that is
-// attached nowhere yet and remains that file or directory whatever becomes of the path.
-// A source of the user's choice is looked up with the user's own rights: a bind must not
-// open what the directories above it close.
+// OpenDetached returns a detached mount of m.Source, without the mounts beneath it (open_tree(2)).
+// It stays that file or directory, whatever happens to the path. A source that a user has named is
+// looked up with that user's rights. A bind must not open what a directory above it closes.
 func (m Mount) OpenDetached(user osthread.User) (*os.File, error) {
 	fd, err := m.cloneTree(user)
 	if err != nil {
@@ -42,9 +41,9 @@ func (m Mount) cloneTree(user osthread.User) (fd int, err error) {
 	return fd, err
 }
 
-// openSource follows a user's links, but not those of /proc, by which we would get to what we
-// hold open ourselves. The node's mounts are named without links by mountinfo(5): one
-// that is there is somebody's who wants to lead root elsewhere.
+// openSource follows the links of a user, but not those of /proc, which lead to descriptors of
+// this process. The node's mounts have no links in their paths: mountinfo(5) resolves them. A link
+// in such a path was put there later, to lead root elsewhere.
 func (m Mount) openSource(user osthread.User) (at *os.File, err error) {
 	resolve := uint64(unix.RESOLVE_NO_MAGICLINKS)
 	if m.Node {
@@ -60,14 +59,14 @@ func (m Mount) openSource(user osthread.User) (at *os.File, err error) {
 	return at, err
 }
 
-// detachedMounts are the node's part of a job's mounts.
+// detachedMounts are the sources of a job's mounts.
 type detachedMounts struct {
 	root  *os.File
 	outer []*os.File // of early(cfg)
 	inner []*os.File // of late(cfg)
 }
 
-// outerMounts are the mounts that are made outside the job's namespaces.
+// outerMounts are attached before the job's user namespace is entered.
 func outerMounts(cfg Config) (mounts []Mount) {
 	for _, m := range cfg.Mounts {
 		if !belowTmp(m.Target) {
@@ -77,8 +76,8 @@ func outerMounts(cfg Config) (mounts []Mount) {
 	return mounts
 }
 
-// innerMounts are those on file systems that PID 1 makes. It finds them as descriptors from
-// lateFD on, in this order.
+// innerMounts lie on file systems that PID 1 makes. PID 1 finds them as descriptors from
+// innerMountFD on, in this order.
 func innerMounts(cfg Config) []Mount {
 	mounts := []Mount{{Source: cfg.IODir, Target: IOMount}}
 	if cfg.User { // who may make no devices
@@ -119,13 +118,13 @@ func openMounts(cfg Config) (s detachedMounts, err error) {
 	return s, err
 }
 
-// close lets go of them; those that were attached stay.
+// close closes the descriptors. Mounts that were attached stay.
 func (s detachedMounts) close() {
 	closeAll(append([]*os.File{s.root}, s.outer...))
 	closeAll(s.inner)
 }
 
-// closeAll closes what was opened to be mounted and nothing else.
+// closeAll closes descriptors to which nothing was written.
 func closeAll(files []*os.File) {
 	for _, f := range files {
 		_ = f.Close() // it may be nil

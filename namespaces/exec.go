@@ -37,16 +37,15 @@ type ExecSpec struct {
 	Stdout, Stderr io.Writer `json:"-"`
 }
 
-// ErrNotStarted says that a visitor was ended before it was inside. A job that is frozen
-// for a move takes those with it that enter its cgroup then.
+// ErrNotStarted says that the command was killed before it started. A freeze for a move also
+// catches a command that enters the cgroup then. It ends with the frozen copy.
 var ErrNotStarted = errors.New("the command was ended on its way into the job, and has done nothing")
 
-// startedMark is what a visitor reports right before it becomes the command.
+// startedMark is what the last stage reports right before it executes the command.
 const startedMark = "inside\n"
 
-// Exec runs a command in every namespace of the job, the time namespace too,
-// and returns its exit code. A command that could not be started at all is a
-// *StartError, or wraps [ErrNotStarted].
+// Exec runs a command in every namespace of the job, the time namespace included, and returns its
+// exit code. A command that could not be started is a *StartError, or wraps [ErrNotStarted].
 func Exec(ctx context.Context, v ExecSpec) (code int, err error) {
 	cfgR, cfgW, err := os.Pipe()
 	if err != nil {
@@ -82,7 +81,7 @@ func Exec(ctx context.Context, v ExecSpec) (code int, err error) {
 	return code, err
 }
 
-// awaitExec waits for a visitor. It reads the report only then, and what is there by then.
+// awaitExec waits for the stages and the command. It reads the report only afterwards.
 func awaitExec(cmd *exec.Cmd, report *os.File) (int, error) {
 	waitErr := cmd.Wait()
 	said, err := readAvailable(report)
@@ -103,7 +102,7 @@ func awaitExec(cmd *exec.Cmd, report *os.File) (int, error) {
 	return exitCode(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 }
 
-// readAvailable reads what is in a pipe, at most 4 KiB.
+// readAvailable reads what a pipe holds, at most 4 KiB, and does not wait for more.
 func readAvailable(pipe *os.File) (string, error) {
 	raw, err := pipe.SyscallConn()
 	if err != nil {
@@ -124,7 +123,7 @@ func readAvailable(pipe *os.File) (string, error) {
 	return string(buf[:max(n, 0)]), errors.Join(err, ctlErr)
 }
 
-// HasUserNamespace tells whether a process is in another user namespace than ours.
+// HasUserNamespace tells whether a process is in another user namespace than this one.
 func HasUserNamespace(pid int) bool {
 	return !sameNamespace("/proc/self/ns/user", fmt.Sprintf("/proc/%d/ns/user", pid))
 }
@@ -135,8 +134,7 @@ func sameNamespace(a, b string) bool {
 	return err == nil && err2 == nil && x == y
 }
 
-// exitCode is a process's status as a shell gives it: 128 and the signal's
-// number for one that a signal ended.
+// exitCode is a process's status as a shell gives it. A signal counts as 128 and its number.
 func exitCode(ws syscall.WaitStatus) int {
 	if ws.Signaled() {
 		return 128 + int(ws.Signal())

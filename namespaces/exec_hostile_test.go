@@ -142,8 +142,8 @@ func TestAVisitThatIsCalledOffLeavesNothing(t *testing.T) {
 	eventually(t, "only the job is left in its namespace", func() bool { return len(processesIn(t, v.Init)) == 1 })
 }
 
-// halfway brings a visitor into the job's namespaces, with the rights that it had outside,
-// and keeps it there for the rest of the test.
+// halfway brings a command into the job's namespaces with the rights that it had outside. The
+// command stays there for the rest of the test.
 func halfway(t *testing.T, v ExecSpec, without string) {
 	t.Helper()
 	runtime.LockOSThread()

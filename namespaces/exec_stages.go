@@ -17,17 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execStage1 brings a visitor into a job and ends as it does:
+// execStage1 forks the process that becomes the command, and ends as that does:
 //
-//	agent ── approach ── first child: cgroup, namespaces
-//	             └─ CLONE_PARENT ─ second child, born in the pid namespace: limits, ids,
-//	                               then the command
+//	agent ── stage 1 ── first child: enters cgroup and namespaces
+//	            └─ CLONE_PARENT ─ stage 2: born in the pid namespace; limits, ids, execve
 //
-// Nothing of ours is looked up by a path once the job's mount namespace is entered, for
-// what is mounted there is the user's choice. And no process is in sight of the job that
-// the job could trace before it is the command, with what it may and no more: the first
-// child is in no pid namespace of the job, the second is not dumpable. Nor does anything
-// that we listen to get into the command's hands.
+// The user decides what is mounted in the job. So stage 2 opens nothing by path once it is in the
+// mount namespace, and it executes descriptors. The job could trace a process that it sees. The
+// first child is in no pid namespace of the job, and stage 2 is not dumpable before its execve.
+// The command inherits no descriptor that a stage reports on.
 func execStage1() error {
 	runtime.LockOSThread()
 	v, err := readExecSpec()
@@ -74,8 +72,8 @@ func readExecSpec() (v ExecSpec, err error) {
 	return v, f.Close()
 }
 
-// planExec plans the two children. unheard is the reading end of the pipe for failures,
-// which only their starter keeps.
+// planExec plans both children. unheard is the reading end of the error pipe, which only their
+// parent keeps.
 func (p *childPlan) planExec(v ExecSpec, job execTarget, unheard int) error {
 	p.add(call("close a pipe", unix.SYS_CLOSE, unheard), undumpable())
 	p.planDeathSignal()
@@ -101,7 +99,7 @@ func undumpable() childCall {
 	return call("become undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 }
 
-// planCredentials plans to become the job's user, as become does.
+// planCredentials takes on the job's user, as setCredentials does.
 func (p *childPlan) planCredentials(v ExecSpec) {
 	groups := call("set groups", unix.SYS_SETGROUPS, len(v.Groups))
 	groups.mem[1] = unsafe.Pointer(unsafe.SliceData(v.Groups))
@@ -115,7 +113,7 @@ func (p *childPlan) planCredentials(v ExecSpec) {
 	p.add(undumpable(), call("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1))
 }
 
-// planCommand plans to become the command, which is looked for as lookCommand does.
+// planCommand executes the command, found as lookCommand finds it.
 func (p *childPlan) planCommand(v ExecSpec) error {
 	session := call("become session leader", unix.SYS_SETSID) // CRIU refuses what is left behind in one from outside
 	session.want = anyResult
@@ -166,15 +164,15 @@ func (p *childPlan) planExecve(v ExecSpec) error {
 	return err
 }
 
-// planDeathSignal has a child end with its starter, also if that has ended before.
+// planDeathSignal ends a child with its parent, also if the parent has ended before.
 func (p *childPlan) planDeathSignal() {
 	heard := call("look for its starter", unix.SYS_POLL, 0, 1, 0)
-	heard.mem[0] = unsafe.Pointer(&unix.PollFd{Fd: int32(p.errFD)}) // POLLERR if nobody reads
+	heard.mem[0] = unsafe.Pointer(&unix.PollFd{Fd: int32(p.errFD)}) // POLLERR without a reader
 	p.add(call("end with its starter", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL)), heard)
 }
 
-// planCgroup is a child's way into the job's cgroup. That comes before the namespaces:
-// who freezes the job must see everybody who could come in.
+// planCgroup enters the job's cgroup. That comes before the namespaces: a freeze of the job then
+// covers every process that could enter it.
 func (p *childPlan) planCgroup(dirs map[string]string) error {
 	for _, dir := range dirs {
 		path := filepath.Join(dir, "cgroup.procs")
@@ -182,7 +180,7 @@ func (p *childPlan) planCgroup(dirs map[string]string) error {
 		if err != nil {
 			return fmt.Errorf("enter cgroup: %w", &os.PathError{Op: "open", Path: path, Err: err})
 		}
-		zero := []byte("0") // whoever writes it
+		zero := []byte("0") // the writer itself
 		s := call("enter cgroup "+dir, unix.SYS_WRITE, fd, 0, len(zero))
 		s.mem[1], s.want = unsafe.Pointer(&zero[0]), uintptr(len(zero))
 		p.add(s)
@@ -190,8 +188,8 @@ func (p *childPlan) planCgroup(dirs map[string]string) error {
 	return nil
 }
 
-// readError returns when the last child has executed something, or why it has not. One
-// that was killed says nothing.
+// readError returns when the last child has executed a program, or the call that failed. A child
+// that was killed reports nothing.
 func (p *childPlan) readError(r *os.File) error {
 	var f callError
 	if err := binary.Read(r, binary.NativeEndian, &f); err != nil {
@@ -200,8 +198,8 @@ func (p *childPlan) readError(r *os.File) error {
 	return fmt.Errorf("%s: %w", p.steps[f[0]].what, syscall.Errno(f[1]))
 }
 
-// waitChildren waits for the first child, then for the second, if there is one, and returns
-// how the last one ended.
+// waitChildren waits for the first child and for the second, if there is one. It returns how the
+// last one ended.
 func waitChildren(first int) (unix.WaitStatus, error) {
 	ws, err := wait4(first)
 	if err == nil && ws == 0 {
@@ -220,17 +218,17 @@ func wait4(pid int) (unix.WaitStatus, error) {
 	}
 }
 
-// execTarget is a job as a visitor finds it.
+// execTarget is the job as its namespaces were opened.
 type execTarget struct {
 	fds []nsFD
 	processAttrs
 }
 
-// openTarget opens the namespaces of a job's first process, each once, and looks at what it has
-// opened. The process is the user's: it may unshare further whenever it likes, and rules
-// over the namespaces that it makes then. Its number may be another's by now, so that it is
-// held, and looked for in the job's cgroup, which it cannot leave. After an error the caller
-// ends, and what is open with it.
+// openTarget opens the namespaces of a job's first process, each once, and checks what it has
+// opened. The process belongs to the user: it may unshare at any time, and then rules over the new
+// namespaces. Its pid may have been reused. So openTarget holds a pidfd and looks for the process
+// in the job's cgroup, which it cannot leave. After an error the caller exits, which closes the
+// descriptors.
 func openTarget(v ExecSpec) (job execTarget, err error) {
 	process, err := unix.PidfdOpen(v.Init, 0)
 	if err != nil {
@@ -243,7 +241,7 @@ func openTarget(v ExecSpec) (job execTarget, err error) {
 	if job.processAttrs, err = attrsOf(v.Init); err != nil {
 		return job, err
 	}
-	if err := checkAlive(process); err != nil { // else its number may be somebody else's
+	if err := checkAlive(process); err != nil { // else its pid may have been reused
 		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
 	}
 	for h, dir := range v.Cgroup {

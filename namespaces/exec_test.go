@@ -14,7 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
-// inhabited is a job that only waits, in a cgroup, and a visit to it.
+// inhabited is a job that only waits, in a cgroup, and a command to execute in it.
 func inhabited(t *testing.T, user uint32) ExecSpec {
 	t.Helper()
 	c := newCgroup(t)

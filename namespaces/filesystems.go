@@ -12,8 +12,7 @@ import (
 
 const nosuidNodevNoexec = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 
-// newMount makes a file system that is mounted nowhere yet. Options are words as mount(8)
-// takes them.
+// newMount makes a detached file system. Options are words as mount(8) takes them.
 func newMount(fs string, attrs int, options ...string) (*os.File, error) {
 	ctx, err := unix.Fsopen(fs, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -134,7 +133,8 @@ func (o jobFS) makeLinks() error {
 // belowTmp reports whether target lies in the /tmp that PID 1 mounts.
 func belowTmp(target string) bool { return strings.HasPrefix(path.Clean(target), "/tmp/") }
 
-// devices that every job gets; the numbers are those of Documentation/admin-guide/devices.txt.
+// devices are the device nodes of every job, with the numbers of
+// Documentation/admin-guide/devices.txt.
 var devices = []struct {
 	name         string
 	major, minor uint32
@@ -142,8 +142,8 @@ var devices = []struct {
 	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
 }
 
-// Devices names the device nodes of a job in a user namespace, which are bind
-// mounts of the node's own and hence external to a checkpoint.
+// Devices names the device nodes of a job in a user namespace. They are bind mounts of the node's
+// devices, and so external mounts of a checkpoint.
 func Devices() []string {
 	var paths []string
 	for _, d := range devices {

@@ -8,25 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childPlan is what the child of a plain fork does: one system call after the other, all
-// made ready before.
+// childPlan is the list of system calls of a forked child, prepared before the fork.
 //
-// Package os cannot start what is to live in other namespaces than its parent. It
-// shares its memory with the child until the execve, and the kernel lets nobody who
-// shares it into a user or time namespace (userns_install, timens_install); before 6.2
-// it even refuses such children to a task whose children are to live in another time
-// namespace (copy_process in kernel/fork.c). So this is a fork, with nothing but system
-// calls between it and the execve: no allocation, no locks, no function that could
-// want more stack, and every signal blocked, because the Go runtime is not at home in
-// the child.
+// os/exec cannot start a process in a user or time namespace of its own. Its child shares memory
+// with the parent until the execve. The kernel refuses these namespaces to a task that shares
+// memory (userns_install, timens_install). Before 6.2 it also refuses such a child to a parent
+// whose children get another time namespace (copy_process in kernel/fork.c).
+//
+// So this is a plain fork, with nothing but system calls before the execve. The child allocates
+// nothing, takes no lock and makes no call that could grow the stack. Every signal is blocked,
+// because the child has no Go runtime.
 type childPlan struct {
 	steps   []childCall
 	errFD   int    // descriptor that the child writes its failure to, -1 for none
 	oldMask uint64 // the signals that were blocked before
 }
 
-// childCall is a system call. A child to which it returns anything but want ends without a
-// word: it was the parent's half of a clone, or nobody waits for it any more.
+// childCall is one system call. A child that gets another result than want exits without a report.
+// It was the parent's half of a clone, or its own parent has ended.
 type childCall struct {
 	optional bool   // a failure for want of a file, or of the right to it, is none
 	what     string // what it does, for the error
@@ -36,11 +35,10 @@ type childCall struct {
 	want     uintptr
 }
 
-// callError is what a child writes to trouble: the number of the step and the kernel's
-// answer.
+// callError is what a child writes to errFD: the number of the call and the errno.
 type callError [2]uint32
 
-// anyResult is the want of a call whose result says nothing.
+// anyResult is the want of a call whose result does not matter.
 const anyResult = ^uintptr(0)
 
 func call(what string, call uintptr, args ...int) childCall {
@@ -53,10 +51,9 @@ func call(what string, call uintptr, args ...int) childCall {
 
 func (p *childPlan) add(s ...childCall) { p.steps = append(p.steps, s...) }
 
-// reexec is how a child becomes this program again, as the stage of the given
-// name: it finds the descriptor config at configFD and the report pipe at reportFD. The
-// binary is named by the descriptor self. A path would lead where those who rule the
-// child's mount namespace want it to lead.
+// reexec makes a child this program again, as the stage of the given name. The stage finds the
+// descriptor config at configFD and the report pipe at reportFD. The descriptor self names the
+// binary: in the child's mount namespace a path could lead anywhere.
 func (p *childPlan) reexec(name string, config, self int) error {
 	argv, err := syscall.SlicePtrFromStrings([]string{name})
 	if err != nil {
@@ -81,8 +78,8 @@ func (p *childPlan) unblockSignals() childCall {
 	return signals
 }
 
-// forkInit starts this program again, as PID 1 of a new pid namespace and as a
-// child of our parent; it finds this program and the mounts where we have them.
+// forkInit starts this program again as PID 1 of a new pid namespace, and as a child of our
+// parent. The child finds this program and the mounts at the same descriptors.
 func forkInit(name string, config int) (pidfd int, err error) {
 	p := childPlan{errFD: -1}
 	if err := p.reexec(name, config, selfFD); err != nil {
@@ -93,11 +90,11 @@ func forkInit(name string, config int) (pidfd int, err error) {
 	return int(fd), err
 }
 
-// fork makes a child that follows the plan. The calling goroutine must stay on its
-// thread, which the child takes for its parent.
+// fork makes a child that follows the plan. The calling goroutine must stay on its thread, which
+// is the child's parent.
 func (p *childPlan) fork(flags uintptr) (pid int, err error) { return p.forkPidfd(flags, nil) }
 
-// forkPidfd stores a descriptor of the child, if flags ask for it (CLONE_PIDFD).
+// forkPidfd stores a pidfd of the child if flags have CLONE_PIDFD.
 func (p *childPlan) forkPidfd(flags uintptr, pidfd *int32) (pid int, err error) {
 	n, errno := p.rawFork(flags|uintptr(unix.SIGCHLD), pidfd)
 	runtime.KeepAlive(p)

@@ -11,8 +11,8 @@ import (
 // Kinds of namespaces that a job has, as /proc/PID/ns names them.
 var Kinds = []string{"user", "pid", "ipc", "net", "uts", "time", "mnt", "cgroup"}
 
-// Of returns the namespaces of a process: kind → the kernel's name for the
-// instance, such as "pid:[4026531836]".
+// Of returns the namespaces of a process: kind → the kernel's name for the instance, such as
+// "pid:[4026531836]".
 func Of(pid int) (map[string]string, error) {
 	ns := map[string]string{}
 	for _, k := range Kinds {
@@ -25,8 +25,8 @@ func Of(pid int) (map[string]string, error) {
 	return ns, nil
 }
 
-// kernelFS are the file systems that a job gets instances of its own of, or
-// none at all. Every other mount of the node carries files that jobs use.
+// kernelFS are file system types that a job gets its own instance of, or none. Every other mount
+// of the node carries files that jobs use.
 var kernelFS = map[string]bool{
 	"proc": true, "sysfs": true, "devtmpfs": true, "devpts": true, "mqueue": true, "cgroup": true, "cgroup2": true,
 	"tmpfs": true, "ramfs": true, "securityfs": true, "debugfs": true, "tracefs": true, "configfs": true, "pstore": true,
@@ -34,9 +34,8 @@ var kernelFS = map[string]bool{
 	"rpc_pipefs": true, "overlay": true, "squashfs": true,
 }
 
-// NodeMounts lists the node's mounts that carry files which jobs use: homes,
-// scratch, shared file systems. The root itself is not among them, nor what lies
-// beneath any of skip.
+// NodeMounts lists the node's mounts that carry files of jobs: homes, scratch, shared file
+// systems. It leaves out the root, and what lies beneath any of skip.
 func NodeMounts(skip ...string) ([]Mount, error) {
 	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {

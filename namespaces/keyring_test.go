@@ -13,8 +13,8 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// keyRole makes the test binary a program in a job that looks at its session keyring, and
-// puts a key into it.
+// keyRole makes the test binary a program in a job. It looks at its session keyring and puts a key
+// into it.
 const keyRole = "namespaces-test-key"
 
 func playKey() error {
@@ -25,7 +25,7 @@ func playKey() error {
 	id, err := unix.KeyctlSearch(unix.KEY_SPEC_SESSION_KEYRING, "user", "left", 0)
 	fmt.Println("keyring", told, "finds", id > 0, err)
 	_, err = unix.AddKey("user", "left", []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING)
-	// That it may change neither owner nor rights of it, nobody joins it.
+	// A job that could change owner or rights of its keyring could share it.
 	for _, call := range []int{unix.KEYCTL_CHOWN, unix.KEYCTL_SETPERM} {
 		if _, e := unix.KeyctlInt(call, unix.KEY_SPEC_SESSION_KEYRING, 4242, 4242, 0); e == nil && os.Getuid() != 0 {
 			err = errors.Join(err, fmt.Errorf("call %d was allowed", call))

@@ -142,8 +142,8 @@ func empty(t testing.TB, c *cgroup.Cgroup) {
 	eventually(t, "cgroup removed", func() bool { return c.Remove() == nil })
 }
 
-// configuration is a job that runs a shell script on the node's root, and the
-// directory that its output appears in.
+// configuration is a job that runs a shell script on the node's root. The job's output appears in
+// ioDir.
 func configuration(t testing.TB, script string) (cfg Config, ioDir string) {
 	t.Helper()
 	needRoot(t)
@@ -155,8 +155,7 @@ func configuration(t testing.TB, script string) (cfg Config, ioDir string) {
 	}, ioDir
 }
 
-// openDir is a directory that the root of a user namespace, who is nobody
-// outside, gets through to.
+// openDir is a directory that every user can enter, the root of a user namespace included.
 func openDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()

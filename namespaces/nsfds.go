@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nsFD leads into one namespace of a job: a descriptor for setns(2).
+// nsFD is an open namespace of a job, for setns(2).
 type nsFD struct {
 	kind string
 	flag int
 	fd   int
 }
 
-// entryOrder is the order in which a visitor enters. The user namespace is the last:
-// what a move has brought here may be in a cgroup namespace that belongs to ours,
-// and only who is root in ours gets into it.
+// entryOrder is the order in which the namespaces of a job are entered. The user namespace is
+// last. After a move the job's cgroup namespace may belong to our user namespace. Only root in
+// ours may enter it.
 var entryOrder = []nsFD{
 	{kind: "cgroup", flag: unix.CLONE_NEWCGROUP}, {kind: "ipc", flag: unix.CLONE_NEWIPC}, {kind: "uts", flag: unix.CLONE_NEWUTS},
 	{kind: "net", flag: unix.CLONE_NEWNET}, {kind: "pid", flag: unix.CLONE_NEWPID}, {kind: "time", flag: unix.CLONE_NEWTIME},
@@ -55,10 +55,10 @@ func checkAlive(pidfd int) error {
 	}
 }
 
-// checkOwners refuses namespaces that are not those which the job was started in: its
-// user namespace is ours or a child of ours, and each other one is of its own and
-// belongs to one of these two. Whatever the job's program can make belongs to another
-// one, for in ours it has no rights, or is root in it.
+// checkOwners refuses namespaces that the job was not started in. The job's user namespace must be
+// ours or a child of ours. Each other namespace must belong to one of these two and must not be
+// the node's. A namespace that the job's program makes belongs to yet another user namespace: in
+// ours it has no rights.
 func checkOwners(doors []nsFD, userNS bool) error {
 	ours, err := nsIDAt("/proc/self/ns/user")
 	if err != nil {
@@ -88,7 +88,7 @@ func checkOwners(doors []nsFD, userNS bool) error {
 	return nil
 }
 
-// checkRelation wants a namespace's parent or owner, see ioctl_ns(2), to be one of some.
+// checkRelation wants the parent or owner of a namespace, see ioctl_ns(2), to be one of some.
 func checkRelation(d nsFD, how uint, some ...nsID) error {
 	fd, err := unix.IoctlRetInt(d.fd, how)
 	if errors.Is(err, unix.EPERM) {
@@ -110,7 +110,7 @@ func checkRelation(d nsFD, how uint, some ...nsID) error {
 	return leftNamespace(d.kind)
 }
 
-// checkNotNodes wants a namespace not to be ours: the process would be none of a job.
+// checkNotNodes refuses a namespace of the node: its process belongs to no job.
 func checkNotNodes(d nsFD) error {
 	ours, err := nsIDAt("/proc/self/ns/" + d.kind)
 	if err != nil {
@@ -127,7 +127,7 @@ func leftNamespace(kind string) error {
 	return fmt.Errorf("%w (its %s namespace is another)", ErrLeftNamespaces, kind)
 }
 
-// nsID tells namespaces apart.
+// nsID identifies a namespace.
 type nsID struct{ dev, ino uint64 }
 
 func nsIDOf(fd int) (nsID, error) {
@@ -144,8 +144,8 @@ func nsIDAt(path string) (nsID, error) {
 	return nsID{st.Dev, st.Ino}, nil
 }
 
-// inNamespacesOf refuses a first process of a job that is not where stage one is, in
-// namespaces of the job's own. Both are children of ours.
+// inNamespacesOf refuses a first process that is not in the namespaces of stage one. Both are
+// children of this process.
 func (p *Process) inNamespacesOf(stageOne int, userNS bool) error {
 	doors, err := openNamespaces(p.Pid)
 	defer closeNamespaces(doors)
@@ -171,12 +171,12 @@ func (p *Process) inNamespacesOf(stageOne int, userNS bool) error {
 	return checkOwners(doors, userNS)
 }
 
-// CheckNamespaces fails if a job's first process is in other namespaces than those that it was given;
-// it wraps [ErrStrayed] then. The process is the user's, who may make a user namespace and in
-// it all others at any time, and is root there. Where it is then is of the user's making: its
-// mounts, its root, its network, its queues. There is no way back; so whoever has got at
-// something by the process, by /proc/PID/root or /proc/PID/ns, asks afterwards, and knows
-// that it was the job's. userNS says that the job was given a user namespace of its own.
+// CheckNamespaces fails if a job's first process is not in the namespaces that the job was given.
+// The error wraps [ErrLeftNamespaces]. userNS says that the job was given a user namespace.
+//
+// The process belongs to the user. It may make a user namespace at any time, and in it all others,
+// as root. Mounts, root, network and queues there are of the user's making. A process cannot come
+// back. So a caller first reads through /proc/PID/root or /proc/PID/ns, and checks afterwards.
 func CheckNamespaces(pid int, userNS bool) error {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -192,11 +192,12 @@ func CheckNamespaces(pid int, userNS bool) error {
 		}
 		doors = append(doors, d)
 	}
-	if err := checkAlive(process); err != nil { // else its number may be somebody else's
+	if err := checkAlive(process); err != nil { // else its pid may have been reused
 		return fmt.Errorf("process %d, the job's first: %w", pid, err)
 	}
 	return checkOwners(doors, userNS)
 }
 
-// ErrLeftNamespaces says that a job's first process has left the namespaces that it was started in.
+// ErrLeftNamespaces says that a job's first process has left the namespaces that it was started
+// in.
 var ErrLeftNamespaces = errors.New("the job's first process has left the namespaces that it was started in")

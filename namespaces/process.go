@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is a job's PID 1, a child of ours. It is held by a descriptor (pidfd): signals
-// and waits go by that, since a number can be another's by then.
+// Process is a job's PID 1, a child of this process. Signals and waits go by its pidfd, because a
+// pid may be reused.
 type Process struct {
 	Pid int // in our pid namespace
 	fd  int
 }
 
-// OpenProcess takes hold of a child that a CRIU of ours has made, and that nobody but us reaps.
+// OpenProcess opens a child that CRIU has restored. Only this process reaps it.
 func OpenProcess(pid int) (*Process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -34,8 +34,8 @@ func OpenProcess(pid int) (*Process, error) {
 	return p, nil
 }
 
-// processOf asks the kernel what a pidfd is of, and refuses what cannot be a job's first process:
-// a child of ours that is PID 1 of a namespace right beneath our own.
+// processOf asks the kernel for the process of a pidfd. It refuses a process that is not a child
+// of this one. It also refuses one that is not PID 1 of a pid namespace directly below ours.
 func processOf(fd int) (*Process, error) {
 	if err := waitid(fd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT); err != nil {
 		return nil, fmt.Errorf("the process is no child of ours: %w", err)
@@ -64,8 +64,7 @@ func (p *Process) Wait() (unix.WaitStatus, error) {
 	return end.status(), err
 }
 
-// kill ends the process, and tells whether it has ended. Nothing else can be done with it
-// afterwards.
+// kill ends the process and tells whether it has ended. The Process is of no use afterwards.
 func (p *Process) kill() bool {
 	defer unix.Close(p.fd)
 	_ = p.Signal(unix.SIGKILL)
@@ -97,7 +96,7 @@ func waitid(fd int, end *childStatus, options int) error {
 	}
 }
 
-// status is the same as wait4(2) tells it.
+// status is the wait status as wait4(2) returns it.
 func (e childStatus) status() unix.WaitStatus {
 	const exited, dumped = 1, 3 // CLD_EXITED, CLD_DUMPED
 	switch e.code {

@@ -18,8 +18,8 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// leaseholder is a file of user 4242's that nobody else can open for a while: its owner
-// has a write lease on it, and takes no notice of the kernel's wish to have it back.
+// leaseholder is a file of user 4242 that cannot be opened for a while. Its owner has a write
+// lease on it and ignores the kernel's signal to give it up.
 func leaseholder(t *testing.T) (file string, letGo func()) {
 	t.Helper()
 	file = makeFile(t, filepath.Join(openDir(t), "out"), "")
@@ -39,8 +39,8 @@ func leaseholder(t *testing.T) (file string, letGo func()) {
 	return file, func() { _ = f.Close() } // a second time does nothing
 }
 
-// heldStart starts a job of user 4242's whose second stage waits for a lease, as that user,
-// until the user has it go on.
+// heldStart starts a job of user 4242. Its second stage waits for a lease, as that user, until
+// goOn is called.
 func heldStart(t *testing.T) (stageTwo int, goOn func() (*Process, error)) {
 	t.Helper()
 	cfg, _ := configuration(t, "exit 0")

@@ -28,7 +28,7 @@ const (
 	innerMountFD = 7 // and up: the mounts of late
 )
 
-// exitWithReport tells the starter why a stage failed and ends the process.
+// exitWithReport tells the parent why a stage failed and exits.
 func exitWithReport(err error) {
 	if err == nil {
 		os.Exit(0)
@@ -38,16 +38,15 @@ func exitWithReport(err error) {
 	os.Exit(125)
 }
 
-// failedPrefix begins a report of what went wrong.
+// failedPrefix begins the report of a failure.
 const failedPrefix = "error "
 
-// StartError is a command that could not be started in its namespaces; Reason
-// is the step and the kernel's answer.
+// StartError is a command that could not be started. Reason is the step and the kernel's answer.
 type StartError struct{ Reason string }
 
 func (e *StartError) Error() string { return "start the job: " + e.Reason }
 
-// cleanReason is the text of a report, on one line and fit for any terminal.
+// cleanReason is the text of a report, on one line and printable.
 func cleanReason(said string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || r == utf8.RuneError {
@@ -69,5 +68,5 @@ func readConfig() (Config, error) {
 	return cfg, f.Close()
 }
 
-// initReceived is what stage one waits for before it hands the configuration on.
+// initReceived is what stage one waits for before it sends the configuration on.
 const initReceived = 1

@@ -17,29 +17,26 @@ import (
 
 const restoreEnvName = "migrate:chamber"
 
-// RestoreEnv is where CRIU works when it brings a job back: inside the job's
-// cgroup, whose tasks then are born there, in a cgroup namespace that the job
-// inherits, and in a mount namespace of its own with the root of the job bound
-// at RootDir. With Network it has an empty network namespace too, for the job to
-// inherit.
+// RestoreEnv is the environment of a CRIU that restores a job. CRIU runs in the job's cgroup, so
+// that the tasks are born there. The job inherits its cgroup namespace. Its mount namespace has
+// the root of the job bound at RootDir. With Network it also has an empty network namespace, which
+// the job inherits.
 type RestoreEnv struct {
 	Cgroup  *cgroup.Cgroup `json:"cgroup"`
 	Root    string         `json:"root"`
 	RootDir string         `json:"root_dir"`
-	// User is the job's on the node, who must be able to reach Root.
+	// User is the job's user on the node, who must be able to reach Root.
 	User    osthread.User `json:"user"`
 	Network bool          `json:"network,omitempty"`
-	// Keyring names the session keyring of the job, see osthread.NewKeyring. CRIU brings no
-	// keys: the one that it works with is the job's.
+	// Keyring names the session keyring of the job, see osthread.NewKeyring. CRIU restores no keys:
+	// the job gets the keyring of CRIU.
 	Keyring string `json:"keyring,omitempty"`
-	// Entered is a descriptor of the chamber's process that is closed when the chamber
-	// is entered, 0 for none.
+	// Entered is a descriptor that is closed when the environment is entered, 0 for none.
 	Entered int `json:"entered,omitempty"`
 }
 
-// AttachMounts attaches mounts that are attached nowhere yet at paths in the mount namespace of
-// the process pid. Mount points are made if they are missing: nobody but root may have a
-// say in the paths.
+// AttachMounts attaches detached mounts in the mount namespace of process pid, by path. It makes
+// missing mount points, so only root may have a say in the paths.
 func AttachMounts(pid int, mounts map[string]*os.File) error {
 	return osthread.Throwaway(func() error {
 		if err := enterMountNamespace(pid); err != nil {
@@ -73,7 +70,7 @@ func attachMount(m *os.File, path string) error {
 	return unix.MoveMount(int(m.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// enterMountNamespace takes the calling thread into the mount namespace of pid for good.
+// enterMountNamespace moves the calling thread into the mount namespace of pid for good.
 func enterMountNamespace(pid int) error {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 	if err != nil {
@@ -90,9 +87,9 @@ func enterMountNamespace(pid int) error {
 	return nil
 }
 
-// Wrap is the beginning of a command line that enters the chamber and then
-// becomes the command that follows. The thread that starts it is to be ordinary: there are
-// cgroups that the kernel lets no real-time task into, of whatever thread.
+// Wrap is the beginning of a command line that enters the environment and executes the command
+// that follows. The thread that starts it must not be real-time: some cgroups accept no real-time
+// task.
 func (c RestoreEnv) Wrap() ([]string, error) {
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -101,8 +98,8 @@ func (c RestoreEnv) Wrap() ([]string, error) {
 	return []string{"/proc/self/exe", restoreEnvName, string(data)}, nil
 }
 
-// enterRestoreEnv prepares the surroundings that its arguments describe and becomes the
-// command that follows them.
+// enterRestoreEnv prepares the environment that its arguments describe, and executes the command
+// behind them.
 func enterRestoreEnv() error {
 	runtime.LockOSThread()
 	var c RestoreEnv

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rootTree is the root of a job while it is built, by root. The job's user may have put links
-// anywhere into it, and goes on doing so: every path is looked up as the job is going to
-// see it, and what it led to is then named by the descriptor alone.
+// rootTree is the root of a job while root builds it. The job's user may put links anywhere into
+// it, at any time. So every path is resolved once, as the job will see it. From then on a
+// descriptor names what was found.
 type rootTree struct{ root *os.File }
 
 func openTreeAt(dir string) (rootTree, error) {
@@ -23,7 +23,7 @@ func openTreeAt(dir string) (rootTree, error) {
 	return rootTree{root}, nil
 }
 
-// RootHas tells, by its error, whether a job with this root has something at path.
+// RootHas returns an error unless a job with this root has something at path.
 func RootHas(root, path string) error {
 	t, err := openTreeAt(rootMount(root).Source)
 	if err != nil {
@@ -37,7 +37,7 @@ func RootHas(root, path string) error {
 	return at.Close()
 }
 
-// find follows links, which lead nowhere beyond the root.
+// find follows links, none of which leads beyond the root.
 func (t rootTree) find(path string) (*os.File, error) {
 	f, err := openat2(int(t.root.Fd()), path, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
@@ -46,7 +46,7 @@ func (t rootTree) find(path string) (*os.File, error) {
 	return f, nil
 }
 
-// attach mounts at what there is.
+// attach mounts at an existing file or directory.
 func (t rootTree) attach(mount *os.File, path string) error {
 	at, err := t.find(path)
 	if err != nil {
@@ -64,14 +64,14 @@ func attachAt(mount, at *os.File, path string) error {
 	return nil
 }
 
-// jobFS is a file system that the job has for itself, new, at a place in its root.
+// jobFS is a new file system that only the job has, at a place in its root.
 type jobFS struct {
 	job rootTree
 	top *os.File
 	at  string
 }
 
-// attach mounts at a path beneath, and makes a mount point if there is none.
+// attach mounts at a path beneath, and makes a missing mount point.
 func (o jobFS) attach(mount *os.File, target string) error {
 	at, err := o.job.find(target)
 	if errors.Is(err, unix.ENOENT) {
@@ -84,8 +84,8 @@ func (o jobFS) attach(mount *os.File, target string) error {
 	return attachAt(mount, at, target)
 }
 
-// makeMountPoint makes a mount point of the kind of mount, on this file system only: what has
-// been bound here is somebody's, in which we make nothing.
+// makeMountPoint makes a file or directory, whichever the mount is. It makes nothing on another
+// file system: a user's directory may be bound there.
 func (o jobFS) makeMountPoint(target string, mount *os.File) (*os.File, error) {
 	kind, err := mount.Stat()
 	if err != nil {
@@ -108,8 +108,8 @@ func (o jobFS) makeMountPoint(target string, mount *os.File) (*os.File, error) {
 	return at, nil
 }
 
-// openOrMake opens a name in dir, which it closes, and makes a directory or an empty file
-// of it if it is not there. EXDEV says that it is on another file system.
+// openOrMake opens a name in dir, and closes dir. A missing name becomes a directory or an empty
+// file. EXDEV means that it lies on another file system.
 func openOrMake(dir *os.File, name string, isDir bool) (*os.File, error) {
 	defer dir.Close()
 	make := func() error { return unix.Mknodat(int(dir.Fd()), name, unix.S_IFREG|0o644, 0) }
@@ -122,7 +122,7 @@ func openOrMake(dir *os.File, name string, isDir bool) (*os.File, error) {
 	return openat2(int(dir.Fd()), name, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
 }
 
-// openat2 opens a path for what can be done by it alone.
+// openat2 opens a path as an O_PATH descriptor.
 func openat2(dir int, name string, flags, resolve uint64) (*os.File, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: resolve}
 	var fd int
@@ -136,8 +136,8 @@ func openat2(dir int, name string, flags, resolve uint64) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Retry repeats what a signal has interrupted, and what openat2(2) has given up because
-// something was renamed meanwhile, which somebody could do for ever.
+// Retry repeats a call that a signal interrupted (EINTR), or that openat2(2) gave up because of a
+// rename (EAGAIN). A user could rename for ever, so the number of tries is bounded.
 func Retry(call func() error) (err error) {
 	const most = 1000
 	for range most {

@@ -14,8 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// image is a root that its user has made: dirs and links, link → where it leads, with the
-// node's /usr.
+// image is a root made by its user: dirs, and links with their targets, and the node's /usr.
 func image(t *testing.T, script string, dirs []string, links map[string]string) Config {
 	t.Helper()
 	cfg, _ := configuration(t, script)

@@ -6,8 +6,8 @@ import (
 	"runtime"
 )
 
-// A stage stays on its first thread, whose namespaces are those that /proc/PID/ns shows:
-// later than here it could be on any.
+// A stage stays on its first thread: /proc/PID/ns shows the namespaces of that thread. Only an
+// init function is sure to run there.
 func init() {
 	switch os.Args[0] {
 	case stage1Name, stage2Name, execStageName:
@@ -15,8 +15,8 @@ func init() {
 	}
 }
 
-// Stage runs one of this package's stages if the process was started as one,
-// and does not return then. main calls it before anything else.
+// Stage runs one of this package's stages if the process was started as one, and does not return
+// then. A main function calls it first.
 func Stage() {
 	switch os.Args[0] {
 	case stage1Name:

@@ -19,8 +19,8 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// StartEnv are what only the starter, outside, can give a job while its
-// namespaces already exist and its command does not run yet.
+// StartEnv is what the starter gives to a job from outside. The namespaces exist then, and the
+// command does not run yet.
 type StartEnv struct {
 	// Cgroup is entered before the cgroup namespace is made.
 	Cgroup *cgroup.Cgroup
@@ -29,10 +29,9 @@ type StartEnv struct {
 	Network func(pid int) error
 }
 
-// Start runs cfg's command as PID 1 of new namespaces and returns when execve
-// has succeeded. The caller is its parent and must reap it.
-// An error names the step that failed; nothing is left running then, but for a process
-// that outlives SIGKILL, which waits for a file server that does not answer.
+// Start runs cfg's command as PID 1 of new namespaces and returns when execve has succeeded. The
+// caller is its parent and must reap it. An error names the step that failed, and no process is
+// left then. The exception is a process that outlives SIGKILL because it waits for a file server.
 func Start(ctx context.Context, cfg Config, around StartEnv) (*Process, error) {
 	src, err := openMounts(cfg)
 	if err != nil {
@@ -47,8 +46,8 @@ func Start(ctx context.Context, cfg Config, around StartEnv) (*Process, error) {
 		if err := errors.Join(osthread.NewKeyring(cfg.Keyring), ResetAttrs()); err != nil {
 			return err
 		}
-		// Before anything is mounted that a user has named: whatever the path leads to
-		// afterwards, this thread and stage one know this /proc, and our program by it.
+		// Later mounts of a user may cover any path. So this thread and stage one keep this
+		// /proc as their working directory, and reach our program by it.
 		if err := unix.Chdir("/proc"); err != nil {
 			return err
 		}
@@ -90,7 +89,7 @@ func start(ctx context.Context, cfg Config, around StartEnv, mounts []*os.File) 
 	return p, nil
 }
 
-// stageProcess is the first stage and what connects us with it.
+// stageProcess is the first stage and our ends of its connections.
 type stageProcess struct {
 	cmd    *exec.Cmd
 	config *os.File      // to it
@@ -98,7 +97,7 @@ type stageProcess struct {
 	link   *net.UnixConn // with the first stage alone: PID 1, and that we have taken it
 }
 
-// close lets go of the ends that are ours.
+// close closes our ends.
 func (s *stageProcess) close() {
 	_ = s.config.Close() // a second time does nothing
 	closeAll([]*os.File{s.report})
@@ -173,8 +172,8 @@ func sysMaps(maps []IDMap) []syscall.SysProcIDMap {
 	return s
 }
 
-// superviseStages gives the waiting first stage its surroundings and its configuration, takes hold
-// of PID 1 and listens until execve has closed the pipe.
+// superviseStages takes the first stage through the start. It applies env, sends the configuration
+// and receives PID 1. It returns when execve has closed the report pipe.
 func (s *stageProcess) superviseStages(cfg Config, around StartEnv) (*Process, error) {
 	pid := s.cmd.Process.Pid
 	if err := setOOM(strconv.Itoa(pid), 0); err != nil {
@@ -208,9 +207,8 @@ func (s *stageProcess) superviseStages(cfg Config, around StartEnv) (*Process, e
 	return p, s.readReport()
 }
 
-// receiveInit takes hold of PID 1 while it waits for its configuration and is ours. That its
-// user could say which process it is, or have a hand in what it is, comes later. io.EOF
-// says that the first stage has ended before.
+// receiveInit receives the pidfd of PID 1 and checks it. PID 1 still waits for its configuration,
+// so its user has no influence on it yet. An io.EOF means that the first stage has ended.
 func (s *stageProcess) receiveInit(userNS bool) (p *Process, err error) {
 	fd, err := receiveFD(s.link)
 	if err != nil {
@@ -239,7 +237,7 @@ func onAnotherThread(fn func()) {
 	<-done
 }
 
-// receiveFD takes the one descriptor that a message brings.
+// receiveFD receives the one descriptor of a message.
 func receiveFD(conn *net.UnixConn) (int, error) {
 	const room = 4 // bytes, of one descriptor
 	oob := make([]byte, unix.CmsgSpace(room))
@@ -261,8 +259,8 @@ func receiveFD(conn *net.UnixConn) (int, error) {
 	return fds[0], nil
 }
 
-// readReport returns nil when execve has closed the report, or why it has not come to that.
-// Stage two is the user's process in the end: all that can be had from it is a text.
+// readReport returns nil when execve has closed the report pipe, or the reason why the start
+// failed. Stage two becomes the user's process: only text is accepted from it.
 func (s *stageProcess) readReport() error {
 	said, err := io.ReadAll(io.LimitReader(s.report, maxReport))
 	if err != nil {

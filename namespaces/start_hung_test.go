@@ -19,13 +19,13 @@ const (
 	fuseInHeader, fuseOutHeader, fuseInitOut, fuseAttrOut = 40, 16, 64, 104
 )
 
-// hung is a file system that answers for its root directory and never for a name in it.
-// Whoever waits for one cannot even be killed, since the request is being worked on.
+// hung is a file system that answers for its root directory and never for a name in it. A task
+// that waits for a name cannot be killed: the server has its request.
 type hung struct {
 	dir     string
 	device  *os.File
 	served  sync.WaitGroup
-	waiting chan struct{} // closed when somebody waits for a name
+	waiting chan struct{} // closed when a request for a name waits
 }
 
 func newHung(t *testing.T) *hung {
@@ -50,7 +50,7 @@ func newHung(t *testing.T) *hung {
 	return h
 }
 
-// letGo fails what everybody waits for.
+// letGo fails all requests that wait.
 func (h *hung) letGo() {
 	_ = h.device.Close() // a second time does nothing
 	h.served.Wait()

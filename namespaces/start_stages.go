@@ -13,8 +13,8 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// stage1 finishes the namespaces that only a task inside can make and starts PID 1
-// as a child of the shim.
+// stage1 makes the namespaces that only a task inside can make. It starts PID 1 as a child of the
+// shim.
 func stage1() error {
 	runtime.LockOSThread() // unshare is per thread, and the fork below takes this thread's
 	unix.CloseOnExec(linkFD)
@@ -34,8 +34,8 @@ func stage1() error {
 	return startStage2(cfg)
 }
 
-// startStage2 makes PID 1, hands it over as the kernel names it, and when that has been
-// taken the configuration on.
+// startStage2 makes PID 1 and sends its pidfd to the shim. When the shim has it, stage two gets
+// the configuration.
 func startStage2(cfg Config) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -55,7 +55,7 @@ func startStage2(cfg Config) error {
 	return errors.Join(json.NewEncoder(w).Encode(cfg), w.Close(), r.Close())
 }
 
-// stage2 is PID 1: it arranges what the job sees and becomes the command.
+// stage2 is PID 1: it builds what the job sees and executes the command.
 func stage2() error {
 	runtime.LockOSThread()
 	unix.CloseOnExec(reportFD)
@@ -90,9 +90,9 @@ func stage2() error {
 	return execute(path, cfg.Args, cfg.Env)
 }
 
-// setCredentials takes on the user's identity and limits. Without new privileges from
-// here on: no set-uid program can undo it. Until the execve nobody but root may trace the
-// process or reach what it holds, so it is not dumpable; its own /proc/self/fd stays open to it.
+// setCredentials takes on the user's identity and limits, with no_new_privs: no set-uid program
+// can undo it. The process is not dumpable until the execve, so that only root can trace it or
+// reach its descriptors. It can still open its own /proc/self/fd.
 func setCredentials(cfg Config) error {
 	for _, l := range cfg.Rlimits {
 		lim := unix.Rlimit{Cur: l.Soft, Max: l.Hard}

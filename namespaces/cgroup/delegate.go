@@ -8,9 +8,9 @@ import (
 	"strconv"
 )
 
-// DelegateControllers prepares the cgroup that this process is in for jobs with limits. On a
-// node with version 1 controllers there is nothing to do. Doing it twice is doing it
-// once. After an error jobs without limits can still be started.
+// DelegateControllers prepares the cgroup of this process for jobs with limits. On a node with
+// version 1 controllers there is nothing to do. A second call changes nothing. After an error,
+// jobs without limits can still be started.
 func DelegateControllers() error {
 	dirs, err := Of(os.Getpid())
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// Find finds what New has made somewhere under this name. It has no directories if
-// there is none. Cgroups that were delegated to users are not looked into.
+// Find finds a cgroup that New has made under this name, anywhere. It has no directories if there
+// is none. Find does not look into cgroups that were delegated to users.
 func Find(name string) (*Cgroup, error) {
 	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
@@ -63,9 +63,9 @@ func ownedByRoot(d fs.DirEntry) bool {
 	return ok && st.Uid == 0
 }
 
-// OnlyRootWrites tells whether nobody but root can move tasks in any of these cgroups and those above.
-// Who can, by a cgroup that was delegated to them (a user's session has one), takes tasks out of a
-// freezer: the kernel then lets them run.
+// OnlyRootWrites tells whether only root can move tasks in these cgroups and in those above. A
+// user may own a cgroup, such as that of a session. A task that the user moves there leaves our
+// freezer, and the kernel lets it run.
 func OnlyRootWrites(dirs map[string]string) (bool, error) {
 	for _, dir := range dirs {
 		for ; isCgroup(dir); dir = filepath.Dir(dir) {

@@ -13,8 +13,8 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// hold starts a shell script in the cgroup and returns its pid; it is reaped when
-// it ends.
+// runIn starts a shell script in the cgroup and returns its pid. The script is reaped when it
+// ends.
 func runIn(t testing.TB, c *Cgroup, script string) int {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", "read go; "+script)

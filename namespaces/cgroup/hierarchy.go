@@ -17,26 +17,26 @@ import (
 // Unified names the version 2 hierarchy in Cgroup.Dirs.
 const Unified = "unified"
 
-// controllers of version 1 that a job gets a directory in.
+// controllers of version 1 in which a job gets a directory.
 var controllers = []string{"freezer", "memory", "cpu", "cpuacct", "pids"}
 
-// tasksDir holds the tasks; "tasks" is a file of version 1. Jobs that an agent before this one has started have none.
+// tasksDir holds the tasks; "tasks" is a file of version 1. A job of an older agent has no such
+// directory.
 const tasksDir = "held"
 
-// agentDir is the cgroup that an agent keeps itself in on a version 2 node:
+// agentDir is the cgroup of an agent on a version 2 node:
 //
-//	what the agent was started in       controllers handed down, no tasks
+//	what the agent was started in       controllers enabled for children, no tasks
 //	 ├ migrate-agent                    the agent and its shims
 //	 ├ migrate-NODE-JOB                 a job, with its limits
 //	 └ migrate-NODE-JOB
 //
-// Version 2 hands controllers down only from a cgroup without tasks (the rule of
-// "no internal processes", cgroup-v2.rst), so an agent that stayed where it was
-// started could limit nothing.
+// Version 2 enables controllers only for the children of a cgroup without tasks ("no internal
+// processes", cgroup-v2.rst). So an agent that stayed where it was started could limit nothing.
 const agentDir = "migrate-agent"
 
-// parentForJobs is where the jobs of a process in dir go: beside an agent, beneath
-// everybody else.
+// parentForJobs is the cgroup for jobs that a process in dir starts. Jobs are siblings of an agent
+// and children of any other process.
 func parentForJobs(dir string) string {
 	if filepath.Base(dir) == agentDir {
 		return filepath.Dir(dir)
@@ -102,8 +102,8 @@ func cgroupMounts(table []procfs.MountPoint) map[string]cgroupMount {
 	return found
 }
 
-// resolvePaths translates the lines of /proc/PID/cgroup to directories. Cgroups that
-// lie outside of what is mounted here have none.
+// resolvePaths translates the lines of /proc/PID/cgroup to directories. A cgroup outside of what
+// is mounted here has none.
 func resolvePaths(mounts map[string]cgroupMount, lines string) map[string]string {
 	dirs := map[string]string{}
 	for line := range strings.Lines(lines) {
