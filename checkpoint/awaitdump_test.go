@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // byLoader starts a sleeping process as scripts/setup has CRIU started: by the loader, of
@@ -23,7 +25,7 @@ func byLoader(t *testing.T) *exec.Cmd {
 	}
 	sleep, err := exec.LookPath("sleep")
 	if err != nil || len(loaders) == 0 {
-		missing(t, "no loader among %v for sleep (%v)", loaders, err)
+		testenv.Missing(t, "no loader among %v for sleep (%v)", loaders, err)
 	}
 	cmd := exec.Command(loaders[0], sleep, "1000")
 	if err := cmd.Start(); err != nil {
@@ -45,7 +47,7 @@ func (s *Source) note(t *testing.T, pid int) {
 
 func TestThawWaitsForTheDumpThatWasNotedAndForNoOther(t *testing.T) {
 	s := &Source{Dir: t.TempDir(), Log: quiet()}
-	if err := s.awaitDump(bounded(t)); err != nil {
+	if err := s.awaitDump(testenv.Bounded(t)); err != nil {
 		t.Errorf("none noted: %v", err)
 	}
 	dead := byLoader(t)
@@ -57,11 +59,11 @@ func TestThawWaitsForTheDumpThatWasNotedAndForNoOther(t *testing.T) {
 	if err := dead.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.awaitDump(bounded(t)); err != nil {
+	if err := s.awaitDump(testenv.Bounded(t)); err != nil {
 		t.Errorf("not reaped yet: %v", err)
 	}
 	_ = dead.Wait() // killed
-	if err := s.awaitDump(bounded(t)); err != nil {
+	if err := s.awaitDump(testenv.Bounded(t)); err != nil {
 		t.Errorf("ended: %v", err)
 	}
 	s.note(t, dead.Process.Pid)
@@ -73,7 +75,7 @@ func TestThawWaitsForTheDumpThatWasNotedAndForNoOther(t *testing.T) {
 		if err := os.WriteFile(s.pidFile(), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.awaitDump(bounded(t)); err != nil {
+		if err := s.awaitDump(testenv.Bounded(t)); err != nil {
 			t.Errorf("note %q: %v", text, err)
 		}
 	}
@@ -83,7 +85,7 @@ func TestALivingDumpHoldsUpTheThaw(t *testing.T) {
 	s := &Source{Dir: t.TempDir(), Log: quiet()}
 	dump := byLoader(t)
 	s.note(t, dump.Process.Pid)
-	why := errors.New("no patience")
+	why := errors.New("no testenv.Patience")
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 50*time.Millisecond, why)
 	defer cancel()
 	err := s.awaitDump(ctx)
@@ -91,7 +93,7 @@ func TestALivingDumpHoldsUpTheThaw(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.awaitDump(bounded(t)) }()
+	go func() { ended <- s.awaitDump(testenv.Bounded(t)) }()
 	if err := dump.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // sharer runs a Python script that shares memory in every way without a path, twice
@@ -20,11 +21,11 @@ import (
 func sharer(t *testing.T) []scan.Task {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "not root: looking into other processes needs it")
+		testenv.Missing(t, "not root: looking into other processes needs it")
 	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		missing(t, "python3 is not installed: apt-get install python3")
+		testenv.Missing(t, "python3 is not installed: apt-get install python3")
 	}
 	cmd := exec.Command(python, "-c", `import ctypes, mmap, os, tempfile, time
 libc = ctypes.CDLL(None, use_errno=True)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // starterRole makes the test binary a shim whose operator has given it more than others
@@ -101,7 +102,7 @@ func TestAJobGetsNothingThatItsStarterWasGiven(t *testing.T) {
 	for name, edit := range map[string]func(*Config){"a user's": ownedBy(4242), "root's": nil, "in a user namespace": func(c *Config) { ownedBy(4242)(c); withUsers(c) }} {
 		t.Run(name, func(t *testing.T) {
 			cfg, dir := configuration(t, confess)
-			cfg.RootDir, cfg.Umask = openDir(t), 0o022
+			cfg.RootDir, cfg.Umask = testenv.OpenDir(t), 0o022
 			if edit != nil {
 				edit(&cfg)
 			}
@@ -132,7 +133,7 @@ func TestARestoredJobGetsNothingThatItsShimWasGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrap, err := RestoreEnv{Cgroup: newCgroup(t), RootDir: openDir(t), Keyring: "held"}.Wrap()
+	wrap, err := RestoreEnv{Cgroup: newCgroup(t), RootDir: testenv.OpenDir(t), Keyring: "held"}.Wrap()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,7 @@ func TestAVisitorHasAsMuchAsTheJobAndNoMore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, _ := configuration(t, "umask 027; echo 200 >/proc/self/oom_score_adj; touch "+IOMount+"/ready; exec sleep 1000")
-			cfg.RootDir = openDir(t)
+			cfg.RootDir = testenv.OpenDir(t)
 			cfg.Rlimits = []Rlimit{{unix.RLIMIT_NOFILE, 33, 44}, {unix.RLIMIT_CORE, 0, 0}, {unix.RLIMIT_NPROC, 555, 666}, {unix.RLIMIT_FSIZE, 1 << 30, 1 << 31}, {unix.RLIMIT_STACK, 1 << 20, 1 << 21}}
 			if edit != nil {
 				edit(&cfg)
@@ -227,7 +228,7 @@ func TestAVisitorTakesNoOtherProcessForTheJobs(t *testing.T) {
 	t.Parallel()
 	mine, other := inhabited(t, 0), inhabited(t, 0)
 	mine.Init, mine.Args = other.Init, []string{"true"} // as if the number had been given anew
-	code, err := Exec(bounded(t), mine)
+	code, err := Exec(testenv.Bounded(t), mine)
 	var start *StartError
 	if !errors.As(err, &start) || !strings.Contains(err.Error(), "is none of the job's") {
 		t.Errorf("got %d %v", code, err)
@@ -239,7 +240,7 @@ func TestNothingOfAVisitorThatWeListenToIsInItsHands(t *testing.T) {
 	v := inhabited(t, 4242)
 	var out lockedWriter
 	v.Stdout, v.Args = &out, []string{"sh", "-c", "ls /proc/$$/fd"}
-	if code, err := Exec(bounded(t), v); code != 0 || err != nil || strings.Join(strings.Fields(out.text), " ") != "0 1 2" {
+	if code, err := Exec(testenv.Bounded(t), v); code != 0 || err != nil || strings.Join(strings.Fields(out.text), " ") != "0 1 2" {
 		t.Errorf("got %d %v: %s", code, err, out.text)
 	}
 }

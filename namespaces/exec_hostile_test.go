@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // hostileJob is a job that has called ready, and a visit that leaves "visited" in the
@@ -24,7 +26,7 @@ import (
 func hostileJob(t *testing.T, script string, edit func(*Config)) (v ExecSpec, dir string) {
 	t.Helper()
 	cfg, dir := configuration(t, "ready() { touch "+IOMount+"/ready; }\n"+script)
-	cfg.RootDir = openDir(t)
+	cfg.RootDir = testenv.OpenDir(t)
 	if edit != nil {
 		edit(&cfg)
 	}
@@ -74,7 +76,7 @@ func TestAVisitorDoesNotFollowAJobIntoNamespacesOfItsOwnMaking(t *testing.T) {
 			if strings.HasPrefix(name, "not ") {
 				v.UserNS = !v.UserNS
 			}
-			code, err := Exec(bounded(t), v)
+			code, err := Exec(testenv.Bounded(t), v)
 			var start *StartError
 			if !errors.As(err, &start) || !strings.Contains(err.Error(), "has left the namespaces that it was started in") {
 				t.Errorf("got %d %v", code, err)
@@ -88,8 +90,8 @@ func TestAVisitorDoesNotFollowAJobIntoNamespacesOfItsOwnMaking(t *testing.T) {
 
 func TestAVisitorDoesNotTakeAProcessOfTheNodeForAJob(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
-	code, err := Exec(bounded(t), ExecSpec{Init: os.Getpid(), Args: []string{"true"}, WorkDir: "/"})
+	testenv.NeedRoot(t)
+	code, err := Exec(testenv.Bounded(t), ExecSpec{Init: os.Getpid(), Args: []string{"true"}, WorkDir: "/"})
 	if err == nil || !strings.Contains(err.Error(), "node's") {
 		t.Errorf("got %d %v", code, err)
 	}
@@ -114,7 +116,7 @@ func TestAVisitorRunsNothingThatTheJobHasPutInItsWay(t *testing.T) {
 			v, dir := hostileJob(t, cover, edit)
 			var out bytes.Buffer
 			v.Stdout, v.Stderr = &out, &out
-			if code, err := Exec(bounded(t), v); code != 0 || err != nil || !exists(dir, "visited") {
+			if code, err := Exec(testenv.Bounded(t), v); code != 0 || err != nil || !exists(dir, "visited") {
 				t.Errorf("got %d %v\n%s", code, err, out.String())
 			}
 			if exists(dir, "taken") {
@@ -209,7 +211,7 @@ func TestAJobsRootCannotReachAVisitorThatHasMoreRights(t *testing.T) {
 			halfway(t, v, c.without)
 			var out bytes.Buffer
 			v.Stdout, v.Args = &out, []string{"sh", "-c", look}
-			if code, err := Exec(bounded(t), v); code != 0 || err != nil || !strings.Contains(out.String(), c.want) {
+			if code, err := Exec(testenv.Bounded(t), v); code != 0 || err != nil || !strings.Contains(out.String(), c.want) {
 				t.Errorf("got %d %v\n%s", code, err, out.String())
 			}
 		})

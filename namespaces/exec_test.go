@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // inhabited is a job that only waits, in a cgroup, and a command to execute in it.
@@ -48,7 +49,7 @@ func inEveryNamespace(t *testing.T, v ExecSpec) {
 	v.Stdout, v.Stderr = &out, &out
 	v.Groups = []uint32{5, 6, 8}
 	v.Args = []string{"sh", "-c", introduce + "echo cgroup.path $(cat /proc/self/cgroup | grep -E ':(freezer|):' | head -1 | cut -d: -f3)"}
-	code, err := Exec(bounded(t), v)
+	code, err := Exec(testenv.Bounded(t), v)
 	if err != nil || code != 0 {
 		t.Fatalf("%d %v\n%s", code, err, out.String())
 	}
@@ -78,10 +79,10 @@ func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 	cfg, _ := configuration(t, "exec sleep 1000")
 	cfg.User = true
 	cfg.UIDs, cfg.GIDs = PrivateMaps(1<<30, 1000, 1000, nil)
-	cfg.UID, cfg.GID, cfg.RootDir = 1000, 1000, openDir(t)
+	cfg.UID, cfg.GID, cfg.RootDir = 1000, 1000, testenv.OpenDir(t)
 	pid := started(t, cfg, StartEnv{})
 	var out bytes.Buffer
-	code, err := Exec(bounded(t), ExecSpec{Init: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, UserNS: true, Stdout: &out, Stderr: &out})
+	code, err := Exec(testenv.Bounded(t), ExecSpec{Init: pid, Args: []string{"sh", "-c", introduce}, Env: cfg.Env, WorkDir: "/", UID: 1000, GID: 1000, UserNS: true, Stdout: &out, Stderr: &out})
 	if err != nil || code != 0 {
 		t.Fatalf("%d %v\n%s", code, err, out.String())
 	}
@@ -93,7 +94,7 @@ func TestAVisitorToAUserNamespaceIsMapped(t *testing.T) {
 func endsWithStatus(t *testing.T, v ExecSpec) {
 	for script, want := range map[string]int{"exit 0": 0, "exit 41": 41, "kill -KILL $$": 137, "kill -SEGV $$": 139} {
 		v.Args = []string{"sh", "-c", script}
-		if code, err := Exec(bounded(t), v); err != nil || code != want {
+		if code, err := Exec(testenv.Bounded(t), v); err != nil || code != want {
 			t.Errorf("%s: %d %v, want %d", script, code, err, want)
 		}
 	}
@@ -103,7 +104,7 @@ func readsAndWrites(t *testing.T, v ExecSpec) {
 	var out, errOut bytes.Buffer
 	v.Args = []string{"sh", "-c", "tr a-z A-Z; echo wrong >&2"}
 	v.Stdin, v.Stdout, v.Stderr = strings.NewReader("hello"), &out, &errOut
-	if code, err := Exec(bounded(t), v); err != nil || code != 0 || out.String() != "HELLO" || errOut.String() != "wrong\n" {
+	if code, err := Exec(testenv.Bounded(t), v); err != nil || code != 0 || out.String() != "HELLO" || errOut.String() != "wrong\n" {
 		t.Errorf("%d %v %q %q", code, err, out.String(), errOut.String())
 	}
 }
@@ -124,7 +125,7 @@ func saysWhy(t *testing.T, v ExecSpec) {
 			v := v
 			v.Args = []string{"true"}
 			c.spoil(&v)
-			code, err := Exec(bounded(t), v)
+			code, err := Exec(testenv.Bounded(t), v)
 			var start *StartError
 			if !errors.As(err, &start) || !strings.Contains(err.Error(), c.names) {
 				t.Errorf("got %d %v", code, err)
@@ -153,7 +154,7 @@ func endsWhenCancelled(t *testing.T, v ExecSpec) {
 			if code == 0 {
 				t.Error("a command that was ended ended well")
 			}
-		case <-time.After(patience):
+		case <-time.After(testenv.Patience):
 			t.Fatal("the visit goes on")
 		}
 		eventually(t, "only the job is left in its cgroup", func() bool { return lonely(t, v) })
@@ -175,7 +176,7 @@ func TestAVisitorThatComesToAFrozenJobGoesInLaterOrHasDoneNothing(t *testing.T) 
 			v := inhabited(t, 0)
 			v.Args = []string{"sh", "-c", "exit 41"}
 			cg := &cgroup.Cgroup{Dirs: v.Cgroup}
-			if err := cg.Freeze(bounded(t)); err != nil {
+			if err := cg.Freeze(testenv.Bounded(t)); err != nil {
 				t.Fatal(err)
 			}
 			type end struct {
@@ -184,11 +185,11 @@ func TestAVisitorThatComesToAFrozenJobGoesInLaterOrHasDoneNothing(t *testing.T) 
 			}
 			ended := make(chan end, 1)
 			go func() {
-				code, err := Exec(bounded(t), v)
+				code, err := Exec(testenv.Bounded(t), v)
 				ended <- end{code, err}
 			}()
 			eventually(t, "the visitor is in the cgroup", func() bool { return !lonely(t, v) })
-			if err := c.then(cg, bounded(t)); err != nil {
+			if err := c.then(cg, testenv.Bounded(t)); err != nil {
 				t.Fatal(err)
 			}
 			if got := <-ended; got.code != c.code || !errors.Is(got.err, c.want) {

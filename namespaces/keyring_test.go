@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // keyRole makes the test binary a program in a job. It looks at its session keyring and puts a key
@@ -51,7 +52,7 @@ func TestEachJobAndEachVisitorHasASessionKeyringOfItsOwn(t *testing.T) {
 	}
 	for _, edit := range []func(*Config){ownedBy(4242), ownedBy(4243), nil, func(c *Config) { ownedBy(4242)(c); withUsers(c) }} {
 		cfg, dir := configuration(t, "/tmp/self "+keyRole+"; touch "+IOMount+"/done; exec sleep 1000")
-		cfg.Keyring, cfg.RootDir = "held", openDir(t)
+		cfg.Keyring, cfg.RootDir = "held", testenv.OpenDir(t)
 		cfg.Mounts = []Mount{{Source: self, Target: "/tmp/self", Node: true}}
 		if edit != nil {
 			edit(&cfg)
@@ -65,7 +66,7 @@ func TestEachJobAndEachVisitorHasASessionKeyringOfItsOwn(t *testing.T) {
 		look(readFile(t, filepath.Join(dir, "stdout")))
 		var out lockedWriter
 		v := ExecSpec{Init: pid, Args: []string{"/tmp/self", keyRole}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, UserNS: cfg.User, Cgroup: c.Dirs, Keyring: "held", Stdout: &out, Stderr: &out}
-		if code, err := Exec(bounded(t), v); code != 0 || err != nil {
+		if code, err := Exec(testenv.Bounded(t), v); code != 0 || err != nil {
 			t.Fatalf("%d %v %s", code, err, out.text)
 		}
 		look(out.text)
@@ -79,7 +80,7 @@ func TestWhatIsClosedToAGroupOfTheJobsUserStaysClosed(t *testing.T) {
 	t.Parallel()
 	const group, far = 7777, 1200000001
 	for _, closedTo := range []int{group, far} {
-		secret := makeFile(t, filepath.Join(openDir(t), "secret"), "secret")
+		secret := makeFile(t, filepath.Join(testenv.OpenDir(t), "secret"), "secret")
 		if err := errors.Join(os.Chown(secret, 0, closedTo), os.Chmod(secret, 0o604)); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +89,7 @@ func TestWhatIsClosedToAGroupOfTheJobsUserStaysClosed(t *testing.T) {
 				$with cat /tmp/d/secret
 			done
 			grep Groups /proc/self/status; echo over; exec sleep 1000`)
-		cfg.RootDir, cfg.Groups = openDir(t), []uint32{group, far}
+		cfg.RootDir, cfg.Groups = testenv.OpenDir(t), []uint32{group, far}
 		cfg.Mounts = []Mount{{Source: filepath.Dir(secret), Target: "/tmp/d", Node: true}}
 		ownedBy(4242)(&cfg)
 		cfg.User = true
@@ -101,7 +102,7 @@ func TestWhatIsClosedToAGroupOfTheJobsUserStaysClosed(t *testing.T) {
 		}
 		var out lockedWriter
 		v := ExecSpec{Init: pid, Args: []string{"cat", "/tmp/d/secret"}, Env: cfg.Env, WorkDir: "/", UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups, UserNS: true, Cgroup: c.Dirs, Stdout: &out}
-		if code, err := Exec(bounded(t), v); code != 1 || err != nil || out.text != "" {
+		if code, err := Exec(testenv.Bounded(t), v); code != 1 || err != nil || out.text != "" {
 			t.Errorf("closed to %d: %d %v %s", closedTo, code, err, out.text)
 		}
 	}

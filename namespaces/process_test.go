@@ -16,13 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // leaseholder is a file of user 4242 that cannot be opened for a while. Its owner has a write
 // lease on it and ignores the kernel's signal to give it up.
 func leaseholder(t *testing.T) (file string, letGo func()) {
 	t.Helper()
-	file = makeFile(t, filepath.Join(openDir(t), "out"), "")
+	file = makeFile(t, filepath.Join(testenv.OpenDir(t), "out"), "")
 	if err := os.Chown(file, 4242, 4242); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,7 @@ func leaseholder(t *testing.T) (file string, letGo func()) {
 	signal.Ignore(unix.SIGIO)
 	t.Cleanup(func() { signal.Reset(unix.SIGIO) })
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		missing(t, "no lease: %v", err)
+		testenv.Missing(t, "no lease: %v", err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
 	return file, func() { _ = f.Close() } // a second time does nothing
@@ -54,7 +55,7 @@ func heldStart(t *testing.T) (stageTwo int, goOn func() (*Process, error)) {
 		err error
 	}
 	ended := make(chan end, 1)
-	ctx := bounded(t)
+	ctx := testenv.Bounded(t)
 	go func() {
 		p, err := Start(ctx, cfg, StartEnv{})
 		ended <- end{p, err}
@@ -167,7 +168,7 @@ func TestNoWordOfAStageHasAProcessKilledOrAdopted(t *testing.T) {
 }
 
 func TestOnlyAFirstProcessOfOurOwnIsHeld(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	child := exec.Command("sleep", "1000")
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
@@ -211,7 +212,7 @@ func TestAProcessEndsAsItsParentIsTold(t *testing.T) {
 		}
 	}
 	cfg, _ := configuration(t, "exec sleep 1000")
-	p, err := Start(bounded(t), cfg, StartEnv{})
+	p, err := Start(testenv.Bounded(t), cfg, StartEnv{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // image is a root made by its user: dirs, and links with their targets, and the node's /usr.
@@ -60,7 +61,7 @@ func makeFile(t *testing.T, path, content string) string {
 // refuses starts what must not start.
 func refuses(t *testing.T, cfg Config, names ...string) {
 	t.Helper()
-	p, err := Start(bounded(t), cfg, StartEnv{})
+	p, err := Start(testenv.Bounded(t), cfg, StartEnv{})
 	if err == nil {
 		p.kill()
 		t.Fatal("it started")
@@ -78,7 +79,7 @@ func TestABindTargetThatIsALinkToTheNodesProcLeadsIntoTheJobsRoot(t *testing.T) 
 	theirs, mark := t.TempDir(), filepath.Join(t.TempDir(), "mark")
 	makeFile(t, filepath.Join(theirs, "self/exe"), "#!/bin/sh\ntouch "+mark)
 	cfg.Mounts = append(cfg.Mounts, Mount{Source: theirs, Target: "/p"})
-	p, err := Start(bounded(t), cfg, StartEnv{})
+	p, err := Start(testenv.Bounded(t), cfg, StartEnv{})
 	if err != nil {
 		t.Error(err)
 	} else if ws, err := p.Wait(); err != nil || ws != 0 {
@@ -166,8 +167,8 @@ func TestABindTargetThroughALinkIsWhereTheJobFindsIt(t *testing.T) {
 }
 
 func TestAReadOnlyBindKeepsWhatElseItsMountForbids(t *testing.T) {
-	needRoot(t)
-	source := openDir(t)
+	testenv.NeedRoot(t)
+	source := testenv.OpenDir(t)
 	if err := unix.Mount("tmpfs", source, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755"); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +179,7 @@ func TestAReadOnlyBindKeepsWhatElseItsMountForbids(t *testing.T) {
 	})
 	for _, user := range []bool{false, true} {
 		cfg, _ := configuration(t, "grep -E ' (/tmp/b|/mnt) ' /proc/self/mounts | cut -d' ' -f2,4")
-		cfg.RootDir, cfg.UID, cfg.GID = openDir(t), 1000, 1000
+		cfg.RootDir, cfg.UID, cfg.GID = testenv.OpenDir(t), 1000, 1000
 		if cfg.User = user; user {
 			cfg.UIDs, cfg.GIDs = PrivateMaps(1<<30, 1000, 1000, nil)
 		}
@@ -195,7 +196,7 @@ func TestAReadOnlyBindKeepsWhatElseItsMountForbids(t *testing.T) {
 // victim is a directory that user 1000 does not get to, with a file in it.
 func victim(t *testing.T) string {
 	t.Helper()
-	deep := makeDir(t, filepath.Join(openDir(t), "closed/deep"))
+	deep := makeDir(t, filepath.Join(testenv.OpenDir(t), "closed/deep"))
 	makeFile(t, filepath.Join(deep, "here"), "secret")
 	if err := os.Chmod(filepath.Dir(deep), 0o700); err != nil {
 		t.Fatal(err)
@@ -207,7 +208,7 @@ func TestASourceIsWhatTheJobsUserReaches(t *testing.T) {
 	t.Parallel()
 	cfg, _ := configuration(t, "cat /tmp/b/here")
 	cfg.UID, cfg.GID = 1000, 1000
-	dir := openDir(t)
+	dir := testenv.OpenDir(t)
 	mine := makeDir(t, filepath.Join(dir, "mine"))
 	makeFile(t, filepath.Join(mine, "here"), "mine")
 	other := makeLink(t, victim(t), filepath.Join(dir, "other"))
@@ -232,7 +233,7 @@ func TestASourceThatIsExchangedMeanwhileIsTheOneThatWasReached(t *testing.T) {
 	t.Parallel()
 	cfg, _ := configuration(t, "cat /tmp/b/here")
 	cfg.UID, cfg.GID = 1000, 1000
-	dir, other := openDir(t), victim(t)
+	dir, other := testenv.OpenDir(t), victim(t)
 	source := makeDir(t, filepath.Join(dir, "d"))
 	makeFile(t, filepath.Join(source, "here"), "mine")
 	cfg.Mounts = []Mount{{Source: source, Target: "/tmp/b"}}
@@ -245,7 +246,7 @@ func TestASourceThatIsExchangedMeanwhileIsTheOneThatWasReached(t *testing.T) {
 }
 
 func TestAMountOfTheNodeIsNotFoundThroughLinks(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	link := makeLink(t, victim(t), filepath.Join(dir, "link"))
 	if f, err := (Mount{Source: link, Node: true}).OpenDetached(osthread.User{}); !errors.Is(err, unix.ELOOP) {
@@ -259,7 +260,7 @@ func TestAMountOfTheNodeIsNotFoundThroughLinks(t *testing.T) {
 }
 
 func TestAMountPointThatIsThereIsLeftAsItIs(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	file := makeFile(t, filepath.Join(t.TempDir(), "file"), "content")
 	f, err := Mount{Source: file}.OpenDetached(osthread.User{})
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // Of include/uapi/linux/fuse.h, version 7.31: request codes and sizes.
@@ -30,14 +32,14 @@ type hung struct {
 
 func newHung(t *testing.T) *hung {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		missing(t, "no FUSE: %v", err)
+		testenv.Missing(t, "no FUSE: %v", err)
 	}
 	h := &hung{dir: t.TempDir(), waiting: make(chan struct{})}
 	if err := unix.Mount("hung", h.dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd)); err != nil {
-		missing(t, "no FUSE: %v", err)
+		testenv.Missing(t, "no FUSE: %v", err)
 	}
 	h.device = os.NewFile(uintptr(fd), "fuse") // which can be polled now
 	h.served.Go(func() { h.serve(t) })

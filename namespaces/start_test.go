@@ -16,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // introduce says what a job's command sees of itself, one fact a line.
@@ -88,7 +89,7 @@ func TestAJobInAUserNamespaceIsItsOwnerAndNobodyElse(t *testing.T) {
 	cfg.User = true
 	cfg.UIDs, cfg.GIDs = PrivateMaps(base, 1000, 1000, nil)
 	cfg.UID, cfg.GID = 1000, 1000
-	cfg.RootDir = openDir(t)
+	cfg.RootDir = testenv.OpenDir(t)
 	ws, out := run(t, cfg, StartEnv{})
 	if ws.ExitStatus() != 0 {
 		t.Fatalf("it ended with %v\n%s", ws, readFile(t, filepath.Join(io, "stderr")))
@@ -275,20 +276,20 @@ func failures() map[string]struct {
 }
 
 func TestAStartThatFailsAtAnyStepNamesItAndLeavesNothing(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	warm, _ := configuration(t, "exit 0") // what the runtime opens once, it opens here
 	run(t, warm, StartEnv{})
 	list := failures()
 	for _, name := range slices.Sorted(maps.Keys(list)) {
 		t.Run(name, func(t *testing.T) {
 			cfg, _ := configuration(t, "exit 0")
-			cfg.RootDir = openDir(t)
+			cfg.RootDir = testenv.OpenDir(t)
 			c := newCgroup(t)
 			around := StartEnv{Cgroup: c}
 			list[name].spoil(t, &cfg, &around)
 			before := tracesNow(t)
 			inTime(t, func() {
-				p, err := Start(bounded(t), cfg, around)
+				p, err := Start(testenv.Bounded(t), cfg, around)
 				if err == nil {
 					p.kill()
 					t.Error("it started")
@@ -313,7 +314,7 @@ func TestAStartThatFailsAtAnyStepNamesItAndLeavesNothing(t *testing.T) {
 }
 
 func TestACancelledStartLeavesNothing(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	cfg, _ := configuration(t, "exec sleep 60")
 	why := errors.New("changed my mind")
 	for range 5 {
@@ -363,7 +364,7 @@ func TestTheCommandIsFoundAsAShellInTheJobWould(t *testing.T) {
 
 func TestTheFirstThreadIsNeverThrownAway(t *testing.T) {
 	first := readlink(t, "/proc/self/ns/uts")
-	needRoot(t)
+	testenv.NeedRoot(t)
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {

@@ -11,24 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("not root: mounting needs it")
-	}
-	t.Skip("not root: mounting needs it")
-}
 
 // tmpfs adds all of a directory in memory.
 func (l *lane) tmpfs(at string) *lane {
 	l.t.Helper()
-	needRoot(l.t)
+	testenv.NeedRoot(l.t)
 	from, err := tmpfs.New(at, tmpfs.Options{Size: tmpfs.Default, Inodes: tmpfs.Default})
 	if err != nil {
 		l.t.Fatal(err)
@@ -77,7 +67,7 @@ func headOf(t testing.TB, at string) []byte {
 func TestPrivateFileSystemsAreThereAndAttachedNowhere(t *testing.T) {
 	in := incoming(t)
 	l := whole(newLane(t)).tmpfs("/tmp").tmpfs("/dev/shm").end()
-	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err != nil {
+	if err := in.Receive(testenv.Bounded(t), []io.Reader{l.reader()}); err != nil {
 		t.Fatal(err)
 	}
 	at, mounts := in.PrivateMounts()
@@ -115,7 +105,7 @@ func TestHostilePrivateFileSystemsAreRefused(t *testing.T) {
 		"strange pages": whole(newLane(t)).stream(stream.KindTmpfsPages, headOf(t, "/tmp"), []byte("0123")),
 	} {
 		in := incoming(t)
-		if err := in.Receive(bounded(t), []io.Reader{l.end().reader()}); err == nil {
+		if err := in.Receive(testenv.Bounded(t), []io.Reader{l.end().reader()}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 		if err := in.ClosePrivateMounts(); err != nil {
