@@ -4,208 +4,131 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/migrate-hpc/migrate/logkey"
+	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/pidmap"
-	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/tmpfs"
+	"github.com/migrate-hpc/migrate/store"
+	"github.com/migrate-hpc/migrate/timens"
 )
 
-// ErrForking says that a thread of the job stayed between vfork and exec, where nobody
-// can save it.
-var ErrForking = errors.New("a program is being started")
-
-// ErrExecRunning says that the job has a process that does not descend from its PID 1. CRIU
-// does not see it, and it would end with the copy that is left behind.
-var ErrExecRunning = errors.New("somebody visits the job")
-
-// ErrStack says that CRIU would take all memory of a process for its stack, and that this
-// node has not enough to write it down.
-var ErrStack = errors.New("a thread sleeps with its stack pointer at the start of a page")
-
-const (
-	// passing is how long a vfork or a visit may go on. Most vforks take less than a
-	// millisecond.
-	passing = 2 * time.Second
-	// goodMoments is how often a better moment is waited for, 32 ms in all. A thread that
-	// sleeps for longer stays where it is.
-	goodMoments = 6
-)
-
-// freezeWhole freezes the job at a moment at which it can be saved, and saved well.
-func (s *Source) freezeWhole(ctx context.Context) error {
-	pause := time.Millisecond
-	end := time.Now().Add(passing)
-	for tries := 0; ; tries++ {
-		if err := s.unstopped(); err != nil { // in the moment in which it ran
-			return err
-		}
-		s.ours = true
-		if err := s.Cgroup.Freeze(ctx); err != nil {
-			return fmt.Errorf("freeze: %w", err)
-		}
-		if err := s.suspended(); err != nil {
-			return err
-		}
-		at, err := s.moment()
-		if err != nil || at.good() {
-			return err
-		}
-		if at.obstacle == nil && tries >= goodMoments {
-			return s.takeStacks(at.aligned)
-		}
-		if at.obstacle != nil && time.Now().After(end) {
-			return fmt.Errorf("freeze: %w, for %v", at.obstacle, passing)
-		}
-		if err := s.Cgroup.Thaw(ctx); err != nil {
-			return fmt.Errorf("freeze: %w", err)
-		}
-		s.ours = false
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, 20*time.Millisecond)
+// Freeze makes the job stand still and reads its clocks. It fails with [Suspended] if the
+// job stands still already: whoever froze it ends that, and Thaw does not.
+func (s *Source) Freeze(ctx context.Context) error {
+	if err := s.refuseSuspended(); err != nil {
+		return err
 	}
-}
-
-// moment is what there is against saving the frozen job as it is.
-type moment struct {
-	// obstacle is why it cannot be saved; nil is no reason. It wraps [ErrExecRunning], or
-	// [ErrForking] for a thread that waits for a child which it has made by vfork and which
-	// runs no program of its own yet. That stops for nobody before the child goes on, which
-	// is frozen: CRIU would wait for it in vain.
-	obstacle error
-	// aligned are processes with a thread whose stack ends at the start of a page. CRIU 4.2
-	// then takes every page of the process for its stack (is_stack in its mem.c compares
-	// the wrong bits), and writes all of them into its images. That takes time, although
-	// [image.MakeLazy] takes them out again.
-	aligned []int
-}
-
-func (m moment) good() bool { return m.obstacle == nil && len(m.aligned) == 0 }
-
-// moment asks the kernel where the threads of the frozen job are. What it does not tell,
-// CRIU will find out.
-func (s *Source) moment() (m moment, err error) {
-	pids, err := s.Cgroup.Pids()
+	if s.Interface != nil {
+		if err := network.SetPort(s.Interface.Host, false); err != nil {
+			return err
+		}
+	}
+	if err := s.freezeSavable(ctx); err != nil {
+		return err
+	}
+	mono, boot, err := timens.Offsets(s.Init)
 	if err != nil {
-		return m, err
+		return err
 	}
-	if !slices.Contains(pids, s.Init) { // it ended before the freeze, and its number may be anybody's
-		return m, fmt.Errorf("the job has ended: process %d is none of its cgroup", s.Init)
+	now, err := timens.Host()
+	if err != nil {
+		return err
 	}
+	r := now.In(mono, boot)
+	s.clock = store.Clock{Mono: r.Monotonic, Boot: r.Boottime, Real: r.Realtime}
+	return nil
+}
+
+// Clock is the reading of the job's clocks at the freeze.
+func (s *Source) Clock() store.Clock { return s.clock }
+
+// Stop makes a job that is not wanted any more stand still, whoever has frozen it.
+func (s *Source) Stop(ctx context.Context) error {
+	if s.Interface != nil {
+		if err := network.SetPort(s.Interface.Host, false); err != nil {
+			return err
+		}
+	}
+	return s.Cgroup.Freeze(ctx)
+}
+
+// StillFrozen asks the kernel whether the job stands still because we froze it, and for
+// no other reason: it would go on elsewhere although somebody has suspended it meanwhile.
+func (s *Source) StillFrozen(context.Context) error {
+	held, err := s.Cgroup.SelfFreezing()
+	if err != nil {
+		return err
+	}
+	frozen, err := s.Cgroup.Frozen()
+	if err != nil {
+		return err
+	}
+	if !held || !frozen {
+		return fmt.Errorf("the job runs, although it was frozen: somebody thawed %s", s.Cgroup.FreezerDir())
+	}
+	if err := s.checkAllFrozen(); err != nil {
+		return err
+	}
+	return s.checkSuspended()
+}
+
+// checkAllFrozen asks whether all of the job is in the cgroup that is frozen. Its user moves tasks to any
+// other in which they may write, without our leave, and there they run.
+func (s *Source) checkAllFrozen() error {
 	all, err := pidmap.InNamespace(s.Init)
 	if err != nil {
-		return m, err
-	}
-	for _, e := range all {
-		for _, thread := range e.Threads {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", e.Host, thread.Host))
-			if err != nil {
-				continue
-			}
-			call, stack := parseSyscall(string(text))
-			if forks[call] {
-				m.obstacle = fmt.Errorf("%w: process %d waits for a child that it has made by vfork", ErrForking, e.Host)
-			}
-			if stack != 0 && stack%stream.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
-				m.aligned = append(m.aligned, e.Host)
-			}
-		}
-	}
-	err = s.visited(all)
-	if errors.Is(err, ErrExecRunning) {
-		m.obstacle, err = err, nil
-	}
-	return m, err
-}
-
-// visited wraps [ErrExecRunning] if one of the frozen processes visits the job, or is on its
-// way in: it enters the cgroup first.
-func (s *Source) visited(all []pidmap.Entry) error {
-	for _, v := range pidmap.Visitors(all) {
-		return fmt.Errorf("%w: process %d (%s)", ErrExecRunning, v.Host, v.Comm)
-	}
-	inside := map[int]bool{}
-	for _, e := range all {
-		inside[e.Host] = true
+		return err
 	}
 	pids, err := s.Cgroup.Pids()
 	if err != nil {
 		return err
 	}
-	for _, pid := range pids {
-		if !inside[pid] {
-			return fmt.Errorf("%w: process %d is on its way in", ErrExecRunning, pid)
+	for _, e := range all {
+		if !e.Zombie() && !slices.Contains(pids, e.Host) {
+			return fmt.Errorf("the job runs, although it was frozen: somebody has moved process %d (%s) out of %s", e.Host, e.Comm, s.Cgroup.FreezerDir())
 		}
 	}
 	return nil
 }
 
-// takeStacks lets a job be saved of which CRIU will write all memory of some processes
-// into its images, for a moment, if that leaves the node as much again.
-func (s *Source) takeStacks(pids []int) error {
-	if s.Eager {
-		return nil // it writes all memory of all of them, as was reckoned with
-	}
-	free, err := tmpfs.Available()
-	if err != nil {
+// Thaw ends our freeze, so that the job runs again where it is unless somebody else has
+// suspended it. A job that runs keeps running. A dump
+// that has not ended, of ours or of an earlier agent, is waited for: CRIU ends by itself
+// once it finds its client gone, and leaves the cgroup as it found it, which is frozen.
+//
+// Send and what Dump began may still go on for a while, until Close: what they read of a
+// running job is of no use to anybody, and does no harm.
+func (s *Source) Thaw(ctx context.Context) error {
+	s.abortScans()
+	if err := s.awaitDump(ctx); err != nil {
 		return err
 	}
-	var need int64
-	for _, pid := range pids {
-		need += anonymous(pid)
+	if err := s.restoreQueue(); err != nil { // the job runs on without rather than not at all
+		s.Log.Error("messages are lost", logkey.Err, err)
 	}
-	return enough(pids, need, free)
-}
-
-func enough(pids []int, need, free int64) error {
-	if need <= free/2 {
-		return nil
-	}
-	return fmt.Errorf("freeze: %w (processes %v): CRIU would write %d MiB of memory, and %d are available; the thread may be elsewhere at another time",
-		ErrStack, pids, need>>20, free>>20)
-}
-
-// anonymous is how much memory of its own a process has, in bytes; 0 if it is gone.
-func anonymous(pid int) (size int64) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(data)) {
-		var kib int64
-		for _, format := range []string{"RssAnon: %d kB", "VmSwap: %d kB"} {
-			if _, err := fmt.Sscanf(line, format, &kib); err == nil {
-				size += kib << 10
-			}
+	if !s.frozenByOther {
+		if err := s.Cgroup.Thaw(ctx); err != nil {
+			return err
 		}
+		s.frozenByUs = false
 	}
-	return size
+	if s.Interface != nil {
+		return network.SetPort(s.Interface.Host, true)
+	}
+	return nil
 }
 
-// parseSyscall reads /proc/PID/task/TID/syscall, which is "running", or else the number of
-// the call, -1 for none, its arguments, if it is one, the stack pointer and the program
-// counter.
-func parseSyscall(text string) (call string, stack uint64) {
-	f := strings.Fields(text)
-	if len(f) < 3 {
-		return "", 0
+// Close stops what still goes on and gives back what the source remembers of the job's
+// memory. Send must have returned. A second call changes nothing.
+func (s *Source) Close() error {
+	s.closePrestarted()
+	s.endScans()
+	err := s.closePrivate()
+	if s.memory == nil {
+		return err
 	}
-	stack, _ = strconv.ParseUint(f[len(f)-2], 0, 64)
-	return f[0], stack
-}
-
-// forks are the system calls that make processes. Only a thread that waits for its child
-// stays in one.
-var forks = map[string]bool{
-	fmt.Sprint(unix.SYS_VFORK): true, fmt.Sprint(unix.SYS_CLONE): true, fmt.Sprint(unix.SYS_CLONE3): true,
+	err = errors.Join(err, s.memory.pages.Close())
+	s.memory = nil
+	return err
 }

@@ -7,15 +7,15 @@ import (
 	"github.com/migrate-hpc/migrate/identity"
 )
 
-// witness takes down who the frozen job's threads are, while CRIU works.
-type witness struct {
+// identityRecorder takes down who the frozen job's threads are, while CRIU works.
+type identityRecorder struct {
 	done chan struct{} // nil: not begun
 	job  identity.Job
 	err  error
 }
 
-// begin comes when all tasks are stopped.
-func (w *witness) begin(init int) {
+// start comes when all tasks are stopped.
+func (w *identityRecorder) start(init int) {
 	w.done = make(chan struct{})
 	go func() {
 		defer close(w.done)
@@ -23,16 +23,16 @@ func (w *witness) begin(init int) {
 	}()
 }
 
-func (w *witness) end() {
+func (w *identityRecorder) wait() {
 	if w.done != nil {
 		<-w.done
 	}
 }
 
-// keep puts the record among the images. It is an error if the images say anything else:
+// save puts the record among the images. It is an error if the images say anything else:
 // a target would refuse them.
-func (w *witness) keep(images string) error {
-	w.end()
+func (w *identityRecorder) save(images string) error {
+	w.wait()
 	if w.err != nil {
 		return fmt.Errorf("who the job's threads are: %w", w.err)
 	}

@@ -3,30 +3,14 @@ package checkpoint
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
+	"sync"
 
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/criu/image"
-	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
 )
-
-// memory is the job's memory on its way over the lanes.
-//
-// The first lane carries no pages if there are others. So CRIU's images, which the
-// target waits for, never queue up behind memory.
-type memory struct {
-	pages   *scan.Memory
-	lanes   []io.Writer // of pages
-	shared  bool        // with images
-	streams []*stream.Writer
-	wire    int64 // written by streams that have ended
-	begun   bool  // a round has been sent
-	frugal  bool  // the next pass spares the wire
-}
 
 // memoryOn returns the job's memory. All calls for a move name the same lanes.
 func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
@@ -54,9 +38,9 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 func (m *memory) pass(do func(sinks []scan.Sink) (scan.Round, error)) (scan.Round, error) {
 	m.open(stream.KindPages)
 	for _, s := range m.streams {
-		s.PreferSize(m.frugal)
+		s.PreferSize(m.preferSize)
 	}
-	m.frugal = false
+	m.preferSize = false
 	before := m.written()
 	round, err := do(m.sinks())
 	if err == nil && m.shared {
@@ -74,8 +58,8 @@ func (m *memory) sinks() []scan.Sink {
 	return sinks
 }
 
-// attest sends the digests of all lazy pages, behind the pages on each lane.
-func (m *memory) attest(ctx context.Context, tasks []scan.Task, regions map[stream.VPID][]image.Region) error {
+// sendDigests sends the digests of all lazy pages, behind the pages on each lane.
+func (m *memory) sendDigests(ctx context.Context, tasks []scan.Task, regions map[stream.VPID][]image.Region) error {
 	seed := rand.Uint64()
 	m.open(stream.KindDigests)
 	if err := inParallel(len(m.streams), func(i int) error { return m.streams[i].WriteFrame(stream.DigestHead(seed)) }); err != nil {
@@ -113,175 +97,12 @@ func (m *memory) written() int64 {
 	return n
 }
 
-// Tracking is how changes of memory are found, "soft-dirty" or "hash"; "" before
-// anything was sent.
-func (s *Source) Tracking() string {
-	if s.memory == nil {
-		return ""
+func inParallel(n int, do func(int) error) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = do(i) })
 	}
-	return s.memory.pages.Tracking()
-}
-
-// PreCopy is a warm-up round: it sends what is new or has changed in the memory of the
-// running job since the round before, private and shared. Whatever the job does
-// meanwhile is no error.
-func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, error) {
-	m, err := s.memoryOn(lanes)
-	if err != nil {
-		return scan.Round{}, err
-	}
-	tasks, err := s.tasks()
-	if err != nil {
-		return scan.Round{}, fmt.Errorf("warm-up: %w", err)
-	}
-	m.frugal = !m.begun // the first round is nearly everything, and nobody waits for it
-	m.begun = true
-	round, err := m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.PreCopy(ctx, tasks, sinks) })
-	if err != nil {
-		return round, err
-	}
-	files, err := s.sendPrivate(ctx, lanes[0])
-	round.Add(files)
-	if err != nil {
-		return round, err
-	}
-	segments, err := s.warmSegments(ctx, lanes[0], tasks)
-	round.Add(segments)
-	return round, err
-}
-
-// tasks lists the processes of the job.
-func (s *Source) tasks() ([]scan.Task, error) {
-	entries, err := pidmap.InNamespace(s.Init)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.initLives(); err != nil {
-		return nil, err
-	}
-	var tasks []scan.Task
-	for _, e := range entries {
-		if !e.Zombie() {
-			tasks = append(tasks, scan.Task{VPID: stream.VPID(e.Job), PID: e.Host, Began: e.Began})
-		}
-	}
-	return tasks, nil
-}
-
-// initLives fails if the job has ended. Then whoever has the number of its PID 1 may be in
-// the node's own namespaces, with all other processes. It is asked after what was looked at
-// by the number, and before anything follows from that: who has the number of a PID 1 that is
-// gone is in none of the job's cgroups, which are gone, too.
-func (s *Source) initLives() error {
-	pids, err := s.Cgroup.Pids()
-	if err == nil && !slices.Contains(pids, s.Init) {
-		err = fmt.Errorf("process %d, the job's first, is not in the job's cgroup: the job has ended, or somebody has moved it", s.Init)
-	}
-	return err
-}
-
-// frozenScan is a look at the frozen memory that goes on while CRIU dumps.
-type frozenScan struct {
-	cancel context.CancelCauseFunc
-	done   chan struct{}
-	round  scan.Round
-	err    error
-}
-
-// beginScan starts the scan. The job must be frozen until it has ended.
-func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) error {
-	if s.holdsAll(m) {
-		return nil
-	}
-	tasks, err := s.tasks()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	sc := &frozenScan{cancel: cancel, done: make(chan struct{})}
-	s.scan = sc
-	go func() {
-		defer close(sc.done)
-		sc.round, sc.err = m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Scan(ctx, tasks, sinks) })
-		if sc.err != nil {
-			failed(sc.err)
-		}
-	}()
-	return nil
-}
-
-// holdsAll says that nothing is to be sent of the memory, and nothing was.
-func (s *Source) holdsAll(m *memory) bool { return s.PostCopy && !m.begun }
-
-// Puller reads what the target asks for of the memory of the dumped job, which stands
-// still.
-func (s *Source) Puller() (*scan.Puller, error) {
-	regions, err := image.Pagemaps(s.Images())
-	if err != nil {
-		return nil, err
-	}
-	tasks, err := s.tasks()
-	if err != nil {
-		return nil, err
-	}
-	return scan.NewPuller(tasks, regions), nil
-}
-
-// awaitScan waits for the scan, if one was begun.
-func (s *Source) awaitScan(ctx context.Context) (scan.Round, error) {
-	if s.scan == nil {
-		return scan.Round{}, nil
-	}
-	select {
-	case <-s.scan.done:
-		return s.scan.round, s.scan.err
-	case <-ctx.Done():
-		return scan.Round{}, context.Cause(ctx)
-	}
-}
-
-// giveUp stops the looks at the frozen job, and cuts the lanes: its memory is not
-// wanted any longer. It does not wait until that has shown: a lane that is a file of a
-// stalled file server cannot be cut, and must not lengthen the downtime.
-func (s *Source) giveUp() {
-	if s.scan != nil {
-		s.scan.cancel(errGivenUp)
-	}
-	if s.sharing != nil {
-		s.sharing.cancel(errGivenUp)
-		cut(s.sharing.lane)
-	}
-	if s.memory != nil {
-		for _, lane := range s.memory.lanes {
-			cut(lane)
-		}
-	}
-}
-
-var errGivenUp = errors.New("the look at the frozen job was given up")
-
-// endLooks stops them and waits for their end.
-func (s *Source) endLooks() {
-	s.giveUp()
-	if s.scan != nil {
-		<-s.scan.done
-	}
-	if s.sharing != nil {
-		<-s.sharing.done
-	}
-	s.scan, s.sharing = nil, nil
-}
-
-// Close stops what still goes on and gives back what the source remembers of the job's
-// memory. Send must have returned. A second call changes nothing.
-func (s *Source) Close() error {
-	s.endStandby()
-	s.endLooks()
-	err := s.closePrivate()
-	if s.memory == nil {
-		return err
-	}
-	err = errors.Join(err, s.memory.pages.Close())
-	s.memory = nil
-	return err
+	wg.Wait()
+	return errors.Join(errs...)
 }

@@ -31,12 +31,12 @@ func (s *Source) network() (n image.Network, why string) {
 }
 
 func (s *Source) networkChanged() (string, error) {
-	if s.fresh == nil {
+	if s.baseline == nil {
 		fresh, err := network.NewBaseline()
 		if err != nil {
 			return "", err
 		}
-		s.fresh = &fresh
+		s.baseline = &fresh
 	}
-	return s.fresh.Diff(s.Init, s.Interface)
+	return s.baseline.Diff(s.Init, s.Interface)
 }

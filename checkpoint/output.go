@@ -59,13 +59,6 @@ func (s *Source) Output(ctx context.Context, lanes []io.Writer) (int64, error) {
 	return total, nil
 }
 
-// outputSent is what the target has of a file.
-type outputSent struct {
-	size    int64
-	sum     xxh3.Uint128  // of the bytes: a job may cut its output and write it anew
-	settled unix.Timespec // when the file had last changed; zero if that was just before
-}
-
 func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
 	looked := time.Now()
 	f, st, err := OpenOutput(s.IODir, name)
@@ -74,17 +67,17 @@ func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
 	}
 	defer f.Close()
 	before, seen := s.output[name]
-	if seen && before.settled != (unix.Timespec{}) && before.settled == st.Ctim {
+	if seen && before.ctime != (unix.Timespec{}) && before.ctime == st.Ctim {
 		return 0, nil
 	}
 	sum := xxh3.New()
-	from, err := before.stillHeld(f, sum)
+	from, err := before.matches(f, sum)
 	if err != nil {
 		return 0, err
 	}
 	sent := outputSent{size: from}
-	if looked.Sub(time.Unix(st.Ctim.Unix())) > settling {
-		sent.settled = st.Ctim
+	if looked.Sub(time.Unix(st.Ctim.Unix())) > ctimeSlack {
+		sent.ctime = st.Ctim
 	}
 	if !seen || st.Size != from || from != before.size {
 		if n, err = sendRange(w, f, st, from, sum); err != nil {
@@ -96,12 +89,12 @@ func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
 	return n, nil
 }
 
-// settling is far longer than the steps in which the kernel counts the times of files.
-const settling = time.Second
+// ctimeSlack is far longer than the steps in which the kernel counts the times of files.
+const ctimeSlack = time.Second
 
-// stillHeld is how much of a file is what the target has of it, all of that or nothing,
+// matches is how much of a file is what the target has of it, all of that or nothing,
 // and adds it to sum.
-func (o outputSent) stillHeld(f *os.File, sum *xxh3.Hasher) (int64, error) {
+func (o outputSent) matches(f *os.File, sum *xxh3.Hasher) (int64, error) {
 	n, err := io.Copy(sum, io.NewSectionReader(f, 0, o.size))
 	if err == nil && n == o.size && sum.Sum128() == o.sum {
 		return n, nil

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // piece is one stream of output as it arrives.
@@ -28,7 +29,7 @@ type piece struct {
 func sent(t *testing.T, s *Source) (pieces []piece, total int64) {
 	t.Helper()
 	var lane bytes.Buffer
-	total, err := s.Output(bounded(t), []io.Writer{&lane})
+	total, err := s.Output(testenv.Bounded(t), []io.Writer{&lane})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func (w *brokenWriter) Write(p []byte) (int, error) {
 func TestABrokenLaneIsToldWithTheFile(t *testing.T) {
 	s := &Source{IODir: t.TempDir(), Log: quiet()}
 	put(t, filepath.Join(s.IODir, "stdout"), "text", 0)
-	_, err := s.Output(bounded(t), []io.Writer{&brokenWriter{}})
+	_, err := s.Output(testenv.Bounded(t), []io.Writer{&brokenWriter{}})
 	if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "stdout") {
 		t.Errorf("got %v", err)
 	}
@@ -150,10 +151,10 @@ func TestNothingButPlainFilesOfTheJobIsReadAsRoot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &Source{IODir: t.TempDir(), Log: quiet()}
 			if err := make(filepath.Join(s.IODir, "stdout")); err != nil {
-				missing(t, "make a %s: %v", name, err)
+				testenv.Missing(t, "make a %s: %v", name, err)
 			}
 			var lane bytes.Buffer
-			n, err := s.Output(bounded(t), []io.Writer{&lane})
+			n, err := s.Output(testenv.Bounded(t), []io.Writer{&lane})
 			if err == nil || n > 0 || lane.Len() > 0 || !strings.Contains(err.Error(), "stdout") {
 				t.Errorf("sent %d bytes: %v", n, err)
 			}

@@ -14,7 +14,6 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/mqueue"
-	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
 )
@@ -29,7 +28,7 @@ func (s *Source) queues() ([]queueFD, string, error) {
 	case name != "":
 		return nil, "", fmt.Errorf("message queue /%s: %w", name, mqueue.ErrNotify)
 	}
-	if err := s.atHome(); err != nil {
+	if err := s.checkNamespaces(); err != nil {
 		return nil, "", err
 	}
 	if err := s.saveQueues(); err != nil {
@@ -38,22 +37,13 @@ func (s *Source) queues() ([]queueFD, string, error) {
 	return s.openQueues()
 }
 
-// atHome fails if the job's first process has gone to namespaces of its own making, which
-// since the preflight it may have done. Of a frozen job this is the last word.
-func (s *Source) atHome() error {
-	if err := namespaces.AtHome(s.Init, s.UserNS); err != nil {
-		return fmt.Errorf("the job cannot be saved: %w", err)
-	}
-	return nil
-}
-
 // saveQueues puts what CRIU does not carry beside its images.
 func (s *Source) saveQueues() error {
-	queues, err := mqueue.Save(s.Init, s.keepQueue)
+	queues, err := mqueue.Save(s.Init, s.recordQueue)
 	if err != nil || len(queues) == 0 {
 		return err
 	}
-	if err := os.Remove(s.keptQueue()); err != nil {
+	if err := os.Remove(s.queueFile()); err != nil {
 		return err
 	}
 	data, err := json.Marshal(queues)
@@ -63,21 +53,21 @@ func (s *Source) saveQueues() error {
 	return image.SetQueues(s.Images(), data)
 }
 
-func (s *Source) keptQueue() string { return filepath.Join(s.Dir, "queue.json") }
+func (s *Source) queueFile() string { return filepath.Join(s.Dir, "queue.json") }
 
-// keepQueue keeps a queue whose messages are nowhere else at the moment.
-func (s *Source) keepQueue(q mqueue.Queue) error {
+// recordQueue keeps a queue whose messages are nowhere else at the moment.
+func (s *Source) recordQueue(q mqueue.Queue) error {
 	data, err := json.Marshal(q)
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(s.keptQueue(), data, 0o600)
+	return durable.WriteFile(s.queueFile(), data, 0o600)
 }
 
-// putBackQueue does what is left to do if saveQueues, of ours or of an earlier agent, was
+// restoreQueue does what is left to do if saveQueues, of ours or of an earlier agent, was
 // cut short. The job must not have run since, and so it is tried once.
-func (s *Source) putBackQueue() error {
-	data, err := os.ReadFile(s.keptQueue())
+func (s *Source) restoreQueue() error {
+	data, err := os.ReadFile(s.queueFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -91,7 +81,7 @@ func (s *Source) putBackQueue() error {
 	if err = mqueue.PutBack(s.Init, q); err != nil {
 		err = fmt.Errorf("message queue %s: %w", q.Name, err)
 	}
-	return errors.Join(err, os.Remove(s.keptQueue()))
+	return errors.Join(err, os.Remove(s.queueFile()))
 }
 
 // queueFD is an open message queue descriptor as CRIU sees it: a file on a mount

@@ -20,29 +20,29 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// warmSegments sends memory that the job's tasks share and that no path leads to: System
+// sendSegments sends memory that the job's tasks share and that no path leads to: System
 // V segments, memfds, shared anonymous memory, deleted files in memory. CRIU writes it
 // into its images at the freeze, out of which then goes what the target has already.
-func (s *Source) warmSegments(ctx context.Context, lane io.Writer, tasks []scan.Task) (round scan.Round, err error) {
+func (s *Source) sendSegments(ctx context.Context, lane io.Writer, tasks []scan.Task) (round scan.Round, err error) {
 	if s.segments == nil {
 		s.segments = tmpfs.NewFiles()
 	}
 	out := stream.NewWriter(lane, stream.KindPages)
-	return counted(out, func() (tmpfs.Stats, error) {
-		return s.segments.Send(ctx, asMemory{out}, func(look func(*os.File) error) error {
+	return countedSend(out, func() (tmpfs.Stats, error) {
+		return s.segments.Send(ctx, pageWriter{out}, func(look func(*os.File) error) error {
 			return eachSegment(ctx, tasks, look)
 		})
 	})
 }
 
-// asMemory sends page frames of package tmpfs as those of memory: a file without a name
+// pageWriter sends page frames of package tmpfs as those of memory: a file without a name
 // is a process that there is not.
-type asMemory struct{ out *stream.Writer }
+type pageWriter struct{ out *stream.Writer }
 
 // maxSegment is more pages than any file can have that fits into memory.
 const maxSegment = 1 << 31
 
-func (a asMemory) WriteFrame(frame []byte) error {
+func (a pageWriter) WriteFrame(frame []byte) error {
 	batch := make([]byte, 0, len(frame))
 	err := tmpfs.EachRun(frame, func(at tmpfs.Place, n int64, data []byte) error {
 		vpid := stream.FirstShared + stream.VPID(at.File)
@@ -72,7 +72,7 @@ func eachSegment(ctx context.Context, tasks []scan.Task, look func(*os.File) err
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := found.of(t); err != nil {
+		if err := found.inTask(t); err != nil {
 			return fmt.Errorf("shared memory of process %d: %w", t.VPID, err)
 		}
 	}
@@ -80,24 +80,24 @@ func eachSegment(ctx context.Context, tasks []scan.Task, look func(*os.File) err
 }
 
 type segmentFinder struct {
-	held  *pidmap.Hold // of the task
-	look  func(*os.File) error
-	seen  map[[2]uint64]bool // device and inode
-	lines map[string]bool    // the same, as maps has them
+	process *pidmap.Hold // of the task
+	look    func(*os.File) error
+	seen    map[[2]uint64]bool // device and inode
+	lines   map[string]bool    // the same, as maps has them
 }
 
-func (s *segmentFinder) of(t scan.Task) (err error) {
-	if s.held, err = pidmap.Take(t.PID, t.Began); err != nil {
-		return orGone(err)
+func (s *segmentFinder) inTask(t scan.Task) (err error) {
+	if s.process, err = pidmap.Take(t.PID, t.Began); err != nil {
+		return ignoreGone(err)
 	}
-	defer s.held.Close()
+	defer s.process.Close()
 	return errors.Join(s.mapped(t.PID), s.opened(t.PID))
 }
 
 func (s *segmentFinder) mapped(pid int) error {
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
-		return orGone(err)
+		return ignoreGone(err)
 	}
 	defer maps.Close()
 	lines := bufio.NewScanner(maps)
@@ -109,11 +109,11 @@ func (s *segmentFinder) mapped(pid int) error {
 		}
 		s.lines[f[3]+" "+f[4]] = true
 		from, to, _ := strings.Cut(f[0], "-")
-		if err := s.take(fmt.Sprintf("/proc/%d/map_files/%s-%s", pid, trimZeros(from), trimZeros(to))); err != nil {
+		if err := s.visit(fmt.Sprintf("/proc/%d/map_files/%s-%s", pid, trimZeros(from), trimZeros(to))); err != nil {
 			return err
 		}
 	}
-	return orGone(lines.Err())
+	return ignoreGone(lines.Err())
 }
 
 // trimZeros turns an address of maps, which is padded, into one of map_files.
@@ -128,26 +128,26 @@ func (s *segmentFinder) opened(pid int) error {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return orGone(err)
+		return ignoreGone(err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		if to, err := os.Readlink(path); err != nil || !strings.HasSuffix(to, procfs.Deleted) {
 			continue
 		}
-		if err := s.take(path); err != nil {
+		if err := s.visit(path); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// take opens what a magic link of /proc leads to, if it is a regular file in memory that
+// visit opens what a magic link of /proc leads to, if it is a regular file in memory that
 // has no name and was not seen yet.
-func (s *segmentFinder) take(link string) error {
+func (s *segmentFinder) visit(link string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(link, &st); err != nil {
-		return orGone(err)
+		return ignoreGone(err)
 	}
 	key := [2]uint64{st.Dev, st.Ino}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 0 || s.seen[key] {
@@ -156,24 +156,24 @@ func (s *segmentFinder) take(link string) error {
 	s.seen[key] = true
 	var fs unix.Statfs_t
 	if err := unix.Statfs(link, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
-		return orGone(err)
+		return ignoreGone(err)
 	}
 	fd, err := unix.Open(link, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOATIME|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return orGone(err)
+		return ignoreGone(err)
 	}
 	var now unix.Stat_t
 	if err := unix.Fstat(fd, &now); err != nil || now.Dev != st.Dev || now.Ino != st.Ino {
 		return errors.Join(err, unix.Close(fd)) // the number leads elsewhere by now
 	}
-	if s.held.Alive() != nil { // and so may that of the process
+	if s.process.Alive() != nil { // and so may that of the process
 		return unix.Close(fd)
 	}
 	return s.look(os.NewFile(uintptr(fd), link))
 }
 
-// orGone lets what a running job has given up meanwhile be no error.
-func orGone(err error) error {
+// ignoreGone lets what a running job has given up meanwhile be no error.
+func ignoreGone(err error) error {
 	for _, gone := range []error{unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM} {
 		if errors.Is(err, gone) {
 			return nil
@@ -182,14 +182,14 @@ func orGone(err error) error {
 	return err
 }
 
-// known finds pages that the target has. nil: it has none that could be in images.
-func (s *Source) known(m *memory, refer bool) image.Finder {
+// pageFinder finds pages that the target has. nil: it has none that could be in images.
+func (s *Source) pageFinder(m *memory, refer bool) image.Finder {
 	if !refer && (s.segments == nil || s.segments.Empty()) {
 		return nil
 	}
 	return func(page []byte, own stream.Place) (stream.Place, bool) {
 		if own.VPID != 0 {
-			return own, refer && m.pages.Holds(own, page)
+			return own, refer && m.pages.TargetHas(own, page)
 		}
 		if s.segments == nil {
 			return own, false

@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // sharer runs a Python script that shares memory in every way without a path, twice
@@ -20,11 +21,11 @@ import (
 func sharer(t *testing.T) []scan.Task {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "not root: looking into other processes needs it")
+		testenv.Missing(t, "not root: looking into other processes needs it")
 	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		missing(t, "python3 is not installed: apt-get install python3")
+		testenv.Missing(t, "python3 is not installed: apt-get install python3")
 	}
 	cmd := exec.Command(python, "-c", `import ctypes, mmap, os, tempfile, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -109,7 +110,7 @@ func received(t *testing.T, lane *bytes.Buffer) map[stream.Place][]byte {
 func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	tasks := sharer(t)
 	s := &Source{Log: quiet()}
-	if s.known(nil, false) != nil {
+	if s.pageFinder(nil, false) != nil {
 		t.Error("something is known before anything was sent")
 	}
 	var lane bytes.Buffer
@@ -117,10 +118,10 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	for i := range reused {
 		reused[i].Began--
 	}
-	if _, err := s.warmSegments(context.Background(), &lane, reused); err != nil || len(received(t, &lane)) > 0 {
+	if _, err := s.sendSegments(context.Background(), &lane, reused); err != nil || len(received(t, &lane)) > 0 {
 		t.Errorf("memory of other processes was sent: %v", err)
 	}
-	round, err := s.warmSegments(context.Background(), &lane, tasks)
+	round, err := s.sendSegments(context.Background(), &lane, tasks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,10 +130,10 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	if len(got) != sent || round.Compared != sent*stream.PageSize || round.Wire == 0 {
 		t.Errorf("%d pages arrived, want %d: %+v", len(got), sent, round)
 	}
-	if round, err := s.warmSegments(context.Background(), &lane, tasks); err != nil || round.Dirty != 0 {
+	if round, err := s.sendSegments(context.Background(), &lane, tasks); err != nil || round.Dirty != 0 {
 		t.Errorf("nothing has changed, and %+v: %v", round, err)
 	}
-	find := s.known(nil, false)
+	find := s.pageFinder(nil, false)
 	for kind := 1; kind <= 5; kind++ {
 		for i := range 8 {
 			if kind == 3 && i > 0 {
@@ -148,10 +149,10 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	if at, ok := find(make([]byte, stream.PageSize), stream.Place{}); ok {
 		t.Errorf("a page that nobody has is at %+v", at)
 	}
-	if _, err := s.warmSegments(context.Background(), &lane, nil); err != nil {
+	if _, err := s.sendSegments(context.Background(), &lane, nil); err != nil {
 		t.Error(err)
 	}
-	if s.known(nil, false) != nil {
+	if s.pageFinder(nil, false) != nil {
 		t.Error("the target is asked for memory of tasks that are gone")
 	}
 }

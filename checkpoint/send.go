@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -37,7 +36,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 	if err != nil {
 		return sent, err
 	}
-	refer, err := s.imagesRefer()
+	refer, err := s.imagesReferToPages()
 	if err != nil {
 		return sent, err
 	}
@@ -49,7 +48,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 		}
 	}
 	all.Go(func() (err error) {
-		if sent.Shared, err = s.awaitSharing(ctx, lanes[0]); err == nil {
+		if sent.Shared, err = s.awaitPrivateScan(ctx, lanes[0]); err == nil {
 			err = s.sendNames(lanes[0])
 		}
 		if err == nil {
@@ -80,21 +79,21 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[stream.VPI
 	if err != nil {
 		return scan.Round{}, err
 	}
-	round, err := s.rest(ctx, m, tasks, regions)
+	round, err := s.sendRemaining(ctx, m, tasks, regions)
 	if err != nil {
 		return round, err
 	}
 	if err := m.end(); err != nil || !s.Verify {
 		return round, err
 	}
-	if err := m.attest(ctx, tasks, regions); err != nil {
+	if err := m.sendDigests(ctx, tasks, regions); err != nil {
 		return round, fmt.Errorf("verify memory: %w", err)
 	}
 	return round, nil
 }
 
-func (s *Source) rest(ctx context.Context, m *memory, tasks []scan.Task, regions map[stream.VPID][]image.Region) (scan.Round, error) {
-	if s.holdsAll(m) {
+func (s *Source) sendRemaining(ctx context.Context, m *memory, tasks []scan.Task, regions map[stream.VPID][]image.Region) (scan.Round, error) {
+	if s.pullsAll(m) {
 		return scan.Round{}, nil
 	}
 	areas, err := image.RestartAreas(s.Images())
@@ -105,22 +104,22 @@ func (s *Source) rest(ctx context.Context, m *memory, tasks []scan.Task, regions
 	return m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
 }
 
-// imagesRefer says that memory of processes is in the images, all of it or much, so that
+// imagesReferToPages says that memory of processes is in the images, all of it or much, so that
 // they better refer to what the target has.
-func (s *Source) imagesRefer() (bool, error) {
+func (s *Source) imagesReferToPages() (bool, error) {
 	if s.Eager {
 		return true, nil
 	}
 	size, err := image.OwnedPages(s.Images())
-	return size > muchOwned, err
+	return size > maxInlinePages, err
 }
 
-// muchOwned is more than stacks and locked memory of most jobs.
-const muchOwned = 16 << 20
+// maxInlinePages is more than stacks and locked memory of most jobs.
+const maxInlinePages = 16 << 20
 
 func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, refer bool) (int64, error) {
 	out := stream.NewWriter(lanes[0], stream.KindImages)
-	known := s.known(m, refer)
+	known := s.pageFinder(m, refer)
 	leave := image.HoldsMemory
 	if known == nil {
 		leave = nil
@@ -175,14 +174,4 @@ func endLanes(lanes []io.Writer) error {
 	return inParallel(len(lanes), func(i int) error {
 		return stream.NewWriter(lanes[i], stream.KindEnd).Close()
 	})
-}
-
-func inParallel(n int, do func(int) error) error {
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() { errs[i] = do(i) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }

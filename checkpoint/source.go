@@ -2,24 +2,24 @@ package checkpoint
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/criu/image"
-	"github.com/migrate-hpc/migrate/failpoint"
-	"github.com/migrate-hpc/migrate/logkey"
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/store"
-	"github.com/migrate-hpc/migrate/timens"
+	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -56,123 +56,17 @@ type Source struct {
 
 	// foreign: somebody else froze the job where we do, before us. That is not ours to end.
 	// ours: we have.
-	foreign, ours bool
-	output        map[string]outputSent // by name
-	private       []*tmpfs.Source       // nil: not opened yet
-	fresh         *network.Baseline
-	standby       standby
-	clock         store.Clock
-	memory        *memory
-	scan          *frozenScan
-	sharing       *sharing
+	frozenByOther, frozenByUs bool
+	output                    map[string]outputSent // by name
+	private                   []*tmpfs.Source       // nil: not opened yet
+	baseline                  *network.Baseline
+	prestarted                prestarted
+	clock                     store.Clock
+	memory                    *memory
+	scan                      *frozenScan
+	privateScan               *privateScan
 	// segments is shared memory without a path, nil before it was sent.
 	segments *tmpfs.Files
-}
-
-// Freeze freezes the job and reads its clocks. It fails with [Suspended] if the
-// job is frozen already: who froze it ends that, and Thaw does not.
-func (s *Source) Freeze(ctx context.Context) error {
-	if err := s.unsuspended(); err != nil {
-		return err
-	}
-	if s.Interface != nil {
-		if err := network.SetPort(s.Interface.Host, false); err != nil {
-			return err
-		}
-	}
-	if err := s.freezeWhole(ctx); err != nil {
-		return err
-	}
-	mono, boot, err := timens.Offsets(s.Init)
-	if err != nil {
-		return err
-	}
-	now, err := timens.Host()
-	if err != nil {
-		return err
-	}
-	r := now.In(mono, boot)
-	s.clock = store.Clock{Mono: r.Monotonic, Boot: r.Boottime, Real: r.Realtime}
-	return nil
-}
-
-// Clock is the reading of the job's clocks at the freeze.
-func (s *Source) Clock() store.Clock { return s.clock }
-
-// Stop freezes a job that is not wanted any more, even if others have frozen it.
-func (s *Source) Stop(ctx context.Context) error {
-	if s.Interface != nil {
-		if err := network.SetPort(s.Interface.Host, false); err != nil {
-			return err
-		}
-	}
-	return s.Cgroup.Freeze(ctx)
-}
-
-// StillFrozen asks the kernel whether the job is frozen because we froze it, and for
-// no other reason: it would go on elsewhere although somebody has suspended it meanwhile.
-func (s *Source) StillFrozen(context.Context) error {
-	held, err := s.Cgroup.SelfFreezing()
-	if err != nil {
-		return err
-	}
-	frozen, err := s.Cgroup.Frozen()
-	if err != nil {
-		return err
-	}
-	if !held || !frozen {
-		return fmt.Errorf("the job runs, although it was frozen: somebody thawed %s", s.Cgroup.FreezerDir())
-	}
-	if err := s.allHeld(); err != nil {
-		return err
-	}
-	return s.suspended()
-}
-
-// allHeld asks whether all of the job is in the cgroup that is frozen. Its user moves tasks to any
-// other in which they may write, without our leave, and there they run.
-func (s *Source) allHeld() error {
-	all, err := pidmap.InNamespace(s.Init)
-	if err != nil {
-		return err
-	}
-	pids, err := s.Cgroup.Pids()
-	if err != nil {
-		return err
-	}
-	for _, e := range all {
-		if !e.Zombie() && !slices.Contains(pids, e.Host) {
-			return fmt.Errorf("the job runs, although it was frozen: somebody has moved process %d (%s) out of %s", e.Host, e.Comm, s.Cgroup.FreezerDir())
-		}
-	}
-	return nil
-}
-
-// Thaw ends our freeze, so that the job runs again where it is unless somebody else has
-// suspended it. A job that runs keeps running. A dump
-// that has not ended, of ours or of an earlier agent, is waited for: CRIU ends by itself
-// once it finds its client gone, and leaves the cgroup as it found it, which is frozen.
-//
-// Send and what Dump began may still go on for a while, until Close: what they read of a
-// running job is of no use to anybody, and does no harm.
-func (s *Source) Thaw(ctx context.Context) error {
-	s.giveUp()
-	if err := s.awaitDump(ctx); err != nil {
-		return err
-	}
-	if err := s.putBackQueue(); err != nil { // the job runs on without rather than not at all
-		s.Log.Error("messages are lost", logkey.Err, err)
-	}
-	if !s.foreign {
-		if err := s.Cgroup.Thaw(ctx); err != nil {
-			return err
-		}
-		s.ours = false
-	}
-	if s.Interface != nil {
-		return network.SetPort(s.Interface.Host, true)
-	}
-	return nil
 }
 
 // Images is the directory that Dump fills.
@@ -181,127 +75,87 @@ func (s *Source) Images() string { return filepath.Join(s.Dir, "images") }
 // DumpLog is where CRIU explains itself.
 func (s *Source) DumpLog() string { return filepath.Join(s.Dir, "dump.log") }
 
-// Dump has CRIU save everything but the job's lazy memory and sets the clocks in
-// the images to the reading of the freeze, so that the time which the dump takes
-// does not pass for the job. The job stays frozen, unless it fails.
+// memory is the job's memory on its way over the lanes.
 //
-// While CRIU works the frozen memory is looked at, and what the target lacks of it is
-// sent. That may still go on when Dump returns; Send waits for it, Thaw stops it, and
-// Close waits for its end.
-func (s *Source) Dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
-	took, err := s.dump(ctx, lanes)
-	if err != nil {
-		s.giveUp()
-	}
-	return took, err
+// The first lane carries no pages if there are others. So CRIU's images, which the
+// target waits for, never queue up behind memory.
+type memory struct {
+	pages      *scan.Memory
+	lanes      []io.Writer // of pages
+	shared     bool        // with images
+	streams    []*stream.Writer
+	wire       int64 // written by streams that have ended
+	begun      bool  // a round has been sent
+	preferSize bool  // the next pass spares the wire
 }
 
-func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
-	if err := os.RemoveAll(s.Images()); err != nil {
-		return 0, err
-	}
-	if err := os.MkdirAll(s.Images(), 0o700); err != nil {
-		return 0, err
-	}
-	m, err := s.memoryOn(lanes)
+// frozenScan is a look at the frozen memory that goes on while CRIU dumps.
+type frozenScan struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	round  scan.Round
+	err    error
+}
+
+// privateScan is a look at what the frozen tasks share, on the first lane, that goes on
+// while CRIU dumps.
+type privateScan struct {
+	cancel context.CancelCauseFunc
+	lane   io.Writer
+	done   chan struct{}
+	round  scan.Round
+	err    error
+}
+
+// outputSent is what the target has of a file.
+type outputSent struct {
+	size  int64
+	sum   xxh3.Uint128  // of the bytes: a job may cut its output and write it anew
+	ctime unix.Timespec // when the file had last changed; zero if that was just before
+}
+
+// prestarted is a CRIU that has been started before the job stands still. It is of use
+// if the job's network is still carried the same way then.
+type prestarted struct {
+	*criu.Lazy
+	network image.Network
+}
+
+// tasks lists the processes of the job.
+func (s *Source) tasks() ([]scan.Task, error) {
+	entries, err := pidmap.InNamespace(s.Init)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	mode, queues, queueMount, err := s.besideCRIU()
-	if err != nil {
-		return 0, err
+	if err := s.checkInit(); err != nil {
+		return nil, err
 	}
-	standby, err := s.takeStandby(ctx, mode)
-	if err != nil {
-		return 0, err
-	}
-	defer standby.Close() // unless it was used
-	req, run, err := s.request(mode)
-	if err != nil {
-		return 0, err
-	}
-	defer run.close()
-	for _, q := range queues {
-		req.Opts.External = append(req.Opts.External, q.key)
-	}
-	dumping, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	holds := make(chan struct{})
-	defer s.watch(dumping, holds, giveUp)()
-	var who witness
-	defer who.end()
-	run.Notify = func(_ context.Context, name string, _ int) error {
-		switch name {
-		case seized:
-			close(holds)
-			who.begin(s.Init)
-			if err := s.beginScan(ctx, m, giveUp); err != nil {
-				return err
-			}
-			return s.beginSharing(ctx, m, lanes[0], giveUp)
-		case dumped:
-			return s.notePrivate(ctx)
+	var tasks []scan.Task
+	for _, e := range entries {
+		if !e.Zombie() {
+			tasks = append(tasks, scan.Task{VPID: stream.VPID(e.Job), PID: e.Host, Began: e.Began})
 		}
-		return nil
 	}
-	res, err := standby.Dump(dumping, req, run.Run)
-	if err == nil {
-		err = failpoint.Fail("dump", "ended")
-	}
-	if err != nil {
-		return res.Took, err
-	}
-	if err := errors.Join(who.keep(s.Images()), s.nameQueues(queues, queueMount)); err != nil {
-		return res.Took, err
-	}
-	return res.Took, s.amend()
+	return tasks, nil
 }
 
-// besideCRIU finds out what CRIU does not carry.
-func (s *Source) besideCRIU() (mode image.Network, queues []queueFD, mount string, err error) {
-	decided := make(chan string, 1)
-	go func() {
-		var why string
-		mode, why = s.network()
-		decided <- why
-	}()
-	queues, mount, err = s.queues()
-	if why := <-decided; why != "" {
-		s.Log.Info("the job's network is left to CRIU", logkey.Why, why)
+// checkInit fails if the job has ended. Then whoever has the number of its PID 1 may be in
+// the node's own namespaces, with all other processes. It is asked after what was looked at
+// by the number, and before anything follows from that: who has the number of a PID 1 that is
+// gone is in none of the job's cgroups, which are gone, too.
+func (s *Source) checkInit() error {
+	pids, err := s.Cgroup.Pids()
+	if err == nil && !slices.Contains(pids, s.Init) {
+		err = fmt.Errorf("process %d, the job's first, is not in the job's cgroup: the job has ended, or somebody has moved it", s.Init)
 	}
-	if err == nil {
-		err = image.SetNetwork(s.Images(), mode)
-	}
-	return mode, queues, mount, err
+	return err
 }
 
-// amend changes what the images say, and reads what a restore will: what could not be
-// read there must not be sent or sealed.
-func (s *Source) amend() error {
-	if _, err := image.SocketNames(s.Images()); err != nil {
-		return err
+// checkNamespaces fails if the job's first process has gone to namespaces of its own making, which
+// since the preflight it may have done. Of a frozen job this is the last word.
+func (s *Source) checkNamespaces() error {
+	if err := namespaces.CheckNamespaces(s.Init, s.UserNS); err != nil {
+		return fmt.Errorf("the job cannot be saved: %w", err)
 	}
-	if err := image.WakeTimers(s.Images()); err != nil {
-		return err
-	}
-	if s.Eager {
-		if err := image.SetEager(s.Images()); err != nil {
-			return err
-		}
-	} else if size, err := image.MakeLazy(s.Images()); err != nil {
-		return err
-	} else if size > 0 {
-		s.Log.Info("memory that CRIU saved is lazy again", logkey.Bytes, size)
-	}
-	return image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
+	return nil
 }
-
-// seized is the notification by which CRIU says that it holds every task. Not before
-// that is the memory still: where the kernel's freezer left a task inside a system
-// call, that one is cut short when CRIU takes hold, and may write its results. CRIU
-// asks this of every client, whether there is a network to lock or not.
-const seized = "query-ext-files"
-
-// dumped is the one that comes when all images are written, and before CRIU removes
-// what it has made in the job's file systems.
-const dumped = "post-dump"

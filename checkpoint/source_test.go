@@ -17,17 +17,18 @@ import (
 
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // frozenScene is a process in a cgroup of its own.
 func frozenScene(t *testing.T) *Source {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "not root: making cgroups needs it")
+		testenv.Missing(t, "not root: making cgroups needs it")
 	}
 	cg, err := cgroup.New(os.Getpid(), fmt.Sprintf("migrate-test-source-%d", os.Getpid()))
 	if err != nil {
-		missing(t, "no cgroup can be made: %v", err)
+		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
 	cmd := exec.Command("sleep", "1000")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
@@ -37,7 +38,7 @@ func frozenScene(t *testing.T) *Source {
 	reaped := make(chan error, 1)
 	go func() { reaped <- cmd.Wait() }()
 	t.Cleanup(func() {
-		if err := cg.Kill(bounded(t)); err != nil {
+		if err := cg.Kill(testenv.Bounded(t)); err != nil {
 			t.Error(err)
 		}
 		<-reaped
@@ -52,7 +53,7 @@ func frozenScene(t *testing.T) *Source {
 }
 
 func TestNoJobIsFrozenWithAVisitorThatIsOnItsWayIn(t *testing.T) {
-	s, ctx := frozenScene(t), bounded(t)
+	s, ctx := frozenScene(t), testenv.Bounded(t)
 	visitor := exec.Command("sleep", "1000")
 	if err := visitor.Start(); err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func TestNoJobIsFrozenWithAVisitorThatIsOnItsWayIn(t *testing.T) {
 }
 
 func TestAProcessThatHasTheNumberOfAJobThatEndedIsNotFrozenForIt(t *testing.T) {
-	s, ctx := frozenScene(t), bounded(t)
+	s, ctx := frozenScene(t), testenv.Bounded(t)
 	other := exec.Command("sleep", "1000")
 	other.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
 	if err := other.Start(); err != nil {
@@ -94,7 +95,7 @@ func TestAProcessThatHasTheNumberOfAJobThatEndedIsNotFrozenForIt(t *testing.T) {
 }
 
 func TestAJobIsAskedForStoppedProcessesOfItsOwn(t *testing.T) {
-	s, ctx := frozenScene(t), bounded(t)
+	s, ctx := frozenScene(t), testenv.Bounded(t)
 	other := exec.Command("sleep", "1000") // of the node, none of the job
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
@@ -133,7 +134,7 @@ func TestAJobIsAskedForStoppedProcessesOfItsOwn(t *testing.T) {
 }
 
 func TestFreezeReadsTheClocksAndThawUndoesIt(t *testing.T) {
-	s, ctx := frozenScene(t), bounded(t)
+	s, ctx := frozenScene(t), testenv.Bounded(t)
 	if err := s.StillFrozen(ctx); err == nil || !strings.Contains(err.Error(), "thawed") {
 		t.Errorf("a running job passes for frozen: %v", err)
 	}
@@ -161,7 +162,7 @@ func TestFreezeReadsTheClocksAndThawUndoesIt(t *testing.T) {
 
 func TestADumpWithoutCRIUsWorkIsAnErrorBeforeAnythingIsSent(t *testing.T) {
 	s := frozenScene(t)
-	if _, err := s.Send(bounded(t), nil); err == nil {
+	if _, err := s.Send(testenv.Bounded(t), nil); err == nil {
 		t.Error("a job that was never dumped was sent")
 	}
 }
@@ -178,11 +179,11 @@ func TestExternalMountsAreNamedInOrder(t *testing.T) {
 func withQueues(t *testing.T, script string) *Source {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "not root: making namespaces needs it")
+		testenv.Missing(t, "not root: making namespaces needs it")
 	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		missing(t, "python3 is not installed: apt-get install python3")
+		testenv.Missing(t, "python3 is not installed: apt-get install python3")
 	}
 	cmd := exec.Command("sh", "-c", "mount --make-rprivate / && mount -t proc proc /proc && mkdir -p /dev/mqueue && mount -t mqueue mqueue /dev/mqueue && exec "+python+" -c \"$0\"",
 		`import ctypes, os, time
@@ -259,12 +260,12 @@ func TestMessagesThatAnAgentHadTakenOutWhenItDiedAreBackAtTheThaw(t *testing.T) 
 	q := mqueue.Queue{Name: "q", Mode: 0o600, MaxMessages: 4, MessageSize: 8, Messages: []mqueue.Message{{Data: []byte("one")}, {Data: []byte("two")}}}
 	cut := q
 	cut.Messages = q.Messages[:1]
-	if err := errors.Join(mqueue.Make(s.Init, []mqueue.Queue{cut}), s.keepQueue(q)); err != nil {
+	if err := errors.Join(mqueue.Make(s.Init, []mqueue.Queue{cut}), s.recordQueue(q)); err != nil {
 		t.Fatal(err)
 	}
 	s.Cgroup = &cgroup.Cgroup{}
 	for range 2 {
-		if err := s.Thaw(bounded(t)); err != nil {
+		if err := s.Thaw(testenv.Bounded(t)); err != nil {
 			t.Fatal(err)
 		}
 		saved, err := mqueue.Save(s.Init, nil)
@@ -275,7 +276,7 @@ func TestMessagesThatAnAgentHadTakenOutWhenItDiedAreBackAtTheThaw(t *testing.T) 
 			t.Errorf("got %+v", saved)
 		}
 	}
-	if _, err := os.Stat(s.keptQueue()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(s.queueFile()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it would be put back again: %v", err)
 	}
 }

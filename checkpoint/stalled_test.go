@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // stalled is a file on a server that does not answer: a write begins and does not return
@@ -20,7 +21,7 @@ func (f *stalled) Write([]byte) (int, error) {
 }
 
 func TestAJobIsThawedWhileAFileServerTakesNothing(t *testing.T) {
-	s, ctx := frozenScene(t), bounded(t)
+	s, ctx := frozenScene(t), testenv.Bounded(t)
 	server := &stalled{make(chan struct{}), make(chan struct{})}
 	lanes := []io.Writer{bufio.NewWriterSize(server, 16)}
 	m, err := s.memoryOn(lanes)

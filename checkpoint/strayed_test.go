@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // After the preflight has passed, a job's PID 1 may still go to namespaces of its own, with
 // any directory that it sees at /tmp.
 func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) {
 	if os.Geteuid() != 0 {
-		missing(t, "not root: making namespaces needs it")
+		testenv.Missing(t, "not root: making namespaces needs it")
 	}
 	cmd := exec.Command("unshare", "-Urm", "sh", "-ec", "mount -t tmpfs none /mnt; cd /mnt; mkdir old tmp; mount -t tmpfs none tmp; pivot_root . old; cd /; echo ready; read forever")
 	in, err := cmd.StdinPipe()
@@ -39,11 +40,11 @@ func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) 
 	}
 	s := &Source{Init: cmd.Process.Pid, Log: quiet()}
 	for range 2 {
-		if err := s.openPrivate(); !errors.Is(err, namespaces.ErrStrayed) || s.private != nil {
+		if err := s.openPrivate(); !errors.Is(err, namespaces.ErrLeftNamespaces) || s.private != nil {
 			t.Errorf("%v, and %d file systems are open", err, len(s.private))
 		}
 	}
-	if _, _, err := s.queues(); !errors.Is(err, namespaces.ErrStrayed) {
+	if _, _, err := s.queues(); !errors.Is(err, namespaces.ErrLeftNamespaces) {
 		t.Errorf("queues: %v", err)
 	}
 }

@@ -1,13 +1,10 @@
 package checkpoint
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
@@ -33,7 +30,7 @@ func (s *Suspended) Error() string {
 	return fmt.Sprintf("the job is suspended: a signal has stopped processes %s, and where version 1 cgroups freeze they cannot be saved", pids(s.Stopped))
 }
 
-// Resume is what to type to end it.
+// ResumeHint is what to type to end it.
 func (s *Suspended) ResumeHint() string {
 	if s.Cgroup == "" {
 		return "kill -CONT " + pids(s.Stopped)
@@ -66,11 +63,11 @@ func FindSuspension(c *cgroup.Cgroup) (*Suspended, error) {
 	if dir != "" {
 		return &Suspended{Cgroup: dir}, nil
 	}
-	return whoStopped(c)
+	return findStopped(c)
 }
 
-// whoStopped finds processes that a signal has stopped, where that matters.
-func whoStopped(c *cgroup.Cgroup) (*Suspended, error) {
+// findStopped finds processes that a signal has stopped, where that matters.
+func findStopped(c *cgroup.Cgroup) (*Suspended, error) {
 	if c.CanDumpStopped() {
 		return nil, nil
 	}
@@ -103,79 +100,38 @@ func stopped(c *cgroup.Cgroup) ([]int, error) {
 	return found, nil
 }
 
-// unsuspended refuses a job that somebody else keeps from running, before we freeze it.
-func (s *Source) unsuspended() error {
-	if s.ours {
-		return s.suspended()
+// refuseSuspended refuses a job that somebody else keeps from running, before we freeze it.
+func (s *Source) refuseSuspended() error {
+	if s.frozenByUs {
+		return s.checkSuspended()
 	}
 	by, err := FindSuspension(s.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
-	s.foreign = by.Cgroup == s.Cgroup.FreezerDir()
+	s.frozenByOther = by.Cgroup == s.Cgroup.FreezerDir()
 	return by
 }
 
-// unstopped refuses a job with tasks that a signal has stopped, where those cannot be saved.
-func (s *Source) unstopped() error {
-	if s.ours {
+// refuseStopped refuses a job with tasks that a signal has stopped, where those cannot be saved.
+func (s *Source) refuseStopped() error {
+	if s.frozenByUs {
 		return nil // what is frozen shows no stop
 	}
-	by, err := whoStopped(s.Cgroup)
+	by, err := findStopped(s.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
 	return by
 }
 
-// suspended is the error for a job that somebody else has suspended since we froze it.
-func (s *Source) suspended() error {
+// checkSuspended is the error for a job that somebody else has suspended since we froze it.
+func (s *Source) checkSuspended() error {
 	dir, err := s.Cgroup.Suspended()
 	if err != nil || dir == "" {
 		return err
 	}
 	return &Suspended{Cgroup: dir}
-}
-
-// errNotSeized says that CRIU has not got hold of the job's tasks: one may have been
-// stopped by a signal in the moment of the freeze.
-var errNotSeized = fmt.Errorf("CRIU has not got hold of the job's tasks within %v", seizeTime)
-
-const (
-	seizeTime  = 20 * time.Second // CRIU gives up by itself after 10
-	watchPause = 100 * time.Millisecond
-)
-
-// watch gives a dump up that cannot end: where somebody suspends the job meanwhile no task
-// runs the code any more that CRIU has put into it. seized is closed when CRIU holds them.
-func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
-	ctx, stop := context.WithCancel(dumping)
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		late := time.NewTimer(seizeTime)
-		defer late.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-seized:
-				late.Stop()
-				seized = nil
-			case <-late.C:
-				giveUp(errNotSeized)
-				return
-			case <-time.After(watchPause):
-			}
-			if err := s.suspended(); err != nil {
-				giveUp(err)
-				return
-			}
-		}
-	})
-	return func() {
-		stop()
-		watching.Wait()
-	}
 }
 
 // AsSuspended finds the reason in an error.

@@ -58,7 +58,7 @@ func (r Rule) allowed(t Thread) Thread {
 		UIDs: [4]uint32{r.UID, r.UID, r.UID, r.UID}, GIDs: [4]uint32{r.GID, r.GID, r.GID, r.GID}, Groups: SetOf(r.Groups),
 		Bounding: t.Bounding, NoNewPrivs: true, Seccomp: t.Seccomp, Filters: t.Filters, Securebits: restricting(t.Securebits),
 	}
-	for _, c := range namespaces.Withheld(r.UID, r.UserNS) {
+	for _, c := range namespaces.DroppedCaps(r.UID, r.UserNS) {
 		a.Bounding &^= 1 << c
 	}
 	return a

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Config is all that the two stages need to start a command in namespaces of
-// its own. It crosses a pipe as JSON.
+// Config is all that the two stages need to start a command in new namespaces. It crosses a pipe
+// as JSON.
 type Config struct {
 	Hostname string `json:"hostname"`
 	// Keyring names the job's session keyring, see thread.NewKeyring.
@@ -70,11 +70,10 @@ type IDMap struct {
 // privateIDs is how many ids a job in a user namespace has of its own.
 const privateIDs = 1 << 16
 
-// PrivateMaps are the maps of a job in a user namespace: its 65536 ids are those of the
-// range that starts at base, but what its user is on the node they stay, so that the
-// owner's files remain the owner's, and that what is closed to a group of theirs remains
-// closed. Root inside is nobody outside: of root's own only a primary group other than
-// root's is kept.
+// PrivateMaps are the maps of a job in a user namespace. Its 65536 ids are the range of the node
+// that starts at base. The ids of its user and of the user's groups stay the same on both sides.
+// So files keep their owner, and files closed to a group stay closed to it. Root is mapped into
+// the range; only a primary group other than root's own is kept.
 func PrivateMaps(base, uid, gid uint32, groups []uint32) (uids, gids []IDMap) {
 	if uid != 0 {
 		return privateMap(base, uid), privateMap(base, append([]uint32{gid}, groups...)...)
@@ -85,7 +84,7 @@ func PrivateMaps(base, uid, gid uint32, groups []uint32) (uids, gids []IDMap) {
 	return privateMap(base), privateMap(base)
 }
 
-// privateMap has each id of own stay itself.
+// privateMap leaves each id of own as it is.
 func privateMap(base uint32, own ...uint32) (maps []IDMap) {
 	own = slices.Clone(own)
 	slices.Sort(own)
@@ -109,7 +108,7 @@ func privateMap(base uint32, own ...uint32) (maps []IDMap) {
 	return maps
 }
 
-// FitsKernel tells whether the kernel takes a map: less than a page, and at most 340 lines
+// FitsKernel tells whether the kernel accepts a map: less than a page, and at most 340 lines
 // (kernel/user_namespace.c).
 func FitsKernel(maps []IDMap) bool {
 	const page, most = 4096, 340
@@ -120,8 +119,8 @@ func FitsKernel(maps []IDMap) bool {
 	return len(text) < page && len(maps) <= most
 }
 
-// Outside translates an id of the job to the node's, and reports whether the
-// maps know it. Without maps ids are the node's own.
+// HostID translates an id of the job to the node's, and reports whether the maps know it. Without
+// maps the ids are the node's own.
 func HostID(maps []IDMap, id uint32) (uint32, bool) {
 	if len(maps) == 0 {
 		return id, true
@@ -132,4 +131,11 @@ func HostID(maps []IDMap, id uint32) (uint32, bool) {
 		}
 	}
 	return 0, false
+}
+
+func rootMount(root string) Mount {
+	if root == "" {
+		root = "/"
+	}
+	return Mount{Source: root}
 }

@@ -8,97 +8,94 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// plan is what the child of a plain fork does: one system call after the other, all
-// made ready before.
+// childPlan is the list of system calls of a forked child, prepared before the fork.
 //
-// Package os cannot start what is to live in other namespaces than its parent. It
-// shares its memory with the child until the execve, and the kernel lets nobody who
-// shares it into a user or time namespace (userns_install, timens_install); before 6.2
-// it even refuses such children to a task whose children are to live in another time
-// namespace (copy_process in kernel/fork.c). So this is a fork, with nothing but system
-// calls between it and the execve: no allocation, no locks, no function that could
-// want more stack, and every signal blocked, because the Go runtime is not at home in
-// the child.
-type plan struct {
-	steps   []step
-	trouble int    // descriptor that the child writes its failure to, -1 for none
-	mask    uint64 // the signals that were blocked before
+// os/exec cannot start a process in a user or time namespace of its own. Its child shares memory
+// with the parent until the execve. The kernel refuses these namespaces to a task that shares
+// memory (userns_install, timens_install). Before 6.2 it also refuses such a child to a parent
+// whose children get another time namespace (copy_process in kernel/fork.c).
+//
+// So this is a plain fork, with nothing but system calls before the execve. The child allocates
+// nothing, takes no lock and makes no call that could grow the stack. Every signal is blocked,
+// because the child has no Go runtime.
+type childPlan struct {
+	steps   []childCall
+	errFD   int    // descriptor that the child writes its failure to, -1 for none
+	oldMask uint64 // the signals that were blocked before
 }
 
-// step is a system call. A child to which it returns anything but want ends without a
-// word: it was the parent's half of a clone, or nobody waits for it any more.
-type step struct {
-	try  bool   // a failure for want of a file, or of the right to it, is none
-	what string // what it does, for the error
-	call uintptr
-	args [5]uintptr
-	mem  [5]unsafe.Pointer // the arguments that are addresses
-	want uintptr
+// childCall is one system call. A child that gets another result than want exits without a report.
+// It was the parent's half of a clone, or its own parent has ended.
+type childCall struct {
+	optional bool   // a failure for want of a file, or of the right to it, is none
+	what     string // what it does, for the error
+	call     uintptr
+	args     [5]uintptr
+	mem      [5]unsafe.Pointer // the arguments that are addresses
+	want     uintptr
 }
 
-// failure is what a child writes to trouble: the number of the step and the kernel's
-// answer.
-type failure [2]uint32
+// callError is what a child writes to errFD: the number of the call and the errno.
+type callError [2]uint32
 
-// anything is the want of a call whose result says nothing.
-const anything = ^uintptr(0)
+// anyResult is the want of a call whose result does not matter.
+const anyResult = ^uintptr(0)
 
-func do(what string, call uintptr, args ...int) step {
-	s := step{what: what, call: call}
+func call(what string, call uintptr, args ...int) childCall {
+	s := childCall{what: what, call: call}
 	for i, a := range args {
 		s.args[i] = uintptr(a)
 	}
 	return s
 }
 
-func (p *plan) add(s ...step) { p.steps = append(p.steps, s...) }
+func (p *childPlan) add(s ...childCall) { p.steps = append(p.steps, s...) }
 
-// startAgain is how a child becomes this program again, as the stage of the given
-// name: it finds the descriptor config at configFD and the report pipe at reportFD. The
-// binary is named by the descriptor self. A path would lead where those who rule the
-// child's mount namespace want it to lead.
-func (p *plan) startAgain(name string, config, self int) error {
+// reexec makes a child this program again, as the stage of the given name. The stage finds the
+// descriptor config at configFD and the report pipe at reportFD. The descriptor self names the
+// binary: in the child's mount namespace a path could lead anywhere.
+func (p *childPlan) reexec(name string, config, self int) error {
 	argv, err := syscall.SlicePtrFromStrings([]string{name})
 	if err != nil {
 		return err
 	}
 	// A copied descriptor loses its close-on-exec; one that is in its place already
 	// must have it taken away.
-	place := do("place the configuration", unix.SYS_DUP3, config, configFD, 0)
+	place := call("place the configuration", unix.SYS_DUP3, config, configFD, 0)
 	place.want = configFD
 	if config == configFD {
-		place = do("keep the configuration", unix.SYS_FCNTL, config, unix.F_SETFD, 0)
+		place = call("keep the configuration", unix.SYS_FCNTL, config, unix.F_SETFD, 0)
 	}
-	again := do("start this program again", unix.SYS_EXECVEAT, self, 0, 0, 0, unix.AT_EMPTY_PATH)
+	again := call("start this program again", unix.SYS_EXECVEAT, self, 0, 0, 0, unix.AT_EMPTY_PATH)
 	again.mem[1], again.mem[2], again.mem[3] = unsafe.Pointer(new(byte)), unsafe.Pointer(&argv[0]), unsafe.Pointer(new(*byte))
-	p.add(place, do("keep the report pipe", unix.SYS_FCNTL, reportFD, unix.F_SETFD, 0), p.letSignalsIn(), again)
+	p.add(place, call("keep the report pipe", unix.SYS_FCNTL, reportFD, unix.F_SETFD, 0), p.unblockSignals(), again)
 	return nil
 }
 
-func (p *plan) letSignalsIn() step {
-	signals := do("let signals in", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, 0, 0, sigsetSize)
+func (p *childPlan) unblockSignals() childCall {
+	signals := call("let signals in", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, 0, 0, sigsetSize)
 	signals.mem[1] = unsafe.Pointer(new(uint64))
 	return signals
 }
 
-// forkInit starts this program again, as PID 1 of a new pid namespace and as a
-// child of our parent; it finds this program and the mounts where we have them.
+// forkInit starts this program again as PID 1 of a new pid namespace, and as a child of our
+// parent. The child finds this program and the mounts at the same descriptors.
 func forkInit(name string, config int) (pidfd int, err error) {
-	p := plan{trouble: -1}
-	if err := p.startAgain(name, config, selfFD); err != nil {
+	p := childPlan{errFD: -1}
+	if err := p.reexec(name, config, selfFD); err != nil {
 		return -1, err
 	}
 	var fd int32
-	_, err = p.forkHeld(unix.CLONE_NEWPID|unix.CLONE_PARENT|unix.CLONE_PIDFD, &fd)
+	_, err = p.forkPidfd(unix.CLONE_NEWPID|unix.CLONE_PARENT|unix.CLONE_PIDFD, &fd)
 	return int(fd), err
 }
 
-// fork makes a child that follows the plan. The calling goroutine must stay on its
-// thread, which the child takes for its parent.
-func (p *plan) fork(flags uintptr) (pid int, err error) { return p.forkHeld(flags, nil) }
+// fork makes a child that follows the plan. The calling goroutine must stay on its thread, which
+// is the child's parent.
+func (p *childPlan) fork(flags uintptr) (pid int, err error) { return p.forkPidfd(flags, nil) }
 
-// forkHeld stores a descriptor of the child, if flags ask for it (CLONE_PIDFD).
-func (p *plan) forkHeld(flags uintptr, pidfd *int32) (pid int, err error) {
+// forkPidfd stores a pidfd of the child if flags have CLONE_PIDFD.
+func (p *childPlan) forkPidfd(flags uintptr, pidfd *int32) (pid int, err error) {
 	n, errno := p.rawFork(flags|uintptr(unix.SIGCHLD), pidfd)
 	runtime.KeepAlive(p)
 	if errno != 0 {
@@ -112,30 +109,30 @@ const sigsetSize = 8
 
 //go:noinline
 //go:norace
-func (p *plan) rawFork(flags uintptr, pidfd *int32) (pid uintptr, errno syscall.Errno) {
+func (p *childPlan) rawFork(flags uintptr, pidfd *int32) (pid uintptr, errno syscall.Errno) {
 	all := ^uint64(0)
-	_, _, errno = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&p.mask)), sigsetSize, 0, 0)
+	_, _, errno = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&p.oldMask)), sigsetSize, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
 	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(pidfd)), 0, 0, 0)
 	if errno != 0 || pid != 0 {
-		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.mask)), 0, sigsetSize, 0, 0)
+		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.oldMask)), 0, sigsetSize, 0, 0)
 		return pid, errno
 	}
 	status := uintptr(0) // of the child, from here on
 	for i := range p.steps {
 		s := &p.steps[i]
 		got, _, bad := syscall.RawSyscall6(s.call, s.args[0]|uintptr(s.mem[0]), s.args[1]|uintptr(s.mem[1]), s.args[2]|uintptr(s.mem[2]), s.args[3]|uintptr(s.mem[3]), s.args[4], 0)
-		if s.try && (bad == unix.ENOENT || bad == unix.ENOTDIR || bad == unix.EACCES) {
+		if s.optional && (bad == unix.ENOENT || bad == unix.ENOTDIR || bad == unix.EACCES) {
 			continue
 		}
 		if bad != 0 {
-			f := failure{uint32(i), uint32(bad)}
-			syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.trouble), uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f))
+			f := callError{uint32(i), uint32(bad)}
+			syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.errFD), uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f))
 			status = 125
 		}
-		if bad != 0 || got != s.want && s.want != anything {
+		if bad != 0 || got != s.want && s.want != anyResult {
 			break
 		}
 	}

@@ -11,8 +11,8 @@ import (
 // Kinds of namespaces that a job has, as /proc/PID/ns names them.
 var Kinds = []string{"user", "pid", "ipc", "net", "uts", "time", "mnt", "cgroup"}
 
-// Of returns the namespaces of a process: kind → the kernel's name for the
-// instance, such as "pid:[4026531836]".
+// Of returns the namespaces of a process: kind → the kernel's name for the instance, such as
+// "pid:[4026531836]".
 func Of(pid int) (map[string]string, error) {
 	ns := map[string]string{}
 	for _, k := range Kinds {
@@ -25,18 +25,17 @@ func Of(pid int) (map[string]string, error) {
 	return ns, nil
 }
 
-// ofTheKernel are the file systems that a job gets instances of its own of, or
-// none at all. Every other mount of the node carries files that jobs use.
-var ofTheKernel = map[string]bool{
+// kernelFS are file system types that a job gets its own instance of, or none. Every other mount
+// of the node carries files that jobs use.
+var kernelFS = map[string]bool{
 	"proc": true, "sysfs": true, "devtmpfs": true, "devpts": true, "mqueue": true, "cgroup": true, "cgroup2": true,
 	"tmpfs": true, "ramfs": true, "securityfs": true, "debugfs": true, "tracefs": true, "configfs": true, "pstore": true,
 	"bpf": true, "hugetlbfs": true, "efivarfs": true, "autofs": true, "fusectl": true, "binfmt_misc": true, "nsfs": true,
 	"rpc_pipefs": true, "overlay": true, "squashfs": true,
 }
 
-// NodeMounts lists the node's mounts that carry files which jobs use: homes,
-// scratch, shared file systems. The root itself is not among them, nor what lies
-// beneath any of skip.
+// NodeMounts lists the node's mounts that carry files of jobs: homes, scratch, shared file
+// systems. It leaves out the root, and what lies beneath any of skip.
 func NodeMounts(skip ...string) ([]Mount, error) {
 	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
@@ -45,7 +44,7 @@ func NodeMounts(skip ...string) ([]Mount, error) {
 	var mounts []Mount
 	seen := map[string]bool{"/": true}
 	for _, m := range table {
-		if seen[m.Target] || ofTheKernel[m.Type] || beneath(m.Target, skip) {
+		if seen[m.Target] || kernelFS[m.Type] || isBelow(m.Target, skip) {
 			continue
 		}
 		seen[m.Target] = true
@@ -54,7 +53,7 @@ func NodeMounts(skip ...string) ([]Mount, error) {
 	return mounts, nil
 }
 
-func beneath(path string, dirs []string) bool {
+func isBelow(path string, dirs []string) bool {
 	for _, d := range append([]string{"/proc", "/sys", "/dev", "/run", "/tmp", "/boot"}, dirs...) {
 		if path == d || strings.HasPrefix(path, strings.TrimSuffix(d, "/")+"/") {
 			return true

@@ -31,7 +31,7 @@ func TestWhatLiesBeneathADirectoryIsToldByWholeNames(t *testing.T) {
 		"/proc": true, "/proc/fs": true, "/procession": false, "/dev/shm": true, "/home": false,
 		"/srv/agent/x": true, "/srv/agents": false, "/srv": false, "/tmp/x": true, "/boot/efi": true,
 	} {
-		if got := beneath(path, skip); got != want {
+		if got := isBelow(path, skip); got != want {
 			t.Errorf("beneath(%s) = %v", path, got)
 		}
 	}
@@ -44,7 +44,7 @@ func TestNodeMountsCarryFilesAndComeOnce(t *testing.T) {
 	}
 	var targets []string
 	for _, m := range mounts {
-		if m.Target == "/" || beneath(m.Target, nil) || m.Source != m.Target || slices.Contains(targets, m.Target) {
+		if m.Target == "/" || isBelow(m.Target, nil) || m.Source != m.Target || slices.Contains(targets, m.Target) {
 			t.Errorf("%+v is no mount of the node that a job wants", m)
 		}
 		targets = append(targets, m.Target)

@@ -18,10 +18,8 @@ import (
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-// patience is how long a test waits for what should happen at once.
-const patience = time.Minute
 
 // visitorRole makes the test binary an agent that runs one command in a job.
 const visitorRole = "namespaces-test-visitor"
@@ -75,34 +73,11 @@ func playVisitor(description string) int {
 	return code
 }
 
-// missing skips a test for want of a prerequisite. In CI everything must run.
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "not root: making namespaces and cgroups needs it")
-	}
-}
-
-func bounded(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(testenv.Patience); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", testenv.Patience, what)
 		}
 	}
 }
@@ -117,18 +92,18 @@ func inTime(t testing.TB, do func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("it hangs: no end within %v", patience)
+	case <-time.After(testenv.Patience):
+		t.Fatalf("it hangs: no end within %v", testenv.Patience)
 	}
 }
 
 // newCgroup makes a cgroup beneath the test's own and sees it removed.
 func newCgroup(t testing.TB) *cgroup.Cgroup {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	c, err := cgroup.New(os.Getpid(), fmt.Sprintf("migrate-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
 	if err != nil {
-		missing(t, "no cgroup can be made: %v", err)
+		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
 	t.Cleanup(func() { empty(t, c) })
 	return c
@@ -136,18 +111,18 @@ func newCgroup(t testing.TB) *cgroup.Cgroup {
 
 func empty(t testing.TB, c *cgroup.Cgroup) {
 	t.Helper()
-	if err := c.Kill(bounded(t)); err != nil {
+	if err := c.Kill(testenv.Bounded(t)); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "cgroup removed", func() bool { return c.Remove() == nil })
 }
 
-// configuration is a job that runs a shell script on the node's root, and the
-// directory that its output appears in.
+// configuration is a job that runs a shell script on the node's root. The job's output appears in
+// ioDir.
 func configuration(t testing.TB, script string) (cfg Config, ioDir string) {
 	t.Helper()
-	needRoot(t)
-	ioDir = openDir(t)
+	testenv.NeedRoot(t)
+	ioDir = testenv.OpenDir(t)
 	return Config{
 		Hostname: "claims", RootDir: t.TempDir(), Root: "/", IODir: ioDir, WorkDir: "/",
 		Args: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"},
@@ -155,23 +130,10 @@ func configuration(t testing.TB, script string) (cfg Config, ioDir string) {
 	}, ioDir
 }
 
-// openDir is a directory that the root of a user namespace, who is nobody
-// outside, gets through to.
-func openDir(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o777); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 // run starts a job, waits for its end and returns its status and its output.
-func run(t testing.TB, cfg Config, around Surroundings) (unix.WaitStatus, string) {
+func run(t testing.TB, cfg Config, around StartEnv) (unix.WaitStatus, string) {
 	t.Helper()
-	p, err := Start(bounded(t), cfg, around)
+	p, err := Start(testenv.Bounded(t), cfg, around)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,9 +145,9 @@ func run(t testing.TB, cfg Config, around Surroundings) (unix.WaitStatus, string
 }
 
 // started is a running job that ends with the test.
-func started(t testing.TB, cfg Config, around Surroundings) int {
+func started(t testing.TB, cfg Config, around StartEnv) int {
 	t.Helper()
-	p, err := Start(bounded(t), cfg, around)
+	p, err := Start(testenv.Bounded(t), cfg, around)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +239,7 @@ func (b *lockedBuffer) next(t testing.TB) string {
 	select {
 	case s := <-b.lines:
 		return s
-	case <-time.After(patience):
+	case <-time.After(testenv.Patience):
 		t.Fatal("the command says nothing")
 		return ""
 	}

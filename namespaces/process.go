@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is a job's PID 1, a child of ours. It is held by a descriptor (pidfd): signals
-// and waits go by that, since a number can be another's by then.
+// Process is a job's PID 1, a child of this process. Signals and waits go by its pidfd, because a
+// pid may be reused.
 type Process struct {
 	Pid int // in our pid namespace
 	fd  int
 }
 
-// Hold takes hold of a child that a CRIU of ours has made, and that nobody but us reaps.
-func Hold(pid int) (*Process, error) {
+// OpenProcess opens a child that CRIU has restored. Only this process reaps it.
+func OpenProcess(pid int) (*Process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil, fmt.Errorf("hold on to process %d: %w", pid, err)
 	}
-	p, err := held(fd)
+	p, err := processOf(fd)
 	if err == nil && p.Pid != pid {
 		err = fmt.Errorf("process %d is process %d", pid, p.Pid)
 	}
@@ -34,9 +34,9 @@ func Hold(pid int) (*Process, error) {
 	return p, nil
 }
 
-// held asks the kernel what a pidfd is of, and refuses what cannot be a job's first process:
-// a child of ours that is PID 1 of a namespace right beneath our own.
-func held(fd int) (*Process, error) {
+// processOf asks the kernel for the process of a pidfd. It refuses a process that is not a child
+// of this one. It also refuses one that is not PID 1 of a pid namespace directly below ours.
+func processOf(fd int) (*Process, error) {
 	if err := waitid(fd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT); err != nil {
 		return nil, fmt.Errorf("the process is no child of ours: %w", err)
 	}
@@ -59,18 +59,17 @@ func (p *Process) Signal(sig unix.Signal) error { return unix.PidfdSendSignal(p.
 
 // Wait reaps the process when it ends.
 func (p *Process) Wait() (unix.WaitStatus, error) {
-	var end childEnd
+	var end childStatus
 	err := waitid(p.fd, &end, unix.WEXITED)
 	return end.status(), err
 }
 
-// kill ends the process, and tells whether it has ended. Nothing else can be done with it
-// afterwards.
+// kill ends the process and tells whether it has ended. The Process is of no use afterwards.
 func (p *Process) kill() bool {
 	defer unix.Close(p.fd)
 	_ = p.Signal(unix.SIGKILL)
 	for end := time.Now().Add(killTime); ; time.Sleep(time.Millisecond) {
-		var dead childEnd
+		var dead childStatus
 		if err := waitid(p.fd, &dead, unix.WEXITED|unix.WNOHANG); err != nil || dead.signo != 0 {
 			return true
 		}
@@ -81,14 +80,14 @@ func (p *Process) kill() bool {
 }
 
 // childEnd is what waitid(2) fills in of a siginfo_t.
-type childEnd struct {
+type childStatus struct {
 	signo, errno, code, _ int32
 	pid, uid              int32
-	childStatus           int32
+	value                 int32
 	_                     [100]byte
 }
 
-func waitid(fd int, end *childEnd, options int) error {
+func waitid(fd int, end *childStatus, options int) error {
 	for {
 		err := unix.Waitid(unix.P_PIDFD, fd, (*unix.Siginfo)(unsafe.Pointer(end)), options, nil)
 		if err != unix.EINTR {
@@ -97,14 +96,19 @@ func waitid(fd int, end *childEnd, options int) error {
 	}
 }
 
-// status is the same as wait4(2) tells it.
-func (e childEnd) status() unix.WaitStatus {
+// status is the wait status as wait4(2) returns it.
+func (e childStatus) status() unix.WaitStatus {
 	const exited, dumped = 1, 3 // CLD_EXITED, CLD_DUMPED
 	switch e.code {
 	case exited:
-		return unix.WaitStatus(e.childStatus << 8)
+		return unix.WaitStatus(e.value << 8)
 	case dumped:
-		return unix.WaitStatus(e.childStatus | 0x80)
+		return unix.WaitStatus(e.value | 0x80)
 	}
-	return unix.WaitStatus(e.childStatus)
+	return unix.WaitStatus(e.value)
 }
+
+const (
+	reportGrace = time.Second     // for what the stages of a start that is given up have still to say
+	killTime    = 2 * time.Second // for a process to end that was killed
+)

@@ -1,259 +1,36 @@
 package namespaces
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// The stages are told apart by their argument zero, so that no flag of the
-// program can reach them.
-const (
-	stageOneName = "migrate:stage-one"
-	stageTwoName = "migrate:stage-two"
-	approachName = "migrate:approach"
-)
-
-// standardPath is the search path of whoever brings none.
-const standardPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// The descriptors that the stages start with.
-const (
-	configFD = 3
-	reportFD = 4
-	selfFD   = 5 // this program
-	linkFD   = 6 // of stage one, a socket: PID 1 one way, that it was taken the other
-	lateFD   = 7 // and up: the mounts of late
-)
-
-// A stage stays on its first thread, whose namespaces are those that /proc/PID/ns shows:
-// later than here it could be on any.
+// A stage stays on its first thread: /proc/PID/ns shows the namespaces of that thread. Only an
+// init function is sure to run there.
 func init() {
 	switch os.Args[0] {
-	case stageOneName, stageTwoName, approachName:
+	case stage1Name, stage2Name, execStageName:
 		runtime.LockOSThread()
 	}
 }
 
-// Stage runs one of this package's stages if the process was started as one,
-// and does not return then. main calls it before anything else.
+// Stage runs one of this package's stages if the process was started as one, and does not return
+// then. A main function calls it first.
 func Stage() {
 	switch os.Args[0] {
-	case stageOneName:
-		report(one())
-	case stageTwoName:
-		report(two())
-	case approachName:
-		report(approach())
+	case stage1Name:
+		exitWithReport(stage1())
+	case stage2Name:
+		exitWithReport(stage2())
+	case execStageName:
+		exitWithReport(execStage1())
 	}
-	if len(os.Args) < 2 || os.Args[1] != chamberName {
+	if len(os.Args) < 2 || os.Args[1] != restoreEnvName {
 		return
 	}
-	if err := chamber(); err != nil { // another program starts it for us
+	if err := enterRestoreEnv(); err != nil { // another program starts it for us
 		fmt.Fprintln(os.Stderr, "prepare the restore:", err)
 		os.Exit(125)
 	}
-}
-
-// report tells the starter why a stage failed and ends the process.
-func report(err error) {
-	if err == nil {
-		os.Exit(0)
-	}
-	line := strings.ReplaceAll(err.Error(), "\n", "; ")
-	_, _ = unix.Write(reportFD, []byte(failed+line+"\n"))
-	os.Exit(125)
-}
-
-// failed begins a report of what went wrong.
-const failed = "error "
-
-func readConfig() (Config, error) {
-	var cfg Config
-	f := os.NewFile(configFD, "config")
-	if err := json.NewDecoder(f).Decode(&cfg); err != nil {
-		return cfg, fmt.Errorf("read the configuration: %w", err)
-	}
-	return cfg, f.Close()
-}
-
-// one finishes the namespaces that only a task inside can make and starts PID 1
-// as a child of the shim.
-func one() error {
-	runtime.LockOSThread() // unshare is per thread, and the fork below takes this thread's
-	unix.CloseOnExec(linkFD)
-	cfg, err := readConfig()
-	if err != nil {
-		return err
-	}
-	if err := unix.Unshare(unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME); err != nil {
-		return fmt.Errorf("make cgroup and time namespaces: %w", err)
-	}
-	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
-		return fmt.Errorf("set hostname %q: %w", cfg.Hostname, err)
-	}
-	if err := network.SetUpLoopback(); err != nil {
-		return err
-	}
-	return startTwo(cfg)
-}
-
-// startTwo makes PID 1, hands it over as the kernel names it, and when that has been
-// taken the configuration on.
-func startTwo(cfg Config) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	pidfd, err := forkInit(stageTwoName, int(r.Fd()))
-	if err != nil {
-		return fmt.Errorf("make the pid namespace: %w", err)
-	}
-	if err := unix.Sendmsg(linkFD, []byte{0}, unix.UnixRights(pidfd), nil, 0); err != nil {
-		return fmt.Errorf("hand over the job's first process: %w", err)
-	}
-	answer := make([]byte, 1)
-	if n, err := unix.Read(linkFD, answer); err != nil || n != 1 || answer[0] != taken {
-		return errors.Join(errors.New("the job's first process was not taken"), err)
-	}
-	return errors.Join(json.NewEncoder(w).Encode(cfg), w.Close(), r.Close())
-}
-
-// two is PID 1: it arranges what the job sees and becomes the command.
-func two() error {
-	runtime.LockOSThread()
-	unix.CloseOnExec(reportFD)
-	cfg, err := readConfig()
-	if err != nil {
-		return err
-	}
-	var mounts []*os.File
-	for i, m := range late(cfg) {
-		mounts = append(mounts, os.NewFile(uintptr(lateFD+i), m.Source))
-	}
-	if err := buildRoot(cfg, mounts); err != nil {
-		return err
-	}
-	if _, err := unix.Setsid(); err != nil {
-		return fmt.Errorf("become session leader: %w", err)
-	}
-	if err := become(cfg); err != nil {
-		return err
-	}
-	if err := os.Chdir(cfg.WorkDir); err != nil {
-		return fmt.Errorf("enter the work directory: %w", err)
-	}
-	path, err := lookCommand(cfg.Args[0], cfg.Env)
-	if err != nil {
-		return err
-	}
-	unix.Umask(int(cfg.Umask))
-	if err := openStdio(cfg); err != nil {
-		return err
-	}
-	return execute(path, cfg.Args, cfg.Env)
-}
-
-// become takes on the user's identity and limits. Without new privileges from
-// here on: no set-uid program can undo it. Until the execve nobody but root may trace the
-// process or reach what it holds, so it is not dumpable; its own /proc/self/fd stays open to it.
-func become(cfg Config) error {
-	for _, l := range cfg.Rlimits {
-		lim := unix.Rlimit{Cur: l.Soft, Max: l.Hard}
-		if err := unix.Setrlimit(l.Resource, &lim); err != nil {
-			return fmt.Errorf("set resource limit %d: %w", l.Resource, err)
-		}
-	}
-	for _, c := range Withheld(cfg.UID, cfg.User) {
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
-			return fmt.Errorf("drop capability %d: %w", c, err)
-		}
-	}
-	ids := make([]int, len(cfg.Groups))
-	for i, g := range cfg.Groups {
-		ids[i] = int(g)
-	}
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return err
-	}
-	if err := syscall.Setgroups(ids); err != nil {
-		return fmt.Errorf("set groups: %w", err)
-	}
-	if err := syscall.Setgid(int(cfg.GID)); err != nil {
-		return fmt.Errorf("set group %d: %w", cfg.GID, err)
-	}
-	if err := syscall.Setuid(int(cfg.UID)); err != nil {
-		return fmt.Errorf("set user %d: %w", cfg.UID, err)
-	}
-	if cfg.UID != 0 { // whatever securebits the agent was given
-		if err := noCapabilities(); err != nil {
-			return err
-		}
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("set no_new_privs: %w", err)
-	}
-	// Which a change of uid sets to what fs.suid_dumpable says.
-	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-}
-
-// noCapabilities takes all capabilities from this thread.
-func noCapabilities() error {
-	head, sets := emptyCapabilities()
-	if err := unix.Capset(head, &sets[0]); err != nil {
-		return fmt.Errorf("drop capabilities: %w", err)
-	}
-	return nil
-}
-
-func emptyCapabilities() (*unix.CapUserHeader, *[2]unix.CapUserData) {
-	return &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, new([2]unix.CapUserData)
-}
-
-func execute(path string, args, env []string) error {
-	if err := unix.CloseRange(3, ^uint(0)>>1&0xffffffff, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("close inherited descriptors: %w", err)
-	}
-	if err := defaultSignals(); err != nil {
-		return err
-	}
-	if err := syscall.Exec(path, args, env); err != nil {
-		return fmt.Errorf("execute %s: %w", path, err)
-	}
-	return nil
-}
-
-// lookCommand finds name the way a shell in the job would: along its own PATH,
-// in its own root.
-func lookCommand(name string, env []string) (string, error) {
-	if strings.Contains(name, "/") {
-		return name, nil
-	}
-	path := searchPath(env)
-	for _, dir := range filepath.SplitList(path) {
-		p := filepath.Join(dir, name)
-		if st, err := os.Stat(p); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
-			return p, nil
-		}
-	}
-	return "", fmt.Errorf("command %q not found along PATH %s", name, path)
-}
-
-func searchPath(env []string) string {
-	path := strings.TrimPrefix(standardPath, "PATH=")
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			path = v
-		}
-	}
-	return path
 }

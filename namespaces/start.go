@@ -10,11 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -22,9 +19,9 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// Surroundings are what only the starter, outside, can give a job while its
-// namespaces already exist and its command does not run yet.
-type Surroundings struct {
+// StartEnv is what the starter gives to a job from outside. The namespaces exist then, and the
+// command does not run yet.
+type StartEnv struct {
 	// Cgroup is entered before the cgroup namespace is made.
 	Cgroup *cgroup.Cgroup
 	// Network is called with a pid in the job's network namespace; nil leaves
@@ -32,12 +29,11 @@ type Surroundings struct {
 	Network func(pid int) error
 }
 
-// Start runs cfg's command as PID 1 of new namespaces and returns when execve
-// has succeeded. The caller is its parent and must reap it.
-// An error names the step that failed; nothing is left running then, but for a process
-// that outlives SIGKILL, which waits for a file server that does not answer.
-func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, error) {
-	src, err := takeSources(cfg)
+// Start runs cfg's command as PID 1 of new namespaces and returns when execve has succeeded. The
+// caller is its parent and must reap it. An error names the step that failed, and no process is
+// left then. The exception is a process that outlives SIGKILL because it waits for a file server.
+func Start(ctx context.Context, cfg Config, around StartEnv) (*Process, error) {
+	src, err := openMounts(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -47,36 +43,36 @@ func Start(ctx context.Context, cfg Config, around Surroundings) (*Process, erro
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace to build in: %w", err)
 		}
-		if err := errors.Join(osthread.NewKeyring(cfg.Keyring), BeOrdinary()); err != nil {
+		if err := errors.Join(osthread.NewKeyring(cfg.Keyring), ResetAttrs()); err != nil {
 			return err
 		}
-		// Before anything is mounted that a user has named: whatever the path leads to
-		// afterwards, this thread and stage one know this /proc, and our program by it.
+		// Later mounts of a user may cover any path. So this thread and stage one keep this
+		// /proc as their working directory, and reach our program by it.
 		if err := unix.Chdir("/proc"); err != nil {
 			return err
 		}
 		if err := prepareTree(cfg, src); err != nil {
 			return err
 		}
-		p, err = start(ctx, cfg, around, src.late)
+		p, err = start(ctx, cfg, around, src.inner)
 		return err
 	})
 	return p, err
 }
 
-func start(ctx context.Context, cfg Config, around Surroundings, mounts []*os.File) (*Process, error) {
-	s, err := stageOne(cfg, mounts)
+func start(ctx context.Context, cfg Config, around StartEnv, mounts []*os.File) (*Process, error) {
+	s, err := startStage1(cfg, mounts)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
 	stop := context.AfterFunc(ctx, func() {
 		_ = s.cmd.Process.Kill()
-		_ = s.link.SetReadDeadline(time.Now().Add(lastWords))
-		_ = s.report.SetReadDeadline(time.Now().Add(lastWords)) // PID 1 may hold the other end for ever
+		_ = s.link.SetReadDeadline(time.Now().Add(reportGrace))
+		_ = s.report.SetReadDeadline(time.Now().Add(reportGrace)) // PID 1 may hold the other end for ever
 	})
 
-	p, err := s.guide(cfg, around)
+	p, err := s.superviseStages(cfg, around)
 	if !stop() {
 		err = context.Cause(ctx)
 	}
@@ -93,33 +89,33 @@ func start(ctx context.Context, cfg Config, around Surroundings, mounts []*os.Fi
 	return p, nil
 }
 
-// starting is the first stage and what connects us with it.
-type starting struct {
+// stageProcess is the first stage and our ends of its connections.
+type stageProcess struct {
 	cmd    *exec.Cmd
 	config *os.File      // to it
 	report *os.File      // from both stages: what failed, in words
 	link   *net.UnixConn // with the first stage alone: PID 1, and that we have taken it
 }
 
-// close lets go of the ends that are ours.
-func (s *starting) close() {
+// close closes our ends.
+func (s *stageProcess) close() {
 	_ = s.config.Close() // a second time does nothing
 	closeAll([]*os.File{s.report})
 	_ = s.link.Close()
 }
 
-// stageOne starts the first stage. The working directory is /proc.
-func stageOne(cfg Config, mounts []*os.File) (*starting, error) {
+// startStage1 starts the first stage. The working directory is /proc.
+func startStage1(cfg Config, mounts []*os.File) (*stageProcess, error) {
 	self, err := openat2(unix.AT_FDCWD, "self/exe", 0, 0)
 	if err != nil {
 		return nil, err
 	}
-	s := &starting{cmd: exec.Command("self/exe")}
-	theirs, err := s.connect()
+	s := &stageProcess{cmd: exec.Command("self/exe")}
+	theirs, err := s.makePipes()
 	if err != nil {
 		return nil, errors.Join(err, self.Close())
 	}
-	s.cmd.Args = []string{stageOneName}
+	s.cmd.Args = []string{stage1Name}
 	s.cmd.Env = []string{}
 	s.cmd.ExtraFiles = append([]*os.File{theirs[0], theirs[1], self, theirs[2]}, mounts...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -142,8 +138,8 @@ func stageOne(cfg Config, mounts []*os.File) (*starting, error) {
 	return s, nil
 }
 
-// connect makes the connections and returns the other ends: of config, report and link.
-func (s *starting) connect() ([]*os.File, error) {
+// makePipes makes the connections and returns the other ends: of config, report and link.
+func (s *stageProcess) makePipes() ([]*os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -176,9 +172,9 @@ func sysMaps(maps []IDMap) []syscall.SysProcIDMap {
 	return s
 }
 
-// guide gives the waiting first stage its surroundings and its configuration, takes hold
-// of PID 1 and listens until execve has closed the pipe.
-func (s *starting) guide(cfg Config, around Surroundings) (*Process, error) {
+// superviseStages takes the first stage through the start. It applies env, sends the configuration
+// and receives PID 1. It returns when execve has closed the report pipe.
+func (s *stageProcess) superviseStages(cfg Config, around StartEnv) (*Process, error) {
 	pid := s.cmd.Process.Pid
 	if err := setOOM(strconv.Itoa(pid), 0); err != nil {
 		return nil, err
@@ -199,28 +195,27 @@ func (s *starting) guide(cfg Config, around Surroundings) (*Process, error) {
 	if err := s.config.Close(); err != nil {
 		return nil, err
 	}
-	p, err := s.takeInit(cfg.User)
+	p, err := s.receiveInit(cfg.User)
 	if errors.Is(err, io.EOF) {
-		if err = s.listen(); err == nil {
+		if err = s.readReport(); err == nil {
 			err = &StartError{Reason: "the first stage ended without a word"}
 		}
 	}
 	if err != nil {
 		return p, err
 	}
-	return p, s.listen()
+	return p, s.readReport()
 }
 
-// takeInit takes hold of PID 1 while it waits for its configuration and is ours. That its
-// user could say which process it is, or have a hand in what it is, comes later. io.EOF
-// says that the first stage has ended before.
-func (s *starting) takeInit(userNS bool) (p *Process, err error) {
+// receiveInit receives the pidfd of PID 1 and checks it. PID 1 still waits for its configuration,
+// so its user has no influence on it yet. An io.EOF means that the first stage has ended.
+func (s *stageProcess) receiveInit(userNS bool) (p *Process, err error) {
 	fd, err := receiveFD(s.link)
 	if err != nil {
 		return nil, err
 	}
 	onAnotherThread(func() { // this one may not see the node's /proc any more
-		if p, err = held(fd); err != nil {
+		if p, err = processOf(fd); err != nil {
 			err = errors.Join(err, unix.Close(fd))
 			return
 		}
@@ -229,12 +224,9 @@ func (s *starting) takeInit(userNS bool) (p *Process, err error) {
 	if err != nil {
 		return p, fmt.Errorf("take hold of the job's first process: %w", err)
 	}
-	_, err = s.link.Write([]byte{taken})
+	_, err = s.link.Write([]byte{initReceived})
 	return p, err
 }
-
-// taken is what stage one waits for before it hands the configuration on.
-const taken = 1
 
 func onAnotherThread(fn func()) {
 	done := make(chan struct{})
@@ -245,7 +237,7 @@ func onAnotherThread(fn func()) {
 	<-done
 }
 
-// receiveFD takes the one descriptor that a message brings.
+// receiveFD receives the one descriptor of a message.
 func receiveFD(conn *net.UnixConn) (int, error) {
 	const room = 4 // bytes, of one descriptor
 	oob := make([]byte, unix.CmsgSpace(room))
@@ -267,39 +259,15 @@ func receiveFD(conn *net.UnixConn) (int, error) {
 	return fds[0], nil
 }
 
-// listen returns nil when execve has closed the report, or why it has not come to that.
-// Stage two is the user's process in the end: all that can be had from it is a text.
-func (s *starting) listen() error {
-	said, err := io.ReadAll(io.LimitReader(s.report, mostWords))
+// readReport returns nil when execve has closed the report pipe, or the reason why the start
+// failed. Stage two becomes the user's process: only text is accepted from it.
+func (s *stageProcess) readReport() error {
+	said, err := io.ReadAll(io.LimitReader(s.report, maxReport))
 	if err != nil {
 		return fmt.Errorf("listen to the stages: %w", err)
 	}
 	if len(said) == 0 {
 		return nil
 	}
-	return &StartError{Reason: reasonIn(string(said))}
+	return &StartError{Reason: cleanReason(string(said))}
 }
-
-// mostWords bounds what is read of a report, in bytes.
-const mostWords = 4096
-
-// reasonIn is the text of a report, on one line and fit for any terminal.
-func reasonIn(said string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			return '?'
-		}
-		return r
-	}, strings.TrimSpace(strings.TrimPrefix(said, failed)))
-}
-
-// StartError is a command that could not be started in its namespaces; Reason
-// is the step and the kernel's answer.
-type StartError struct{ Reason string }
-
-func (e *StartError) Error() string { return "start the job: " + e.Reason }
-
-const (
-	lastWords = time.Second     // for what the stages of a start that is given up have still to say
-	killTime  = 2 * time.Second // for a process to end that was killed
-)

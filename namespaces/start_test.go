@@ -16,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // introduce says what a job's command sees of itself, one fact a line.
@@ -56,7 +57,7 @@ func TestAJobGetsWhatWasAskedForAndNothingOfItsStarter(t *testing.T) {
 	}
 	defer left.Close()
 	unix.CloseOnExec(int(left.Fd()))
-	ws, out := run(t, cfg, Surroundings{Cgroup: c})
+	ws, out := run(t, cfg, StartEnv{Cgroup: c})
 	if !ws.Exited() || ws.ExitStatus() != 0 {
 		t.Fatalf("it ended with %v\n%s", ws, readFile(t, filepath.Join(cfg.IODir, "stderr")))
 	}
@@ -88,8 +89,8 @@ func TestAJobInAUserNamespaceIsItsOwnerAndNobodyElse(t *testing.T) {
 	cfg.User = true
 	cfg.UIDs, cfg.GIDs = PrivateMaps(base, 1000, 1000, nil)
 	cfg.UID, cfg.GID = 1000, 1000
-	cfg.RootDir = openDir(t)
-	ws, out := run(t, cfg, Surroundings{})
+	cfg.RootDir = testenv.OpenDir(t)
+	ws, out := run(t, cfg, StartEnv{})
 	if ws.ExitStatus() != 0 {
 		t.Fatalf("it ended with %v\n%s", ws, readFile(t, filepath.Join(io, "stderr")))
 	}
@@ -124,7 +125,7 @@ func TestAJobsMountsAreItsOwn(t *testing.T) {
 	cfg, _ := configuration(t, `cat /tmp/deep/dir/here /tmp/file; echo; touch /tmp/deep/dir/x 2>/dev/null && echo written
 		ls /tmp; ls /dev | tr '\n' ' '; echo $(ls -A /dev/shm /dev/mqueue); ls / | grep -c .; echo $(readlink /dev/ptmx)`)
 	cfg.Mounts = []Mount{{Source: source, Target: "/tmp/deep/dir", ReadOnly: true}, {Source: filepath.Join(source, "here"), Target: "/tmp/file"}}
-	_, out := run(t, cfg, Surroundings{})
+	_, out := run(t, cfg, StartEnv{})
 	for _, want := range []string{"seenseen\n", "deep\nfile\n", "fd full job mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero", "/dev/shm:", "pts/ptmx"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
@@ -151,7 +152,7 @@ func TestStderrThatIsStdoutIsOneOpenFile(t *testing.T) {
 	t.Parallel()
 	cfg, _ := configuration(t, "echo one; echo two >&2; echo three")
 	cfg.Stderr = cfg.Stdout
-	if _, out := run(t, cfg, Surroundings{}); out != "one\ntwo\nthree\n" {
+	if _, out := run(t, cfg, StartEnv{}); out != "one\ntwo\nthree\n" {
 		t.Errorf("got %q", out)
 	}
 }
@@ -162,7 +163,7 @@ func TestOutputIsAppended(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(io, "stdout"), []byte("before\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, out := run(t, cfg, Surroundings{}); out != "before\nafter\n" {
+	if _, out := run(t, cfg, StartEnv{}); out != "before\nafter\n" {
 		t.Errorf("got %q", out)
 	}
 }
@@ -170,11 +171,11 @@ func TestOutputIsAppended(t *testing.T) {
 func TestTheStatusOfAJobIsThatOfItsPID1(t *testing.T) {
 	t.Parallel()
 	cfg, _ := configuration(t, "exit 41")
-	if ws, _ := run(t, cfg, Surroundings{}); ws.ExitStatus() != 41 {
+	if ws, _ := run(t, cfg, StartEnv{}); ws.ExitStatus() != 41 {
 		t.Errorf("got %v", ws)
 	}
 	cfg, _ = configuration(t, "exec sleep 60")
-	pid := started(t, cfg, Surroundings{})
+	pid := started(t, cfg, StartEnv{})
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +188,7 @@ func TestTheNetworkIsGivenToTheJobBeforeItsCommandRuns(t *testing.T) {
 	t.Parallel()
 	cfg, _ := configuration(t, introduce)
 	var given string
-	_, out := run(t, cfg, Surroundings{Network: func(pid int) error {
+	_, out := run(t, cfg, StartEnv{Network: func(pid int) error {
 		ns, err := Of(pid)
 		given = ns["net"]
 		return err
@@ -200,40 +201,40 @@ func TestTheNetworkIsGivenToTheJobBeforeItsCommandRuns(t *testing.T) {
 // failures are all the steps at which a start can fail, and what the error has
 // to name.
 func failures() map[string]struct {
-	spoil func(t *testing.T, cfg *Config, around *Surroundings)
+	spoil func(t *testing.T, cfg *Config, around *StartEnv)
 	names string
 } {
-	type spoil = func(t *testing.T, cfg *Config, around *Surroundings)
+	type spoil = func(t *testing.T, cfg *Config, around *StartEnv)
 	list := map[string]struct {
-		spoil func(t *testing.T, cfg *Config, around *Surroundings)
+		spoil func(t *testing.T, cfg *Config, around *StartEnv)
 		names string
 	}{}
 	add := func(name, names string, s spoil) {
 		list[name] = struct {
-			spoil func(t *testing.T, cfg *Config, around *Surroundings)
+			spoil func(t *testing.T, cfg *Config, around *StartEnv)
 			names string
 		}{s, names}
 	}
-	add("root missing", "/no/such/root", func(_ *testing.T, c *Config, _ *Surroundings) { c.Root = "/no/such/root" })
-	add("mount point missing", "/no/such/dir", func(_ *testing.T, c *Config, _ *Surroundings) { c.RootDir = "/no/such/dir" })
-	add("bind source missing", "/no/such/source", func(_ *testing.T, c *Config, _ *Surroundings) {
+	add("root missing", "/no/such/root", func(_ *testing.T, c *Config, _ *StartEnv) { c.Root = "/no/such/root" })
+	add("mount point missing", "/no/such/dir", func(_ *testing.T, c *Config, _ *StartEnv) { c.RootDir = "/no/such/dir" })
+	add("bind source missing", "/no/such/source", func(_ *testing.T, c *Config, _ *StartEnv) {
 		c.Mounts = []Mount{{Source: "/no/such/source", Target: "/usr"}}
 	})
-	add("bind target missing", "/no/such/target", func(_ *testing.T, c *Config, _ *Surroundings) {
+	add("bind target missing", "/no/such/target", func(_ *testing.T, c *Config, _ *StartEnv) {
 		c.Mounts = []Mount{{Source: "/usr", Target: "/no/such/target"}}
 	})
-	add("bind source in /tmp missing", "/no/such/source", func(_ *testing.T, c *Config, _ *Surroundings) {
+	add("bind source in /tmp missing", "/no/such/source", func(_ *testing.T, c *Config, _ *StartEnv) {
 		c.Mounts = []Mount{{Source: "/no/such/source", Target: "/tmp/x"}}
 	})
-	add("output directory missing", "/no/such/io", func(_ *testing.T, c *Config, _ *Surroundings) { c.IODir = "/no/such/io" })
-	add("host name too long", "hostname", func(_ *testing.T, c *Config, _ *Surroundings) { c.Hostname = strings.Repeat("x", 65) })
-	add("command missing", "/no/such/command", func(_ *testing.T, c *Config, _ *Surroundings) { c.Args = []string{"/no/such/command"} })
-	add("command not along the path", "no-such-command", func(_ *testing.T, c *Config, _ *Surroundings) { c.Args = []string{"no-such-command"} })
-	add("command is no program", "permission denied", func(_ *testing.T, c *Config, _ *Surroundings) { c.Args = []string{"/etc/passwd"} })
-	add("work directory missing", "/no/such/dir", func(_ *testing.T, c *Config, _ *Surroundings) { c.WorkDir = "/no/such/dir" })
-	add("stdin missing", "/no/such/stdin", func(_ *testing.T, c *Config, _ *Surroundings) { c.Stdin = "/no/such/stdin" })
-	add("stdout not openable", "/no/such/stdout", func(_ *testing.T, c *Config, _ *Surroundings) { c.Stdout = "/no/such/stdout" })
-	add("stderr not writable by its user", "/proc/sys/kernel/hostname", func(_ *testing.T, c *Config, _ *Surroundings) {
+	add("output directory missing", "/no/such/io", func(_ *testing.T, c *Config, _ *StartEnv) { c.IODir = "/no/such/io" })
+	add("host name too long", "hostname", func(_ *testing.T, c *Config, _ *StartEnv) { c.Hostname = strings.Repeat("x", 65) })
+	add("command missing", "/no/such/command", func(_ *testing.T, c *Config, _ *StartEnv) { c.Args = []string{"/no/such/command"} })
+	add("command not along the path", "no-such-command", func(_ *testing.T, c *Config, _ *StartEnv) { c.Args = []string{"no-such-command"} })
+	add("command is no program", "permission denied", func(_ *testing.T, c *Config, _ *StartEnv) { c.Args = []string{"/etc/passwd"} })
+	add("work directory missing", "/no/such/dir", func(_ *testing.T, c *Config, _ *StartEnv) { c.WorkDir = "/no/such/dir" })
+	add("stdin missing", "/no/such/stdin", func(_ *testing.T, c *Config, _ *StartEnv) { c.Stdin = "/no/such/stdin" })
+	add("stdout not openable", "/no/such/stdout", func(_ *testing.T, c *Config, _ *StartEnv) { c.Stdout = "/no/such/stdout" })
+	add("stderr not writable by its user", "/proc/sys/kernel/hostname", func(_ *testing.T, c *Config, _ *StartEnv) {
 		c.UID, c.Stderr = 4242, "/proc/sys/kernel/hostname"
 	})
 	for name, set := range map[string]func(*Config, string){
@@ -241,54 +242,54 @@ func failures() map[string]struct {
 		"stdout": func(c *Config, path string) { c.Stdout = path },
 		"stderr": func(c *Config, path string) { c.Stderr = path },
 	} {
-		add(name+" a FIFO", IOMount+"/pipe: a FIFO cannot be", func(t *testing.T, c *Config, _ *Surroundings) {
+		add(name+" a FIFO", IOMount+"/pipe: a FIFO cannot be", func(t *testing.T, c *Config, _ *StartEnv) {
 			if err := unix.Mkfifo(filepath.Join(c.IODir, "pipe"), 0o666); err != nil {
 				t.Fatal(err)
 			}
 			set(c, IOMount+"/pipe")
 		})
 	}
-	add("limit upside down", "resource limit 7", func(_ *testing.T, c *Config, _ *Surroundings) {
+	add("limit upside down", "resource limit 7", func(_ *testing.T, c *Config, _ *StartEnv) {
 		c.Rlimits = []Rlimit{{unix.RLIMIT_NOFILE, 9, 3}}
 	})
-	add("no such limit", "resource limit 99", func(_ *testing.T, c *Config, _ *Surroundings) { c.Rlimits = []Rlimit{{99, 0, 0}} })
-	add("ids that cannot be mapped", "make namespaces", func(_ *testing.T, c *Config, _ *Surroundings) {
+	add("no such limit", "resource limit 99", func(_ *testing.T, c *Config, _ *StartEnv) { c.Rlimits = []Rlimit{{99, 0, 0}} })
+	add("ids that cannot be mapped", "make namespaces", func(_ *testing.T, c *Config, _ *StartEnv) {
 		c.User, c.UIDs = true, []IDMap{{Inside: 0, Outside: 1 << 30, Count: 0}}
 	})
-	add("user without an id", "set user", func(_ *testing.T, c *Config, _ *Surroundings) {
+	add("user without an id", "set user", func(_ *testing.T, c *Config, _ *StartEnv) {
 		c.User, c.UID = true, 5000
 		c.UIDs, c.GIDs = []IDMap{{Inside: 0, Outside: 1 << 30, Count: 10}}, []IDMap{{Inside: 0, Outside: 1 << 30, Count: 10}}
 		c.Stdout, c.Stderr = "/dev/null", "/dev/null"
 	})
-	add("cgroup gone", "enter cgroup", func(t *testing.T, _ *Config, a *Surroundings) {
+	add("cgroup gone", "enter cgroup", func(t *testing.T, _ *Config, a *StartEnv) {
 		if err := a.Cgroup.Remove(); err != nil {
 			t.Fatal(err)
 		}
 	})
-	add("network refused", "no such bridge", func(_ *testing.T, _ *Config, a *Surroundings) {
+	add("network refused", "no such bridge", func(_ *testing.T, _ *Config, a *StartEnv) {
 		a.Network = func(int) error { return errors.New("no such bridge") }
 	})
-	add("bridge missing", "no-such-bridge", func(_ *testing.T, _ *Config, a *Surroundings) {
+	add("bridge missing", "no-such-bridge", func(_ *testing.T, _ *Config, a *StartEnv) {
 		a.Network = network.Interface{Name: "eth0", Host: "mgtest0", Bridge: "no-such-bridge"}.Connect
 	})
 	return list
 }
 
 func TestAStartThatFailsAtAnyStepNamesItAndLeavesNothing(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	warm, _ := configuration(t, "exit 0") // what the runtime opens once, it opens here
-	run(t, warm, Surroundings{})
+	run(t, warm, StartEnv{})
 	list := failures()
 	for _, name := range slices.Sorted(maps.Keys(list)) {
 		t.Run(name, func(t *testing.T) {
 			cfg, _ := configuration(t, "exit 0")
-			cfg.RootDir = openDir(t)
+			cfg.RootDir = testenv.OpenDir(t)
 			c := newCgroup(t)
-			around := Surroundings{Cgroup: c}
+			around := StartEnv{Cgroup: c}
 			list[name].spoil(t, &cfg, &around)
 			before := tracesNow(t)
 			inTime(t, func() {
-				p, err := Start(bounded(t), cfg, around)
+				p, err := Start(testenv.Bounded(t), cfg, around)
 				if err == nil {
 					p.kill()
 					t.Error("it started")
@@ -313,12 +314,12 @@ func TestAStartThatFailsAtAnyStepNamesItAndLeavesNothing(t *testing.T) {
 }
 
 func TestACancelledStartLeavesNothing(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	cfg, _ := configuration(t, "exec sleep 60")
 	why := errors.New("changed my mind")
 	for range 5 {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		around := Surroundings{Network: func(int) error {
+		around := StartEnv{Network: func(int) error {
 			cancel(why)
 			return nil
 		}}
@@ -363,7 +364,7 @@ func TestTheCommandIsFoundAsAShellInTheJobWould(t *testing.T) {
 
 func TestTheFirstThreadIsNeverThrownAway(t *testing.T) {
 	first := readlink(t, "/proc/self/ns/uts")
-	needRoot(t)
+	testenv.NeedRoot(t)
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openStdio opens the three standard descriptors inside the job, as its user,
-// output appending, so that a restored job goes on where the file ends.
+// openStdio opens the three standard descriptors inside the job, as its user. Output appends, so
+// that a restored job continues at the end of the file.
 func openStdio(cfg Config) error {
 	for fd, f := range []struct {
 		path  string
@@ -25,7 +25,7 @@ func openStdio(cfg Config) error {
 			}
 			continue
 		}
-		n, err := openAtOnce(f.path, f.flags)
+		n, err := openNonblocking(f.path, f.flags)
 		if err != nil {
 			return fmt.Errorf("open %s: %w", f.path, err)
 		}
@@ -38,21 +38,21 @@ func openStdio(cfg Config) error {
 
 var errFIFO = errors.New("a FIFO cannot be a job's input or output, because its other end is outside of the job; use a file, or let the command make and open a FIFO in the job's own /tmp")
 
-// openAtOnce waits for nobody to open another end, and takes no terminal.
-func openAtOnce(path string, flags int) (int, error) {
+// openNonblocking opens a file without waiting for the other end of a FIFO, and takes no terminal.
+func openNonblocking(path string, flags int) (int, error) {
 	n, err := unix.Open(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0o644)
-	for err == unix.EINTR || err == unix.EAGAIN { // somebody has a lease on it, and has been told
+	for err == unix.EINTR || err == unix.EAGAIN { // the kernel has asked the holder of a lease to give it up
 		time.Sleep(leasePause)
 		n, err = unix.Open(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0o644)
 	}
 	var st unix.Stat_t
 	if err == unix.ENXIO && unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
-		return -1, errFIFO // that nobody reads
+		return -1, errFIFO // without a reader
 	}
 	if err != nil {
 		return -1, err
 	}
-	if err := waiting(n); err != nil {
+	if err := clearNonblock(n); err != nil {
 		return -1, errors.Join(err, unix.Close(n))
 	}
 	return n, nil
@@ -60,8 +60,8 @@ func openAtOnce(path string, flags int) (int, error) {
 
 const leasePause = 20 * time.Millisecond
 
-// waiting makes an open file an ordinary one, whose reads and writes wait.
-func waiting(fd int) error {
+// clearNonblock makes reads and writes of an open file wait.
+func clearNonblock(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err

@@ -76,3 +76,7 @@ func quoted(path string) string {
 	}
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
+
+const rightsRemedy = "have the path lead to the job's own file, and give the user the right to it and to the directories above (`namei -l PATH` shows who may pass), or have the job close it"
+
+const sandboxRemedy = "run the program without its sandbox or container (bubblewrap, Apptainer, unshare), such as `chromium --no-sandbox`"

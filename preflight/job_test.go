@@ -94,7 +94,7 @@ func (j *running) launch(t *testing.T, cfg namespaces.Config) {
 	if j.cg, err = cgroup.New(os.Getpid(), "migrate-test-"+string(j.rec.ID)); err != nil {
 		missing(t, "no cgroup can be made: %v", err)
 	}
-	p, err := namespaces.Start(bounded(t), cfg, namespaces.Surroundings{Cgroup: j.cg})
+	p, err := namespaces.Start(bounded(t), cfg, namespaces.StartEnv{Cgroup: j.cg})
 	if err != nil {
 		t.Fatal(errors.Join(err, j.cg.Remove()))
 	}
@@ -223,7 +223,7 @@ func TestAnotherUsersJobNeedsTheRightToReadItsLimits(t *testing.T) {
 	j := start(t, "clean", func(cfg *namespaces.Config, s *job.Spec) {
 		cfg.UID, cfg.GID, s.UID, s.GID = 12345, 12345, 12345, 12345
 	})
-	self, err := lookAtSelf()
+	self, err := readSelf()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seen is a file as the target has it.
-type seen struct {
+// targetFile is a file as the target has it.
+type targetFile struct {
 	inode
-	Network bool // on a file system that several nodes share
-	Err     error
-	Barred  uint32 // the job's user, if it does not get there or may not do what the job does; else 0
+	Network   bool // on a file system that several nodes share
+	Err       error
+	DeniedUID uint32 // the job's user, if it does not get there or may not do what the job does; else 0
 }
 
 // named is how many files a finding names.
@@ -51,7 +51,7 @@ func (m *mismatch) tell(r *report) {
 // judgeFiles compares what the job has open and mapped with what the target has
 // under the same paths, which see looks up; sure has it ask a file server anew. It
 // foresees validate_file and the check of the mode in CRIU's criu/files-reg.c.
-func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure bool) seen) error {
+func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure bool) targetFile) error {
 	missing := mismatch{code: FileMissing, what: "the job has files open or mapped that are missing on this node",
 		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same packages"}
 	denied := mismatch{code: FileDenied, what: "root may not reach files of the job on this node",
@@ -69,8 +69,8 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		}
 		here := see(f, false)
 		switch {
-		case here.Barred != 0:
-			barred.what = fmt.Sprintf("on this node user %d does not get to files of the job, or may not open them as the job has", here.Barred)
+		case here.DeniedUID != 0:
+			barred.what = fmt.Sprintf("on this node user %d does not get to files of the job, or may not open them as the job has", here.DeniedUID)
 			barred.add(f.Path)
 			continue // and is told nothing else
 		case errors.Is(here.Err, fs.ErrPermission):
@@ -94,11 +94,11 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 
 // growing is true of a file that the job writes, if this node has the same one:
 // then its size now says nothing about its size at the freeze.
-func growing(f File, here seen) bool { return f.Written && shared(f, here) }
+func growing(f File, here targetFile) bool { return f.Written && shared(f, here) }
 
 // shared tells whether the target has the very file that the source has, as far
 // as that can be told.
-func shared(f File, here seen) bool { return here.Network || here.Ino == f.Inode }
+func shared(f File, here targetFile) bool { return here.Network || here.Ino == f.Inode }
 
 // modeName writes a mode as ls(1) does.
 func modeName(m uint32) string {

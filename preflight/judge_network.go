@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network/antispoof"
 )
 
-// Network says why a job cannot have the bridge, address and MAC that it asks for on this
+// CheckNetwork says why a job cannot have the bridge, address and MAC that it asks for on this
 // node, whether it is started here or comes from elsewhere. Whether somebody beyond the
 // node has them, only the network can say.
 func CheckNetwork(rec job.Record, node Node) ([]Finding, error) {

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // judgeDirection compares two versions of CRIU. Its images go from old to new
@@ -20,12 +20,6 @@ func judgeDirection(r *report, source, target string) {
 		r.add(CRIUOlder, fmt.Sprintf("run scripts/setup (`make setup`) on this node to install CRIU %s or newer, then restart its agent", s),
 			"this node has CRIU %s and the source has %s; an older CRIU need not understand the images of a newer one", t, s)
 	}
-}
-
-func parseVersion(s string) criu.Version {
-	var v criu.Version
-	_, _ = fmt.Sscanf(s, "%d.%d.%d", &v.Major, &v.Minor, &v.Sub) // what is left out is 0
-	return v
 }
 
 func (f nodeFacts) judge(r *report, n Needs) {
@@ -156,4 +150,8 @@ func IDsTaken(rec job.Record, other job.ID) Finding {
 func NoBridge(name string) (cause, remedy string) {
 	return fmt.Sprintf("this node has no bridge %s, which the job's interface hangs on", name),
 		fmt.Sprintf("make it: `ip link add %[1]s type bridge && ip link set %[1]s up`, and attach the link that leads to the job's network: `ip link set LINK master %[1]s`", name)
+}
+
+func userOf(rec job.Record) osthread.User {
+	return osthread.User{UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: rec.Spec.Groups}
 }

@@ -6,14 +6,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/fileaccess"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/osthread"
 )
-
-const rightsRemedy = "have the path lead to the job's own file, and give the user the right to it and to the directories above (`namei -l PATH` shows who may pass), or have the job close it"
-
-func userOf(rec job.Record) osthread.User {
-	return osthread.User{UID: rec.Spec.UID, GID: rec.Spec.GID, Groups: rec.Spec.Groups}
-}
 
 // judgeRights asks what the target will ask when the job is restored, unless it has other
 // rights to the files there.

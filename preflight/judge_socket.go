@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // protocols are the sockets that CRIU saves, as sockfs names them
@@ -41,43 +39,6 @@ func judgeSocket(r *report, t task, d descriptor) {
 		"%s has a socket of protocol %s (descriptor %d), which cannot be saved", t, d.Proto, d.Number)
 }
 
-// unixSocket is a Unix socket of the job's network namespace. Peer is the inode
-// of the socket that it is connected to, 0 for none, and none yet: a connection that
-// waits to be accepted. An accepted socket is in the namespace of who called.
-type unixSocket struct{ Ino, Peer uint32 }
-
-// link is a Unix socket of a task whose other end no task of the job has open.
-type link struct {
-	unixSocket
-	Who    string // the task
-	Number int    // of the descriptor
-}
-
-// links finds those whose other end is in a process elsewhere on the node: a
-// directory service, a desktop, a logger.
-func links(tasks []task, sockets []unixSocket) []link {
-	peers := map[uint32]uint32{}
-	for _, s := range sockets {
-		peers[s.Ino] = s.Peer
-	}
-	held := map[uint32]bool{}
-	for _, t := range tasks {
-		for _, d := range t.Opened {
-			held[uint32(d.Ino)] = held[uint32(d.Ino)] || d.kind() == unix.S_IFSOCK
-		}
-	}
-	var found []link
-	for _, t := range tasks {
-		for _, d := range t.Opened {
-			s := unixSocket{uint32(d.Ino), peers[uint32(d.Ino)]}
-			if d.kind() == unix.S_IFSOCK && s.Peer != 0 && !held[s.Peer] {
-				found = append(found, link{s, t.String(), d.Number})
-			}
-		}
-	}
-	return found
-}
-
 func (j *jobFacts) judgeLinks(r *report) {
 	for _, l := range j.Links {
 		r.add(SocketOutside, "close the connection before the move; `ss -xpH | grep "+itoa(int(l.Peer))+"` on this node names the process at the other end",
@@ -86,7 +47,7 @@ func (j *jobFacts) judgeLinks(r *report) {
 }
 
 func (j *jobFacts) judgePipes(r *report) {
-	for _, p := range j.Pipes {
+	for _, p := range j.FIFOs {
 		r.add(FIFOOutside, "end that process (`kill "+itoa(p.Other.Pid)+"`), or have the job close the FIFO, before the move; processes that belong together can talk over TCP, or be one job",
 			"%s has the FIFO %s open, and so has process %d (%s) of this node, which stays behind: on another node it would be another FIFO", p.Who, p.Held, p.Other.Pid, p.Other.Comm)
 	}

@@ -7,17 +7,6 @@ import (
 	"github.com/migrate-hpc/migrate/pidmap"
 )
 
-// process is one that is not of the job, or only half.
-type process struct {
-	Pid  int // in our pid namespace
-	Job  int // in the job's; 0 for none
-	PPid int // in our pid namespace
-	Comm string
-	// Headless is one whose main thread has ended while others go on. Its namespaces
-	// cannot be seen any more.
-	Headless bool
-}
-
 func (j *jobFacts) judgeTasks(r *report) {
 	for _, t := range j.Tasks {
 		j.judgeTask(r, t)
@@ -51,8 +40,6 @@ func (j *jobFacts) judgeTask(r *report, t task) {
 	}
 	j.judgeRlimits(r, t)
 }
-
-const sandboxRemedy = "run the program without its sandbox or container (bubblewrap, Apptainer, unshare), such as `chromium --no-sandbox`"
 
 func judgeHeadless(r *report, who string) {
 	r.add(LeaderGone, "end the job with `migrate kill JOB`, and run the program in a way that its main thread stays",

@@ -19,7 +19,7 @@ func facts() *jobFacts {
 	return &jobFacts{
 		Tasks:  []task{{Entry: pidmap.Entry{Host: 700, Job: 7, Comm: "solver"}}},
 		Spaces: map[string]string{"net": "net:[1]", "user": "user:[2]"},
-		view: newView(rec, []procfs.MountPoint{
+		view: newMountView(rec, []procfs.MountPoint{
 			{ID: "10", Target: "/", Device: "8:1", Type: "ext4"},
 			{ID: "11", Target: "/dev", Device: "0:50", Type: "tmpfs"},
 			{ID: "12", Target: "/home", Device: "0:51", Type: "nfs4"},
@@ -170,7 +170,7 @@ func TestTheRightToReadLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var r report
 			j := facts()
-			j.Source = looker{UserSpace: "user:[2]", CapSysResource: c.cap}
+			j.Source = selfFacts{UserSpace: "user:[2]", CapSysResource: c.cap}
 			j.judgeRlimits(&r, task{UIDs: c.uids, Spaces: []space{{"user", c.space}}})
 			wantCodes(t, r.findings(), c.want...)
 		})
@@ -179,7 +179,7 @@ func TestTheRightToReadLimits(t *testing.T) {
 
 func TestPathsLeadToTheNodeThroughRootAndBinds(t *testing.T) {
 	rec := job.Record{Spec: job.Spec{Root: "/images/a", Binds: []job.Bind{{Source: "/lustre/p", Target: "/data/"}}}}
-	v := newView(rec, []procfs.MountPoint{
+	v := newMountView(rec, []procfs.MountPoint{
 		{ID: "1", Target: "/"}, {ID: "2", Target: "/tmp"}, {ID: "3", Target: "/data"}, {ID: "4", Target: "/data/own"}, {ID: "5", Target: namespaces.IOMount},
 	})
 	for in, want := range map[string]string{

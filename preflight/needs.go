@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/netpolicy"
 )
 
 // Needs is all that a job asks of the node that it comes to. It crosses to the
@@ -47,7 +49,7 @@ type Needs struct {
 	UserNS  bool   `json:"user_ns,omitempty"`
 	UIDBase uint32 `json:"uid_base,omitempty"`
 
-	// Saved says that the job comes from a directory: no copy of it holds anything
+	// FromCheckpoint says that the job comes from a directory: no copy of it holds anything
 	// any more. It is the target's own knowledge.
 	FromCheckpoint bool `json:"-"`
 }
@@ -128,4 +130,12 @@ func (n Needs) validate() error {
 		}
 	}
 	return nil
+}
+
+// Node is what a target knows about itself.
+type Node struct {
+	CRIU      *criu.Client // nil = none was found
+	Jobs      []job.Record // all that this node has on record, and those that arrive
+	Networks  netpolicy.Policy
+	MemoryDir string // the tmpfs that will hold images and pages; exists
 }

@@ -122,18 +122,18 @@ func TestFilesMustBeTheSame(t *testing.T) {
 	written, log := want, want
 	written.Written = true
 	log.Size = -1
-	is := func(size int64, mode uint32, ino uint64, network bool) seen {
-		return seen{inode: inode{Size: size, Mode: mode, Ino: ino}, Network: network}
+	is := func(size int64, mode uint32, ino uint64, network bool) targetFile {
+		return targetFile{inode: inode{Size: size, Mode: mode, Ino: ino}, Network: network}
 	}
 	for name, c := range map[string]struct {
 		file File
-		here seen
+		here targetFile
 		want []Code
 	}{
 		"same":                      {want, is(100, mode, 9, false), nil},
-		"missing":                   {want, seen{Err: fs.ErrNotExist}, []Code{FileMissing}},
-		"no access":                 {want, seen{Err: unix.EACCES}, []Code{FileDenied}},
-		"none for the user":         {want, seen{Barred: 1000}, []Code{FileDenied}},
+		"missing":                   {want, targetFile{Err: fs.ErrNotExist}, []Code{FileMissing}},
+		"no access":                 {want, targetFile{Err: unix.EACCES}, []Code{FileDenied}},
+		"none for the user":         {want, targetFile{DeniedUID: 1000}, []Code{FileDenied}},
 		"longer":                    {want, is(101, mode, 7, true), []Code{FileSize}},
 		"other mode":                {want, is(100, unix.S_IFREG|0o755, 9, false), []Code{FileMode}},
 		"a directory":               {want, is(100, unix.S_IFDIR|0o644, 9, false), []Code{FileMode}},
@@ -144,7 +144,7 @@ func TestFilesMustBeTheSame(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r report
-			err := judgeFiles(context.Background(), &r, Needs{Files: []File{c.file}}, func(File, bool) seen { return c.here })
+			err := judgeFiles(context.Background(), &r, Needs{Files: []File{c.file}}, func(File, bool) targetFile { return c.here })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +159,7 @@ func TestTenFilesAreNamedAndTheRestCounted(t *testing.T) {
 		n.Files = append(n.Files, File{Path: fmt.Sprintf("/lib/%02d", i)})
 	}
 	var r report
-	if err := judgeFiles(context.Background(), &r, n, func(File, bool) seen { return seen{Err: fs.ErrNotExist} }); err != nil {
+	if err := judgeFiles(context.Background(), &r, n, func(File, bool) targetFile { return targetFile{Err: fs.ErrNotExist} }); err != nil {
 		t.Fatal(err)
 	}
 	got := r.findings()
@@ -171,11 +171,11 @@ func TestTenFilesAreNamedAndTheRestCounted(t *testing.T) {
 func TestAStaleSizeIsAskedForAgain(t *testing.T) {
 	var r report
 	f := File{Path: "/f", Size: 100, Mode: unix.S_IFREG}
-	err := judgeFiles(context.Background(), &r, Needs{Files: []File{f}}, func(_ File, sure bool) seen {
+	err := judgeFiles(context.Background(), &r, Needs{Files: []File{f}}, func(_ File, sure bool) targetFile {
 		if sure {
-			return seen{inode: inode{Mode: f.Mode, Size: 100}}
+			return targetFile{inode: inode{Mode: f.Mode, Size: 100}}
 		}
-		return seen{inode: inode{Mode: f.Mode, Size: 90}}
+		return targetFile{inode: inode{Mode: f.Mode, Size: 90}}
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 	if err := os.WriteFile(path, []byte("twelve bytes"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	i, err := look(path, 0)
+	i, err := statx(path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func TestCopiesMustFitIntoTheJobsLimit(t *testing.T) {
 
 func modeOf(t *testing.T, path string) uint32 {
 	t.Helper()
-	i, err := look(path, 0)
+	i, err := statx(path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -426,19 +426,19 @@ func TestALockOnASharedFileIsRefusedAndOnlyThere(t *testing.T) {
 	free.Locked = false
 	for name, c := range map[string]struct {
 		file    File
-		here    seen
+		here    targetFile
 		saved   bool
 		refused bool
 	}{
-		"the same file":                {held, seen{inode: inode{Mode: mode, Ino: 7}}, false, true},
-		"a shared file system":         {held, seen{inode: inode{Mode: mode, Ino: 8}, Network: true}, false, true},
-		"another file of that name":    {held, seen{inode: inode{Mode: mode, Ino: 8}}, false, false},
-		"no lock":                      {free, seen{inode: inode{Mode: mode, Ino: 7}}, false, false},
-		"nobody holds it: a directory": {held, seen{inode: inode{Mode: mode, Ino: 7}}, true, false},
+		"the same file":                {held, targetFile{inode: inode{Mode: mode, Ino: 7}}, false, true},
+		"a shared file system":         {held, targetFile{inode: inode{Mode: mode, Ino: 8}, Network: true}, false, true},
+		"another file of that name":    {held, targetFile{inode: inode{Mode: mode, Ino: 8}}, false, false},
+		"no lock":                      {free, targetFile{inode: inode{Mode: mode, Ino: 7}}, false, false},
+		"nobody holds it: a directory": {held, targetFile{inode: inode{Mode: mode, Ino: 7}}, true, false},
 	} {
 		var r report
 		n := Needs{Files: []File{c.file}, FromCheckpoint: c.saved}
-		if err := judgeFiles(context.Background(), &r, n, func(File, bool) seen { return c.here }); err != nil {
+		if err := judgeFiles(context.Background(), &r, n, func(File, bool) targetFile { return c.here }); err != nil {
 			t.Fatal(err)
 		}
 		got := slices.ContainsFunc(r.findings(), func(f Finding) bool { return f.Code == LockShared })

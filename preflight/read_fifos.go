@@ -9,21 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipe is a FIFO of a task that a process of the node, not of the job, has open too. A
-// FIFO is one per node, whatever file system its name is on.
-type pipe struct {
-	Who   string // the task
-	Held  descriptor
-	Other process
-}
-
 // readPipes looks through the whole node, if the job has a FIFO.
-func readPipes(j *jobFacts) ([]pipe, error) {
-	mine := map[[3]uint64]pipe{}
+func readFIFOs(j *jobFacts) ([]outsideFIFO, error) {
+	mine := map[[3]uint64]outsideFIFO{}
 	for _, t := range j.Tasks {
 		for _, d := range t.Opened {
 			if d.kind() == unix.S_IFIFO && filepath.IsAbs(d.Link) {
-				mine[d.key()] = pipe{Who: t.String(), Held: d}
+				mine[d.key()] = outsideFIFO{Who: t.String(), Held: d}
 			}
 		}
 	}
@@ -34,7 +26,7 @@ func readPipes(j *jobFacts) ([]pipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []pipe
+	var found []outsideFIFO
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || j.within(pid) {
@@ -45,7 +37,7 @@ func readPipes(j *jobFacts) ([]pipe, error) {
 			if !ok {
 				continue
 			}
-			if p.Other, ok = outsider(pid); ok {
+			if p.Other, ok = describeProcess(pid); ok {
 				found = append(found, p)
 			}
 		}
@@ -70,7 +62,7 @@ func fifosOf(pid int) (keys [][3]uint64) {
 		if name, err := os.Readlink(l); err != nil || !filepath.IsAbs(name) {
 			continue
 		}
-		i, err := look(l, unix.AT_STATX_DONT_SYNC)
+		i, err := statx(l, unix.AT_STATX_DONT_SYNC)
 		if err == nil && i.kind() == unix.S_IFIFO && !seen[i.key()] {
 			seen[i.key()] = true
 			keys = append(keys, i.key())

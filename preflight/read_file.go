@@ -13,17 +13,17 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// holdings reads what one process holds.
-type holdings struct {
+// openFiles reads what one process holds.
+type openFiles struct {
 	pid  int
 	init int // PID 1 of the job, whose root is the job's
-	view view
+	view mountView
 }
 
-func (h holdings) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", h.pid, name) }
+func (h openFiles) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", h.pid, name) }
 
 // opened lists the descriptors, the working directory, the root and the program.
-func (h holdings) opened() ([]descriptor, error) {
+func (h openFiles) opened() ([]descriptor, error) {
 	dir, err := os.Open(h.proc("fd"))
 	if gone(err) {
 		return nil, nil
@@ -64,7 +64,7 @@ func (h holdings) opened() ([]descriptor, error) {
 	return list, nil
 }
 
-func (h holdings) descriptor(n int) (descriptor, error) {
+func (h openFiles) descriptor(n int) (descriptor, error) {
 	at := h.proc("fd/" + strconv.Itoa(n))
 	f, err := h.file(at)
 	if err != nil {
@@ -124,12 +124,12 @@ func protocol(path string) string {
 }
 
 // file looks at what a magic link of /proc leads to.
-func (h holdings) file(at string) (file, error) {
+func (h openFiles) file(at string) (file, error) {
 	link, err := os.Readlink(at)
 	if err != nil {
 		return file{}, err
 	}
-	ino, err := look(at, unix.AT_STATX_DONT_SYNC)
+	ino, err := statx(at, unix.AT_STATX_DONT_SYNC)
 	if err != nil {
 		return file{}, err
 	}
@@ -140,19 +140,19 @@ func (h holdings) file(at string) (file, error) {
 	if m, ok := h.view.byID(ino.Mount); ino.MountIsKnown && !ok {
 		f.Magic = magic(at)
 	} else if ok && m.Type != "proc" && m.Type != "devpts" {
-		f.Name = h.standing(f)
+		f.Name = h.nameState(f)
 	}
 	return f, nil
 }
 
-// standing asks where the file's name leads in the job now. The kernel gives
+// nameState asks where the file's name leads in the job now. The kernel gives
 // the name without symbolic links: one that has come there since could lead us, who are
 // root, to what the job's user may not even know of.
-func (h holdings) standing(f file) standing {
+func (h openFiles) nameState(f file) nameState {
 	if f.Links == 0 {
 		return nameHolds // the judge looks at the number of links first
 	}
-	found, err := h.lookFor(f.Link)
+	found, err := h.statInJob(f.Link)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nameGone
@@ -162,7 +162,7 @@ func (h holdings) standing(f file) standing {
 	return nameHolds
 }
 
-func (h holdings) lookFor(link string) (inode, error) {
+func (h openFiles) statInJob(link string) (inode, error) {
 	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", h.init), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return inode{}, err
@@ -178,13 +178,13 @@ func (h holdings) lookFor(link string) (inode, error) {
 		return inode{}, err
 	}
 	defer unix.Close(fd)
-	return lookAt(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC)
+	return statxAt(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC)
 }
 
-// look is statx(2). With AT_STATX_DONT_SYNC no file server is asked.
-func look(path string, flags int) (inode, error) { return lookAt(unix.AT_FDCWD, path, flags) }
+// statx is statx(2). With AT_STATX_DONT_SYNC no file server is asked.
+func statx(path string, flags int) (inode, error) { return statxAt(unix.AT_FDCWD, path, flags) }
 
-func lookAt(dir int, path string, flags int) (inode, error) {
+func statxAt(dir int, path string, flags int) (inode, error) {
 	var st unix.Statx_t
 	for {
 		err := unix.Statx(dir, path, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
@@ -217,7 +217,7 @@ func magic(path string) int64 {
 }
 
 // mapped lists the mapped files, each once, and the kernel's areas by name.
-func (h holdings) mapped() ([]mapping, error) {
+func (h openFiles) mapped() ([]mapping, error) {
 	maps, err := os.Open(h.proc("maps"))
 	if gone(err) {
 		return nil, nil

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,49 +20,20 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// jobFacts is a job as it was seen once, and the process that looked.
-type jobFacts struct {
-	Tasks            []task
-	Spaces           map[string]string // PID 1's namespaces: kind → name
-	OutsideNamespace []process         // in the cgroup only
-	OutsideCgroup    []process         // in the pid namespace only
-	Links            []link            // Unix sockets that lead out of the job
-	Pipes            []pipe            // FIFOs that do
-	FreezerDir       string
-	UserNS           bool
-	TmpfsUsed        int64 // bytes on the job's own tmpfs mounts
-	Carried          int64 // of them those that package tmpfs carries
-	CopyOnWrite      int64 // bytes that copy-on-write saves
-	Source           looker
-
-	view view
-}
-
-// looker is this process, whose rights CRIU will have.
-type looker struct {
-	UID, GID       uint32
-	CapSysResource bool
-	UserSpace      string // name of the user namespace
-}
-
-func (j *jobFacts) has(pid int) bool {
-	return slices.ContainsFunc(j.Tasks, func(t task) bool { return t.Host == pid })
-}
-
 func readJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup) (*jobFacts, error) {
 	j := &jobFacts{FreezerDir: cg.FreezerDir(), UserNS: rec.Spec.UserNS}
 	var err error
 	if j.Spaces, err = namespaces.Of(initPID); err != nil {
 		return nil, err
 	}
-	if j.Source, err = lookAtSelf(); err != nil {
+	if j.Source, err = readSelf(); err != nil {
 		return nil, err
 	}
 	mounts, err := procfs.MountTable(initPID)
 	if err != nil {
 		return nil, err
 	}
-	j.view = newView(rec, mounts)
+	j.view = newMountView(rec, mounts)
 	j.TmpfsUsed, j.Carried = tmpfsUsed(initPID, j.view)
 	entries, err := j.readMembers(ctx, initPID, cg)
 	if err != nil {
@@ -80,11 +50,11 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup
 	if j.Links, err = readLinks(ctx, j, initPID); err != nil {
 		return nil, err
 	}
-	j.Pipes, err = readPipes(j)
+	j.FIFOs, err = readFIFOs(j)
 	return j, err
 }
 
-func readTasks(ctx context.Context, entries []pidmap.Entry, v view, initPID int) ([]task, error) {
+func readTasks(ctx context.Context, entries []pidmap.Entry, v mountView, initPID int) ([]task, error) {
 	var tasks []task
 	for _, e := range entries {
 		if ctx.Err() != nil {
@@ -116,7 +86,7 @@ func (j *jobFacts) readMembers(ctx context.Context, initPID int, cg *cgroup.Cgro
 		}
 		outNS, outCG := difference(entries, pids)
 		if try > 1 {
-			outNS, outCG = both(j.OutsideNamespace, outNS), both(j.OutsideCgroup, outCG)
+			outNS, outCG = inBoth(j.OutsideNamespace, outNS), inBoth(j.OutsideCgroup, outCG)
 		}
 		j.OutsideNamespace, j.OutsideCgroup = outNS, outCG
 		if try == looks || len(outNS)+len(outCG) == 0 {
@@ -145,52 +115,33 @@ func difference(entries []pidmap.Entry, pids []int) (outsideNS, outsideCgroup []
 		if inNS[pid] {
 			continue
 		}
-		if p, ok := outsider(pid); ok {
+		if p, ok := describeProcess(pid); ok {
 			outsideNS = append(outsideNS, p)
 		}
 	}
 	return outsideNS, outsideCgroup
 }
 
-// outsider describes a process that does not seem to be in the job. One that has
-// ended meanwhile is none.
-func outsider(pid int) (process, bool) {
-	status, err := statusOf(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return process{}, false
-	}
-	p := process{Pid: pid, Comm: status["Name"]}
-	p.PPid, _ = strconv.Atoi(status["PPid"])
-	if nested := strings.Fields(status["NSpid"]); len(nested) > 0 {
-		p.Job, _ = strconv.Atoi(nested[len(nested)-1])
-	}
-	if strings.HasPrefix(status["State"], "Z") {
-		p.Headless = status["Threads"] != "1"
-		return p, p.Headless
-	}
-	return p, true
-}
-
-func both(a, b []process) []process {
+func inBoth(a, b []process) []process {
 	return slices.DeleteFunc(slices.Clone(a), func(p process) bool {
 		return !slices.ContainsFunc(b, func(q process) bool { return p.Pid == q.Pid })
 	})
 }
 
-func lookAtSelf() (looker, error) {
+func readSelf() (selfFacts, error) {
 	status, err := statusOf("/proc/self/status")
 	if err != nil {
-		return looker{}, err
+		return selfFacts{}, err
 	}
 	caps, err := strconv.ParseUint(status["CapEff"], 16, 64)
 	if err != nil {
-		return looker{}, fmt.Errorf("capabilities of this process: %w", err)
+		return selfFacts{}, fmt.Errorf("capabilities of this process: %w", err)
 	}
 	user, err := os.Readlink("/proc/self/ns/user")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return looker{}, err
+		return selfFacts{}, err
 	}
-	return looker{
+	return selfFacts{
 		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
 		CapSysResource: caps&(1<<unix.CAP_SYS_RESOURCE) != 0, UserSpace: user,
 	}, nil
@@ -198,7 +149,7 @@ func lookAtSelf() (looker, error) {
 
 // tmpfsUsed is what the job's own memory file systems hold, in bytes, and which part of
 // it does not cross in CRIU's images.
-func tmpfsUsed(initPID int, v view) (total, carried int64) {
+func tmpfsUsed(initPID int, v mountView) (total, carried int64) {
 	seen := map[string]bool{}
 	for _, m := range v.mounts {
 		if m.Type != "tmpfs" || seen[m.Device] || v.byMove(m, false) {
@@ -227,5 +178,3 @@ func copyOnWrite(pid int) int64 {
 	}
 	return max(0, kilobytes(sums["Anonymous"])-kilobytes(sums["Pss_Anon"]))
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }

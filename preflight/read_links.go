@@ -16,12 +16,12 @@ import (
 // readLinks finds the Unix sockets that lead out of the job. Sockets come and go
 // while descriptors are read one after the other, so only a connection that leads
 // out twice counts.
-func readLinks(ctx context.Context, j *jobFacts, initPID int) ([]link, error) {
+func readLinks(ctx context.Context, j *jobFacts, initPID int) ([]outsideLink, error) {
 	sockets, err := unixSockets(initPID)
 	if err != nil {
 		return nil, fmt.Errorf("unix sockets of the job: %w", err)
 	}
-	first := links(j.Tasks, sockets)
+	first := outsideLinks(j.Tasks, sockets)
 	if len(first) == 0 {
 		return nil, nil
 	}
@@ -36,9 +36,9 @@ func readLinks(ctx context.Context, j *jobFacts, initPID int) ([]link, error) {
 	if sockets, err = unixSockets(initPID); err != nil {
 		return nil, fmt.Errorf("unix sockets of the job: %w", err)
 	}
-	second := links(tasks, sockets)
-	return slices.DeleteFunc(first, func(l link) bool {
-		return !slices.ContainsFunc(second, func(m link) bool { return l.unixSocket == m.unixSocket })
+	second := outsideLinks(tasks, sockets)
+	return slices.DeleteFunc(first, func(l outsideLink) bool {
+		return !slices.ContainsFunc(second, func(m outsideLink) bool { return l.unixSocket == m.unixSocket })
 	}), nil
 }
 
@@ -67,4 +67,29 @@ func unixSockets(pid int) ([]unixSocket, error) {
 		list = append(list, u)
 	}
 	return list, nil
+}
+
+// links finds those whose other end is in a process elsewhere on the node: a
+// directory service, a desktop, a logger.
+func outsideLinks(tasks []task, sockets []unixSocket) []outsideLink {
+	peers := map[uint32]uint32{}
+	for _, s := range sockets {
+		peers[s.Ino] = s.Peer
+	}
+	held := map[uint32]bool{}
+	for _, t := range tasks {
+		for _, d := range t.Opened {
+			held[uint32(d.Ino)] = held[uint32(d.Ino)] || d.kind() == unix.S_IFSOCK
+		}
+	}
+	var found []outsideLink
+	for _, t := range tasks {
+		for _, d := range t.Opened {
+			s := unixSocket{uint32(d.Ino), peers[uint32(d.Ino)]}
+			if d.kind() == unix.S_IFSOCK && s.Peer != 0 && !held[s.Peer] {
+				found = append(found, outsideLink{s, t.String(), d.Number})
+			}
+		}
+	}
+	return found
 }

@@ -28,7 +28,7 @@ type nodeFacts struct {
 	Userfaultfd   bool
 	Bridge        bool // the one that the job asks for is there
 	Root, WorkDir bool // those are directories
-	Mounts        view
+	Mounts        mountView
 }
 
 // readNode tells of paths that the job's user has named what that user sees of them.
@@ -54,7 +54,7 @@ func readNode(n Needs, memoryDir string, user osthread.User) (nodeFacts, error) 
 		_, _ = os.Stat(m.Path) // has an automounter mount it
 	}
 	mounts, err := procfs.MountTable(os.Getpid())
-	f.Mounts = view{mounts: mounts}
+	f.Mounts = mountView{mounts: mounts}
 	return f, err
 }
 

@@ -1,22 +1,17 @@
 package preflight
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/pidmap"
 )
 
 // readTask looks at one process. Of one that has ended there is little to see,
 // which is no error.
-func readTask(e pidmap.Entry, v view, initPID int) (task, error) {
+func readTask(e pidmap.Entry, v mountView, initPID int) (task, error) {
 	t := task{Entry: e}
 	if e.Zombie() {
 		return t, nil
@@ -36,7 +31,7 @@ func readTask(e pidmap.Entry, v view, initPID int) (task, error) {
 			return t, err
 		}
 	}
-	r := holdings{pid: e.Host, init: initPID, view: v}
+	r := openFiles{pid: e.Host, init: initPID, view: v}
 	if t.Opened, err = r.opened(); err != nil {
 		return t, fmt.Errorf("open files of %s: %w", t, err)
 	}
@@ -83,43 +78,4 @@ func spacesOf(dir string) ([]space, error) {
 		spaces = append(spaces, space{e.Name(), name})
 	}
 	return spaces, nil
-}
-
-// statusOf reads a status file of /proc into its fields.
-func statusOf(path string) (map[string]string, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	fields := map[string]string{}
-	for line := range strings.Lines(string(data)) {
-		if key, value, ok := strings.Cut(line, ":"); ok {
-			fields[key] = strings.TrimSpace(value)
-		}
-	}
-	return fields, nil
-}
-
-// fourIDs reads the real, effective, saved and file system id.
-func fourIDs(field string) (ids [4]uint32) {
-	for i, f := range strings.Fields(field) {
-		if n, err := strconv.ParseUint(f, 10, 32); err == nil && i < len(ids) {
-			ids[i] = uint32(n)
-		}
-	}
-	return ids
-}
-
-// kilobytes reads a size as status gives it, in bytes.
-func kilobytes(field string) int64 {
-	n, err := strconv.ParseInt(strings.TrimSuffix(field, " kB"), 10, 64)
-	if err != nil {
-		return 0 // kernel threads and zombies have none
-	}
-	return n << 10
-}
-
-// gone recognises what ended or was closed while it was looked at.
-func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }

@@ -30,13 +30,13 @@ func (i inode) kind() uint32 { return i.Mode & unix.S_IFMT }
 // key tells an inode from every other one.
 func (i inode) key() [3]uint64 { return [3]uint64{uint64(i.DevMajor), uint64(i.DevMinor), i.Ino} }
 
-// standing says where the name of an open file leads now.
-type standing int
+// nameState says where the name of an open file leads now.
+type nameState int
 
 const (
-	nameHolds  standing = iota // to the file, or it was not asked
-	nameGone                   // nowhere
-	nameReused                 // to another file
+	nameHolds  nameState = iota // to the file, or it was not asked
+	nameGone                    // nowhere
+	nameReused                  // to another file
 )
 
 // file is something that a task has open, mapped or as its directory.
@@ -44,7 +44,7 @@ type file struct {
 	inode
 	Link  string // as the magic link in /proc shows it
 	Magic int64  // of the file system, statfs(2); only of files on no mount of the job
-	Name  standing
+	Name  nameState
 }
 
 // path is the name in the job, without the kernel's addition.

@@ -19,18 +19,6 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// blocks are images with parts that are still to be copied from the page store.
-type blocks struct {
-	mu     sync.Mutex
-	images []refers
-	refs   int
-}
-
-type refers struct {
-	path string
-	refs []image.Ref
-}
-
 // blocks reads one image without the pages that are in the store.
 func (in *Receiver) readBlocks(s *stream.Reader) error {
 	head, err := s.ReadFrame()
@@ -56,7 +44,7 @@ func (in *Receiver) readBlocks(s *stream.Reader) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("%s: %w", h.Name, err)
 	}
-	return in.blocks.add(refers{f.Name(), refs})
+	return in.blocks.add(blockImage{f.Name(), refs})
 }
 
 func (in *Receiver) fillBlocks(f *os.File, h image.BlocksHead, s *stream.Reader) (refs []image.Ref, err error) {
@@ -96,7 +84,7 @@ func (in *Receiver) fillBlocks(f *os.File, h image.BlocksHead, s *stream.Reader)
 	return refs, nil
 }
 
-func (b *blocks) add(r refers) error {
+func (b *blocks) add(r blockImage) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.images = append(b.images, r)

@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
@@ -53,7 +54,7 @@ func TestImagesArePutTogetherFromPagesThatCameBefore(t *testing.T) {
 	first := whole(newLane(t)).blocks("pages-4.img", data, sharedPages).end()
 	// The page that is referred to may come later, on another lane.
 	second := newLane(t).stream(stream.KindPages, stream.AppendRun(nil, shared, 2*stream.PageSize, append(page(2), page(3)...))).end()
-	if err := in.Receive(bounded(t), []io.Reader{first.reader(), second.reader()}); err != nil {
+	if err := in.Receive(testenv.Bounded(t), []io.Reader{first.reader(), second.reader()}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(in.Images, "pages-4.img")); err != nil || !bytes.Equal(got, data) {
@@ -71,14 +72,14 @@ func TestPagesThatAreMissingOrOthersEndTheTransfer(t *testing.T) {
 		"dropped": {stream.AppendDrop(stream.AppendRun(nil, shared, 2*stream.PageSize, page(2)), shared, 0, 1<<31), pagestore.ErrMissing.Error()},
 	} {
 		l := whole(newLane(t)).stream(stream.KindPages, c.has).blocks("pages-4.img", page(2), sharedPages).end()
-		if err := incoming(t).Receive(bounded(t), []io.Reader{l.reader()}); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := incoming(t).Receive(testenv.Bounded(t), []io.Reader{l.reader()}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestImagesAreBoundedByTheRoomThatThereIs(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	const small, large = 1 << 20, 65 << 30
 	head, err := json.Marshal(image.BlocksHead{Name: "pages-4.img", Size: large})
 	if err != nil {
@@ -99,7 +100,7 @@ func TestImagesAreBoundedByTheRoomThatThereIs(t *testing.T) {
 		}
 		in := incoming(t)
 		in.Images = fmt.Sprintf("/proc/self/fd/%d", fs.File().Fd())
-		if err := in.Receive(bounded(t), []io.Reader{c.lane.end().reader()}); !errors.Is(err, c.want) {
+		if err := in.Receive(testenv.Bounded(t), []io.Reader{c.lane.end().reader()}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := fs.Close(); err != nil {
@@ -138,7 +139,7 @@ func TestHostileBlocksAreRefused(t *testing.T) {
 		"there already":    append([][]byte{head(image.BlocksHead{Name: "pagemap-1.img", Size: stream.PageSize})}, one...),
 	} {
 		l := whole(newLane(t)).stream(stream.KindBlocks, content...).end()
-		if err := incoming(t).Receive(bounded(t), []io.Reader{l.reader()}); err == nil {
+		if err := incoming(t).Receive(testenv.Bounded(t), []io.Reader{l.reader()}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // FuzzLane has a source send any two frames as any kind of stream, in good order: nothing
@@ -52,7 +53,7 @@ func FuzzLane(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		_ = NewReceiver(images, s, output).Receive(bounded(t), []io.Reader{newLane(t).stream(kind, frames...).end().reader()})
+		_ = NewReceiver(images, s, output).Receive(testenv.Bounded(t), []io.Reader{newLane(t).stream(kind, frames...).end().reader()})
 		if entries, err := os.ReadDir(above); err != nil || len(entries) != 3 {
 			t.Errorf("beside the directories lie %v, %v", entries, err)
 		}

@@ -1,31 +1,28 @@
 package restore
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/identity"
-	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// census is who the job's threads may be, and where. See package identity for when which of
+// identityCheck is who the job's threads may be, and where. See package identity for when which of
 // it is asked.
-type census struct {
-	plan   Plan
-	beside int          // CRIU, which works in the job's cgroup
-	want   identity.Job // the source's record, or what the images say if there is none
-	kernel identity.Kernel
+type identityCheck struct {
+	plan    Plan
+	criuPID int          // CRIU, which works in the job's cgroup
+	want    identity.Job // the source's record, or what the images say if there is none
+	kernel  identity.Kernel
 }
 
-// saved looks at the images before CRIU acts on them.
-func (plan Plan) saved() (*census, error) {
+// identityFromImages looks at the images before CRIU acts on them.
+func (plan Plan) identityFromImages() (*identityCheck, error) {
 	saved, err := image.Saved(plan.Images)
 	if err != nil {
 		return nil, fmt.Errorf("who the job's threads are: %w", err)
@@ -33,7 +30,7 @@ func (plan Plan) saved() (*census, error) {
 	if err := plan.Rule.Check(saved); err != nil {
 		return nil, notAllowed("by the images", err)
 	}
-	c := &census{plan: plan, want: saved}
+	c := &identityCheck{plan: plan, want: saved}
 	c.kernel, err = identity.ThisKernel()
 	if err != nil {
 		return nil, err
@@ -52,18 +49,18 @@ func (plan Plan) saved() (*census, error) {
 	return c, nil
 }
 
-// parked is asked when all of the job is there, and where; its threads are still root.
-func (c *census) parked(init int) error {
-	is, err := c.look(init)
+// checkParked is asked when all of the job is there, and where; its threads are still root.
+func (c *identityCheck) checkParked(init int) error {
+	is, err := c.read(init)
 	if err != nil {
 		return err
 	}
 	return c.compare(is.Frame(), c.want.Frame())
 }
 
-// ready is asked when nothing of the job has run and nothing will be set any more.
-func (c *census) ready(init int) error {
-	is, err := c.look(init)
+// checkReady is asked when nothing of the job has run and nothing will be set any more.
+func (c *identityCheck) checkReady(init int) error {
+	is, err := c.read(init)
 	if err != nil {
 		return err
 	}
@@ -73,7 +70,7 @@ func (c *census) ready(init int) error {
 	return c.compare(is, c.want)
 }
 
-func (c *census) look(init int) (identity.Job, error) {
+func (c *identityCheck) read(init int) (identity.Job, error) {
 	is, err := c.place(init).Look()
 	var d identity.Differences
 	if errors.As(err, &d) {
@@ -85,11 +82,11 @@ func (c *census) look(init int) (identity.Job, error) {
 	return is, nil
 }
 
-func (c *census) place(init int) identity.Place {
-	return identity.Place{Init: init, Cgroup: c.plan.RestoreEnv.Cgroup, Beside: c.beside, UserNS: c.plan.Rule.UserNS}
+func (c *identityCheck) place(init int) identity.Place {
+	return identity.Place{Init: init, Cgroup: c.plan.RestoreEnv.Cgroup, Beside: c.criuPID, UserNS: c.plan.Rule.UserNS}
 }
 
-func (c *census) compare(is, want identity.Job) error {
+func (c *identityCheck) compare(is, want identity.Job) error {
 	if err := identity.Compare(is, want, c.kernel); err != nil {
 		return notAllowed("", err)
 	}
@@ -104,10 +101,10 @@ func notAllowed(by string, err error) error {
 		"Nothing of it has run here. Where nobody has touched the images this is a fault of CRIU or of migrate: report it with the log of the restore", by, err)
 }
 
-// refuse ends a job that CRIU is about to let go, whatever it is answered: a task that has
+// killRefused ends a job that CRIU is about to let go, whatever it is answered: a task that has
 // SIGKILL pending never returns to its program. The link goes first, so that nobody hears
 // of sockets that are closed: their peers belong to the job that goes on elsewhere.
-func (c *census) refuse() error {
+func (c *identityCheck) killRefused() error {
 	var errs []error
 	if i := c.plan.Interface; i != nil {
 		errs = append(errs, network.SetPort(i.Host, false))
@@ -117,12 +114,12 @@ func (c *census) refuse() error {
 
 // killAll sends SIGKILL to all that is in the job's cgroup. CRIU is the last: its tracees go
 // on when it is gone. It would wait for PID 1 otherwise, which waits for tasks that only
-// their tracer, CRIU, can collect. All of them are frozen until then, so none comes.
-func (c *census) killAll() error {
+// their tracer, CRIU, can collect. All of them stand still until then, so nobody comes.
+func (c *identityCheck) killAll() error {
 	for end := time.Now().Add(sweepTime); ; time.Sleep(time.Millisecond) {
 		left, err := c.kill()
 		if err == nil && left == 0 {
-			return unix.Kill(c.beside, unix.SIGKILL) // ours, and not waited for yet
+			return unix.Kill(c.criuPID, unix.SIGKILL) // ours, and not waited for yet
 		}
 		if time.Now().After(end) {
 			return errors.Join(err, errors.New("not all of the job could be killed"))
@@ -132,7 +129,7 @@ func (c *census) killAll() error {
 
 // kill tells how many it did not get hold of. It takes descriptors: who is still listed when
 // they are open is who they are of.
-func (c *census) kill() (left int, err error) {
+func (c *identityCheck) kill() (left int, err error) {
 	fds := map[int]int{}
 	defer func() {
 		for _, fd := range fds {
@@ -154,7 +151,7 @@ func (c *census) kill() (left int, err error) {
 	for _, pid := range pids {
 		fd, ok := fds[pid]
 		switch {
-		case pid == c.beside:
+		case pid == c.criuPID:
 		case !ok:
 			left++
 		default:
@@ -164,18 +161,4 @@ func (c *census) kill() (left int, err error) {
 		}
 	}
 	return left, err
-}
-
-// letGo is the last moment before the job runs, whatever is answered, unless it is killed.
-// Names lead to it from here on; it runs on without them rather than not at all.
-func (p *Parked) letGo(ctx context.Context, who *census, init int, log *slog.Logger) error {
-	if err := who.ready(init); err != nil {
-		return errors.Join(err, who.refuse())
-	}
-	if err := p.names.take(); err != nil {
-		log.Error("the job runs, but not all of its Unix sockets have their names", logkey.Err, err)
-	}
-	p.names = nil
-	p.let.Store(ctx.Err() == nil)
-	return nil
 }

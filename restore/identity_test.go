@@ -66,7 +66,7 @@ func planOf(dir, kind string) Plan { return Plan{Images: dir, Rule: jobs[kind].r
 
 func TestImagesThatSayWhatTheRecordSaysAreTaken(t *testing.T) {
 	for kind := range jobs {
-		if who, err := planOf(imagesOf(t, kind), kind).saved(); err != nil || len(who.want.Threads) < 4 {
+		if who, err := planOf(imagesOf(t, kind), kind).identityFromImages(); err != nil || len(who.want.Threads) < 4 {
 			t.Errorf("%s: %+v, %v", kind, who, err)
 		}
 	}
@@ -107,7 +107,7 @@ func TestNoChangeOfWhoTheThreadsAreIsTaken(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			eachMutation(t, kind, 1, func(dir string, m tamper.Mutation) {
-				if _, err := planOf(dir, kind).saved(); err == nil {
+				if _, err := planOf(dir, kind).identityFromImages(); err == nil {
 					t.Errorf("%v: it was taken", m)
 				}
 			})
@@ -128,7 +128,7 @@ func TestNoRecordMakesUpForWhatTheSpecificationDoesNotGive(t *testing.T) {
 				if tamper.Forge(dir) != nil {
 					return // not even the images make sense
 				}
-				_, err = planOf(dir, kind).saved()
+				_, err = planOf(dir, kind).identityFromImages()
 				harmless := m.Field != "creds.no_new_privs" && slices.ContainsFunc(job.mayKeep, func(f string) bool { return strings.HasPrefix(m.Field, f) }) &&
 					(job.mustLack == "" || !strings.HasSuffix(m.String(), job.mustLack))
 				if err == nil && !harmless {
@@ -150,18 +150,18 @@ func TestImagesWithoutARecordAreTakenOfOlderOnesOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		plan := planOf(dir, kind)
-		if _, err := plan.saved(); !errors.Is(err, image.ErrMissing) {
+		if _, err := plan.identityFromImages(); !errors.Is(err, image.ErrMissing) {
 			t.Errorf("%s: %v", kind, err)
 		}
 		plan.Recorded = false
-		if _, err := plan.saved(); err != nil {
+		if _, err := plan.identityFromImages(); err != nil {
 			t.Errorf("%s, of an older migrate: %v", kind, err)
 		}
 		plan.Rule.UID, plan.Rule.UIDs = 12399, nil
 		if kind == "root's" {
 			plan.Rule.UserNS = true
 		}
-		if _, err := plan.saved(); err == nil {
+		if _, err := plan.identityFromImages(); err == nil {
 			t.Errorf("%s, of an older migrate and another user: it was taken", kind)
 		}
 	}
@@ -195,7 +195,7 @@ func FuzzCredentials(f *testing.F) {
 		if err := os.WriteFile(file, changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := planOf(dirs[name], name).saved(); err == nil {
+		if _, err := planOf(dirs[name], name).identityFromImages(); err == nil {
 			t.Errorf("%s, field %d = %d of a job %s: it was taken", filepath.Base(file), field, value, name)
 		}
 	})

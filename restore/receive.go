@@ -12,52 +12,14 @@ import (
 	"sync/atomic"
 
 	"github.com/migrate-hpc/migrate/criu/image"
-	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// Receiver is a checkpoint that is being received.
-type Receiver struct {
-	Images string           // existing empty directory on a tmpfs
-	Store  *pagestore.Store // for the lazy memory
-	IODir  string           // existing empty directory for output files
-	// OutputLimit is the most bytes that an output file may have, 0 for any number.
-	OutputLimit int64
-	// Stop is called when a lane has failed: it must make reading the others fail
-	// too, and the writers at their other ends. May be nil.
-	Stop func()
-	// Digests is what the source says of the pages, if it does: one that arrives later
-	// can be compared with it.
-	Digests pagestore.Digests
-	// Received counts bytes of memory and images as they arrive.
-	Received atomic.Int64
-
-	private private
-	blocks  blocks
-
-	rest      sync.Mutex    // held while anything but memory is read
-	ready     chan struct{} // closed when all is here but memory
-	readyOnce sync.Once
-	notReady  error // why it is of no use, though all is here
-
-	owner sync.RWMutex    // held for reading while a frame is kept
-	feeds func() PageSink // who keeps memory instead of Store; nil: nobody
-}
-
-// NewIncoming gets ready to receive.
-func NewReceiver(images string, store *pagestore.Store, ioDir string) *Receiver {
-	return &Receiver{Images: images, Store: store, IODir: ioDir, ready: make(chan struct{})}
-}
-
-// Ready is closed when images and output are complete, so that the job can be restored
-// while its memory still comes.
-func (in *Receiver) Ready() <-chan struct{} { return in.ready }
-
 // setReady completes all but memory.
 func (in *Receiver) setReady() error {
-	in.rest.Lock()
-	defer in.rest.Unlock()
+	in.imagesMu.Lock()
+	defer in.imagesMu.Unlock()
 	in.readyOnce.Do(func() {
 		in.notReady = errors.Join(in.blocks.complete(in.Store), in.private.finish())
 		if in.notReady == nil {
@@ -67,8 +29,8 @@ func (in *Receiver) setReady() error {
 	return in.notReady
 }
 
-// allButMemory reads the stream that says so.
-func (in *Receiver) allButMemory(s *stream.Reader) error {
+// readyStream reads the stream that says so.
+func (in *Receiver) readyStream(s *stream.Reader) error {
 	if _, err := s.ReadFrame(); err != io.EOF {
 		return errors.Join(err, errors.New("the stream that ends images and output is not empty"))
 	}
@@ -99,12 +61,12 @@ func (in *Receiver) Receive(ctx context.Context, lanes []io.Reader) error {
 	if cause != nil {
 		return errors.Join(context.Cause(ctx), cause)
 	}
-	return errors.Join(in.setReady(), in.attested())
+	return errors.Join(in.setReady(), in.checkAllDigests())
 }
 
 // lane reads one lane to its end.
 func (in *Receiver) lane(r io.Reader) error {
-	k := keeping{in: in}
+	k := laneMemory{receiver: in}
 	if err := in.streams(r, &k); err != nil {
 		k.abort()
 		return err
@@ -112,7 +74,7 @@ func (in *Receiver) lane(r io.Reader) error {
 	return k.end()
 }
 
-func (in *Receiver) streams(r io.Reader, k *keeping) error {
+func (in *Receiver) streams(r io.Reader, k *laneMemory) error {
 	for {
 		s, err := stream.NewReader(r)
 		if err != nil {
@@ -126,13 +88,13 @@ func (in *Receiver) streams(r io.Reader, k *keeping) error {
 			}
 			return errors.Join(err, errors.New("the stream that ends a lane is not empty"))
 		case stream.KindPages:
-			err = k.memory(s)
+			err = k.readPages(s)
 		case stream.KindDigests:
 			err = k.verify(s)
 		case stream.KindReady:
-			err = in.allButMemory(s)
+			err = in.readyStream(s)
 		default:
-			err = in.notMemory(s)
+			err = in.otherStream(s)
 		}
 		if err != nil {
 			return err
@@ -143,10 +105,10 @@ func (in *Receiver) streams(r io.Reader, k *keeping) error {
 // errLate: CRIU may be reading already what is to be added to.
 var errLate = errors.New("images or output behind the word that all of them are here")
 
-// notMemory reads a stream of images or output. All of them come on one lane.
-func (in *Receiver) notMemory(s *stream.Reader) error {
-	in.rest.Lock()
-	defer in.rest.Unlock()
+// otherStream reads a stream of images or output. All of them come on one lane.
+func (in *Receiver) otherStream(s *stream.Reader) error {
+	in.imagesMu.Lock()
+	defer in.imagesMu.Unlock()
 	select {
 	case <-in.ready:
 		return errLate
@@ -172,7 +134,7 @@ func (in *Receiver) archive(s *stream.Reader) error {
 	if err != nil {
 		return err
 	}
-	return image.Unpack(&counting{s, &in.Received}, in.Images, room)
+	return image.Unpack(&countingReader{s, &in.Received}, in.Images, room)
 }
 
 // file puts a piece of an output file where it belongs.
@@ -195,26 +157,26 @@ func (in *Receiver) file(s *stream.Reader) error {
 	if err != nil {
 		return err
 	}
-	if err := fillFile(f, r, in.bounded(r, s)); err != nil {
+	if err := fillFile(f, r, in.limited(r, s)); err != nil {
 		return errors.Join(fmt.Errorf("output file %s: %w", r.Name, err), f.Close())
 	}
 	return f.Close()
 }
 
-// bounded is the rest of an output file, which fails when the file has too much.
-func (in *Receiver) bounded(r stream.FileRange, s io.Reader) io.Reader {
+// limited is the rest of an output file, which fails when the file has too much.
+func (in *Receiver) limited(r stream.FileRange, s io.Reader) io.Reader {
 	if in.OutputLimit == 0 {
 		return s
 	}
-	return &atMost{s, in.OutputLimit - r.Offset, in.OutputLimit}
+	return &limitedReader{s, in.OutputLimit - r.Offset, in.OutputLimit}
 }
 
-type atMost struct {
+type limitedReader struct {
 	r          io.Reader
 	left, most int64
 }
 
-func (a *atMost) Read(p []byte) (int, error) {
+func (a *limitedReader) Read(p []byte) (int, error) {
 	n, err := a.r.Read(p)
 	if a.left -= int64(n); a.left < 0 {
 		return 0, fmt.Errorf("above the job's output limit of %d bytes", a.most)
@@ -241,12 +203,12 @@ func fillFile(f *os.File, r stream.FileRange, s io.Reader) error {
 	return f.Sync()
 }
 
-type counting struct {
+type countingReader struct {
 	r io.Reader
 	n *atomic.Int64
 }
 
-func (c *counting) Read(p []byte) (int, error) {
+func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n.Add(int64(n))
 	return n, err

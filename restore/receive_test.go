@@ -20,17 +20,8 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-// patience is how long a test waits for what should happen at once.
-const patience = time.Minute
-
-func bounded(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 func incoming(t testing.TB) *Receiver {
 	t.Helper()
@@ -119,7 +110,7 @@ func TestWhatIsSentArrives(t *testing.T) {
 		second.stream(stream.KindPages, stream.AppendZero(nil, 1, r.Addr, r.Pages))
 	}
 	second.end()
-	if err := in.Receive(bounded(t), []io.Reader{first.reader(), second.reader()}); err != nil {
+	if err := in.Receive(testenv.Bounded(t), []io.Reader{first.reader(), second.reader()}); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
@@ -175,7 +166,7 @@ func TestWhatArrivedIsComparedWithWhatTheSourceSays(t *testing.T) {
 			l.stream(stream.KindPages, stream.AppendZero(nil, 1, r.Addr, r.Pages))
 		}
 		l.digests(c.pages, c.last).end()
-		err := in.Receive(bounded(t), []io.Reader{l.reader()})
+		err := in.Receive(testenv.Bounded(t), []io.Reader{l.reader()})
 		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -189,7 +180,7 @@ func TestOutputIsCutWhereTheNewPieceEnds(t *testing.T) {
 		l.stream(stream.KindPages, stream.AppendZero(nil, 1, r.Addr, r.Pages))
 	}
 	l.file(own("stdout", 0), "a long line that the job cut later\n").file(own("stdout", 0), "new\n").images(map[string][]byte{"pagemap-1.img": pagemap(t)}).end()
-	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err != nil {
+	if err := in.Receive(testenv.Bounded(t), []io.Reader{l.reader()}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(in.IODir, "stdout")); err != nil || string(got) != "new\n" {
@@ -205,7 +196,7 @@ func TestOutputAboveTheJobsLimitIsNotTaken(t *testing.T) {
 	} {
 		in := incoming(t)
 		in.OutputLimit = 8
-		if err := in.Receive(bounded(t), []io.Reader{l.end().reader()}); err == nil || !strings.Contains(err.Error(), "output limit of 8") {
+		if err := in.Receive(testenv.Bounded(t), []io.Reader{l.end().reader()}); err == nil || !strings.Contains(err.Error(), "output limit of 8") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if st, err := os.Stat(filepath.Join(in.IODir, "stdout")); err == nil && st.Size() > 8 {
@@ -250,7 +241,7 @@ func TestLanesThatMakeNoSenseAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in, l := incoming(t), newLane(t)
 			c.build(l)
-			err := in.Receive(bounded(t), []io.Reader{l.reader()})
+			err := in.Receive(testenv.Bounded(t), []io.Reader{l.reader()})
 			if err == nil || !strings.Contains(err.Error(), c.names) || !strings.Contains(err.Error(), "lane 0") {
 				t.Errorf("got %v", err)
 			}
@@ -267,7 +258,7 @@ func TestALaneThatIsCutAnywhereIsNeverTakenForWhole(t *testing.T) {
 	data := whole.buf.Bytes()
 	for n := 0; n < len(data); n += 1 + len(data)/97 {
 		in := incoming(t)
-		err := in.Receive(bounded(t), []io.Reader{bytes.NewReader(data[:n])})
+		err := in.Receive(testenv.Bounded(t), []io.Reader{bytes.NewReader(data[:n])})
 		if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 			t.Errorf("%d of %d bytes: %v", n, len(data), err)
 		}
@@ -285,7 +276,7 @@ func TestNothingIsAddedBehindTheWordThatAllImagesAreHere(t *testing.T) {
 		"files":  ready().stream(stream.KindTmpfsNames, []byte(`{"mount":"/tmp"}`)),
 	} {
 		in := incoming(t)
-		if err := in.Receive(bounded(t), []io.Reader{late.end().reader()}); !errors.Is(err, errLate) {
+		if err := in.Receive(testenv.Bounded(t), []io.Reader{late.end().reader()}); !errors.Is(err, errLate) {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, dir := range []string{in.Images, in.IODir} {
@@ -321,10 +312,10 @@ func pagemap(t testing.TB) []byte {
 func TestADamagedPagemapIsNoReasonToTrustTheRest(t *testing.T) {
 	in := incoming(t)
 	l := newLane(t).images(map[string][]byte{"pagemap-7.img": []byte("damaged")}).end()
-	if err := in.Receive(bounded(t), []io.Reader{l.reader()}); err != nil {
+	if err := in.Receive(testenv.Bounded(t), []io.Reader{l.reader()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(bounded(t), Plan{Images: in.Images, Store: in.Images, Work: t.TempDir()}, nil); err == nil || !strings.Contains(err.Error(), "pagemap-7") {
+	if _, err := Open(testenv.Bounded(t), Plan{Images: in.Images, Store: in.Images, Work: t.TempDir()}, nil); err == nil || !strings.Contains(err.Error(), "pagemap-7") {
 		t.Errorf("opened: %v", err)
 	}
 }
@@ -334,7 +325,7 @@ func TestTheJobCanBeRestoredWhenOnlyMemoryIsMissing(t *testing.T) {
 	first := newLane(t).images(map[string][]byte{"pagemap-1.img": pagemap(t)})
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- in.Receive(bounded(t), []io.Reader{r}) }()
+	go func() { ended <- in.Receive(testenv.Bounded(t), []io.Reader{r}) }()
 	if _, err := io.Copy(w, first.reader()); err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +339,7 @@ func TestTheJobCanBeRestoredWhenOnlyMemoryIsMissing(t *testing.T) {
 	}
 	select {
 	case <-in.Ready():
-	case <-time.After(patience):
+	case <-time.After(testenv.Patience):
 		t.Fatal("not ready")
 	}
 	if _, err := io.Copy(w, newLane(t).end().reader()); err != nil {
@@ -380,7 +371,7 @@ func TestEveryFrameGoesToTheStoreOrToItsNewOwner(t *testing.T) {
 			r, w := io.Pipe()
 			ended := make(chan error, 1)
 			go func() {
-				ended <- in.Receive(bounded(t), []io.Reader{r})
+				ended <- in.Receive(testenv.Bounded(t), []io.Reader{r})
 				r.Close()
 			}()
 			page := func(n uint64) *lane { return newLane(t).stream(stream.KindPages, stream.AppendZero(nil, 1, n<<12, 1)) }
@@ -420,7 +411,7 @@ func TestReceiveTellsWhyItWasStopped(t *testing.T) {
 		if !errors.Is(err, why) {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(testenv.Patience):
 		t.Fatal("it goes on")
 	}
 }
@@ -453,7 +444,7 @@ func TestAParkWithoutImagesFailsBeforeAnythingIsStarted(t *testing.T) {
 	plan := Plan{Images: filepath.Join(dir, "none"), Store: dir, Work: dir, RestoreEnv: namespaces.RestoreEnv{Cgroup: &cgroup.Cgroup{}}}
 	for _, images := range []string{plan.Images, dir} { // none at all; none, and no page store
 		plan.Images = images
-		if p, err := Open(bounded(t), plan, nil); err == nil || p != nil {
+		if p, err := Open(testenv.Bounded(t), plan, nil); err == nil || p != nil {
 			t.Errorf("%s: %v %v", images, p, err)
 		}
 	}

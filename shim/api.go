@@ -48,7 +48,7 @@ type signalRequest struct {
 	Signal int `json:"signal"`
 }
 
-type loseRequest struct {
+type markLostRequest struct {
 	Why string `json:"why"`
 }
 

@@ -149,3 +149,46 @@ func (c *Client) call(ctx context.Context, method, path string, body any) (Statu
 	}
 	return c.send(ctx, method, path, bytes.NewReader(data))
 }
+
+// do makes a request that the shim answers with 200.
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://shim"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil && ctx.Err() == nil {
+		// The shim may have gone while it was asked, and net/http has many words for that.
+		if conn, look := net.Dial("unix", filepath.Join(c.runDir, socketName)); look != nil {
+			err = errors.Join(err, look)
+		} else {
+			_ = conn.Close()
+		}
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w (%s)", ErrGone, c.runDir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("talk to the shim: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var f failure
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&f); err != nil {
+		return nil, fmt.Errorf("the shim answers %s", resp.Status)
+	}
+	return nil, errors.New(f.Error)
+}
+
+// send makes a request whose answer is the shim's status.
+func (c *Client) send(ctx context.Context, method, path string, body io.Reader) (Status, error) {
+	var st Status
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return st, err
+	}
+	defer resp.Body.Close()
+	return st, json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&st)
+}

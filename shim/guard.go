@@ -25,8 +25,8 @@ const guardName = "migrate:guard"
 
 const (
 	guardFD   = 3
-	opKeep    = 'k' // with the descriptor
-	opLet     = 'l'
+	opHold    = 'k' // with the descriptor
+	opDrop    = 'l'
 	opDismiss = 'q' // the end, in good order
 	opSize    = 5
 )
@@ -55,15 +55,15 @@ func startGuard(runDir string) (*guard, error) {
 	return &guard{conn: fds[0], cmd: cmd}, nil
 }
 
-// Keep hands a copy of the task's descriptor over.
-func (g *guard) Keep(id int32, fd int) error { return g.say(opKeep, id, unix.UnixRights(fd)) }
+// HoldFD hands a copy of the task's descriptor over.
+func (g *guard) HoldFD(id int32, fd int) error { return g.send(opHold, id, unix.UnixRights(fd)) }
 
-// Let has the copy closed.
-func (g *guard) Let(id int32) error { return g.say(opLet, id, nil) }
+// DropFD has the copy closed.
+func (g *guard) DropFD(id int32) error { return g.send(opDrop, id, nil) }
 
 // dismiss ends the guard; the job is whole, or dead.
 func (g *guard) dismiss() error {
-	err := g.say(opDismiss, 0, nil)
+	err := g.send(opDismiss, 0, nil)
 	err = errors.Join(err, unix.Close(g.conn))
 	if waitErr := g.cmd.Wait(); waitErr != nil {
 		err = errors.Join(err, fmt.Errorf("the guard: %w", waitErr))
@@ -71,7 +71,7 @@ func (g *guard) dismiss() error {
 	return err
 }
 
-func (g *guard) say(op byte, id int32, rights []byte) error {
+func (g *guard) send(op byte, id int32, rights []byte) error {
 	msg := binary.NativeEndian.AppendUint32([]byte{op}, uint32(id))
 	for {
 		err := unix.Sendmsg(g.conn, msg, rights, nil, 0)
@@ -88,21 +88,21 @@ func guardMain() {
 		return
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
-	if err := watch(os.Args[1]); err != nil {
+	if err := runGuard(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "guard:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func watch(runDir string) error {
+func runGuard(runDir string) error {
 	cfg, err := readConfig(runDir)
 	if err != nil {
 		return err
 	}
 	held := map[int32]int{}
 	for {
-		op, id, fd, err := hear()
+		op, id, fd, err := receiveMessage()
 		switch {
 		case err != nil || op == 0: // the shim is gone without a word
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -110,9 +110,9 @@ func watch(runDir string) error {
 			return errors.Join(err, errors.New("the shim died while the job lacked memory; the job is ended"), cfg.Cgroup.Kill(ctx))
 		case op == opDismiss:
 			return nil
-		case op == opKeep:
+		case op == opHold:
 			held[id] = fd
-		case op == opLet:
+		case op == opDrop:
 			if err := unix.Close(held[id]); err != nil {
 				return err
 			}
@@ -121,8 +121,8 @@ func watch(runDir string) error {
 	}
 }
 
-// hear waits for one message; op 0 is the end.
-func hear() (op byte, id int32, fd int, err error) {
+// receiveMessage waits for one message; op 0 is the end.
+func receiveMessage() (op byte, id int32, fd int, err error) {
 	msg, oob := make([]byte, opSize), make([]byte, unix.CmsgSpace(4))
 	var n, oobn int
 	for {
@@ -138,7 +138,7 @@ func hear() (op byte, id int32, fd int, err error) {
 		return 0, 0, -1, fmt.Errorf("a message of %d bytes", n)
 	}
 	op, id, fd = msg[0], int32(binary.NativeEndian.Uint32(msg[1:])), -1
-	if op != opKeep {
+	if op != opHold {
 		return op, id, fd, nil
 	}
 	rights, err := unix.ParseSocketControlMessage(oob[:oobn])

@@ -24,7 +24,7 @@ func (s *shim) launch() error {
 	var p *namespaces.Process
 	go func() {
 		var err error
-		p, err = namespaces.Start(ctx, l.Namespaces, s.surroundings())
+		p, err = namespaces.Start(ctx, l.Namespaces, s.startEnv())
 		started <- err
 	}()
 	select {
@@ -36,12 +36,12 @@ func (s *shim) launch() error {
 		return why
 	}
 	s.log.Info("job started", logkey.PID, p.Pid)
-	s.adopt(p)
+	s.runJob(p)
 	return nil
 }
 
-func (s *shim) surroundings() namespaces.Surroundings {
-	around := namespaces.Surroundings{Cgroup: &s.cfg.Cgroup}
+func (s *shim) startEnv() namespaces.StartEnv {
+	around := namespaces.StartEnv{Cgroup: &s.cfg.Cgroup}
 	if i := s.cfg.Launch.Interface; i != nil {
 		around.Network = func(pid int) error {
 			if err := i.Attach(pid); err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // heldUp has the job read a file on which a lease holds up every open, until letGo is
@@ -25,7 +26,7 @@ func (s *scene) heldUp(t *testing.T) (letGo func()) {
 	}
 	t.Cleanup(func() { _ = f.Close() })
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		missing(t, "no lease can be had in %s: %v", dir, err)
+		testenv.Missing(t, "no lease can be had in %s: %v", dir, err)
 	}
 	ns := &s.cfg.Launch.Namespaces
 	ns.Mounts = append(ns.Mounts, namespaces.Mount{Source: dir, Target: "/tmp/held"})
@@ -46,7 +47,7 @@ func TestAStartThatTakesTooLongIsGivenUp(t *testing.T) {
 		t.Fatalf("%v, %v", c, err)
 	}
 	eventually(t, "the shim is gone", func() bool {
-		_, err := Find(s.cfg.RunDir).Status(bounded(t))
+		_, err := Find(s.cfg.RunDir).Status(testenv.Bounded(t))
 		return errors.Is(err, ErrGone)
 	})
 	eventually(t, "nothing is in the cgroup", func() bool {
@@ -68,13 +69,13 @@ func TestAShimAnswersWhileItsJobIsBeingStarted(t *testing.T) {
 	}()
 	c := Find(s.cfg.RunDir)
 	eventually(t, "it answers", func() bool {
-		st, err := c.Status(bounded(t))
+		st, err := c.Status(testenv.Bounded(t))
 		return err == nil && st.State == Starting
 	})
-	if err := c.Signal(bounded(t), syscall.SIGTERM); err == nil || !strings.Contains(err.Error(), "starting") {
+	if err := c.Signal(testenv.Bounded(t), syscall.SIGTERM); err == nil || !strings.Contains(err.Error(), "starting") {
 		t.Errorf("signal: %v", err)
 	}
-	if err := c.Drop(bounded(t)); err == nil || !strings.Contains(err.Error(), "cannot drop: the job is starting") {
+	if err := c.Drop(testenv.Bounded(t)); err == nil || !strings.Contains(err.Error(), "cannot drop: the job is starting") {
 		t.Errorf("drop: %v", err)
 	}
 	letGo()

@@ -20,25 +20,25 @@ import (
 // Pages come to the shim as a body of frames, each behind its length, a u32 in the
 // node's order. A body that ends anywhere else than between two frames was cut.
 
-// beatEvery is how often whoever hears what is wanted hears something.
-const beatEvery = time.Second
+// heartbeatEvery is how often whoever hears what is wanted hears something.
+const heartbeatEvery = time.Second
 
-// wantedLine is one line of the answer to GET /wanted. An empty one is a beat.
-type wantedLine struct {
-	Wants    []uffd.PageRequest `json:"wants,omitempty"`
+// requestLine is one line of the answer to GET /wanted. An empty one is a beat.
+type requestLine struct {
+	Requests []uffd.PageRequest `json:"wants,omitempty"`
 	Complete bool               `json:"complete,omitempty"`
 	Error    string             `json:"error,omitempty"`
 }
 
-// open lets pages in; close sends those away who wait with some.
-func (s *shim) open(p *restore.Parked) {
+// openMemory lets pages in; close sends those away who wait with some.
+func (s *shim) openMemory(p *restore.Parked) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.memory = p.Memory()
 	close(s.opened)
 }
 
-func (s *shim) close() {
+func (s *shim) closeMemory() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.memory, s.opened = nil, make(chan struct{})
@@ -64,9 +64,9 @@ func (s *shim) awaitMemory(ctx context.Context) (*uffd.Server, error) {
 	return s.memory, nil
 }
 
-// takePages takes the pages of one lane, in order. It answers when all have been kept,
+// receivePages takes the pages of one lane, in order. It answers when all have been kept,
 // or brought to the job if they are those of the freeze (final).
-func (s *shim) takePages(w http.ResponseWriter, r *http.Request) {
+func (s *shim) receivePages(w http.ResponseWriter, r *http.Request) {
 	final := r.URL.Query().Get("final") != ""
 	s.answer(func(r *http.Request) error {
 		memory, err := s.awaitMemory(r.Context())
@@ -113,9 +113,9 @@ func eachFrame(body io.Reader, do func([]byte) error) error {
 	}
 }
 
-// settle is told when all that was sent before the commit is here. With pull the rest
+// endPush is told when all that was sent before the commit is here. With pull the rest
 // comes later.
-func (s *shim) settle(r *http.Request) error {
+func (s *shim) endPush(r *http.Request) error {
 	memory, err := s.awaitMemory(r.Context())
 	if err != nil {
 		return err
@@ -123,10 +123,10 @@ func (s *shim) settle(r *http.Request) error {
 	return memory.EndPush(r.URL.Query().Get("pull") != "")
 }
 
-// lose is told when what is missing will never come. Of a job that runs, guardMemory
+// markLost is told when what is missing will never come. Of a job that runs, guardMemory
 // hears of it.
-func (s *shim) lose(r *http.Request) error {
-	var req loseRequest
+func (s *shim) markLost(r *http.Request) error {
+	var req markLostRequest
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
 		return err
 	}
@@ -138,8 +138,8 @@ func (s *shim) lose(r *http.Request) error {
 	return nil
 }
 
-// tellWanted tells which pages are to be delivered until the job lacks none.
-func (s *shim) tellWanted(w http.ResponseWriter, r *http.Request) {
+// streamRequests tells which pages are to be delivered until the job lacks none.
+func (s *shim) streamRequests(w http.ResponseWriter, r *http.Request) {
 	memory, err := s.awaitMemory(r.Context())
 	if err != nil {
 		s.answer(func(*http.Request) error { return err }, 0)(w, r)
@@ -150,11 +150,11 @@ func (s *shim) tellWanted(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := &lineWriter{to: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
 	var beats sync.WaitGroup
-	beats.Go(func() { out.beat(ctx, cancel) })
-	err = memory.Requests(ctx, func(wants []uffd.PageRequest) error { return out.line(wantedLine{Wants: wants}) })
+	beats.Go(func() { out.heartbeat(ctx, cancel) })
+	err = memory.Requests(ctx, func(wants []uffd.PageRequest) error { return out.line(requestLine{Requests: wants}) })
 	cancel()
 	beats.Wait()
-	last := wantedLine{Complete: err == nil}
+	last := requestLine{Complete: err == nil}
 	if err != nil {
 		last.Error = err.Error()
 	}
@@ -168,21 +168,21 @@ type lineWriter struct {
 	flush func() error
 }
 
-func (l *lineWriter) line(v wantedLine) error {
+func (l *lineWriter) line(v requestLine) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return errors.Join(l.to.Encode(v), l.flush())
 }
 
-func (l *lineWriter) beat(ctx context.Context, lost func()) {
-	tick := time.NewTicker(beatEvery)
+func (l *lineWriter) heartbeat(ctx context.Context, lost func()) {
+	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if l.line(wantedLine{}) != nil {
+			if l.line(requestLine{}) != nil {
 				lost()
 				return
 			}

@@ -5,7 +5,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,29 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/output"
 )
-
-// outputWatch holds a job to its output limit.
-type outputWatch struct {
-	files *output.Files
-	usage *output.Usage
-	uid   uint32
-	over  chan struct{} // closed when the job has ended
-
-	mu   sync.Mutex // the fields below; held for a look
-	rule output.Rule
-	why  string                   // the job is ended; "" as long as it is not
-	keep [len(output.Names)]int64 // what is kept of its output then
-}
-
-func newOutputWatch(o Output, store *job.Store) (*outputWatch, error) {
-	files, err := output.Open(o.Dir)
-	if err != nil {
-		return nil, err
-	}
-	return &outputWatch{files: files, usage: &output.Usage{Store: store}, uid: o.UID, over: make(chan struct{}), rule: output.Rule{Limit: o.Limit}}, nil
-}
 
 // endTime is how long a job that handles SIGXFSZ has to end.
 const endTime = 10 * time.Second
@@ -57,14 +34,14 @@ func (s *shim) watchOutput(init *namespaces.Process) {
 		}
 		pause = frozenPause
 		if frozen, err := s.cfg.Cgroup.Frozen(); err == nil && frozen {
-			if _, _, err := s.output.look(); err != nil {
+			if _, _, err := s.output.check(); err != nil {
 				s.log.Error("the job's output", logkey.Err, err)
 			}
 			continue
 		}
 		var why string
 		var err error
-		if why, pause, err = s.output.look(); err != nil {
+		if why, pause, err = s.output.check(); err != nil {
 			s.log.Error("the job's output", logkey.Err, err)
 		}
 		switch {
@@ -84,7 +61,7 @@ const frozenPause = 100 * time.Millisecond
 // askToEnd sends SIGXFSZ, as the kernel does to a process that makes a file too large,
 // to a PID 1 that would hear of it. It returns when the job's time is over.
 func (s *shim) askToEnd(init *namespaces.Process) time.Time {
-	if !hears(init.Pid, unix.SIGXFSZ) || init.Signal(unix.SIGXFSZ) != nil {
+	if !handlesSignal(init.Pid, unix.SIGXFSZ) || init.Signal(unix.SIGXFSZ) != nil {
 		return time.Now()
 	}
 	return time.Now().Add(endTime)
@@ -97,9 +74,9 @@ func (s *shim) killFor(init *namespaces.Process) {
 	}
 }
 
-// hears tells whether a process handles a signal, or has it waited for. The number may be
+// handlesSignal tells whether a process handles a signal, or has it waited for. The number may be
 // another's by now: then the answer is wrong, and nothing else.
-func hears(pid int, sig unix.Signal) bool {
+func handlesSignal(pid int, sig unix.Signal) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return false
@@ -121,7 +98,7 @@ func (s *shim) endOutput(exit job.Exit) job.Exit {
 		return exit
 	}
 	close(s.output.over)
-	why, _, err := s.output.look()
+	why, _, err := s.output.check()
 	if err != nil {
 		s.log.Error("the job's output", logkey.Err, err)
 	}
@@ -132,34 +109,3 @@ func (s *shim) endOutput(exit job.Exit) job.Exit {
 	}
 	return exit
 }
-
-// look looks once, cuts what is too much, and says when to look again. why is not empty
-// from the look on that has found that the job is to end.
-func (w *outputWatch) look() (why string, again time.Duration, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.why != "" {
-		return w.why, cutAgain, w.files.Cut(w.keep)
-	}
-	sizes, err := w.files.Sizes()
-	if err != nil {
-		return "", time.Second, err
-	}
-	room, err := w.files.Room()
-	if err != nil {
-		return "", time.Second, err
-	}
-	var asked error
-	why, keep := w.rule.Look(sizes[0]+sizes[1], room, func() (biggest bool) {
-		biggest, asked = w.usage.Biggest(w.uid)
-		return biggest
-	})
-	if why == "" {
-		return "", w.rule.Next(room), asked
-	}
-	w.why, w.keep = why, output.Split(sizes, keep)
-	return why, cutAgain, w.files.Cut(w.keep)
-}
-
-// cutAgain is how often the output of a job that ends is cut.
-const cutAgain = 20 * time.Millisecond

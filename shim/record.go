@@ -10,12 +10,10 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 )
 
-const cleanUpTime = 30 * time.Second
-
 // Pauses between two tries to write down how the job ended.
 const (
-	firstRecord = 100 * time.Millisecond
-	mostRecord  = 5 * time.Second
+	minRecordPause = 100 * time.Millisecond
+	maxRecordPause = 5 * time.Second
 )
 
 // record writes down how the job ended, durably, before anybody can ask. What the disk
@@ -23,14 +21,14 @@ const (
 // job's move is not finished nothing else proves that the job has run here. A job that
 // was removed needs no record.
 func (s *shim) record(exit job.Exit) {
-	for pause := firstRecord; ; pause = min(2*pause, mostRecord) {
+	for pause := minRecordPause; ; pause = min(2*pause, maxRecordPause) {
 		err := s.write(exit)
 		if err == nil || errors.Is(err, job.ErrNotFound) {
 			return
 		}
-		if pause == firstRecord {
+		if pause == minRecordPause {
 			s.log.Error("the job's end could not be written down yet", logkey.Err, err)
-			s.tellExit(exit)
+			s.publishExit(exit)
 		}
 		time.Sleep(pause)
 	}
@@ -49,8 +47,8 @@ func (s *shim) write(exit job.Exit) error {
 	return err
 }
 
-// tellExit has the status say what is not in the record yet.
-func (s *shim) tellExit(exit job.Exit) {
+// publishExit has the status say what is not in the record yet.
+func (s *shim) publishExit(exit job.Exit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.exit = Exited, &exit

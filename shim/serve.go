@@ -6,17 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/failpoint"
-	"github.com/migrate-hpc/migrate/logkey"
-	"github.com/migrate-hpc/migrate/restore"
 )
-
-const maxRequest = 1 << 20
 
 func (s *shim) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -26,29 +20,11 @@ func (s *shim) routes() http.Handler {
 	mux.HandleFunc("POST /resume", s.answer(s.resume, maxRequest))
 	mux.HandleFunc("POST /drop", s.answer(s.drop, maxRequest))
 	mux.HandleFunc("POST /release", s.answer(s.release, maxRequest))
-	mux.HandleFunc("POST /pages", s.takePages)
-	mux.HandleFunc("POST /settle", s.answer(s.settle, maxRequest))
-	mux.HandleFunc("GET /wanted", s.tellWanted)
-	mux.HandleFunc("POST /lose", s.answer(s.lose, maxRequest))
+	mux.HandleFunc("POST /pages", s.receivePages)
+	mux.HandleFunc("POST /settle", s.answer(s.endPush, maxRequest))
+	mux.HandleFunc("GET /wanted", s.streamRequests)
+	mux.HandleFunc("POST /lose", s.answer(s.markLost, maxRequest))
 	return mux
-}
-
-// answer runs one request, of at most so many bytes unless that is 0, and replies with
-// the status after it.
-func (s *shim) answer(do func(*http.Request) error, most int64) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if most > 0 {
-			r.Body = http.MaxBytesReader(w, r.Body, most)
-		}
-		err := do(r)
-		w.Header().Set("Content-Type", "application/json")
-		var reply any = s.status()
-		if err != nil {
-			w.WriteHeader(http.StatusConflict)
-			reply = failure{err.Error()}
-		}
-		_ = json.NewEncoder(w).Encode(reply)
-	}
 }
 
 func (s *shim) signal(r *http.Request) error {
@@ -64,146 +40,12 @@ func (s *shim) signal(r *http.Request) error {
 	return s.init.Signal(unix.Signal(req.Signal))
 }
 
-func (s *shim) park(r *http.Request) error {
-	var req ParkRequest
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
-		return err
-	}
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if now := s.is(); now != Waiting {
-		return fmt.Errorf("cannot park: the shim is %s", now)
-	}
-	ahead, err := s.spare.take(s.cfg.RunDir)
-	if err != nil {
-		return err
-	}
-	g := ahead.guard
-	req.Plan.Standby, req.Plan.Following = ahead.criu, ahead.store
-	client := s.criuClient()
-	p, err := restore.Open(r.Context(), req.Plan, g)
-	if err != nil {
-		ahead.criu.Close()
-		return errors.Join(err, g.dismiss())
-	}
-	s.open(p)
-	if err := p.Park(r.Context(), client, s.log); err != nil {
-		s.close()
-		return errors.Join(err, g.dismiss())
-	}
-	s.mu.Lock()
-	s.parked, s.guard, s.state, s.volatile = p, g, Parked, req.Volatile
-	s.mu.Unlock()
-	go s.noticeEnd(p)
-	failpoint.Point("shim", "parked")
-	return nil
-}
-
-// noticeEnd drops a parked job whose CRIU has ended, of whatever cause: its tasks
-// wait for a word that nobody can give any more.
-func (s *shim) noticeEnd(p *restore.Parked) {
-	<-p.Ended()
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if s.is() == Parked {
-		s.log.Error("CRIU ended while the job was parked; the job is dropped")
-		s.giveUp()
-	}
-}
-
-// giveUp ends the shim of a parked job that will not run here.
-func (s *shim) giveUp() {
-	if err := errors.Join(s.parked.Drop(), s.guard.dismiss()); err != nil {
-		s.log.Warn("drop", logkey.Err, err)
-	}
-	s.set(Dropped)
-	go s.leave()
-}
-
-// resume lets a parked job run. Asking twice is asking once.
-func (s *shim) resume(*http.Request) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	switch now := s.is(); now {
-	case Running, Exited:
-		return nil
-	case Parked:
-	default:
-		return fmt.Errorf("cannot resume: the shim is %s", now)
-	}
-	// From here on nobody can be told that the job never ran here.
-	mark := filepath.Join(s.cfg.RunDir, resumedName)
-	//house:allow os.WriteFile: a note for this boot, in a tmpfs
-	if err := os.WriteFile(mark, nil, 0o600); err != nil {
-		return err
-	}
-	p, err := s.parked.Resume()
-	if err != nil && s.parked.MayHaveRun() {
-		s.log.Error("CRIU failed while it let the job go; the job is ended", logkey.Err, err)
-		err = errors.Join(s.parked.Drop(), s.guard.dismiss())
-		s.adopt(p)
-		return err
-	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(mark))
-		s.giveUp()
-		return err
-	}
-	failpoint.Point("shim", "resumed")
-	s.log.Info("job resumed", logkey.PID, p.Pid)
-	s.filling.Go(func() { s.guardMemory(s.parked, s.volatile) })
-	s.adopt(p)
-	return nil
-}
-
-// guardMemory waits until all memory is in place. A job whose memory cannot be
-// completed is ended: a wrong result would be worse.
-func (s *shim) guardMemory(p *restore.Parked, volatile string) {
-	err := p.Filled()
-	if err != nil {
-		s.log.Error("the job's memory cannot be completed; it is ended", logkey.Err, err)
-		ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
-		defer cancel()
-		err = s.cfg.Cgroup.Kill(ctx)
-	} else {
-		s.log.Info("memory in place")
-	}
-	if err := errors.Join(err, p.Close(), s.guard.dismiss(), os.RemoveAll(volatile)); err != nil {
-		s.log.Error("end of the restore", logkey.Err, err)
-	}
-}
-
-// drop gives up a job that has not run here.
-func (s *shim) drop(*http.Request) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	switch now := s.is(); now {
-	case Dropped:
-		return nil
-	case Parked:
-		s.giveUp()
-	case Waiting:
-		s.set(Dropped)
-		go s.leave()
-	default:
-		return fmt.Errorf("cannot drop: the job is %s", now)
-	}
-	return nil
-}
-
-func (s *shim) leave() {
-	if err := s.cleanUp(); err != nil {
-		s.log.Error("clean-up", logkey.Err, err)
-	}
-	close(s.done)
-}
-
 // release ends the frozen tree of a job that lives on elsewhere. No exit is
 // written down: it has not exited.
 func (s *shim) release(r *http.Request) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	switch now := s.is(); now {
+	s.stateChange.Lock()
+	defer s.stateChange.Unlock()
+	switch now := s.currentState(); now {
 	case Released:
 		return nil
 	case Running:
@@ -217,7 +59,7 @@ func (s *shim) release(r *http.Request) error {
 	if !frozen {
 		return errors.New("refused to release a job that is not frozen")
 	}
-	s.set(Released)
+	s.setState(Released)
 	failpoint.Point("shim", "released")
 	s.log.Info("job released")
 	// All of a pid namespace ends with its PID 1, wherever a user who may write to another cgroup

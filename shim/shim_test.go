@@ -20,10 +20,8 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/restore"
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-// patience is how long a test waits for what should happen at once.
-const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	namespaces.Stage()
@@ -31,27 +29,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// missing skips a test for want of a prerequisite. In CI everything must run.
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-func bounded(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(testenv.Patience); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", testenv.Patience, what)
 		}
 	}
 }
@@ -70,7 +52,7 @@ type scene struct {
 func newScene(t *testing.T, script string) *scene {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "not root: making namespaces and cgroups needs it")
+		testenv.Missing(t, "not root: making namespaces and cgroups needs it")
 	}
 	dir := t.TempDir()
 	s := &scene{logDir: t.TempDir(), ioDir: t.TempDir()}
@@ -85,11 +67,11 @@ func newScene(t *testing.T, script string) *scene {
 	}
 	cg, err := cgroup.New(os.Getpid(), "migrate-test-"+string(id))
 	if err != nil {
-		missing(t, "no cgroup can be made: %v", err)
+		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
 	s.cfg = Config{Job: id, Records: filepath.Join(dir, "jobs"), RunDir: filepath.Join(dir, "run"), Cgroup: *cg}
 	if script != "" {
-		s.cfg.Launch = &Launch{Within: patience, Namespaces: namespaces.Config{
+		s.cfg.Launch = &Launch{Within: testenv.Patience, Namespaces: namespaces.Config{
 			Hostname: "job", RootDir: s.cfg.RootDir(), Root: "/", IODir: s.ioDir, WorkDir: "/",
 			Args: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"},
 			Stdin: "/dev/null", Stdout: namespaces.IOMount + "/stdout", Stderr: namespaces.IOMount + "/stderr",
@@ -102,14 +84,14 @@ func newScene(t *testing.T, script string) *scene {
 // end takes down what a test left standing.
 func (s *scene) end(t *testing.T) {
 	cg := s.cfg.Cgroup
-	if err := cg.Kill(bounded(t)); err != nil {
+	if err := cg.Kill(testenv.Bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if err := Find(s.cfg.RunDir).Drop(bounded(t)); err != nil && !strings.Contains(err.Error(), "cannot drop") {
+	if err := Find(s.cfg.RunDir).Drop(testenv.Bounded(t)); err != nil && !strings.Contains(err.Error(), "cannot drop") {
 		t.Error(err)
 	}
 	eventually(t, "the shim is gone", func() bool {
-		_, err := Find(s.cfg.RunDir).Status(bounded(t))
+		_, err := Find(s.cfg.RunDir).Status(testenv.Bounded(t))
 		return errors.Is(err, ErrGone)
 	})
 	eventually(t, "cgroup removed", func() bool { return cg.Remove() == nil })
@@ -137,7 +119,7 @@ func (s *scene) record(t *testing.T) job.Record {
 func (s *scene) over(t *testing.T) job.Record {
 	t.Helper()
 	eventually(t, "the shim is gone", func() bool {
-		_, err := Find(s.cfg.RunDir).Status(bounded(t))
+		_, err := Find(s.cfg.RunDir).Status(testenv.Bounded(t))
 		return errors.Is(err, ErrGone)
 	})
 	return s.record(t)
@@ -159,7 +141,7 @@ func (s *scene) nothingLeft(t *testing.T) {
 
 func state(t *testing.T, c *Client) State {
 	t.Helper()
-	st, err := c.Status(bounded(t))
+	st, err := c.Status(testenv.Bounded(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +162,7 @@ func TestTheEndOfAJobIsWrittenDownAndNothingIsLeft(t *testing.T) {
 			c := s.start(t)
 			if sig := map[int]syscall.Signal{137: syscall.SIGKILL, 3: syscall.SIGTERM}[want.Code]; sig != 0 {
 				eventually(t, "it runs", func() bool { return state(t, c) == Running && s.busy(t, sig) })
-				if err := c.Signal(bounded(t), sig); err != nil {
+				if err := c.Signal(testenv.Bounded(t), sig); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -205,7 +187,7 @@ func (s *scene) busy(t *testing.T, sig syscall.Signal) bool {
 	if sig == syscall.SIGKILL {
 		return true
 	}
-	st, err := Find(s.cfg.RunDir).Status(bounded(t))
+	st, err := Find(s.cfg.RunDir).Status(testenv.Bounded(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +232,7 @@ func TestAJobThatCannotStartLeavesNoShim(t *testing.T) {
 				why == "" && !strings.Contains(err.Error(), "such") {
 				t.Errorf("the cause is not named: %v", err)
 			}
-			if _, err := Find(s.cfg.RunDir).Status(bounded(t)); !errors.Is(err, ErrGone) {
+			if _, err := Find(s.cfg.RunDir).Status(testenv.Bounded(t)); !errors.Is(err, ErrGone) {
 				t.Errorf("a shim answers: %v", err)
 			}
 			if pids, err := s.cfg.Cgroup.Pids(); err != nil || len(pids) > 0 {
@@ -277,11 +259,11 @@ func TestTheSocketIsRootsAlone(t *testing.T) {
 func TestARunningJobRefusesWhatDoesNotFit(t *testing.T) {
 	s := newScene(t, "exec sleep 1000")
 	c := s.start(t)
-	st, err := c.Status(bounded(t))
+	st, err := c.Status(testenv.Bounded(t))
 	if err != nil || st.State != Running || st.Init == 0 || st.Shim == 0 || st.Shim == os.Getpid() {
 		t.Fatalf("%+v %v", st, err)
 	}
-	ctx := bounded(t)
+	ctx := testenv.Bounded(t)
 	for name, c := range map[string]struct {
 		err  error
 		want string
@@ -312,11 +294,11 @@ func TestARunningJobRefusesWhatDoesNotFit(t *testing.T) {
 func TestAJobThatWasTakenOutOfItsCgroupDoesNotOutliveItsRelease(t *testing.T) {
 	s := newScene(t, "while :; do echo x; done")
 	c := s.start(t)
-	st, err := c.Status(bounded(t))
+	st, err := c.Status(testenv.Bounded(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cfg.Cgroup.Freeze(bounded(t)); err != nil {
+	if err := s.cfg.Cgroup.Freeze(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	other, err := cgroup.New(os.Getpid(), "migrate-test-other-"+string(s.cfg.Job))
@@ -329,7 +311,7 @@ func TestAJobThatWasTakenOutOfItsCgroupDoesNotOutliveItsRelease(t *testing.T) {
 	if err := other.Enter(st.Init); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Release(bounded(t)); err != nil {
+	if err := c.Release(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if rec := s.over(t); rec.Exit != nil {
@@ -343,11 +325,11 @@ func TestAFrozenJobIsReleasedWithoutAnEndAndNeverRunsAgain(t *testing.T) {
 	c := s.start(t)
 	out := filepath.Join(s.ioDir, "stdout")
 	eventually(t, "it writes", func() bool { return size(out) > 0 })
-	if err := s.cfg.Cgroup.Freeze(bounded(t)); err != nil {
+	if err := s.cfg.Cgroup.Freeze(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	stood := size(out)
-	if err := c.Release(bounded(t)); err != nil {
+	if err := c.Release(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if rec := s.over(t); rec.Exit != nil {
@@ -357,10 +339,10 @@ func TestAFrozenJobIsReleasedWithoutAnEndAndNeverRunsAgain(t *testing.T) {
 		t.Errorf("it ran again: %d bytes, then %d", stood, now)
 	}
 	s.nothingLeft(t)
-	if err := c.Release(bounded(t)); !errors.Is(err, ErrGone) {
+	if err := c.Release(testenv.Bounded(t)); !errors.Is(err, ErrGone) {
 		t.Errorf("a second release: %v", err)
 	}
-	if err := c.Drop(bounded(t)); err != nil {
+	if err := c.Drop(testenv.Bounded(t)); err != nil {
 		t.Errorf("nobody is as good as one who dropped: %v", err)
 	}
 }
@@ -379,7 +361,7 @@ func TestAWaitingShimTakesOnlyParkAndDrop(t *testing.T) {
 	if now := state(t, c); now != Waiting {
 		t.Fatalf("it is %s", now)
 	}
-	ctx := bounded(t)
+	ctx := testenv.Bounded(t)
 	if _, err := c.Resume(ctx); err == nil || !strings.Contains(err.Error(), "cannot resume: the shim is waiting") {
 		t.Errorf("resume: %v", err)
 	}
@@ -457,7 +439,7 @@ func TestAShimThatGoesWhileItIsAskedIsGone(t *testing.T) {
 			}
 			_ = conn.Close()
 		})
-		if _, err := Find(dir).Status(bounded(t)); err == nil || errors.Is(err, ErrGone) != goes {
+		if _, err := Find(dir).Status(testenv.Bounded(t)); err == nil || errors.Is(err, ErrGone) != goes {
 			t.Errorf("goes: %v; got %v", goes, err)
 		}
 		_ = l.Close()
@@ -477,10 +459,10 @@ func TestADirectoryWithoutAShimIsGone(t *testing.T) {
 	}
 	for _, d := range []string{dir, t.TempDir(), "/no/such/directory"} {
 		c := Find(d)
-		if _, err := c.Status(bounded(t)); !errors.Is(err, ErrGone) {
+		if _, err := c.Status(testenv.Bounded(t)); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: %v", d, err)
 		}
-		if err := c.Drop(bounded(t)); err != nil || c.Resumed() {
+		if err := c.Drop(testenv.Bounded(t)); err != nil || c.Resumed() {
 			t.Errorf("%s: drop %v", d, err)
 		}
 	}
@@ -518,13 +500,13 @@ func TestAnEndThatTheDiskDoesNotTakeIsToldAndWrittenDownLater(t *testing.T) {
 		}
 	})
 	refuse(unix.MS_RDONLY)
-	if err := c.Signal(bounded(t), syscall.SIGKILL); err != nil {
+	if err := c.Signal(testenv.Bounded(t), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	var st Status
 	eventually(t, "the end is told", func() bool {
 		var err error
-		st, err = c.Status(bounded(t))
+		st, err = c.Status(testenv.Bounded(t))
 		return err != nil || st.Exit != nil
 	})
 	if st.State != Exited || st.Exit == nil || st.Exit.Signal != int(syscall.SIGKILL) {
@@ -532,7 +514,7 @@ func TestAnEndThatTheDiskDoesNotTakeIsToldAndWrittenDownLater(t *testing.T) {
 	}
 	refuse(0)
 	eventually(t, "the shim is gone", func() bool {
-		_, err := c.Status(bounded(t))
+		_, err := c.Status(testenv.Bounded(t))
 		return errors.Is(err, ErrGone)
 	})
 	rec, err := s.store.Get(s.cfg.Job)
@@ -547,11 +529,11 @@ func TestTheEndOfAJobThatWasRemovedNeedsNoRecord(t *testing.T) {
 	if err := s.store.Remove(s.cfg.Job); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Signal(bounded(t), syscall.SIGKILL); err != nil {
+	if err := c.Signal(testenv.Bounded(t), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the shim is gone", func() bool {
-		_, err := c.Status(bounded(t))
+		_, err := c.Status(testenv.Bounded(t))
 		return errors.Is(err, ErrGone)
 	})
 }

@@ -64,7 +64,7 @@ func random() uint64 {
 // Send is one round over the open regular files that list names by calling look, which
 // closes them. A file may be named more than once. What is not named is gone.
 func (s *Files) Send(ctx context.Context, out Sink, list func(look func(*os.File) error) error) (Stats, error) {
-	return s.round(ctx, out, func(c *crew) error {
+	return s.round(ctx, out, func(c *workers) error {
 		return list(func(f *os.File) error {
 			st, err := statx(f, "")
 			if err != nil {
@@ -79,10 +79,10 @@ func (s *Files) Send(ctx context.Context, out Sink, list func(look func(*os.File
 	})
 }
 
-func (s *Files) round(ctx context.Context, out Sink, walk func(*crew) error) (Stats, error) {
+func (s *Files) round(ctx context.Context, out Sink, walk func(*workers) error) (Stats, error) {
 	s.rounds++
 	s.index = nil
-	c := newCrew(ctx, s.seed, out)
+	c := newWorkers(ctx, s.seed, out)
 	err := walk(c)
 	stats, workErr := c.end()
 	if err = errors.Join(workErr, err); err == nil {
@@ -124,7 +124,7 @@ func (s *Files) forget(out Sink) error {
 
 // look has the pages of a file compared, and those of chunks that it has no more. It
 // closes the file.
-func (s *Files) look(c *crew, f *file, data *os.File) error {
+func (s *Files) look(c *workers, f *file, data *os.File) error {
 	f.seen = s.rounds
 	held := &held{File: data}
 	held.users.Store(1)

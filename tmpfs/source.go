@@ -46,7 +46,7 @@ func (s *Source) Close() error { return s.root.Close() }
 // Send is one round: it sends what has changed in the files since the one before.
 // A file that vanishes or shrinks meanwhile is none. Note may be called meanwhile.
 func (s *Source) Send(ctx context.Context, out Sink) (Stats, error) {
-	stats, err := s.files.round(ctx, out, func(c *crew) error {
+	stats, err := s.files.round(ctx, out, func(c *workers) error {
 		return s.walk(ctx, false, func(e found) error {
 			if e.kind() != unix.S_IFREG {
 				return nil
@@ -60,7 +60,7 @@ func (s *Source) Send(ctx context.Context, out Sink) (Stats, error) {
 	return stats, nil
 }
 
-func (s *Source) look(c *crew, e found) error {
+func (s *Source) look(c *workers, e found) error {
 	f := s.files.of(&e.st)
 	if f.seen == s.files.rounds {
 		return nil // by another name

@@ -10,7 +10,7 @@ import (
 )
 
 // greet answers the hello of a move's connection and brings it to its session.
-func (l *Listener) greet(ctx context.Context, c *conn, ticket *ticket) error {
+func (l *Listener) greet(ctx context.Context, c *conn, ticket *handshake) error {
 	theirs, err := ReadHello(c)
 	if err != nil {
 		return err
@@ -19,7 +19,7 @@ func (l *Listener) greet(ctx context.Context, c *conn, ticket *ticket) error {
 	if err != nil {
 		return err
 	}
-	l.greeted.leave(ticket)
+	l.handshaking.leave(ticket)
 	ours := theirs
 	ours.VersionMin, ours.VersionMax = VersionMin, VersionMax
 	ours.Node, ours.Features, ours.Refused = l.id.Node, l.features, nil
@@ -50,12 +50,12 @@ func (l *Listener) greetControl(ctx context.Context, c *conn, ours, theirs Hello
 	if s.version, s.features, err = agree(ours, theirs); err != nil {
 		return refuse(c, ours, asError(err))
 	}
-	half, reason := l.waiting.open(s.peer, s.id, theirs.Data)
+	half, reason := l.pending.open(s.peer, s.id, theirs.Data)
 	if reason != nil {
 		return refuse(c, ours, reason)
 	}
 	err = l.complete(ctx, half, s, ours)
-	s.data = l.waiting.close(half)
+	s.data = l.pending.close(half)
 	if err == nil {
 		err = clearDeadlines(s)
 	}
@@ -72,7 +72,7 @@ func (l *Listener) greetControl(ctx context.Context, c *conn, ours, theirs Hello
 	return errors.Join(err, s.Close())
 }
 
-func (l *Listener) complete(ctx context.Context, half *halfOpen, s *Session, ours Hello) error {
+func (l *Listener) complete(ctx context.Context, half *pendingSession, s *Session, ours Hello) error {
 	if err := l.during(s.control, func() error { return answer(s, ours) }); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func clearDeadlines(s *Session) error {
 }
 
 func (l *Listener) greetData(c *conn, ours, theirs Hello) error {
-	half, reason := l.waiting.reserve(theirs.Node, theirs.Session, theirs.Index, theirs.Data)
+	half, reason := l.pending.reserve(theirs.Node, theirs.Session, theirs.Index, theirs.Data)
 	if reason != nil {
 		return refuse(c, ours, reason)
 	}
@@ -118,7 +118,7 @@ func (l *Listener) greetData(c *conn, ours, theirs Hello) error {
 		return err
 	}
 	c.wire.readAhead()
-	if !l.waiting.join(half, theirs.Index, c) {
+	if !l.pending.join(half, theirs.Index, c) {
 		return fmt.Errorf("session %s of node %s was given up meanwhile", theirs.Session, theirs.Node)
 	}
 	return nil

@@ -19,19 +19,19 @@ import (
 // within 10 s, so that a slow or silent one holds up no other.
 type Listener struct {
 	options
-	net     net.Listener
-	id      *pki.Identity
-	config  *tls.Config
-	log     *slog.Logger
-	ctx     context.Context // ends with Close
-	stop    context.CancelCauseFunc
-	greeted gate
-	waiting waitingRoom
-	ready   chan *Session
-	web     *httpListener
-	running sync.WaitGroup
-	failed  chan struct{} // closed when ln is lost
-	err     error         // why, once failed is closed
+	net         net.Listener
+	id          *pki.Identity
+	config      *tls.Config
+	log         *slog.Logger
+	ctx         context.Context // ends with Close
+	stop        context.CancelCauseFunc
+	handshaking handshakes
+	pending     pendingSessions
+	ready       chan *Session
+	web         *httpListener
+	running     sync.WaitGroup
+	failed      chan struct{} // closed when ln is lost
+	err         error         // why, once failed is closed
 }
 
 // NewListener starts to serve ln, which it owns from now on. Connections that are
@@ -42,7 +42,7 @@ func NewListener(ln net.Listener, id *pki.Identity, log *slog.Logger, set ...Opt
 	l := &Listener{
 		options: newOptions(set), net: ln, id: id, config: config, log: log,
 		ready: make(chan *Session), failed: make(chan struct{}),
-		greeted: newGate(maxHandshaking), waiting: newWaitingRoom(maxHalfOpen),
+		handshaking: newHandshakes(maxHandshaking), pending: newPendingSessions(maxHalfOpen),
 	}
 	l.ctx, l.stop = context.WithCancelCause(context.Background())
 	l.web = newHTTPListener(l.ctx, ln.Addr())
@@ -76,7 +76,7 @@ func (l *Listener) Accept(ctx context.Context) (*Session, error) {
 func (l *Listener) Close() error {
 	l.stop(net.ErrClosed)
 	err := l.net.Close()
-	l.greeted.closeAll()
+	l.handshaking.closeAll()
 	l.running.Wait()
 	if errors.Is(err, net.ErrClosed) {
 		return nil
@@ -114,8 +114,8 @@ func (l *Listener) serve(raw net.Conn) {
 	deadline := time.Now().Add(l.timeout)
 	ctx, cancel := context.WithDeadline(l.ctx, deadline)
 	defer cancel()
-	ticket := l.greeted.enter(raw)
-	defer l.greeted.leave(ticket)
+	ticket := l.handshaking.enter(raw)
+	defer l.handshaking.leave(ticket)
 	err := errors.Join(raw.SetDeadline(deadline), tuneTCP(raw))
 	if err == nil {
 		err = l.setUp(ctx, raw, ticket)
@@ -139,7 +139,7 @@ func (l *Listener) during(c *conn, wait func() error) error {
 }
 
 // setUp owns raw: if it returns an error, raw is closed.
-func (l *Listener) setUp(ctx context.Context, raw net.Conn, ticket *ticket) error {
+func (l *Listener) setUp(ctx context.Context, raw net.Conn, ticket *handshake) error {
 	wire := &wireConn{Conn: raw}
 	c := &conn{Conn: tls.Server(wire, l.config), wire: wire}
 	if err := c.HandshakeContext(ctx); err != nil {

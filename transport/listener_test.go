@@ -145,15 +145,15 @@ func TestAnIncompleteSessionIsGivenUp(t *testing.T) {
 	if n, err := conn.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("read %d bytes, %v; want the connection closed", n, err)
 	}
-	l.waiting.mu.Lock()
-	defer l.waiting.mu.Unlock()
-	if n := len(l.waiting.half); n != 0 {
+	l.pending.mu.Lock()
+	defer l.pending.mu.Unlock()
+	if n := len(l.pending.sessions); n != 0 {
 		t.Errorf("%d sessions still wait", n)
 	}
 }
 
 func TestSessionsBeingSetUpAreBounded(t *testing.T) {
-	w := newWaitingRoom(2)
+	w := newPendingSessions(2)
 	for i := range 2 {
 		if _, reason := w.open("a", fmt.Sprint(i), 1); reason != nil {
 			t.Fatal(reason)

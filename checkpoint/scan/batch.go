@@ -16,10 +16,10 @@ const batchPages = 128
 
 // batch is some pages of one process that are read at once.
 type batch struct {
-	task    Task
-	pieces  []piece
-	extents []extent // where they lie
-	pages   int
+	task   Task
+	ranges []slabRange
+	addrs  []pageRange // where they lie
+	pages  int
 
 	data []byte
 	lost []bool        // could not be read
@@ -27,8 +27,8 @@ type batch struct {
 	took time.Duration // to read
 }
 
-// piece is some pages of a slab, one after the other.
-type piece struct {
+// slabRange is some pages of a slab, one after the other.
+type slabRange struct {
 	slab   *slab
 	number uint32 // of the slab
 	page   int    // the first
@@ -47,29 +47,29 @@ func (b *batch) close() error {
 	return unix.MunmapPtr(unsafe.Pointer(&b.data[0]), uintptr(len(b.data)))
 }
 
-func (b *batch) reset() { b.pieces, b.extents, b.pages = b.pieces[:0], b.extents[:0], 0 }
+func (b *batch) reset() { b.ranges, b.addrs, b.pages = b.ranges[:0], b.addrs[:0], 0 }
 
 func (b *batch) size() int64 { return int64(b.pages) * stream.PageSize }
 
 func (b *batch) page(i int) []byte { return b.data[i*stream.PageSize:][:stream.PageSize] }
 
-// want adds as many of the pages as there is room for, and returns their number.
-func (b *batch) want(p piece) int {
+// add adds as many of the pages as there is room for, and returns their number.
+func (b *batch) add(p slabRange) int {
 	p.pages = min(p.pages, batchPages-b.pages)
-	b.pieces = append(b.pieces, p)
+	b.ranges = append(b.ranges, p)
 	b.pages += p.pages
 	addr := p.slab.place(p.page).Addr
-	if n := len(b.extents); n > 0 && b.extents[n-1].addr+uint64(b.extents[n-1].size()) == addr {
-		b.extents[n-1].pages += p.pages
+	if n := len(b.addrs); n > 0 && b.addrs[n-1].addr+uint64(b.addrs[n-1].size()) == addr {
+		b.addrs[n-1].pages += p.pages
 	} else {
-		b.extents = append(b.extents, extent{addr, p.pages})
+		b.addrs = append(b.addrs, pageRange{addr, p.pages})
 	}
 	return p.pages
 }
 
 // place is that of a page of the batch.
 func (b *batch) place(i int) stream.Place {
-	for _, p := range b.pieces {
+	for _, p := range b.ranges {
 		if i < p.pages {
 			return p.slab.place(p.page + i)
 		}

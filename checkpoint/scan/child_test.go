@@ -17,6 +17,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 const (
@@ -256,14 +257,5 @@ func needReadable(t testing.TB, pid int) {
 		_ = mem.Close()
 		return
 	}
-	missing(t, "memory of a child cannot be read: %v", err)
-}
-
-// missing skips where the machine lacks something. In CI nothing may be lacking.
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
+	testenv.Missing(t, "memory of a child cannot be read: %v", err)
 }

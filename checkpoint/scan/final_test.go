@@ -120,7 +120,7 @@ func (s *scene) pull(t *testing.T, tasks []Task, left map[stream.VPID][]image.Re
 				if err := s.store.Read(at, page); !errors.Is(err, pagestore.ErrMissing) {
 					t.Fatalf("page %#x is residue, and the target has it: %v", addr, err)
 				}
-				if err := r.read(task, []extent{{addr, 1}}, page, lost); err != nil {
+				if err := r.read(task, []pageRange{{addr, 1}}, page, lost); err != nil {
 					t.Fatal(err)
 				}
 				if err := digests.Arrived(task.VPID, addr, page); err != nil {
@@ -142,7 +142,7 @@ func (s *scene) pull(t *testing.T, tasks []Task, left map[stream.VPID][]image.Re
 func TestCodeThatCRIUBorrowsIsLookedAtAgain(t *testing.T) {
 	p, s := launch(t, "code first"), newScene(t, 2)
 	tasks := p.stop(t)
-	addr, ok := borrowedPage(p.pid())
+	addr, ok := parasitePage(p.pid())
 	if !ok || addr != lowest {
 		t.Fatalf("the first code is at %#x", addr)
 	}

@@ -11,7 +11,7 @@ import (
 
 // lane sends the chunks of memory that are bound to it. Its workers take turns.
 type lane struct {
-	turn    sync.Mutex      // of the worker that uses what follows
+	mu      sync.Mutex      // of the worker that uses what follows
 	clock   *osthread.Clock // of that worker
 	working int             // workers that have not done their work
 	ledger  *ledger
@@ -48,8 +48,8 @@ func (l *lane) begin(mode mode, sink Sink, workers int) {
 
 // end is called by each worker that has done its work. The last one sends what is left.
 func (l *lane) end(clock *osthread.Clock) error {
-	l.turn.Lock()
-	defer l.turn.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.clock = clock
 	l.working--
 	if l.working > 0 {
@@ -60,40 +60,40 @@ func (l *lane) end(clock *osthread.Clock) error {
 
 // wait counts how long a worker had no processor.
 func (l *lane) wait(waited time.Duration) {
-	l.turn.Lock()
-	defer l.turn.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.round.Waiting += waited
 }
 
 // slab is where the pages of a chunk are entered.
 func (l *lane) slab(vpid stream.VPID, base uint64) (*slab, uint32, error) {
-	l.turn.Lock()
-	defer l.turn.Unlock()
-	return l.ledger.at(vpid, base)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ledger.slabFor(vpid, base)
 }
 
-// settled are the pages of a slab about which nothing is to be done, if there are any.
+// done are the pages of a slab about which nothing is to be done, if there are any.
 // clean: by the tracker the pages that are looked at have not changed since they were read.
-func (l *lane) settled(s *slab, clean bool) *pageSet {
+func (l *lane) done(s *slab, clean bool) *pageSet {
 	switch {
 	case l.mode == modeRest || l.mode == modeDrop:
 		return &s.seen
-	case l.mode == modeWarm && clean:
+	case l.mode == modePreCopy && clean:
 		return &s.read
 	}
 	return nil
 }
 
-// enterAll enters what a worker has read.
-func (l *lane) enterAll(clock *osthread.Clock, b *batch) error {
-	l.turn.Lock()
-	defer l.turn.Unlock()
+// recordAll enters what a worker has read.
+func (l *lane) recordAll(clock *osthread.Clock, b *batch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.clock = clock
 	start, writing := l.clock.Now(), l.round.Writing
 	i := 0
-	for _, p := range b.pieces {
+	for _, p := range b.ranges {
 		for page := p.page; page < p.page+p.pages; page++ {
-			if err := l.enter(slot{p.slab, p.number, page}, b, i); err != nil {
+			if err := l.record(slot{p.slab, p.number, page}, b, i); err != nil {
 				return err
 			}
 			i++
@@ -104,35 +104,35 @@ func (l *lane) enterAll(clock *osthread.Clock, b *batch) error {
 	return nil
 }
 
-// enter does what the mode says with a page of a batch. The sum is taken of the
+// record does what the mode says with a page of a batch. The sum is taken of the
 // bytes that are sent. So if the job writes while they are read, the target still has
 // what the ledger says, and the next look finds that the page is another by now.
-func (l *lane) enter(at slot, b *batch, i int) error {
+func (l *lane) record(at slot, b *batch, i int) error {
 	if b.lost[i] {
 		at.slab.read.drop(at.page)
 		return nil
 	}
 	at.slab.read.add(at.page)
 	if l.mode == modeVerify {
-		return l.attest(at.slab.place(at.page), b.page(i))
+		return l.addDigest(at.slab.place(at.page), b.page(i))
 	}
 	if at.slab.sums[at.page] != b.sums[i] {
 		l.round.Dirty += stream.PageSize
-		if l.mode == modeHold {
-			return l.hold(at)
+		if l.mode == modePostCopy {
+			return l.dropPage(at)
 		}
 		if err := l.add(at, b.sums[i], b.page(i)); err != nil {
 			return err
 		}
 	}
-	if l.mode != modeWarm {
+	if l.mode != modePreCopy {
 		at.slab.seen.add(at.page)
 	}
 	return nil
 }
 
-// attest puts the digest of a page into the frame.
-func (l *lane) attest(at stream.Place, data []byte) error {
+// addDigest puts the digest of a page into the frame.
+func (l *lane) addDigest(at stream.Place, data []byte) error {
 	if l.digest.Full() {
 		if err := l.send(); err != nil {
 			return err
@@ -144,7 +144,7 @@ func (l *lane) attest(at stream.Place, data []byte) error {
 
 // add puts a page into the frame.
 func (l *lane) add(at slot, s sum, data []byte) error {
-	if err := l.room(); err != nil {
+	if err := l.makeRoom(); err != nil {
 		return err
 	}
 	to := at.slab.place(at.page)
@@ -161,17 +161,17 @@ func (l *lane) add(at slot, s sum, data []byte) error {
 	return nil
 }
 
-// room makes room in the frame.
-func (l *lane) room() error {
+// makeRoom makes room in the frame.
+func (l *lane) makeRoom() error {
 	if l.out.Full() {
 		return l.send()
 	}
 	return nil
 }
 
-// hold has the target forget its version of a page.
-func (l *lane) hold(at slot) error {
-	if err := l.room(); err != nil {
+// dropPage has the target forget its version of a page.
+func (l *lane) dropPage(at slot) error {
+	if err := l.makeRoom(); err != nil {
 		return err
 	}
 	to := at.slab.place(at.page)
@@ -180,13 +180,13 @@ func (l *lane) hold(at slot) error {
 	return nil
 }
 
-// holdAll has the target forget its versions of some pages.
-func (l *lane) holdAll(clock *osthread.Clock, p piece) error {
-	l.turn.Lock()
-	defer l.turn.Unlock()
+// dropPages has the target forget its versions of some pages.
+func (l *lane) dropPages(clock *osthread.Clock, p slabRange) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.clock = clock
 	for page := p.page; page < p.page+p.pages; page++ {
-		if err := l.hold(slot{p.slab, p.number, page}); err != nil {
+		if err := l.dropPage(slot{p.slab, p.number, page}); err != nil {
 			return err
 		}
 	}

@@ -125,13 +125,13 @@ func (l *ledger) sum(page []byte) sum {
 
 func (l *ledger) slab(number uint32) *slab { return &l.blocks[number/blockSlabs][number%blockSlabs] }
 
-// at returns the slab for the chunk at base, and its number.
-func (l *ledger) at(vpid stream.VPID, base uint64) (*slab, uint32, error) {
+// slabFor returns the slab for the chunk at base, and its number.
+func (l *ledger) slabFor(vpid stream.VPID, base uint64) (*slab, uint32, error) {
 	key := slabKey{vpid, base}
 	if n, ok := l.slabs[key]; ok {
 		return l.slab(n), n, nil
 	}
-	n, err := l.spare()
+	n, err := l.newSlab()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -141,8 +141,8 @@ func (l *ledger) at(vpid stream.VPID, base uint64) (*slab, uint32, error) {
 	return s, n, nil
 }
 
-// spare returns the number of a slab that is not in use and empty.
-func (l *ledger) spare() (uint32, error) {
+// newSlab returns the number of a slab that is not in use and empty.
+func (l *ledger) newSlab() (uint32, error) {
 	if int(l.used) == len(l.blocks)*blockSlabs {
 		mem, err := mapMemory(blockSlabs * int(unsafe.Sizeof(slab{})))
 		if err != nil {
@@ -154,15 +154,15 @@ func (l *ledger) spare() (uint32, error) {
 	return l.used - 1, nil
 }
 
-// unsee makes every page unseen.
-func (l *ledger) unsee() {
+// clearSeen makes every page unseen.
+func (l *ledger) clearSeen() {
 	for _, n := range l.slabs {
 		l.slab(n).seen = pageSet{}
 	}
 }
 
-// unseePage makes one page unseen.
-func (l *ledger) unseePage(p stream.Place) {
+// clearSeenPage makes one page unseen.
+func (l *ledger) clearSeenPage(p stream.Place) {
 	if s, page, ok := l.lookup(p); ok {
 		s.seen.drop(page)
 	}
@@ -182,8 +182,8 @@ func (l *ledger) lookup(p stream.Place) (s *slab, page int, ok bool) {
 	return l.slab(n), int((p.Addr - base) / stream.PageSize), true
 }
 
-// unread forgets that pages were read, of the process or, with 0, of all.
-func (l *ledger) unread(vpid stream.VPID) {
+// clearRead forgets that pages were read, of the process or, with 0, of all.
+func (l *ledger) clearRead(vpid stream.VPID) {
 	for key, n := range l.slabs {
 		if vpid == 0 || key.vpid == vpid {
 			l.slab(n).read = pageSet{}
@@ -209,9 +209,13 @@ func (l *ledger) find(sum sum) (stream.Place, bool) {
 	return s.place(page), s.sums[page] == sum
 }
 
-// holds says whether the target has a page at a place, and there what is given.
-func (l *ledger) holds(at stream.Place, page []byte) bool {
+// targetHas says whether the target has a page at a place, and there what is given.
+func (l *ledger) targetHas(at stream.Place, page []byte) bool {
 	base := at.Addr / chunkSize * chunkSize
 	n, ok := l.slabs[slabKey{at.VPID, base}]
 	return ok && l.slab(n).sums[(at.Addr-base)/stream.PageSize] == l.sum(page)
 }
+
+// laneOf binds memory to lanes by its address, whatever the process: equal pages of two
+// processes are often at the same one, and a copy must be on the lane of its original.
+func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }

@@ -45,9 +45,9 @@ func parseMapping(line string) (r addrRange, ok bool) {
 	return parseRange(f[0])
 }
 
-// borrowedPage is the page whose code CRIU replaces for a while to have the process do
+// parasitePage is the page whose code CRIU replaces for a while to have the process do
 // system calls: the first that may be executed (get_exec_start in its parasite-syscall.c).
-func borrowedPage(pid int) (addr uint64, ok bool) {
+func parasitePage(pid int) (addr uint64, ok bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
 		return 0, false

@@ -70,14 +70,14 @@ func (m *Memory) Tracking() string { return m.tracker.name() }
 // meanwhile is no error: Scan and Rest have the last word.
 func (m *Memory) PreCopy(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
 	for _, vpid := range m.tracker.begin(tasks) {
-		m.unread(vpid)
+		m.clearRead(vpid)
 	}
-	return m.pass(ctx, modeWarm, sinks, func(p *planner) error { return p.processes(tasks) })
+	return m.pass(ctx, modePreCopy, sinks, func(p *planner) error { return p.processes(tasks) })
 }
 
-func (m *Memory) unread(vpid stream.VPID) {
+func (m *Memory) clearRead(vpid stream.VPID) {
 	for _, l := range m.lanes {
-		l.ledger.unread(vpid)
+		l.ledger.clearRead(vpid)
 	}
 }
 
@@ -85,11 +85,11 @@ func (m *Memory) unread(vpid stream.VPID) {
 // was tracked. Pages that it has seen are those that Rest need not send. A page that cannot be read is left to Rest.
 func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
 	for _, l := range m.lanes {
-		l.ledger.unsee()
+		l.ledger.clearSeen()
 	}
 	mode := modeScan
 	if m.PostCopy {
-		mode = modeHold
+		mode = modePostCopy
 	}
 	return m.pass(ctx, mode, sinks, func(p *planner) error { return p.processes(tasks) })
 }
@@ -98,7 +98,7 @@ func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, e
 // lacks. The processes are frozen. A page that cannot be read is a [*ReadError].
 func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[stream.VPID][]image.Region, sinks []Sink) (Round, error) {
 	for _, t := range tasks {
-		if addr, ok := borrowedPage(t.PID); ok {
+		if addr, ok := parasitePage(t.PID); ok {
 			m.Recheck([]stream.Place{{VPID: t.VPID, Addr: addr}})
 		}
 	}
@@ -139,20 +139,16 @@ func appendPage(list []image.Region, addr uint64) []image.Region {
 
 func (m *Memory) laneOf(addr uint64) *lane { return m.lanes[laneOf(addr, len(m.lanes))] }
 
-// Holds says whether the target has a page at a place, and there what is given. No pass
+// TargetHas says whether the target has a page at a place, and there what is given. No pass
 // may be under way.
-func (m *Memory) Holds(at stream.Place, page []byte) bool {
-	return m.laneOf(at.Addr).ledger.holds(at, page)
+func (m *Memory) TargetHas(at stream.Place, page []byte) bool {
+	return m.laneOf(at.Addr).ledger.targetHas(at, page)
 }
-
-// laneOf binds memory to lanes by its address, whatever the process: equal pages of two
-// processes are often at the same one, and a copy must be on the lane of its original.
-func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }
 
 // Recheck makes Rest look at pages although Scan has seen them.
 func (m *Memory) Recheck(pages []stream.Place) {
 	for _, p := range pages {
-		m.laneOf(p.Addr).ledger.unseePage(p)
+		m.laneOf(p.Addr).ledger.clearSeenPage(p)
 	}
 }
 

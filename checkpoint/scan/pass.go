@@ -18,23 +18,23 @@ func (m *Memory) pass(ctx context.Context, mode mode, sinks []Sink, plan func(*p
 		return Round{}, fmt.Errorf("memory of %d lanes sent on %d", len(m.lanes), len(sinks))
 	}
 	if m.broken { // what the tracker said then was not acted upon
-		m.unread(0)
+		m.clearRead(0)
 	}
 	start := time.Now()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	p := newPlanner(ctx, mode, len(m.lanes), m.tracker)
-	crew, err := m.crew(mode)
+	workers, err := m.passWorkers(mode)
 	if err != nil {
 		return Round{}, err
 	}
-	await := m.startWork(ctx, crew, mode, sinks, p, stop)
+	await := m.startWork(ctx, workers, mode, sinks, p, stop)
 	if err := errors.Join(plan(p), p.flush()); err != nil {
 		stop(err)
 	}
 	p.close()
 	await()
-	round := m.total(len(crew))
+	round := m.total(len(workers))
 	round.Present, round.Took = p.present, time.Since(start)
 	err = context.Cause(ctx)
 	m.broken = err != nil
@@ -45,12 +45,12 @@ func (m *Memory) pass(ctx context.Context, mode mode, sinks []Sink, plan func(*p
 }
 
 // startWork starts the workers, and returns what waits for their end.
-func (m *Memory) startWork(ctx context.Context, crew []*worker, mode mode, sinks []Sink, p *planner, stop context.CancelCauseFunc) (await func()) {
+func (m *Memory) startWork(ctx context.Context, workers []*worker, mode mode, sinks []Sink, p *planner, stop context.CancelCauseFunc) (await func()) {
 	for i, l := range m.lanes {
-		l.begin(mode, sinks[i], len(crew)/len(m.lanes))
+		l.begin(mode, sinks[i], len(workers)/len(m.lanes))
 	}
 	var done sync.WaitGroup
-	for i, w := range crew {
+	for i, w := range workers {
 		w.begin(m.Count)
 		work := func(clock *osthread.Clock) {
 			if err := w.work(ctx, clock, p.work[i%len(m.lanes)]); err != nil {
@@ -58,7 +58,7 @@ func (m *Memory) startWork(ctx context.Context, crew []*worker, mode mode, sinks
 			}
 		}
 		switch {
-		case mode != modeWarm:
+		case mode != modePreCopy:
 			done.Go(func() { work(osthread.Wall()) })
 		case m.FullSpeed:
 			done.Go(func() { osthread.Timed(work) })
@@ -69,11 +69,11 @@ func (m *Memory) startWork(ctx context.Context, crew []*worker, mode mode, sinks
 	return done.Wait
 }
 
-// crew is the workers of a pass, the same number for each lane. To Scan a job that stands
+// passWorkers is the workers of a pass, the same number for each lane. To Scan a job that stands
 // still leaves the node's processors, of which there may be more than lanes.
-func (m *Memory) crew(mode mode) ([]*worker, error) {
+func (m *Memory) passWorkers(mode mode) ([]*worker, error) {
 	n := len(m.lanes)
-	if mode == modeScan || mode == modeHold {
+	if mode == modeScan || mode == modePostCopy {
 		n = m.scanners()
 	}
 	for len(m.workers) < n {
@@ -104,18 +104,3 @@ func (m *Memory) total(workers int) Round {
 	}
 	return round
 }
-
-// mode says what a pass is to do with a page.
-type mode int
-
-const (
-	modeWarm   mode = iota // send it if the target lacks it
-	modeScan               // the same, and it is seen
-	modeHold               // have it forgotten if the target lacks it, otherwise it is seen
-	modeRest               // the same as modeScan, but what was seen already is done
-	modeDrop               // have it forgotten if it was not seen
-	modeVerify             // send its digest
-)
-
-// strict says that a page which cannot be read is an error.
-func (m mode) strict() bool { return m == modeRest || m == modeVerify }

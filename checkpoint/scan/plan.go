@@ -11,14 +11,14 @@ import (
 
 // A piece of work for a lane ends when it has so many pages, or stretches.
 const (
-	workPages     = 4096
-	workStretches = 512
+	workPages  = 4096
+	workRanges = 512
 	// workAhead is how many pieces may wait for a worker.
 	workAhead = 4
 )
 
-// stretch is some consecutive pages of a process, all in one chunk.
-type stretch struct {
+// workRange is some consecutive pages of a process, all in one chunk.
+type workRange struct {
 	task  Task
 	addr  uint64
 	pages int
@@ -30,16 +30,16 @@ type planner struct {
 	ctx     context.Context
 	mode    mode
 	tracker tracker
-	work    []chan []stretch
-	waiting [][]stretch // not handed on yet, by lane
-	pages   []int       // in waiting
+	work    []chan []workRange
+	queued  [][]workRange // not handed on yet, by lane
+	pages   []int         // in waiting
 	present int64
 }
 
 func newPlanner(ctx context.Context, mode mode, lanes int, t tracker) *planner {
-	p := &planner{ctx: ctx, mode: mode, tracker: t, waiting: make([][]stretch, lanes), pages: make([]int, lanes)}
+	p := &planner{ctx: ctx, mode: mode, tracker: t, queued: make([][]workRange, lanes), pages: make([]int, lanes)}
 	for range lanes {
-		p.work = append(p.work, make(chan []stretch, workAhead))
+		p.work = append(p.work, make(chan []workRange, workAhead))
 	}
 	return p
 }
@@ -69,7 +69,7 @@ func (p *planner) process(t Task) error {
 		var failed error
 		var changed []addrRange
 		known := false
-		if p.mode == modeWarm { // what else it may be, the job is frozen, and nothing is believed
+		if p.mode == modePreCopy { // what else it may be, the job stands still, and nothing is believed
 			changed, known = p.tracker.changed(t, m)
 		}
 		err := table.Each(m.start, m.end, func(start, end uint64) error {
@@ -148,10 +148,10 @@ func (p *planner) add(t Task, r addrRange, clean bool) error {
 		end := min(r.end, r.start&^(chunkSize-1)+chunkSize)
 		lane := laneOf(r.start, len(p.work))
 		pages := int((end - r.start) / stream.PageSize)
-		p.waiting[lane] = append(p.waiting[lane], stretch{t, r.start, pages, clean})
+		p.queued[lane] = append(p.queued[lane], workRange{t, r.start, pages, clean})
 		p.pages[lane] += pages
-		if p.pages[lane] >= workPages || len(p.waiting[lane]) >= workStretches {
-			if err := p.hand(lane); err != nil {
+		if p.pages[lane] >= workPages || len(p.queued[lane]) >= workRanges {
+			if err := p.submit(lane); err != nil {
 				return err
 			}
 		}
@@ -160,10 +160,10 @@ func (p *planner) add(t Task, r addrRange, clean bool) error {
 	return nil
 }
 
-func (p *planner) hand(lane int) error {
+func (p *planner) submit(lane int) error {
 	select {
-	case p.work[lane] <- p.waiting[lane]:
-		p.waiting[lane], p.pages[lane] = nil, 0
+	case p.work[lane] <- p.queued[lane]:
+		p.queued[lane], p.pages[lane] = nil, 0
 		return nil
 	case <-p.ctx.Done():
 		return context.Cause(p.ctx)
@@ -173,7 +173,7 @@ func (p *planner) hand(lane int) error {
 // flush hands on the rest.
 func (p *planner) flush() error {
 	for lane := range p.work {
-		if err := p.hand(lane); err != nil {
+		if err := p.submit(lane); err != nil {
 			return err
 		}
 	}

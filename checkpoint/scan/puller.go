@@ -87,7 +87,7 @@ func (p *Puller) Read(at stream.Place, pages int64) ([]byte, error) {
 	if !ok {
 		return nil, &ReadError{VPID: at.VPID, Addr: at.Addr, Err: ErrEnded}
 	}
-	if err := p.reader.read(task, []extent{{at.Addr, int(pages)}}, p.data, p.lost[:pages]); err != nil {
+	if err := p.reader.read(task, []pageRange{{at.Addr, int(pages)}}, p.data, p.lost[:pages]); err != nil {
 		if errors.Is(err, unix.ESRCH) {
 			err = errors.Join(ErrEnded, err)
 		}

@@ -12,60 +12,60 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// extent is some consecutive pages of a process.
-type extent struct {
+// pageRange is some consecutive pages of a process.
+type pageRange struct {
 	addr  uint64
 	pages int
 }
 
-func (e extent) size() int { return e.pages * stream.PageSize }
+func (e pageRange) size() int { return e.pages * stream.PageSize }
 
 // reader reads memory of other processes. It keeps its vectors between calls, and hold of
 // the process that it has read last, with its memory file if it needed that.
 type reader struct {
-	remote []unix.RemoteIovec
-	task   Task
-	held   *pidmap.Hold // of task
-	mem    *os.File     // of task
+	remote  []unix.RemoteIovec
+	task    Task
+	process *pidmap.Hold // of task
+	mem     *os.File     // of task
 }
 
 // read fills buf with the extents of the process, one after the other, and lost with
 // which of their pages could not be read. It returns why that was of the first of them.
 // A process is read by its number. If it has ended by then, what was read may be another
 // one's, of another user or root, and is lost.
-func (r *reader) read(t Task, extents []extent, buf []byte, lost []bool) error {
-	err := r.hold(t)
+func (r *reader) read(t Task, extents []pageRange, buf []byte, lost []bool) error {
+	err := r.openProcess(t)
 	if err == nil {
 		err = r.readAll(t.PID, extents, buf, lost)
-		if ended := r.held.Alive(); ended == nil {
+		if ended := r.process.Alive(); ended == nil {
 			return err
 		} else if err == nil {
 			err = ended
 		}
 	}
-	setAll(lost, extents)
+	markLost(lost, extents)
 	return err
 }
 
 // hold takes hold of a process, instead of the one before.
-func (r *reader) hold(t Task) error {
-	if r.held != nil && r.task == t {
+func (r *reader) openProcess(t Task) error {
+	if r.process != nil && r.task == t {
 		return nil
 	}
 	err := r.close()
 	if err == nil {
-		r.held, err = pidmap.Take(t.PID, t.Began)
+		r.process, err = pidmap.Take(t.PID, t.Began)
 	}
 	r.task = t
 	return err
 }
 
-func (r *reader) readAll(pid int, extents []extent, buf []byte, lost []bool) (first error) {
+func (r *reader) readAll(pid int, extents []pageRange, buf []byte, lost []bool) (first error) {
 	clear(lost)
 	for len(extents) > 0 {
 		n, err := r.readv(pid, extents, buf)
 		if err != nil && !errors.Is(err, unix.EFAULT) {
-			setAll(lost, extents)
+			markLost(lost, extents)
 			return errors.Join(first, err)
 		}
 		for len(extents) > 0 && n >= extents[0].size() {
@@ -85,7 +85,7 @@ func (r *reader) readAll(pid int, extents []extent, buf []byte, lost []bool) (fi
 	return first
 }
 
-func setAll(lost []bool, extents []extent) {
+func markLost(lost []bool, extents []pageRange) {
 	n := 0
 	for _, e := range extents {
 		n += e.pages
@@ -96,7 +96,7 @@ func setAll(lost []bool, extents []extent) {
 }
 
 // readv reads as much as it can in one call and returns the number of bytes.
-func (r *reader) readv(pid int, extents []extent, buf []byte) (int, error) {
+func (r *reader) readv(pid int, extents []pageRange, buf []byte) (int, error) {
 	r.remote = r.remote[:0]
 	size := 0
 	for _, e := range extents {
@@ -160,9 +160,9 @@ func (r *reader) close() (err error) {
 	if r.mem != nil {
 		err = r.mem.Close()
 	}
-	if r.held != nil {
-		r.held.Close()
+	if r.process != nil {
+		r.process.Close()
 	}
-	r.mem, r.held = nil, nil
+	r.mem, r.process = nil, nil
 	return err
 }

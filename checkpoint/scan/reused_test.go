@@ -54,27 +54,27 @@ func TestATaskThatEndsWhileItIsReadIsLost(t *testing.T) {
 	var r reader
 	defer r.close()
 	buf, lost := make([]byte, stream.PageSize), make([]bool, 1)
-	if err := r.read(tasks[0], []extent{{first.Addr, 1}}, buf, lost); err != nil || lost[0] {
+	if err := r.read(tasks[0], []pageRange{{first.Addr, 1}}, buf, lost); err != nil || lost[0] {
 		t.Fatal(err)
 	}
-	r.held.Close()
+	r.process.Close()
 	ended := launch(t, "plain")
 	here := ended.members(t)[0]
 	other := reader{}
-	if err := other.hold(here); err != nil {
+	if err := other.openProcess(here); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Kill(here.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); other.held.Alive() == nil; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); other.process.Alive() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a killed process does not end")
 		}
 	}
 	// The number leads to a process that can be read, what is held has ended.
-	r.held = other.held
-	if err := r.read(tasks[0], []extent{{first.Addr, 1}}, buf, lost); !errors.Is(err, unix.ESRCH) || !lost[0] {
+	r.process = other.process
+	if err := r.read(tasks[0], []pageRange{{first.Addr, 1}}, buf, lost); !errors.Is(err, unix.ESRCH) || !lost[0] {
 		t.Errorf("%v, lost: %v", err, lost[0])
 	}
 }

@@ -39,21 +39,21 @@ func (w *worker) begin(count func(int64)) {
 }
 
 // work does what it is given until that ends. The clock is that of the thread.
-func (w *worker) work(ctx context.Context, clock *osthread.Clock, work <-chan []stretch) error {
+func (w *worker) work(ctx context.Context, clock *osthread.Clock, work <-chan []workRange) error {
 	w.clock = clock
 	wall, began := time.Now(), clock.Now()
-	err := w.workOff(ctx, work)
+	err := w.workRanges(ctx, work)
 	w.lane.wait(max(0, time.Since(wall)-(clock.Now()-began)))
 	return errors.Join(err, w.reader.close())
 }
 
-func (w *worker) workOff(ctx context.Context, work <-chan []stretch) error {
+func (w *worker) workRanges(ctx context.Context, work <-chan []workRange) error {
 	for stretches := range work {
 		for _, s := range stretches {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := w.look(s); err != nil {
+			if err := w.pick(s); err != nil {
 				return err
 			}
 		}
@@ -67,8 +67,8 @@ func (w *worker) workOff(ctx context.Context, work <-chan []stretch) error {
 	return w.lane.end(w.clock)
 }
 
-// look picks the pages of a stretch that have to be read.
-func (w *worker) look(s stretch) error {
+// pick picks the pages of a stretch that have to be read.
+func (w *worker) pick(s workRange) error {
 	if s.task != w.batch.task {
 		if err := w.read(); err != nil {
 			return err
@@ -82,7 +82,7 @@ func (w *worker) look(s stretch) error {
 	}
 	page := int((s.addr - base) / stream.PageSize)
 	end := page + s.pages
-	done := w.lane.settled(slab, s.clean)
+	done := w.lane.done(slab, s.clean)
 	for {
 		from, to := page, end
 		if done != nil {
@@ -91,20 +91,20 @@ func (w *worker) look(s stretch) error {
 		if from == to {
 			return nil
 		}
-		if err := w.take(piece{slab, number, from, to - from}); err != nil {
+		if err := w.queue(slabRange{slab, number, from, to - from}); err != nil {
 			return err
 		}
 		page = to
 	}
 }
 
-// take has the pages read, or forgotten.
-func (w *worker) take(p piece) error {
+// queue has the pages read, or forgotten.
+func (w *worker) queue(p slabRange) error {
 	if w.lane.mode == modeDrop {
-		return w.lane.holdAll(w.clock, p)
+		return w.lane.dropPages(w.clock, p)
 	}
 	for p.pages > 0 {
-		n := w.batch.want(p)
+		n := w.batch.add(p)
 		p.page, p.pages = p.page+n, p.pages-n
 		if w.batch.pages == batchPages {
 			if err := w.read(); err != nil {
@@ -123,7 +123,7 @@ func (w *worker) read() error {
 	}
 	start := w.clock.Now()
 	lost := b.lost[:b.pages]
-	if err := w.reader.read(b.task, b.extents, b.data, lost); err != nil && w.lane.mode.strict() {
+	if err := w.reader.read(b.task, b.addrs, b.data, lost); err != nil && w.lane.mode.mustRead() {
 		at := b.place(slices.Index(lost, true))
 		return &ReadError{VPID: at.VPID, PID: b.task.PID, Addr: at.Addr, Err: err}
 	}
@@ -131,7 +131,7 @@ func (w *worker) read() error {
 		b.sum(w.lane.ledger)
 	}
 	b.took = w.clock.Now() - start
-	if err := w.lane.enterAll(w.clock, b); err != nil {
+	if err := w.lane.recordAll(w.clock, b); err != nil {
 		return err
 	}
 	w.count(b.size())

@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,28 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Cgroup is a job's own control group: one directory in each hierarchy that
-// holds, limits or freezes tasks here. On version 1 those are several, on a pure
-// version 2 node one. In the hierarchy that freezes, the tasks are one level below:
+// Cgroup is a job's own control group: one directory in each hierarchy that holds, limits or
+// freezes tasks here. Version 1 has several hierarchies, version 2 has one. In the hierarchy that
+// freezes, the tasks are one level below:
 //
 //	migrate-NODE-JOB          limits; schedulers and operators suspend the job here or above
-//	 └ tasks                  the tasks; nobody but we freeze and thaw them here
+//	 └ held                   the tasks; only migrate freezes and thaws them here
 //
-// So a freeze tells who made it, and ours ends no other.
+// So a freeze tells who made it, and thawing our own freeze ends no other.
 type Cgroup struct {
 	// Dirs maps a hierarchy's name to the directory: "freezer", "memory", … for
 	// version 1 controllers, Unified for version 2.
 	Dirs map[string]string
 }
-
-// tasksDir holds the tasks; "tasks" is a file of version 1. Jobs that an agent before this one has started have none.
-const tasksDir = "held"
-
-// Unified names the version 2 hierarchy in Cgroup.Dirs.
-const Unified = "unified"
-
-// controllers of version 1 that a job gets a directory in.
-var controllers = []string{"freezer", "memory", "cpu", "cpuacct", "pids"}
 
 // Limits of a cgroup; zero is none.
 type Limits struct {
@@ -44,8 +34,8 @@ type Limits struct {
 	Pids        int64
 }
 
-// New makes a cgroup of the given name beneath the one that parentPid is
-// in, in every hierarchy that matters.
+// New makes a cgroup of the given name below the one of parentPid, in every hierarchy that
+// matters.
 func New(parentPid int, name string) (*Cgroup, error) {
 	parents, err := Of(parentPid)
 	if err != nil {
@@ -54,7 +44,7 @@ func New(parentPid int, name string) (*Cgroup, error) {
 	return NewIn(parents, name)
 }
 
-// NewIn does so beneath directories that Of has named.
+// NewIn makes a cgroup below directories that Of has named.
 func NewIn(parents map[string]string, name string) (*Cgroup, error) {
 	c := &Cgroup{Dirs: map[string]string{}}
 	for h, dir := range parents {
@@ -85,8 +75,8 @@ func NewIn(parents map[string]string, name string) (*Cgroup, error) {
 	return c, nil
 }
 
-// makeCgroup makes one directory anew. An empty one that somebody left is taken
-// away first; one that holds tasks is not ours.
+// makeDir makes a directory. It replaces an empty one that is left over; one that holds tasks is
+// an error.
 func makeDir(dir string) error {
 	err := os.Mkdir(dir, 0o755)
 	if errors.Is(err, os.ErrExist) {
@@ -107,12 +97,12 @@ func (c *Cgroup) Enter(pid int) error {
 	return enterAll(c.Dirs, pid)
 }
 
-// Join moves pid to where another process was found by Of, in every hierarchy of
-// the node, so that what accounts for that, limits it or kills it, reaches pid as well.
+// Join moves pid to the cgroups of another process, found by Of, in every hierarchy of the node.
+// What accounts for that process, limits it or kills it then covers pid as well.
 func Join(pid int, dirs map[string]string) error { return enterAll(dirs, pid) }
 
-// enterAll enters the freezer last: where it shares a hierarchy with others it is beneath
-// them.
+// enterAll enters the freezer last. Where it shares a hierarchy with other controllers, it is
+// below them.
 func enterAll(dirs map[string]string, pid int) error {
 	for _, h := range slices.SortedFunc(maps.Keys(dirs), freezerLast) {
 		p := filepath.Join(dirs[h], "cgroup.procs")
@@ -124,18 +114,8 @@ func enterAll(dirs map[string]string, pid int) error {
 	return nil
 }
 
-func freezerLast(a, b string) int {
-	last := func(h string) int {
-		if h == "freezer" {
-			return 1
-		}
-		return 0
-	}
-	return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(a, b))
-}
-
-// Limit sets the limits. On version 2 the parent must be able to hand the
-// controllers down, which it cannot while tasks live in it.
+// Limit sets the limits. On version 2 the parent must enable the controllers. It cannot while
+// tasks live in it.
 func (c *Cgroup) Limit(l Limits) error {
 	if l == (Limits{}) {
 		return nil
@@ -184,8 +164,7 @@ func (c *Cgroup) limitUnified(l Limits) error {
 	return errors.Join(errs...)
 }
 
-// SetCPU sets the processor time alone, in thousandths of one core; 0 lifts the
-// limit.
+// SetCPU sets the processor time alone, in thousandths of one core; 0 lifts the limit.
 func (c *Cgroup) SetCPU(milli int64) error {
 	if !c.isUnified() {
 		if milli == 0 {
@@ -203,7 +182,7 @@ func (c *Cgroup) SetCPU(milli int64) error {
 	return writeValue(file, "max")
 }
 
-// leastQuota is the smallest quota that the kernel takes, in µs.
+// minQuota is the smallest quota that the kernel takes, in µs.
 const minQuota = 1000
 
 func writeValue(path, value string) error {
@@ -216,8 +195,7 @@ func writeValue(path, value string) error {
 
 func (c *Cgroup) isUnified() bool { return c.Dirs[Unified] != "" }
 
-// Dir is the cgroup that is the job's for everybody else: with its limits, and above all
-// of its tasks.
+// Dir is the job's cgroup for the rest of the node: it has the limits and lies above all tasks.
 func (c *Cgroup) Dir() string {
 	if dir := c.FreezerDir(); filepath.Base(dir) != tasksDir {
 		return dir
@@ -225,8 +203,8 @@ func (c *Cgroup) Dir() string {
 	return filepath.Dir(c.FreezerDir())
 }
 
-// FreezerDir is the directory whose freezer is ours alone, with the job's tasks; CRIU is
-// given it.
+// FreezerDir is the directory that only migrate freezes. It holds the tasks, and CRIU gets its
+// path.
 func (c *Cgroup) FreezerDir() string {
 	if c.isUnified() {
 		return c.Dirs[Unified]
@@ -234,8 +212,7 @@ func (c *Cgroup) FreezerDir() string {
 	return c.Dirs["freezer"]
 }
 
-// Pids lists the processes in the cgroup as they are now. A cgroup that is gone
-// holds none.
+// Pids lists the processes in the cgroup. A cgroup that does not exist holds none.
 func (c *Cgroup) Pids() ([]int, error) {
 	data, err := os.ReadFile(filepath.Join(c.FreezerDir(), "cgroup.procs"))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) {
@@ -255,7 +232,7 @@ func (c *Cgroup) Pids() ([]int, error) {
 	return pids, nil
 }
 
-// Remove takes the cgroup away; it must be empty. What is gone already is fine.
+// Remove removes the cgroup, which must be empty. Directories that do not exist are no error.
 func (c *Cgroup) Remove() error {
 	var errs []error
 	remove := func(dir string) {
@@ -273,8 +250,8 @@ func (c *Cgroup) Remove() error {
 	return errors.Join(errs...)
 }
 
-// CPUTime is the processor time that all tasks of the cgroup have used, in
-// nanoseconds. The kernel counts it from the cgroup's making.
+// CPUTime is the processor time that all tasks of the cgroup have used, in nanoseconds. The kernel
+// counts from the making of the cgroup.
 func (c *Cgroup) CPUTime() (int64, error) {
 	if dir := c.Dirs["cpuacct"]; dir != "" {
 		data, err := os.ReadFile(filepath.Join(dir, "cpuacct.usage"))
@@ -294,4 +271,28 @@ func (c *Cgroup) CPUTime() (int64, error) {
 		}
 	}
 	return 0, errors.New("cpu.stat without usage_usec")
+}
+
+// Threads lists the threads in the cgroup, by hierarchy. In a version 1 hierarchy a thread can be
+// elsewhere than its process.
+func (c *Cgroup) Threads() (map[string][]int, error) {
+	members := map[string][]int{}
+	for h, dir := range c.Dirs {
+		file := "tasks"
+		if h == Unified {
+			file = "cgroup.threads"
+		}
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range strings.Fields(string(data)) {
+			tid, err := strconv.Atoi(f)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+			members[h] = append(members[h], tid)
+		}
+	}
+	return members, nil
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func parseTable(t *testing.T, lines string) []procfs.MountPoint {
@@ -126,10 +127,10 @@ func TestRemovingTwiceIsRemovingOnceAndAGoneCgroupHoldsNobody(t *testing.T) {
 	if pids, err := c.Pids(); err != nil || pids != nil {
 		t.Errorf("got %v %v", pids, err)
 	}
-	if err := errors.Join(c.Thaw(bounded(t)), c.Kill(bounded(t))); err != nil {
+	if err := errors.Join(c.Thaw(testenv.Bounded(t)), c.Kill(testenv.Bounded(t))); err != nil {
 		t.Error(err)
 	}
-	if err := c.Freeze(bounded(t)); err == nil {
+	if err := c.Freeze(testenv.Bounded(t)); err == nil {
 		t.Error("a cgroup that is gone was frozen")
 	}
 	if _, err := c.CPUTime(); err == nil {
@@ -178,7 +179,7 @@ func fakeCgroup(t *testing.T, hierarchies ...string) *Cgroup {
 }
 
 func TestLimitsAreWrittenAsEachVersionWantsThem(t *testing.T) {
-	needRoot(t) // the files are written without any permission
+	testenv.NeedRoot(t) // the files are written without any permission
 	all := Limits{MemoryBytes: 1 << 30, CPUMilli: 1500, Pids: 7}
 	one := fakeCgroup(t, "memory", "cpu", "pids", "freezer")
 	two := fakeCgroup(t, Unified)
@@ -205,7 +206,7 @@ func TestLimitsAreWrittenAsEachVersionWantsThem(t *testing.T) {
 }
 
 func TestProcessorTimeIsLimitedAndLifted(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	one, two := fakeCgroup(t, "cpu", "freezer"), fakeCgroup(t, Unified)
 	write(t, filepath.Join(filepath.Dir(two.Dirs[Unified]), "cgroup.controllers"), "memory cpu pids\n")
 	v1, v2 := filepath.Join(one.Dirs["cpu"], "cpu.cfs_quota_us"), filepath.Join(two.Dirs[Unified], "cpu.max")
@@ -229,7 +230,7 @@ func TestProcessorTimeIsLimitedAndLifted(t *testing.T) {
 }
 
 func TestALimitWithoutItsControllerIsAnError(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	c := fakeCgroup(t, "freezer", "pids")
 	err := c.Limit(Limits{MemoryBytes: 1, Pids: 1})
 	if err == nil || !strings.Contains(err.Error(), "memory controller") {
@@ -261,7 +262,7 @@ func TestCPUTimeOfBothVersionsIsInNanoseconds(t *testing.T) {
 
 // What a job's record said is lost with the record.
 func TestACgroupIsFoundByItsName(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	name := fmt.Sprintf("migrate-find-%d", os.Getpid())
 	made, err := New(os.Getpid(), name)
 	if err != nil {

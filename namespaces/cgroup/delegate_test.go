@@ -4,10 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func TestAnAgentLeavesItsCgroupToTheJobs(t *testing.T) {
-	needRoot(t) // the files are written without any permission
+	testenv.NeedRoot(t) // the files are written without any permission
 	for name, c := range map[string]struct{ files, controllers, procs, enabled string }{
 		"in a cgroup of its own": {"cgroup.type", "cpuset cpu io memory pids\n", "7", "+cpu +memory +pids"},
 		"at the root":            {"", "cpu memory\n", "", "+cpu +memory"},

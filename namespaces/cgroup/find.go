@@ -2,12 +2,10 @@ package cgroup
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +13,8 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// Find finds what New has made somewhere under this name. It has no directories if
-// there is none. Cgroups that were delegated to users are not looked into.
+// Find finds a cgroup that New has made under this name, anywhere. It has no directories if there
+// is none. Find does not look into cgroups that were delegated to users.
 func Find(name string) (*Cgroup, error) {
 	table, err := procfs.MountTable(os.Getpid())
 	if err != nil {
@@ -65,22 +63,9 @@ func ownedByRoot(d fs.DirEntry) bool {
 	return ok && st.Uid == 0
 }
 
-// Of returns the directory of pid's cgroup in each mounted hierarchy.
-func Of(pid int) (map[string]string, error) {
-	table, err := procfs.MountTable(os.Getpid())
-	if err != nil {
-		return nil, err
-	}
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
-		return nil, fmt.Errorf("cgroup of process %d: %w", pid, err)
-	}
-	return resolvePaths(cgroupMounts(table), string(data)), nil
-}
-
-// OnlyRootWrites tells whether nobody but root can move tasks in any of these cgroups and those above.
-// Who can, by a cgroup that was delegated to them (a user's session has one), takes tasks out of a
-// freezer: the kernel then lets them run.
+// OnlyRootWrites tells whether only root can move tasks in these cgroups and in those above. A
+// user may own a cgroup, such as that of a session. A task that the user moves there leaves our
+// freezer, and the kernel lets it run.
 func OnlyRootWrites(dirs map[string]string) (bool, error) {
 	for _, dir := range dirs {
 		for ; isCgroup(dir); dir = filepath.Dir(dir) {
@@ -101,47 +86,4 @@ func OnlyRootWrites(dirs map[string]string) (bool, error) {
 func isCgroup(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "cgroup.procs"))
 	return err == nil
-}
-
-// locate translates the lines of /proc/PID/cgroup to directories. Cgroups that
-// lie outside of what is mounted here have none.
-func resolvePaths(mounts map[string]cgroupMount, lines string) map[string]string {
-	dirs := map[string]string{}
-	for line := range strings.Lines(lines) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) != 3 {
-			continue
-		}
-		names := strings.Split(f[1], ",")
-		if f[1] == "" {
-			names = []string{Unified}
-		}
-		for _, h := range names {
-			m, ok := mounts[h]
-			rest, within := strings.CutPrefix(strings.TrimSuffix(f[2], "/")+"/", m.root+"/")
-			if ok && within && !strings.HasPrefix(rest, "../") {
-				dirs[h] = filepath.Join(m.dir, rest)
-			}
-		}
-	}
-	return dirs
-}
-
-type cgroupMount struct{ dir, root string }
-
-// cgroupMounts finds where each hierarchy is mounted.
-func cgroupMounts(table []procfs.MountPoint) map[string]cgroupMount {
-	found := map[string]cgroupMount{}
-	for _, m := range table {
-		at := cgroupMount{dir: m.Target, root: strings.TrimSuffix(m.Root, "/")}
-		switch m.Type {
-		case "cgroup2":
-			found[Unified] = at
-		case "cgroup":
-			for _, o := range strings.Split(m.SuperOptions, ",") {
-				found[o] = at
-			}
-		}
-	}
-	return found
 }

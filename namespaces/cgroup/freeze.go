@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Freeze stops every task of the cgroup and returns when the kernel says that
-// they are frozen. Freezing what is frozen does nothing.
+// Freeze freezes every task of the cgroup and returns when the kernel reports that all are frozen.
+// Freezing twice changes nothing.
 func (c *Cgroup) Freeze(ctx context.Context) error {
 	return c.setFrozen(ctx, true)
 }
 
-// Thaw ends our freeze. The tasks run again unless somebody else has suspended the job
-// ([Cgroup.Suspended]). In a cgroup that is gone nothing is frozen.
+// Thaw ends our freeze. The tasks run again unless the job is suspended above
+// ([Cgroup.Suspended]). A cgroup that does not exist is no error.
 func (c *Cgroup) Thaw(ctx context.Context) error {
 	if _, err := os.Stat(c.FreezerDir()); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -31,8 +31,8 @@ func (c *Cgroup) Thaw(ctx context.Context) error {
 	return nil
 }
 
-// gone tells the errors of a cgroup that is not there any more: its files vanish
-// with it, also those that are open.
+// gone recognises the errors of a cgroup that does not exist any more. Its open files vanish with
+// it.
 func gone(err error) bool {
 	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
@@ -97,7 +97,7 @@ func ThawCommand(dir string) string {
 	return fmt.Sprintf("echo %s > %s", value, filepath.Join(dir, file))
 }
 
-// Frozen asks the kernel whether every task of the cgroup is frozen, by us or others.
+// Frozen asks the kernel whether every task of the cgroup is frozen, by this cgroup or one above.
 func (c *Cgroup) Frozen() (bool, error) {
 	if !c.isUnified() {
 		data, err := os.ReadFile(filepath.Join(c.FreezerDir(), "freezer.state"))
@@ -107,16 +107,16 @@ func (c *Cgroup) Frozen() (bool, error) {
 	return strings.Contains(string(data), "frozen 1"), err
 }
 
-// SelfFreezing asks the kernel whether the tasks are frozen where nobody but we freeze them, or
-// are about to be. It is false in a cgroup that is gone.
+// SelfFreezing asks the kernel whether the directory that only migrate freezes is frozen, or about
+// to be. It is false for a cgroup that does not exist.
 func (c *Cgroup) SelfFreezing() (bool, error) { return freezing(c.FreezerDir(), c.isUnified()) }
 
-// Suspended names a cgroup above the tasks in which somebody else has frozen the job,
-// the nearest if there are several, "" for none.
+// Suspended names the nearest frozen cgroup above the tasks, "" for none. A scheduler or an
+// operator has frozen it.
 func (c *Cgroup) Suspended() (dir string, err error) { return c.frozenFrom(c.FreezerDir()) }
 
-// SuspendedAbove is the same above the job's own cgroup, where other processes may stand
-// still with it.
+// SuspendedAbove is the same above the job's own cgroup, where other processes may be frozen with
+// it.
 func (c *Cgroup) SuspendedAbove() (dir string, err error) { return c.frozenFrom(c.Dir()) }
 
 func (c *Cgroup) frozenFrom(below string) (dir string, err error) {
@@ -132,12 +132,12 @@ func (c *Cgroup) frozenFrom(below string) (dir string, err error) {
 	return "", nil
 }
 
-// CanDumpStopped tells whether CRIU can save a task that a signal has stopped. The version 1
+// CanDumpStopped tells whether CRIU can dump a task that a signal has stopped. The version 1
 // freezer does not let it wake up for ptrace(2), and CRIU waits in vain.
 func (c *Cgroup) CanDumpStopped() bool { return c.isUnified() }
 
-// freezing tells whether a cgroup itself is frozen, or on its way, whatever its ancestors
-// are. The root of a hierarchy cannot be.
+// freezing tells whether a cgroup itself is frozen, or about to be. The state of its ancestors
+// does not count. The root of a hierarchy cannot be frozen.
 func freezing(dir string, unified bool) (bool, error) {
 	file := "freezer.self_freezing"
 	if unified {
@@ -150,10 +150,10 @@ func freezing(dir string, unified bool) (bool, error) {
 	return strings.TrimSpace(string(data)) == "1", err
 }
 
-// Kill ends every task of the cgroup, frozen or not, without letting one of
-// them run again, and waits until the cgroup is empty. Zombies count as gone
-// once their parent has reaped them, so the caller must be reaping. On version 1 the tasks
-// of a job that is suspended above its own cgroup end when that ends, and Kill waits for it.
+// Kill ends every task of the cgroup, frozen or not, and returns when the cgroup is empty. A
+// frozen task does not run again. The caller must reap: a zombie leaves the cgroup when its parent
+// has reaped it. On version 1 the tasks of a suspended job end when the suspension ends, and Kill
+// waits for that.
 func (c *Cgroup) Kill(ctx context.Context) error {
 	for {
 		pids, err := c.Pids()
@@ -164,15 +164,14 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// A version 1 freezer holds even the killed; the signal is pending on all
-		// of them by now, so none returns to its program, and whoever has suspended the
-		// job in its own cgroup loses nothing.
+		// A version 1 freezer holds killed tasks too. The signal is pending on all of them
+		// now, so a thaw lets none return to its program.
 		if all {
 			err = c.thawKilled()
 		}
 		if err != nil {
 			if gone(err) {
-				return nil // removed by whoever saw it empty first
+				return nil // another process saw it empty and removed it
 			}
 			return err
 		}
@@ -184,7 +183,7 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 	}
 }
 
-// thawKilled ends every freeze of the job's own, of tasks that have been killed.
+// thawKilled ends every freeze in the job's own cgroups, of tasks that have been killed.
 func (c *Cgroup) thawKilled() error {
 	err := c.writeFreezer(false)
 	if err != nil || c.isUnified() || c.Dir() == c.FreezerDir() {
@@ -207,8 +206,7 @@ func (c *Cgroup) SendKill() error {
 	}
 }
 
-// killAll sends SIGKILL to the processes of the cgroup, and tells whether that is all
-// there are in it now.
+// killAll sends SIGKILL to processes of the cgroup, and tells whether it holds no others now.
 func (c *Cgroup) killAll(pids []int) (all bool, err error) {
 	killed, err := KillTasks(pids, c.Pids)
 	if err != nil {

@@ -9,12 +9,14 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// hold starts a shell script in the cgroup and returns its pid; it is reaped when
-// it ends.
+// runIn starts a shell script in the cgroup and returns its pid. The script is reaped when it
+// ends.
 func runIn(t testing.TB, c *Cgroup, script string) int {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", "read go; "+script)
@@ -31,7 +33,7 @@ func runIn(t testing.TB, c *Cgroup, script string) int {
 		close(reaped)
 	}()
 	t.Cleanup(func() {
-		if err := c.Thaw(bounded(t)); err != nil {
+		if err := c.Thaw(testenv.Bounded(t)); err != nil {
 			t.Error(err)
 		}
 		_ = cmd.Process.Kill()
@@ -77,7 +79,7 @@ func TestFreezingAndThawingTwiceIsDoingItOnce(t *testing.T) {
 		runIn(t, c, "while :; do echo x >>"+out+"; done")
 		eventually(t, "the task writes", func() bool { return size(t, out) > 0 })
 		for range 2 {
-			if err := c.Freeze(bounded(t)); err != nil {
+			if err := c.Freeze(testenv.Bounded(t)); err != nil {
 				t.Fatal(err)
 			}
 			wantFrozen(t, c, true)
@@ -89,7 +91,7 @@ func TestFreezingAndThawingTwiceIsDoingItOnce(t *testing.T) {
 			t.Fatalf("a frozen task wrote: %d, then %d bytes", stood, now)
 		}
 		for range 2 {
-			if err := c.Thaw(bounded(t)); err != nil {
+			if err := c.Thaw(testenv.Bounded(t)); err != nil {
 				t.Fatal(err)
 			}
 			wantFrozen(t, c, false)
@@ -110,7 +112,7 @@ func TestAKilledFrozenTaskNeverRunsAgain(t *testing.T) {
 		for _, out := range outs {
 			eventually(t, "the tasks write", func() bool { return size(t, out) > 0 })
 		}
-		if err := c.Freeze(bounded(t)); err != nil {
+		if err := c.Freeze(testenv.Bounded(t)); err != nil {
 			t.Fatal(err)
 		}
 		var stood []int64
@@ -118,7 +120,7 @@ func TestAKilledFrozenTaskNeverRunsAgain(t *testing.T) {
 			stood = append(stood, size(t, out))
 		}
 		for range 2 {
-			if err := c.Kill(bounded(t)); err != nil {
+			if err := c.Kill(testenv.Bounded(t)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -140,7 +142,7 @@ func TestKillReachesTasksThatForkMeanwhile(t *testing.T) {
 			pids, err := c.Pids()
 			return err == nil && len(pids) > 5
 		})
-		if err := c.Kill(bounded(t)); err != nil {
+		if err := c.Kill(testenv.Bounded(t)); err != nil {
 			t.Fatal(err)
 		}
 		if pids, err := c.Pids(); err != nil || len(pids) > 0 {
@@ -151,7 +153,7 @@ func TestKillReachesTasksThatForkMeanwhile(t *testing.T) {
 
 func TestAnEmptyCgroupIsFrozenThawedAndKilledWithoutTrouble(t *testing.T) {
 	eachVersion(t, func(t *testing.T, c *Cgroup) {
-		ctx := bounded(t)
+		ctx := testenv.Bounded(t)
 		if err := errors.Join(c.Thaw(ctx), c.Kill(ctx), c.Freeze(ctx)); err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +167,7 @@ func TestAnEmptyCgroupIsFrozenThawedAndKilledWithoutTrouble(t *testing.T) {
 func TestTheEndOfTheContextIsTheReasonWhyAKillGaveUp(t *testing.T) {
 	c := newCgroup(t)
 	runIn(t, c, "exec sleep 60")
-	why := errors.New("no patience")
+	why := errors.New("no testenv.Patience")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(why)
 	// A killed task may take its time, so either answer is right.
@@ -180,7 +182,7 @@ func TestAFreezeThatNeverComesAboutEndsWithTheContext(t *testing.T) {
 	if err := os.Symlink("/dev/null", state); err != nil {
 		t.Fatal(err)
 	}
-	why := errors.New("no patience")
+	why := errors.New("no testenv.Patience")
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 20*time.Millisecond, why)
 	defer cancel()
 	if err := c.Freeze(ctx); !errors.Is(err, why) {

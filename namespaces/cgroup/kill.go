@@ -8,13 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostHeld bounds how many descriptors of tasks are open at a time.
+// maxPidfds bounds how many descriptors of tasks are open at a time.
 const maxPidfds = 256
 
-// KillTasks sends SIGKILL to those of pids that pidsNow, asked later, still lists. The tasks
-// of a job come and go as its user likes, and who had a number may be anybody by the time
-// that it is used: the signal goes to a process that is held (pidfd), and one that is listed
-// after it was taken hold of was listed rightly, or has ended. It returns who got it.
+// KillTasks sends SIGKILL to those of pids that pidsNow still lists. It returns the pids that got
+// the signal.
+//
+// A pid may be reused before the signal is sent. So KillTasks opens a pidfd first and lists the
+// pids again. A pid that is listed after that belongs to the process of the pidfd, or that process
+// has ended.
 func KillTasks(pids []int, pidsNow func() ([]int, error)) (killed map[int]bool, err error) {
 	killed = map[int]bool{}
 	for some := range slices.Chunk(pids, maxPidfds) {

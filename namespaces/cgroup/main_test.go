@@ -1,46 +1,21 @@
 package cgroup
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-// patience is how long a test waits for what should happen at once.
-const patience = time.Minute
-
-// missing skips a test for want of a prerequisite. In CI everything must run.
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "not root: making cgroups needs it")
-	}
-}
-
-func bounded(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(testenv.Patience); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", testenv.Patience, what)
 		}
 	}
 }
@@ -57,10 +32,10 @@ func readFile(t testing.TB, path string) string {
 // newCgroup makes a cgroup beneath the test's own and sees it removed.
 func newCgroup(t testing.TB) *Cgroup {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	c, err := New(os.Getpid(), testName())
 	if err != nil {
-		missing(t, "no cgroup can be made: %v", err)
+		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
 	t.Cleanup(func() { empty(t, c) })
 	return c
@@ -69,17 +44,17 @@ func newCgroup(t testing.TB) *Cgroup {
 // unifiedCgroup makes a cgroup of version 2 only, on a hybrid node too.
 func unifiedCgroup(t testing.TB) *Cgroup {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dirs, err := Of(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if dirs[Unified] == "" {
-		missing(t, "this node has no cgroup version 2 mounted")
+		testenv.Missing(t, "this node has no cgroup version 2 mounted")
 	}
 	dir := filepath.Join(dirs[Unified], testName())
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		missing(t, "no version 2 cgroup can be made: %v", err)
+		testenv.Missing(t, "no version 2 cgroup can be made: %v", err)
 	}
 	c := &Cgroup{Dirs: map[string]string{Unified: filepath.Join(dir, tasksDir)}}
 	if err := os.Mkdir(c.FreezerDir(), 0o755); err != nil {
@@ -93,7 +68,7 @@ func testName() string { return fmt.Sprintf("migrate-test-%d-%d", os.Getpid(), t
 
 func empty(t testing.TB, c *Cgroup) {
 	t.Helper()
-	if err := c.Kill(bounded(t)); err != nil {
+	if err := c.Kill(testenv.Bounded(t)); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "cgroup removed", func() bool { return c.Remove() == nil })

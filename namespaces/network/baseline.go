@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -15,12 +16,12 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// Baseline is how this node sets up a network namespace that nobody has touched.
+// Baseline is the state of a new network namespace on this node.
 type Baseline struct {
 	sysctls map[sysctlDir]map[string]string // directory → name → value
 }
 
-// NewFresh makes a network namespace to look at, and lets it go again.
+// NewBaseline reads the state of a network namespace that it makes for that.
 func NewBaseline() (f Baseline, err error) {
 	err = osthread.Throwaway(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -35,11 +36,10 @@ func NewBaseline() (f Baseline, err error) {
 	return f, err
 }
 
-// Diff says what differs in the network namespace of pid from what SetUp
-// makes with i; "" is nothing. It looks at all that CRIU would carry: links,
-// addresses, routes, rules, packet filters and sysctls. A job that may change its
-// network is root in it; for others the answer is "" but for what the network
-// itself has told the kernel, such as addresses by router advertisement.
+// Diff says what differs in the network namespace of pid from what SetUp makes with i; "" is
+// nothing. It looks at all that CRIU would carry: links, addresses, routes, rules, packet filters
+// and sysctls. A job that may change its network is root in it. In other jobs only the network
+// itself makes a difference, such as an address by router advertisement.
 func (f Baseline) Diff(pid int, i *Interface) (what string, err error) {
 	err = inNamespace(pid, func() error {
 		for _, look := range []func(*Interface) (string, error){diffLinks, diffAddresses, diffRoutes, diffRules, diffFilters, f.diffSysctls} {
@@ -97,8 +97,8 @@ func sameMAC(a net.HardwareAddr, text string) bool {
 	return err == nil && bytes.Equal(a, b)
 }
 
-// diffAddresses allows the kernel's own addresses beside the job's: those of the
-// loopback, and the link-local one that it makes of the MAC address.
+// diffAddresses allows the kernel's own addresses beside the job's. These are the loopback's and
+// the link-local one of the MAC address.
 func diffAddresses(i *Interface) (string, error) {
 	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -130,7 +130,7 @@ func diffAddresses(i *Interface) (string, error) {
 	return "", nil
 }
 
-// linkLocal is the address, with its prefix length, that the kernel makes of a MAC.
+// linkLocal is the address, with its prefix length, that the kernel derives from a MAC.
 func linkLocal(mac string) string {
 	m, err := net.ParseMAC(mac)
 	if err != nil || len(m) != 6 {
@@ -139,8 +139,7 @@ func linkLocal(mac string) string {
 	return antispoof.LinkLocal(m).String() + "/64"
 }
 
-// diffRoutes allows those that come with addresses, and the default route that
-// the job was given.
+// diffRoutes allows the routes of addresses, and the default route that the job was given.
 func diffRoutes(i *Interface) (string, error) {
 	every := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
 	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, every, netlink.RT_FILTER_TABLE)
@@ -217,6 +216,23 @@ func diffFilters(*Interface) (string, error) {
 		}
 		if len(data) > 0 {
 			return fmt.Sprintf("tables of iptables: %q", data), nil
+		}
+	}
+	return "", nil
+}
+
+func (f Baseline) diffSysctls(i *Interface) (string, error) {
+	for g, want := range f.sysctls {
+		what, err := g.diff(want, acceptRA, acceptDAD)
+		if what != "" || err != nil {
+			return what, err
+		}
+		if i == nil || filepath.Base(string(g)) != "default" {
+			continue
+		}
+		own := sysctlDir(filepath.Join(filepath.Dir(string(g)), i.Name)) // begins as a copy of the default
+		if what, err = own.diff(want, acceptRA, acceptDAD, "mtu"); what != "" || err != nil {
+			return what, err
 		}
 	}
 	return "", nil

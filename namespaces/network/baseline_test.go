@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // netHolder is a process that does nothing in a network namespace of its own.
 func netHolder(t *testing.T) int {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	cmd := exec.Command("sleep", "1000")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	if err := cmd.Start(); err != nil {
@@ -57,7 +58,7 @@ func connected(t *testing.T, i *Interface) int {
 
 func fresh(t *testing.T) Baseline {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	f, err := NewBaseline()
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +118,7 @@ func TestWhateverAJobChangesInItsNetworkIsSeen(t *testing.T) {
 		t.Run(change, func(t *testing.T) {
 			if tool := strings.Fields(change)[0]; !slices.Contains([]string{"ip", "echo"}, tool) {
 				if _, err := exec.LookPath(tool); err != nil {
-					missing(t, "%s is not installed", tool)
+					testenv.Missing(t, "%s is not installed", tool)
 				}
 			}
 			pid := connected(t, &fourth)

@@ -18,8 +18,8 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// Interface is a job's own network interface: one end of a veth pair whose
-// other end hangs on a bridge of the node. Address and MAC belong to the job.
+// Interface is a job's own network interface: one end of a veth pair. The other end is a port of a
+// bridge of the node. Address and MAC belong to the job.
 type Interface struct {
 	Name    string // inside the job
 	Host    string // the other end's name on the node, at most 15 bytes
@@ -29,8 +29,8 @@ type Interface struct {
 	MAC     string
 }
 
-// SetUp makes of the fresh network namespace of pid what every job begins
-// with: a loopback, and the interface i if it is not nil, for Connect to hang on its bridge.
+// SetUp prepares the new network namespace of pid: a loopback, and the interface i if it is not
+// nil. Connect adds i to its bridge later.
 func SetUp(pid int, i *Interface) error {
 	err := inNamespace(pid, SetUpLoopback)
 	if err != nil || i == nil {
@@ -49,8 +49,8 @@ func inNamespace(pid int, do func() error) error {
 	})
 }
 
-// Enter takes the calling thread, which must be locked and end with its
-// goroutine, into the network namespace of pid.
+// Enter moves the calling thread into the network namespace of pid. The thread must be locked and
+// end with its goroutine.
 func Enter(pid int) error {
 	ns, err := netns.GetFromPid(pid)
 	if err != nil {
@@ -63,14 +63,7 @@ func Enter(pid int) error {
 	return nil
 }
 
-// disabledSysctls are those that no job has on. CRIU cannot save sockets of multipath TCP, with
-// which Go programs listen by default. Addresses that a router tells interfaces to take
-// are none that the job may send from, and what used them would wait in vain. Whether
-// somebody has its addresses is asked before it has a link; then it would ask nobody, and
-// answer nobody meanwhile.
-var disabledSysctls = []string{"/proc/sys/net/mptcp/enabled", "/proc/sys/net/ipv6/conf/default/" + acceptRA, "/proc/sys/net/ipv6/conf/default/" + acceptDAD}
-
-// setUpLoopback runs inside the job's network namespace.
+// SetUpLoopback runs inside the job's network namespace.
 func SetUpLoopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -82,23 +75,9 @@ func SetUpLoopback() error {
 	return disableSysctls()
 }
 
-// disableSysctls runs inside the job's network namespace, before it has an interface: that
-// begins with what is the default then.
-func disableSysctls() error {
-	for _, path := range disabledSysctls {
-		//house:allow os.WriteFile: a file of the kernel
-		err := os.WriteFile(path, []byte("0\n"), 0)
-		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
-			return fmt.Errorf("switch %s off: %w", path, err)
-		}
-	}
-	return nil
-}
-
-// Attach makes the veth pair and gives one end, ready for use, to the network namespace
-// of pid. The other one hangs on no bridge until Connect: nobody meets an address
-// whose sockets are not there yet and gets his connections reset, and what is sent to a
-// job that moves is acknowledged by nobody but the copy that runs.
+// Attach makes the veth pair and moves one end, configured, to the network namespace of pid. The
+// other end joins no bridge before Connect. Until then no peer reaches the address and has its
+// connections reset. Only the copy that runs acknowledges what is sent to a job that moves.
 func (i Interface) Attach(pid int) error {
 	mac, err := net.ParseMAC(i.MAC)
 	if err != nil {
@@ -119,9 +98,9 @@ func (i Interface) Attach(pid int) error {
 	return i.configureInside(pid)
 }
 
-// SetHostUp brings up the node's end of a veth pair, which takes in nothing but what the job
-// may send. Without a bridge the node itself hears that; so that it answers nothing, it
-// resolves no addresses there.
+// SetHostUp brings up the node's end of a veth pair, which takes in only what the job may send.
+// Without a bridge the node itself receives that. It resolves no addresses there, so it answers
+// nothing.
 func (i Interface) SetHostUp() error {
 	link, err := netlink.LinkByName(i.Host)
 	if err != nil {
@@ -142,8 +121,8 @@ func (i Interface) SetHostUp() error {
 	return nil
 }
 
-// highMAC is a MAC above those of other ports: a bridge that was given none takes the lowest
-// of its ports, and whoever talks to the node loses it for seconds when that changes.
+// highMAC is a MAC above those of other ports. A bridge without a MAC of its own takes the lowest
+// of its ports. When that changes, peers of the node lose it for seconds.
 func highMAC() net.HardwareAddr {
 	mac := make(net.HardwareAddr, 6)
 	rand.Read(mac)
@@ -151,8 +130,8 @@ func highMAC() net.HardwareAddr {
 	return mac
 }
 
-// Filter has the node's end of a veth pair that is there already take in nothing but what
-// the job may send. Doing it again changes nothing.
+// InstallFilter has the node's end of an existing veth pair take in only what the job may send. A
+// second call changes nothing.
 func (i Interface) InstallFilter() error {
 	link, err := netlink.LinkByName(i.Host)
 	if err != nil {
@@ -173,8 +152,8 @@ func (i Interface) installFilter(link netlink.Link) error {
 	return antispoof.Install(link, antispoof.Identity{MAC: mac, Address: address.Addr()})
 }
 
-// Connect hangs the interface of the job with process pid on its bridge and announces
-// its addresses, so that switches learn where they are now.
+// Connect adds the interface of the job with process pid to its bridge. It announces the
+// addresses, so that switches learn where they are now.
 func (i Interface) Connect(pid int) error {
 	bridge, err := netlink.LinkByName(i.Bridge)
 	if err != nil {
@@ -191,11 +170,11 @@ func (i Interface) Connect(pid int) error {
 	return inNamespace(pid, func() error { return announce(inside) })
 }
 
-// announceSysctls are the sysctls with which the kernel announces addresses when the MAC
-// of their interface is set (ip-sysctl.rst).
+// announceSysctls have the kernel announce addresses when the MAC of their interface is set
+// (ip-sysctl.rst).
 var announceSysctls = []string{"/proc/sys/net/ipv4/conf/%s/arp_notify", "/proc/sys/net/ipv6/conf/%s/ndisc_notify"}
 
-// announce runs inside the job's network namespace. The MAC is set to what it is.
+// announce runs inside the job's network namespace. It sets the MAC to the same value.
 func announce(index int) error {
 	link, err := netlink.LinkByIndex(index)
 	if err != nil {
@@ -257,10 +236,9 @@ func (i Interface) configureInside(pid int) error {
 	return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(i.Gateway)})
 }
 
-// SetPort lets frames pass between the job's interface and the bridge, or stops
-// them, by the state of the bridge's port. The link itself stays up: routes over
-// one that is down carry a flag with which `ip route restore`, and so CRIU, does
-// not take them. An interface that is gone lets nothing pass.
+// SetPort sets the state of the bridge's port: frames of the job pass, or not. The link itself
+// stays up. Routes over a link that is down carry a flag that `ip route restore`, and so CRIU,
+// rejects. An interface that does not exist passes nothing.
 func SetPort(host string, up bool) error {
 	link, err := netlink.LinkByName(host)
 	if errors.As(err, &netlink.LinkNotFoundError{}) && !up {
@@ -292,8 +270,8 @@ func BridgeExists(name string) bool {
 	return err == nil && strings.EqualFold(link.Type(), "bridge")
 }
 
-// RemoveLink takes a job's interface away from the node. The other end goes with
-// it. An interface that is gone is fine.
+// RemoveLink removes a job's interface from the node, and the other end with it. An interface that
+// does not exist is no error.
 func RemoveLink(host string) error {
 	link, err := netlink.LinkByName(host)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {

@@ -23,8 +23,8 @@ func asNode(t *testing.T, pid int, do func() error) error {
 	})
 }
 
-// call opens a connection where nobody listens: the error says whether anybody answers.
-// An IP address is dialled on the calling thread.
+// call opens a connection to a port without a server. The error says whether a host answers. An IP
+// address is dialled on the calling thread.
 func call(address string) error {
 	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, "9"), time.Second)
 	if err == nil {

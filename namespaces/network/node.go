@@ -29,7 +29,7 @@ func OfNode() (own []NodeInterface, gateways []netip.Addr, err error) {
 	return own, gateways, nil
 }
 
-// maxDumps is how often a list is asked for that changes while the kernel tells it.
+// maxDumps is how often a netlink dump is repeated that the kernel marks as interrupted.
 const maxDumps = 20
 
 func retryDump(list func() error) (err error) {

@@ -4,35 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-func (f Baseline) diffSysctls(i *Interface) (string, error) {
-	for g, want := range f.sysctls {
-		what, err := g.diff(want, acceptRA, acceptDAD)
-		if what != "" || err != nil {
-			return what, err
-		}
-		if i == nil || filepath.Base(string(g)) != "default" {
-			continue
-		}
-		own := sysctlDir(filepath.Join(filepath.Dir(string(g)), i.Name)) // begins as a copy of the default
-		if what, err = own.diff(want, acceptRA, acceptDAD, "mtu"); what != "" || err != nil {
-			return what, err
-		}
-	}
-	return "", nil
-}
-
 // sysctlDir is a directory of sysctls.
 type sysctlDir string
 
-// carriedSysctls hold what CRIU carries of the sysctls of a network namespace (criu/net.c):
-// all of a directory, or the names given.
+// carriedSysctls are the sysctls of a network namespace that CRIU carries (criu/net.c): all of a
+// directory, or the names given.
 var carriedSysctls = map[sysctlDir][]string{
 	"/proc/sys/net/ipv4/conf/all": nil, "/proc/sys/net/ipv4/conf/default": nil, "/proc/sys/net/ipv4/conf/lo": nil,
 	"/proc/sys/net/ipv6/conf/all": nil, "/proc/sys/net/ipv6/conf/default": nil, "/proc/sys/net/ipv6/conf/lo": nil,
@@ -73,12 +55,11 @@ func (g sysctlDir) read(names []string) (map[string]string, error) {
 	return values, err
 }
 
-// Sysctls that are off in every job but those that earlier versions have started, and have
-// no use where they are on: the port lets nothing out from addresses that the job was not
-// given.
+// These sysctls are off in every job, except in those that an earlier version has started. There
+// they have no effect: the port drops what is sent from addresses that the job was not given.
 const acceptRA, acceptDAD = "accept_ra", "accept_dad"
 
-// diff names the first value that is not the one wanted, but for some.
+// diff names the first value that is not the one wanted. It ignores the names in but.
 func (g sysctlDir) diff(want map[string]string, but ...string) (what string, err error) {
 	err = g.open(func(dir int) {
 		for name, value := range want {
@@ -100,7 +81,7 @@ func (g sysctlDir) open(do func(dir int)) error {
 	return unix.Close(dir)
 }
 
-// readSysctl takes an error for a value: a secret that is not set cannot be read.
+// readSysctl returns an error as a value: a secret that is not set cannot be read.
 func readSysctl(dir int, name string) string {
 	var buf [256]byte
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -113,4 +94,24 @@ func readSysctl(dir int, name string) string {
 		return err.Error()
 	}
 	return strings.TrimSpace(string(buf[:n]))
+}
+
+// disabledSysctls are off in every job:
+//
+//	mptcp/enabled   CRIU cannot save sockets of multipath TCP, with which Go programs listen
+//	accept_ra       the job may not send from addresses that a router advertises
+//	accept_dad      without a bridge the kernel would ask no neighbour, and answer none meanwhile
+var disabledSysctls = []string{"/proc/sys/net/mptcp/enabled", "/proc/sys/net/ipv6/conf/default/" + acceptRA, "/proc/sys/net/ipv6/conf/default/" + acceptDAD}
+
+// disableSysctls runs inside the job's network namespace, before it has an interface: that
+// begins with what is the default then.
+func disableSysctls() error {
+	for _, path := range disabledSysctls {
+		//house:allow os.WriteFile: a file of the kernel
+		err := os.WriteFile(path, []byte("0\n"), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("switch %s off: %w", path, err)
+		}
+	}
+	return nil
 }

@@ -13,10 +13,10 @@ import (
 // Digests compares pages with what their source says that they hold. Those that are not
 // there yet are compared when they land. Methods may be called concurrently.
 type Digests struct {
-	mu    sync.Mutex
-	pages int64
-	named map[stream.VPID]*pageset.Set
-	later map[stream.VPID][]expected
+	mu      sync.Mutex
+	pages   int64
+	named   map[stream.VPID]*pageset.Set
+	pending map[stream.VPID][]expected
 }
 
 // expected is what pages that the store lacked are known by.
@@ -49,16 +49,16 @@ func (d *Digests) Pages() int64 {
 // difference is a [*WrongPageError].
 func (d *Digests) Check(s *Store, seed uint64, run stream.Digests) error {
 	end := run.Addr + uint64(run.Pages())*stream.PageSize
-	if err := d.note(run.VPID, run.Addr, end); err != nil {
+	if err := d.markNamed(run.VPID, run.Addr, end); err != nil {
 		return err
 	}
 	for at := run.Addr; at < end; {
-		here, next := s.stretch(run.VPID, at, end)
+		here, next := s.presentUntil(run.VPID, at, end)
 		part := expected{seed, at, run.Sums[(at-run.Addr)/stream.PageSize*stream.DigestSize:][:(next-at)/stream.PageSize*stream.DigestSize]}
 		at = next
 		if !here {
 			part.sums = slices.Clone(part.sums)
-			d.keep(run.VPID, part)
+			d.addPending(run.VPID, part)
 		} else if err := s.compare(run.VPID, part); err != nil {
 			return err
 		}
@@ -66,8 +66,8 @@ func (d *Digests) Check(s *Store, seed uint64, run stream.Digests) error {
 	return nil
 }
 
-// note counts pages. Of none may it be said twice what it holds: which one would count?
-func (d *Digests) note(vpid stream.VPID, start, end uint64) error {
+// markNamed counts pages. Of none may it be said twice what it holds: which one would count?
+func (d *Digests) markNamed(vpid stream.VPID, start, end uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.named == nil {
@@ -100,8 +100,8 @@ func (s *Store) compare(vpid stream.VPID, e expected) error {
 	return nil
 }
 
-// stretch says whether the store has the page at addr, and up to where that is so.
-func (s *Store) stretch(vpid stream.VPID, addr, end uint64) (here bool, next uint64) {
+// presentUntil says whether the store has the page at addr, and up to where that is so.
+func (s *Store) presentUntil(vpid stream.VPID, addr, end uint64) (here bool, next uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sp, ok := s.tableOf(vpid).Next(addr)
@@ -114,22 +114,22 @@ func (s *Store) stretch(vpid stream.VPID, addr, end uint64) (here bool, next uin
 	return true, min(sp.End, end)
 }
 
-func (d *Digests) keep(vpid stream.VPID, e expected) {
+func (d *Digests) addPending(vpid stream.VPID, e expected) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.later == nil {
-		d.later = map[stream.VPID][]expected{}
+	if d.pending == nil {
+		d.pending = map[stream.VPID][]expected{}
 	}
-	list := d.later[vpid]
+	list := d.pending[vpid]
 	at := sort.Search(len(list), func(i int) bool { return list[i].addr > e.addr })
-	d.later[vpid] = slices.Insert(list, at, e)
+	d.pending[vpid] = slices.Insert(list, at, e)
 }
 
 // Arrived compares pages that the store lacked when their digests came. Of others it
 // knows nothing and says nothing.
 func (d *Digests) Arrived(vpid stream.VPID, addr uint64, data []byte) error {
 	d.mu.Lock()
-	list := d.later[vpid]
+	list := d.pending[vpid]
 	d.mu.Unlock()
 	for ; len(data) > 0; addr, data = addr+stream.PageSize, data[stream.PageSize:] {
 		i := sort.Search(len(list), func(i int) bool { return list[i].end() > addr })

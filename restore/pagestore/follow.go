@@ -51,7 +51,7 @@ func (f *Follower) run() {
 	defer close(f.done)
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	for f.look() == nil {
+	for f.readNew() == nil {
 		select {
 		case <-f.stop:
 			return
@@ -60,15 +60,15 @@ func (f *Follower) run() {
 	}
 }
 
-var errRemoved = errors.New("the page store has been removed")
+var errStoreRemoved = errors.New("the page store has been removed")
 
-// look reads what is new. After an error the follower knows nothing any more.
-func (f *Follower) look() error {
+// readNew reads what is new. After an error the follower knows nothing any more.
+func (f *Follower) readNew() error {
 	info, err := f.reader.log.Stat()
 	switch {
 	case err != nil:
 	case info.Sys().(*syscall.Stat_t).Nlink == 0:
-		err = errRemoved
+		err = errStoreRemoved
 	case info.Size() < headerSize+recordSize || info.Size()-f.reader.at < recordSize:
 		return nil
 	default:

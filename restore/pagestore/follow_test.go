@@ -27,7 +27,7 @@ func following(t *testing.T, dir string) *Follower {
 
 func mustLook(t *testing.T, f *Follower) {
 	t.Helper()
-	if err := f.look(); err != nil {
+	if err := f.readNew(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -118,7 +118,7 @@ func TestAFollowerForgetsAStoreThatIsRemoved(t *testing.T) {
 	if err := s.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.look(); !errors.Is(err, errRemoved) || f.reader.index != nil {
+	if err := f.readNew(); !errors.Is(err, errStoreRemoved) || f.reader.index != nil {
 		t.Fatalf("look: %v, index %v", err, f.reader.index)
 	}
 	if _, err := f.Open(s.Dir); !errors.Is(err, os.ErrNotExist) {
@@ -163,7 +163,7 @@ func TestWhatIsDamagedIsRefusedThoughItWasFollowed(t *testing.T) {
 	if err := os.WriteFile(name, log, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.look(); !errors.Is(err, ErrDamaged) {
+	if err := f.readNew(); !errors.Is(err, ErrDamaged) {
 		t.Fatalf("look: %v, want ErrDamaged", err)
 	}
 	if _, err := f.Open(s.Dir); !errors.Is(err, ErrDamaged) {

@@ -98,8 +98,8 @@ func openStore(dir string, flags int) (*Store, error) {
 	return &Store{Dir: dir, data: data, log: log, index: make(map[stream.VPID]*pageset.Set)}, nil
 }
 
-// piece is a part of a put: data[from:to] goes to offset off of the data file.
-type piece struct {
+// putRange is a part of a put: data[from:to] goes to offset off of the data file.
+type putRange struct {
 	from, to int64
 	off      int64
 	fresh    bool // the index does not know it yet
@@ -124,14 +124,14 @@ func (s *Store) Put(vpid stream.VPID, addr uint64, data []byte) error {
 }
 
 // plan finds a place for each page: the one that it has already, or a new one.
-func (s *Store) plan(vpid stream.VPID, addr uint64, size int64) []piece {
+func (s *Store) plan(vpid stream.VPID, addr uint64, size int64) []putRange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []piece
+	var out []putRange
 	done := int64(0)
 	fresh := func(to int64) {
 		if done < to {
-			out = append(out, piece{done, to, s.blocks.alloc(to - done), true})
+			out = append(out, putRange{done, to, s.blocks.alloc(to - done), true})
 		}
 	}
 	for _, old := range s.tableOf(vpid).Within(addr, addr+uint64(size)) {
@@ -141,14 +141,14 @@ func (s *Store) plan(vpid stream.VPID, addr uint64, size int64) []piece {
 		from := int64(old.Start - addr)
 		fresh(from)
 		done = from + old.Bytes()
-		out = append(out, piece{from, done, old.Off, false})
+		out = append(out, putRange{from, done, old.Off, false})
 	}
 	fresh(size)
 	return out
 }
 
 // publish makes the new pieces known, now that their data is in place.
-func (s *Store) publish(vpid stream.VPID, addr uint64, pieces []piece) error {
+func (s *Store) publish(vpid stream.VPID, addr uint64, pieces []putRange) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range pieces {

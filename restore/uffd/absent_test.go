@@ -29,7 +29,7 @@ func pulling(t *testing.T, pages int) (*scene, *remote) {
 // await serves a store of which nothing is there yet.
 func (s *scene) await() {
 	s.t.Helper()
-	s.server.Await()
+	s.server.AllowIncomplete()
 	s.serve(2)
 	if err := s.server.EndPush(true); err != nil {
 		s.t.Fatal(err)
@@ -285,7 +285,7 @@ func TestNoMoreThanTheWindowIsAskedForAtOnce(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, context.DeadlineExceeded) || pages*stream.PageSize < RequestWindow || pages*stream.PageSize > RequestWindow+mostAsk {
+	if !errors.Is(err, context.DeadlineExceeded) || pages*stream.PageSize < RequestWindow || pages*stream.PageSize > RequestWindow+maxRequest {
 		t.Fatalf("asked for %d pages: %v", pages, err)
 	}
 }
@@ -338,7 +338,7 @@ func TestThreadsThatChangeTheirMemoryWhileItIsPulledKeepItRight(t *testing.T) {
 func TestNothingIsServedBeforeItIsSettled(t *testing.T) {
 	s := newScene(t)
 	r := s.task(7, 300)
-	s.server.Await()
+	s.server.AllowIncomplete()
 	s.serve(2)
 	r.do("register 0 300")
 	r.do("send 7")
@@ -371,7 +371,7 @@ func TestNothingIsServedBeforeItIsSettled(t *testing.T) {
 func TestAStoreThatLacksAPageIsSettledOnlyIfItCanBePulled(t *testing.T) {
 	s := newScene(t)
 	r := s.lacking(7, 300)
-	s.server.Await()
+	s.server.AllowIncomplete()
 	s.serve(2)
 	r.do("register 0 300")
 	r.do("send 7")
@@ -410,7 +410,7 @@ func TestWhatNobodyAskedForIsRefused(t *testing.T) {
 func TestATaskThatLacksEverythingAndIsNeverRestoredIsAnError(t *testing.T) {
 	s := newScene(t)
 	s.regions[99] = []image.Region{{Addr: 1 << 20, Pages: 1, Lazy: true}}
-	s.server.Await()
+	s.server.AllowIncomplete()
 	s.serve(1)
 	s.finish()
 	if err := s.wait(); err == nil {

@@ -55,7 +55,7 @@
 // why, is an error and not a shrug: it would be lost.
 //
 // A page in the table that is mapped before it was brought is an error too (ErrTaken).
-// The job would read what is there. It is looked for when the job is parked (vacant.go).
+// The job would read what is there. It is looked for when the job is parked (unmapped.go).
 // CRIU up to 4.2 reads pages of its images before it registers a mapping, with huge
 // pages on: a page that is lazy and lies in the 2 MiB around such a page is then zero.
 //

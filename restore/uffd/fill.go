@@ -37,11 +37,11 @@ func (s *Server) fillChunk(sp *space) error {
 	chunk, more, err := s.copyNext(sp)
 	switch {
 	case errors.Is(err, errChanging):
-		return s.attend(sp)
+		return s.handle(sp)
 	case errors.Is(err, errGone):
-		return s.lose(sp)
+		return s.endGone(sp)
 	case errors.Is(err, errUnregistered):
-		return s.insist(sp, chunk)
+		return s.retryUnmapped(sp, chunk)
 	case err != nil || more:
 		return err
 	}
@@ -56,12 +56,12 @@ func (s *Server) copyNext(sp *space) (chunk pageset.Span, more bool, err error) 
 	if sp.closed {
 		return pageset.Span{}, true, nil
 	}
-	chunk, more = sp.claim(chunkSize)
+	chunk, more = sp.takeChunk(chunkSize)
 	if !more {
 		return pageset.Span{}, false, nil
 	}
 	s.populate(chunk)
-	return chunk, true, s.land(sp, chunk)
+	return chunk, true, s.copyOut(sp, chunk)
 }
 
 // populate maps a chunk of the store, which saves the kernel a detour for every
@@ -71,8 +71,8 @@ func (s *Server) populate(chunk pageset.Span) {
 	_ = unix.Madvise(s.memory[chunk.Off:chunk.Off+chunk.Bytes()], unix.MADV_POPULATE_READ)
 }
 
-// lose ends an address space that the kernel says is gone.
-func (s *Server) lose(sp *space) error {
+// endGone ends an address space that the kernel says is gone.
+func (s *Server) endGone(sp *space) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
 	if sp.closed {
@@ -81,21 +81,21 @@ func (s *Server) lose(sp *space) error {
 	return s.end(sp)
 }
 
-// insist looks closer at pages that have no mapping, after every event that may
+// retryUnmapped looks closer at pages that have no mapping, after every event that may
 // explain it has been followed. A page that stays expected and is nowhere to be
 // put would be lost to the job.
-func (s *Server) insist(sp *space, chunk pageset.Span) error {
+func (s *Server) retryUnmapped(sp *space, chunk pageset.Span) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
 	if sp.closed {
 		return nil
 	}
-	if err := s.settle(sp); err != nil || sp.closed {
+	if err := s.process(sp); err != nil || sp.closed {
 		return err
 	}
 	for _, page := range sp.table.ready.Within(chunk.Start, chunk.End) {
 		page = page.Clip(page.Start, page.Start+stream.PageSize)
-		err := s.bring(sp, page)
+		err := s.copyChunk(sp, page)
 		switch {
 		case err == nil || errors.Is(err, errChanging):
 			return nil
@@ -119,7 +119,7 @@ func (s *Server) retire(sp *space) error {
 	if sp.closed {
 		return nil
 	}
-	if err := s.settle(sp); err != nil || sp.closed || !sp.table.ready.Empty() {
+	if err := s.process(sp); err != nil || sp.closed || !sp.table.ready.Empty() {
 		return err
 	}
 	if !sp.table.absent.Empty() {
@@ -127,4 +127,42 @@ func (s *Server) retire(sp *space) error {
 		return nil
 	}
 	return s.end(sp)
+}
+
+// pick waits for an address space to fill; nil means that there will be none.
+// Forked children come last: many end soon, and what is copied to one was shared
+// before.
+func (s *Server) pick(worker int) *space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.over() {
+			return nil
+		}
+		if sp := choose(s.spaces, worker); s.filling && sp != nil {
+			return sp
+		}
+		s.changed.Wait()
+	}
+}
+
+// choose returns nil if there is nothing to copy to any address space now.
+func choose(spaces []*space, worker int) *space {
+	var restored, forked []*space
+	for _, sp := range spaces {
+		switch {
+		case sp.idle.Load():
+		case sp.forked:
+			forked = append(forked, sp)
+		default:
+			restored = append(restored, sp)
+		}
+	}
+	if len(restored) == 0 {
+		restored = forked
+	}
+	if len(restored) == 0 {
+		return nil
+	}
+	return restored[worker%len(restored)]
 }

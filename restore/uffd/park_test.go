@@ -117,7 +117,7 @@ func prepared(b testing.TB, store *pagestore.Store, regions map[stream.VPID][]im
 	if err != nil {
 		b.Fatal(err)
 	}
-	s.Await()
+	s.AllowIncomplete()
 	if err := s.prepare(store, regions); err != nil {
 		b.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func prepared(b testing.TB, store *pagestore.Store, regions map[stream.VPID][]im
 func handed(s *Server, vpid stream.VPID) *space {
 	s.supply.Lock()
 	defer s.supply.Unlock()
-	s.taken[vpid] = true
+	s.tasksSeen[vpid] = true
 	sp := &space{id: 1, vpid: vpid, fd: -1, table: s.tableFor(vpid)}
 	s.spaces = append(s.spaces, sp)
 	return sp

@@ -1,26 +1,11 @@
 package uffd
 
 import (
-	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/stream"
-)
-
-const (
-	// aroundSize is how much a fault brings: the aligned window around it.
-	aroundSize = 16 * stream.PageSize
-	// changePause is the time between two looks at a change under way, and
-	// changeLimit the time after which one is taken for stuck. A thread inside
-	// a change runs in the kernel and needs no more than a turn on a core.
-	changePause = 20 * time.Microsecond
-	changeLimit = time.Minute
 )
 
 // space is one address space that waits for pages.
@@ -42,16 +27,16 @@ type space struct {
 	waiting []uint64 // those of them that are absent; under gate, for writing
 	batch   uint32   // number of the last batch; under gate, for writing
 
-	mu     sync.Mutex // among holders of gate for reading
-	table  table      // pages that are still to be copied
-	cursor uint64     // where the background copies go on
-	ask    uint64     // where asking for absent pages goes on
+	mu          sync.Mutex // among holders of gate for reading
+	table       table      // pages that are still to be copied
+	cursor      uint64     // where the background copies go on
+	nextRequest uint64     // where asking for absent pages goes on
 
 	idle atomic.Bool // nothing to copy, but some pages are absent
 }
 
-// claim takes up to size bytes out of the table for the caller to copy.
-func (sp *space) claim(size int64) (pageset.Span, bool) {
+// takeChunk takes up to size bytes out of the table for the caller to copy.
+func (sp *space) takeChunk(size int64) (pageset.Span, bool) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	next, ok := sp.table.ready.Next(sp.cursor)
@@ -71,240 +56,9 @@ func (sp *space) claim(size int64) (pageset.Span, bool) {
 	return chunk, true
 }
 
-// giveBack returns what was claimed and not copied.
-func (sp *space) giveBack(rest pageset.Span) {
+// putBack returns what was claimed and not copied.
+func (sp *space) putBack(rest pageset.Span) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.table.insert(rest)
-}
-
-// attend reads and does what the address space asks for, if it is still open.
-func (s *Server) attend(sp *space) error {
-	sp.gate.Lock()
-	defer sp.gate.Unlock()
-	if sp.closed {
-		return nil
-	}
-	return s.settle(sp)
-}
-
-// settle follows all events and resolves all faults. When it returns nil, no
-// change was under way. The caller holds gate for writing.
-func (s *Server) settle(sp *space) error {
-	for {
-		events, err := s.collect(sp)
-		if err != nil {
-			return fmt.Errorf("follow task %d: %w", sp.vpid, err)
-		}
-		sp.batch++
-		b := batch{events: events, number: sp.batch}
-		err = b.apply(&sp.table, s.drop, func(child int) error { return s.fork(sp, child) })
-		if err != nil {
-			return fmt.Errorf("follow task %d: %w", sp.vpid, err)
-		}
-		sp.faults, sp.waiting = append(sp.waiting, sp.faults...), nil
-		err = s.resolveAll(sp)
-		switch {
-		case errors.Is(err, errChanging):
-			continue
-		case errors.Is(err, errGone):
-			return s.end(sp)
-		case err != nil:
-			return fmt.Errorf("serve a fault of task %d: %w", sp.vpid, err)
-		}
-		s.rouse(sp)
-		return nil
-	}
-}
-
-// collect reads messages until none is queued and no change is under way.
-func (s *Server) collect(sp *space) ([]event, error) {
-	var events []event
-	began := time.Now()
-	for {
-		read, err := readEvents(sp.fd)
-		for _, ev := range read {
-			if ev.kind == msgPagefault {
-				sp.faults = append(sp.faults, ev.start)
-				continue
-			}
-			events = append(events, ev)
-		}
-		s.count(func(st *Stats) { st.Changes += int64(len(read)) })
-		switch {
-		case err != nil:
-			return nil, err
-		case len(read) > 0:
-			began = time.Now()
-			continue
-		case !changing(sp.fd):
-			return events, nil
-		case s.stopped():
-			return nil, errStopped
-		case time.Since(began) > changeLimit:
-			return nil, fmt.Errorf("a change of mappings takes longer than %v", changeLimit)
-		}
-		pause := unix.NsecToTimespec(int64(changePause))
-		if err := unix.Nanosleep(&pause, nil); err != nil && !errors.Is(err, unix.EINTR) {
-			return nil, err
-		}
-	}
-}
-
-// resolveAll serves the faults in order; what it did not get to stays.
-func (s *Server) resolveAll(sp *space) error {
-	for len(sp.faults) > 0 {
-		if err := s.resolve(sp, sp.faults[0]); err != nil {
-			return err
-		}
-		sp.faults = sp.faults[1:]
-	}
-	sp.faults = nil
-	return nil
-}
-
-// resolve serves the fault at page addr and wakes the threads that wait there.
-// A page that the job did not have is zero. Where nothing is mapped any more,
-// the thread tries again and learns that from the kernel.
-func (s *Server) resolve(sp *space, addr uint64) error {
-	if _, absent := covering(&sp.table.absent, addr); absent {
-		s.await(sp, addr)
-		return nil
-	}
-	var err error
-	if wanted, ok := covering(&sp.table.ready, addr); ok {
-		window := addr &^ (aroundSize - 1)
-		err = s.bring(sp, wanted.Clip(max(window, wanted.Start), window+aroundSize))
-		if errors.Is(err, errUnregistered) {
-			err = s.bringPage(sp, addr)
-		}
-		sp.cursor = window + aroundSize
-		s.count(func(st *Stats) { st.Faults++ })
-	} else {
-		err = zeroPage(sp.fd, addr)
-		s.count(func(st *Stats) { st.ZeroFaults++ })
-	}
-	if err != nil && !errors.Is(err, errUnregistered) {
-		return err
-	}
-	return wake(sp.fd, addr)
-}
-
-func covering(set *pageset.Set, addr uint64) (pageset.Span, bool) {
-	sp, ok := set.Next(addr)
-	return sp, ok && sp.Start <= addr
-}
-
-// await leaves a thread waiting for a page that is not here, and asks for it and
-// what lies around it.
-func (s *Server) await(sp *space, addr uint64) {
-	sp.waiting = append(sp.waiting, addr)
-	window := addr &^ (aroundSize - 1)
-	if s.urge(sp.vpid, sp.table.absent.Within(window, window+aroundSize)) {
-		sp.ask = window + aroundSize
-	}
-}
-
-// rouse has an address space looked at again that had nothing to copy.
-func (s *Server) rouse(sp *space) {
-	if sp.idle.Swap(false) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.changed.Broadcast()
-	}
-}
-
-// bringPage copies the page at addr if it is still to be copied.
-func (s *Server) bringPage(sp *space, addr uint64) error {
-	wanted, ok := covering(&sp.table.ready, addr)
-	if !ok {
-		return nil
-	}
-	return s.bring(sp, wanted.Clip(addr, addr+stream.PageSize))
-}
-
-// bring copies a chunk that is in the table. The caller holds gate for writing.
-func (s *Server) bring(sp *space, chunk pageset.Span) error {
-	sp.table.cut(chunk.Start, chunk.End)
-	return s.land(sp, chunk)
-}
-
-// land copies a chunk that was taken out of the table, and puts back what it
-// could not copy.
-func (s *Server) land(sp *space, chunk pageset.Span) error {
-	n, err := copyPages(sp.fd, chunk.Start, s.memory[chunk.Off:chunk.Off+chunk.Bytes()])
-	if n < chunk.Bytes() {
-		sp.giveBack(chunk.Clip(chunk.Start+uint64(n), chunk.End))
-	}
-	if n == 0 {
-		return err
-	}
-	s.filled.Add(n)
-	return errors.Join(err, s.store.Release(chunk.Clip(chunk.Start, chunk.Start+uint64(n))))
-}
-
-// drop forgets pages that nobody can ask for any more.
-func (s *Server) drop(gone []pageset.Span) error {
-	lacked := int64(0)
-	for _, sp := range gone {
-		s.total.Add(-sp.Bytes())
-		if sp.Absent {
-			lacked += sp.Bytes()
-		}
-	}
-	if lacked > 0 {
-		s.absent.Add(-lacked)
-		s.mu.Lock()
-		s.stir()
-		s.mu.Unlock()
-	}
-	return s.store.Release(gone...)
-}
-
-// fork gives the child the pages that its parent still lacks.
-func (s *Server) fork(parent *space, fd int) error {
-	child := &space{vpid: parent.vpid, forked: true, fd: fd, table: parent.table.clone()}
-	if !child.table.empty() {
-		ranges, err := notInherited(parent.pid)
-		if err != nil {
-			return errors.Join(fmt.Errorf("fork: %w", err), s.add(child))
-		}
-		for _, r := range ranges {
-			child.table.cut(r.Start, r.End)
-		}
-	}
-	s.store.Retain(child.table.all())
-	s.total.Add(child.table.bytes())
-	s.absent.Add(child.table.absent.Data)
-	s.count(func(st *Stats) { st.Forks++ })
-	return s.add(child)
-}
-
-// keep and let tell the keeper, if there is one.
-func (s *Server) keep(sp *space) error {
-	if s.keeper == nil {
-		return nil
-	}
-	return s.keeper.Keep(sp.id, sp.fd)
-}
-
-func (s *Server) let(sp *space) error {
-	if s.keeper == nil {
-		return nil
-	}
-	return s.keeper.Let(sp.id)
-}
-
-// end lets go of the address space, which lacks nothing or is gone. The caller
-// holds gate for writing.
-func (s *Server) end(sp *space) error {
-	sp.closed = true
-	rest := sp.table.cut(0, ^uint64(0))
-	err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, sp.fd, nil)
-	err = errors.Join(err, unix.Close(sp.fd), s.let(sp), s.drop(rest))
-	s.remove(sp)
-	if err != nil {
-		return fmt.Errorf("let go of task %d: %w", sp.vpid, err)
-	}
-	return nil
 }

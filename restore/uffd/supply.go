@@ -9,13 +9,13 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// Await makes the server accept a store that is not complete. Nothing in it is
+// AllowIncomplete makes the server accept a store that is not complete. Nothing in it is
 // served before it is known to be as of the freeze: by Deliver page by page, or by
 // EndPush for all. It must be called before Serve.
-func (s *Server) Await() { s.awaits = true }
+func (s *Server) AllowIncomplete() { s.incomplete = true }
 
-// expect lists what is still to come of each task.
-func (s *Server) expect() {
+// listPending lists what is still to come of each task.
+func (s *Server) listPending() {
 	s.pending = make(map[stream.VPID]*pageset.Set, len(s.lazy))
 	for vpid, ranges := range s.lazy {
 		s.pending[vpid] = originsIn(ranges)
@@ -39,10 +39,10 @@ func (s *Server) Put(runs []stream.Run) error {
 	<-s.opened
 	s.supply.RLock()
 	defer s.supply.RUnlock()
-	if s.shut {
-		return s.endedHow()
+	if s.supplyClosed {
+		return s.serveError()
 	}
-	if s.settled {
+	if s.pushEnded {
 		return errors.New("pages come that the restored job may have by now")
 	}
 	return s.store.PutBatch(runs)
@@ -62,15 +62,15 @@ func (s *Server) Deliver(runs []stream.Run) error {
 	<-s.opened
 	s.supply.Lock()
 	defer s.supply.Unlock()
-	if s.shut {
-		return s.endedHow()
+	if s.supplyClosed {
+		return s.serveError()
 	}
 	var fresh []stream.Run
 	for _, r := range runs {
-		if r.Copy || r.Drop || !s.settled {
+		if r.Copy || r.Drop || !s.pushEnded {
 			return fmt.Errorf("task %d, %#x: nobody asked for that", r.VPID, r.Addr)
 		}
-		fresh = append(fresh, s.claimRun(r)...)
+		fresh = append(fresh, s.pendingParts(r)...)
 	}
 	if err := s.store.PutBatch(fresh); err != nil {
 		for _, r := range fresh { // of which the store may have some
@@ -84,14 +84,14 @@ func (s *Server) Deliver(runs []stream.Run) error {
 			return err
 		}
 	}
-	s.answered(runs)
+	s.noteArrived(runs)
 	return nil
 }
 
 func endOf(r stream.Run) uint64 { return r.Addr + uint64(r.Pages)*stream.PageSize }
 
-// claimRun takes the part of a run that is still to come out of what is.
-func (s *Server) claimRun(r stream.Run) []stream.Run {
+// pendingParts takes the part of a run that is still to come out of what is.
+func (s *Server) pendingParts(r stream.Run) []stream.Run {
 	var out []stream.Run
 	for _, sp := range s.pendingOf(r.VPID).Cut(r.Addr, endOf(r)) {
 		part := stream.Run{VPID: r.VPID, Addr: sp.Start, Pages: sp.Bytes() / stream.PageSize, Zero: r.Zero}
@@ -110,10 +110,10 @@ func (s *Server) EndPush(pull bool) error {
 	<-s.opened
 	s.supply.Lock()
 	defer s.supply.Unlock()
-	if s.shut {
-		return s.endedHow()
+	if s.supplyClosed {
+		return s.serveError()
 	}
-	if s.settled {
+	if s.pushEnded {
 		return nil
 	}
 	gaps := s.store.Gaps(s.lazy)
@@ -126,40 +126,40 @@ func (s *Server) EndPush(pull bool) error {
 	for vpid, missing := range gaps {
 		before := s.pending[vpid].Data
 		s.pending[vpid] = originsIn(missing)
-		if !s.taken[vpid] {
+		if !s.tasksSeen[vpid] {
 			s.absent.Add(s.pending[vpid].Data - before)
 			continue
 		}
-		if err := s.handOut(vpid, s.store.Take(vpid, 0, stream.MaxAddress), (*table).arriveAll); err != nil {
+		if err := s.deliverAll(vpid, s.store.Take(vpid, 0, stream.MaxAddress), (*table).arriveAll); err != nil {
 			return err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.settled = true
-	s.stir()
+	s.pushEnded = true
+	s.wakeRequests()
 	return nil
 }
 
 // distribute makes pages of the store available to the address spaces that wait for
 // them, if their task is there already. The caller holds supply.
 func (s *Server) distribute(vpid stream.VPID, start, end uint64) error {
-	if !s.taken[vpid] {
+	if !s.tasksSeen[vpid] {
 		for _, sp := range s.store.Held(vpid, start, end) {
 			s.absent.Add(-sp.Bytes())
 		}
 		return nil
 	}
-	return s.handOut(vpid, s.store.Take(vpid, start, end), (*table).arrive)
+	return s.deliverAll(vpid, s.store.Take(vpid, start, end), (*table).arrive)
 }
 
-// handOut makes pieces, which the store has let go of, available to the address spaces
+// deliverAll makes pieces, which the store has let go of, available to the address spaces
 // that wait for them.
 //
 // A child that is forked meanwhile has what its parent lacked then. It is among the
 // spaces before its parent can be looked at, so looking until there is none that was
 // not looked at finds every one.
-func (s *Server) handOut(vpid stream.VPID, pieces []pageset.Span, arrive func(*table, []pageset.Span) []pageset.Span) error {
+func (s *Server) deliverAll(vpid stream.VPID, pieces []pageset.Span, arrive func(*table, []pageset.Span) []pageset.Span) error {
 	seen := make(map[int32]bool)
 	for {
 		var todo []*space
@@ -173,19 +173,19 @@ func (s *Server) handOut(vpid stream.VPID, pieces []pageset.Span, arrive func(*t
 			return s.store.Release(pieces...)
 		}
 		for _, sp := range todo {
-			if err := s.hand(sp, pieces, arrive); err != nil {
+			if err := s.deliverTo(sp, pieces, arrive); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// hand makes pages ready in one address space.
-func (s *Server) hand(sp *space, pieces []pageset.Span, arrive func(*table, []pageset.Span) []pageset.Span) error {
+// deliverTo makes pages ready in one address space.
+func (s *Server) deliverTo(sp *space, pieces []pageset.Span, arrive func(*table, []pageset.Span) []pageset.Span) error {
 	if !s.makeReady(sp, pieces, arrive) {
 		return nil
 	}
-	err := s.attend(sp)
+	err := s.handle(sp)
 	if err != nil {
 		s.fail(err)
 	}
@@ -212,7 +212,7 @@ func (s *Server) makeReady(sp *space, pieces []pageset.Span, arrive func(*table,
 	for _, addr := range sp.waiting {
 		wake = wake || len(sp.table.absent.Within(addr, addr+stream.PageSize)) == 0
 	}
-	s.rouse(sp)
+	s.clearIdle(sp)
 	return wake
 }
 
@@ -220,45 +220,33 @@ func (s *Server) makeReady(sp *space, pieces []pageset.Span, arrive func(*table,
 // store has once all is settled is lazy, and not pending.
 func (s *Server) tableFor(vpid stream.VPID) (t table) {
 	t.await(s.pendingOf(vpid).All())
-	if !s.settled {
+	if !s.pushEnded {
 		return t
 	}
 	for _, sp := range s.store.Take(vpid, 0, stream.MaxAddress) {
 		switch {
 		case !sp.Zero():
 			t.ready.Push(sp)
-		case s.awaits:
+		case s.incomplete:
 			s.total.Add(-sp.Bytes())
 		}
 	}
 	return t
 }
 
-// shutSupply ends Put and Deliver, with what became of Serve.
-func (s *Server) shutSupply(err error) {
+// closeSupply ends Put and Deliver, with what became of Serve.
+func (s *Server) closeSupply(err error) {
 	s.supply.Lock()
 	defer s.supply.Unlock()
 	if s.pending == nil {
 		close(s.opened) // it failed before
 	}
-	s.shut, s.how = true, err
+	s.supplyClosed, s.serveErr = true, err
 }
 
-func (s *Server) endedHow() error {
-	if s.how != nil {
-		return fmt.Errorf("the fault server has ended: %w", s.how)
+func (s *Server) serveError() error {
+	if s.serveErr != nil {
+		return fmt.Errorf("the fault server has ended: %w", s.serveErr)
 	}
 	return nil
-}
-
-func (s *Server) spacesOf(vpid stream.VPID) []*space {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []*space
-	for _, sp := range s.spaces {
-		if sp.vpid == vpid {
-			out = append(out, sp)
-		}
-	}
-	return out
 }

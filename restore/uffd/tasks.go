@@ -23,20 +23,20 @@ func (s *Server) receive(conn criuConn) error {
 			s.count(func(st *Stats) { st.Zombies++ })
 			continue
 		}
-		if err := s.takeOver(h); err != nil {
+		if err := s.addTask(h); err != nil {
 			return err
 		}
 	}
 }
 
-// takeOver takes charge of a task's memory.
-func (s *Server) takeOver(h hello) error {
+// addTask takes charge of a task's memory.
+func (s *Server) addTask(h hello) error {
 	s.supply.Lock()
 	defer s.supply.Unlock()
 	sp := &space{vpid: h.vpid, pid: h.pid, fd: h.fd}
-	again := s.taken[h.vpid]
+	again := s.tasksSeen[h.vpid]
 	if !again {
-		s.taken[h.vpid] = true
+		s.tasksSeen[h.vpid] = true
 		sp.table = s.tableFor(h.vpid)
 	}
 	s.count(func(st *Stats) { st.Tasks++ })
@@ -51,7 +51,7 @@ func (s *Server) takeOver(h hello) error {
 
 // finish notes that CRIU has let the tasks go.
 func (s *Server) finish() error {
-	if n := s.untaken(); n > 0 {
+	if n := s.unseenBytes(); n > 0 {
 		return fmt.Errorf("CRIU has finished, but %d bytes belong to tasks that it did not restore", n)
 	}
 	s.mu.Lock()
@@ -61,12 +61,12 @@ func (s *Server) finish() error {
 	return nil
 }
 
-// untaken is how much memory belongs to tasks that CRIU has not handed over.
-func (s *Server) untaken() (n int64) {
+// unseenBytes is how much memory belongs to tasks that CRIU has not handed over.
+func (s *Server) unseenBytes() (n int64) {
 	s.supply.RLock()
 	defer s.supply.RUnlock()
 	for vpid := range s.lazy {
-		if !s.taken[vpid] {
+		if !s.tasksSeen[vpid] {
 			n += s.store.BytesOf(vpid) + s.pendingOf(vpid).Data
 		}
 	}
@@ -80,8 +80,8 @@ func (s *Server) add(sp *space) error {
 	s.lastID++
 	sp.id = s.lastID
 	s.spaces = append(s.spaces, sp)
-	s.stir()
-	if err := s.keep(sp); err != nil {
+	s.wakeRequests()
+	if err := s.holdFD(sp); err != nil {
 		return fmt.Errorf("have task %d kept: %w", sp.vpid, err)
 	}
 	if err := unix.SetNonblock(sp.fd, true); err != nil {
@@ -130,20 +130,20 @@ func (s *Server) readFaults() {
 		if n == 0 || sp == nil {
 			continue
 		}
-		if err := s.attendAndRearm(sp); err != nil {
+		if err := s.handleAndRearm(sp); err != nil {
 			s.fail(err)
 			return
 		}
 	}
 }
 
-func (s *Server) attendAndRearm(sp *space) error {
+func (s *Server) handleAndRearm(sp *space) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
 	if sp.closed {
 		return nil
 	}
-	if err := s.settle(sp); err != nil || sp.closed {
+	if err := s.process(sp); err != nil || sp.closed {
 		return err
 	}
 	if err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_MOD, sp.fd, interest(sp)); err != nil {

@@ -129,7 +129,7 @@ func uffdError(errno unix.Errno) error {
 	case unix.EAGAIN:
 		return errChanging
 	case unix.EEXIST:
-		return ErrTaken
+		return ErrAlreadyMapped
 	case unix.ENOENT:
 		return errUnregistered
 	case unix.ESRCH:

@@ -1,10 +1,9 @@
-// Package antispoof keeps a job from speaking as another: the node's end of its
-// veth pair takes in only what the job may say, and drops the rest before a bridge,
-// or the node itself, sees it.
+// Package antispoof keeps a job from sending as another host. The node's end of its
+// veth pair takes in only what the job may send. It drops the rest before a bridge, or
+// the node itself, sees it.
 //
 // A job that is root in its network namespace can take any address and send any
-// frame. So what it may send is decided outside of it, by the address and the MAC
-// that its record holds:
+// frame. So a filter outside of it decides, by the address and the MAC of its record:
 //
 //		job's eth0 ── veth ── node's end ── tc ingress ──┬─ 1: allow ── bridge
 //		                                                 └─ 2: drop
@@ -19,7 +18,7 @@
 //
 // The two rules are classic BPF programs (net/sched/cls_bpf.c), which need no other
 // module than sch_ingress and cls_bpf. They belong to the device: they outlive agent
-// and shim, go when it goes, and `nft flush ruleset`, with which distributions load
-// their firewall, does not touch them. The rule that drops comes first and stays, so
+// and shim, and go when it goes. Distributions load their firewall with `nft flush
+// ruleset`, which does not touch them. The rule that drops comes first and stays, so
 // that there is no moment at which everything passes.
 package antispoof

@@ -24,7 +24,7 @@ func mac(text string) net.HardwareAddr {
 	return m
 }
 
-// ethernet is a frame to everybody.
+// ethernet is a broadcast frame.
 func ethernet(from net.HardwareAddr, kind uint16, payload []byte) []byte {
 	return to(everybody, from, kind, payload)
 }

@@ -20,8 +20,8 @@ const (
 	dropPriority  = 2
 )
 
-// Install has the device, the node's end of a job's veth pair, take in what the job
-// may send and no more. Doing it again changes nothing.
+// Install has the node's end of a job's veth pair take in only what the job may send. A second
+// call changes nothing.
 func Install(device netlink.Link, id Identity) error {
 	name := device.Attrs().Name
 	rules, err := program(id)
@@ -43,8 +43,8 @@ func Install(device netlink.Link, id Identity) error {
 	return nil
 }
 
-// Usable tells whether the kernel has what Install needs, by trying it in a network that
-// nobody uses.
+// Usable tells whether the kernel has what Install needs. It tries Install in a network namespace
+// made for that.
 func Usable() error {
 	return osthread.Throwaway(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -58,9 +58,9 @@ func Usable() error {
 	})
 }
 
-// setRule puts a classifier in the place of the one with that priority. A frame that it
-// returns 0 for goes on to the next; without actions, any other is let in. With
-// TCA_BPF_FLAG_ACT_DIRECT what it returns is the action.
+// setRule replaces the classifier of that priority. A frame for which it returns 0 goes on to the
+// next; without actions, any other is let in. With TCA_BPF_FLAG_ACT_DIRECT the return value is the
+// action.
 func setRule(index int, priority uint16, rule code, flags uint32) error {
 	raw, err := bpf.Assemble(rule)
 	if err != nil {

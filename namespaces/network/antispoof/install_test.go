@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// segment is a node with a bridge: a job hangs on it, and somebody who hears what passes.
+// segment is a node with a bridge, a job on it, and a host that receives what passes.
 type segment struct {
 	t        *testing.T
 	node     netns.NsHandle

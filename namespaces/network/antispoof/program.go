@@ -67,8 +67,8 @@ func untagged() code {
 	return join(code{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1}}, drop)
 }
 
-// arp is the rest of a program for ARP (RFC 826): the job speaks of its own address, or
-// asks whether it is free (RFC 5227).
+// arp is the rest of a program for ARP (RFC 826). The job announces its own address, or asks
+// whether it is free (RFC 5227).
 func arp(id Identity) code {
 	probe := at(arpOp, 2).when(1, whenBytes(arpTarget, id.Address.AsSlice(), allow))
 	return join(
@@ -91,8 +91,8 @@ func ip4(own netip.Addr) code {
 		drop)
 }
 
-// ip6 knows the protocols that jobs speak, so that nothing hides behind a header that is
-// not looked at (RFC 7113).
+// ip6 knows the protocols that jobs use, so that nothing hides behind a header that is not parsed
+// (RFC 7113).
 func ip6(own []netip.Addr) code {
 	next, mine := at(ip6Next, 1), whenAddr(ip6From, own, allow)
 	unspecified := func(then code) code { return whenAddr(ip6From, []netip.Addr{netip.IPv6Unspecified()}, then) }
@@ -117,8 +117,8 @@ func icmp6(own []netip.Addr, mine code, unspecified func(code) code) code {
 		mine)
 }
 
-// fragment takes those of protocols whose first one tells what it is (RFC 6980 has
-// neighbour discovery ignore fragments, of which old hosts know nothing).
+// fragment allows fragments of protocols whose first fragment tells what they are. Neighbour
+// discovery ignores fragments (RFC 6980), but old hosts do not know that.
 func fragment(mine code) code {
 	next := at(ip6Payload, 1)
 	first := at(ip6Payload+2, 2).mask(0xfff8)

@@ -21,26 +21,26 @@ const (
 	patience = 80 * time.Millisecond // after the last
 )
 
-// InUse is an address that somebody on the bridge has, or takes at this moment.
+// InUse is an address that another host on the bridge has, or takes at this moment.
 type InUse struct {
 	Address netip.Addr
 	Bridge  string
-	MAC     net.HardwareAddr // of whoever answered
+	MAC     net.HardwareAddr // of the host that answered
 }
 
 func (e *InUse) Error() string {
 	return fmt.Sprintf("%s is in use on bridge %s: %s answers for it", e.Address, e.Bridge, e.MAC)
 }
 
-// Probe returns an *InUse if somebody on the bridge has one of the addresses. Another
-// error means that the network could not be asked.
+// Probe returns an *InUse if another host on the bridge has one of the addresses. Any other error
+// means that the network could not be asked.
 func Probe(ctx context.Context, bridge string, addresses ...netip.Addr) error {
 	ifi, err := net.InterfaceByName(bridge)
 	if err != nil {
 		return fmt.Errorf("bridge %s: %w", bridge, err)
 	}
 	if len(ifi.HardwareAddr) == 0 {
-		return nil // it has no port, and nobody to ask
+		return nil // it has no port, and no host to ask
 	}
 	if ifi.Flags&net.FlagUp == 0 {
 		return fmt.Errorf("bridge %[1]s is down, so that nobody can be asked for its addresses: `ip link set %[1]s up`", bridge)
@@ -118,7 +118,7 @@ func (q *asking) ask(ctx context.Context) error {
 	return nil
 }
 
-// listen waits for an answer of somebody else; nil is none.
+// listen waits for an answer of another host; nil is none.
 func (q *asking) listen(until time.Time) (net.HardwareAddr, error) {
 	if err := q.conn.SetReadDeadline(until); err != nil {
 		return nil, err

@@ -194,7 +194,7 @@ func TestAnAddressOnTheBridgeIsFoundWhoeverHasIt(t *testing.T) {
 	}
 }
 
-// Two nodes that ask at once shall not both be told that nobody has the address.
+// Of two nodes that ask at once, at most one may be told that the address is free.
 func TestSomebodyElseWhoAsksIsAConflict(t *testing.T) {
 	for _, address := range []string{"10.3.0.7", "fd00:3::7"} {
 		node, other := newHost(t), newHost(t)

@@ -16,12 +16,12 @@ type question struct {
 	protocol int // EtherType
 	to       net.HardwareAddr
 	packet   []byte
-	// concerns tells whether who sent a packet has the address, or asks for it too.
+	// concerns tells whether the sender of a packet has the address, or asks for it too.
 	concerns func(packet []byte) bool
 	filter   []bpf.RawInstruction // what else the node receives does not crowd out an answer
 }
 
-// askARP is an ARP probe: its sender has no address yet, so that nobody learns one.
+// askARP is an ARP probe: its sender has no address yet, so that no host learns one.
 func askARP(own net.HardwareAddr, a netip.Addr) (question, error) {
 	p, err := arp.NewPacket(arp.OperationRequest, own, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), a)
 	if err != nil {
@@ -42,8 +42,8 @@ const (
 	hopLimit           = 255
 )
 
-// askNDP is a neighbour solicitation of a host that has no address yet. Whoever has the
-// address tells it to all nodes.
+// askNDP is a neighbour solicitation of a host that has no address yet. A host with the address
+// answers to all nodes.
 func askNDP(_ net.HardwareAddr, a netip.Addr) (question, error) {
 	group, err := ndp.SolicitedNodeMulticast(a)
 	if err != nil {

@@ -1,0 +1,100 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func (s *Source) pidFile() string { return filepath.Join(s.Dir, "criu.pid") }
+
+// recordPID leaves a trace of the CRIU that is about to dump, for whoever thaws the job: it
+// comes before the request.
+func (s *Source) recordPID(pid int) error {
+	began, err := startTime(pid)
+	if errors.Is(err, errEnded) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("note the pid of CRIU: %w", err)
+	}
+	//house:allow os.WriteFile: a note for this boot, in a tmpfs
+	return os.WriteFile(s.pidFile(), fmt.Appendf(nil, "%d %d\n", pid, began), 0o600)
+}
+
+// stuckDump is after how long a CRIU that does not end may wait for a task that our freeze
+// holds: a signal had stopped it.
+const stuckDump = 2 * time.Second
+
+// awaitDump waits until the CRIU that was noted, if any, has ended. It freezes the job
+// once more when it lets go of it. To kill it is no way out, see package criu. Of a job
+// that somebody has suspended CRIU does not let go until they resume it, and nobody waits
+// for that.
+func (s *Source) awaitDump(ctx context.Context) error {
+	data, err := os.ReadFile(s.pidFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var pid int
+	var noted uint64
+	if _, err := fmt.Sscan(string(data), &pid, &noted); err != nil {
+		return nil // cut short by a crash, and so no request has been sent
+	}
+	stuck := time.NewTimer(stuckDump)
+	defer stuck.Stop()
+	for {
+		switch now, err := startTime(pid); {
+		case errors.Is(err, errEnded) || err == nil && now != noted:
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-stuck.C:
+			if err := s.checkSuspended(); err != nil {
+				return fmt.Errorf("CRIU (pid %d) holds the job until it is resumed: %w", pid, err)
+			}
+			if err := s.Cgroup.Thaw(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("CRIU (pid %d) still holds the job, look at /proc/%d/stack: %w", pid, pid, context.Cause(ctx))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+var errEnded = errors.New("the process has ended")
+
+// startTime is when a process began, in ticks since the boot: with its number it tells it
+// from all others, which its name does not, as a program may be run by a loader. One that
+// nobody has reaped yet has ended.
+func startTime(pid int) (uint64, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return 0, errEnded
+	}
+	if err != nil {
+		return 0, err
+	}
+	// The name, in parentheses, may hold anything. Behind it the state is field 3 of
+	// proc_pid_stat(5), and the start field 22.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat is not understood: %q", pid, stat)
+	}
+	if fields[0] == "Z" || fields[0] == "X" {
+		return 0, errEnded
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}

@@ -1,0 +1,181 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/failpoint"
+	"github.com/migrate-hpc/migrate/logkey"
+)
+
+// Dump has CRIU save everything but the job's lazy memory and sets the clocks in
+// the images to the reading of the freeze, so that the time which the dump takes
+// does not pass for the job. The job stays frozen, unless it fails.
+//
+// While CRIU works the frozen memory is looked at, and what the target lacks of it is
+// sent. That may still go on when Dump returns; Send waits for it, Thaw stops it, and
+// Close waits for its end.
+func (s *Source) Dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
+	took, err := s.dump(ctx, lanes)
+	if err != nil {
+		s.abortScans()
+	}
+	return took, err
+}
+
+func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
+	if err := os.RemoveAll(s.Images()); err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll(s.Images(), 0o700); err != nil {
+		return 0, err
+	}
+	m, err := s.memoryOn(lanes)
+	if err != nil {
+		return 0, err
+	}
+	mode, queues, queueMount, err := s.uncarried()
+	if err != nil {
+		return 0, err
+	}
+	standby, err := s.takePrestarted(ctx, mode)
+	if err != nil {
+		return 0, err
+	}
+	defer standby.Close() // unless it was used
+	req, run, err := s.request(mode)
+	if err != nil {
+		return 0, err
+	}
+	defer run.close()
+	for _, q := range queues {
+		req.Opts.External = append(req.Opts.External, q.key)
+	}
+	dumping, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	holds := make(chan struct{})
+	defer s.watch(dumping, holds, giveUp)()
+	var who identityRecorder
+	defer who.wait()
+	run.Notify = func(_ context.Context, name string, _ int) error {
+		switch name {
+		case seized:
+			close(holds)
+			who.start(s.Init)
+			if err := s.beginScan(ctx, m, giveUp); err != nil {
+				return err
+			}
+			return s.beginPrivateScan(ctx, m, lanes[0], giveUp)
+		case imagesWritten:
+			return s.snapshotPrivate(ctx)
+		}
+		return nil
+	}
+	res, err := standby.Dump(dumping, req, run.Run)
+	if err == nil {
+		err = failpoint.Fail("dump", "ended")
+	}
+	if err != nil {
+		return res.Took, err
+	}
+	if err := errors.Join(who.save(s.Images()), s.nameQueues(queues, queueMount)); err != nil {
+		return res.Took, err
+	}
+	return res.Took, s.fixImages()
+}
+
+// uncarried finds out what CRIU does not carry.
+func (s *Source) uncarried() (mode image.Network, queues []queueFD, mount string, err error) {
+	decided := make(chan string, 1)
+	go func() {
+		var why string
+		mode, why = s.network()
+		decided <- why
+	}()
+	queues, mount, err = s.queues()
+	if why := <-decided; why != "" {
+		s.Log.Info("the job's network is left to CRIU", logkey.Why, why)
+	}
+	if err == nil {
+		err = image.SetNetwork(s.Images(), mode)
+	}
+	return mode, queues, mount, err
+}
+
+// fixImages changes what the images say, and reads what a restore will: what could not be
+// read there must not be sent or sealed.
+func (s *Source) fixImages() error {
+	if _, err := image.SocketNames(s.Images()); err != nil {
+		return err
+	}
+	if err := image.WakeTimers(s.Images()); err != nil {
+		return err
+	}
+	if s.Eager {
+		if err := image.SetEager(s.Images()); err != nil {
+			return err
+		}
+	} else if size, err := image.MakeLazy(s.Images()); err != nil {
+		return err
+	} else if size > 0 {
+		s.Log.Info("memory that CRIU saved is lazy again", logkey.Bytes, size)
+	}
+	return image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
+}
+
+// seized is the notification by which CRIU says that it holds every task. Not before
+// that is the memory still: where the kernel's freezer left a task inside a system
+// call, that one is cut short when CRIU takes hold, and may write its results. CRIU
+// asks this of every client, whether there is a network to lock or not.
+const seized = "query-ext-files"
+
+// imagesWritten is the one that comes when all images are written, and before CRIU removes
+// what it has made in the job's file systems.
+const imagesWritten = "post-dump"
+
+// watch gives a dump up that cannot end: where somebody suspends the job meanwhile no task
+// runs the code any more that CRIU has put into it. seized is closed when CRIU holds them.
+func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
+	ctx, stop := context.WithCancel(dumping)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		late := time.NewTimer(seizeTime)
+		defer late.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-seized:
+				late.Stop()
+				seized = nil
+			case <-late.C:
+				giveUp(errNotSeized)
+				return
+			case <-time.After(watchPause):
+			}
+			if err := s.checkSuspended(); err != nil {
+				giveUp(err)
+				return
+			}
+		}
+	})
+	return func() {
+		stop()
+		watching.Wait()
+	}
+}
+
+// errNotSeized says that CRIU has not got hold of the job's tasks: one may have been
+// stopped by a signal in the moment of the freeze.
+var errNotSeized = fmt.Errorf("CRIU has not got hold of the job's tasks within %v", seizeTime)
+
+const (
+	seizeTime  = 20 * time.Second // CRIU gives up by itself after 10
+	watchPause = 100 * time.Millisecond
+)

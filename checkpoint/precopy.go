@@ -1,0 +1,46 @@
+package checkpoint
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
+)
+
+// PreCopy is a warm-up round: it sends what is new or has changed in the memory of the
+// running job since the round before, private and shared. Whatever the job does
+// meanwhile is no error.
+func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, error) {
+	m, err := s.memoryOn(lanes)
+	if err != nil {
+		return scan.Round{}, err
+	}
+	tasks, err := s.tasks()
+	if err != nil {
+		return scan.Round{}, fmt.Errorf("warm-up: %w", err)
+	}
+	m.preferSize = !m.begun // the first round is nearly everything, and nobody waits for it
+	m.begun = true
+	round, err := m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.PreCopy(ctx, tasks, sinks) })
+	if err != nil {
+		return round, err
+	}
+	files, err := s.sendPrivate(ctx, lanes[0])
+	round.Add(files)
+	if err != nil {
+		return round, err
+	}
+	segments, err := s.sendSegments(ctx, lanes[0], tasks)
+	round.Add(segments)
+	return round, err
+}
+
+// Tracking is how changes of memory are found, "soft-dirty" or "hash"; "" before
+// anything was sent.
+func (s *Source) Tracking() string {
+	if s.memory == nil {
+		return ""
+	}
+	return s.memory.pages.Tracking()
+}

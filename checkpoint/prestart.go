@@ -1,0 +1,45 @@
+package checkpoint
+
+import (
+	"context"
+
+	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/namespaces/network"
+)
+
+// Prestart does what can be done before the job stands still. It may be left out.
+func (s *Source) Prestart(ctx context.Context) error {
+	mode, _ := s.network()
+	return s.prestart(ctx, mode)
+}
+
+// prestart has a CRIU ready that suits the network.
+func (s *Source) prestart(ctx context.Context, mode image.Network) error {
+	if s.prestarted.Lazy != nil && s.prestarted.network == mode {
+		return nil
+	}
+	s.closePrestarted()
+	run := criu.Run{}
+	if mode == image.NetworkInherited {
+		run.Before = func() error { return network.Enter(s.Init) }
+	}
+	lazy, err := s.CRIU.StartLazy(ctx, run)
+	s.prestarted = prestarted{lazy, mode}
+	return err
+}
+
+// takePrestarted is the CRIU to dump with; its caller uses it up.
+func (s *Source) takePrestarted(ctx context.Context, mode image.Network) (*criu.Lazy, error) {
+	err := s.prestart(ctx, mode)
+	lazy := s.prestarted.Lazy
+	s.prestarted = prestarted{}
+	return lazy, err
+}
+
+func (s *Source) closePrestarted() {
+	if s.prestarted.Lazy != nil {
+		s.prestarted.Close()
+	}
+	s.prestarted = prestarted{}
+}

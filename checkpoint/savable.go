@@ -1,0 +1,211 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/tmpfs"
+)
+
+// ErrForking says that a thread of the job stayed between vfork and exec, where nobody
+// can save it.
+var ErrForking = errors.New("a program is being started")
+
+// ErrExecRunning says that the job has a process that does not descend from its PID 1. CRIU
+// does not see it, and it would end with the copy that is left behind.
+var ErrExecRunning = errors.New("somebody visits the job")
+
+// ErrStack says that CRIU would take all memory of a process for its stack, and that this
+// node has not enough to write it down.
+var ErrStack = errors.New("a thread sleeps with its stack pointer at the start of a page")
+
+const (
+	// maxObstacle is how long a vfork or a visit may go on. Most vforks take less than a
+	// millisecond.
+	maxObstacle = 2 * time.Second
+	// stackRetries is how often a better moment is waited for, 32 ms in all. A thread that
+	// sleeps for longer stays where it is.
+	stackRetries = 6
+)
+
+// freezeSavable freezes the job at a moment at which it can be saved, and saved well.
+func (s *Source) freezeSavable(ctx context.Context) error {
+	pause := time.Millisecond
+	end := time.Now().Add(maxObstacle)
+	for tries := 0; ; tries++ {
+		if err := s.refuseStopped(); err != nil { // in the moment in which it ran
+			return err
+		}
+		s.frozenByUs = true
+		if err := s.Cgroup.Freeze(ctx); err != nil {
+			return fmt.Errorf("freeze: %w", err)
+		}
+		if err := s.checkSuspended(); err != nil {
+			return err
+		}
+		at, err := s.inspectFrozen()
+		if err != nil || at.ok() {
+			return err
+		}
+		if at.obstacle == nil && tries >= stackRetries {
+			return s.allowStacks(at.aligned)
+		}
+		if at.obstacle != nil && time.Now().After(end) {
+			return fmt.Errorf("freeze: %w, for %v", at.obstacle, maxObstacle)
+		}
+		if err := s.Cgroup.Thaw(ctx); err != nil {
+			return fmt.Errorf("freeze: %w", err)
+		}
+		s.frozenByUs = false
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, 20*time.Millisecond)
+	}
+}
+
+// freezeState is what there is against saving the frozen job as it is.
+type freezeState struct {
+	// obstacle is why it cannot be saved; nil is no reason. It wraps [ErrExecRunning], or
+	// [ErrForking] for a thread that waits for a child which it has made by vfork and which
+	// runs no program of its own yet. That stops for nobody before the child goes on, which
+	// is frozen: CRIU would wait for it in vain.
+	obstacle error
+	// aligned are processes with a thread whose stack ends at the start of a page. CRIU 4.2
+	// then takes every page of the process for its stack (is_stack in its mem.c compares
+	// the wrong bits), and writes all of them into its images. That takes time, although
+	// [image.MakeLazy] takes them out again.
+	aligned []int
+}
+
+func (m freezeState) ok() bool { return m.obstacle == nil && len(m.aligned) == 0 }
+
+// freezeState asks the kernel where the threads of the frozen job are. What it does not tell,
+// CRIU will find out.
+func (s *Source) inspectFrozen() (m freezeState, err error) {
+	pids, err := s.Cgroup.Pids()
+	if err != nil {
+		return m, err
+	}
+	if !slices.Contains(pids, s.Init) { // it ended before the freeze, and its number may be anybody's
+		return m, fmt.Errorf("the job has ended: process %d is none of its cgroup", s.Init)
+	}
+	all, err := pidmap.InNamespace(s.Init)
+	if err != nil {
+		return m, err
+	}
+	for _, e := range all {
+		for _, thread := range e.Threads {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", e.Host, thread.Host))
+			if err != nil {
+				continue
+			}
+			call, stack := parseSyscall(string(text))
+			if forkCalls[call] {
+				m.obstacle = fmt.Errorf("%w: process %d waits for a child that it has made by vfork", ErrForking, e.Host)
+			}
+			if stack != 0 && stack%stream.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
+				m.aligned = append(m.aligned, e.Host)
+			}
+		}
+	}
+	err = s.checkExec(all)
+	if errors.Is(err, ErrExecRunning) {
+		m.obstacle, err = err, nil
+	}
+	return m, err
+}
+
+// checkExec wraps [ErrExecRunning] if one of the frozen processes visits the job, or is on its
+// way in: it enters the cgroup first.
+func (s *Source) checkExec(all []pidmap.Entry) error {
+	for _, v := range pidmap.Visitors(all) {
+		return fmt.Errorf("%w: process %d (%s)", ErrExecRunning, v.Host, v.Comm)
+	}
+	inside := map[int]bool{}
+	for _, e := range all {
+		inside[e.Host] = true
+	}
+	pids, err := s.Cgroup.Pids()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if !inside[pid] {
+			return fmt.Errorf("%w: process %d is on its way in", ErrExecRunning, pid)
+		}
+	}
+	return nil
+}
+
+// allowStacks lets a job be saved of which CRIU will write all memory of some processes
+// into its images, for a moment, if that leaves the node as much again.
+func (s *Source) allowStacks(pids []int) error {
+	if s.Eager {
+		return nil // it writes all memory of all of them, as was reckoned with
+	}
+	free, err := tmpfs.Available()
+	if err != nil {
+		return err
+	}
+	var need int64
+	for _, pid := range pids {
+		need += anonymousMemory(pid)
+	}
+	return checkFree(pids, need, free)
+}
+
+func checkFree(pids []int, need, free int64) error {
+	if need <= free/2 {
+		return nil
+	}
+	return fmt.Errorf("freeze: %w (processes %v): CRIU would write %d MiB of memory, and %d are available; the thread may be elsewhere at another time",
+		ErrStack, pids, need>>20, free>>20)
+}
+
+// anonymousMemory is how much memory of its own a process has, in bytes; 0 if it is gone.
+func anonymousMemory(pid int) (size int64) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		var kib int64
+		for _, format := range []string{"RssAnon: %d kB", "VmSwap: %d kB"} {
+			if _, err := fmt.Sscanf(line, format, &kib); err == nil {
+				size += kib << 10
+			}
+		}
+	}
+	return size
+}
+
+// parseSyscall reads /proc/PID/task/TID/syscall, which is "running", or else the number of
+// the call, -1 for none, its arguments, if it is one, the stack pointer and the program
+// counter.
+func parseSyscall(text string) (call string, stack uint64) {
+	f := strings.Fields(text)
+	if len(f) < 3 {
+		return "", 0
+	}
+	stack, _ = strconv.ParseUint(f[len(f)-2], 0, 64)
+	return f[0], stack
+}
+
+// forkCalls are the system calls that make processes. Only a thread that waits for its child
+// stays in one.
+var forkCalls = map[string]bool{
+	fmt.Sprint(unix.SYS_VFORK): true, fmt.Sprint(unix.SYS_CLONE): true, fmt.Sprint(unix.SYS_CLONE3): true,
+}

@@ -1,0 +1,138 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/criu/image"
+)
+
+// beginScan starts the scan. The job must stand still until it has ended.
+func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) error {
+	if s.pullsAll(m) {
+		return nil
+	}
+	tasks, err := s.tasks()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	sc := &frozenScan{cancel: cancel, done: make(chan struct{})}
+	s.scan = sc
+	go func() {
+		defer close(sc.done)
+		sc.round, sc.err = m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Scan(ctx, tasks, sinks) })
+		if sc.err != nil {
+			failed(sc.err)
+		}
+	}()
+	return nil
+}
+
+// awaitScan waits for the scan, if one was begun.
+func (s *Source) awaitScan(ctx context.Context) (scan.Round, error) {
+	if s.scan == nil {
+		return scan.Round{}, nil
+	}
+	select {
+	case <-s.scan.done:
+		return s.scan.round, s.scan.err
+	case <-ctx.Done():
+		return scan.Round{}, context.Cause(ctx)
+	}
+}
+
+// pullsAll says that nothing is to be sent of the memory, and nothing was.
+func (s *Source) pullsAll(m *memory) bool { return s.PostCopy && !m.begun }
+
+// Puller reads what the target asks for of the memory of the dumped job, which stands
+// still.
+func (s *Source) Puller() (*scan.Puller, error) {
+	regions, err := image.Pagemaps(s.Images())
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := s.tasks()
+	if err != nil {
+		return nil, err
+	}
+	return scan.NewPuller(tasks, regions), nil
+}
+
+// abortScans stops the looks at the frozen job, and cuts the lanes: nobody waits for its
+// memory any longer. It does not wait until that has shown: a lane that is a file of a
+// stalled file server cannot be cut, and the job must not stand still for it.
+func (s *Source) abortScans() {
+	if s.scan != nil {
+		s.scan.cancel(errScanAborted)
+	}
+	if s.privateScan != nil {
+		s.privateScan.cancel(errScanAborted)
+		cutLane(s.privateScan.lane)
+	}
+	if s.memory != nil {
+		for _, lane := range s.memory.lanes {
+			cutLane(lane)
+		}
+	}
+}
+
+var errScanAborted = errors.New("the look at the frozen job was given up")
+
+// endScans stops them and waits for their end.
+func (s *Source) endScans() {
+	s.abortScans()
+	if s.scan != nil {
+		<-s.scan.done
+	}
+	if s.privateScan != nil {
+		<-s.privateScan.done
+	}
+	s.scan, s.privateScan = nil, nil
+}
+
+// beginPrivateScan starts it, unless the lane is one with that of memory: then Send does it.
+func (s *Source) beginPrivateScan(ctx context.Context, m *memory, lane io.Writer, failed func(error)) error {
+	if m.shared {
+		return nil
+	}
+	if err := s.openPrivate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	sh := &privateScan{cancel: cancel, lane: lane, done: make(chan struct{})}
+	s.privateScan = sh
+	go func() {
+		defer close(sh.done)
+		if s.segments != nil {
+			s.segments.Index()
+		}
+		if sh.round, sh.err = s.sendPrivate(ctx, lane); sh.err != nil {
+			failed(sh.err)
+		}
+	}()
+	return nil
+}
+
+// awaitPrivateScan waits for it, or does it now.
+func (s *Source) awaitPrivateScan(ctx context.Context, lane io.Writer) (scan.Round, error) {
+	if s.privateScan == nil {
+		return s.sendPrivate(ctx, lane)
+	}
+	select {
+	case <-s.privateScan.done:
+		return s.privateScan.round, s.privateScan.err
+	case <-ctx.Done():
+		return scan.Round{}, context.Cause(ctx)
+	}
+}
+
+// cutLane has a lane take no more, also what is blocked in it.
+func cutLane(lane io.Writer) {
+	if conn, ok := lane.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = conn.SetWriteDeadline(time.Now()) // one that is closed blocks nobody
+	}
+}

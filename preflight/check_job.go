@@ -1,0 +1,70 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/mqueue"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/osthread"
+)
+
+// CheckJob looks at a running job whose PID 1 is initPID here, and at this node,
+// which is the source. It returns what the job asks of a target, and why it
+// cannot leave. It touches nothing. An error means that the job could not be
+// looked at, for one because it has ended. c may be nil: no CRIU was found.
+func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup, c *criu.Client) (Needs, []Finding, error) {
+	fail := func(err error) (Needs, []Finding, error) {
+		return Needs{}, nil, fmt.Errorf("look at job %s: %w", rec.ID, err)
+	}
+	kernel, err := kernelRelease()
+	if err != nil {
+		return fail(err)
+	}
+	var r report
+	if err := namespaces.CheckNamespaces(initPID, rec.Spec.UserNS); errors.Is(err, namespaces.ErrLeftNamespaces) {
+		// Nothing that is seen by it would be the job's.
+		r.add(NestedNamespace, sandboxRemedy, "%v, which cannot be saved", err)
+		return Needs{}, r.findings(), nil
+	}
+	facts, err := readJob(ctx, rec, initPID, cg)
+	if p, ok := describeProcess(initPID); gone(err) && ok && p.Headless {
+		judgeHeadless(&r, processName(p.Job, p.Comm)) // nothing else of it can be seen
+		return Needs{}, r.findings(), nil
+	}
+	if err != nil {
+		return fail(err)
+	}
+	version, err := probeCRIU(ctx, &r, c, kernel)
+	if err != nil {
+		return fail(err)
+	}
+	facts.judgeMounts(&r)
+	facts.judgeTasks(&r)
+	if err := facts.judgeRights(&r, rec, initPID); err != nil {
+		return fail(err)
+	}
+	if queue, err := mqueue.Notified(initPID); err != nil {
+		return fail(err)
+	} else if queue != "" {
+		r.add(QueueNotify, "have the program take its request back (mq_notify with NULL), or end it with `migrate kill JOB`",
+			"a task asked to be notified of messages in the queue /%s (mq_notify), which no checkpoint can carry", queue)
+	}
+	if n, err := osthread.KeyringsWithKeys(string(rec.ID)); err != nil {
+		return fail(err)
+	} else if n > 0 {
+		r.add(KeysHeld, "have the program that needs them make them anew after the move, and take them away before: `keyctl clear @s`, run by the job; or end the command of `migrate exec` that made them",
+			"the job has keys in its session keyring (keyrings(7)), which no checkpoint can carry")
+	}
+	needs, err := facts.needs(rec)
+	if err != nil {
+		return fail(err)
+	}
+	needs.Kernel, needs.CRIU = kernel, version
+	needs.bound(rec)
+	return needs, r.findings(), nil
+}

@@ -1,0 +1,119 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/fileaccess"
+	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/osthread"
+)
+
+// CheckNode says why a job cannot come to this node, which is the target. It
+// touches nothing. An error means that the node could not be looked at.
+func CheckNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding, error) {
+	fail := func(err error) ([]Finding, error) {
+		return nil, fmt.Errorf("look at this node for job %s: %w", rec.ID, err)
+	}
+	if err := n.validate(); err != nil {
+		return fail(err)
+	}
+	user := userOf(rec)
+	facts, err := readNode(n, node.MemoryDir, user)
+	if err != nil {
+		return fail(err)
+	}
+	var r report
+	version, err := probeCRIU(ctx, &r, node.CRIU, facts.Kernel)
+	if err != nil {
+		return fail(err)
+	}
+	judgeDirection(&r, n.CRIU, version)
+	facts.judge(&r, n)
+	judgeLimit(&r, n, rec.Spec.Limits.MemoryBytes)
+	judgeJobs(&r, rec, node.Jobs)
+	network, err := CheckNetwork(rec, node)
+	if err != nil {
+		return fail(err)
+	}
+	for _, m := range n.Mounts {
+		if here := facts.mount(m.Path, namedBy(m.Path, rec, user)); !here.Hidden {
+			judgeMount(&r, m, here)
+		}
+	}
+	refused, err := accessOf(ctx, n.Files, user)
+	if err != nil {
+		return fail(err)
+	}
+	see := func(f File, sure bool) targetFile {
+		if err := refused[f.Path]; errors.Is(err, fs.ErrPermission) {
+			return targetFile{DeniedUID: user.UID}
+		} else if err != nil {
+			return targetFile{Err: err}
+		}
+		return seeFile(f, sure, facts.Mounts)
+	}
+	if err := judgeFiles(ctx, &r, n, see); err != nil {
+		return fail(err)
+	}
+	return append(r.findings(), network...), nil
+}
+
+// namedBy is the job's user for what he had bound, and root for the node's mounts.
+func namedBy(source string, rec job.Record, user osthread.User) osthread.User {
+	for _, b := range rec.Spec.Binds {
+		if path.Clean(b.Source) == source {
+			return user
+		}
+	}
+	return osthread.User{}
+}
+
+// accessOf says why the job's user, who may not be told more than he sees, does not get to
+// files as the job has them.
+func accessOf(ctx context.Context, files []File, user osthread.User) (map[string]error, error) {
+	wishes := make([]fileaccess.Wish, len(files))
+	for i, f := range files {
+		wishes[i] = fileaccess.Wish{Path: f.Path, Mode: f.Mode, Access: f.Access}
+	}
+	refused := map[string]error{}
+	err := fileaccess.Ask(ctx, user, wishes, func(i int, err error) { refused[files[i].Path] = err })
+	return refused, err
+}
+
+// seeFile looks at a file of this node, following links as CRIU's open does. The
+// path is the peer's word, so nothing but a regular file is opened.
+func seeFile(f File, sure bool, mounts mountView) targetFile {
+	flags := 0
+	if f.Mode&unix.S_IFMT == unix.S_IFLNK {
+		flags = unix.AT_SYMLINK_NOFOLLOW
+	}
+	i, err := statx(f.Path, flags)
+	if err != nil {
+		return targetFile{Err: err}
+	}
+	m, _ := mounts.mountOf(f.Path)
+	if sure && i.kind() == unix.S_IFREG {
+		if size, ok := freshSize(f.Path); ok {
+			i.Size = size
+		}
+	}
+	return targetFile{inode: i, Network: isSharedFS(m.Type)}
+}
+
+// freshSize opens a file, which makes the client of a file server look again. That
+// root is refused there is no news: its size is then as good as it gets.
+func freshSize(path string) (size int64, ok bool) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	i, err := statx(fmt.Sprintf("/proc/self/fd/%d", fd), 0)
+	return i.Size, err == nil
+}

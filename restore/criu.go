@@ -1,0 +1,203 @@
+package restore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/logkey"
+	"github.com/migrate-hpc/migrate/mqueue"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
+)
+
+// restore runs CRIU to its end, which is after the verdict.
+func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, arrived chan<- *namespaces.Process, log *slog.Logger) error {
+	defer plan.Prestarted.Close() // if it was of no use
+	who, err := plan.identityFromImages()
+	if err != nil {
+		return err
+	}
+	mode, err := image.NetworkOf(plan.Images)
+	if err != nil {
+		return err
+	}
+	if i := plan.Interface; i != nil && !network.BridgeExists(i.Bridge) {
+		return fmt.Errorf("there is no bridge %s", i.Bridge)
+	}
+	req, run, err := plan.request(mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, f := range run.dirs {
+			_ = f.Close() // opened for reading only
+		}
+	}()
+	ready, err := plan.prestartedFor(ctx, client, mode)
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	who.criuPID = ready.criu.Pid()
+	run.Notify = p.notify(mode, who, arrived, log)
+	sockets, err := image.SocketNames(plan.Images)
+	if err != nil {
+		return err
+	}
+	if p.names, err = plan.saveSocketNames(sockets); err != nil {
+		return err
+	}
+	_, err = ready.criu.Do(ctx, req, run.Run)
+	return err
+}
+
+// notify returns what is done at CRIU's notifications. It waits for the verdict in the
+// last one before the tasks are let go.
+func (p *Parked) notify(mode image.Network, who *identityCheck, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
+	init := 0
+	return func(ctx context.Context, name string, pid int) error {
+		switch name {
+		case "setup-namespaces":
+			init = pid
+			if mode != image.NetworkSaved {
+				if err := network.SetUp(pid, p.plan.Interface); err != nil {
+					return err
+				}
+			}
+			return mqueue.Mount(pid, p.plan.QueueDir) // in time for CRIU to bind it
+		case "post-setup-namespaces": // limits set, nothing opened yet
+			return p.plan.makeQueues(init)
+		case "post-restore":
+			init = pid
+			held, err := namespaces.OpenProcess(pid)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(who.checkParked(pid), p.plan.checkAccess(pid)); err != nil {
+				return err
+			}
+			if mode == image.NetworkSaved && p.plan.Interface != nil {
+				if err := p.plan.Interface.SetHostUp(); err != nil {
+					return err
+				}
+			}
+			if err := p.names.showOriginals(); err != nil {
+				return err
+			}
+			arrived <- held
+			return p.await(ctx, pid, log)
+		case "pre-resume":
+			return p.release(ctx, who, init, log)
+		}
+		return nil
+	}
+}
+
+// await returns the verdict.
+func (p *Parked) await(ctx context.Context, pid int, log *slog.Logger) error {
+	select {
+	case err := <-p.verdict:
+		if err == nil {
+			p.connectNetwork(pid, log)
+		}
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// connectNetwork makes the job, which is about to run, what others reach by its addresses, before
+// CRIU has its sockets send again. It is this job's only copy: it runs on unreached rather
+// than not at all.
+func (p *Parked) connectNetwork(pid int, log *slog.Logger) {
+	i := p.plan.Interface
+	if i == nil {
+		return
+	}
+	if err := i.Connect(pid); err != nil {
+		log.Error("the job runs, but its network may not reach it", logkey.Err, err, logkey.Try, fmt.Sprintf("ip link set %s master %s", i.Host, i.Bridge))
+	}
+}
+
+// makeQueues brings the POSIX message queues back, which CRIU does not.
+func (plan Plan) makeQueues(pid int) error {
+	data, err := image.Queues(plan.Images)
+	if err != nil || data == nil {
+		return err
+	}
+	var queues []mqueue.Queue
+	if err := json.Unmarshal(data, &queues); err != nil {
+		return fmt.Errorf("message queues: %w", err)
+	}
+	return mqueue.Make(pid, queues)
+}
+
+// ready returns a CRIU in a chamber that suits the network: the one that stands by, if
+// the job's network is carried as was expected, or else another.
+func (plan Plan) prestartedFor(ctx context.Context, client *criu.Client, mode image.Network) (*PrestartedCRIU, error) {
+	chamber, s := plan.RestoreEnv, plan.Prestarted
+	chamber.Network = mode == image.NetworkInherited
+	if s == nil || s.network != chamber.Network {
+		s.Close()
+		var err error
+		if s, err = PrestartCRIU(ctx, client, chamber); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.attach(plan); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// attach shows CRIU the mounts that are attached nowhere else.
+func (s *PrestartedCRIU) attach(plan Plan) error {
+	if _, err := io.Copy(io.Discard, s.entered); err != nil {
+		return fmt.Errorf("wait for CRIU in its chamber: %w", err)
+	}
+	mounts := map[string]*os.File{}
+	defer func() {
+		for _, f := range mounts {
+			_ = f.Close() // nothing was written
+		}
+	}()
+	for _, m := range plan.Private {
+		f, err := os.OpenFile(m.Path, unix.O_PATH, 0)
+		if err != nil {
+			return err
+		}
+		mounts[m.Dir] = f
+	}
+	for _, b := range plan.Binds {
+		f, err := b.OpenDetached(plan.RestoreEnv.User)
+		if err != nil {
+			return err
+		}
+		mounts[b.Dir] = f
+	}
+	return namespaces.AttachMounts(s.criu.Pid(), mounts)
+}
+
+// release is the last moment before the job runs, whatever is answered, unless it is killed.
+// Names lead to it from here on; it runs on without them rather than not at all.
+func (p *Parked) release(ctx context.Context, who *identityCheck, init int, log *slog.Logger) error {
+	if err := who.checkReady(init); err != nil {
+		return errors.Join(err, who.killRefused())
+	}
+	if err := p.names.install(); err != nil {
+		log.Error("the job runs, but not all of its Unix sockets have their names", logkey.Err, err)
+	}
+	p.names = nil
+	p.released.Store(ctx.Err() == nil)
+	return nil
+}

@@ -1,0 +1,83 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/restore/uffd"
+)
+
+// Parked is a job that exists and does not run, or is about to.
+type Parked struct {
+	plan     Plan
+	server   *uffd.Server
+	names    socketNames   // of the source's sockets, until it is known who runs
+	verdict  chan error    // the answer to CRIU's callback; nil lets the job run
+	ended    chan struct{} // closed when CRIU's restore has ended
+	err      error         // and this is how
+	released atomic.Bool   // CRIU was about to let go of the tasks
+	filled   chan error    // how the fault server ended
+	ctx      context.Context
+	stop     context.CancelFunc
+	init     *namespaces.Process
+}
+
+var errDropped = errors.New("dropped before it ran")
+
+// Memory is the job's memory on its way.
+func (p *Parked) Memory() *uffd.Server { return p.server }
+
+// Discard ends what is left of a job that is given up, or was never restored, and its
+// fault server.
+func (p *Parked) Discard() error {
+	err := errors.Join(p.plan.sweep(), p.names.undo())
+	p.names = nil
+	p.stop()
+	<-p.filled
+	return errors.Join(err, p.server.Close())
+}
+
+// Resume lets the job run and returns its PID 1. The fault server goes on
+// beyond it; see Filled. After an error, the process is the same, MayHaveRun tells
+// whether the job has run, and Drop follows.
+func (p *Parked) Resume() (init *namespaces.Process, err error) {
+	p.answer(nil)
+	if p.err != nil {
+		return p.init, fmt.Errorf("resume: %w", p.err)
+	}
+	return p.init, nil
+}
+
+// MayHaveRun tells, after a Resume that failed, whether CRIU failed when it had
+// begun to let go of the job's tasks. Before, none of them can have run.
+func (p *Parked) MayHaveRun() bool { return p.released.Load() }
+
+// Ended is closed when CRIU has ended, after which a parked job can only be
+// dropped: nobody else can let it run.
+func (p *Parked) Ended() <-chan struct{} { return p.ended }
+
+// Drop undoes the restore: nothing of the job is left.
+func (p *Parked) Drop() error {
+	p.answer(errDropped)
+	return p.Discard()
+}
+
+// answer tells CRIU the verdict, unless it has ended before, and waits for its end.
+func (p *Parked) answer(verdict error) {
+	select {
+	case p.verdict <- verdict:
+		<-p.ended
+	case <-p.ended:
+	}
+}
+
+// Filled waits until all memory of the resumed job is in place. After an error it
+// is not whole: the job must be killed before Close.
+func (p *Parked) Filled() error { return <-p.filled }
+
+// Close ends the fault server. Until then no task of the job reads memory that
+// has not arrived.
+func (p *Parked) Close() error { return p.server.Close() }

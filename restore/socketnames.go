@@ -1,0 +1,246 @@
+package restore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/osthread"
+)
+
+// socketNames are those of the job's Unix sockets. CRIU removes each one that is there and
+// binds its own socket to it, which on a file system that both nodes see takes the name
+// away from the job on the source. So the socket that is there steps aside before, is
+// back as soon as CRIU has made the other, and makes room for that one only when the job
+// runs here. All by renaming: a socket whose own link is gone counts as deleted in the
+// next move, whatever other links lead to it.
+type socketNames []*socketName
+
+type socketName struct {
+	user     osthread.User // the job's, who made the name: nobody else's are touched
+	dir      *os.File
+	base     string
+	created  bool // CRIU has made a socket, which waits aside
+	returned bool // the one that was there is back
+}
+
+func (n *socketName) savedName() string { return "." + n.base + ".migrate-was" }
+func (n *socketName) newName() string   { return "." + n.base + ".migrate-own" }
+
+// saveSocketNames puts the sockets that are there at paths in the job aside. It comes before
+// CRIU.
+func (plan Plan) saveSocketNames(paths []string) (kept socketNames, err error) {
+	slices.Sort(paths)
+	paths = slices.Compact(paths)
+	if err := plan.recordNames(paths); err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		n, err := plan.saveSocketName(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("keep the socket %s: %w", path, err), kept.undo())
+		}
+		kept = append(kept, n)
+	}
+	return kept, nil
+}
+
+// saveSocketName says os.ErrNotExist also of what is no socket: CRIU lets that be.
+func (plan Plan) saveSocketName(path string) (*socketName, error) {
+	n, err := plan.openSocketDir(path)
+	if err != nil {
+		return nil, err
+	}
+	if err = n.isSocket(n.base); errors.Is(err, os.ErrNotExist) && n.isSocket(n.savedName()) == nil {
+		err = n.rename(n.savedName(), n.base) // a node that went down has left it there
+	}
+	if err == nil { // another socket has the name since
+		err = errors.Join(n.remove(n.savedName()), n.remove(n.newName()))
+	}
+	if err == nil {
+		err = n.rename(n.base, n.savedName())
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.dir.Close())
+	}
+	return n, nil
+}
+
+// openSocketDir finds the directory that the name is in.
+func (plan Plan) openSocketDir(path string) (*socketName, error) {
+	at, err := plan.resolveDir(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	n := &socketName{user: plan.RestoreEnv.User, base: filepath.Base(path)}
+	err = osthread.As(n.user, func() error {
+		n.dir, err = os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
+		return err
+	})
+	return n, err
+}
+
+// isSocket says os.ErrNotExist of what is not there, or something else.
+func (n *socketName) isSocket(base string) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(n.dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		err = os.ErrNotExist
+	}
+	return err
+}
+
+func (plan Plan) namesFile() string { return filepath.Join(plan.Work, "names.json") }
+
+// recordNames leaves a trace of the names that are about to be touched, for UndoSocketNames.
+func (plan Plan) recordNames(paths []string) error {
+	data, err := json.Marshal(paths)
+	if err != nil {
+		return err
+	}
+	//house:allow os.WriteFile: a note for this boot, in a tmpfs
+	return os.WriteFile(plan.namesFile(), data, 0o600)
+}
+
+// UndoSocketNames gives names back for a Park whose process was killed; nothing of what that has
+// restored may be left. Of the plan, Work, Mounts and the RestoreEnv's Root and User count.
+func (plan Plan) UndoSocketNames() error {
+	data, err := os.ReadFile(plan.namesFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var paths []string
+	if err != nil || json.Unmarshal(data, &paths) != nil { // cut short: nothing was touched
+		return err
+	}
+	for _, path := range paths {
+		n, err := plan.openSocketDir(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			n.returned = n.isSocket(n.savedName()) != nil
+			err = socketNames{n}.undo()
+		}
+		if err != nil {
+			return fmt.Errorf("give the socket %s back: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// resolveDir says where a directory of the job lies on the node, and os.ErrNotExist if it is
+// in a file system of the job's own.
+func (plan Plan) resolveDir(dir string) (string, error) {
+	const mostLinks = 40 // as in the kernel
+	at, links := "/", 0
+	for parts := strings.Split(dir, "/"); len(parts) > 0; {
+		next := filepath.Join(at, parts[0])
+		parts = parts[1:]
+		node := plan.nodePath(next)
+		if node == "" {
+			return "", os.ErrNotExist
+		}
+		target, err := os.Readlink(node)
+		if err != nil { // no link
+			at = next
+			continue
+		}
+		if links++; links > mostLinks {
+			return "", &os.PathError{Op: "follow", Path: dir, Err: unix.ELOOP}
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		parts = append(strings.Split(target, "/"), parts...)
+	}
+	return plan.nodePath(at), nil
+}
+
+// nodePath is where a path without links lies on the node, "" if it does not.
+func (plan Plan) nodePath(path string) string {
+	for at := path; ; at = filepath.Dir(at) {
+		if slices.Contains(jobOwnDirs, at) {
+			return ""
+		}
+		if node, ok := plan.Mounts[at]; ok {
+			return filepath.Join(node, strings.TrimPrefix(path, at))
+		}
+		if at == "/" {
+			return filepath.Join("/", plan.RestoreEnv.Root, path)
+		}
+	}
+}
+
+// jobOwnDirs are mounted anew for every job.
+var jobOwnDirs = []string{"/proc", "/sys", "/dev", "/tmp"}
+
+// showOriginals has the names lead where they led before, while CRIU's sockets wait.
+func (kept socketNames) showOriginals() error {
+	for _, n := range kept {
+		err := n.rename(n.base, n.newName())
+		if n.created = err == nil; err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		if err := n.rename(n.savedName(), n.base); err != nil {
+			return err
+		}
+		n.returned = true
+	}
+	return nil
+}
+
+// install gives the names to the sockets of the job that is about to run.
+func (kept socketNames) install() (err error) {
+	for _, n := range kept {
+		if n.created {
+			err = errors.Join(err, n.rename(n.newName(), n.base))
+		}
+	}
+	return errors.Join(err, kept.close())
+}
+
+// undo leaves nothing of a job that will not run here.
+func (kept socketNames) undo() (err error) {
+	for _, n := range kept {
+		if !n.returned {
+			err = errors.Join(err, n.rename(n.savedName(), n.base))
+		}
+		err = errors.Join(err, n.remove(n.newName()))
+	}
+	return errors.Join(err, kept.close())
+}
+
+func (kept socketNames) close() (err error) {
+	for _, n := range kept {
+		err = errors.Join(err, n.dir.Close())
+	}
+	return err
+}
+
+func (n *socketName) rename(from, to string) error {
+	err := osthread.As(n.user, func() error {
+		return unix.Renameat(int(n.dir.Fd()), from, int(n.dir.Fd()), to)
+	})
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: filepath.Join(n.dir.Name(), from), New: to, Err: err}
+	}
+	return nil
+}
+
+func (n *socketName) remove(base string) error {
+	err := osthread.As(n.user, func() error { return unix.Unlinkat(int(n.dir.Fd()), base, 0) })
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "remove", Path: filepath.Join(n.dir.Name(), base), Err: err}
+	}
+	return nil
+}

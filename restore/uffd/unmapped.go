@@ -1,0 +1,56 @@
+package uffd
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/restore/pageset"
+)
+
+// ErrAlreadyMapped says that a page which the job lacks is mapped: with what, nobody knows.
+var ErrAlreadyMapped = errors.New("a page of the job is there before it was brought")
+
+// maxGap is how far ranges of missing pages lie apart, in bytes, that are looked through
+// one by one. What lies between closer ones is looked through as well.
+const maxGap = 64 << 20
+
+// checkUnmapped asks the kernel whether none of the missing pages is mapped. The kernel would not
+// tell of a fault there, and the task would read what is there.
+func (sp *space) checkUnmapped() error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed || sp.pid == 0 {
+		return nil
+	}
+	table, err := procfs.OpenPagemap(sp.pid)
+	if err != nil {
+		return err
+	}
+	defer table.Close()
+	table.Zeros = true
+	for _, r := range closeRanges(sp.table.all()) {
+		err := table.Each(r.Start, r.End, func(start, end uint64) error {
+			for _, missing := range sp.table.within(start, end) {
+				return fmt.Errorf("%w (%#x)", ErrAlreadyMapped, missing.Start)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeRanges joins spans, in order, that are not far apart.
+func closeRanges(spans []pageset.Span) (out []pageset.Range) {
+	for _, sp := range spans {
+		if n := len(out); n > 0 && sp.Start-out[n-1].End < maxGap {
+			out[n-1].End = sp.End
+		} else {
+			out = append(out, pageset.Range{Start: sp.Start, End: sp.End})
+		}
+	}
+	return out
+}

@@ -1,0 +1,82 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/migrate-hpc/migrate/logkey"
+	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/namespaces/network"
+)
+
+// runJob takes charge of a job that runs from now on.
+func (s *shim) runJob(p *namespaces.Process) {
+	s.mu.Lock()
+	s.state, s.init = Running, p
+	s.mu.Unlock()
+	go s.watchOutput(p)
+	go s.reap(p)
+}
+
+// reap waits for the job's PID 1 and with it for the job: the kernel ends every
+// other task of a pid namespace before its PID 1 can be reaped.
+func (s *shim) reap(p *namespaces.Process) {
+	ws, err := p.Wait()
+	if err != nil {
+		s.log.Error("wait for the job", logkey.Err, err)
+	}
+	if s.currentState() != Released {
+		s.record(s.endOutput(s.exitOf(ws)))
+		s.setState(Exited)
+		s.log.Info("job ended", logkey.Code, ws.ExitStatus(), logkey.Signaled, ws.Signaled())
+	}
+	if err := s.cleanUp(); err != nil {
+		s.log.Error("clean-up", logkey.Err, err)
+	}
+	close(s.done)
+}
+
+// cleanUp frees what the job had on the node. What is gone already is fine.
+func (s *shim) cleanUp() error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+	defer cancel()
+	s.prestarted.close()
+	err := s.cfg.Cgroup.Kill(ctx) // tasks that CRIU left behind, if any
+	err = errors.Join(err, s.cfg.Cgroup.Remove())
+	if s.cfg.LinkName != "" {
+		err = errors.Join(err, network.RemoveLink(s.cfg.LinkName))
+	}
+	s.awaitFilling()
+	if rmErr := os.RemoveAll(s.cfg.RunDir); rmErr != nil {
+		err = errors.Join(err, fmt.Errorf("run directory: %w", rmErr))
+	}
+	return err
+}
+
+// awaitFilling waits for the fault server to end and to free what it held. A job
+// that has ended needs no more memory, so this is soon; but nobody shall wait for
+// ever for a job that is over.
+func (s *shim) awaitFilling() {
+	freed := make(chan struct{})
+	go func() {
+		s.filling.Wait()
+		close(freed)
+	}()
+	select {
+	case <-freed:
+	case <-time.After(cleanUpTime):
+		s.log.Error("the fault server does not end")
+	}
+}
+
+func (s *shim) finish() {
+	if err := s.cleanUp(); err != nil {
+		s.log.Error("clean-up", logkey.Err, err)
+	}
+	close(s.done)
+}
+
+const cleanUpTime = 30 * time.Second
