@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"e2e/vm", "e2e/vm/guest"},
 	{"e2e/oracle", "e2e/vm/guest/api"}, // they run where nothing else is
 	{"cmd/migrate"},
-	{"demo", "report", "agent"}, // all three are callers of lower ones; agents draw no reports
+	{"demo", "report", "agent"}, // an agent gives records, its callers draw them
 	{"agent/server"},
 	{"agent/transfer"},
 	{"agent/copies"},
