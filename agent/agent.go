@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/server"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/agent/transfer"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/safepath"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -45,14 +46,14 @@ func Run(ctx context.Context, cfg node.Config) error {
 	peers := transport.NewListener(raw, a.Identity, a.Log, transport.WithFeatures(peer.FeatureIdentity))
 	t.Recovery.SweepVolatile(ctx)
 	if err := t.Sources.UnthrottleAll(); err != nil {
-		a.Log.Warn("a job may be slowed down still, from a move with --throttle", "err", err)
+		a.Log.Warn("a job may be slowed down still, from a move with --throttle", logkey.Err, err)
 	}
 	t.Launcher.FilterPorts()
 	t.Recovery.Recover(ctx)
 	t.Arrivals.TellPeers()
 	t.Copies.PayAllDebts()
 	a.Background.Go(func() { t.Copies.ListenForNews(ctx) })
-	a.Log.Info("agent ready", "listen", peers.Addr().String(), "socket", a.Config.Socket, "criu", a.CRIUPath)
+	a.Log.Info("agent ready", logkey.Listen, peers.Addr().String(), logkey.Socket, a.Config.Socket, logkey.CRIU, a.CRIUPath)
 
 	group.Go(func() error {
 		return server.Serve(ctx, caller.NewConnLimit(local, caller.MostConnections), srv.LocalHandler(), caller.FromSocket)

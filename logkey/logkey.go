@@ -11,9 +11,11 @@ const (
 	Peer    = "peer"    // the other node's name
 	Node    = "node"    // this node's name
 	Nodes   = "nodes"   // names
-	Role    = "role"    // this node's in the move: source or target
+	Kind    = "kind"    // of the move: move, checkpoint or restore
+	Role    = "role"    // of this node in the move: source or target
 	State   = "state"   // of the move
 	Epoch   = "epoch"   // of the job: how often it has changed its owner
+	Later   = "later"   // the epoch of the copy that was brought back
 	PID     = "pid"     // of the job's first process, in the node's namespace
 	Dir     = "dir"     // a path
 	Listen  = "listen"  // an address of this node

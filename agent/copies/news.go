@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // newsEvery is how often an agent asks its peers about its jobs, the first time at its start. A peer
@@ -82,7 +83,7 @@ func (a *Copies) AskNewsOf(ctx context.Context, node string) {
 	}
 	if unheard {
 		if err = a.hearOwed(node, news.Owed); err != nil {
-			a.Log.Error("what a peer has brought back is not written down", "peer", node, "err", err)
+			a.Log.Error("what a peer has brought back is not written down", logkey.Peer, node, logkey.Err, err)
 		}
 	}
 	for id, epoch := range news.Superseded {
@@ -91,7 +92,7 @@ func (a *Copies) AskNewsOf(ctx context.Context, node string) {
 		}
 		by := job.Moved{Node: node, Addr: a.Config.Peers[node], Epoch: epoch, At: time.Now()}
 		if err := a.supersede(ctx, id, by); err != nil && ctx.Err() == nil {
-			a.Log.Warn("a copy of a job that was brought back elsewhere is not ended yet", "job", id, "peer", node, "err", err)
+			a.Log.Warn("a copy of a job that was brought back elsewhere is not ended yet", logkey.Job, id, logkey.Peer, node, logkey.Err, err)
 		}
 	}
 }
@@ -225,7 +226,7 @@ func (a *Copies) writeFate(id job.ID, exit job.Exit) {
 		return nil
 	})
 	if err != nil && !errors.Is(err, job.ErrNotFound) {
-		a.Log.Warn("how a job ended that has left is not written down", "job", id, "err", err)
+		a.Log.Warn("how a job ended that has left is not written down", logkey.Job, id, logkey.Err, err)
 	}
 }
 

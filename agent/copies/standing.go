@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // Witnesses are the nodes as an inquiry about a job asks them.
@@ -152,7 +153,7 @@ func (a *Copies) AnswerGrant(r *http.Request, asker string) (any, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	a.Log.Info("a job may be brought back elsewhere", "job", id, "peer", asker, "epoch", req.Epoch)
+	a.Log.Info("a job may be brought back elsewhere", logkey.Job, id, logkey.Peer, asker, logkey.Epoch, req.Epoch)
 	return struct{}{}, nil
 }
 

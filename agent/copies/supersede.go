@@ -18,6 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
@@ -47,8 +48,8 @@ func (a *Copies) supersede(ctx context.Context, id job.ID, by job.Moved) error {
 		if !rec.Here() || !handoff.Supersedes(by.Epoch, rec.Epoch) {
 			return nil
 		}
-		a.Log.Warn("a job was brought back elsewhere while this node was taken for dead; its copy here is ended", "job", id, "epoch", rec.Epoch,
-			"peer", by.Node, "later", by.Epoch)
+		a.Log.Warn("a job was brought back elsewhere while this node was taken for dead; its copy here is ended", logkey.Job, id, logkey.Epoch, rec.Epoch,
+			logkey.Peer, by.Node, logkey.Later, by.Epoch)
 		if rec, err = a.writeSuperseded(ctx, rec, by); err != nil || rec.Superseded == nil {
 			return err
 		}
@@ -103,7 +104,7 @@ func (a *Copies) endSupersededAgain(ctx context.Context) {
 			continue
 		}
 		if err := a.supersede(ctx, rec.ID, *rec.Superseded); err != nil && ctx.Err() == nil {
-			a.Log.Error("a copy of a job that was brought back elsewhere could not be ended", "job", rec.ID, "err", err)
+			a.Log.Error("a copy of a job that was brought back elsewhere could not be ended", logkey.Job, rec.ID, logkey.Err, err)
 		}
 	}
 }
@@ -176,7 +177,7 @@ func (a *Copies) payDebt(id job.ID, d handoff.Debt, complain bool) {
 	switch a.restoreOf(id, d.Epoch) {
 	case handoff.StateDropped:
 		if err := a.Fence.Forgive(string(id), d.Epoch); err != nil {
-			a.Log.Error("a restore that failed", "job", id, "epoch", d.Epoch, "err", err)
+			a.Log.Error("a restore that failed", logkey.Job, id, logkey.Epoch, d.Epoch, logkey.Err, err)
 		}
 		return
 	case handoff.StateDone, handoff.StateNew:
@@ -185,7 +186,7 @@ func (a *Copies) payDebt(id job.ID, d handoff.Debt, complain bool) {
 	}
 	for node, addr := range d.Nodes {
 		if err := a.TellSuperseded(id, d.Epoch, node, addr); err != nil && complain {
-			a.Log.Warn("a node that was declared dead has not heard that its job was brought back", "job", id, "epoch", d.Epoch, "peer", node, "err", err)
+			a.Log.Warn("a node that was declared dead has not heard that its job was brought back", logkey.Job, id, logkey.Epoch, d.Epoch, logkey.Peer, node, logkey.Err, err)
 		}
 	}
 }
@@ -223,7 +224,7 @@ func (a *Copies) TellSuperseded(id job.ID, epoch int64, node, addr string) error
 	if err != nil {
 		return err
 	}
-	a.Log.Info("a node that was declared dead has heard that its job was brought back", "job", id, "epoch", epoch, "peer", node)
+	a.Log.Info("a node that was declared dead has heard that its job was brought back", logkey.Job, id, logkey.Epoch, epoch, logkey.Peer, node)
 	if handoff.Supersedes(theirs.Epoch, epoch) { // it was this node that was taken for dead
 		by := job.Moved{Node: node, Addr: addr, Epoch: theirs.Epoch, At: time.Now()}
 		if err := a.supersede(ctx, id, by); err != nil && !errors.Is(err, job.ErrNotFound) {

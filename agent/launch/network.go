@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/namespaces/network/antispoof"
 	"github.com/migrate-hpc/migrate/namespaces/network/conflict"
@@ -27,7 +28,7 @@ func (a *Launcher) AsTarget() (preflight.Node, error) {
 	}
 	here, err := a.Jobs.List() // after those that come, which go from there to here
 	if err != nil {
-		a.Log.Warn("some job records cannot be read", "err", err)
+		a.Log.Warn("some job records cannot be read", logkey.Err, err)
 	}
 	return preflight.Node{CRIU: a.CRIUClient(), Jobs: append(coming, here...), Networks: a.Config.Networks, MemoryDir: a.Paths.Memory}, nil
 }
@@ -99,7 +100,7 @@ func (a *Launcher) FilterPorts() {
 			continue
 		}
 		if err := i.InstallFilter(); err != nil {
-			a.Log.Error("a job may send as another", "job", rec.ID, "err", err)
+			a.Log.Error("a job may send as another", logkey.Job, rec.ID, logkey.Err, err)
 		}
 	}
 }

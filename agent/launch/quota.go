@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/preflight"
 )
@@ -59,7 +60,7 @@ func (a *Launcher) tooMuch(uid uint32, starting int, known job.ID) string {
 	all, err := a.Usage.ByUser()
 	room, roomErr := output.RoomAt(a.Paths.Jobs())
 	if err = errors.Join(err, roomErr); err != nil {
-		a.Log.Error("what users keep cannot be told", "err", err)
+		a.Log.Error("what users keep cannot be told", logkey.Err, err)
 		return "" // the disk says so itself if it takes nothing any more
 	}
 	k := all[uid]
@@ -127,10 +128,10 @@ func (a *Launcher) TrimOutput(ctx context.Context) {
 		}
 		cut, err := a.Usage.Trim()
 		for _, id := range cut {
-			a.Log.Warn("a process outside of a job that is over writes on into its output, which was cut to its limit", "job", id)
+			a.Log.Warn("a process outside of a job that is over writes on into its output, which was cut to its limit", logkey.Job, id)
 		}
 		if err != nil {
-			a.Log.Error("output of jobs that are over", "err", err)
+			a.Log.Error("output of jobs that are over", logkey.Err, err)
 		}
 	}
 }

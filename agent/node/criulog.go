@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/printable"
 )
 
@@ -24,13 +25,13 @@ func (a *Node) KeepLog(log, name string) string {
 	}
 	dir := a.Paths.criuLogs()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		a.Log.Warn("CRIU's log is lost", "err", err)
+		a.Log.Warn("CRIU's log is lost", logkey.Err, err)
 		return ""
 	}
 	path := filepath.Join(dir, name)
 	text := printable.Text(string(data[max(0, len(data)-keptSize):])) // there are names of the job's in it
 	if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
-		a.Log.Warn("CRIU's log is lost", "err", err)
+		a.Log.Warn("CRIU's log is lost", logkey.Err, err)
 		return ""
 	}
 	a.pruneLogs(dir)

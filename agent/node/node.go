@@ -9,6 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/transport/pki"
@@ -41,7 +42,7 @@ type Node struct {
 
 // New is a node of which nothing was opened.
 func New(cfg Config) *Node {
-	return &Node{Config: cfg, Log: cfg.Log.With("node", cfg.Node), moves: map[job.ID]*ActiveMove{}, Priority: NewPriority()}
+	return &Node{Config: cfg, Log: cfg.Log.With(logkey.Node, cfg.Node), moves: map[job.ID]*ActiveMove{}, Priority: NewPriority()}
 }
 
 // ShimOf is the shim of a job on this node, whether it lives or not.

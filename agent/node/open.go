@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/progress"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/safepath"
@@ -24,7 +25,7 @@ import (
 func (a *Node) OpenFence() (err error) {
 	_, missing := os.Lstat(a.Paths.Fence())
 	if a.Fence, err = handoff.OpenFence(a.Paths.Fence()); err != nil {
-		a.Log.Error("no job can come to this node", "err", err)
+		a.Log.Error("no job can come to this node", logkey.Err, err)
 		return nil
 	}
 	ids, err := a.Jobs.IDs()
@@ -63,13 +64,13 @@ func Open(cfg Config) (*Node, error) {
 	a := New(cfg)
 	a.Identity = id
 	if err := a.UsableCRIU(cfg.CRIU); err != nil {
-		a.Log.Warn("jobs can run here, but neither leave nor arrive", "err", err)
+		a.Log.Warn("jobs can run here, but neither leave nor arrive", logkey.Err, err)
 	}
 	if a.Paths, err = MakePaths(cfg); err != nil {
 		return nil, err
 	}
 	if err := cgroup.DelegateControllers(); err != nil {
-		a.Log.Warn("jobs with limits cannot be started here", "err", err)
+		a.Log.Warn("jobs with limits cannot be started here", logkey.Err, err)
 	}
 	if a.Boot, err = handoff.BootID(); err != nil {
 		return nil, err
@@ -78,10 +79,10 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	if err := a.Journal.Prune(time.Now().Add(-keepMoves)); err != nil {
-		a.Log.Warn("some old moves stay in the journal", "err", err)
+		a.Log.Warn("some old moves stay in the journal", logkey.Err, err)
 	}
 	for _, d := range a.Journal.Damaged() {
-		a.Log.Error("a journal cannot be read, and guards the jobs that it may be about", "move", d.Name, "job", d.Job, "err", d.Err, "try", "migrate resolve "+d.Name+" --forget")
+		a.Log.Error("a journal cannot be read, and guards the jobs that it may be about", logkey.Move, d.Name, logkey.Job, d.Job, logkey.Err, d.Err, logkey.Try, "migrate resolve "+d.Name+" --forget")
 	}
 	return a, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // Records keeps what this node, as a source, can tell of its moves. It decides
@@ -39,7 +40,7 @@ func (s *Records) Path(m string) string { return filepath.Join(s.Dir, m+recordEx
 
 func (s *Records) save(r api.MoveRecord) {
 	if err := s.Write(r); err != nil {
-		s.Log.Warn("the record of a move is lost", "move", r.Move, "err", err)
+		s.Log.Warn("the record of a move is lost", logkey.Move, r.Move, logkey.Err, err)
 	}
 }
 
@@ -102,7 +103,7 @@ func (s *Records) Get(m handoff.MoveID) (r api.MoveRecord, err error) {
 func (s *Records) List() []api.MoveRecord {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		s.Log.Warn("the records of moves cannot be read", "err", err)
+		s.Log.Warn("the records of moves cannot be read", logkey.Err, err)
 	}
 	var all []api.MoveRecord
 	for _, e := range entries {
@@ -113,7 +114,7 @@ func (s *Records) List() []api.MoveRecord {
 		}
 		r, err := s.Get(m)
 		if err != nil {
-			s.Log.Warn("the record of a move cannot be read", "move", m, "err", err)
+			s.Log.Warn("the record of a move cannot be read", logkey.Move, m, logkey.Err, err)
 			continue
 		}
 		all = append(all, r)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // handleForget says what it means to set a damaged journal aside, and with POST does it.
@@ -19,7 +20,7 @@ func (a *moveServer) handleForget(w http.ResponseWriter, r *http.Request) error 
 	if r.Method == http.MethodGet {
 		return httpjson.Reply(w, plan)
 	}
-	a.Log.Warn("an operator sets a journal aside", "move", name, "job", d.Job, "err", d.Err)
+	a.Log.Warn("an operator sets a journal aside", logkey.Move, name, logkey.Job, d.Job, logkey.Err, d.Err)
 	if plan.File, err = a.Journal.SetAside(name); err != nil {
 		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("set the journal of %s aside: %v", name, err), Hint: "remove the cause, and the same command again"}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/transfer"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // handleMoves lists the moves that this node has a part in: those that are not
@@ -18,7 +19,7 @@ func (a *moveServer) handleMoves(w http.ResponseWriter, r *http.Request, c calle
 	all := r.URL.Query().Get("all") == "true"
 	recs, err := a.Journal.List()
 	if err != nil {
-		a.Log.Error("some moves cannot be read", "err", err)
+		a.Log.Error("some moves cannot be read", logkey.Err, err)
 	}
 	list := []api.MoveSummary{}
 	seen := map[string]bool{}

@@ -17,6 +17,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
@@ -68,7 +69,7 @@ func (a *jobServer) signal(ctx context.Context, rec job.Record, sig syscall.Sign
 	err := a.ShimOf(rec.ID).Signal(ctx, sig)
 	if err == nil && sig == syscall.SIGKILL {
 		if err := a.EndSuspended(ctx, rec); err != nil {
-			a.Log.Info("a job that was killed ends later", "job", rec.ID, "err", err)
+			a.Log.Info("a job that was killed ends later", logkey.Job, rec.ID, logkey.Err, err)
 		}
 	}
 	switch {

@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
@@ -40,7 +41,7 @@ func (a *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.
 	}
 	_ = all.Wait() // none fails
 	for _, b := range broken {
-		a.Log.Error("the record of a job cannot be read", "job", b.ID, "err", b.Err)
+		a.Log.Error("the record of a job cannot be read", logkey.Job, b.ID, logkey.Err, b.Err)
 		if v := a.viewBroken(r.Context(), b); c.May(v.Record) {
 			views = append(views, v)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/transport"
@@ -55,7 +56,7 @@ func (d *Job) lookAgain(err error) []preflight.Finding {
 	defer cancel()
 	_, findings, lookErr := preflight.CheckJob(ctx, d.Rec, d.Src.Init, d.Src.Cgroup, d.Src.CRIU)
 	if lookErr != nil {
-		d.A.Log.Warn("why CRIU refused the job was not found", "job", d.Rec.ID, "err", lookErr)
+		d.A.Log.Warn("why CRIU refused the job was not found", logkey.Job, d.Rec.ID, logkey.Err, lookErr)
 	}
 	return findings
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/preflight"
@@ -119,7 +120,7 @@ func (d *Job) Close() {
 	d.Sending.end()
 	d.endPull()
 	if err := d.Src.Close(); err != nil {
-		d.A.Log.Error("memory of a move", "err", err)
+		d.A.Log.Error("memory of a move", logkey.Err, err)
 	}
 }
 
@@ -137,7 +138,7 @@ func externalKeys(rec job.Record) map[string]string {
 // tried again then.
 func (d *Job) GetReady(ctx context.Context) {
 	if err := d.Src.Prestart(ctx); err != nil {
-		d.A.Log.Warn("prepare the dump", "job", d.Rec.ID, "err", err)
+		d.A.Log.Warn("prepare the dump", logkey.Job, d.Rec.ID, logkey.Err, err)
 	}
 }
 

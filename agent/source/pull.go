@@ -16,6 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
@@ -59,7 +60,7 @@ func (p *pulling) run(ctx context.Context) error {
 		if time.Since(began) > mostPullPause { // it went on for a while
 			pause = firstPullPause
 		}
-		p.a.Log.Warn("the pull is interrupted", "move", p.peer.Move, "peer", p.peer.Node, "err", err)
+		p.a.Log.Warn("the pull is interrupted", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
 		select {
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
@@ -201,7 +202,7 @@ func (p *pulling) explain(s *transport.Session, err error) error {
 	if !errors.Is(err, errLost) && !errors.Is(err, scan.ErrEnded) {
 		return err
 	}
-	p.a.Log.Error("memory that is pulled is lost", "move", p.peer.Move, "peer", p.peer.Node, "err", err)
+	p.a.Log.Error("memory that is pulled is lost", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
 	m, failed := transport.NewMessage(peer.SayLost, peer.Lost{Move: p.peer.Move, Why: err.Error()})
 	if failed == nil {
 		failed = s.Send(m)

@@ -19,6 +19,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
@@ -234,7 +235,7 @@ func (l *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 		}
 		defer func() {
 			if err := done(); err != nil {
-				l.a.Log.Error("userfaultfd", "err", err)
+				l.a.Log.Error("userfaultfd", logkey.Err, err)
 			}
 		}()
 	}

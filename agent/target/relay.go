@@ -17,6 +17,7 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 	"github.com/migrate-hpc/migrate/shim"
@@ -225,7 +226,7 @@ func (r *Relay) lose(ctx context.Context, why string) error {
 	if err != nil || over {
 		return err
 	}
-	r.A.Log.Error("memory that a job lacks is lost; the job is ended", "move", r.Move, "peer", r.Session.Peer(), "why", why)
+	r.A.Log.Error("memory that a job lacks is lost; the job is ended", logkey.Move, r.Move, logkey.Peer, r.Session.Peer(), logkey.Why, why)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loseTime)
 	defer cancel()
 	if err := client.MarkLost(ctx, why); err != nil && !errors.Is(err, shim.ErrGone) {

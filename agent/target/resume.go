@@ -14,6 +14,7 @@ import (
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
@@ -197,7 +198,7 @@ func (l *Job) putBack(ctx context.Context, rec job.Record) error {
 	}
 	plan := restore.Plan{Work: l.work(), Mounts: launch.ExternalMounts(rec, l.IODir(), "", nil), RestoreEnv: namespaces.RestoreEnv{Root: rec.Spec.Root, User: caller.OwnerOf(rec.Spec).User()}}
 	if err := plan.UndoSocketNames(); err != nil { // who owns the directory must not hold up the end of the copy
-		l.a.Log.Error("names of the job's Unix sockets lead nowhere", "job", l.Job, "move", l.move, "err", err, "try", "rename .NAME.migrate-was")
+		l.a.Log.Error("names of the job's Unix sockets lead nowhere", logkey.Job, l.Job, logkey.Move, l.move, logkey.Err, err, logkey.Try, "rename .NAME.migrate-was")
 	}
 	return nil
 }

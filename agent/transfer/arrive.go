@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -69,7 +70,7 @@ func (a *Arrivals) converse(ctx context.Context, s *transport.Session) {
 			answer, err = a.Answer(ctx, s, m)
 		}
 		if err != nil {
-			a.Log.Warn("a peer's request failed", "peer", s.Peer(), "request", m.Type, "err", err)
+			a.Log.Warn("a peer's request failed", logkey.Peer, s.Peer(), logkey.Request, m.Type, logkey.Err, err)
 			err = s.SendError(toTell(err))
 		} else {
 			err = s.Send(answer)
@@ -216,7 +217,7 @@ func (a *Arrivals) begin(ctx context.Context, s *transport.Session, o peer.Offer
 	}
 	l.In.OutputLimit = o.Record.Spec.OutputLimit
 	if _, err := l.MakeRoom(ctx, o.Record); err != nil {
-		a.Log.Info("room for a job is made later", "job", l.Job, "move", o.Move, "err", err)
+		a.Log.Info("room for a job is made later", logkey.Job, l.Job, logkey.Move, o.Move, logkey.Err, err)
 	}
 	l.Receive(ctx, s.Data())
 	a.know(arr)
@@ -248,7 +249,7 @@ func (a *Arrivals) settleEarlier(ctx context.Context, id job.ID) {
 	defer cancel()
 	for _, arr := range earlier {
 		if err := a.onCut(ctx, arr); err != nil {
-			a.Log.Error("an earlier move of the job waits", "move", arr.half.Record().Move, "err", err)
+			a.Log.Error("an earlier move of the job waits", logkey.Move, arr.half.Record().Move, logkey.Err, err)
 		}
 	}
 }
@@ -260,7 +261,7 @@ func (a *Arrivals) engine() handoff.Engine {
 
 // observe is told each record of a move once it is on the disk.
 func (a *Arrivals) observe(rec handoff.Record) {
-	a.Log.Info("move", "job", rec.Job, "move", rec.Move, "kind", rec.Kind, "peer", rec.Peer, "role", rec.Role, "epoch", rec.Epoch, "state", rec.State)
+	a.Log.Info("move", logkey.Job, rec.Job, logkey.Move, rec.Move, logkey.Kind, rec.Kind, logkey.Peer, rec.Peer, logkey.Role, rec.Role, logkey.Epoch, rec.Epoch, logkey.State, rec.State)
 	if rec.State.Finished() {
 		a.forget(rec.Move)
 	}

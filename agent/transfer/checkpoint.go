@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/store"
 )
@@ -190,7 +191,7 @@ func (s *checkpointOp) Abort(context.Context) error {
 	}
 	err := s.dir.remove()
 	if err != nil && s.recovering {
-		s.a.Log.Warn("a checkpoint that was given up stays", "dir", s.req.Dir, "err", err)
+		s.a.Log.Warn("a checkpoint that was given up stays", logkey.Dir, s.req.Dir, logkey.Err, err)
 		return nil
 	}
 	return err

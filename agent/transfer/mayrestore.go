@@ -12,6 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/copies"
 	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
@@ -129,7 +130,7 @@ func (b *restoreOp) begin(ctx context.Context, half *handoff.TargetHalf) error {
 func (b *restoreOp) own(ctx context.Context) error {
 	id := string(b.rec.ID)
 	if dead := b.asked.Dead(); len(dead) > 0 {
-		b.a.Log.Warn("an operator declares nodes dead", "job", id, "epoch", b.rec.Epoch, "nodes", slices.Sorted(maps.Keys(dead)))
+		b.a.Log.Warn("an operator declares nodes dead", logkey.Job, id, logkey.Epoch, b.rec.Epoch, logkey.Nodes, slices.Sorted(maps.Keys(dead)))
 		if err := b.a.Fence.Owe(id, handoff.Debt{Epoch: b.rec.Epoch, Nodes: dead}); err != nil {
 			return err
 		}

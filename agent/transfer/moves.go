@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // Whose is the job of a move as this node knows it: its record, or that which came
@@ -100,7 +101,7 @@ func (a *History) MoveRecord(ctx context.Context, m handoff.MoveID, c caller.Cal
 		return kept, nil
 	}
 	if !errors.Is(err, os.ErrNotExist) {
-		a.Log.Warn("the record of a move cannot be read", "move", m, "err", err)
+		a.Log.Warn("the record of a move cannot be read", logkey.Move, m, logkey.Err, err)
 	}
 	rec, err := a.Journal.Get(m)
 	if err != nil {

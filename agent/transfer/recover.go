@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
@@ -22,7 +23,7 @@ import (
 func (a *Recovery) Recover(ctx context.Context) {
 	a.Background.Go(func() {
 		err := a.Arrivals.engine().Recover(ctx, a, func(rec handoff.Record, err error) {
-			a.Log.Info("recovered", "job", rec.Job, "move", rec.Move, "role", rec.Role, "state", rec.State, "err", err)
+			a.Log.Info("recovered", logkey.Job, rec.Job, logkey.Move, rec.Move, logkey.Role, rec.Role, logkey.State, rec.State, logkey.Err, err)
 			if rec.Role == handoff.RoleSource {
 				a.pursueLater(rec.Move)
 			} else if arr := a.Arrivals.ArrivalOf(rec.Move); err != nil && arr != nil {
@@ -30,7 +31,7 @@ func (a *Recovery) Recover(ctx context.Context) {
 			}
 		})
 		if err != nil && ctx.Err() == nil {
-			a.Log.Error("some moves could not be recovered", "err", err)
+			a.Log.Error("some moves could not be recovered", logkey.Err, err)
 		}
 	})
 }
@@ -72,7 +73,7 @@ func (a *Recovery) insist(complaint string, m handoff.MoveID, do func() error) {
 		if err == nil || a.Life.Err() != nil {
 			return
 		}
-		a.Log.Error(complaint, "move", m, "err", err)
+		a.Log.Error(complaint, logkey.Move, m, logkey.Err, err)
 		select {
 		case <-a.Life.Done():
 			return
@@ -124,8 +125,8 @@ func (a *Recovery) OpenTarget(_ context.Context, rec handoff.Record) (*handoff.T
 	a.Arrivals.know(arr)
 	half := arr.half
 	if half.InDoubt() {
-		a.Log.Error("a move waits for an operator: this node went down while it resumed the job", "job", rec.Job, "move", rec.Move, "peer", rec.Peer,
-			"try", "migrate resolve "+string(rec.Move)+" --drop")
+		a.Log.Error("a move waits for an operator: this node went down while it resumed the job", logkey.Job, rec.Job, logkey.Move, rec.Move, logkey.Peer, rec.Peer,
+			logkey.Try, "migrate resolve "+string(rec.Move)+" --drop")
 	}
 	return half, arr.source, nil
 }
@@ -154,7 +155,7 @@ func (a *Recovery) SweepVolatile(ctx context.Context) {
 			}
 		}
 		if err := os.RemoveAll(a.Paths.Move(d.Name())); err != nil {
-			a.Log.Warn("old images", "dir", d.Name(), "err", err)
+			a.Log.Warn("old images", logkey.Dir, d.Name(), logkey.Err, err)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // ResolveTime bounds the carrying out of a decision.
@@ -138,7 +139,7 @@ func (a *Resolver) Apart(ctx context.Context, rec handoff.Record, take bool) (wh
 }
 
 func (a *Resolver) Resolve(ctx context.Context, rec handoff.Record, take bool) error {
-	a.Log.Warn("an operator decides", "job", rec.Job, "move", rec.Move, "peer", rec.Peer, "role", rec.Role, "state", rec.State, "take", take)
+	a.Log.Warn("an operator decides", logkey.Job, rec.Job, logkey.Move, rec.Move, logkey.Peer, rec.Peer, logkey.Role, rec.Role, logkey.State, rec.State, logkey.Take, take)
 	if rec.Role == handoff.RoleTarget {
 		return a.resolveTarget(ctx, rec, take)
 	}

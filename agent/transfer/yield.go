@@ -10,6 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // Yield ends what this node has of a job that an operator took on the peer.
@@ -27,7 +28,7 @@ func (a *Arrivals) Yield(ctx context.Context, peer string, m handoff.MoveID) err
 	if err != nil {
 		return err
 	}
-	a.Log.Warn("an operator took the job on the peer", "job", rec.Job, "move", m, "peer", peer, "role", rec.Role, "state", rec.State)
+	a.Log.Warn("an operator took the job on the peer", logkey.Job, rec.Job, logkey.Move, m, logkey.Peer, peer, logkey.Role, rec.Role, logkey.State, rec.State)
 	if rec.Role == handoff.RoleTarget {
 		return a.yieldTarget(ctx, rec)
 	}
@@ -96,7 +97,7 @@ func (a *Arrivals) tellPeer(m handoff.MoveID) {
 				return
 			}
 			if pause == peer.FirstTold || peer.IsAnswer(err) {
-				a.Log.Warn("the other node has not heard of an operator's decision", "job", rec.Job, "move", m, "peer", rec.Peer, "err", err)
+				a.Log.Warn("the other node has not heard of an operator's decision", logkey.Job, rec.Job, logkey.Move, m, logkey.Peer, rec.Peer, logkey.Err, err)
 			}
 			select {
 			case <-a.Life.Done():
@@ -114,7 +115,7 @@ func (a *Arrivals) told(rec handoff.Record) error {
 	if err != nil && !errors.Is(err, handoff.ErrUnknownMove) { // a node without a record has no copy
 		return err
 	}
-	a.Log.Info("the other node has yielded", "job", rec.Job, "move", rec.Move, "peer", rec.Peer)
+	a.Log.Info("the other node has yielded", logkey.Job, rec.Job, logkey.Move, rec.Move, logkey.Peer, rec.Peer)
 	return a.Journal.Told(rec.Move)
 }
 
