@@ -59,10 +59,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if e.Hint == "" {
-		return e.Message
-	}
-	return e.Message + "; " + e.Hint
+	return e.Message
 }
 
 // asError finds the Error in err's chain, or makes one. The message is that of the

@@ -30,7 +30,7 @@ func WithDiagnosis(e *api.Error, err error) *api.Error {
 	}
 	var told *transport.Error
 	if errors.As(err, &told) && told.Hint != "" {
-		e.Message, e.Hint = strings.Replace(e.Message, "; "+told.Hint, "", 1), told.Hint
+		e.Hint = told.Hint
 	}
 	return e
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/migrate-hpc/migrate/logkey"
@@ -231,7 +230,9 @@ func (s *checkpointOp) explain(err error) error {
 		if told.Where == "" {
 			told.Where = here
 		}
-		told.Message = strings.Replace(told.Message, "refused the move", "refused the checkpoint", 1)
+		if len(told.Findings) > 0 {
+			told.Message = "preflight refused the checkpoint"
+		}
 		return told
 	}
 	if errors.Is(err, context.Canceled) {

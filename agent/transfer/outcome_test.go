@@ -84,10 +84,10 @@ func TestWhatEndsACheckpointOrRestoreSaysWhereTheJobIs(t *testing.T) {
 	}{
 		{s.explain, errors.New("no room"), api.CodeAborted, "on here, running"},
 		{s.explain, context.Canceled, api.CodeCancelled, "on here, running"},
-		{s.explain, peer.Refused(nil), api.CodeRefused, "on here, running"},
+		{s.explain, peer.Refused([]api.Finding{{Code: "x"}}), api.CodeRefused, "on here, running"},
 		{b.explain, errors.New("no room"), api.CodeFailed, "in /saved, saved"},
 		{b.explain, context.Canceled, api.CodeCancelled, "in /saved, saved"},
-		{b.explain, peer.Refused(nil), api.CodeRefused, "in /saved, saved"},
+		{b.explain, peer.Refused([]api.Finding{{Code: "x"}}), api.CodeRefused, "in /saved, saved"},
 	} {
 		e := httpjson.ErrorOf(c.explain(c.err))
 		if e.Code != c.code || e.Where != c.where || strings.Contains(e.Message, "the move") {

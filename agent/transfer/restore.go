@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -262,7 +261,9 @@ func (b *restoreOp) explain(err error) error {
 	var told *api.Error
 	if errors.As(err, &told) {
 		told.Where = cmp.Or(told.Where, where)
-		told.Message = strings.Replace(told.Message, "refused the move", "refused the restore", 1)
+		if len(told.Findings) > 0 {
+			told.Message = "preflight refused the restore"
+		}
 		return told
 	}
 	if errors.Is(err, context.Canceled) {
