@@ -44,7 +44,7 @@ func TestMoveSendsMemoryInRoundsWhileTheJobRuns(t *testing.T) {
 
 // The rounds give way to jobs, so here they take long. What they tell of the node is not
 // what it can do while the job is frozen.
-func TestAJobLeavesANodeWhoseProcessorsAreAllBusy(t *testing.T) {
+func TestMoveFromABusyNodeSucceeds(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := c.two()
 	j := here.oracle("--mem", "64", "--dirty", "1")
