@@ -16,10 +16,10 @@ func newAgentCommand(c *cli) *cobra.Command {
 	var peers, networks []string
 	cmd := &cobra.Command{
 		Use:   "agent [flags]",
-		Short: "Be the agent of this node",
+		Short: "Run the agent of this node",
 		Long: `Runs the agent of this node, as root, until SIGTERM or SIGINT. At its start it
-finishes or undoes what an earlier agent has left in the middle. Jobs do not notice
-when it stops or starts. It logs to stderr.`,
+finishes or undoes the moves that an earlier agent has begun. Jobs run on when it stops
+or starts. It logs to stderr.`,
 		Example: `  migrate agent
   migrate agent --peer node-b=10.0.0.2:7707 --listen 10.0.0.1:7707
   migrate agent --network br0=10.1.0.0/24,fd00:1::/64@hpc --network br0=10.1.1.10-10.1.1.99`,
@@ -51,11 +51,11 @@ when it stops or starts. It logs to stderr.`,
 	f.SortFlags = false
 	f.StringVar(&cfg.Node, "node", "", "`NAME` of this node (default: the one in the certificate)")
 	f.StringVar(&cfg.Listen, "listen", ":7707", "`HOST:PORT` to listen on for other nodes")
-	f.StringArrayVar(&peers, "peer", nil, "where the agent of another node is, `NAME=HOST:PORT`; may be given more than once")
+	f.StringArrayVar(&peers, "peer", nil, "address of another node's agent, `NAME=HOST:PORT`; may be given more than once")
 	f.StringArrayVar(&networks, "network", nil, "which users but root may have which addresses on a bridge, `RULE` BRIDGE=RANGE[,RANGE...][@GROUP],\neach RANGE a subnet or FIRST-LAST; may be given more than once (default: none)")
 	f.StringVar(&cfg.PKIDir, "pki", "/etc/migrate/pki", "`DIR` with ca.crt, node.crt and node.key")
-	f.StringVar(&cfg.StateDir, "state", "/var/lib/migrate", "`DIR` for what must survive a restart of the node")
-	f.StringVar(&cfg.RunDir, "run", "/run/migrate", "`DIR` for what must not")
+	f.StringVar(&cfg.StateDir, "state", "/var/lib/migrate", "`DIR` for what survives a reboot of the node: records, journals, output")
+	f.StringVar(&cfg.RunDir, "run", "/run/migrate", "`DIR` for what does not: sockets and mounts")
 	f.StringVar(&cfg.Socket, "socket", "", "socket for local users, `PATH` (default: agent.sock in the --run directory)")
 	f.StringVar(&cfg.CRIU, "criu", "", "`PATH` of criu (default: $MIGRATE_CRIU, the one that setup installed, or the one in PATH)")
 	return cmd

@@ -15,9 +15,9 @@ func newCheckpointCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checkpoint [flags] JOB DIR",
 		Short: "Save a running job into a directory",
-		Long: `Saves a job into DIR, a new directory on the node where the job runs, signed by that
-node, and ends it there; with --leave-running the job goes on. migrate restore
-starts it again, on any node of the cluster that can read DIR.`,
+		Long: `Saves a job into DIR, a new directory on the node where the job runs, and ends the job;
+with --leave-running it goes on. The node signs DIR. migrate restore starts the job again,
+on any node of the cluster that can read DIR.`,
 		Example: `  migrate checkpoint sim /scratch/sim.1
   migrate checkpoint --leave-running sim /scratch/sim.2`,
 		Args: wantArgs("JOB", "DIR"),

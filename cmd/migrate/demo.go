@@ -15,10 +15,10 @@ func newDemoCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo [flags]",
 		Short: "Show a running job move between two nodes on this machine",
-		Long: `Makes two nodes on this machine, as network namespaces with an agent each, starts a
-job, moves it there and back while it runs, and shows what that was to the job. Takes
+		Long: `Makes two nodes on this machine, as network namespaces with an agent each. It starts a
+job, moves it there and back while it runs, and shows what the job saw of that. It takes
 a few seconds, needs root, and removes everything again, also on Ctrl-C. Status 0
-means that everything it claims was verified.`,
+means that it has verified all that it claims.`,
 		Args: wantArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err = demoOptions(&o, memory); err != nil {
@@ -52,7 +52,7 @@ func demoOptions(o *demo.Options, memory string) (err error) {
 func newDemoJobCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:    "job SIZE",
-		Short:  "Be the job of a demo",
+		Short:  "Run as the job of a demo",
 		Hidden: true,
 		Args:   wantArgs("SIZE"),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -17,10 +17,9 @@ func newExecCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [flags] JOB [--] CMD [ARG...]",
 		Short: "Run a command inside of a job",
-		Long: `Runs CMD in the namespaces of a job, wherever that is, with the job's user and
-environment, and returns its exit status. stdin, stdout and stderr are passed
-through; there is no terminal. CMD ends when this command does, and does not move
-with the job.`,
+		Long: `Runs CMD in the namespaces of a job, on whichever node it is, with the job's user and
+environment. It passes stdin, stdout and stderr through, without a terminal, and returns
+the exit status of CMD. CMD ends with this command, and does not move with the job.`,
 		Example: `  migrate exec sim ps -ef
   migrate exec sim sh -c 'cat > input' < input`,
 		Args: func(cmd *cobra.Command, args []string) error {

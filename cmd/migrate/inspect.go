@@ -17,11 +17,10 @@ func newInspectCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect [flags] JOB|MOVE",
 		Short: "Show all about one job or move",
-		Long: `Shows all that is known about a job, named by its id or name, wherever it is: its
-processes with their pids on the node and in the job, its namespaces, its clocks,
-and the nodes that it has been on. Of a move, named by its id, it shows how it went:
-phases, rounds with their rates, and what the journals say; migrate moves --all lists
-the ids.`,
+		Long: `Shows a job, named by its id or name, on whichever node it is: its processes with
+their pids on the node and in the job, its namespaces, its clocks, and the nodes that it
+has been on. Shows a move, named by its id: its phases, its rounds with their rates, and
+the journals of both nodes. migrate moves --all lists the ids.`,
 		Example: `  migrate inspect sim
   migrate inspect --json sim
   migrate inspect m0123456789abcdef`,

@@ -16,8 +16,8 @@ func newKillCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kill [flags] JOB",
 		Short: "Send a signal to a job",
-		Long: `Sends a signal to PID 1 of a job, wherever the job is. The kernel drops signals that
-PID 1 has no handler for, but for KILL and STOP; KILL ends the whole job.`,
+		Long: `Sends a signal to PID 1 of a job, on whichever node it is. The kernel drops a signal for
+which PID 1 has no handler, except KILL and STOP. KILL ends the whole job.`,
 		Example: `  migrate kill sim
   migrate kill -s USR1 sim`,
 		Args: wantArgs("JOB"),

@@ -17,8 +17,8 @@ func newLogsCommand(c *cli) *cobra.Command {
 		Use:   "logs [flags] JOB",
 		Short: "Print a job's output",
 		Long: `Prints what a job has written to its stdout, or its stderr, from the beginning. With
---follow it goes on until the job is over, wherever the job moves. On a terminal root
-sees control characters of another user's job escaped; through a pipe come all bytes.`,
+--follow it goes on until the job is over, through moves. On a terminal it escapes
+control characters of another user's job; through a pipe it prints all bytes.`,
 		Example: `  migrate logs sim
   migrate logs -f --stderr sim`,
 		Args: wantArgs("JOB"),

@@ -23,18 +23,17 @@ func newMoveCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "move [flags] JOB NODE[=HOST:PORT]",
 		Short: "Move a running job to another node",
-		Long: `Moves a job to the agent of NODE and prints its downtime. HOST:PORT is
-needed only if the agent does not know the node (see migrate agent --peer).
+		Long: `Moves a job to NODE and prints its downtime. HOST:PORT is needed only if the agent
+does not know the node (see migrate agent --peer).
 
-The job's memory is sent while it runs, in rounds, each with what has changed since
-the one before. When the forecast of the downtime is within --max-downtime the job
-is frozen, the rest is sent, and it runs on NODE. If the job writes faster than rounds
-can follow, the move ends with status 4 and the job was never stopped, unless
---throttle, --post-copy or --force says what to do instead.
+The agent sends the job's memory while the job runs, in rounds: each sends what has
+changed since the one before. When the forecast of the downtime is within --max-downtime,
+it freezes the job and sends the rest; then the job runs on NODE. If the job writes faster
+than rounds can follow, the move ends with status 4, and the job was never stopped.
+--throttle, --post-copy and --force choose something else for this case.
 
-Until the move is committed anything that goes wrong, Ctrl-C included, leaves the job
-running where it is (status 3 or 4); after that it only goes forward. On a terminal
-the progress is shown.`,
+Until the commit any failure, Ctrl-C included, leaves the job running where it is (status
+3 or 4). After the commit a move only goes forward. A terminal shows the progress.`,
 		Example: `  migrate move sim node-b
   migrate move --max-downtime 1s --throttle sim node-b
   migrate move --post-copy --bandwidth 100M sim node-b

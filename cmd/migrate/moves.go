@@ -16,10 +16,9 @@ func newMovesCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "moves [flags]",
 		Short: "List moves and what they wait for",
-		Long: `Lists the moves of your jobs, all users' for root, that this node has a part in and
-that are not finished, and what they wait for. Agents finish or undo a move by
-themselves as soon as they reach each other; migrate resolve decides one whose other
-node is gone for good.`,
+		Long: `Lists unfinished moves of your jobs from and to this node, and what they wait for. Root
+sees the moves of all users. Agents finish or undo a move by themselves as soon as they
+reach each other. If the other node is gone for good, migrate resolve decides the move.`,
 		Example: `  migrate moves
   migrate moves --all --json`,
 		Args: wantArgs(),

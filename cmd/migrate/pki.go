@@ -15,8 +15,8 @@ const day = 24 * time.Hour
 
 func newPKICommand(c *cli) *cobra.Command {
 	cmd := commandGroup("pki", "Make the certificates by which nodes know each other")
-	cmd.Long = `Agents trust each other because one cluster CA has issued their certificates, and a
-certificate names its node. Keep the directory with the CA's key off the nodes.`
+	cmd.Long = `Agents trust certificates that the CA of their cluster has issued. A certificate names
+its node. Keep the directory with the CA's key off the nodes.`
 	cmd.Example = `  migrate pki init ca --cluster hpc
   migrate pki issue ca node-a --out node-a      then copy node-a/* to /etc/migrate/pki there`
 	cmd.AddCommand(newPKIInitCommand(c), newPKIIssueCommand(c))

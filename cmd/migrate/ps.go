@@ -18,13 +18,13 @@ func newPsCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ps [flags]",
 		Short: "List jobs",
-		Long: `Lists your jobs that this node knows, all users' for root: those that run here, and
-those that have moved on, with the node that they moved to. Jobs that do not just run are
+		Long: `Lists your jobs that run here, and those that have moved on, with the node that they
+moved to. Root sees the jobs of all users. A job that is not running is
 
-  frozen     on their way to another node      arriving  on their way to this one
+  frozen     on its way to another node        arriving  on its way to this one
   moved      on the node that NODE names       saved     in a directory (migrate restore)
-  suspended  frozen, and not by migrate        astray    out of reach: their shim is gone
-  lost       gone with the node or the shim    damaged   with a record that cannot be read
+  suspended  frozen, and not by migrate        astray    out of reach: its shim is gone
+  lost       gone with the node or the shim    damaged   one with an unreadable record
 
 migrate inspect JOB tells more.`,
 		Example: `  migrate ps

@@ -19,10 +19,9 @@ func newReportCommand(c *cli) *cobra.Command {
 		Use:   "report [flags] MOVE",
 		Short: "Write how a move went as one HTML file",
 		Long: `Writes a page with pictures of a move: its phases and rounds over time, the
-phases of its downtime, the rates and the forecast of each round; and all numbers in
-tables.
-The file needs nothing else, no network either. A report that is there already is
-written anew. migrate moves --all lists the moves.`,
+phases of its downtime, the rates and the forecast of each round. Tables have all numbers.
+The page loads no other file. A new report replaces an old one. migrate moves --all lists
+the moves.`,
 		Example: `  migrate report m0123456789abcdef
   migrate report -o /scratch/sim-move.html m0123456789abcdef
   migrate report -o - m0123456789abcdef | mail -a 'Content-Type: text/html' ada`,

@@ -17,20 +17,19 @@ func newResolveCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resolve [flags] MOVE",
 		Short: "Decide a move whose other node is gone for good",
-		Long: `Decides a move that waits for a node that is gone for good, as root on the node that
-is left. --take makes the copy on this node the job, --drop gives it up. It is refused
-as long as the other node answers, because then the agents finish the move themselves.
+		Long: `Decides a move that waits for a node that is gone for good. Root runs it on the other
+node. --take makes the copy on this node the job, --drop gives it up. The agent refuses a
+decision while the other node answers, because then the agents finish the move themselves.
 
 You answer for what no program can find out: that the other copy does not run. Make
-sure of that before you take one, by the power switch if need be. The other node is
-told when it comes back, even after days, and ends what it has of a job that was taken
-here.
+sure of that before you take this one: switch the other node off if necessary. When it
+comes back, even after days, the agent tells it, and it ends what it has of a taken job.
 
-A move whose journal is damaged cannot be decided. The job that it may be about is neither
-moved nor saved here, so that no second copy runs. Look on all nodes where the job is; then
+A move with a damaged journal cannot be decided. The agent neither moves nor saves the job
+of that journal, so that no second copy runs. Look on all nodes where the job is; then
 --forget sets the file aside. It starts and ends nothing.
 
-Without --yes it says what will happen and asks.`,
+Without --yes the command says what will happen, and asks.`,
 		Example: `  migrate resolve m0123456789abcdef --take
   migrate resolve m0123456789abcdef --drop --yes
   migrate resolve m0123456789abcdef --forget`,
@@ -50,7 +49,7 @@ Without --yes it says what will happen and asks.`,
 	}
 	cmd.Flags().BoolVar(&take, "take", false, "the copy on this node is the job")
 	cmd.Flags().BoolVar(&drop, "drop", false, "the copy on this node is not the job")
-	cmd.Flags().BoolVar(&forget, "forget", false, "set a damaged journal aside, which you have looked at")
+	cmd.Flags().BoolVar(&forget, "forget", false, "set a damaged journal aside")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }

@@ -19,18 +19,18 @@ func newRestoreCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore [flags] DIR",
 		Short: "Start a job from a directory that it was saved in",
-		Long: `Starts a job on this node from DIR, where migrate checkpoint has saved it. Only
-images that a node of this cluster has signed are accepted.
+		Long: `Starts a job on this node from DIR, where migrate checkpoint has saved it. It accepts
+only images that a node of this cluster has signed.
 
-The node that wrote DIR, and every node that the job was on or may have come to since,
-is asked first: a job that lives anywhere is not started a second time, and a node that
-cannot be asked stands in the way. If such a node is down for good, root says so with
---declared-dead, and answers for it: should it run the job after all, its copy is ended
-as soon as it can be told.
+The agent first asks the node that wrote DIR, and every node that the job was on or may
+have come to since. It does not start a job that lives on one of them, and it refuses if
+one of them does not answer. If such a node is down for good, root declares it dead with
+--declared-dead, and answers for it. If the node comes back with a copy of the job, that
+copy ends as soon as the node hears of the restore.
 
-Without --detach, restore stays with the job as run does, and prints its output from
-the beginning of the job on. The clocks of the job go on from where they were at the
-checkpoint (continuous), or from there plus the time that has passed (elapsed).`,
+Without --detach, restore stays with the job as run does, and prints all of its output.
+The clocks of the job continue from the checkpoint (continuous), or from there plus the
+time that has passed since (elapsed).`,
 		Example: `  migrate restore /scratch/sim.1
   migrate restore -d --clock elapsed /scratch/sim.1
   migrate restore --declared-dead node-a /scratch/sim.1`,

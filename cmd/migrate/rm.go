@@ -11,8 +11,8 @@ func newRmCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm [flags] JOB...",
 		Short: "Forget jobs that are over",
-		Long: `Forgets jobs that are over, with their logs. With --force it ends those that run
-first, with SIGKILL. It goes on after a job that cannot be removed, and then fails.`,
+		Long: `Forgets jobs that are over, with their logs. With --force it first ends those that run,
+by SIGKILL. If it cannot remove a job, it goes on with the next one, and fails at the end.`,
 		Example: `  migrate rm sim
   migrate rm -f sim`,
 		Args: wantArgs("JOB..."),

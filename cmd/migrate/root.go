@@ -19,9 +19,9 @@ func (c *cli) execute(ctx context.Context, args []string) int {
 
 func newRoot(c *cli) *cobra.Command {
 	root := commandGroup("migrate", "Run batch jobs and move them, running, from node to node")
-	root.Long = `migrate runs batch jobs in their own private set of kernel namespaces and moves
-them, running, from node to node. Every node has an agent; these commands talk to
-the one of this node, which answers for jobs that have moved on, too.
+	root.Long = `migrate runs batch jobs in kernel namespaces of their own and moves them, running, from
+node to node. Every node has an agent. These commands ask the one of this node, which
+answers for jobs that have moved on, too.
 
 Exit status: 0 done, 1 failed, 2 usage, 3 refused before anything was touched,
 4 aborted (the job runs on where it was), 5 in doubt, 6 moved but something was

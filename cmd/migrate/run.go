@@ -32,11 +32,11 @@ func newRunCommand(c *cli) *cobra.Command {
 		Long: `Starts CMD as a job in namespaces of its own, as the calling user, with the
 caller's environment and working directory.
 
-Without --detach, run stays with the job wherever it moves: it prints the job's
-output, passes INT, TERM, HUP, QUIT, USR1, USR2 and CONT on to it, and ends with its
-exit status, 128+N when signal N ended it. A second signal while an agent does not
-answer ends run, not the job. CMD is PID 1 of the job: the kernel drops signals that
-it has no handler for, as in any container; --init puts a small init before it.`,
+Without --detach, run stays with the job through moves. It prints the job's output, passes
+INT, TERM, HUP, QUIT, USR1, USR2 and CONT on to it, and ends with its exit status, 128+N
+if signal N ended it. While an agent does not answer, a second signal ends run, not the
+job. CMD is PID 1 of the job: as in any container, the kernel drops a signal for which it
+has no handler. --init makes PID 1 a small init that starts CMD.`,
 		Example: `  migrate run -- ./solve -n 8
   migrate run --name sim --memory 2G --cpus 1.5 -o sim.out -- ./solve
   migrate run -d --net br0 --address 10.0.0.7/24 -- ./server`,

@@ -15,9 +15,9 @@ func newWaitCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "wait JOB...",
 		Short: "Wait until jobs are over and print how they ended",
-		Long: `Waits until each job is over, wherever it moves, and prints its exit status, 128+N
-when signal N ended it, one line per job in the order given. It ends with the first
-status that is not 0.`,
+		Long: `Waits until each job is over, through moves. It prints one line per job, in the order
+given: its exit status, 128+N if signal N ended it. It ends with the first status that is
+not 0.`,
 		Example: `  migrate wait sim
   migrate wait $(cat jobs)`,
 		Args: wantArgs("JOB..."),
