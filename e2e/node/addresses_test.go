@@ -35,8 +35,8 @@ func (n *node) neighbour(address string) (mac string) {
 	return strings.TrimSpace(command(c.t, "ip", "netns", "exec", ns, "cat", "/sys/class/net/eth0/address").want(c.t, 0).out)
 }
 
-// heard waits until an address answers, though no process listens on the port.
-func (n *node) heard(address string) {
+// answersAt waits until an address answers, though no process listens on the port.
+func (n *node) answersAt(address string) {
 	n.c.t.Helper()
 	eventually(n.c.t, limit, func() error {
 		if _, err := n.dial(address + ":9"); !errors.Is(err, unix.ECONNREFUSED) {
@@ -46,8 +46,8 @@ func (n *node) heard(address string) {
 	})
 }
 
-// unheard wants no answer for an address.
-func (n *node) unheard(address string) {
+// silentAt wants no answer for an address.
+func (n *node) silentAt(address string) {
 	n.c.t.Helper()
 	err := error(unix.EINTR)
 	for errors.Is(err, unix.EINTR) { // the runtime's own signals interrupt a call
@@ -69,8 +69,8 @@ func TestNetworkAddressInUseIsRefused(t *testing.T) {
 	}
 	outside := a.neighbour(a.address("88"))
 	for _, n := range c.nodes {
-		n.heard(a.address("77"))
-		n.heard(a.address("88"))
+		n.answersAt(a.address("77"))
+		n.answersAt(a.address("88"))
 	}
 	const mine = "02:00:00:00:99:66"
 	for _, c := range []struct {
@@ -133,7 +133,7 @@ func TestNetworkRulesOfEachNodeGiveUsersTheirAddresses(t *testing.T) {
 	again(b, rule)
 	a.as(alice, "move", j.id, b.name).want(t, 0)
 	j.ticks(b, 10)
-	a.heard(a.address("77"))
+	a.answersAt(a.address("77"))
 	again(b) // what runs goes on
 	j.ticks(b, 10)
 	dir := filepath.Join(c.dir, "alice")
@@ -143,7 +143,7 @@ func TestNetworkRulesOfEachNodeGiveUsersTheirAddresses(t *testing.T) {
 	b.as(alice, "restore", "-d", saved).want(t, 3).says(t, "network-denied", "--network "+rule)
 	a.as(alice, "restore", "-d", saved).want(t, 0)
 	j.ticks(a, 10)
-	a.heard(a.address("77"))
+	a.answersAt(a.address("77"))
 	j.finish(a)
 }
 
@@ -154,7 +154,7 @@ func TestRestoreRefusesANetworkAddressInUse(t *testing.T) {
 	dir := filepath.Join(c.dir, "saved")
 	a.migrate("checkpoint", j.id, dir).want(t, 0)
 	mac := a.neighbour(a.address("77"))
-	a.heard(a.address("77"))
+	a.answersAt(a.address("77"))
 	a.migrate("restore", "-d", dir).want(t, 3).says(t, a.address("77")+" is in use on bridge br0: "+mac, dir)
 	c.ip("-n", a.netns, "link", "del", "toward")
 	other := a.oracleIn([]string{"--net", "br0", "--address", a.address("77") + "/24"})
@@ -162,7 +162,7 @@ func TestRestoreRefusesANetworkAddressInUse(t *testing.T) {
 	other.finish(a)
 	a.migrate("restore", "-d", dir).want(t, 0)
 	j.ticks(a, 10)
-	a.heard(a.address("77"))
+	a.answersAt(a.address("77"))
 	j.finish(a)
 }
 
@@ -178,9 +178,9 @@ func TestNetworkRootOfAJobSendsFromItsOwnAddressOnly(t *testing.T) {
 			address := func() {
 				t.Helper()
 				in("ip addr add " + other + "/24 dev eth0")
-				here.unheard(other)
-				here.heard(own)
-				there.heard(own)
+				here.silentAt(other)
+				here.answersAt(own)
+				there.answersAt(own)
 				in("ip addr del " + other + "/24 dev eth0")
 			}
 			forged := func() {
@@ -188,7 +188,7 @@ func TestNetworkRootOfAJobSendsFromItsOwnAddressOnly(t *testing.T) {
 				in("ip link set eth0 address 02:00:00:00:99:66; ip neigh flush dev eth0; ip route get " + here.ip)
 				here.migrate("exec", j.id, "bash", "-c", "exec 3<>/dev/tcp/"+here.ip+"/9; true").want(t, 0)
 				in("ip link set eth0 address " + mac)
-				here.heard(own)
+				here.answersAt(own)
 				if fdb := here.in("bridge", "fdb", "show", "br", "br0").want(t, 0).out; strings.Contains(fdb, "02:00:00:00:99:66") || !strings.Contains(fdb, mac) {
 					t.Errorf("the bridge of %s knows %s", here.name, fdb)
 				}
@@ -206,8 +206,8 @@ func TestNetworkRootOfAJobSendsFromItsOwnAddressOnly(t *testing.T) {
 				in("ip addr add " + other + "/24 dev eth0")
 				j.move(here, there)
 				here, there = there, here
-				here.unheard(other)
-				here.heard(own)
+				here.silentAt(other)
+				here.answersAt(own)
 			}
 			j.finish(here)
 		})

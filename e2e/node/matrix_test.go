@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// trouble is one cell of the matrix: something bad that happens to one side of a
+// fault is one cell of the matrix: something bad that happens to one side of a
 // move at one moment.
-type trouble struct {
+type fault struct {
 	side  string // source or target: where the point is, and whom the harm befalls
 	point string // package failpoint
 	harm  string
 	lead  string // a fault on that side, or "SIDE:FAULT" on the other, without which the move would not get to the point
 }
 
-func (x trouble) String() string { return x.harm + " at " + x.point }
+func (x fault) String() string { return x.harm + " at " + x.point }
 
 // The harms.
 const (
@@ -41,7 +41,7 @@ var leads = map[string]string{
 }
 
 // moments are the points around every record, and the telling ones in between.
-func moments() (all []trouble) {
+func moments() (all []fault) {
 	for side, states := range map[string][]string{
 		"source": {"frozen", "committed", "aborting", "aborted", "released"},
 		"target": {"receiving", "prepared", "committed", "done", "dropped"},
@@ -49,16 +49,16 @@ func moments() (all []trouble) {
 		for _, state := range states {
 			for _, when := range []string{"before", "after"} {
 				name := side + "." + state
-				all = append(all, trouble{side: side, point: when + "." + name, lead: leads[name]})
+				all = append(all, fault{side: side, point: when + "." + name, lead: leads[name]})
 			}
 		}
 	}
 	return append(all,
-		trouble{side: "source", point: "criu.pre-dump"}, trouble{side: "source", point: "criu.post-dump"},
-		trouble{side: "source", point: "dump.ended"}, trouble{side: "source", point: "images.sent"}, trouble{side: "source", point: "pages.sent"},
-		trouble{side: "source", point: "shim.released"},
-		trouble{side: "target", point: "pages.received"}, trouble{side: "target", point: "criu.setup-namespaces"},
-		trouble{side: "target", point: "criu.post-restore"}, trouble{side: "target", point: "shim.parked"}, trouble{side: "target", point: "shim.resumed"})
+		fault{side: "source", point: "criu.pre-dump"}, fault{side: "source", point: "criu.post-dump"},
+		fault{side: "source", point: "dump.ended"}, fault{side: "source", point: "images.sent"}, fault{side: "source", point: "pages.sent"},
+		fault{side: "source", point: "shim.released"},
+		fault{side: "target", point: "pages.received"}, fault{side: "target", point: "criu.setup-namespaces"},
+		fault{side: "target", point: "criu.post-restore"}, fault{side: "target", point: "shim.parked"}, fault{side: "target", point: "shim.resumed"})
 }
 
 // there is no CRIU but at these points.
@@ -69,7 +69,7 @@ var withCRIU = []string{"criu.pre-dump", "criu.post-dump", "criu.setup-namespace
 var withoutShim = []string{"before.target.receiving", "after.target.receiving", "before.target.dropped", "after.target.dropped", "pages.received", "before.source.released", "after.source.released"}
 
 // theMatrix is every harm at every moment.
-func theMatrix() (all []trouble) {
+func theMatrix() (all []fault) {
 	for _, m := range moments() {
 		for _, harm := range harms {
 			m.harm = harm
@@ -79,12 +79,12 @@ func theMatrix() (all []trouble) {
 			all = append(all, m)
 		}
 	}
-	slices.SortFunc(all, func(a, b trouble) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(all, func(a, b fault) int { return strings.Compare(a.String(), b.String()) })
 	return all
 }
 
 // telling are the cells that differ most from each other.
-func telling() []trouble {
+func telling() []fault {
 	return picked(map[string][]string{
 		killAgent: {"after.source.frozen", "images.sent", "before.source.committed", "after.source.committed", "before.source.released", "after.source.aborting",
 			"after.target.receiving", "criu.post-restore", "before.target.prepared", "after.target.prepared", "after.target.committed", "before.target.done", "before.target.dropped"},
@@ -100,7 +100,7 @@ func telling() []trouble {
 
 // tellingLive are those in which a live move may differ from one that stops the job
 // first.
-func tellingLive() []trouble {
+func tellingLive() []fault {
 	return picked(map[string][]string{
 		killAgent: {"after.source.frozen", "criu.post-dump", "after.source.committed", "after.target.receiving", "pages.received", "after.target.committed"},
 		killBoth:  {"after.target.prepared"},
@@ -115,7 +115,7 @@ func tellingLive() []trouble {
 
 // tellingPulls are those in which a move may differ that leaves memory behind until it
 // is committed.
-func tellingPulls() []trouble {
+func tellingPulls() []fault {
 	return picked(map[string][]string{
 		killAgent: {"images.sent", "after.target.prepared", "before.target.committed", "after.source.committed", "after.target.done", "before.source.released"},
 		killBoth:  {"after.source.committed"},
@@ -128,7 +128,7 @@ func tellingPulls() []trouble {
 	})
 }
 
-func picked(points map[string][]string) (some []trouble) {
+func picked(points map[string][]string) (some []fault) {
 	for _, x := range theMatrix() {
 		if slices.Contains(points[x.harm], x.point) {
 			some = append(some, x)
@@ -139,7 +139,7 @@ func picked(points map[string][]string) (some []trouble) {
 
 // chosen are all cells with MIGRATE_MATRIX=all, those whose name has a given text
 // in it, or the few.
-func chosen(few []trouble) []trouble {
+func chosen(few []fault) []fault {
 	want := os.Getenv("MIGRATE_MATRIX")
 	switch want {
 	case "":
@@ -147,14 +147,14 @@ func chosen(few []trouble) []trouble {
 	case "all":
 		return theMatrix()
 	}
-	return slices.DeleteFunc(theMatrix(), func(x trouble) bool { return !strings.Contains(x.String(), want) })
+	return slices.DeleteFunc(theMatrix(), func(x fault) bool { return !strings.Contains(x.String(), want) })
 }
 
 func TestMoveFaultsLeaveOneCopyAndNothingBehind(t *testing.T) {
 	t.Parallel()
 	for mode, of := range map[string]struct {
 		flags []string
-		few   []trouble
+		few   []fault
 	}{
 		"stop-copy": {[]string{"--stop-copy"}, telling()},
 		"pre-copy":  {nil, tellingLive()},
@@ -222,7 +222,7 @@ func (m *matrix) settleDown(t *testing.T) {
 	m.j.finish(m.on)
 }
 
-func (m *matrix) try(t *testing.T, x trouble) {
+func (m *matrix) try(t *testing.T, x fault) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, n := range m.c.nodes {
@@ -236,7 +236,7 @@ func (m *matrix) try(t *testing.T, x trouble) {
 	before := m.j.judge(m.on)
 	from, to := m.on, m.c.otherThan(m.on)
 	m.on = nil // until proven
-	r := m.harm(x, from, to)
+	r := m.inject(x, from, to)
 	on := m.fate(x, from, to)
 	if on == nil {
 		return
@@ -253,8 +253,8 @@ func (m *matrix) try(t *testing.T, x trouble) {
 	m.on = on
 }
 
-// harm moves the job and lets the trouble come over it, then heals what can heal.
-func (m *matrix) harm(x trouble, from, to *node) result {
+// inject moves the job during a fault, then repairs what can be repaired.
+func (m *matrix) inject(x fault, from, to *node) result {
 	m.c.t.Helper()
 	victim, other := from, to
 	if x.side == "target" {
@@ -288,7 +288,7 @@ func (m *matrix) harm(x trouble, from, to *node) result {
 }
 
 // befall does the harm, and lets the victim go on.
-func (m *matrix) befall(x trouble, victim, other *node) {
+func (m *matrix) befall(x fault, victim, other *node) {
 	m.c.t.Helper()
 	var plan []string
 	switch x.harm {
@@ -345,7 +345,7 @@ func (m *matrix) heal(victim *node) {
 
 // fate is the node that the job runs on in the end. A job that lost the shim that
 // was its parent there is lost, and is removed: then nil.
-func (m *matrix) fate(x trouble, from, to *node) *node {
+func (m *matrix) fate(x fault, from, to *node) *node {
 	m.c.t.Helper()
 	if x.harm != killShim {
 		return m.j.settled(m.c)

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// step is one thing that a soak does: a job moves on by so many nodes while trouble
+// step is one thing that a soak does: a job moves on by so many nodes while a fault
 // comes over the move, and another one moves at the same time.
 type step struct {
 	job, by, also int // also is the other job, or the same for none
 	alsoBy        int
-	trouble       trouble
+	trouble       fault
 	live          bool
 }
 
@@ -135,7 +135,7 @@ func (s *soak) do(x step) string {
 		beside = spawn(s.c.t, 3*limit, nil, shared.migrate, "--socket", other.on.socket(), "move", other.j.id, s.onwards(other.on, x.alsoBy).name)
 	}
 	s.j = k.j
-	r := s.harm(x.trouble, from, to)
+	r := s.inject(x.trouble, from, to)
 	ending := ""
 	if on := s.fate(x.trouble, from, to); on == nil {
 		ending = "lost with its shim"

@@ -99,9 +99,9 @@ func (n *node) inStep(t *testing.T, dir string) *job {
 	return j
 }
 
-// stays wants the job to stay frozen, for anything that its user types, and to be where it was
+// staysSuspended wants the job to stay frozen, for anything that its user types, and to be where it was
 // afterwards.
-func (j *job) stays(a, b *node, f freezer) {
+func (j *job) staysSuspended(a, b *node, f freezer) {
 	j.t.Helper()
 	had := j.judge(a).Last.Counter
 	dir := filepath.Join(a.dir, "ckpt-"+j.id)
@@ -151,10 +151,10 @@ func TestSuspendedJobIsRefusedAndLeftSuspended(t *testing.T) {
 			j, dir := of(t)
 			f := freezerOf(dir)
 			f.freeze(t)
-			j.stays(a, b, f)
+			j.staysSuspended(a, b, f)
 			a.kill() // nor does the next agent end it
 			a.start()
-			j.stays(a, b, f)
+			j.staysSuspended(a, b, f)
 			heard := 0
 			if r := a.migrate("kill", "-s", "USR1", j.id); r.code == 0 { // waits, as kill(2) does
 				heard = 1

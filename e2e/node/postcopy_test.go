@@ -38,8 +38,8 @@ func (j *job) pull(from, to *node, rate string, harm func()) result {
 	return p.wait()
 }
 
-// whole waits until the job has all its memory on n and no other node has a copy.
-func (j *job) whole(n *node, most time.Duration) {
+// complete waits until the job has all its memory on n and no other node has a copy.
+func (j *job) complete(n *node, most time.Duration) {
 	j.t.Helper()
 	eventually(j.t, most, func() error {
 		if v := j.inspect(n); v.State != "running" || v.Absent > 0 {
@@ -71,7 +71,7 @@ func TestPostCopyPullsMemoryWhileTheJobRuns(t *testing.T) {
 		t.Errorf("the result: %+v", done)
 	}
 	j.runsOn(b)
-	j.whole(b, limit)
+	j.complete(b, limit)
 	j.ticks(b, 50)
 	j.state(b)
 	j.move(b, a)
@@ -89,7 +89,7 @@ func TestPostCopyKeepsThePagesOfRounds(t *testing.T) {
 		t.Errorf("the result: %+v", done)
 	}
 	j.runsOn(b)
-	j.whole(b, limit)
+	j.complete(b, limit)
 	j.ticks(b, 100)
 	j.finish(b)
 }
@@ -149,7 +149,7 @@ func TestPostCopyOutlivesTheCableAndBothAgents(t *testing.T) {
 				j.inspect(to)
 				tc.harm(from, to)
 			})
-			j.whole(to, 2*limit)
+			j.complete(to, 2*limit)
 			j.runsOn(to)
 			j.ticks(to, 50)
 			j.finish(to)
