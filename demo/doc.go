@@ -12,16 +12,15 @@
 //
 // The agents are this same binary, started as an operator would start them, each
 // with its own directories and certificate. Their network namespaces have no name
-// and hang on nothing but the processes in them, so the machine's own network
-// never sees the demo's addresses, and nothing remains of them when those
-// processes end.
+// and live as long as the processes in them. So the machine's own network never sees
+// the demo's addresses, and nothing remains after the last process.
 //
-// The job is this binary, too. Each line that it prints has a counter, its pid, its
-// hostname, its own monotonic clock and the number of bytes of its memory that it has
-// compared with what must be there. It rewrites a part of the memory at each tick: a move
-// that loses the last writes before the freeze fails the comparison.
+// The job is this binary, too. At each tick it compares a part of its memory with what must
+// be there, and rewrites it: a move that loses the last writes before the freeze fails the
+// comparison. Each line that it prints has a counter, its pid, its hostname, its own monotonic
+// clock and the number of bytes compared.
 //
-// After an error, a panic or Ctrl-C the demo removes everything that it has made, by pid and
-// by path, and names what it could not remove. Only SIGKILL leaves something: the agents
-// end with the demo, the job ends by itself after ten minutes, and the directories remain.
+// After an error, a panic or Ctrl-C the demo removes all that it has made, by pid and by
+// path. It names what it could not remove. Only SIGKILL leaves something: the agents end with
+// the demo, the job ends by itself after ten minutes, and the directories remain.
 package demo

@@ -9,8 +9,7 @@ import (
 )
 
 // cgroupNames are the names that agents give to the cgroups of the demo's jobs.
-// A job may be on its way to a node that has no record of it yet, so each node's
-// jobs count for all.
+// During a move the target has no record of the job yet, so each node's jobs count for all.
 func cgroupNames(nodes []*node) []string {
 	var names []string
 	for _, n := range nodes {

@@ -24,11 +24,10 @@ import (
 //	                 exit    status i32   the last frame, or
 //	                 error   Error        the last frame: it could not be run
 //
-// The caller sends at most 256 KiB of stdin that the agent has not said to be
-// taken. So the agent never stops reading, and notices a caller that is gone
-// even while the command does not look at its stdin: that ends the command. In
-// the other direction TCP blocks a command whose output the caller does not read. The
-// caller closes the connection after the last frame.
+// The caller sends at most 256 KiB of stdin beyond what the agent has reported as taken. So
+// the agent never stops reading: it notices that the caller is gone, and ends the command,
+// even if the command ignores its stdin. In the other direction TCP blocks a command whose
+// output the caller does not read. The caller closes the connection after the last frame.
 const ExecProtocol = "migrate-exec/1"
 
 // ExecRequest runs a command inside of a job, as the job's user.
@@ -40,8 +39,8 @@ type ExecRequest struct {
 
 // Exec runs a command inside of a job and returns its exit status, 128+n when
 // signal n ended it. When ctx ends, so does the command. A nil stdin is empty.
-// A read of stdin that waits when the command ends is left waiting, as a read of
-// a terminal cannot be called off; what it reads is lost.
+// A read of stdin may still wait when the command ends, since a read of a terminal cannot be
+// cancelled; what it reads is lost.
 func (c *Client) Exec(ctx context.Context, ref string, req ExecRequest, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
 	conn, err := c.upgrade(ctx, jobPath(ref, "/exec"), req)
 	if err != nil {

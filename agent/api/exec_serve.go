@@ -19,13 +19,12 @@ const execLinger = 5 * time.Second
 // errCallerGone is the cause of the end of the context that a command runs in.
 var errCallerGone = errors.New("the caller closed the connection")
 
-// ServeExec answers a request for ExecProtocol: it calls run once and sends what
-// becomes of it. run's ctx ends when the caller is gone or breaks the protocol;
-// stdin then reads as ended. run returns the exit status, or an error, an *Error
-// if possible, when there was no command to have one. stdin is one end of a pipe,
-// so that an exec.Cmd hands it on as it is and does not wait for its end.
+// ServeExec answers a request for ExecProtocol: it calls run once and sends the output and
+// the exit status. run's ctx ends when the caller is gone or breaks the protocol; stdin then
+// reads as ended. run returns an error, if possible an *Error, when it could not start the
+// command. stdin is one end of a pipe: an exec.Cmd hands it on and does not wait for its end.
 //
-// An error is an *Error and still to be answered with; run was not called then.
+// ServeExec's error is an *Error with which the caller must still answer; run was not called.
 func ServeExec(w http.ResponseWriter, r *http.Request,
 	run func(ctx context.Context, req ExecRequest, stdin io.Reader, stdout, stderr io.Writer) (int, error)) error {
 	req, conn, err := acceptExec(w, r)

@@ -129,8 +129,8 @@ func TestExecTellsTheAgentsError(t *testing.T) {
 	}
 }
 
-// Neither a command that ignores its stdin nor a proxy on the way keeps the agent
-// from noticing that the caller has gone.
+// The agent notices that the caller has gone, also behind a proxy and while the command
+// ignores its stdin.
 func TestExecEndsWithItsCaller(t *testing.T) {
 	ended := make(chan error, 1)
 	direct := agentFor(t, func(ctx context.Context, _ io.Reader, out, _ io.Writer) (int, error) {
@@ -243,8 +243,8 @@ func TestExecFramesHaveOneForm(t *testing.T) {
 	}
 }
 
-// FuzzExecFrames holds that the decoder takes nothing but what the encoder makes,
-// never gives more than a frame holds, and calls nothing a clean end that is none.
+// FuzzExecFrames holds that the decoder takes only what the encoder makes. It returns at most
+// the bytes of a frame, and a clean end only between two frames.
 func FuzzExecFrames(f *testing.F) {
 	f.Add([]byte("\x01\x02\x00\x00\x00hi\x02\x00\x00\x00\x00"))
 	f.Add([]byte("\x06\x04\x00\x00\x00\x82\x00\x00\x00"))

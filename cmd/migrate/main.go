@@ -27,9 +27,9 @@ func main() {
 	os.Exit(c.execute(context.Background(), os.Args[1:]))
 }
 
-// enterOwnKeyring gives an agent a session keyring of its own. The kernel looks up answers,
-// such as those of DNS, in the session keyring, and the user who starts an agent can write to
-// the inherited one. A keyring belongs to a thread; only an execve ends the other threads.
+// enterOwnKeyring gives an agent a session keyring of its own. The kernel looks up answers
+// there, such as those of DNS, and the user who starts an agent can write to the inherited
+// one. A keyring belongs to a thread; only an execve ends the other threads.
 func enterOwnKeyring() error {
 	if osthread.HasKeyring(agentKeyring) {
 		return nil
