@@ -29,7 +29,7 @@ func (c *collector) add(dir *os.File, name, by string, n need) error {
 	if err != nil {
 		return fail(err)
 	}
-	if skip, err := c.passes(dir, name, st); skip || err != nil {
+	if skip, err := c.passes(dir, name, &st); skip || err != nil {
 		return err
 	}
 	if n == asOpened {
@@ -40,7 +40,7 @@ func (c *collector) add(dir *os.File, name, by string, n need) error {
 		n = opened(uint32(link.Mode))
 	}
 	return c.take(dir, name, held{
-		file: file{path: path, device: device(st), inode: st.Ino, need: n},
+		file: file{path: path, device: device(&st), inode: st.Ino, need: n},
 		by:   by, mode: uint32(st.Mode), links: st.Nlink, owner: st.Uid, open: -1,
 	})
 }

@@ -113,7 +113,7 @@ func (h held) is(fd int) error {
 	if err != nil {
 		return err
 	}
-	if device(st) != h.device || st.Ino != h.inode {
+	if device(&st) != h.device || st.Ino != h.inode {
 		return ErrOther
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/procfs"
@@ -58,7 +59,7 @@ func internal(at string, st *unix.Statx_t) (bool, error) {
 		return true, nil
 	}
 	var fs unix.Statfs_t
-	if err := namespaces.Retry(func() error { return unix.Statfs(at, &fs) }); err != nil {
+	if err := linux.Retry(func() error { return unix.Statfs(at, &fs) }); err != nil {
 		return false, err
 	}
 	return fs.Type == aioMagic || fs.Type == mqueue.Magic || fs.Type == unix.PROC_SUPER_MAGIC, nil

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // lock holds dir for this caller alone, against other processes and other goroutines: flock(2)
@@ -14,13 +16,7 @@ func lock(dir string) (unlock func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = unix.Flock(int(d.Fd()), unix.LOCK_EX)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	if err := linux.Flock(d, unix.LOCK_EX); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d.Close, nil

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -27,8 +28,7 @@ func list(pid int) (dir *os.File, names []string, err error) {
 		return nil, nil, err
 	}
 	defer unix.Close(root)
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
-	at, err := unix.Openat2(root, Dir, &how)
+	at, err := linux.Openat2(root, Dir, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, nil, nil
 	}
@@ -72,16 +72,13 @@ func getattr(fd int) (a attributes, err error) {
 }
 
 func receive(fd int, buf []byte) (n int, priority uint32, err error) {
-	for {
-		r, _, errno := unix.Syscall6(unix.SYS_MQ_TIMEDRECEIVE, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), uintptr(unsafe.Pointer(&priority)), 0, 0)
-		switch errno {
-		case 0:
-			return int(r), priority, nil
-		case unix.EINTR:
-		default:
-			return 0, 0, errno
-		}
+	r, errno := linux.Syscall(func() (uintptr, uintptr, unix.Errno) {
+		return unix.Syscall6(unix.SYS_MQ_TIMEDRECEIVE, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), uintptr(unsafe.Pointer(&priority)), 0, 0)
+	})
+	if errno != 0 {
+		return 0, 0, errno
 	}
+	return int(r), priority, nil
 }
 
 func send(fd int, data []byte, priority uint32) error {
@@ -89,16 +86,13 @@ func send(fd int, data []byte, priority uint32) error {
 	if len(data) > 0 {
 		p = unsafe.Pointer(&data[0])
 	}
-	for {
-		_, _, errno := unix.Syscall6(unix.SYS_MQ_TIMEDSEND, uintptr(fd), uintptr(p), uintptr(len(data)), uintptr(priority), 0, 0)
-		switch errno {
-		case 0:
-			return nil
-		case unix.EINTR:
-		default:
-			return errno
-		}
+	_, errno := linux.Syscall(func() (uintptr, uintptr, unix.Errno) {
+		return unix.Syscall6(unix.SYS_MQ_TIMEDSEND, uintptr(fd), uintptr(p), uintptr(len(data)), uintptr(priority), 0, 0)
+	})
+	if errno != 0 {
+		return errno
 	}
+	return nil
 }
 
 // create makes a queue in the ipc namespace of the calling thread.

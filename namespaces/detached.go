@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -34,11 +35,9 @@ func (m Mount) cloneTree(user osthread.User) (fd int, err error) {
 		return -1, err
 	}
 	defer at.Close()
-	err = Retry(func() error {
-		fd, err = unix.OpenTree(int(at.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
-		return err
+	return linux.RetryValue(func() (int, error) {
+		return unix.OpenTree(int(at.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	})
-	return fd, err
 }
 
 // openSource follows the links of a user, but not those of /proc, which lead to descriptors of
@@ -50,9 +49,9 @@ func (m Mount) openSource(user osthread.User) (at *os.File, err error) {
 		user, resolve = osthread.User{}, unix.RESOLVE_NO_SYMLINKS
 	}
 	err = osthread.As(user, func() error {
-		at, err = openat2(unix.AT_FDCWD, m.Source, unix.O_DIRECTORY, resolve) // has an automounter mount it
+		at, err = linux.OpenFile(unix.AT_FDCWD, m.Source, unix.O_PATH|unix.O_DIRECTORY, resolve) // has an automounter mount it
 		if errors.Is(err, unix.ENOTDIR) {
-			at, err = openat2(unix.AT_FDCWD, m.Source, 0, resolve)
+			at, err = linux.OpenFile(unix.AT_FDCWD, m.Source, unix.O_PATH, resolve)
 		}
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -111,11 +112,8 @@ func readAvailable(pipe *os.File) (string, error) {
 	buf := make([]byte, 4096)
 	n := 0
 	ctlErr := raw.Read(func(fd uintptr) bool {
-		for {
-			if n, err = unix.Read(int(fd), buf); err != unix.EINTR {
-				return true
-			}
-		}
+		n, err = linux.RetryValue(func() (int, error) { return unix.Read(int(fd), buf) })
+		return true
 	})
 	if err == unix.EAGAIN {
 		err = nil

@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // execStage1 forks the process that becomes the command, and ends as that does:
@@ -210,12 +212,8 @@ func waitChildren(first int) (unix.WaitStatus, error) {
 
 func wait4(pid int) (unix.WaitStatus, error) {
 	var ws unix.WaitStatus
-	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
-		if err != unix.EINTR {
-			return ws, err
-		}
-	}
+	_, err := linux.RetryValue(func() (int, error) { return unix.Wait4(pid, &ws, 0, nil) })
+	return ws, err
 }
 
 // execTarget is the job as its namespaces were opened.
@@ -241,7 +239,7 @@ func openTarget(v ExecSpec) (job execTarget, err error) {
 	if job.processAttrs, err = attrsOf(v.Init); err != nil {
 		return job, err
 	}
-	if err := checkAlive(process); err != nil { // else its pid may have been reused
+	if err := linux.Alive(process); err != nil { // else its pid may have been reused
 		return job, fmt.Errorf("process %d, the job's first: %w", v.Init, err)
 	}
 	for h, dir := range v.Cgroup {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // nsFD is an open namespace of a job, for setns(2).
@@ -37,21 +39,6 @@ func openNamespaces(pid int) (doors []nsFD, err error) {
 func closeNamespaces(doors []nsFD) {
 	for _, d := range doors {
 		_ = unix.Close(d.fd) // nothing was written
-	}
-}
-
-// checkAlive returns ESRCH if the process of a pidfd has ended.
-func checkAlive(pidfd int) error {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(fds, 0)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == nil && n > 0:
-			return unix.ESRCH
-		}
-		return err
 	}
 }
 
@@ -152,7 +139,7 @@ func (p *Process) inNamespacesOf(stageOne int, userNS bool) error {
 	if err != nil {
 		return err
 	}
-	if err := checkAlive(p.fd); err != nil {
+	if err := linux.Alive(p.fd); err != nil {
 		return err
 	}
 	for _, d := range doors {
@@ -192,7 +179,7 @@ func CheckNamespaces(pid int, userNS bool) error {
 		}
 		doors = append(doors, d)
 	}
-	if err := checkAlive(process); err != nil { // else its pid may have been reused
+	if err := linux.Alive(process); err != nil { // else its pid may have been reused
 		return fmt.Errorf("process %d, the job's first: %w", pid, err)
 	}
 	return checkOwners(doors, userNS)

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // Process is a job's PID 1, a child of this process. Signals and waits go by its pidfd, because a
@@ -88,12 +90,9 @@ type childStatus struct {
 }
 
 func waitid(fd int, end *childStatus, options int) error {
-	for {
-		err := unix.Waitid(unix.P_PIDFD, fd, (*unix.Siginfo)(unsafe.Pointer(end)), options, nil)
-		if err != unix.EINTR {
-			return err
-		}
-	}
+	return linux.Retry(func() error {
+		return unix.Waitid(unix.P_PIDFD, fd, (*unix.Siginfo)(unsafe.Pointer(end)), options, nil)
+	})
 }
 
 // status is the wait status as wait4(2) returns it.

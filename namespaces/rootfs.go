@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // rootTree is the root of a job while root builds it. The job's user may put links anywhere into
@@ -16,7 +18,7 @@ import (
 type rootTree struct{ root *os.File }
 
 func openTreeAt(dir string) (rootTree, error) {
-	root, err := openat2(unix.AT_FDCWD, dir, unix.O_DIRECTORY, 0)
+	root, err := linux.OpenFile(unix.AT_FDCWD, dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return rootTree{}, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
@@ -39,7 +41,7 @@ func RootHas(root, path string) error {
 
 // find follows links, none of which leads beyond the root.
 func (t rootTree) find(path string) (*os.File, error) {
-	f, err := openat2(int(t.root.Fd()), path, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	f, err := linux.OpenFile(int(t.root.Fd()), path, unix.O_PATH, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
 		return nil, fmt.Errorf("find %s in the job's root: %w", path, err)
 	}
@@ -91,7 +93,7 @@ func (o jobFS) makeMountPoint(target string, mount *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := openat2(int(o.top.Fd()), ".", 0, 0)
+	at, err := linux.OpenFile(int(o.top.Fd()), ".", unix.O_PATH, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -119,32 +121,5 @@ func openOrMake(dir *os.File, name string, isDir bool) (*os.File, error) {
 	if err := make(); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, err
 	}
-	return openat2(int(dir.Fd()), name, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
-}
-
-// openat2 opens a path as an O_PATH descriptor.
-func openat2(dir int, name string, flags, resolve uint64) (*os.File, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: resolve}
-	var fd int
-	err := Retry(func() (err error) {
-		fd, err = unix.Openat2(dir, name, &how)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-// Retry repeats a call that a signal interrupted (EINTR), or that openat2(2) gave up because of a
-// rename (EAGAIN). A user could rename for ever, so the number of tries is bounded.
-func Retry(call func() error) (err error) {
-	const most = 1000
-	for range most {
-		err = call()
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			return err
-		}
-	}
-	return err
+	return linux.OpenFile(int(dir.Fd()), name, unix.O_PATH, linux.Beneath)
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
 )
@@ -106,7 +107,7 @@ func (s *stageProcess) close() {
 
 // startStage1 starts the first stage. The working directory is /proc.
 func startStage1(cfg Config, mounts []*os.File) (*stageProcess, error) {
-	self, err := openat2(unix.AT_FDCWD, "self/exe", 0, 0)
+	self, err := linux.OpenFile(unix.AT_FDCWD, "self/exe", unix.O_PATH, 0)
 	if err != nil {
 		return nil, err
 	}

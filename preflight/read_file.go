@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // openFiles reads what one process holds.
@@ -111,16 +111,11 @@ func excludes(path string) (bool, error) {
 // net/socket.c, sockfs_xattr_get).
 func protocol(path string) string {
 	buf := make([]byte, 64)
-	for {
-		n, err := unix.Getxattr(path, "system.sockprotoname", buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return ""
-		}
-		return strings.TrimRight(string(buf[:n]), "\x00")
+	n, err := linux.RetryValue(func() (int, error) { return unix.Getxattr(path, "system.sockprotoname", buf) })
+	if err != nil {
+		return ""
 	}
+	return strings.TrimRight(string(buf[:n]), "\x00")
 }
 
 // file looks at what a magic link of /proc leads to.
@@ -168,12 +163,7 @@ func (h openFiles) statInJob(link string) (inode, error) {
 		return inode{}, err
 	}
 	defer unix.Close(root)
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
-	var fd int
-	err = namespaces.Retry(func() (err error) {
-		fd, err = unix.Openat2(root, link, &how)
-		return err
-	})
+	fd, err := linux.Openat2(root, link, unix.O_PATH|unix.O_NOFOLLOW, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return inode{}, err
 	}
@@ -186,14 +176,8 @@ func statx(path string, flags int) (inode, error) { return statxAt(unix.AT_FDCWD
 
 func statxAt(dir int, path string, flags int) (inode, error) {
 	var st unix.Statx_t
-	for {
-		err := unix.Statx(dir, path, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
-		if err == nil {
-			break
-		}
-		if err != unix.EINTR {
-			return inode{}, &os.PathError{Op: "statx", Path: path, Err: err}
-		}
+	if err := linux.Retry(func() error { return unix.Statx(dir, path, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st) }); err != nil {
+		return inode{}, &os.PathError{Op: "statx", Path: path, Err: err}
 	}
 	return inode{
 		Mode: uint32(st.Mode), DevMajor: st.Dev_major, DevMinor: st.Dev_minor, RdevMajor: st.Rdev_major, RdevMinor: st.Rdev_minor,
@@ -204,16 +188,10 @@ func statxAt(dir int, path string, flags int) (inode, error) {
 
 func magic(path string) int64 {
 	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(path, &st)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return 0
-		}
-		return int64(st.Type)
+	if err := linux.Retry(func() error { return unix.Statfs(path, &st) }); err != nil {
+		return 0
 	}
+	return int64(st.Type)
 }
 
 // mapped lists the mapped files, each once, and the kernel's areas by name.

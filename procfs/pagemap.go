@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // The PAGEMAP_SCAN ioctl (Linux 6.7, include/uapi/linux/fs.h).
@@ -96,10 +98,9 @@ func (p *Pagemap) scan(r span, fn func(start, end uint64) error) error {
 		if !p.Zeros {
 			args.inverted, args.mask = pageIsPFNZero, pageIsPFNZero
 		}
-		n, _, errno := unix.Syscall(unix.SYS_IOCTL, p.file.Fd(), pagemapScan, uintptr(unsafe.Pointer(&args)))
-		if errno == unix.EINTR {
-			continue
-		}
+		n, errno := linux.Syscall(func() (uintptr, uintptr, unix.Errno) {
+			return unix.Syscall(unix.SYS_IOCTL, p.file.Fd(), pagemapScan, uintptr(unsafe.Pointer(&args)))
+		})
 		if errno != 0 {
 			return errno
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // The guard is a process beside the shim for as long as a restored job lacks
@@ -73,12 +75,7 @@ func (g *guard) dismiss() error {
 
 func (g *guard) send(op byte, id int32, rights []byte) error {
 	msg := binary.NativeEndian.AppendUint32([]byte{op}, uint32(id))
-	for {
-		err := unix.Sendmsg(g.conn, msg, rights, nil, 0)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return linux.Retry(func() error { return unix.Sendmsg(g.conn, msg, rights, nil, 0) })
 }
 
 // guardMain runs a guard if the process was started as one, and does not return
@@ -125,12 +122,10 @@ func runGuard(runDir string) error {
 func receiveMessage() (op byte, id int32, fd int, err error) {
 	msg, oob := make([]byte, opSize), make([]byte, unix.CmsgSpace(4))
 	var n, oobn int
-	for {
+	err = linux.Retry(func() (err error) {
 		n, oobn, _, _, err = unix.Recvmsg(guardFD, msg, oob, unix.MSG_CMSG_CLOEXEC)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+		return err
+	})
 	if err != nil || n == 0 {
 		return 0, 0, -1, err
 	}

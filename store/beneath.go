@@ -22,13 +22,7 @@ func openBeneath(dir *os.File, name string) (*os.File, unix.Stat_t, error) {
 	if err != nil {
 		return nil, st, namedError("open", name, err)
 	}
-	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV}
-	var fd int
-	err = linux.Retry(func() error {
-		fd, err = unix.Openat2(int(dir.Fd()), name, how)
-		return err
-	})
+	fd, err := linux.Openat2(int(dir.Fd()), name, unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, linux.Beneath)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EXDEV) { // exchanged since
 		err = fmt.Errorf("%w: %w", image.ErrExtra, err)
 	}

@@ -55,10 +55,8 @@ func NewDraft(dir *os.File, names []string) (*Draft, error) {
 }
 
 func createBeneath(dir *os.File, name string) (*os.File, error) {
-	var fd int
-	err := linux.Retry(func() (err error) {
-		fd, err = unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, draftPerm)
-		return err
+	fd, err := linux.RetryValue(func() (int, error) {
+		return unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, draftPerm)
 	})
 	if err != nil {
 		return nil, &os.PathError{Op: "create", Path: name, Err: err}

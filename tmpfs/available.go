@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // Available is the memory that can be had without taking it from a process, in bytes:
@@ -28,15 +30,11 @@ func Available() (int64, error) {
 // Room is how much the file system that a directory is on has left for files, in bytes.
 func Room(dir string) (int64, error) {
 	var st unix.Statfs_t
-	for {
-		switch err := unix.Statfs(dir, &st); {
-		case err == unix.EINTR:
-		case err != nil:
-			return 0, fmt.Errorf("room in %s: %w", dir, err)
-		case st.Blocks == 0: // one in memory that was mounted without a bound
-			return Available()
-		default:
-			return int64(st.Bavail) * int64(st.Bsize), nil
-		}
+	if err := linux.Retry(func() error { return unix.Statfs(dir, &st) }); err != nil {
+		return 0, fmt.Errorf("room in %s: %w", dir, err)
 	}
+	if st.Blocks == 0 { // one in memory that was mounted without a bound
+		return Available()
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }

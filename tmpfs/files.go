@@ -10,6 +10,8 @@ import (
 
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // Files are files whose content is sent in rounds, and what the target has of them.
@@ -182,12 +184,8 @@ func eachChunk(f *os.File, fn func(index int64) error) error {
 	}
 }
 
-func seek(f *os.File, off int64, whence int) (at int64, err error) {
-	err = retry(func() (err error) {
-		at, err = unix.Seek(int(f.Fd()), off, whence)
-		return err
-	})
-	return at, err
+func seek(f *os.File, off int64, whence int) (int64, error) {
+	return linux.RetryValue(func() (int64, error) { return unix.Seek(int(f.Fd()), off, whence) })
 }
 
 // Place is a page of a file that the target has.

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // Finish gives everything its name and attributes, once all pages and names have
@@ -170,7 +172,7 @@ func (b *builder) regular(e Entry, name string) error {
 // there is would take memory from all other processes.
 func setAside(fd int, size int64) error {
 	var st unix.Stat_t
-	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+	if err := linux.Retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
 	}
 	free, err := Available()
@@ -180,7 +182,7 @@ func setAside(fd int, size int64) error {
 	if need := size - st.Blocks*512; need > free {
 		return fmt.Errorf("%w: it takes %d bytes more, %d are available", unix.ENOSPC, need, free)
 	}
-	return retry(func() error { return unix.Fallocate(fd, 0, 0, size) })
+	return linux.Retry(func() error { return unix.Fallocate(fd, 0, 0, size) })
 }
 
 func finishDir(root *os.File, e Entry) error {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -94,7 +95,7 @@ func openThere(pid int, target, mount string) (*os.File, error) {
 	if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
 		return nil, fmt.Errorf("enter the job's mount namespace: %w", err)
 	}
-	at, err := unix.Openat2(unix.AT_FDCWD, target, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	at, err := linux.Openat2(unix.AT_FDCWD, target, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return nil, err
 	}

@@ -3,27 +3,16 @@ package tmpfs
 import (
 	"fmt"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
 
-// include/uapi/linux/mount.h
-const (
-	fsopenCloexec  = 1
-	fsmountCloexec = 1
-	fspickCloexec  = 1
-	fspickEmpty    = 8
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // detached mounts a new tmpfs that is attached nowhere. It lasts as long as the
 // file, or until it is attached.
 func detached(dir string, options map[string]string) (*os.File, error) {
-	name, err := unix.BytePtrFromString("tmpfs")
-	if err != nil {
-		return nil, err
-	}
-	fs, err := call(unix.SYS_FSOPEN, uintptr(unsafe.Pointer(name)), fsopenCloexec, 0)
+	fs, err := linux.RetryValue(func() (int, error) { return unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC) })
 	if err != nil {
 		return nil, fmt.Errorf("make a tmpfs: %w", err)
 	}
@@ -31,11 +20,11 @@ func detached(dir string, options map[string]string) (*os.File, error) {
 	if err := configure(fs, options, unix.FsconfigCreate); err != nil {
 		return nil, fmt.Errorf("make a tmpfs: %w", err)
 	}
-	attributes := uintptr(unix.MOUNT_ATTR_NOSUID)
+	attributes := unix.MOUNT_ATTR_NOSUID
 	if dir != devices {
 		attributes |= unix.MOUNT_ATTR_NODEV
 	}
-	fd, err := call(unix.SYS_FSMOUNT, uintptr(fs), fsmountCloexec, attributes)
+	fd, err := linux.RetryValue(func() (int, error) { return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes) })
 	if err != nil {
 		return nil, fmt.Errorf("mount a tmpfs: %w", err)
 	}
@@ -44,8 +33,9 @@ func detached(dir string, options map[string]string) (*os.File, error) {
 
 // limit changes the options of a mounted tmpfs.
 func limit(mount *os.File, options map[string]string) error {
-	empty := [1]byte{}
-	fs, err := call(unix.SYS_FSPICK, mount.Fd(), uintptr(unsafe.Pointer(&empty)), fspickCloexec|fspickEmpty)
+	fs, err := linux.RetryValue(func() (int, error) {
+		return unix.Fspick(int(mount.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+	})
 	if err != nil {
 		return err
 	}
@@ -60,26 +50,4 @@ func configure(fs int, options map[string]string, apply func(int) error) error {
 		}
 	}
 	return apply(fs)
-}
-
-func call(number, a, b, c uintptr) (int, error) {
-	for {
-		r, _, errno := unix.Syscall(number, a, b, c)
-		switch errno {
-		case 0:
-			return int(r), nil
-		case unix.EINTR:
-		default:
-			return -1, errno
-		}
-	}
-}
-
-// retry repeats a call that a signal has cut short.
-func retry(do func() error) error {
-	for {
-		if err := do(); err != unix.EINTR {
-			return err
-		}
-	}
 }

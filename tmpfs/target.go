@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // Target is a tmpfs that is being built. Its methods may be called concurrently.
@@ -107,17 +109,17 @@ func (t *Target) put(r run) error {
 		return punch(fd, r.offset, int64(r.pages)*PageSize)
 	}
 	for done := 0; done < len(r.data); {
-		n, err := unix.Pwrite(fd, r.data[done:], r.offset+int64(done))
-		if err != nil && err != unix.EINTR {
+		n, err := linux.RetryValue(func() (int, error) { return unix.Pwrite(fd, r.data[done:], r.offset+int64(done)) })
+		if err != nil {
 			return fmt.Errorf("%d pages of file %d: %w", r.pages, r.id, err)
 		}
-		done += max(n, 0)
+		done += n
 	}
 	return nil
 }
 
 func punch(fd int, offset, size int64) error {
-	return retry(func() error {
+	return linux.Retry(func() error {
 		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, size)
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // maxDepth bounds how deep directories are nested, and with it how many are open at
@@ -135,19 +137,10 @@ func (e found) open() (*os.File, error) {
 // openAt opens one name in a directory, follows nothing and leaves no trace in the
 // time of the last access.
 func openAt(dir *os.File, name string, flags int) (*os.File, error) {
-	how := &unix.OpenHow{Flags: uint64(flags | unix.O_NOFOLLOW | unix.O_NOATIME | unix.O_CLOEXEC), Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV}
-	if flags&unix.O_PATH != 0 {
-		how.Flags &^= unix.O_NOATIME
+	if flags&unix.O_PATH == 0 {
+		flags |= unix.O_NOATIME
 	}
-	var fd int
-	err := retry(func() (err error) {
-		fd, err = unix.Openat2(int(dir.Fd()), name, how)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return linux.OpenFile(int(dir.Fd()), name, uint64(flags|unix.O_NOFOLLOW), linux.Beneath)
 }
 
 // statx looks at a name in a directory without following it; "" is the file itself.
@@ -156,8 +149,5 @@ func statx(dir *os.File, name string) (st unix.Statx_t, err error) {
 	if name == "" {
 		flags |= unix.AT_EMPTY_PATH
 	}
-	err = retry(func() error {
-		return unix.Statx(int(dir.Fd()), name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
-	})
-	return st, err
+	return linux.Statx(int(dir.Fd()), name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME)
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
 )
@@ -105,13 +106,8 @@ func (r *reader) readv(pid int, extents []pageRange, buf []byte) (int, error) {
 	}
 	local := []unix.Iovec{{Base: &buf[0]}}
 	local[0].SetLen(size)
-	for {
-		n, err := unix.ProcessVMReadv(pid, local, r.remote, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		return max(0, n), err
-	}
+	n, err := linux.RetryValue(func() (int, error) { return unix.ProcessVMReadv(pid, local, r.remote, 0) })
+	return max(0, n), err
 }
 
 // readForced reads an extent from byte from on through /proc/PID/mem, which reads memory

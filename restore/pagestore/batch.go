@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/stream"
 )
@@ -188,10 +189,9 @@ func (a *arrival) add(r stream.Run, from, to int64) {
 // writeData writes the pieces one after the other.
 func (s *Store) writeData(pieces [][]byte, off int64) error {
 	for len(pieces) > 0 {
-		n, err := unix.Pwritev(int(s.data.Fd()), pieces[:min(len(pieces), maxVectors)], off)
-		if err == unix.EINTR {
-			continue
-		}
+		n, err := linux.RetryValue(func() (int, error) {
+			return unix.Pwritev(int(s.data.Fd()), pieces[:min(len(pieces), maxVectors)], off)
+		})
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
 )
 
 // receive takes the tasks over from CRIU until it has let them go.
@@ -115,10 +117,7 @@ func (s *Server) remove(gone *space) {
 func (s *Server) readFaults() {
 	ready := make([]unix.EpollEvent, 1)
 	for {
-		n, err := unix.EpollWait(s.epoll, ready, -1)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
+		n, err := linux.RetryValue(func() (int, error) { return unix.EpollWait(s.epoll, ready, -1) })
 		if err != nil {
 			s.fail(fmt.Errorf("wait for faults: %w", err))
 			return

@@ -55,12 +55,10 @@ type uffdZeropage struct {
 }
 
 func ioctl(fd int, req uint, arg unsafe.Pointer) unix.Errno {
-	for {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(req), uintptr(arg))
-		if errno != unix.EINTR {
-			return errno
-		}
-	}
+	_, errno := linux.Syscall(func() (uintptr, uintptr, unix.Errno) {
+		return unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(req), uintptr(arg))
+	})
+	return errno
 }
 
 // copyPages copies src to dst in the address space of fd and wakes who waits
@@ -149,11 +147,7 @@ type event struct {
 // readEvents reads what is queued, at most readBatch messages. None is no error.
 func readEvents(fd int) ([]event, error) {
 	buf := make([]byte, readBatch*msgSize)
-	var n int
-	err := linux.Retry(func() (err error) {
-		n, err = unix.Read(fd, buf)
-		return err
-	})
+	n, err := linux.RetryValue(func() (int, error) { return unix.Read(fd, buf) })
 	if errors.Is(err, unix.EAGAIN) {
 		return nil, nil
 	}
