@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 func (s *Source) pidFile() string { return filepath.Join(s.Dir, "criu.pid") }
@@ -80,21 +78,9 @@ var errEnded = errors.New("the process has ended")
 // from all others, which its name does not, as a program may be run by a loader. One that
 // nobody has reaped yet has ended.
 func startTime(pid int) (uint64, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+	stat, err := procfs.ReadStat(pid)
+	if procfs.IsGone(err) || err == nil && stat.Ended() {
 		return 0, errEnded
 	}
-	if err != nil {
-		return 0, err
-	}
-	// The name, in parentheses, may hold anything. Behind it the state is field 3 of
-	// proc_pid_stat(5), and the start field 22.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat is not understood: %q", pid, stat)
-	}
-	if fields[0] == "Z" || fields[0] == "X" {
-		return 0, errEnded
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	return stat.Began, err
 }

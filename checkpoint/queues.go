@@ -184,16 +184,15 @@ func queueAt(path, mount string) (q queueFD, err error) {
 }
 
 func mountID(pid int, fd string) (string, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd))
+	info, err := procfs.ReadFields(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd))
 	if err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(string(data)) {
-		if v, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			return strings.TrimSpace(v), nil
-		}
+	id, ok := info["mnt_id"]
+	if !ok {
+		return "", errors.New("fdinfo without mnt_id")
 	}
-	return "", errors.New("fdinfo without mnt_id")
+	return id, nil
 }
 
 // nameQueues gives the saved descriptors the names under which a restore finds

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -176,20 +177,12 @@ func checkFree(pids []int, need, free int64) error {
 }
 
 // anonymousMemory is how much memory of its own a process has, in bytes; 0 if it is gone.
-func anonymousMemory(pid int) (size int64) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+func anonymousMemory(pid int) int64 {
+	status, err := procfs.ReadStatus(pid)
 	if err != nil {
 		return 0
 	}
-	for line := range strings.Lines(string(data)) {
-		var kib int64
-		for _, format := range []string{"RssAnon: %d kB", "VmSwap: %d kB"} {
-			if _, err := fmt.Sscanf(line, format, &kib); err == nil {
-				size += kib << 10
-			}
-		}
-	}
-	return size
+	return status.Size("RssAnon") + status.Size("VmSwap")
 }
 
 // parseSyscall reads /proc/PID/task/TID/syscall, which is "running", or else the number of

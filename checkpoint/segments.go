@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -95,33 +94,20 @@ func (s *segmentFinder) inTask(t scan.Task) (err error) {
 }
 
 func (s *segmentFinder) mapped(pid int) error {
-	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		return ignoreGone(err)
-	}
-	defer maps.Close()
-	lines := bufio.NewScanner(maps)
-	for lines.Scan() {
-		text := lines.Text()
-		f := strings.Fields(text)
-		if !strings.HasSuffix(text, procfs.Deleted) || len(f) < 6 || s.lines[f[3]+" "+f[4]] {
+	for m, err := range procfs.Maps(fmt.Sprintf("/proc/%d/maps", pid)) {
+		if err != nil {
+			return ignoreGone(err)
+		}
+		line := m.Device + " " + m.Inode
+		if !strings.HasSuffix(m.Name, procfs.Deleted) || s.lines[line] {
 			continue
 		}
-		s.lines[f[3]+" "+f[4]] = true
-		from, to, _ := strings.Cut(f[0], "-")
-		if err := s.visit(fmt.Sprintf("/proc/%d/map_files/%s-%s", pid, trimZeros(from), trimZeros(to))); err != nil {
+		s.lines[line] = true
+		if err := s.visit(fmt.Sprintf("/proc/%d/map_files/%s", pid, m.Link())); err != nil {
 			return err
 		}
 	}
-	return ignoreGone(lines.Err())
-}
-
-// trimZeros turns an address of maps, which is padded, into one of map_files.
-func trimZeros(hex string) string {
-	if s := strings.TrimLeft(hex, "0"); s != "" {
-		return s
-	}
-	return "0"
+	return nil
 }
 
 func (s *segmentFinder) opened(pid int) error {

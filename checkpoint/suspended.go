@@ -3,10 +3,10 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Suspended says that a job is frozen, and not by us.
@@ -88,12 +88,7 @@ func stopped(c *cgroup.Cgroup) ([]int, error) {
 	}
 	var found []int
 	for _, pid := range all {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue // it has ended
-		}
-		rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
-		if f := strings.Fields(rest); len(f) > 0 && f[0] == "T" {
+		if stat, err := procfs.ReadStat(pid); err == nil && stat.State == 'T' { // with an error it has ended
 			found = append(found, pid)
 		}
 	}

@@ -53,7 +53,7 @@ func Check(j Job) ([]Denied, error) {
 	c := collector{job: j, mounts: placesOf(table, j.Binds), mapped: map[mapping]bool{}, seen: map[file]bool{}}
 	defer c.close()
 	for _, pid := range j.Pids {
-		if err := c.task(pid); err != nil && !gone(err) {
+		if err := c.task(pid); err != nil && !procfs.IsGone(err) {
 			return nil, fmt.Errorf("what process %d holds: %w", pid, err)
 		}
 	}
@@ -82,5 +82,3 @@ func rootOf(init int) (*os.File, error) {
 	}
 	return os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
 }
-
-func gone(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) }

@@ -7,10 +7,10 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // member is a thread in the job's pid namespace that has not ended.
@@ -28,14 +28,14 @@ func membersOf(init int) ([]member, error) {
 	if err != nil {
 		return nil, err
 	}
-	pids, err := numbers("/proc")
+	pids, err := procfs.Numbers("/proc")
 	if err != nil {
 		return nil, err
 	}
 	var all []member
 	for _, pid := range pids {
 		has, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
-		if gone(err) || errors.Is(err, fs.ErrPermission) { // it has rights that we lack, so we did not start it
+		if procfs.IsGone(err) || errors.Is(err, fs.ErrPermission) { // it has rights that we lack, so we did not start it
 			continue
 		}
 		if err != nil {
@@ -55,14 +55,14 @@ func membersOf(init int) ([]member, error) {
 
 func threadsOf(pid int) ([]member, error) {
 	leader, err := readStatus(fmt.Sprintf("/proc/%d", pid))
-	if gone(err) {
+	if procfs.IsGone(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	tids, err := numbers(fmt.Sprintf("/proc/%d/task", pid))
-	if err != nil && !gone(err) {
+	tids, err := procfs.Numbers(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil && !procfs.IsGone(err) {
 		return nil, err
 	}
 	all := make([]member, len(tids))
@@ -70,7 +70,7 @@ func threadsOf(pid int) ([]member, error) {
 		m := &all[i]
 		m.host, m.dir = tids[i], fmt.Sprintf("/proc/%d/task/%d", pid, tids[i])
 		st, err := readStatus(m.dir)
-		if gone(err) || st.ended {
+		if procfs.IsGone(err) || st.ended {
 			m.dir = ""
 			return nil
 		}
@@ -97,24 +97,3 @@ func inParallel(n int, do func(int) error) error {
 	}
 	return group.Wait()
 }
-
-func numbers(dir string) ([]int, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	var list []int
-	for _, name := range names {
-		if n, err := strconv.Atoi(name); err == nil {
-			list = append(list, n)
-		}
-	}
-	return list, nil
-}
-
-func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }

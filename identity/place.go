@@ -11,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Place is where a restored job must be, wholly, and nobody else.
@@ -77,7 +78,7 @@ func (p Place) sameCgroup(all []member, d *Differences) error {
 
 func ended(tid int) bool {
 	st, err := readStatus(fmt.Sprintf("/proc/%d", tid))
-	return gone(err) || err == nil && st.ended
+	return procfs.IsGone(err) || err == nil && st.ended
 }
 
 func (p Place) threadsBeside() (map[int]bool, error) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Of reads the identity of every thread in the pid namespace of init. The job must stand
@@ -48,25 +49,22 @@ type status struct {
 	number int  // in its own pid namespace
 }
 
-// parseStatus reads a status, see proc_pid_status(5). A name cannot forge a line: the kernel
-// escapes its line ends.
+// parseStatus reads a status, see proc_pid_status(5).
 func parseStatus(text string) (st status, err error) {
+	told := procfs.ParseFields(text)
 	st.thread.Filters, st.thread.Securebits = Unknown, Unknown // Seccomp_filters: Linux 5.9
-	missing := len(needed)
-	for line := range strings.Lines(text) {
-		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":\t")
-		read, ok := fields[key]
+	missing := false
+	for key, read := range fields {
+		value, ok := told[key]
 		if !ok {
+			missing = missing || needed[key]
 			continue
 		}
 		if err := read(&st, strings.Fields(value)); err != nil {
 			return st, fmt.Errorf("%s: %w", key, err)
 		}
-		if needed[key] {
-			missing--
-		}
 	}
-	if missing != 0 && !st.ended {
+	if missing && !st.ended {
 		return st, errors.New("the kernel does not tell all of it (CONFIG_SECCOMP, CONFIG_PID_NS)")
 	}
 	return st, nil

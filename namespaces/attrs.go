@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // A process inherits attributes from its parent, beyond its ids. A job inherits none from the
@@ -85,39 +86,24 @@ func attrsOf(pid int) (l processAttrs, err error) {
 	if l.ioprio, _, errno = unix.RawSyscall(unix.SYS_IOPRIO_GET, ioprioWhoProcess, uintptr(pid), 0); errno != 0 {
 		l.ioprio = 0
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	status, err := procfs.ReadStatus(pid)
 	if err != nil {
 		return l, err
 	}
-	mask, err1 := strconv.ParseUint(statusField(status, "Umask"), 8, 32)
-	bound, err2 := strconv.ParseUint(statusField(status, "CapBnd"), 16, 64)
+	mask, err1 := status.Uint("Umask", 8)
+	bound, err2 := status.Uint("CapBnd", 16)
 	score, err3 := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
 	oom, err4 := strconv.Atoi(strings.TrimSpace(string(score)))
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	groups, err5 := status.Numbers("Groups")
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return l, fmt.Errorf("what process %d has: %w", pid, err)
 	}
-	l.umask, l.capBound, l.oom = int(mask), bound, oom
-	for _, f := range strings.Fields(statusField(status, "Groups")) {
-		g, err := strconv.ParseUint(f, 10, 32)
-		if err != nil {
-			return l, fmt.Errorf("groups of process %d: %w", pid, err)
-		}
-		l.groups = append(l.groups, uint32(g))
-	}
+	l.umask, l.capBound, l.oom, l.groups = int(mask), bound, oom, groups
 	if l.limits, err = LimitsOf(pid); err != nil {
 		return l, err
 	}
 	l.cgroups, err = cgroup.Of(pid)
 	return l, err
-}
-
-func statusField(status []byte, name string) string {
-	for line := range strings.Lines(string(status)) {
-		if v, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(v)
-		}
-	}
-	return ""
 }
 
 // apply gives this thread, and what it starts, those attributes that need no system call of a

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
@@ -206,9 +207,16 @@ func TestAVisitorHasAsMuchAsTheJobAndNoMore(t *testing.T) {
 			if !slices.Equal(its, theirs) {
 				t.Errorf("its limits are %v, the job's %v", theirs, its)
 			}
-			job, visit := readFile(t, "/proc/"+strconv.Itoa(pid)+"/status"), readFile(t, "/proc/"+strconv.Itoa(visitor)+"/status")
+			job, err := procfs.ReadStatus(pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			visit, err := procfs.ReadStatus(visitor)
+			if err != nil {
+				t.Fatal(err)
+			}
 			for _, field := range []string{"Umask", "CapBnd", "CapInh", "CapAmb", "CapPrm", "NoNewPrivs", "Cpus_allowed", "SigBlk", "SigIgn", "Uid", "Gid"} {
-				if got, want := statusField([]byte(visit), field), statusField([]byte(job), field); got != want {
+				if got, want := visit[field], job[field]; got != want || got == "" {
 					t.Errorf("its %s is %q, the job's %q", field, got, want)
 				}
 			}

@@ -3,14 +3,13 @@ package namespaces
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/linux"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Process is a job's PID 1, a child of this process. Signals and waits go by its pidfd, because a
@@ -42,18 +41,15 @@ func processOf(fd int) (*Process, error) {
 	if err := waitid(fd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT); err != nil {
 		return nil, fmt.Errorf("the process is no child of ours: %w", err)
 	}
-	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	info, err := procfs.ReadFields(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{fd: fd}
-	for line := range strings.Lines(string(info)) {
-		var inside int
-		if n, err := fmt.Sscanf(line, "NSpid: %d %d\n", &p.Pid, &inside); err == nil && n == 2 && p.Pid > 0 && inside == 1 {
-			return p, nil
-		}
+	pids, err := info.Numbers("NSpid")
+	if err != nil || len(pids) != 2 || pids[0] == 0 || pids[1] != 1 {
+		return nil, errors.Join(errors.New("the process is not PID 1 of a pid namespace beneath ours"), err)
 	}
-	return nil, errors.New("the process is not PID 1 of a pid namespace beneath ours")
+	return &Process{fd: fd, Pid: int(pids[0])}, nil
 }
 
 // Signal fails with ESRCH when the process has ended and was reaped.

@@ -8,6 +8,9 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // ErrOutside is wrapped by the error for a task that is not in the job's pid namespace.
@@ -59,7 +62,7 @@ func Of(pids []int, pidns uint64) ([]Entry, error) {
 		switch {
 		case err == nil:
 			entries = append(entries, entry)
-		case !gone(err):
+		case !procfs.IsGone(err):
 			failed = append(failed, fmt.Errorf("pid %d: %w", pid, err))
 		}
 	}
@@ -79,7 +82,7 @@ func InNamespace(initPID int) ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pid namespace of %d: %w", initPID, err)
 	}
-	pids, err := numbers("/proc")
+	pids, err := procfs.Numbers("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
@@ -89,7 +92,7 @@ func InNamespace(initPID int) ([]Entry, error) {
 		switch {
 		case err == nil:
 			entries = append(entries, entry)
-		case !gone(err) && !errors.Is(err, ErrOutside) && !errors.Is(err, fs.ErrPermission):
+		case !procfs.IsGone(err) && !errors.Is(err, ErrOutside) && !errors.Is(err, fs.ErrPermission):
 			return nil, fmt.Errorf("pid %d: %w", pid, err)
 		}
 	}
@@ -167,7 +170,7 @@ func (p proc) threads(depth int) ([]Thread, error) {
 	var threads []Thread
 	for _, tid := range tids {
 		st, err := p.status("task/" + strconv.Itoa(tid) + "/status")
-		if gone(err) {
+		if procfs.IsGone(err) {
 			continue
 		}
 		if err != nil {
@@ -221,30 +224,15 @@ func climb(fd int, pidns uint64) (int, error) {
 }
 
 func parentOf(fd int) (int, error) {
-	for {
-		parent, err := unix.IoctlRetInt(fd, unix.NS_GET_PARENT)
-		if err != unix.EINTR {
-			return parent, err
-		}
-	}
+	return linux.RetryValue(func() (int, error) { return unix.IoctlRetInt(fd, unix.NS_GET_PARENT) })
 }
 
 func inode(fd int) (uint64, error) {
 	var st unix.Stat_t
-	for {
-		err := unix.Fstat(fd, &st)
-		if err == nil {
-			return st.Ino, nil
-		}
-		if err != unix.EINTR {
-			return 0, fmt.Errorf("stat namespace: %w", err)
-		}
+	if err := linux.Retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return 0, fmt.Errorf("stat namespace: %w", err)
 	}
-}
-
-// gone recognises a task that ended while it was looked at.
-func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	return st.Ino, nil
 }
 
 func procDir(pid int) string { return "/proc/" + strconv.Itoa(pid) }

@@ -2,10 +2,10 @@ package pidmap
 
 import (
 	"fmt"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // status holds what this package needs of /proc/PID/status.
@@ -26,14 +26,8 @@ func (s status) inside(depth int) (int, error) {
 }
 
 func parseStatus(text string) (status, error) {
-	fields := map[string]string{}
-	for line := range strings.Lines(text) {
-		// A name cannot forge a line: the kernel escapes its line ends.
-		if key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ":\t"); ok {
-			fields[key] = value
-		}
-	}
-	st := status{name: unescape.Replace(fields["Name"])}
+	fields := procfs.ParseFields(text)
+	st := status{name: fields.Name()}
 	if fields["State"] == "" {
 		return status{}, fmt.Errorf("no State")
 	}
@@ -53,32 +47,4 @@ func parseStatus(text string) (status, error) {
 		return status{}, fmt.Errorf("no NSpid: the kernel needs pid namespaces (CONFIG_PID_NS)")
 	}
 	return st, nil
-}
-
-// unescape undoes what the kernel does to a task's name (proc_task_name).
-var unescape = strings.NewReplacer(`\\`, `\`, `\n`, "\n")
-
-// numbers returns the entries of a folder of /proc that are numbers, ascending.
-func numbers(dir string) ([]int, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	return numbersIn(f)
-}
-
-func numbersIn(f *os.File) ([]int, error) {
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	var ids []int
-	for _, name := range names {
-		if id, err := strconv.Atoi(name); err == nil {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids, nil
 }

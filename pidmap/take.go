@@ -1,14 +1,14 @@
 package pidmap
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/linux"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Hold is a process that is held (pidfd). Its memory and files can be read by its number only,
@@ -36,19 +36,7 @@ func Take(pid int, began uint64) (*Hold, error) {
 }
 
 // Alive returns ESRCH if the process has ended.
-func (h *Hold) Alive() error {
-	fds := []unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(fds, 0)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == nil && n > 0:
-			return unix.ESRCH
-		}
-		return err
-	}
-}
+func (h *Hold) Alive() error { return linux.Alive(h.fd) }
 
 // Close lets go of the process.
 func (h *Hold) Close() {
@@ -75,13 +63,8 @@ func openProc(pid int) (p proc, err error) {
 
 func (p proc) close() { _ = unix.Close(p.fd) } // O_PATH
 
-func (p proc) open(name string, flags int) (fd int, err error) {
-	for {
-		fd, err = unix.Openat(p.fd, name, flags|unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != unix.EINTR {
-			return fd, err
-		}
-	}
+func (p proc) open(name string, flags int) (int, error) {
+	return linux.RetryValue(func() (int, error) { return unix.Openat(p.fd, name, flags|unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 }
 
 func (p proc) read(name string) ([]byte, error) {
@@ -95,10 +78,7 @@ func (p proc) read(name string) ([]byte, error) {
 		if len(text) == cap(text) {
 			text = append(text, 0)[:len(text)]
 		}
-		n, err := unix.Read(fd, text[len(text):cap(text)])
-		if err == unix.EINTR {
-			continue
-		}
+		n, err := linux.RetryValue(func() (int, error) { return unix.Read(fd, text[len(text):cap(text)]) })
 		if err != nil || n == 0 {
 			return text, err
 		}
@@ -123,19 +103,14 @@ func (p proc) numbers(name string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return numbersIn(os.NewFile(uintptr(fd), name))
+	return procfs.NumbersIn(os.NewFile(uintptr(fd), name))
 }
 
-// began reads field 22 of proc_pid_stat(5). Field 2, the name, is in parentheses and may
-// hold anything.
 func (p proc) began() (uint64, error) {
 	text, err := p.read("stat")
 	if err != nil {
 		return 0, err
 	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("stat is not understood: %q", text)
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	stat, err := procfs.ParseStat(string(text))
+	return stat.Began, err
 }

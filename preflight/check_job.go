@@ -11,6 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // CheckJob looks at a running job whose PID 1 is initPID here, and at this node,
@@ -32,7 +33,7 @@ func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgrou
 		return Needs{}, r.findings(), nil
 	}
 	facts, err := readJob(ctx, rec, initPID, cg)
-	if p, ok := describeProcess(initPID); gone(err) && ok && p.Headless {
+	if p, ok := describeProcess(initPID); procfs.IsGone(err) && ok && p.Headless {
 		judgeHeadless(&r, processName(p.Job, p.Comm)) // nothing else of it can be seen
 		return Needs{}, r.findings(), nil
 	}

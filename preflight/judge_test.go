@@ -230,28 +230,6 @@ func TestOldVersionsAreRefused(t *testing.T) {
 	}
 }
 
-func FuzzMapLine(f *testing.F) {
-	f.Add("00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/dbus-daemon")
-	f.Add("7ffd0000-7ffd1000 rw-p 00000000 00:00 0 ")
-	f.Add("ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]")
-	f.Fuzz(func(t *testing.T, line string) {
-		if span, m, ok := parseMapLine(line); ok && (span == "" || m.Inode == "0" && m.Name == "") {
-			t.Errorf("%q gives %q %+v", line, span, m)
-		}
-	})
-}
-
-func TestMapLinesAreRead(t *testing.T) {
-	span, m, ok := parseMapLine("00400000-00452000 r-xp 00001000 08:02 173521                     /a file with  spaces (deleted)")
-	want := mapLine{Device: "08:02", Inode: "173521", Name: "/a file with  spaces (deleted)"}
-	if !ok || span != "400000-452000" || m != want {
-		t.Errorf("%q %+v %v", span, m, ok)
-	}
-	if _, _, ok := parseMapLine("7f00-7f01 rw-p 00000000 00:00 0 "); ok {
-		t.Error("plain anonymous memory counts as a mapping")
-	}
-}
-
 func TestImagesThatHaveNoRoomOnTheSourceAreRefused(t *testing.T) {
 	lazy := Needs{Memory: 100, Segments: 20, Locked: 10, InTmpfs: 30}
 	eager := lazy

@@ -3,7 +3,6 @@ package preflight
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -20,12 +19,13 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 func TestAJobWithoutItsMainThreadIsRefused(t *testing.T) {
 	j := start(t, "no-leader", nil)
 	eventually(t, "the main thread has ended", func() bool {
-		status, err := statusOf(fmt.Sprintf("/proc/%d/status", j.init))
+		status, err := procfs.ReadStatus(j.init)
 		return err == nil && status["State"][0] == 'Z'
 	})
 	_, findings := j.look(t)

@@ -1,7 +1,6 @@
 package preflight
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/linux"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // openFiles reads what one process holds.
@@ -25,7 +25,7 @@ func (h openFiles) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", 
 // opened lists the descriptors, the working directory, the root and the program.
 func (h openFiles) opened() ([]descriptor, error) {
 	dir, err := os.Open(h.proc("fd"))
-	if gone(err) {
+	if procfs.IsGone(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -33,7 +33,7 @@ func (h openFiles) opened() ([]descriptor, error) {
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
-	if err != nil && !gone(err) {
+	if err != nil && !procfs.IsGone(err) {
 		return nil, err
 	}
 	var list []descriptor
@@ -43,7 +43,7 @@ func (h openFiles) opened() ([]descriptor, error) {
 			continue
 		}
 		d, err := h.descriptor(n)
-		if gone(err) {
+		if procfs.IsGone(err) {
 			continue
 		}
 		if err != nil {
@@ -53,7 +53,7 @@ func (h openFiles) opened() ([]descriptor, error) {
 	}
 	for _, name := range []string{"cwd", "root", "exe"} {
 		f, err := h.file(h.proc(name))
-		if gone(err) {
+		if procfs.IsGone(err) {
 			continue
 		}
 		if err != nil {
@@ -71,7 +71,7 @@ func (h openFiles) descriptor(n int) (descriptor, error) {
 		return descriptor{}, err
 	}
 	d := descriptor{file: f, Number: n}
-	info, err := statusOf(h.proc("fdinfo/" + strconv.Itoa(n)))
+	info, err := procfs.ReadFields(h.proc("fdinfo/" + strconv.Itoa(n)))
 	if err != nil {
 		return d, err
 	}
@@ -196,28 +196,25 @@ func magic(path string) int64 {
 
 // mapped lists the mapped files, each once, and the kernel's areas by name.
 func (h openFiles) mapped() ([]mapping, error) {
-	maps, err := os.Open(h.proc("maps"))
-	if gone(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer maps.Close()
 	var list []mapping
-	seen := map[mapLine]bool{}
-	lines := bufio.NewScanner(maps)
-	for lines.Scan() {
-		span, line, ok := parseMapLine(lines.Text())
-		if !ok || seen[line] {
+	seen := map[procfs.Mapping]bool{}
+	for at, err := range procfs.Maps(h.proc("maps")) {
+		if procfs.IsGone(err) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		key := procfs.Mapping{Perms: at.Perms, Device: at.Device, Inode: at.Inode, Name: at.Name}
+		if at.Inode == "0" && at.Name == "" || seen[key] {
 			continue
 		}
-		seen[line] = true
-		m := mapping{Shared: line.Shared, Writable: line.Writable, file: file{Link: line.Name}}
-		if line.Inode != "0" {
-			m.file, err = h.file(h.proc("map_files/" + span))
+		seen[key] = true
+		m := mapping{Shared: at.Shared(), Writable: at.Writable(), file: file{Link: at.Name}}
+		if at.Inode != "0" {
+			m.file, err = h.file(h.proc("map_files/" + at.Link()))
 		}
-		if gone(err) {
+		if procfs.IsGone(err) {
 			continue
 		}
 		if err != nil {
@@ -225,37 +222,5 @@ func (h openFiles) mapped() ([]mapping, error) {
 		}
 		list = append(list, m)
 	}
-	if err := lines.Err(); err != nil && !gone(err) {
-		return nil, err
-	}
 	return list, nil
-}
-
-// mapLine is what a line of /proc/PID/maps says beyond the addresses.
-type mapLine struct {
-	Shared, Writable    bool
-	Device, Inode, Name string
-}
-
-// parseMapLine reads a line of /proc/PID/maps, see proc_pid_maps(5). Lines of
-// plain anonymous memory are not wanted. span is the name in map_files.
-func parseMapLine(text string) (span string, line mapLine, ok bool) {
-	f := strings.SplitN(text, " ", 6)
-	if len(f) < 6 || len(f[1]) != 4 {
-		return "", line, false
-	}
-	line = mapLine{Shared: f[1][3] == 's', Writable: f[1][1] == 'w', Device: f[3], Inode: f[4], Name: strings.TrimLeft(f[5], " ")}
-	if line.Inode == "0" && line.Name == "" {
-		return "", line, false
-	}
-	from, to, ok := strings.Cut(f[0], "-")
-	return trimZeros(from) + "-" + trimZeros(to), line, ok
-}
-
-// trimZeros turns an address of maps, which is padded, into one of map_files.
-func trimZeros(hex string) string {
-	if s := strings.TrimLeft(hex, "0"); s != "" {
-		return s
-	}
-	return "0"
 }

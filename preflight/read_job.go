@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -129,11 +128,11 @@ func inBoth(a, b []process) []process {
 }
 
 func readSelf() (selfFacts, error) {
-	status, err := statusOf("/proc/self/status")
+	status, err := procfs.ReadFields("/proc/self/status")
 	if err != nil {
 		return selfFacts{}, err
 	}
-	caps, err := strconv.ParseUint(status["CapEff"], 16, 64)
+	caps, err := status.Uint("CapEff", 16)
 	if err != nil {
 		return selfFacts{}, fmt.Errorf("capabilities of this process: %w", err)
 	}
@@ -172,9 +171,9 @@ func tmpfsUsed(initPID int, v mountView) (total, carried int64) {
 // bytes: over all processes that share a page the parts add up to what one copy saves.
 // It is 0 where the kernel does not tell.
 func copyOnWrite(pid int) int64 {
-	sums, err := statusOf(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	sums, err := procfs.ReadFields(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil || sums["Pss_Anon"] == "" {
 		return 0
 	}
-	return max(0, kilobytes(sums["Anonymous"])-kilobytes(sums["Pss_Anon"]))
+	return max(0, sums.Size("Anonymous")-sums.Size("Pss_Anon"))
 }

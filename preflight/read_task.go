@@ -1,12 +1,14 @@
 package preflight
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // readTask looks at one process. Of one that has ended there is little to see,
@@ -16,18 +18,24 @@ func readTask(e pidmap.Entry, v mountView, initPID int) (task, error) {
 	if e.Zombie() {
 		return t, nil
 	}
-	status, err := statusOf(fmt.Sprintf("/proc/%d/status", e.Host))
-	if gone(err) {
+	status, err := procfs.ReadStatus(e.Host)
+	if procfs.IsGone(err) {
 		return t, nil
 	}
 	if err != nil {
 		return t, err
 	}
-	t.UIDs, t.GIDs = fourIDs(status["Uid"]), fourIDs(status["Gid"])
-	t.Private = kilobytes(status["RssAnon"]) + kilobytes(status["VmSwap"])
-	t.Locked = min(t.Private, kilobytes(status["VmLck"]))
+	uids, err := status.Numbers("Uid") // real, effective, saved and of file systems
+	gids, err2 := status.Numbers("Gid")
+	if err := errors.Join(err, err2); err != nil {
+		return t, fmt.Errorf("ids of %s: %w", t, err)
+	}
+	copy(t.UIDs[:], uids)
+	copy(t.GIDs[:], gids)
+	t.Private = status.Size("RssAnon") + status.Size("VmSwap")
+	t.Locked = min(t.Private, status.Size("VmLck"))
 	for _, th := range e.Threads {
-		if err := t.readThread(th.Host); err != nil && !gone(err) {
+		if err := t.readThread(th.Host); err != nil && !procfs.IsGone(err) {
 			return t, err
 		}
 	}
@@ -43,7 +51,7 @@ func readTask(e pidmap.Entry, v mountView, initPID int) (task, error) {
 
 func (t *task) readThread(tid int) error {
 	dir := fmt.Sprintf("/proc/%d/task/%d", t.Host, tid)
-	status, err := statusOf(dir + "/status")
+	status, err := procfs.ReadFields(dir + "/status")
 	if err != nil {
 		return err
 	}
@@ -70,7 +78,7 @@ func spacesOf(dir string) ([]space, error) {
 	for _, e := range entries {
 		name, err := os.Readlink(dir + "/ns/" + e.Name())
 		if err != nil {
-			if gone(err) { // pid_for_children without a first child, or the thread has ended
+			if procfs.IsGone(err) { // pid_for_children without a first child, or the thread has ended
 				continue
 			}
 			return nil, err

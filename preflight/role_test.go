@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // roles are what a job may hold. dir is on the node's tree.
@@ -303,7 +305,7 @@ func playChildAlone(dir string) error {
 		return err
 	}
 	for { // it ends its main thread right after the word
-		status, err := statusOf(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		status, err := procfs.ReadStatus(cmd.Process.Pid)
 		if err != nil {
 			return err
 		}

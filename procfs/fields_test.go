@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,6 +60,16 @@ func TestATaskThatHasEndedIsGone(t *testing.T) {
 	}
 	if _, err := ReadStatus(os.Getpid()); err != nil {
 		t.Errorf("it lives: %v", err)
+	}
+}
+
+func TestTheThreadsOfAProcessAreNumbers(t *testing.T) {
+	tids, err := Numbers("/proc/self/task")
+	if err != nil || !slices.Contains(tids, os.Getpid()) || !slices.IsSorted(tids) {
+		t.Errorf("%v, %v", tids, err)
+	}
+	if pids, err := Numbers("/proc"); err != nil || !slices.Contains(pids, os.Getpid()) || slices.Contains(pids, 0) {
+		t.Errorf("%v, %v", pids, err)
 	}
 }
 

@@ -1,10 +1,6 @@
 package shim
 
 import (
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +8,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // endTime is how long a job that handles SIGXFSZ has to end.
@@ -77,18 +74,12 @@ func (s *shim) killFor(init *namespaces.Process) {
 // handlesSignal tells whether a process handles a signal, or has it waited for. The number may be
 // another's by now: then the answer is wrong, and nothing else.
 func handlesSignal(pid int, sig unix.Signal) bool {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	status, err := procfs.ReadStatus(pid)
 	if err != nil {
 		return false
 	}
-	for line := range strings.Lines(string(data)) {
-		name, value, _ := strings.Cut(line, ":")
-		mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		if (name == "SigCgt" || name == "SigBlk") && err == nil && mask>>(uint(sig)-1)&1 == 1 {
-			return true
-		}
-	}
-	return false
+	mask, err := status.Handled()
+	return err == nil && mask>>(uint(sig)-1)&1 == 1
 }
 
 // endOutput takes the last look, when nothing of the job runs any more, and adds to its
