@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"agent/progress", "agent/caller"},
 	{"agent/httpjson"},
 	{"shim"},                  // it outlives the agent
-	{"checkpoint", "restore"}, // source and target share formats, never code
+	{"checkpoint", "restore", "store/directory", "store/storetest"}, // source and target share formats, never code
 	{"checkpoint/scan", "restore/uffd", "store"},
 	{"restore/pagestore", "preflight"},
 	{"restore/pageset"},
@@ -60,6 +60,8 @@ var strangers = []struct{ from, to, why string }{
 	{"checkpoint", "restore", "source and target share formats, never code"},
 	{"restore", "checkpoint", "source and target share formats, never code"},
 	{"netpolicy", "namespaces", "it decides by what is written, not by what is there"},
+	{"store", "agent", "checkpoints outlive agents, and are no part of one"},
+	{"store", "handoff", "it keeps what it is given, it does not decide who owns a job"},
 	{"report", "handoff", "it draws what a record says and asks nothing else"},
 	{"report", "transport", "it draws what a record says and asks nothing else"},
 }

@@ -25,7 +25,8 @@
 //	criu            swrk client of CRIU: the only place that speaks to it
 //	criu/image      its image files, and what is changed in them
 //	stream          what a connection and a checkpoint's file both carry: frames, compression, page runs, digests
-//	store           where checkpoints live: directories that a node has signed
+//	store           where checkpoints live: what is signed, checked and claimed, whatever the place
+//	store/directory the place that is a directory; store/storetest: what every place must pass
 //	checkpoint/scan reading memory             restore/pagestore, restore/pageset  memory on its way
 //	restore/uffd    the fault server
 //	checkpoint/converge when to freeze

@@ -1,10 +1,10 @@
-// Package store knows where checkpoints live: directories that a node has signed.
+// Package store says what a checkpoint is, wherever it lives: signed, checked and claimed.
 //
-//	Draft ──► files, hashed while they are written ──► Seal: manifest.json, manifest.sig
-//	Open: the only way back. It checks the signature, then names, sizes and digests
-//	Stake, Claims: which node restores the job of a checkpoint, and since which epoch
+//	Create ──► Draft: lanes ──► Seal, or Discard
+//	Open   ──► Checkpoint: manifest, lanes ──► Claim, Release
 //
-// A checkpoint's directory belongs to a user, who may change all in it at any time. So a
-// file is opened once, beneath the directory, without following links, and what is used of
-// it is checked while it is read.
+// A form of store implements Store for one kind of place; package directory is the first.
+// What lies there is a user's, who may change it at any time. So the forms share what a
+// signature holds for: a manifest, and in it the digests of what went through the lanes. A
+// claim says which node restores the job, and since which epoch.
 package store

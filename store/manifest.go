@@ -2,38 +2,42 @@ package store
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// ManifestVersion is the version that Draft.Seal writes and the highest that Open takes.
+// ManifestVersion is the version that Seal signs and the highest that Unseal takes.
 // Version 1 is of images without the record of who the job's threads are, and has one
 // digest for the whole of a file, which must be read once more than it is used.
 const ManifestVersion = 2
 
-// PieceSize is how much of a file has a digest of its own, in bytes: it is checked before
-// it is used, and waits in memory until then.
-const PieceSize = 4 << 20
-
+// The two parts of a seal.
 const (
-	manifestName  = "manifest.json"
-	signatureName = "manifest.sig"
+	ManifestName  = "manifest.json"
+	SignatureName = "manifest.sig"
 
-	// maxManifest allows for MaxFiles entries of the longest sensible names.
-	maxManifest  = 64 << 20
-	maxSignature = 64 << 10
-	digestSize   = 32
+	// MaxManifest, in bytes, allows for MaxFiles entries of the longest sensible names.
+	MaxManifest  = 64 << 20
+	MaxSignature = 64 << 10
 )
 
-// What Open found wrong, beside image.ErrMissing and its relatives. Every error wraps one of these
-// and names the file.
+// Signer signs data as this node and returns its certificate (PEM) with it.
+type Signer func(data []byte) (sig, cert []byte, err error)
+
+// Verifier checks a signature against the cluster's CA and returns the name of
+// the node that made it.
+type Verifier func(data, sig, cert []byte) (node string, err error)
+
+// What a reader of a checkpoint finds wrong, beside image.ErrMissing and its relatives. Every
+// error wraps one of these and names the file.
 var (
 	ErrDigest    = errors.New("digest is wrong")
 	ErrSignature = errors.New("signature is not valid")
@@ -49,7 +53,7 @@ type Clock struct {
 	Real time.Duration `json:"real_ns"`
 }
 
-// File is one file of a sealed directory.
+// File is one file of a checkpoint.
 type File struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`             // bytes
@@ -57,8 +61,8 @@ type File struct {
 	Pieces []byte `json:"pieces,omitempty"` // from version 2 on: SHA-256 of each piece, one after the other
 }
 
-// Manifest says what a sealed directory holds and where it comes from. Version
-// and Files are filled in by Seal.
+// Manifest says what a checkpoint holds and where it comes from. A form fills in Extra and
+// Files, and Seal the version.
 type Manifest struct {
 	Version int             `json:"version"`
 	Job     json.RawMessage `json:"job"`    // the job's record, not read here
@@ -68,12 +72,12 @@ type Manifest struct {
 	Epoch   int64           `json:"epoch"`
 	Created time.Time       `json:"created"`
 	Clock   Clock           `json:"clock"`
-	Extra   json.RawMessage `json:"extra,omitempty"` // for the caller, not read here
+	Extra   json.RawMessage `json:"extra,omitempty"` // for the form, not read here
 	Files   []File          `json:"files"`           // sorted by name
 }
 
 // Recorded tells whether the images must hold the record that [Identity] reads. What is
-// signed says so: nobody makes a directory look older than it is.
+// signed says so: nothing makes a checkpoint look older than it is.
 func (m Manifest) Recorded() bool { return m.Version >= 2 }
 
 // seal is the content of the signature file. Go's JSON puts byte slices in
@@ -81,6 +85,46 @@ func (m Manifest) Recorded() bool { return m.Version >= 2 }
 type seal struct {
 	Signature   []byte `json:"signature"`
 	Certificate []byte `json:"certificate"` // PEM
+}
+
+// Seal completes a manifest and signs it. It returns what belongs under the names ManifestName and
+// SignatureName.
+func Seal(m Manifest, sign Signer) (manifest, signature []byte, err error) {
+	m.Version = ManifestVersion
+	slices.SortFunc(m.Files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	if err := checkFiles(m.Version, m.Files); err != nil {
+		return nil, nil, err
+	}
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, nil, err
+	}
+	sig, cert, err := sign(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("sign: %w", err)
+	}
+	sealed, err := json.Marshal(seal{Signature: sig, Certificate: cert})
+	return data, sealed, err
+}
+
+// Unseal checks the signature first, and only then reads the manifest.
+func Unseal(manifest, signature []byte, verify Verifier) (Manifest, error) {
+	var s seal
+	if decodeStrict(signature, &s) != nil { // nothing says yet whose file it is: so its content stays untold
+		return Manifest{}, fmt.Errorf("%w: %s does not hold one", ErrSignature, SignatureName)
+	}
+	node, err := verify(manifest, s.Signature, s.Certificate)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	m, err := parseManifest(manifest)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%s: %w", ManifestName, err)
+	}
+	if m.Node != node {
+		return Manifest{}, fmt.Errorf("%w: made by node %q, signed by node %q", ErrSignature, m.Node, node)
+	}
+	return m, nil
 }
 
 // parseManifest decodes a manifest whose signature was found valid. A version
@@ -126,27 +170,14 @@ func checkFiles(version int, files []File) error {
 		if f.Size < 0 || !f.hasDigests(version) {
 			return fmt.Errorf("%w: entry of %s", image.ErrFormat, f.Name)
 		}
-		if isSeal(f.Name) || i > 0 && f.Name <= files[i-1].Name {
+		if IsSeal(f.Name) || i > 0 && f.Name <= files[i-1].Name {
 			return fmt.Errorf("%w: %s is listed out of order or must not be listed", image.ErrFormat, f.Name)
 		}
 	}
 	return nil
 }
 
-// hasDigests tells whether the entry has the digests of its version and no others.
-func (f File) hasDigests(version int) bool {
-	if version == 1 {
-		_, err := hex.DecodeString(f.SHA256)
-		return err == nil && len(f.SHA256) == 2*digestSize && f.Pieces == nil
-	}
-	pieces := f.Size / PieceSize
-	if f.Size%PieceSize != 0 {
-		pieces++
-	}
-	return f.SHA256 == "" && int64(len(f.Pieces))/digestSize == pieces && len(f.Pieces)%digestSize == 0
-}
+// SealNames are the names of a checkpoint's files beside those that are listed.
+func SealNames() []string { return []string{ManifestName, SignatureName} }
 
-// SealNames are the files of a sealed directory beside those that are listed.
-func SealNames() []string { return []string{manifestName, signatureName} }
-
-func isSeal(name string) bool { return name == manifestName || name == signatureName }
+func IsSeal(name string) bool { return name == ManifestName || name == SignatureName }

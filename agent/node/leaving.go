@@ -2,47 +2,58 @@ package node
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/store"
 )
 
-// SavingExtra is what the journal keeps of a checkpoint or restore, so that recovery knows it.
-type SavingExtra struct {
-	Dir          string   `json:"dir"`
-	LeaveRunning bool     `json:"leave_running,omitempty"`
-	UID          uint32   `json:"uid"` // who asked for it
-	GID          uint32   `json:"gid"`
-	Groups       []uint32 `json:"groups,omitempty"`
-	Inode                 // of the directory
+// Saving is what the journal keeps of a checkpoint or restore, so that recovery knows it.
+type Saving struct {
+	Checkpoint   store.Ref
+	LeaveRunning bool
+	User         osthread.User // who asked for the checkpoint
 }
 
-// ExtraOf is what the record of a checkpoint or restore holds of the agent.
-func ExtraOf(rec handoff.Record) (x SavingExtra, err error) {
-	if err := json.Unmarshal(rec.Extra, &x); err != nil {
-		return x, fmt.Errorf("%s %s of job %s: %w", rec.Kind, rec.Move, rec.Job, err)
+// savingMembers are the agent's own. They lie in one object with those of the checkpoint's form.
+type savingMembers struct {
+	Name         string `json:"dir"`
+	LeaveRunning bool   `json:"leave_running,omitempty"`
+	osthread.User
+}
+
+// Extra is for the journal.
+func (s Saving) Extra() (json.RawMessage, error) {
+	own, err := json.Marshal(savingMembers{s.Checkpoint.Name, s.LeaveRunning, s.User})
+	if err != nil || s.Checkpoint.Form == nil {
+		return own, err
 	}
-	return x, nil
+	members := map[string]json.RawMessage{}
+	if err := errors.Join(json.Unmarshal(s.Checkpoint.Form, &members), json.Unmarshal(own, &members)); err != nil {
+		return nil, err
+	}
+	return json.Marshal(members)
 }
 
-// Inode tells one directory from all others for as long as that is there.
-type Inode struct {
-	Dev uint64 `json:"dev,omitempty"`
-	Ino uint64 `json:"ino,omitempty"`
+// SavingOf is what the record of a checkpoint or restore holds of the agent.
+func SavingOf(rec handoff.Record) (Saving, error) {
+	var own savingMembers
+	if err := json.Unmarshal(rec.Extra, &own); err != nil {
+		return Saving{}, fmt.Errorf("%s %s of job %s: %w", rec.Kind, rec.Move, rec.Job, err)
+	}
+	return Saving{store.Ref{Name: own.Name, Form: rec.Extra}, own.LeaveRunning, own.User}, nil
 }
 
-func InodeOf(st unix.Stat_t) Inode { return Inode{st.Dev, st.Ino} }
-
-// Origin is where a copy came from: from another node by a move, from a directory by a restore.
+// Origin is where a copy came from: from another node by a move, from a checkpoint by a restore.
 type Origin struct {
 	Kind  handoff.Kind
 	To    *job.Moved // the node, to which the job goes back
-	Saved string     // the directory
+	Saved string     // the checkpoint, by its name
 }
 
 // Leaving are the moves that this agent works on as their source.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
@@ -20,9 +19,6 @@ func (a *moveServer) handleCheckpoint(w http.ResponseWriter, r *http.Request, c 
 	if c.Peer != "" {
 		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s runs on %s, and a checkpoint is written where the job runs", rec.ID, a.Config.Node),
 			Where: "on " + a.Config.Node, Hint: "type `migrate checkpoint` there, or move the job here first with `migrate move`"}
-	}
-	if !filepath.IsAbs(req.Dir) {
-		return &api.Error{Code: api.CodeUsage, Message: "the directory must be an absolute path"}
 	}
 	return a.Transfers.Checkpoint(r.Context(), c, rec, req, func() io.Writer { return httpjson.Events(w) })
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"io"
 	"net/http"
-	"path/filepath"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
@@ -18,8 +17,8 @@ func (a *moveServer) handleRestore(w http.ResponseWriter, r *http.Request, c cal
 	if err := httpjson.Decode(r, &req); err != nil {
 		return err
 	}
-	if c.Peer != "" || !filepath.IsAbs(req.Dir) {
-		return &api.Error{Code: api.CodeUsage, Message: "a restore takes the absolute path of a directory on its own node"}
+	if c.Peer != "" {
+		return &api.Error{Code: api.CodeUsage, Message: "a job is restored by the agent of the node where it is to run", Hint: "type `migrate restore` there"}
 	}
 	if err := transfer.CheckDead(req.DeclaredDead, c); err != nil {
 		return err

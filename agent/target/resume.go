@@ -250,6 +250,6 @@ func (l *Job) origin() (node.Origin, error) {
 	if rec.Kind == handoff.KindMove {
 		return node.Origin{Kind: rec.Kind, To: &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: time.Now()}}, nil
 	}
-	x, err := node.ExtraOf(rec)
-	return node.Origin{Kind: rec.Kind, Saved: x.Dir}, err
+	s, err := node.SavingOf(rec)
+	return node.Origin{Kind: rec.Kind, Saved: s.Checkpoint.Name}, err
 }

@@ -16,11 +16,12 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/store"
 )
 
-// cargo is what a sealed directory says about the job in it.
+// cargo is what a checkpoint says about the job in it.
 type cargo struct {
 	Record job.Record      `json:"record"`
 	Needs  preflight.Needs `json:"needs"`
@@ -30,14 +31,15 @@ type cargo struct {
 // move given up at the last moment, and the way back is the same.
 var errLeftRunning = errors.New("saved; the job goes on")
 
-// checkpointOp is one checkpoint of a job into a directory. It is a move whose peer is
-// the directory.
+// checkpointOp is one checkpoint of a job. It is a move whose peer is the store.
 type checkpointOp struct {
 	a     *Transfers
 	rec   job.Record
 	req   api.CheckpointRequest
 	id    handoff.MoveID
-	dir   *directory
+	user  osthread.User
+	draft store.Draft  // nil in recovery
+	undo  func() error // takes the checkpoint back; see store.Draft
 	tell  *progress.Progress
 	dep   *source.Job
 	needs preflight.Needs
@@ -46,7 +48,7 @@ type checkpointOp struct {
 	recovering bool // its handler has ended, with the agent or before
 }
 
-// Checkpoint saves a job in a directory of the caller's. begun is as for Move.
+// Checkpoint saves a job where the caller may. begun is as for Move.
 func (a *Transfers) Checkpoint(ctx context.Context, c caller.Caller, rec job.Record, req api.CheckpointRequest, begun func() io.Writer) error {
 	move := handoff.NewMoveID()
 	release, err := a.Leaving.Claim(rec.ID, move)
@@ -54,23 +56,33 @@ func (a *Transfers) Checkpoint(ctx context.Context, c caller.Caller, rec job.Rec
 		return err
 	}
 	defer release()
-	dir, err := newDirectory(req.Dir, string(move), c)
+	draft, err := a.Store.Create(req.Dir, string(move), c.User())
+	if errors.Is(err, store.ErrName) {
+		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "`migrate checkpoint JOB DIR` makes an absolute path of DIR by itself"}
+	}
 	if err != nil {
 		return &api.Error{Code: api.CodeFailed, Message: "the directory of the checkpoint cannot be made: " + err.Error(), Where: "on " + a.Config.Node + ", running", Hint: "name a directory that does not exist yet, in one that you may write to: `migrate checkpoint JOB DIR`"}
 	}
-	defer dir.Discard()
-	s := &checkpointOp{a: a, rec: rec, req: req, id: move, dir: dir}
+	defer draft.Discard()
+	s := &checkpointOp{a: a, rec: rec, req: req, id: move, user: c.User(), draft: draft, undo: draft.Remove}
 	s.tell = progress.New(begun(), rec.ID, string(move), s.sizes)
 	res, err := s.run(ctx)
-	s.tell.End(res, err, release, dir.Discard) // a file server that is away holds up this caller only
+	s.tell.End(res, err, release, draft.Discard) // a file server that is away holds up this caller only
 	return nil
+}
+
+// checkpointAgain is a checkpoint that an earlier agent has begun, or whose handler has ended.
+func (a *Transfers) checkpointAgain(rec handoff.Record, record job.Record, x node.Saving) *checkpointOp {
+	undo := func() error { return a.Store.Remove(x.Checkpoint, string(rec.Move), x.User) }
+	req := api.CheckpointRequest{Dir: x.Checkpoint.Name, LeaveRunning: x.LeaveRunning}
+	return &checkpointOp{a: a, rec: record, req: req, id: rec.Move, user: x.User, undo: undo, recovering: true}
 }
 
 func (s *checkpointOp) sizes(e *api.Event) {
 	if s.dep != nil {
 		e.Read, e.Total = s.dep.Read.Load(), s.dep.Total
 	}
-	e.Sent = s.dir.written()
+	e.Sent = s.draft.Written()
 }
 
 func (s *checkpointOp) run(ctx context.Context) (*api.Result, error) {
@@ -78,19 +90,23 @@ func (s *checkpointOp) run(ctx context.Context) (*api.Result, error) {
 	err := s.prepare(ctx)
 	if s.dep != nil {
 		defer s.dep.Close()
-		defer s.dir.giveUp() // nobody waits for its file system
+		defer s.draft.GiveUp() // nothing waits for its place
 	}
 	if err != nil {
 		return nil, s.explain(err)
 	}
 	s.dep.GetReady(ctx)
-	extra, err := json.Marshal(node.SavingExtra{Dir: s.req.Dir, LeaveRunning: s.req.LeaveRunning, UID: s.dir.owner.UID, GID: s.dir.owner.GID, Groups: s.dir.owner.Groups, Inode: s.dir.id})
+	ref, err := s.draft.Ref()
+	if err != nil {
+		return nil, err
+	}
+	extra, err := node.Saving{Checkpoint: ref, LeaveRunning: s.req.LeaveRunning, User: s.user}.Extra()
 	if err != nil {
 		return nil, err
 	}
 	rec := handoff.Record{Move: s.id, Kind: handoff.KindCheckpoint, Job: string(s.rec.ID), Peer: s.a.Config.Node, Epoch: s.rec.Epoch, BootID: s.a.Boot, Extra: extra, Since: s.since}
 	defer s.a.Priority.Urgent()()
-	outcome, err := s.a.Arrivals.engine().RunSource(ctx, rec, intoDirectory{s.dep, s.dir}, s)
+	outcome, err := s.a.Arrivals.engine().RunSource(ctx, rec, intoStore{s.dep, s.draft}, s)
 	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.Config.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
 	if outcome != handoff.OutcomeMoved {
 		s.a.Recovery.pursueLater(s.id)
@@ -131,25 +147,23 @@ func (s *checkpointOp) prepare(ctx context.Context) error {
 		return err
 	}
 	s.rec, err = s.a.nextEpoch(s.rec.ID)
-	s.dep.Rec, s.dep.Kind, s.dep.Saved, s.dep.HangUp = s.rec, handoff.KindCheckpoint, s.req.Dir, s.dir.giveUp
-	for _, l := range s.dir.lanes {
-		s.dep.Out = append(s.dep.Out, l)
-	}
+	s.dep.Rec, s.dep.Kind, s.dep.Saved, s.dep.HangUp = s.rec, handoff.KindCheckpoint, s.req.Dir, s.draft.GiveUp
+	s.dep.Out = s.draft.Lanes()
 	return err
 }
 
-// intoDirectory is the job on its way into a directory.
-type intoDirectory struct {
+// intoStore is the job on its way into a checkpoint.
+type intoStore struct {
 	*source.Job
-	dir *directory
+	draft store.Draft
 }
 
-func (i intoDirectory) Transfer(ctx context.Context) error {
-	i.dir.shut() // the journal knows of it by now
+func (i intoStore) Transfer(ctx context.Context) error {
+	i.draft.Shut() // the journal knows of it by now
 	return i.Job.Transfer(ctx)
 }
 
-// Prepare completes the directory: it is whole, or it is not there. That it is goes into
+// Prepare completes the checkpoint: it is whole, or it is not there. That it is goes into
 // the job's record, which nobody but root writes.
 func (s *checkpointOp) Prepare(context.Context) error {
 	body, err := json.Marshal(cargo{s.dep.Traveller(), s.needs})
@@ -161,7 +175,7 @@ func (s *checkpointOp) Prepare(context.Context) error {
 		return err
 	}
 	m.CRIU = s.needs.CRIU
-	if err := s.dir.seal(m, s.a.Identity.Sign); err != nil {
+	if err := s.draft.Seal(m, s.a.Identity.Sign); err != nil {
 		return err
 	}
 	_, err = s.a.Jobs.Update(s.rec.ID, func(r *job.Record) error {
@@ -177,10 +191,10 @@ func (s *checkpointOp) Prepare(context.Context) error {
 	return nil
 }
 
-// Commit has nothing to do: the directory is on the disk.
+// Commit has nothing to do: the checkpoint is durable.
 func (s *checkpointOp) Commit(context.Context) error { return nil }
 
-// Abort takes back a directory that the job has not left for. When the agent has
+// Abort takes back a checkpoint that the job has not left for. When the agent has
 // started again meanwhile, the job goes on even if that fails.
 func (s *checkpointOp) Abort(context.Context) error {
 	if s.req.LeaveRunning && !s.recovering { // its handler does it
@@ -189,7 +203,7 @@ func (s *checkpointOp) Abort(context.Context) error {
 	if whole, err := s.whole(); err == nil && whole && s.req.LeaveRunning {
 		return nil
 	}
-	err := s.dir.remove()
+	err := s.undo()
 	if err != nil && s.recovering {
 		s.a.Log.Warn("a checkpoint that was given up stays", logkey.Dir, s.req.Dir, logkey.Err, err)
 		return nil
@@ -200,9 +214,9 @@ func (s *checkpointOp) Abort(context.Context) error {
 // Yield has nothing to do: an operator does not decide about a checkpoint.
 func (s *checkpointOp) Yield(context.Context) error { return nil }
 
-// Outcome is asked for after the node went down in a checkpoint. What lies in the directory
-// by now is its user's to change, and says nothing: a directory that was whole and on the
-// disk has the job, like any that its user loses later.
+// Outcome is asked for after the node went down in a checkpoint. What lies in the store
+// by now is its user's to change, and says nothing: a checkpoint that was whole and durable
+// has the job, like any that its user loses later.
 func (s *checkpointOp) Outcome(context.Context) (handoff.State, error) {
 	whole, err := s.whole()
 	switch {

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -107,13 +107,16 @@ func TestAMoveThatAnAgentCannotUndoWhenItStartsIsUndoneLater(t *testing.T) {
 func TestACheckpointThatLeavesTheJobRunningLeavesNothingWhenItsAgentDies(t *testing.T) {
 	a := New(nodetest.New(t))
 	path := filepath.Join(t.TempDir(), "saved")
-	d, err := newDirectory(path, "m1", nodetest.Operator)
+	draft, err := a.Store.Create(path, "m1", nodetest.Operator.User())
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := d.id
-	d.close()
-	s := &checkpointOp{a: a, recovering: true, dir: &directory{path: path, move: "m1", id: id}, req: api.CheckpointRequest{LeaveRunning: true}}
+	defer draft.Discard()
+	ref, err := draft.Ref()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := a.checkpointAgain(handoff.Record{Move: "m1"}, job.Record{}, node.Saving{Checkpoint: ref, LeaveRunning: true})
 	if err := s.Abort(testenv.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}

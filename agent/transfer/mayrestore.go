@@ -14,12 +14,11 @@ import (
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/copies"
 	"github.com/migrate-hpc/migrate/handoff"
-	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
-// Whether a job may be brought back from a directory: the nodes decide that together. What lies in
-// the directory beside the sealed files is its user's to write, and can only add nodes to be asked.
+// Whether a job may be brought back from a checkpoint: the nodes decide that together. What lies
+// beside what is sealed is its user's to write, and can only add nodes to be asked.
 
 // CheckDead says who may declare a node dead. Nobody can find out that a node which does not answer
 // does not run the job. So whoever says it can get two copies, and the older one ended when the node
@@ -38,19 +37,19 @@ func CheckDead(nodes []string, c caller.Caller) error {
 }
 
 // inquire asks everybody who may know whether the job lives.
-func (b *restoreOp) inquire(ctx context.Context, c caller.Caller) error {
+func (b *restoreOp) inquire(ctx context.Context) error {
 	b.a.Copies.CatchUp(ctx)
-	claims, err := b.claims(c)
+	claims, err := b.saved.Claims()
 	if err != nil {
-		return &api.Error{Code: api.CodeRefused, Message: err.Error(), Where: b.saved()}
+		return &api.Error{Code: api.CodeRefused, Message: err.Error(), Where: b.whereSaved()}
 	}
-	start := []handoff.Place{{Node: b.a.Config.Node}, {Node: b.sealed.Manifest.Node}}
+	start := []handoff.Place{{Node: b.a.Config.Node}, {Node: b.manifest.Node}}
 	for _, s := range b.rec.Placements {
 		start = append(start, handoff.Place{Node: s.Node})
 	}
 	for _, claim := range claims {
 		if err := pki.CheckNodeName(claim.Node); err != nil {
-			return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("a claim in %s: %v", b.req.Dir, err), Where: b.saved()}
+			return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("a claim in %s: %v", b.req.Dir, err), Where: b.whereSaved()}
 		}
 		start = append(start, handoff.Place{Node: claim.Node, Addr: claim.Addr})
 		b.lastClaim = max(b.lastClaim, claim.Epoch)
@@ -77,7 +76,7 @@ func (b *restoreOp) refusal(err error) error {
 		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.rec.ID, silent), Where: "there, or nowhere but in " + b.req.Dir,
 			Hint: b.wayOut(silent)}
 	}
-	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, err), Where: b.saved()}
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, err), Where: b.whereSaved()}
 }
 
 // wayOut is what to do about nodes that cannot be asked: those that answer know best, the others may
@@ -100,11 +99,11 @@ func (b *restoreOp) wayOut(silent *handoff.SilentError) string {
 	return fmt.Sprintf("see that its agent answers, and that --peer names its address; if it is down for good, and you have made sure of that: `migrate restore %s %s`, as root", strings.Join(dead, " "), b.req.Dir)
 }
 
-func (b *restoreOp) saved() string { return "in " + b.req.Dir + ", saved" }
+func (b *restoreOp) whereSaved() string { return "in " + b.req.Dir + ", saved" }
 
 // rival says that somebody else was faster.
 func (b *restoreOp) rival(err error) error {
-	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, errors.Join(handoff.ErrRival, err)), Where: b.saved(),
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s: %v", b.rec.ID, errors.Join(handoff.ErrRival, err)), Where: b.whereSaved(),
 		Hint: "the same command again tells where it runs, if it does"}
 }
 
@@ -143,15 +142,6 @@ func (b *restoreOp) own(ctx context.Context) error {
 		return b.rival(err)
 	}
 	return b.a.Fence.Hold(id, handoff.Grant{Epoch: b.rec.Epoch, Node: b.a.Config.Node, Addr: b.a.Peers.PublicAddr()})
-}
-
-// claims reads the claims with the caller's own rights: the path is theirs.
-func (b *restoreOp) claims(c caller.Caller) (claims []store.Claim, err error) {
-	err = caller.As(c, func() error {
-		claims, err = store.Claims(b.dir)
-		return err
-	})
-	return claims, err
 }
 
 // brought tells whom this restore has to tell, or forgets it when the job has not run.

@@ -38,8 +38,8 @@ func (a *History) Summary(rec handoff.Record, name string) api.MoveSummary {
 	if rec.Kind == handoff.KindMove {
 		return s
 	}
-	if x, err := node.ExtraOf(rec); err == nil {
-		s.Peer, s.Role, s.Finished = x.Dir, string(rec.Kind), s.Finished && a.Copies.Untold(rec) == ""
+	if x, err := node.SavingOf(rec); err == nil {
+		s.Peer, s.Role, s.Finished = x.Checkpoint.Name, string(rec.Kind), s.Finished && a.Copies.Untold(rec) == ""
 	}
 	return s
 }
@@ -185,11 +185,11 @@ func (a *History) fromJournal(rec handoff.Record, whose job.Record) api.MoveReco
 	if rec.Role == handoff.RoleTarget {
 		r.From, r.To = rec.Peer, a.Config.Node
 	}
-	switch x, err := node.ExtraOf(rec); {
+	switch x, err := node.SavingOf(rec); {
 	case rec.Kind == handoff.KindCheckpoint && err == nil:
-		r.From, r.To = a.Config.Node, x.Dir
+		r.From, r.To = a.Config.Node, x.Checkpoint.Name
 	case rec.Kind == handoff.KindRestore && err == nil:
-		r.From, r.To = x.Dir, a.Config.Node
+		r.From, r.To = x.Checkpoint.Name, a.Config.Node
 	}
 	if n := len(r.Steps); n > 0 {
 		r.Began, r.Took = r.Steps[0].At, r.Steps[n-1].At.Sub(r.Steps[0].At)

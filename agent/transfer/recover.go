@@ -7,14 +7,11 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
-	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
@@ -103,14 +100,12 @@ func (a *Recovery) OpenSource(ctx context.Context, rec handoff.Record) (handoff.
 	}
 	d.Kind = rec.Kind
 	if rec.Kind == handoff.KindCheckpoint {
-		x, err := node.ExtraOf(rec)
+		x, err := node.SavingOf(rec)
 		if err != nil {
 			return nil, nil, err
 		}
-		d.Saved = x.Dir
-		owner := caller.Caller{UID: x.UID, GID: x.GID, Groups: x.Groups}
-		dir := &directory{path: filepath.Clean(x.Dir), owner: owner, move: string(rec.Move), id: x.Inode}
-		return d, &checkpointOp{a: a.Transfers, rec: record, id: rec.Move, dir: dir, recovering: true, req: api.CheckpointRequest{Dir: x.Dir, LeaveRunning: x.LeaveRunning}}, nil
+		d.Saved = x.Checkpoint.Name
+		return d, a.Transfers.checkpointAgain(rec, record, x), nil
 	}
 	d.To = &job.Moved{Node: rec.Peer, Addr: rec.PeerAddr, Epoch: rec.Epoch, At: rec.At}
 	return d, a.Arrivals.ClientOf(rec), nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -24,29 +23,28 @@ import (
 	"github.com/migrate-hpc/migrate/timens"
 )
 
-// restoreOp is one restore of a job from a directory.
+// restoreOp is one restore of a job from a checkpoint.
 type restoreOp struct {
 	a         *Transfers
 	req       api.RestoreRequest
 	mode      timens.Mode
 	id        handoff.MoveID
 	tell      *progress.Progress
-	dir       *os.File // the directory
-	sealed    *store.Sealed
-	lanes     *savedLanes // once they are read
+	saved     store.Checkpoint
+	manifest  store.Manifest
+	lanes     *store.Lanes // once they are read
 	cargo     cargo
 	rec       job.Record
 	landing   *target.Job // once it is open
 	asked     *handoff.Inquiry
 	lastClaim int64
-	staked    bool
-	settling  bool // in the background, which closes the directory
-	owner     caller.Caller
+	claimed   bool
+	settling  bool // in the background, which closes the checkpoint
 }
 
-// Restore brings a job back from a directory of the caller's. begun is as for Move.
+// Restore brings a job back from a checkpoint of the caller's. begun is as for Move.
 func (a *Transfers) Restore(ctx context.Context, c caller.Caller, req api.RestoreRequest, mode timens.Mode, begun func() io.Writer) error {
-	b := &restoreOp{a: a, req: req, mode: mode, id: handoff.NewMoveID(), owner: c}
+	b := &restoreOp{a: a, req: req, mode: mode, id: handoff.NewMoveID()}
 	defer b.close()
 	if err := b.open(ctx, c); err != nil {
 		return err
@@ -63,21 +61,21 @@ func (b *restoreOp) sizes(e *api.Event) {
 	}
 }
 
-// open opens the directory and all its files, once and with the caller's rights. From then
-// on no name in there and no path to it counts.
+// open opens the checkpoint and all that is in it, once and with the caller's rights. From then
+// on nothing that has its name counts.
 func (b *restoreOp) open(ctx context.Context, c caller.Caller) error {
-	as := func(do func() error) error { return caller.As(c, do) }
-	err := as(func() (err error) {
-		b.dir, err = openDirectory(b.req.Dir)
-		return err
-	})
+	saved, err := b.a.Store.Open(b.req.Dir, c.User())
+	if errors.Is(err, store.ErrName) {
+		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "`migrate restore DIR` makes an absolute path of DIR by itself"}
+	}
 	if err != nil {
 		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("you cannot read %s: %v", b.req.Dir, err), Hint: "name a directory that `migrate checkpoint` wrote"}
 	}
-	if b.sealed, err = store.Open(b.dir, as, b.a.Identity.Verify); err != nil {
+	b.saved = saved
+	if b.manifest, err = saved.Manifest(b.a.Identity.Verify); err != nil {
 		return b.notTrusted(err)
 	}
-	if err := json.Unmarshal(b.sealed.Manifest.Job, &b.cargo); err != nil {
+	if err := json.Unmarshal(b.manifest.Job, &b.cargo); err != nil {
 		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
 	if err := b.cargo.Record.Validate(); err != nil {
@@ -91,7 +89,7 @@ func (b *restoreOp) open(ctx context.Context, c caller.Caller) error {
 	if err := c.StillIn(b.rec); err != nil {
 		return err
 	}
-	return b.inquire(ctx, c)
+	return b.inquire(ctx)
 }
 
 func (b *restoreOp) notTrusted(err error) error {
@@ -99,17 +97,18 @@ func (b *restoreOp) notTrusted(err error) error {
 		Hint: "name a directory that `migrate checkpoint` wrote on a node of this cluster, and nothing has changed since"}
 }
 
-// close closes what is open, once nobody reads it any more: that may take long for files
-// on a server that is away, and holds up nobody but this caller.
+// close closes what is open, once nothing reads it any more: that may take long for a place
+// that is away, and holds up this caller only.
 func (b *restoreOp) close() {
+	b.awaitLanes()
+	if b.saved != nil && !b.settling {
+		_ = b.saved.Close() // only read
+	}
+}
+
+func (b *restoreOp) awaitLanes() {
 	if b.lanes != nil {
-		b.lanes.wait()
-	}
-	if b.sealed != nil {
-		_ = b.sealed.Close() // only read
-	}
-	if b.dir != nil && !b.settling {
-		_ = b.dir.Close() // only names were looked up in it
+		b.lanes.Wait()
 	}
 }
 
@@ -128,12 +127,12 @@ func (b *restoreOp) run(ctx context.Context) (*api.Result, error) {
 	return &api.Result{Job: b.rec.ID, Move: string(b.id), Node: b.a.Config.Node, Dir: b.req.Dir, Epoch: b.rec.Epoch}, nil
 }
 
-// restore runs the target's half of a move whose source is the directory.
+// restore runs the target's half of a move whose source is the checkpoint.
 func (b *restoreOp) restore(ctx context.Context) error {
 	b.rec.Epoch = b.asked.Epoch(b.rec.Epoch)
 	l := target.NewJob(b.a.Targets, string(b.id), b.rec.ID)
-	l.Recorded = b.sealed.Manifest.Recorded()
-	extra, err := json.Marshal(node.SavingExtra{Dir: b.req.Dir})
+	l.Recorded = b.manifest.Recorded()
+	extra, err := node.Saving{Checkpoint: store.Ref{Name: b.req.Dir}}.Extra()
 	if err != nil {
 		return err
 	}
@@ -157,7 +156,7 @@ func (b *restoreOp) restore(ctx context.Context) error {
 	return b.settle(half, b.bring(ctx, l, half))
 }
 
-// bring takes the job out of the directory, claims it and lets it run.
+// bring takes the job out of the checkpoint, claims it and lets it run.
 func (b *restoreOp) bring(ctx context.Context, l *target.Job, half *handoff.TargetHalf) error {
 	if err := b.own(ctx); err != nil {
 		return err
@@ -172,10 +171,10 @@ func (b *restoreOp) bring(ctx context.Context, l *target.Job, half *handoff.Targ
 	}
 	b.tell.Enter(api.PhaseResume, "")
 	claim := store.Claim{Node: b.a.Config.Node, Addr: b.a.Peers.PublicAddr(), Epoch: b.rec.Epoch, At: time.Now()}
-	if err := caller.As(b.owner, func() error { return store.Stake(b.dir, claim, b.lastClaim) }); err != nil {
+	if err := b.saved.Claim(claim, b.lastClaim); err != nil {
 		return err
 	}
-	b.staked = true
+	b.claimed = true
 	return half.Commit(context.WithoutCancel(ctx))
 }
 
@@ -191,13 +190,14 @@ func (b *restoreOp) settle(half *handoff.TargetHalf, err error) error {
 		err = errors.Join(err, half.Abort(ctx))
 	}
 	if half.State().Finished() {
-		return errors.Join(err, b.unstake(half), b.brought(half))
+		return errors.Join(err, b.release(half), b.brought(half))
 	}
 	b.settling = true
 	b.a.Background.Go(func() {
-		defer b.dir.Close() // as above
+		defer b.saved.Close() // as above
+		defer b.awaitLanes()
 		b.a.Recovery.insist("a restore waits", b.id, func() error {
-			return errors.Join(b.a.Arrivals.finish(half, givenUp{}), b.unstake(half), b.brought(half))
+			return errors.Join(b.a.Arrivals.finish(half, givenUp{}), b.release(half), b.brought(half))
 		})
 	})
 	return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "in " + b.req.Dir + ", saved; or on " + b.a.Config.Node + ", running",
@@ -207,14 +207,14 @@ func (b *restoreOp) settle(half *handoff.TargetHalf, err error) error {
 // undoRestoreTime is how long a user waits until a restore that has failed is undone.
 const undoRestoreTime = time.Minute
 
-func (b *restoreOp) unstake(half *handoff.TargetHalf) error {
-	if !b.staked || half.State() != handoff.StateDropped {
+func (b *restoreOp) release(half *handoff.TargetHalf) error {
+	if !b.claimed || half.State() != handoff.StateDropped {
 		return nil
 	}
-	return caller.As(b.owner, func() error { return store.Unstake(b.dir, b.rec.Epoch) })
+	return b.saved.Release(b.rec.Epoch)
 }
 
-// fetch reads the directory and sets the clocks.
+// fetch reads the checkpoint and sets the clocks.
 func (b *restoreOp) fetch(ctx context.Context, l *target.Job) error {
 	b.tell.Enter(api.PhaseResidue, "")
 	if err := l.Open(); err != nil {
@@ -228,13 +228,13 @@ func (b *restoreOp) fetch(ctx context.Context, l *target.Job) error {
 		return err
 	}
 	var err error
-	if b.lanes, err = readAhead(b.sealed); err != nil {
+	if b.lanes, err = b.saved.Lanes(); err != nil {
 		return err
 	}
-	l.In.Stop = b.lanes.stop // who reads does not see the end of ctx
-	release := context.AfterFunc(ctx, b.lanes.stop)
+	l.In.Stop = b.lanes.GiveUp // who reads does not see the end of ctx
+	release := context.AfterFunc(ctx, b.lanes.GiveUp)
 	defer release()
-	err = l.In.Receive(ctx, b.lanes.readers)
+	err = l.In.Receive(ctx, b.lanes.Readers)
 	if ctx.Err() == nil && (errors.Is(err, store.ErrDigest) || errors.Is(err, image.ErrSize)) {
 		return b.notTrusted(err)
 	}
@@ -250,14 +250,14 @@ func (b *restoreOp) setClocks() error {
 	if err != nil {
 		return err
 	}
-	c := b.sealed.Manifest.Clock
+	c := b.manifest.Clock
 	frozen := timens.Reading{Monotonic: c.Mono, Boottime: c.Boot, Realtime: c.Real}
 	mono, boot := timens.Continue(frozen, b.mode, now, 0)
 	return image.SetClocks(b.landing.Images(), mono, boot)
 }
 
 func (b *restoreOp) explain(err error) error {
-	where := b.saved()
+	where := b.whereSaved()
 	var told *api.Error
 	if errors.As(err, &told) {
 		told.Where = cmp.Or(told.Where, where)

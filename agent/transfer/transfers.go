@@ -10,11 +10,14 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/store"
+	"github.com/migrate-hpc/migrate/store/directory"
 )
 
 // Transfers moves, saves and restores jobs, and has the parts that this takes.
 type Transfers struct {
 	*node.Node
+	Store    store.Store // where checkpoints live
 	Peers    *peer.Peers
 	Launcher *launch.Launcher
 	Sources  *source.Sources
@@ -31,7 +34,7 @@ type Transfers struct {
 
 // New joins the parts of a node.
 func New(n *node.Node) *Transfers {
-	a := &Transfers{Node: n, Peers: &peer.Peers{Node: n}, Launcher: &launch.Launcher{Node: n}, Sources: &source.Sources{Node: n}, queue: MoveQueue{Most: MaxMoves}}
+	a := &Transfers{Node: n, Store: directory.Store{}, Peers: &peer.Peers{Node: n}, Launcher: &launch.Launcher{Node: n}, Sources: &source.Sources{Node: n}, queue: MoveQueue{Most: MaxMoves}}
 	a.Targets = target.New(n, a.Launcher, a.Sources.EndCopy)
 	a.Copies = &copies.Copies{Node: n, Peers: a.Peers, Sources: a.Sources}
 	a.History = &History{Node: n, Peers: a.Peers, Copies: a.Copies}

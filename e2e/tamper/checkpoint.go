@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/store"
+	"github.com/migrate-hpc/migrate/store/directory"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
@@ -37,7 +38,7 @@ func Checkpoint(checkpoint, pkiDir string, change func(images string) error) err
 		return err
 	}
 	defer dir.Close()
-	sealed, err := store.Open(dir, func(do func() error) error { return do() }, id.Verify)
+	sealed, err := directory.Open(dir, func(do func() error) error { return do() }, id.Verify)
 	if err != nil {
 		return err
 	}
@@ -86,12 +87,12 @@ func reseal(dir *os.File, m store.Manifest, first []byte, sign store.Signer) err
 			return err
 		}
 	}
-	d, err := store.NewDraft(dir, names)
+	d, err := directory.NewFiles(dir, names)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	for i, f := range d.Files() {
+	for i, f := range d.All() {
 		if _, err := f.Write(content[names[i]]); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package store
+package directory
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
@@ -34,14 +35,14 @@ func testKey() ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
 }
 
-func signAs(cert string) Signer {
+func signAs(cert string) store.Signer {
 	return func(data []byte) (sig, der []byte, err error) {
 		return ed25519.Sign(testKey(), data), []byte(cert), nil
 	}
 }
 
 // verifyAs accepts testKey's signatures and says that node made them.
-func verifyAs(node string) Verifier {
+func verifyAs(node string) store.Verifier {
 	return func(data, sig, _ []byte) (string, error) {
 		if !ed25519.Verify(testKey().Public().(ed25519.PublicKey), data, sig) {
 			return "", errForged
@@ -50,11 +51,11 @@ func verifyAs(node string) Verifier {
 	}
 }
 
-func sampleManifest() Manifest {
-	return Manifest{
+func sampleManifest() store.Manifest {
+	return store.Manifest{
 		Job: json.RawMessage(`{"id":"j1"}`), Node: "n1", Kernel: "6.12.57", CRIU: "4.2.1", Epoch: 3,
 		Created: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
-		Clock:   Clock{Mono: 1, Boot: 2, Real: 3 * time.Second},
+		Clock:   store.Clock{Mono: 1, Boot: 2, Real: 3 * time.Second},
 	}
 }
 
@@ -73,30 +74,30 @@ func at(t testing.TB, dir string) *os.File {
 func self(do func() error) error { return do() }
 
 // opened opens and reads a sealed directory to its end, as somebody who uses it does.
-func opened(t testing.TB, dir string, verify Verifier) (Manifest, error) {
+func opened(t testing.TB, dir string, verify store.Verifier) (store.Manifest, error) {
 	t.Helper()
 	s, err := Open(at(t, dir), self, verify)
 	if err != nil {
-		return Manifest{}, err
+		return store.Manifest{}, err
 	}
 	defer s.Close()
 	for i := range s.Manifest.Files {
 		if _, err := io.Copy(io.Discard, s.Reader(i)); err != nil {
-			return Manifest{}, err
+			return store.Manifest{}, err
 		}
 	}
 	return s.Manifest, nil
 }
 
 // drafted is a directory with files that have this content.
-func drafted(t testing.TB, dir string, files map[string]string) *Draft {
+func drafted(t testing.TB, dir string, files map[string]string) *Files {
 	t.Helper()
 	names := slices.Sorted(maps.Keys(files))
-	d, err := NewDraft(at(t, dir), names)
+	d, err := NewFiles(at(t, dir), names)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, f := range d.Files() {
+	for i, f := range d.All() {
 		if _, err := io.WriteString(f, files[names[i]]); err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +124,7 @@ func sealedWhole(t testing.TB) string {
 	files := map[string]string{"a.img": "first", "b.img": "second", "empty.img": ""}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		sum := sha256.Sum256([]byte(files[name]))
-		m.Files = append(m.Files, File{Name: name, Size: int64(len(files[name])), SHA256: hex.EncodeToString(sum[:])})
+		m.Files = append(m.Files, store.File{Name: name, Size: int64(len(files[name])), SHA256: hex.EncodeToString(sum[:])})
 	}
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -142,7 +143,7 @@ func TestASealedDirectoryOpensWithItsManifest(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := sampleManifest()
-	want.Version = ManifestVersion
+	want.Version = store.ManifestVersion
 	if len(m.Files) != 3 || m.Files[0].Name != "a.img" || m.Files[1].Size != 6 {
 		t.Errorf("files %+v", m.Files)
 	}
@@ -185,16 +186,16 @@ func TestWhatWasDoneToASealedDirectoryIsTold(t *testing.T) {
 		harm func(dir string)
 		want error
 	}{
-		"byte changed":        {func(d string) { change(t, d, "a.img", "First") }, ErrDigest},
+		"byte changed":        {func(d string) { change(t, d, "a.img", "First") }, store.ErrDigest},
 		"file longer":         {func(d string) { change(t, d, "a.img", "first!") }, image.ErrSize},
 		"file shorter":        {func(d string) { change(t, d, "a.img", "") }, image.ErrSize},
 		"file gone":           {func(d string) { remove(t, d, "b.img") }, image.ErrMissing},
 		"file added":          {func(d string) { change(t, d, "c.img", "") }, image.ErrExtra},
-		"manifest gone":       {func(d string) { remove(t, d, manifestName) }, image.ErrMissing},
-		"signature gone":      {func(d string) { remove(t, d, signatureName) }, image.ErrMissing},
-		"signature no JSON":   {func(d string) { change(t, d, signatureName, "x") }, ErrSignature},
-		"signature of others": {func(d string) { change(t, d, signatureName, `{"signature":"AAAA","certificate":""}`) }, ErrSignature},
-		"manifest changed":    {func(d string) { change(t, d, manifestName, held(t, d)+" ") }, ErrSignature},
+		"manifest gone":       {func(d string) { remove(t, d, store.ManifestName) }, image.ErrMissing},
+		"signature gone":      {func(d string) { remove(t, d, store.SignatureName) }, image.ErrMissing},
+		"signature no JSON":   {func(d string) { change(t, d, store.SignatureName, "x") }, store.ErrSignature},
+		"signature of others": {func(d string) { change(t, d, store.SignatureName, `{"signature":"AAAA","certificate":""}`) }, store.ErrSignature},
+		"manifest changed":    {func(d string) { change(t, d, store.ManifestName, held(t, d)+" ") }, store.ErrSignature},
 		"file is a link": {func(d string) {
 			remove(t, d, "a.img")
 			if err := os.Symlink("b.img", filepath.Join(d, "a.img")); err != nil {
@@ -212,7 +213,7 @@ func TestWhatWasDoneToASealedDirectoryIsTold(t *testing.T) {
 }
 
 func TestTheSignerMustBeTheNodeThatTheManifestNames(t *testing.T) {
-	if _, err := Open(at(t, sealed(t)), self, verifyAs("n2")); !errors.Is(err, ErrSignature) {
+	if _, err := Open(at(t, sealed(t)), self, verifyAs("n2")); !errors.Is(err, store.ErrSignature) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -221,12 +222,12 @@ func TestTheSignerMustBeTheNodeThatTheManifestNames(t *testing.T) {
 func resealed(t testing.TB, manifest string) string {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := json.Marshal(seal{Signature: ed25519.Sign(testKey(), []byte(manifest))})
+	s, err := json.Marshal(map[string][]byte{"signature": ed25519.Sign(testKey(), []byte(manifest)), "certificate": nil})
 	if err != nil {
 		t.Fatal(err)
 	}
-	change(t, dir, signatureName, string(s))
-	change(t, dir, manifestName, manifest)
+	change(t, dir, store.SignatureName, string(s))
+	change(t, dir, store.ManifestName, manifest)
 	return dir
 }
 
@@ -236,14 +237,14 @@ func TestASignedManifestThatIsNotUnderstoodIsRefused(t *testing.T) {
 		manifest string
 		want     error
 	}{
-		"later version":  {`{"version":3,"new":1}`, ErrVersion},
-		"version 0":      {`{"version":0}`, ErrVersion},
+		"later version":  {`{"version":3,"new":1}`, store.ErrVersion},
+		"version 0":      {`{"version":0}`, store.ErrVersion},
 		"pieces in 1":    {`{"version":1,"files":[{"name":"x","size":0,"sha256":"` + digest + `","pieces":"AAAA"}]}`, image.ErrFormat},
 		"whole in 2":     {`{"version":2,"files":[{"name":"x","size":0,"sha256":"` + digest + `"}]}`, image.ErrFormat},
 		"a piece short":  {`{"version":2,"files":[{"name":"x","size":4194305,"pieces":"` + strings.Repeat("A", 43) + `="}]}`, image.ErrFormat},
 		"a piece more":   {`{"version":2,"files":[{"name":"x","size":0,"pieces":"` + strings.Repeat("A", 43) + `="}]}`, image.ErrFormat},
 		"half a piece":   {`{"version":2,"files":[{"name":"x","size":1,"pieces":"AAAA"}]}`, image.ErrFormat},
-		"no version":     {`{}`, ErrVersion},
+		"no version":     {`{}`, store.ErrVersion},
 		"no JSON":        {`{`, image.ErrFormat},
 		"unknown field":  {`{"version":1,"new":1}`, image.ErrFormat},
 		"data behind":    {`{"version":1} {}`, image.ErrFormat},
@@ -270,18 +271,18 @@ func TestWhatIsSignedSaysWhetherImagesHoldARecordOfTheThreads(t *testing.T) {
 		}
 	}
 	dir := sealed(t)
-	data, err := os.ReadFile(filepath.Join(dir, manifestName))
+	data, err := os.ReadFile(filepath.Join(dir, store.ManifestName))
 	if err == nil {
 		older := bytes.Replace(data, []byte(`"version": 2`), []byte(`"version": 1`), 1)
 		if bytes.Equal(older, data) {
 			t.Fatalf("no version 2 in %s", data)
 		}
-		err = os.WriteFile(filepath.Join(dir, manifestName), older, 0o600)
+		err = os.WriteFile(filepath.Join(dir, store.ManifestName), older, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := opened(t, dir, verifyAs("n1")); !errors.Is(err, ErrSignature) {
+	if _, err := opened(t, dir, verifyAs("n1")); !errors.Is(err, store.ErrSignature) {
 		t.Errorf("made to look older: %v", err)
 	}
 }
@@ -296,26 +297,10 @@ func TestAFailingSignerLeavesNoManifest(t *testing.T) {
 	}
 }
 
-func FuzzManifest(f *testing.F) {
-	for _, dir := range []string{sealedDir, sealedDir2} {
-		data, err := os.ReadFile(filepath.Join(dir, manifestName))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := parseManifest(data)
-		if err == nil && (m.Version < 1 || m.Version > ManifestVersion || checkFiles(m.Version, m.Files) != nil) {
-			t.Errorf("taken: %+v", m)
-		}
-	})
-}
-
 func TestFilesThatAreVastAreNotRead(t *testing.T) {
 	const size = 1 << 40 // more than any machine that runs this could take in
 	for name, read := range map[string]func(dir string) error{
-		"restored-1.json": func(dir string) error { _, err := Claims(at(t, dir)); return err },
+		"restored-1.json": func(dir string) error { _, err := claimsIn(at(t, dir)); return err },
 		"manifest.json":   func(dir string) error { _, err := Open(at(t, dir), self, nil); return err },
 	} {
 		dir := t.TempDir()
@@ -332,7 +317,7 @@ func TestFilesThatAreVastAreNotRead(t *testing.T) {
 // held is the manifest of a directory, empty if it has none.
 func held(t testing.TB, dir string) string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, manifestName))
+	data, err := os.ReadFile(filepath.Join(dir, store.ManifestName))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}

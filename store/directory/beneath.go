@@ -1,4 +1,4 @@
-package store
+package directory
 
 import (
 	"errors"
@@ -60,3 +60,34 @@ func namesIn(dir *os.File) ([]string, error) {
 	}
 	return dir.Readdirnames(-1)
 }
+
+func statAt(dir *os.File, name string, st *unix.Stat_t) error {
+	return unix.Fstatat(int(dir.Fd()), name, st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// openDirectory opens a directory for reading, with the rights of its thread: links of
+// the user's lead where they may, those of /proc nowhere.
+func openDirectory(path string) (*os.File, error) {
+	return openedDirectory(unix.AT_FDCWD, path, 0, unix.RESOLVE_NO_MAGICLINKS)
+}
+
+// openDirectoryAt opens a directory that may be exchanged for a link or a mount meanwhile.
+func openDirectoryAt(dir *os.File, name string, flags uint64) (*os.File, error) {
+	return openedDirectory(int(dir.Fd()), name, flags, linux.Beneath)
+}
+
+func openedDirectory(dir int, path string, flags, resolve uint64) (*os.File, error) {
+	f, err := linux.OpenFile(dir, path, unix.O_DIRECTORY|flags, resolve)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return f, nil
+}
+
+// inode tells one directory from all others for as long as that is there.
+type inode struct {
+	Dev uint64 `json:"dev,omitempty"`
+	Ino uint64 `json:"ino,omitempty"`
+}
+
+func inodeOf(st unix.Stat_t) inode { return inode{st.Dev, st.Ino} }

@@ -1,4 +1,4 @@
-package store
+package directory
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/store"
 )
 
 // tricks are what the user of a directory can do to a file in it, called a.img, at any time.
@@ -57,7 +58,7 @@ func tricks(t testing.TB) map[string]func(dir string) {
 }
 
 // aImg is more than one piece.
-var aImg = strings.Repeat("the bytes of a job. ", PieceSize/20+10)
+var aImg = strings.Repeat("the bytes of a job. ", store.PieceSize/20+10)
 
 // used reads a.img of a sealed directory, as whoever restores it.
 func used(s *Sealed) (string, error) {
@@ -72,7 +73,7 @@ func trueOr(t *testing.T, got string, err error) {
 	if err == nil && got != aImg {
 		t.Errorf("it was taken, and has %d bytes, %.20q", len(got), got)
 	}
-	for _, known := range []error{image.ErrMissing, image.ErrExtra, image.ErrSize, ErrDigest} {
+	for _, known := range []error{image.ErrMissing, image.ErrExtra, image.ErrSize, store.ErrDigest} {
 		if err == nil || errors.Is(err, known) {
 			return
 		}
@@ -92,16 +93,16 @@ func TestWhatIsSignedIsWhatWasWrittenWhateverHasItsName(t *testing.T) {
 					trick(dir)
 				}
 			}
-			d, err := NewDraft(at(t, dir), []string{"a.img"})
+			d, err := NewFiles(at(t, dir), []string{"a.img"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			now(0)
-			if _, err := io.WriteString(d.Files()[0], aImg[:100]); err != nil {
+			if _, err := io.WriteString(d.All()[0], aImg[:100]); err != nil {
 				t.Fatal(err)
 			}
 			now(1)
-			if _, err := io.WriteString(d.Files()[0], aImg[100:]); err != nil {
+			if _, err := io.WriteString(d.All()[0], aImg[100:]); err != nil {
 				t.Fatal(err)
 			}
 			sign := signAs("")
@@ -222,15 +223,15 @@ func TestOpensRightsAreForRootsOwnFilesOnly(t *testing.T) {
 
 func TestASignatureFileSaysNothingOfWhatItHolds(t *testing.T) {
 	dir := sealed(t)
-	change(t, dir, signatureName, "secret")
+	change(t, dir, store.SignatureName, "secret")
 	_, err := Open(at(t, dir), self, verifyAs("n1"))
-	if !errors.Is(err, ErrSignature) || strings.Contains(err.Error(), "'s'") || strings.Contains(err.Error(), "secret") {
+	if !errors.Is(err, store.ErrSignature) || strings.Contains(err.Error(), "'s'") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestADraftReplacesNothing(t *testing.T) {
-	for _, name := range []string{"a.img", manifestName, signatureName} {
+	for _, name := range []string{"a.img", store.ManifestName, store.SignatureName} {
 		for trick, put := range map[string]func(path string) error{
 			"file":          func(path string) error { return os.WriteFile(path, []byte("precious"), 0o600) },
 			"dangling link": func(path string) error { return os.Symlink(path+".elsewhere", path) },
@@ -239,7 +240,7 @@ func TestADraftReplacesNothing(t *testing.T) {
 			if err := put(filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
 			}
-			if d, err := NewDraft(at(t, dir), []string{"a.img"}); !errors.Is(err, os.ErrExist) {
+			if d, err := NewFiles(at(t, dir), []string{"a.img"}); !errors.Is(err, os.ErrExist) {
 				t.Errorf("%s as %s: %v, %v", trick, name, d, err)
 			}
 		}

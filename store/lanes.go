@@ -1,15 +1,15 @@
-package transfer
+package store
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 
-	"github.com/migrate-hpc/migrate/agent/caller"
-	"github.com/migrate-hpc/migrate/store"
+	"github.com/migrate-hpc/migrate/osthread"
 )
 
 // A file of a user's may be on a server that is away, or be one of the user's own (FUSE):
@@ -20,7 +20,25 @@ const (
 	laneBuffers = 3
 )
 
-// errGivenUp ends what waits for a lane that nobody wants any more.
+const (
+	lanePrefix = "lane-"
+	mostLanes  = 4
+)
+
+// LaneNames are the names of the lanes that a new checkpoint has on this node.
+func LaneNames() []string { return laneNames(min(runtime.NumCPU(), mostLanes)) }
+
+// AllLaneNames are those that a checkpoint may have, whichever node it is of.
+func AllLaneNames() []string { return laneNames(mostLanes) }
+
+func laneNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("%s%d", lanePrefix, i))
+	}
+	return names
+}
+
+// errGivenUp ends what waits for a lane that is of no use any more.
 var errGivenUp = errors.New("the lane was given up")
 
 // laneQueue is what lies between the two ends of a lane.
@@ -40,25 +58,25 @@ func newLaneQueue(stop chan struct{}) *laneQueue {
 	return q
 }
 
-// laneWriter is a lane of a directory that is being written.
-type laneWriter struct {
+// LaneWriter is a lane of a checkpoint that is being written.
+type LaneWriter struct {
 	*laneQueue
 	buf   []byte // nil: to be taken from free
 	ended bool
 }
 
-// newLaneWriter writes to w with the rights of a user: their quota holds, and a file
-// server knows who it is.
-func newLaneWriter(c caller.Caller, w io.Writer, count *atomic.Int64, stop chan struct{}) *laneWriter {
-	l := &laneWriter{laneQueue: newLaneQueue(stop)}
+// NewLaneWriter writes to w with the rights of a user: their quota holds, and a file
+// server knows who it is. It adds to count what w has taken. Closing stop gives the lane up.
+func NewLaneWriter(u osthread.User, w io.Writer, count *atomic.Int64, stop chan struct{}) *LaneWriter {
+	l := &LaneWriter{laneQueue: newLaneQueue(stop)}
 	go func() {
 		defer close(l.done)
-		l.err = caller.As(c, func() error { return l.drain(w, count) })
+		l.err = osthread.As(u, func() error { return l.drain(w, count) })
 	}()
 	return l
 }
 
-func (l *laneWriter) drain(w io.Writer, count *atomic.Int64) error {
+func (l *LaneWriter) drain(w io.Writer, count *atomic.Int64) error {
 	for {
 		select {
 		case buf, more := <-l.full:
@@ -77,7 +95,7 @@ func (l *laneWriter) drain(w io.Writer, count *atomic.Int64) error {
 	}
 }
 
-func (l *laneWriter) Write(p []byte) (n int, err error) {
+func (l *LaneWriter) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if l.buf == nil {
 			select {
@@ -100,7 +118,7 @@ func (l *laneWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-func (l *laneWriter) flush() error {
+func (l *LaneWriter) flush() error {
 	select {
 	case l.full <- l.buf:
 		l.buf = nil
@@ -112,8 +130,8 @@ func (l *laneWriter) flush() error {
 	}
 }
 
-// finish waits until all is written.
-func (l *laneWriter) finish() error {
+// Finish waits until all is written.
+func (l *LaneWriter) Finish() error {
 	if len(l.buf) > 0 {
 		if err := l.flush(); err != nil {
 			return err
@@ -131,31 +149,37 @@ func (l *laneWriter) finish() error {
 	}
 }
 
-// savedLanes are the lanes of a sealed directory.
-type savedLanes struct {
-	readers []io.Reader
+// Wait returns when the lane writes no more: it was finished or given up.
+func (l *LaneWriter) Wait() { <-l.done }
+
+// Lanes are those of a checkpoint that is being read.
+type Lanes struct {
+	Readers []io.Reader
 	queues  []*laneQueue
 	stop    func()
 }
 
-// readAhead has all lanes read ahead. What comes out of them was checked.
-func readAhead(s *store.Sealed) (*savedLanes, error) {
-	for _, f := range s.Manifest.Files {
+// ReadAhead has all lanes read ahead. What comes out of reader was checked.
+func ReadAhead(files []File, reader func(i int) io.Reader) (*Lanes, error) {
+	for _, f := range files {
 		if !strings.HasPrefix(f.Name, lanePrefix) {
 			return nil, fmt.Errorf("the checkpoint holds %s, which is no lane", f.Name)
 		}
 	}
 	stop := make(chan struct{})
-	l := &savedLanes{stop: sync.OnceFunc(func() { close(stop) })}
-	for i := range s.Manifest.Files {
-		r := newLaneReader(s.Reader(i), stop)
-		l.readers, l.queues = append(l.readers, r), append(l.queues, r.laneQueue)
+	l := &Lanes{stop: sync.OnceFunc(func() { close(stop) })}
+	for i := range files {
+		r := newLaneReader(reader(i), stop)
+		l.Readers, l.queues = append(l.Readers, r), append(l.queues, r.laneQueue)
 	}
 	return l, nil
 }
 
-// wait ends all, and returns when nobody reads a file any more, which may take long.
-func (l *savedLanes) wait() {
+// GiveUp has nothing wait for a lane any more but what reads its file.
+func (l *Lanes) GiveUp() { l.stop() }
+
+// Wait gives all up, and returns when no file is read any more, which may take long.
+func (l *Lanes) Wait() {
 	l.stop()
 	for _, q := range l.queues {
 		<-q.done

@@ -1,9 +1,6 @@
-package store
+package directory
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,16 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/store"
 )
-
-// Verifier checks a signature against the cluster's CA and returns the name of
-// the node that made it.
-type Verifier func(data, sig, cert []byte) (node string, err error)
 
 // Sealed is a sealed directory whose files are open. What names lead to any more does not
 // matter, nor who writes to the files: no byte is handed out that was not checked.
 type Sealed struct {
-	Manifest Manifest
+	Manifest store.Manifest
 	files    []*os.File // as they are listed
 	pieces   [][]byte   // digests of each
 }
@@ -32,7 +26,7 @@ type Sealed struct {
 // each once. Files that are root's alone, as older versions have left them, are opened
 // with the rights of Open's thread. Errors wrap ErrSignature, ErrVersion, ErrMissing,
 // ErrExtra, ErrSize, ErrDigest or ErrFormat.
-func Open(dir *os.File, as func(func() error) error, verify Verifier) (*Sealed, error) {
+func Open(dir *os.File, as func(func() error) error, verify store.Verifier) (*Sealed, error) {
 	o := opener{dir, as}
 	s := &Sealed{}
 	err := s.open(o, verify)
@@ -42,7 +36,7 @@ func Open(dir *os.File, as func(func() error) error, verify Verifier) (*Sealed, 
 	return s, nil
 }
 
-func (s *Sealed) open(o opener, verify Verifier) (err error) {
+func (s *Sealed) open(o opener, verify store.Verifier) (err error) {
 	if s.Manifest, err = o.manifest(verify); err != nil {
 		return err
 	}
@@ -60,13 +54,11 @@ func (s *Sealed) open(o opener, verify Verifier) (err error) {
 		}
 	}
 	for i, want := range s.Manifest.Files {
-		pieces := want.Pieces
-		if s.Manifest.Version == 1 {
-			if pieces, err = digestWhole(s.files[i], want); err != nil {
-				return err
-			}
+		digests, err := s.Manifest.DigestsOf(want, s.files[i])
+		if err != nil {
+			return err
 		}
-		s.pieces = append(s.pieces, pieces)
+		s.pieces = append(s.pieces, digests)
 	}
 	return nil
 }
@@ -84,76 +76,7 @@ func (s *Sealed) Close() error {
 // Reader reads the file of Manifest.Files[i] from its beginning. It fails with ErrDigest
 // or ErrSize in place of handing out a byte that is not what the signature holds for.
 func (s *Sealed) Reader(i int) io.Reader {
-	return &checkedReader{f: s.files[i], size: s.Manifest.Files[i].Size, pieces: s.pieces[i]}
-}
-
-// checkedReader takes in a piece and checks it, and only then lets go of it: the file may
-// be written to meanwhile.
-type checkedReader struct {
-	f      *os.File
-	size   int64
-	pieces []byte
-	at     int64
-	buf    []byte
-	left   []byte // of the piece
-}
-
-func (r *checkedReader) Read(p []byte) (int, error) {
-	if len(r.left) == 0 {
-		if err := r.next(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, r.left)
-	r.left = r.left[n:]
-	return n, nil
-}
-
-func (r *checkedReader) next() error {
-	if r.at == r.size {
-		return io.EOF
-	}
-	if r.buf == nil {
-		r.buf = make([]byte, min(PieceSize, r.size))
-	}
-	piece := r.buf[:min(PieceSize, r.size-r.at)]
-	n, err := r.f.ReadAt(piece, r.at)
-	if n < len(piece) && errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: %w: it was cut while it was read", r.f.Name(), image.ErrSize)
-	}
-	if n < len(piece) {
-		return fmt.Errorf("%s: %w", r.f.Name(), err)
-	}
-	sum := sha256.Sum256(piece)
-	if i := r.at / PieceSize * sha256.Size; !bytes.Equal(sum[:], r.pieces[i:i+sha256.Size]) {
-		return fmt.Errorf("%s: %w", r.f.Name(), ErrDigest)
-	}
-	r.at += int64(len(piece))
-	r.left = piece
-	return nil
-}
-
-// digestWhole reads a file of which the manifest, of version 1, has one digest, and
-// returns those of the pieces of what it has read.
-func digestWhole(f *os.File, want File) ([]byte, error) {
-	whole, piece := sha256.New(), sha256.New()
-	in := io.NewSectionReader(f, 0, want.Size)
-	var pieces []byte
-	for at := int64(0); at < want.Size; at += PieceSize {
-		piece.Reset()
-		n, err := io.CopyN(io.MultiWriter(whole, piece), in, min(PieceSize, want.Size-at))
-		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: it was cut while it was read, at %d", image.ErrSize, at+n)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", want.Name, err)
-		}
-		pieces = piece.Sum(pieces)
-	}
-	if hex.EncodeToString(whole.Sum(nil)) != want.SHA256 {
-		return nil, fmt.Errorf("%s: %w", want.Name, ErrDigest)
-	}
-	return pieces, nil
+	return store.NewReader(s.Manifest.Files[i], s.pieces[i], s.files[i])
 }
 
 // opener opens files of a directory that is somebody else's.
@@ -201,35 +124,20 @@ func (o opener) read(name string, limit int64) ([]byte, error) {
 	return image.ReadUpTo(f, name, limit)
 }
 
-func (o opener) manifest(verify Verifier) (Manifest, error) {
-	data, err := o.read(manifestName, maxManifest)
+func (o opener) manifest(verify store.Verifier) (store.Manifest, error) {
+	manifest, err := o.read(store.ManifestName, store.MaxManifest)
 	if err != nil {
-		return Manifest{}, err
+		return store.Manifest{}, err
 	}
-	sealed, err := o.read(signatureName, maxSignature)
+	signature, err := o.read(store.SignatureName, store.MaxSignature)
 	if err != nil {
-		return Manifest{}, err
+		return store.Manifest{}, err
 	}
-	var s seal
-	if decodeStrict(sealed, &s) != nil { // whose file it is says nobody yet, and neither what it holds
-		return Manifest{}, fmt.Errorf("%w: %s does not hold one", ErrSignature, signatureName)
-	}
-	node, err := verify(data, s.Signature, s.Certificate)
-	if err != nil {
-		return Manifest{}, fmt.Errorf("%w: %w", ErrSignature, err)
-	}
-	m, err := parseManifest(data)
-	if err != nil {
-		return Manifest{}, fmt.Errorf("%s: %w", manifestName, err)
-	}
-	if m.Node != node {
-		return Manifest{}, fmt.Errorf("%w: made by node %q, signed by node %q", ErrSignature, m.Node, node)
-	}
-	return m, nil
+	return store.Unseal(manifest, signature, verify)
 }
 
 // checkListing compares the names in the directory with the manifest.
-func (o opener) checkListing(files []File) error {
+func (o opener) checkListing(files []store.File) error {
 	names, err := namesIn(o.dir)
 	if err != nil {
 		return err
@@ -239,7 +147,7 @@ func (o opener) checkListing(files []File) error {
 		listed[f.Name] = true
 	}
 	for _, name := range names {
-		if isSeal(name) || isClaim(name) {
+		if store.IsSeal(name) || isClaim(name) {
 			continue
 		}
 		if !listed[name] {

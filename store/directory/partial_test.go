@@ -1,4 +1,4 @@
-package transfer
+package directory
 
 import (
 	"errors"
@@ -8,17 +8,22 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/agent/caller"
-	"github.com/migrate-hpc/migrate/agent/node/nodetest"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// sealed is a directory whose lanes hold some text.
-func sealed(t *testing.T, path string) *store.Sealed {
+// An ordinary user, and root.
+var (
+	owner    = osthread.User{UID: 1000, GID: 1000}
+	operator = osthread.User{}
+)
+
+// withText is a directory whose lanes hold some text.
+func withText(t *testing.T, path string) *Sealed {
 	t.Helper()
 	id := testenv.NewAuthority(t).Node(t, "here")
-	d, err := newDirectory(path, "m1", nodetest.Operator)
+	d, err := newPartial(path, "m1", operator)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,24 +33,24 @@ func sealed(t *testing.T, path string) *store.Sealed {
 			t.Fatal(err)
 		}
 	}
-	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
+	if err := d.Seal(store.Manifest{Job: []byte("{}"), Node: "here"}, id.Sign); err != nil {
 		t.Fatal(err)
 	}
-	if d.written() == 0 {
+	if d.Written() == 0 {
 		t.Error("nothing was counted")
 	}
-	return openSealed(t, path, nodetest.Operator, id.Verify)
+	return openSealed(t, path, operator, id.Verify)
 }
 
 // openSealed opens a sealed directory as a restore does.
-func openSealed(t *testing.T, path string, c caller.Caller, verify store.Verifier) *store.Sealed {
+func openSealed(t *testing.T, path string, u osthread.User, verify store.Verifier) *Sealed {
 	t.Helper()
 	dir, err := openDirectory(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dir.Close() })
-	s, err := store.Open(dir, func(do func() error) error { return caller.As(c, do) }, verify)
+	s, err := Open(dir, func(do func() error) error { return osthread.As(u, do) }, verify)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,20 +65,20 @@ func openSealed(t *testing.T, path string, c caller.Caller, verify store.Verifie
 func TestADirectoryGetsItsNameWhenItIsWhole(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "saved")
-	s := sealed(t, path)
+	s := withText(t, path)
 	if got := testenv.Names(t, dir); len(got) != 1 || got[0] != "saved" {
 		t.Errorf("the parent holds %v", got)
 	}
-	l, err := readAhead(s)
+	l, err := store.ReadAhead(s.Manifest.Files, s.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, r := range l.readers {
+	for i, r := range l.Readers {
 		if got, err := io.ReadAll(r); err != nil || string(got) != strings.Repeat("lane", i+1) {
 			t.Errorf("lane %d holds %q (%v)", i, got, err)
 		}
 	}
-	l.wait()
+	l.Wait()
 }
 
 func TestADirectoryThatExistsIsLeftAlone(t *testing.T) {
@@ -87,7 +92,7 @@ func TestADirectoryThatExistsIsLeftAlone(t *testing.T) {
 		if err := make(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newDirectory(path, "m1", nodetest.Operator); err == nil || !strings.Contains(err.Error(), "exists already") {
+		if _, err := newPartial(path, "m1", operator); err == nil || !strings.Contains(err.Error(), "exists already") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got := testenv.Names(t, dir); len(got) != 1 {
@@ -100,12 +105,12 @@ func TestADirectoryThatExistsIsLeftAlone(t *testing.T) {
 }
 
 func TestADirectoryThatWasGivenUpLeavesNothing(t *testing.T) {
-	for name, give := range map[string]func(*directory) error{
-		"discard": func(d *directory) error { d.Discard(); return nil },
-		"remove":  (*directory).remove,
-		"both":    func(d *directory) error { d.Discard(); return errors.Join(d.remove(), d.remove()) },
-		"seal": func(d *directory) error { // the signature cannot be made
-			err := d.seal(store.Manifest{}, func([]byte) (sig, cert []byte, err error) { return nil, nil, errors.New("no key") })
+	for name, give := range map[string]func(*partial) error{
+		"discard": func(d *partial) error { d.Discard(); return nil },
+		"remove":  (*partial).Remove,
+		"both":    func(d *partial) error { d.Discard(); return errors.Join(d.Remove(), d.Remove()) },
+		"seal": func(d *partial) error { // the signature cannot be made
+			err := d.Seal(store.Manifest{}, func([]byte) (sig, cert []byte, err error) { return nil, nil, errors.New("no key") })
 			d.Discard()
 			if err == nil {
 				return errors.New("sealed without a key")
@@ -114,7 +119,7 @@ func TestADirectoryThatWasGivenUpLeavesNothing(t *testing.T) {
 		},
 	} {
 		dir := t.TempDir()
-		d, err := newDirectory(filepath.Join(dir, "saved"), "m1", nodetest.Operator)
+		d, err := newPartial(filepath.Join(dir, "saved"), "m1", operator)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +134,7 @@ func TestADirectoryThatWasGivenUpLeavesNothing(t *testing.T) {
 
 func TestADiscardAfterTheSealKeepsTheDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "saved")
-	sealed(t, path) // it discards at its end
+	withText(t, path) // it discards at its end
 	if got := testenv.Names(t, path); len(got) < 3 {
 		t.Errorf("left are %v", got)
 	}
@@ -141,23 +146,23 @@ func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
 	if err := os.Chmod(parent, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if d, err := newDirectory(filepath.Join(parent, "saved"), "m1", nodetest.Owner); err == nil {
-		t.Errorf("made where the caller may not: %v", d.remove())
+	if d, err := newPartial(filepath.Join(parent, "saved"), "m1", owner); err == nil {
+		t.Errorf("made where the caller may not: %v", d.Remove())
 	}
-	if err := os.Chown(parent, int(nodetest.Owner.UID), int(nodetest.Owner.GID)); err != nil {
+	if err := os.Chown(parent, int(owner.UID), int(owner.GID)); err != nil {
 		t.Fatal(err)
 	}
 	for _, whole := range []bool{false, true} {
-		d, err := newDirectory(filepath.Join(parent, "saved"), "m1", nodetest.Owner)
+		d, err := newPartial(filepath.Join(parent, "saved"), "m1", owner)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if whole {
-			if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err != nil {
+			if err := d.Seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := d.remove(); err != nil {
+		if err := d.Remove(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -168,25 +173,25 @@ func TestADirectoryIsMadeWithTheCallersRight(t *testing.T) {
 
 func TestALaneThatChangedAfterItWasOpenedIsFoundOut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "saved")
-	s := sealed(t, path)
+	s := withText(t, path)
 	name := s.Manifest.Files[0].Name
 	if err := os.WriteFile(filepath.Join(path, name), []byte("LANE"), 0o600); err != nil { // same length
 		t.Fatal(err)
 	}
-	l, err := readAhead(s)
+	l, err := store.ReadAhead(s.Manifest.Files, s.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.wait()
-	if got, err := io.ReadAll(l.readers[0]); !errors.Is(err, store.ErrDigest) || !strings.Contains(err.Error(), name) || len(got) > 0 {
+	defer l.Wait()
+	if got, err := io.ReadAll(l.Readers[0]); !errors.Is(err, store.ErrDigest) || !strings.Contains(err.Error(), name) || len(got) > 0 {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
 
 func TestADirectoryWithOtherThanLanesIsNotRead(t *testing.T) {
-	s := sealed(t, filepath.Join(t.TempDir(), "saved"))
-	other := &store.Sealed{Manifest: store.Manifest{Files: append(s.Manifest.Files, store.File{Name: "other"})}}
-	if _, err := readAhead(other); err == nil || !strings.Contains(err.Error(), "other") {
+	s := withText(t, filepath.Join(t.TempDir(), "saved"))
+	other := append(s.Manifest.Files, store.File{Name: "other"})
+	if _, err := store.ReadAhead(other, s.Reader); err == nil || !strings.Contains(err.Error(), "other") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -194,7 +199,7 @@ func TestADirectoryWithOtherThanLanesIsNotRead(t *testing.T) {
 func TestWhatTheUserPutInTheWayMeanwhileIsNotRemoved(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "saved")
-	d, err := newDirectory(path, "m1", nodetest.Operator)
+	d, err := newPartial(path, "m1", operator)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,10 +207,10 @@ func TestWhatTheUserPutInTheWayMeanwhileIsNotRemoved(t *testing.T) {
 	if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(precious, []byte("data"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err == nil {
+	if err := d.Seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err == nil {
 		t.Error("it was sealed over what is there")
 	}
-	if err := d.remove(); err != nil {
+	if err := d.Remove(); err != nil {
 		t.Error(err)
 	}
 	if data, err := os.ReadFile(precious); err != nil || string(data) != "data" {
@@ -224,20 +229,20 @@ func TestAParentThatWasExchangedMeanwhileLeadsNowhereWithRootsRights(t *testing.
 		t.Fatal(err)
 	}
 	parent := filepath.Join(home, "parent")
-	if err := errors.Join(os.Mkdir(parent, 0o755), os.Chown(parent, int(nodetest.Owner.UID), int(nodetest.Owner.GID))); err != nil {
+	if err := errors.Join(os.Mkdir(parent, 0o755), os.Chown(parent, int(owner.UID), int(owner.GID))); err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDirectory(filepath.Join(parent, "saved"), "m1", nodetest.Owner)
+	d, err := newPartial(filepath.Join(parent, "saved"), "m1", owner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(os.Rename(parent, parent+".away"), os.Symlink(root, parent)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err == nil {
+	if err := d.Seal(store.Manifest{Job: []byte("{}"), Node: "here"}, testenv.NewAuthority(t).Node(t, "here").Sign); err == nil {
 		t.Error("it was sealed elsewhere")
 	}
-	_ = d.remove() // what it cannot find it cannot remove
+	_ = d.Remove() // what it cannot find it cannot remove
 	d.Discard()
 	if got := testenv.Names(t, victim); len(got) != 1 {
 		t.Errorf("root's directory holds %v", got)

@@ -1,4 +1,4 @@
-package transfer
+package directory
 
 import (
 	"encoding/json"
@@ -7,20 +7,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/agent/caller"
-	"github.com/migrate-hpc/migrate/agent/node"
-	"github.com/migrate-hpc/migrate/linux"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/store"
 )
 
-// directory is a checkpoint that is being written: a temporary sibling of the
+// partial is a checkpoint that is being written: a temporary sibling of the
 // directory that it becomes when it is whole and on the disk.
 //
 // Its paths are the user's, who may change what they lead to at any time. So the
@@ -28,54 +25,43 @@ import (
 // are made with them, too, and known by their descriptors from then on. While it is
 // written it is root's and closed to everybody, where the file system lets root do that.
 // That keeps accidents off; nothing that the signature says rests on it.
-type directory struct {
+type partial struct {
+	name   string // as its user gave it
 	path   string
-	owner  caller.Caller
+	owner  osthread.User
 	move   string
-	id     node.Inode // zero: not made
-	parent *os.File   // nil in recovery
-	at     *os.File   // the directory itself; nil in recovery
-	draft  *store.Draft
-	lanes  []*laneWriter
+	id     inode    // zero: not made
+	parent *os.File // nil in recovery
+	at     *os.File // the directory itself; nil in recovery
+	files  *Files
+	lanes  []*store.LaneWriter
 	stop   func() // gives the lanes up
 	closed bool   // to its user: it is root's
 	whole  bool   // it is sealed, has its name and is its user's
 	count  atomic.Int64
 }
 
-const (
-	lanePrefix = "lane-"
-	mostLanes  = 4
-)
-
-func laneNames(n int) (names []string) {
-	for i := range n {
-		names = append(names, fmt.Sprintf("%s%d", lanePrefix, i))
-	}
-	return names
-}
-
 // madeNames are all files that a directory may have been given.
-func madeNames() []string { return append(laneNames(mostLanes), store.SealNames()...) }
+func madeNames() []string { return append(store.AllLaneNames(), store.SealNames()...) }
 
-// newDirectory begins a directory, with the caller's own right to make one.
-func newDirectory(path, move string, c caller.Caller) (*directory, error) {
+// newPartial begins a directory, with the user's own right to make one.
+func newPartial(name, move string, u osthread.User) (*partial, error) {
 	stop := make(chan struct{})
-	d := &directory{path: filepath.Clean(path), owner: c, move: move, stop: sync.OnceFunc(func() { close(stop) })}
-	if err := caller.As(c, d.make); err != nil {
-		return nil, errors.Join(fmt.Errorf("make %s: %w", path, err), d.remove())
+	d := &partial{name: name, path: filepath.Clean(name), owner: u, move: move, stop: sync.OnceFunc(func() { close(stop) })}
+	if err := osthread.As(u, d.make); err != nil {
+		return nil, errors.Join(fmt.Errorf("make %s: %w", name, err), d.Remove())
 	}
-	for _, f := range d.draft.Files() {
-		d.lanes = append(d.lanes, newLaneWriter(c, f, &d.count, stop))
+	for _, f := range d.files.All() {
+		d.lanes = append(d.lanes, store.NewLaneWriter(u, f, &d.count, stop))
 	}
 	return d, nil
 }
 
-func (d *directory) base() string { return filepath.Base(d.path) }
-func (d *directory) temp() string { return d.base() + ".partial-" + d.move }
+func (d *partial) base() string { return filepath.Base(d.path) }
+func (d *partial) temp() string { return d.base() + ".partial-" + d.move }
 
 // make makes the directory and the files in it.
-func (d *directory) make() (err error) {
+func (d *partial) make() (err error) {
 	if d.parent, err = openDirectory(filepath.Dir(d.path)); err != nil {
 		return err
 	}
@@ -95,22 +81,35 @@ func (d *directory) make() (err error) {
 	if _, err := d.at.Readdirnames(1); err != io.EOF || st.Uid != d.owner.UID { // it must be empty
 		return fmt.Errorf("%s is not the directory that was made", d.at.Name())
 	}
-	d.id = node.InodeOf(st)
-	d.draft, err = store.NewDraft(d.at, laneNames(min(runtime.NumCPU(), mostLanes)))
+	d.id = inodeOf(st)
+	d.files, err = NewFiles(d.at, store.LaneNames())
 	return err
 }
 
-// shut closes the directory to its user. It comes after the record that tells an agent
+// Ref names the directory: by its inode it is told from any other of the name.
+func (d *partial) Ref() (store.Ref, error) {
+	own, err := json.Marshal(d.id)
+	return store.Ref{Name: d.name, Form: own}, err
+}
+
+func (d *partial) Lanes() (all []io.Writer) {
+	for _, l := range d.lanes {
+		all = append(all, l)
+	}
+	return all
+}
+
+// Shut closes the directory to its user. It comes after the record that tells an agent
 // to come to open it again. A file system that takes root for nobody refuses, and others
 // know no owners.
-func (d *directory) shut() {
+func (d *partial) Shut() {
 	if d.owner.UID != 0 {
 		d.closed = d.at.Chown(0, 0) == nil
 	}
 }
 
 // reopen gives the directory to its user.
-func (d *directory) reopen() error {
+func (d *partial) reopen() error {
 	if !d.closed {
 		return nil
 	}
@@ -123,12 +122,12 @@ func (d *directory) reopen() error {
 	return nil
 }
 
-func (d *directory) written() int64 { return d.count.Load() }
+func (d *partial) Written() int64 { return d.count.Load() }
 
-// seal brings everything to the disk, signs it and gives it to its user and its name.
-func (d *directory) seal(m store.Manifest, sign store.Signer) error {
+// Seal brings everything to the disk, signs it and gives it to its user and its name.
+func (d *partial) Seal(m store.Manifest, sign store.Signer) error {
 	for _, l := range d.lanes {
-		if err := l.finish(); err != nil {
+		if err := l.Finish(); err != nil {
 			return fmt.Errorf("write the checkpoint: %w", err)
 		}
 	}
@@ -138,9 +137,9 @@ func (d *directory) seal(m store.Manifest, sign store.Signer) error {
 	}
 	as := d.owner
 	if d.closed { // its user does not get in
-		as = caller.Caller{}
+		as = osthread.User{}
 	}
-	if err := caller.As(as, func() error { return d.draft.Seal(m, sign) }); err != nil {
+	if err := osthread.As(as, func() error { return d.files.Seal(m, sign) }); err != nil {
 		return err
 	}
 	if err := d.giveName(); err != nil {
@@ -158,14 +157,14 @@ type sealedBy struct {
 // giveName gives the directory its name and then to its user, so that nobody comes in
 // between. It renames within the parent what cannot be anybody else's: nobody but root
 // moves what is root's out of a directory that others share.
-func (d *directory) giveName() error {
+func (d *partial) giveName() error {
 	err := error(unix.EINVAL)
 	if d.closed {
 		err = d.rename(unix.RENAME_NOREPLACE)
 	}
 	if errors.Is(err, unix.EINVAL) { // not closed, or a file system that cannot
 		if err = d.reopen(); err == nil {
-			err = caller.As(d.owner, func() error { return d.rename(0) })
+			err = osthread.As(d.owner, func() error { return d.rename(0) })
 		}
 	}
 	if err == nil {
@@ -177,16 +176,16 @@ func (d *directory) giveName() error {
 	if err != nil {
 		return err
 	}
-	return caller.As(d.owner, func() error {
+	return osthread.As(d.owner, func() error {
 		var st unix.Stat_t
-		if err := unix.Lstat(d.path, &st); err != nil || node.InodeOf(st) != d.id { // its user could not find it
+		if err := unix.Lstat(d.path, &st); err != nil || inodeOf(st) != d.id { // its user could not find it
 			return errors.Join(fmt.Errorf("%s was exchanged for something else", d.path), err)
 		}
 		return d.parent.Sync()
 	})
 }
 
-func (d *directory) rename(flags uint) error {
+func (d *partial) rename(flags uint) error {
 	p := int(d.parent.Fd())
 	if err := unix.Renameat2(p, d.temp(), p, d.base(), flags); err != nil {
 		return &os.LinkError{Op: "rename", Old: d.temp(), New: d.path, Err: err}
@@ -195,22 +194,22 @@ func (d *directory) rename(flags uint) error {
 }
 
 // has tells whether a name in the parent is the directory's.
-func (d *directory) has(name string) bool {
+func (d *partial) has(name string) bool {
 	var st unix.Stat_t
-	return statAt(d.parent, name, &st) == nil && node.InodeOf(st) == d.id
+	return statAt(d.parent, name, &st) == nil && inodeOf(st) == d.id
 }
 
-// remove takes the directory back, whether it has its name yet or not: the files that
+// Remove takes the directory back, whether it has its name yet or not: the files that
 // were made, and itself, if nothing else is in it. What has the name and is something
 // else stays.
-func (d *directory) remove() error {
+func (d *partial) Remove() error {
 	defer d.close()
-	if d.id == (node.Inode{}) {
+	if d.id == (inode{}) {
 		return nil
 	}
 	names := []string{d.temp(), d.base()}
 	if d.at == nil {
-		if err := caller.As(d.owner, func() error { return d.find(names) }); err != nil || d.at == nil {
+		if err := osthread.As(d.owner, func() error { return d.find(names) }); err != nil || d.at == nil {
 			return err
 		}
 		if err := d.onlyOurs(); err != nil {
@@ -220,19 +219,19 @@ func (d *directory) remove() error {
 	if err := d.reopen(); err != nil {
 		return err
 	}
-	return caller.As(d.owner, func() error { return d.erase(names) })
+	return osthread.As(d.owner, func() error { return d.erase(names) })
 }
 
 // Discard removes what never became whole.
-func (d *directory) Discard() {
+func (d *partial) Discard() {
 	if !d.whole {
-		_ = d.remove() // nothing is lost by it
+		_ = d.Remove() // nothing is lost by it
 	}
 	d.close()
 }
 
 // find finds the directory again that an earlier agent has made. It may be root's still.
-func (d *directory) find(names []string) error {
+func (d *partial) find(names []string) error {
 	var err error
 	if d.parent == nil {
 		if d.parent, err = openDirectory(filepath.Dir(d.path)); err != nil {
@@ -250,7 +249,7 @@ func (d *directory) find(names []string) error {
 		if err := unix.Fstat(int(d.at.Fd()), &st); err != nil {
 			return err
 		}
-		if node.InodeOf(st) != d.id { // exchanged since
+		if inodeOf(st) != d.id { // exchanged since
 			return fmt.Errorf("%s was exchanged for something else", d.at.Name())
 		}
 		d.closed = st.Uid == 0 && d.owner.UID != 0
@@ -261,7 +260,7 @@ func (d *directory) find(names []string) error {
 
 // onlyOurs makes sure before root gives a directory away which an earlier agent has made:
 // the number of an inode may be another's by now.
-func (d *directory) onlyOurs() error {
+func (d *partial) onlyOurs() error {
 	if !d.closed {
 		return nil
 	}
@@ -277,7 +276,7 @@ func (d *directory) onlyOurs() error {
 	return err
 }
 
-func (d *directory) erase(names []string) error {
+func (d *partial) erase(names []string) error {
 	for _, name := range madeNames() {
 		if err := unix.Unlinkat(int(d.at.Fd()), name, 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return &os.PathError{Op: "remove", Path: name, Err: err}
@@ -294,24 +293,24 @@ func (d *directory) erase(names []string) error {
 	return nil
 }
 
-// giveUp has nobody wait for the directory's file system any more but those who write to
+// GiveUp has nobody wait for the directory's file system any more but those who write to
 // it, and takes nothing more to write.
-func (d *directory) giveUp() {
+func (d *partial) GiveUp() {
 	if d.stop != nil {
 		d.stop()
 	}
 }
 
 // close returns when nobody writes any more, which may take long.
-func (d *directory) close() {
-	d.giveUp()
+func (d *partial) close() {
+	d.GiveUp()
 	for _, l := range d.lanes {
-		<-l.done
+		l.Wait()
 	}
 	d.lanes = nil
-	if d.draft != nil {
-		_ = d.draft.Close() // what matters was synced
-		d.draft = nil
+	if d.files != nil {
+		_ = d.files.Close() // what matters was synced
+		d.files = nil
 	}
 	for _, f := range []**os.File{&d.at, &d.parent} {
 		if *f != nil {
@@ -319,27 +318,4 @@ func (d *directory) close() {
 			*f = nil
 		}
 	}
-}
-
-func statAt(dir *os.File, name string, st *unix.Stat_t) error {
-	return unix.Fstatat(int(dir.Fd()), name, st, unix.AT_SYMLINK_NOFOLLOW)
-}
-
-// openDirectory opens a directory for reading, with the rights of its thread: links of
-// the user's lead where they may, those of /proc nowhere.
-func openDirectory(path string) (*os.File, error) {
-	return openedDirectory(unix.AT_FDCWD, path, 0, unix.RESOLVE_NO_MAGICLINKS)
-}
-
-// openDirectoryAt opens a directory that may be exchanged for a link or a mount meanwhile.
-func openDirectoryAt(dir *os.File, name string, flags uint64) (*os.File, error) {
-	return openedDirectory(int(dir.Fd()), name, flags, linux.Beneath)
-}
-
-func openedDirectory(dir int, path string, flags, resolve uint64) (*os.File, error) {
-	f, err := linux.OpenFile(dir, path, unix.O_DIRECTORY|flags, resolve)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	return f, nil
 }

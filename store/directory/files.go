@@ -1,50 +1,43 @@
-package store
+package directory
 
 import (
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"os"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/linux"
+	"github.com/migrate-hpc/migrate/store"
 )
 
-// Signer signs data as this node and returns its certificate (PEM) with it.
-type Signer func(data []byte) (sig, cert []byte, err error)
+// filePerm is the mode of the files of a checkpoint.
+const filePerm = 0o600
 
-// draftPerm is the mode of the files of a draft.
-const draftPerm = 0o600
-
-// Draft is a directory that is being written, to be sealed. The directory is its user's,
+// Files are those of a directory that is being written, to be sealed. The directory is its user's,
 // who may put anything under any name in it at any time. So all files are made at the
 // beginning and named by their descriptors from then on, and what is signed are digests
 // of what went through those, not of what is found under the names at the end.
-type Draft struct {
+type Files struct {
 	dir   *os.File
-	files []*DraftFile
+	files []*HashedFile
 	seal  map[string]*os.File // the manifest and its signature
 }
 
-// NewDraft makes the files of a directory: those with the names, and the two of the
+// NewFiles makes the files of a directory: those with the names, and the two of the
 // seal. None of them may be there. It asks for nothing but the rights of its thread.
-func NewDraft(dir *os.File, names []string) (*Draft, error) {
-	d := &Draft{dir: dir, seal: map[string]*os.File{}}
+func NewFiles(dir *os.File, names []string) (*Files, error) {
+	d := &Files{dir: dir, seal: map[string]*os.File{}}
 	for _, name := range names {
 		f, err := createBeneath(dir, name)
 		if err != nil {
 			return nil, errors.Join(err, d.Close())
 		}
-		d.files = append(d.files, &DraftFile{f: f, sum: sha256.New()})
+		d.files = append(d.files, &HashedFile{f: f, sum: store.NewDigests()})
 	}
-	for _, name := range []string{manifestName, signatureName} {
+	for _, name := range store.SealNames() {
 		f, err := createBeneath(dir, name)
 		if err != nil {
 			return nil, errors.Join(err, d.Close())
@@ -56,7 +49,7 @@ func NewDraft(dir *os.File, names []string) (*Draft, error) {
 
 func createBeneath(dir *os.File, name string) (*os.File, error) {
 	fd, err := linux.RetryValue(func() (int, error) {
-		return unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, draftPerm)
+		return unix.Openat(int(dir.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, filePerm)
 	})
 	if err != nil {
 		return nil, &os.PathError{Op: "create", Path: name, Err: err}
@@ -64,46 +57,34 @@ func createBeneath(dir *os.File, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Files are those of the names, in their order.
-func (d *Draft) Files() []*DraftFile { return d.files }
+// All are those of the names, in their order.
+func (d *Files) All() []*HashedFile { return d.files }
 
 // Seal lists every file with its size and digests in manifest.json and puts the
 // signature of that into manifest.sig. Nobody may write to a file any more. When Seal
 // returns without an error all of the directory is on the disk, and its names led to what
 // was written when they were looked at last. With the names it may only help: what the
 // signature holds for is what was written, whatever has the names.
-func (d *Draft) Seal(m Manifest, sign Signer) error {
+func (d *Files) Seal(m store.Manifest, sign store.Signer) error {
 	if err := d.put(m, sign); err != nil {
 		return fmt.Errorf("seal %s: %w", d.dir.Name(), err)
 	}
 	return nil
 }
 
-func (d *Draft) put(m Manifest, sign Signer) error {
-	m.Version, m.Files = ManifestVersion, nil
+func (d *Files) put(m store.Manifest, sign store.Signer) error {
+	m.Files = nil
 	for _, f := range d.files {
 		if err := syncFile(f.f); err != nil {
 			return err
 		}
-		m.Files = append(m.Files, f.entry())
+		m.Files = append(m.Files, f.sum.Entry(f.f.Name()))
 	}
-	slices.SortFunc(m.Files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	if err := checkFiles(m.Version, m.Files); err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(m, "", "  ")
+	manifest, signature, err := store.Seal(m, sign)
 	if err != nil {
 		return err
 	}
-	sig, cert, err := sign(data)
-	if err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	sealed, err := json.Marshal(seal{Signature: sig, Certificate: cert})
-	if err != nil {
-		return err
-	}
-	err = errors.Join(writeSynced(d.seal[signatureName], sealed), writeSynced(d.seal[manifestName], data))
+	err = errors.Join(writeSynced(d.seal[store.SignatureName], signature), writeSynced(d.seal[store.ManifestName], manifest))
 	if err == nil {
 		err = d.undisturbed()
 	}
@@ -132,11 +113,11 @@ func syncFile(f *os.File) error {
 
 // undisturbed tells early, while the job can still go on, that the directory could not be
 // restored: somebody has put something else into it, or cut a file.
-func (d *Draft) undisturbed() error {
+func (d *Files) undisturbed() error {
 	sizes := map[string]int64{}
 	open := map[string]*os.File{}
 	for _, f := range d.files {
-		open[f.f.Name()], sizes[f.f.Name()] = f.f, f.size
+		open[f.f.Name()], sizes[f.f.Name()] = f.f, f.sum.Size()
 	}
 	for name, f := range d.seal {
 		info, err := f.Stat()
@@ -168,7 +149,7 @@ func (d *Draft) undisturbed() error {
 }
 
 // Close closes all files.
-func (d *Draft) Close() error {
+func (d *Files) Close() error {
 	var errs []error
 	for _, f := range d.files {
 		errs = append(errs, f.f.Close())
@@ -180,33 +161,15 @@ func (d *Draft) Close() error {
 	return errors.Join(errs...)
 }
 
-// DraftFile is a file of a draft. One goroutine writes it.
-type DraftFile struct {
-	f      *os.File
-	size   int64
-	sum    hash.Hash // of the piece that is not full
-	pieces []byte    // digests of those that are
+// HashedFile is a file that is hashed while it is written. One goroutine writes it.
+type HashedFile struct {
+	f   *os.File
+	sum *store.Digests
 }
 
 // Write writes, and hashes what it has written.
-func (f *DraftFile) Write(p []byte) (int, error) {
+func (f *HashedFile) Write(p []byte) (int, error) {
 	n, err := f.f.Write(p)
-	for rest := p[:n]; len(rest) > 0; {
-		part := rest[:min(int64(len(rest)), PieceSize-f.size%PieceSize)]
-		f.sum.Write(part)
-		f.size += int64(len(part))
-		if rest = rest[len(part):]; f.size%PieceSize == 0 {
-			f.pieces = f.sum.Sum(f.pieces)
-			f.sum.Reset()
-		}
-	}
+	f.sum.Add(p[:n])
 	return n, err
-}
-
-func (f *DraftFile) entry() File {
-	pieces := slices.Clone(f.pieces)
-	if f.size%PieceSize != 0 {
-		pieces = f.sum.Sum(pieces)
-	}
-	return File{Name: f.f.Name(), Size: f.size, Pieces: pieces}
 }

@@ -1,4 +1,4 @@
-package store
+package directory
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/store"
 )
 
 // stakeAtOnce has twenty nodes bring a job back at a time, and returns how many may.
@@ -21,10 +22,10 @@ func stakeAtOnce(t *testing.T, dir string, epoch func(node int) int64) int32 {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			switch err := Stake(at(t, dir), Claim{Node: "n", Epoch: epoch(i)}, 6); {
+			switch err := placeClaim(at(t, dir), store.Claim{Node: "n", Epoch: epoch(i)}, 6); {
 			case err == nil:
 				won.Add(1)
-			case !errors.Is(err, ErrClaimed):
+			case !errors.Is(err, store.ErrClaimed):
 				t.Error(err)
 			}
 		})
@@ -57,29 +58,29 @@ func TestWhoLooksBeforeANewerClaimIsThereIsTheOneThatCounts(t *testing.T) {
 	for _, c := range []struct {
 		epoch int64
 		want  error
-	}{{7, nil}, {9, ErrClaimed}, {6, ErrClaimed}, {7, ErrClaimed}} {
-		if err := Stake(at(t, dir), Claim{Node: "n", Epoch: c.epoch}, 5); !errors.Is(err, c.want) {
+	}{{7, nil}, {9, store.ErrClaimed}, {6, store.ErrClaimed}, {7, store.ErrClaimed}} {
+		if err := placeClaim(at(t, dir), store.Claim{Node: "n", Epoch: c.epoch}, 5); !errors.Is(err, c.want) {
 			t.Errorf("epoch %d: %v, want %v", c.epoch, err, c.want)
 		}
 	}
-	if err := Stake(at(t, dir), Claim{Node: "n", Epoch: 9}, 7); err != nil {
+	if err := placeClaim(at(t, dir), store.Claim{Node: "n", Epoch: 9}, 7); err != nil {
 		t.Errorf("who has seen it before may go on: %v", err)
 	}
 }
 
 func TestClaimsAreInTheOrderOfTheirEpochs(t *testing.T) {
 	dir := t.TempDir()
-	if claims, err := Claims(at(t, dir)); len(claims) != 0 || err != nil {
+	if claims, err := claimsIn(at(t, dir)); len(claims) != 0 || err != nil {
 		t.Fatal(claims, err)
 	}
 	for _, e := range []int64{3, 9, 11} {
-		if err := Stake(at(t, dir), Claim{Node: "n", Epoch: e}, e-1); err != nil {
+		if err := placeClaim(at(t, dir), store.Claim{Node: "n", Epoch: e}, e-1); err != nil {
 			t.Fatal(err)
 		}
 	}
 	newest := func() int64 {
 		t.Helper()
-		claims, err := Claims(at(t, dir))
+		claims, err := claimsIn(at(t, dir))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +89,7 @@ func TestClaimsAreInTheOrderOfTheirEpochs(t *testing.T) {
 	if e := newest(); e != 11 {
 		t.Fatal(e)
 	}
-	if err := errors.Join(Unstake(at(t, dir), 11), Unstake(at(t, dir), 11)); err != nil {
+	if err := errors.Join(releaseClaim(at(t, dir), 11), releaseClaim(at(t, dir), 11)); err != nil {
 		t.Fatal(err)
 	}
 	if e := newest(); e != 9 {
@@ -101,10 +102,10 @@ func TestAClaimThatCannotBeReadIsAnError(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "restored-1.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Claims(at(t, dir)); err == nil {
+	if _, err := claimsIn(at(t, dir)); err == nil {
 		t.Fatal("no error")
 	}
-	if err := Stake(at(t, dir), Claim{Epoch: 2}, 1); err == nil {
+	if err := placeClaim(at(t, dir), store.Claim{Epoch: 2}, 1); err == nil {
 		t.Fatal("no error of the stake")
 	}
 }
@@ -121,10 +122,10 @@ func TestAClaimThatIsNoFileHoldsNobodyUp(t *testing.T) {
 		if err := put(filepath.Join(dir, "restored-7.json")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Claims(at(t, dir)); !errors.Is(err, image.ErrExtra) || strings.Contains(err.Error(), "root") {
+		if _, err := claimsIn(at(t, dir)); !errors.Is(err, image.ErrExtra) || strings.Contains(err.Error(), "root") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := Stake(at(t, dir), Claim{Epoch: 7}, 6); !errors.Is(err, ErrClaimed) {
+		if err := placeClaim(at(t, dir), store.Claim{Epoch: 7}, 6); !errors.Is(err, store.ErrClaimed) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if left := names(t, dir); len(left) != 1 {
@@ -143,7 +144,7 @@ func TestAClaimLiesInTheDirectoryThatWasOpened(t *testing.T) {
 	if err := errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if err := Stake(opened, Claim{Epoch: 7}, 0); err != nil {
+	if err := placeClaim(opened, store.Claim{Epoch: 7}, 0); err != nil {
 		t.Fatal(err)
 	}
 	if here, there := names(t, dir), names(t, dir+".away"); len(here) != 0 || len(there) != 1 {
