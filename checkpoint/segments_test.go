@@ -20,9 +20,7 @@ import (
 // forked, and says when that is done.
 func sharer(t *testing.T) []scan.Task {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		testenv.Missing(t, "not root: looking into other processes needs it")
-	}
+	testenv.NeedRoot(t)
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		testenv.Missing(t, "python3 is not installed: apt-get install python3")

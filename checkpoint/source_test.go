@@ -23,9 +23,7 @@ import (
 // frozenScene is a process in a cgroup of its own.
 func frozenScene(t *testing.T) *Source {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		testenv.Missing(t, "not root: making cgroups needs it")
-	}
+	testenv.NeedRoot(t)
 	cg, err := cgroup.New(os.Getpid(), fmt.Sprintf("migrate-test-source-%d", os.Getpid()))
 	if err != nil {
 		testenv.Missing(t, "no cgroup can be made: %v", err)
@@ -178,9 +176,7 @@ func TestExternalMountsAreNamedInOrder(t *testing.T) {
 // holds message queues.
 func withQueues(t *testing.T, script string) *Source {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		testenv.Missing(t, "not root: making namespaces needs it")
-	}
+	testenv.NeedRoot(t)
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		testenv.Missing(t, "python3 is not installed: apt-get install python3")
@@ -197,23 +193,7 @@ print("ready", flush=True)
 time.sleep(1000)
 `)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWIPC | unix.CLONE_NEWNS | unix.CLONE_NEWPID}
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	var word string
-	if _, err := fmt.Fscan(out, &word); err != nil {
-		t.Fatalf("make queues: %v", err)
-	}
-	return &Source{Init: cmd.Process.Pid, Dir: t.TempDir(), Log: quiet()}
+	return &Source{Init: testenv.Start(t, cmd), Dir: t.TempDir(), Log: quiet()}
 }
 
 func TestOpenQueuesAreFoundOnceAndByName(t *testing.T) {

@@ -14,9 +14,7 @@ import (
 // After the preflight has passed, a job's PID 1 may still go to namespaces of its own, with
 // any directory that it sees at /tmp.
 func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		testenv.Missing(t, "not root: making namespaces needs it")
-	}
+	testenv.NeedRoot(t)
 	cmd := exec.Command("unshare", "-Urm", "sh", "-ec", "mount -t tmpfs none /mnt; cd /mnt; mkdir old tmp; mount -t tmpfs none tmp; pivot_root . old; cd /; echo ready; read forever")
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 var errRefused = errors.New("refused by the test")
@@ -29,7 +31,7 @@ func refuseAt(stage string) func(context.Context, string, int) error {
 }
 
 func TestRealCRIUTellsItsVersion(t *testing.T) {
-	v, err := realCRIU(t).Version(bounded(t))
+	v, err := realCRIU(t).Version(testenv.Bounded(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +45,7 @@ func TestARequestOfOneMebibyteReachesCRIU(t *testing.T) {
 		Type: rpc.CriuReqType_VERSION.Enum(),
 		Opts: &rpc.CriuOpts{ImagesDirFd: proto.Int32(-1), External: slices.Repeat([]string{strings.Repeat("x", 1023)}, 1024)},
 	}
-	resp, err := realCRIU(t).Do(bounded(t), req, Run{})
+	resp, err := realCRIU(t).Do(testenv.Bounded(t), req, Run{})
 	if err != nil || resp.GetVersion() == nil {
 		t.Fatalf("got %v, %v", resp, err)
 	}
@@ -72,7 +74,7 @@ func dumped(t testing.TB, c *Client) (dir string) {
 	j := startJob(t, 4)
 	j.cgroup.freeze(t)
 	req, dir, log := dumpRequest(t, j)
-	if _, err := c.Do(bounded(t), req, Run{LogFile: log}); err != nil {
+	if _, err := c.Do(testenv.Bounded(t), req, Run{LogFile: log}); err != nil {
 		t.Fatalf("%v\n%q", err, asError(t, err).Lines)
 	}
 	return dir
@@ -82,7 +84,7 @@ func TestRestoreTellsThePIDAtPostRestoreAndInTheReply(t *testing.T) {
 	c := realCRIU(t)
 	req, log := restoreRequest(t, dumped(t, c))
 	parked := 0
-	resp, err := c.Do(bounded(t), req, Run{LogFile: log, Notify: func(_ context.Context, name string, pid int) error {
+	resp, err := c.Do(testenv.Bounded(t), req, Run{LogFile: log, Notify: func(_ context.Context, name string, pid int) error {
 		if name == "post-restore" {
 			parked = pid
 		}
@@ -107,7 +109,7 @@ func TestARefusedPostRestoreKillsWhatWasRestored(t *testing.T) {
 	c := realCRIU(t)
 	req, log := restoreRequest(t, dumped(t, c))
 	parked := 0
-	_, err := c.Do(bounded(t), req, Run{LogFile: log, Notify: func(ctx context.Context, name string, pid int) error {
+	_, err := c.Do(testenv.Bounded(t), req, Run{LogFile: log, Notify: func(ctx context.Context, name string, pid int) error {
 		if name == "post-restore" {
 			parked = pid
 		}
@@ -122,7 +124,7 @@ func TestARefusedPostRestoreKillsWhatWasRestored(t *testing.T) {
 func TestACancelledParkedRestoreIsKilledByCRIUItself(t *testing.T) {
 	c := realCRIU(t)
 	req, log := restoreRequest(t, dumped(t, c))
-	ctx, cancel := context.WithCancelCause(bounded(t))
+	ctx, cancel := context.WithCancelCause(testenv.Bounded(t))
 	parked := 0
 	start := time.Now()
 	_, err := c.Do(ctx, req, Run{LogFile: log, Notify: func(ctx context.Context, name string, pid int) error {
@@ -159,10 +161,10 @@ func TestARefusedOrCancelledDumpLeavesTheJobWhole(t *testing.T) {
 	for _, stage := range []string{"pre-dump", "post-dump"} {
 		j.cgroup.freeze(t)
 		req, _, log := dumpRequest(t, j)
-		if _, err := c.DumpLazy(bounded(t), req, Run{LogFile: log, Notify: refuseAt(stage)}); !errors.Is(err, errRefused) {
+		if _, err := c.DumpLazy(testenv.Bounded(t), req, Run{LogFile: log, Notify: refuseAt(stage)}); !errors.Is(err, errRefused) {
 			t.Errorf("refused at %s: got %v", stage, err)
 		}
-		ctx, cancel := context.WithCancelCause(bounded(t))
+		ctx, cancel := context.WithCancelCause(testenv.Bounded(t))
 		req, _, log = dumpRequest(t, j)
 		_, err := c.DumpLazy(ctx, req, Run{LogFile: log, Notify: func(_ context.Context, name string, _ int) error {
 			if name == stage {
@@ -218,7 +220,7 @@ func impostor(t testing.TB, script string) *Client {
 
 func TestAnEndWithoutAReplyQuotesWhatWasSaid(t *testing.T) {
 	c := impostor(t, "echo libsomething.so is missing >&2; exit 127")
-	_, err := c.Version(bounded(t))
+	_, err := c.Version(testenv.Bounded(t))
 	if !errors.Is(err, ErrVanished) || !strings.Contains(err.Error(), "libsomething.so is missing") || !strings.Contains(err.Error(), "127") {
 		t.Errorf("got %v", err)
 	}
@@ -227,7 +229,7 @@ func TestAnEndWithoutAReplyQuotesWhatWasSaid(t *testing.T) {
 func TestAStuckRestoreIsKilledAndAStuckDumpIsReported(t *testing.T) {
 	c := impostor(t, "exec sleep 600")
 	for _, kind := range []rpc.CriuReqType{rpc.CriuReqType_RESTORE, rpc.CriuReqType_DUMP} {
-		ctx, cancel := context.WithCancelCause(bounded(t))
+		ctx, cancel := context.WithCancelCause(testenv.Bounded(t))
 		cancelled := make(chan struct{})
 		var pid int
 		_, err := c.Do(ctx, &rpc.CriuReq{Type: kind.Enum()}, Run{Grace: 10 * time.Millisecond, Started: func(p int) error {
@@ -255,7 +257,7 @@ func TestAStuckRestoreIsKilledAndAStuckDumpIsReported(t *testing.T) {
 }
 
 func TestAMissingCRIUIsAnErrorThatSaysSo(t *testing.T) {
-	_, err := New(filepath.Join(t.TempDir(), "criu"), "", quiet()).Version(bounded(t))
+	_, err := New(filepath.Join(t.TempDir(), "criu"), "", quiet()).Version(testenv.Bounded(t))
 	if !errors.Is(err, fs.ErrNotExist) || asError(t, err).Op != "version" {
 		t.Errorf("got %v", err)
 	}
@@ -264,7 +266,7 @@ func TestAMissingCRIUIsAnErrorThatSaysSo(t *testing.T) {
 func TestNoRequestIsSentToACRIUThatCouldNotBeNoted(t *testing.T) {
 	said := filepath.Join(t.TempDir(), "request")
 	c := impostor(t, "exec cat <&3 >"+said)
-	_, err := c.Do(bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum()}, Run{Started: func(int) error { return errRefused }})
+	_, err := c.Do(testenv.Bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum()}, Run{Started: func(int) error { return errRefused }})
 	if !errors.Is(err, errRefused) {
 		t.Errorf("got %v", err)
 	}

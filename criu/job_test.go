@@ -1,7 +1,6 @@
 package criu
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -14,29 +13,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // limit bounds every conversation with the real CRIU.
 const limit = 60 * time.Second
 
-// missing skips a test for want of a prerequisite. In CI everything must run.
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // realCRIU returns a client for the installed CRIU.
 func realCRIU(t testing.TB) *Client {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "CRIU needs root")
-	}
+	testenv.NeedRoot(t)
 	path, err := Find("")
 	if err != nil {
-		missing(t, "%v", err)
+		testenv.Missing(t, "%v", err)
 	}
 	return New(path, t.TempDir(), quiet())
 }
@@ -44,13 +34,6 @@ func realCRIU(t testing.TB) *Client {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-func bounded(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 // freezer is a freezer cgroup of its own, of either version.
 type freezer struct {
@@ -68,7 +51,7 @@ func newFreezer(t testing.TB) freezer {
 	}
 	dir, err := os.MkdirTemp(root, "migrate-test-")
 	if err != nil {
-		missing(t, "no cgroup can be made: %v", err)
+		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
 	f.dir = dir
 	t.Cleanup(func() {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // slowRun skips where CRIU keeps the cache itself.
@@ -39,7 +41,7 @@ func TestTheProbesAreMadeOncePerBootAndUsedByEveryClient(t *testing.T) {
 	}
 	var made os.FileInfo
 	for range 2 {
-		if _, err := New(path, dir, quiet()).Features(bounded(t)); err != nil {
+		if _, err := New(path, dir, quiet()).Features(testenv.Bounded(t)); err != nil {
 			t.Fatal(err)
 		}
 		names := caches(t, dir)
@@ -66,7 +68,7 @@ func TestTheProbesAreMadeOncePerBootAndUsedByEveryClient(t *testing.T) {
 func TestWithoutAUsableCacheDirectoryCRIUWorksAsWell(t *testing.T) {
 	path := realCRIU(t).Path()
 	for _, dir := range []string{"", filepath.Join(t.TempDir(), "none")} {
-		if _, err := New(path, dir, quiet()).Features(bounded(t)); err != nil {
+		if _, err := New(path, dir, quiet()).Features(testenv.Bounded(t)); err != nil {
 			t.Errorf("%q: %v", dir, err)
 		}
 	}
@@ -77,13 +79,13 @@ func BenchmarkLazyDump(b *testing.B) {
 	for _, bench := range []struct{ name, cache string }{{"probing", ""}, {"cached", b.TempDir()}} {
 		b.Run(bench.name, func(b *testing.B) {
 			c := New(c.Path(), bench.cache, quiet())
-			if _, err := c.Version(bounded(b)); err != nil {
+			if _, err := c.Version(testenv.Bounded(b)); err != nil {
 				b.Fatal(err)
 			}
 			for b.Loop() {
 				req, _, log := dumpRequest(b, j)
 				j.cgroup.freeze(b)
-				if _, err := c.DumpLazy(bounded(b), req, Run{LogFile: log}); err != nil {
+				if _, err := c.DumpLazy(testenv.Bounded(b), req, Run{LogFile: log}); err != nil {
 					b.Fatal(err)
 				}
 			}

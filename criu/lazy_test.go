@@ -14,16 +14,13 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // dumpRequest asks for a dump of a job into a new directory.
 func dumpRequest(t testing.TB, j testJob) (req *rpc.CriuReq, dir, log string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "migrate-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir = testenv.MemoryDir(t)
 	return &rpc.CriuReq{
 		Type: rpc.CriuReqType_DUMP.Enum(),
 		Opts: &rpc.CriuOpts{
@@ -48,7 +45,7 @@ func TestLazyDumpWritesTheImagesEndsByItselfAndLeavesTheJobFrozen(t *testing.T) 
 	})
 	req, dir, log := dumpRequest(t, j)
 	var pid int
-	result, err := c.DumpLazy(bounded(t), req, Run{
+	result, err := c.DumpLazy(testenv.Bounded(t), req, Run{
 		LogFile: log,
 		Started: func(p int) error { pid = p; return nil },
 		Notify: func(_ context.Context, name string, _ int) error {
@@ -139,7 +136,7 @@ func TestLazyDumpInsistsOnAFrozenCgroupAndAFreeConfiguration(t *testing.T) {
 		"no cgroup":     {Type: rpc.CriuReqType_DUMP.Enum(), Opts: &rpc.CriuOpts{}},
 		"configuration": {Type: rpc.CriuReqType_DUMP.Enum(), Opts: &rpc.CriuOpts{FreezeCgroup: proto.String("/x"), ConfigFile: proto.String("/y")}},
 	} {
-		if _, err := c.DumpLazy(bounded(t), req, Run{}); err == nil || errors.Is(err, ErrVanished) {
+		if _, err := c.DumpLazy(testenv.Bounded(t), req, Run{}); err == nil || errors.Is(err, ErrVanished) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // messagesIn takes a byte string apart: each message behind its length, a u8.
@@ -109,7 +111,7 @@ func TestOnlyTheAnswerToTheRequestIsASuccess(t *testing.T) {
 		"success after others": {append(joined(other), whole...), false},
 	} {
 		w, ended := played(t, messagesIn(test.say))
-		_, err := w.converse(bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum()}, Run{})
+		_, err := w.converse(testenv.Bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum()}, Run{})
 		ended()
 		if (err == nil) != test.ok {
 			t.Errorf("%s: %v", name, err)
@@ -140,7 +142,7 @@ func TestACRIUThatSaysNothingIsGivenUp(t *testing.T) {
 	}
 	defer conn.Close()
 	defer theirs.Close()
-	ctx, cancel := context.WithCancelCause(bounded(t))
+	ctx, cancel := context.WithCancelCause(testenv.Bounded(t))
 	cancel(errRefused)
 	w := &worker{conn: conn, done: make(chan struct{}), buf: make([]byte, maxMessage)}
 	_, err = w.converse(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum()}, Run{Grace: time.Millisecond})
@@ -172,7 +174,7 @@ func FuzzReplies(f *testing.F) {
 		}
 		told := 0
 		w, ended := played(t, messages)
-		resp, err := w.converse(bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum()}, Run{
+		resp, err := w.converse(testenv.Bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum()}, Run{
 			Notify: func(context.Context, string, int) error { told++; return nil },
 		})
 		if heard := ended(); heard != told+1 && heard != told { // the last answer may find nobody

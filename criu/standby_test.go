@@ -7,15 +7,17 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func TestACRIUThatStandsByServesItsRequest(t *testing.T) {
-	s, err := realCRIU(t).Start(bounded(t), Run{})
+	s, err := realCRIU(t).Start(testenv.Bounded(t), Run{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	pid := 0
-	resp, err := s.Do(bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_VERSION.Enum()}, Run{Started: func(p int) error { pid = p; return nil }})
+	resp, err := s.Do(testenv.Bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_VERSION.Enum()}, Run{Started: func(p int) error { pid = p; return nil }})
 	if err != nil || resp.GetVersion().GetMajorNumber() == 0 {
 		t.Errorf("got %v, %v", resp, err)
 	}
@@ -26,7 +28,7 @@ func TestACRIUThatStandsByServesItsRequest(t *testing.T) {
 }
 
 func TestACRIUThatIsNotNeededEndsByItself(t *testing.T) {
-	s, err := realCRIU(t).Start(bounded(t), Run{})
+	s, err := realCRIU(t).Start(testenv.Bounded(t), Run{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,12 +42,12 @@ func TestACRIUThatIsNotNeededEndsByItself(t *testing.T) {
 }
 
 func TestACRIUThatDiedWhileItStoodByIsAnError(t *testing.T) {
-	s, err := impostor(t, "exit 3").Start(bounded(t), Run{})
+	s, err := impostor(t, "exit 3").Start(testenv.Bounded(t), Run{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-s.w.done
-	if _, err := s.Do(bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_VERSION.Enum()}, Run{}); !errors.Is(err, ErrVanished) {
+	if _, err := s.Do(testenv.Bounded(t), &rpc.CriuReq{Type: rpc.CriuReqType_VERSION.Enum()}, Run{}); !errors.Is(err, ErrVanished) {
 		t.Errorf("got %v", err)
 	}
 }

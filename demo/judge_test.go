@@ -2,16 +2,13 @@ package demo
 
 import (
 	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/migrate-hpc/migrate/testenv"
+)
 
 // witnessed is what a demo of two moves sees when all goes well.
 func witnessed() Evidence {
@@ -99,29 +96,12 @@ func TestReportReadsAsItDid(t *testing.T) {
 		var got bytes.Buffer
 		d := demo{screen: &screen{w: &got}}
 		d.report(e, Judge(e))
-		golden(t, name, got.Bytes())
+		testenv.Golden(t, name, got.Bytes())
 		for l := range strings.Lines(got.String()) {
 			if len(l) > width+1 {
 				t.Errorf("%s: %d characters are too many for a terminal: %s", name, len(l), l)
 			}
 		}
-	}
-}
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
 	}
 }
 

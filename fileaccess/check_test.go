@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // claims are about what a job of user 12345, who is in group 77, holds.
@@ -52,7 +53,7 @@ var claims = map[string]struct {
 }
 
 func TestAJobHoldsWhatItsUserCouldOpen(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	for name, c := range claims {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,7 +86,7 @@ func TestAJobHoldsWhatItsUserCouldOpen(t *testing.T) {
 }
 
 func TestAProgramNeedsTheRightToExecuteItOnly(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dir := openDir(t)
 	path := program(t, dir)
 	shell(t, dir, "chmod 711 program")
@@ -101,7 +102,7 @@ func TestAProgramNeedsTheRightToExecuteItOnly(t *testing.T) {
 }
 
 func TestAMountOnTopOfOneOfTheJobsOwnIsNotTheJobsOwn(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	for name, c := range map[string]struct{ holds, binds []string }{
 		"mounted":  {holds: []string{"mount /tmp", "mount /tmp"}},
 		"declared": {holds: []string{"mount /tmp"}, binds: []string{"/tmp/"}},
@@ -118,7 +119,7 @@ func TestAMountOnTopOfOneOfTheJobsOwnIsNotTheJobsOwn(t *testing.T) {
 }
 
 func TestFilesOfWhoeverRestoresTheJobArePassedOverOnNoMountOfTheJobsOnly(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	for name, c := range map[string]struct {
 		holds        []string
 		mine, denied int
@@ -140,7 +141,7 @@ func TestFilesOfWhoeverRestoresTheJobArePassedOverOnNoMountOfTheJobsOnly(t *test
 }
 
 func TestAnAccessIsAskedForAsTheThreadsUser(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dir := openDir(t)
 	shell(t, dir, "echo text >f; chmod 600 f; echo text >g; chmod 640 g; chgrp 77 g")
 	err := osthread.As(alice, func() error {
@@ -157,16 +158,6 @@ func TestAnAccessIsAskedForAsTheThreadsUser(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root")
-		}
-		t.Skip("not root: becoming others needs it")
 	}
 }
 

@@ -2,17 +2,14 @@ package handoff
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func FuzzDecodeFile(f *testing.F) {
 	for _, name := range []string{"journal-1", "without-kind/move-target", "without-kind/checkpoint"} {
-		data, err := os.ReadFile(filepath.Join("testdata", name))
-		if err != nil {
-			f.Fatal(err)
-		}
+		data := testenv.ReadGolden(f, name)
 		f.Add(data)
 		f.Add(data[:len(data)-1])
 		f.Add(data[:len(data)/2])

@@ -3,7 +3,6 @@ package handoff
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,9 +11,8 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const goldenMove = MoveID("m0123456789abcdef")
 
@@ -43,7 +41,7 @@ func journal(t *testing.T, dir string) *Journal {
 
 func written(t *testing.T, states ...State) (dir, file string) {
 	t.Helper()
-	dir = fastDir(t)
+	dir = testenv.MemoryDir(t)
 	j := journal(t, dir)
 	for _, r := range sample(states...) {
 		if err := j.Append(r); err != nil {
@@ -67,20 +65,8 @@ func TestFormat1OfTheJournalDoesNotChange(t *testing.T) {
 		}
 		data = append(append(data, line...), '\n')
 	}
-	golden := filepath.Join("testdata", "journal-1")
-	if *update {
-		if err := durable.WriteFile(golden, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(data, want) {
-		t.Errorf("records are written as\n%s\nbut format 1 is\n%s", data, want)
-	}
-	if _, _, torn, err := decodeFile(goldenMove, want); torn || err != nil {
+	testenv.Golden(t, "journal-1", data)
+	if _, _, torn, err := decodeFile(goldenMove, testenv.ReadGolden(t, "journal-1")); torn || err != nil {
 		t.Errorf("format 1 is not read: torn %v, %v", torn, err)
 	}
 }
@@ -93,11 +79,8 @@ func TestRecordsFromBeforeTheyHadAKindAreRead(t *testing.T) {
 		"restore":     {Kind: KindRestore, Role: RoleTarget, Peer: "a", State: StatePrepared},
 		"extra":       {Kind: KindCheckpoint, Role: RoleSource, Peer: "b", State: StateReleased},
 	} {
-		data, err := os.ReadFile(filepath.Join("testdata", "without-kind", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir := fastDir(t)
+		data := testenv.ReadGolden(t, "without-kind/"+name)
+		dir := testenv.MemoryDir(t)
 		if err := os.WriteFile(filepath.Join(dir, string(goldenMove)+journalSuffix), data, 0o600); err != nil {
 			t.Fatal(err)
 		}

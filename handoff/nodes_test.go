@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // Two agents in one process: real journals and fences on disk, the engine as it is, and a job that
@@ -226,7 +227,7 @@ type cluster struct {
 
 func newCluster(t *testing.T, ctx context.Context) *cluster {
 	c := &cluster{t: t, ctx: ctx, k: &kernel{src: running}, move: NewMoveID(),
-		src: &agent{dir: fastDir(t), boot: "boot-s", limit: -1}, tgt: &agent{dir: fastDir(t), boot: "boot-t", limit: -1}}
+		src: &agent{dir: testenv.MemoryDir(t), boot: "boot-s", limit: -1}, tgt: &agent{dir: testenv.MemoryDir(t), boot: "boot-t", limit: -1}}
 	c.src.open(t)
 	c.tgt.open(t)
 	c.tgt.half = c.tgt.engine().NewTarget(c.record("a", "boot-t"), targetJob{c.tgt, c.k})
@@ -236,21 +237,6 @@ func newCluster(t *testing.T, ctx context.Context) *cluster {
 		}
 	})
 	return c
-}
-
-// fastDir is in memory where there is such a place: these tests crash agents, not disks.
-func fastDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "handoff-*")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }
 
 func (c *cluster) record(peer, boot string) Record {

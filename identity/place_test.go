@@ -13,18 +13,14 @@ import (
 
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // inside starts a shell script as PID 1 of namespaces of its own, in a cgroup, and waits
 // until it has said that it is ready.
 func inside(t *testing.T, prefix, script string, flags ...string) Place {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root")
-		}
-		t.Skip("not root: namespaces of all kinds need it")
-	}
+	testenv.NeedRoot(t)
 	cg, err := cgroup.New(os.Getpid(), prefix+strconv.Itoa(os.Getpid()))
 	if err != nil {
 		t.Skip("no cgroups here: ", err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,10 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func store(t *testing.T) *Store {
 	t.Helper()
@@ -61,23 +58,11 @@ func TestARecordComesBackAsItWasStored(t *testing.T) {
 }
 
 func TestFormat1OfTheRecordDoesNotChange(t *testing.T) {
-	golden := filepath.Join("testdata", "record-1.json")
 	data, err := encode(full())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := durable.WriteFile(golden, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(data, want) {
-		t.Errorf("a record is written as\n%s\nbut format 1 is\n%s", data, want)
-	}
+	testenv.Golden(t, "record-1.json", data)
 }
 
 func TestARecordWithoutAChecksumIsRead(t *testing.T) {

@@ -10,30 +10,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // otherwise starts a PID 1 that has arranged its /dev/mqueue by itself.
 func otherwise(t *testing.T, script string) int {
 	t.Helper()
 	cmd := exec.Command("sh", "-ec", "mount --make-rprivate /; "+script+"; echo ready; exec sleep 60")
-	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWIPC | unix.CLONE_NEWNS}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	var word string
-	if _, err := fmt.Fscan(out, &word); err != nil {
-		t.Fatal(err)
-	}
-	return cmd.Process.Pid
+	return testenv.Start(t, cmd)
 }
 
 func TestNothingButQueuesIsOpenedWhateverAJobHasMadeOfItsDirectory(t *testing.T) {

@@ -9,36 +9,18 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // inNamespaces starts a process with ipc and mount namespaces of its own and an
 // mqueue file system in them.
 func inNamespaces(t *testing.T) int {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root to make an ipc namespace")
-	}
+	testenv.NeedRoot(t)
 	cmd := exec.Command("sh", "-c", "mount --make-rprivate / && mkdir -p /dev/mqueue && mount -t mqueue mqueue /dev/mqueue && echo ready && exec sleep 60")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWIPC | unix.CLONE_NEWNS}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	var word string
-	if _, err := fmt.Fscan(out, &word); err != nil {
-		t.Fatalf("mount mqueue: %v", err)
-	}
-	return cmd.Process.Pid
+	return testenv.Start(t, cmd)
 }
 
 var sample = []Queue{

@@ -10,15 +10,12 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func TestAUsersRightsAreThoseOfTheUserAndNoMore(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root")
-		}
-		t.Skip("not root: becoming others needs it")
-	}
+	testenv.NeedRoot(t)
 	other := exec.Command("sleep", "60")
 	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 2000, Gid: 2000}, Pdeathsig: syscall.SIGKILL}
 	if err := other.Start(); err != nil {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 const (
@@ -134,17 +136,6 @@ func launch(t *testing.T, role string, flags uintptr) *process {
 	return p
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("making a pid namespace needs root")
-	}
-	t.Skip("making a pid namespace needs root")
-}
-
 // find picks the processes of a job that have a pid in it.
 func find(t *testing.T, entries []Entry, job int) Entry {
 	t.Helper()
@@ -156,7 +147,7 @@ func find(t *testing.T, entries []Entry, job int) Entry {
 }
 
 func TestAJobsTreeIsSeenWithBothPids(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	init := launch(t, "init", syscall.CLONE_NEWPID)
 	var plain, nested, zombie int
 	if _, err := fmt.Sscanf(strings.Join(init.lines, ""), "plain %d nested %d zombie %d", &plain, &nested, &zombie); err != nil {
@@ -243,7 +234,7 @@ func checkThreads(t *testing.T, e Entry) {
 }
 
 func TestGoneProcessesAreLeftOutAndOutsidersAreNamed(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	init := launch(t, "threads", syscall.CLONE_NEWPID)
 	pidns, err := Namespace(init.host)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func TestAHoldIsOfTheProcessThatWasListed(t *testing.T) {
@@ -45,7 +47,7 @@ func TestAHoldIsOfTheProcessThatWasListed(t *testing.T) {
 }
 
 func TestAListSaysWhenEachProcessBegan(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	space, err := Namespace(os.Getpid())
 	if err != nil {
 		t.Fatal(err)

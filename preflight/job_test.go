@@ -2,7 +2,6 @@ package preflight
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,16 +18,8 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-// missing skips a test for want of a prerequisite. In CI everything must run.
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
 
 // running is a real job.
 type running struct {
@@ -41,9 +32,7 @@ type running struct {
 // start runs a role as a job until the test ends.
 func start(t *testing.T, role string, change func(*namespaces.Config, *job.Spec)) running {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "jobs are started by root")
-	}
+	testenv.NeedRoot(t)
 	j := running{dir: t.TempDir()}
 	if err := os.WriteFile(filepath.Join(j.dir, "input"), []byte("twelve bytes"), 0o604); err != nil {
 		t.Fatal(err)
@@ -92,9 +81,9 @@ func (j *running) launch(t *testing.T, cfg namespaces.Config) {
 	t.Helper()
 	var err error
 	if j.cg, err = cgroup.New(os.Getpid(), "migrate-test-"+string(j.rec.ID)); err != nil {
-		missing(t, "no cgroup can be made: %v", err)
+		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
-	p, err := namespaces.Start(bounded(t), cfg, namespaces.StartEnv{Cgroup: j.cg})
+	p, err := namespaces.Start(testenv.Bounded(t), cfg, namespaces.StartEnv{Cgroup: j.cg})
 	if err != nil {
 		t.Fatal(errors.Join(err, j.cg.Remove()))
 	}
@@ -119,15 +108,8 @@ func (j *running) awaitReady(t *testing.T, out string) {
 		return bytes.Contains(said, []byte("\n"))
 	})
 	if !bytes.HasPrefix(said, []byte("ready")) {
-		missing(t, "this kernel does not let the job play its role: %s", said)
+		testenv.Missing(t, "this kernel does not let the job play its role: %s", said)
 	}
-}
-
-func bounded(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -143,7 +125,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // look is preflight without CRIU, whose absence is not told of.
 func (j *running) look(t *testing.T) (Needs, []Finding) {
 	t.Helper()
-	n, findings, err := CheckJob(bounded(t), j.rec, j.init, j.cg, nil)
+	n, findings, err := CheckJob(testenv.Bounded(t), j.rec, j.init, j.cg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,11 +220,11 @@ func TestAnotherUsersJobNeedsTheRightToReadItsLimits(t *testing.T) {
 func TestTheRealCRIUSuitsThisKernel(t *testing.T) {
 	path, err := criu.Find("")
 	if err != nil {
-		missing(t, "%v", err)
+		testenv.Missing(t, "%v", err)
 	}
 	j := start(t, "clean", nil)
 	client := criu.New(path, t.TempDir(), slog.New(slog.DiscardHandler))
-	n, findings, err := CheckJob(bounded(t), j.rec, j.init, j.cg, client)
+	n, findings, err := CheckJob(testenv.Bounded(t), j.rec, j.init, j.cg, client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +232,7 @@ func TestTheRealCRIUSuitsThisKernel(t *testing.T) {
 	if n.CRIU == "" || n.Kernel == "" || n.Arch == "" {
 		t.Errorf("the needs lack versions: %+v", n)
 	}
-	here, err := CheckNode(bounded(t), n, j.rec, Node{CRIU: client, MemoryDir: "/dev/shm"})
+	here, err := CheckNode(testenv.Bounded(t), n, j.rec, Node{CRIU: client, MemoryDir: "/dev/shm"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func TestAJobWithoutItsMainThreadIsRefused(t *testing.T) {
@@ -112,7 +113,7 @@ func TestATracedJobIsRefused(t *testing.T) {
 	}()
 	if err := <-attached; err != nil {
 		close(end)
-		missing(t, "ptrace: %v", err)
+		testenv.Missing(t, "ptrace: %v", err)
 	}
 	_, findings := j.look(t)
 	close(end)
@@ -152,7 +153,7 @@ func TestAStrangerInTheCgroupIsRefused(t *testing.T) {
 
 func TestAVisitorIsToldOfOnce(t *testing.T) {
 	j := start(t, "clean", nil)
-	ctx, leave := context.WithCancel(bounded(t))
+	ctx, leave := context.WithCancel(testenv.Bounded(t))
 	var visit sync.WaitGroup
 	defer visit.Wait()
 	defer leave()
@@ -237,7 +238,7 @@ func TestNeedsCountEachKindOfMemory(t *testing.T) {
 
 func TestProcessesThatComeAndGoAreNoStrangers(t *testing.T) {
 	j := start(t, "clean", nil)
-	ctx, stop := context.WithCancel(bounded(t))
+	ctx, stop := context.WithCancel(testenv.Bounded(t))
 	var churn sync.WaitGroup
 	churn.Go(func() {
 		for ctx.Err() == nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // good is a node that has all that needs asks for.
@@ -215,7 +216,7 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 		{Path: path, Size: 12, Mode: i.Mode, Inode: i.Ino}, {Path: dir, Size: -1, Mode: modeOf(t, dir)},
 	}}
 	rec := job.Record{ID: "jaaaaaaaaaa"}
-	findings, err := CheckNode(bounded(t), n, rec, Node{MemoryDir: dir})
+	findings, err := CheckNode(testenv.Bounded(t), n, rec, Node{MemoryDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,19 +224,14 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 	n.Files[0].Size, n.Files[0].Inode, n.Bridge = 13, 0, "no-such-bridge"
 	n.Files = append(n.Files, File{Path: filepath.Join(dir, "none")})
 	n.WorkDir, n.Mounts[0].Path = "/no/such", "/no/such"
-	if findings, err = CheckNode(bounded(t), n, rec, Node{MemoryDir: dir}); err != nil {
+	if findings, err = CheckNode(testenv.Bounded(t), n, rec, Node{MemoryDir: dir}); err != nil {
 		t.Fatal(err)
 	}
 	wantCodes(t, findings, CRIUMissing, FileSize, FileMissing, BridgeMissing, WorkDirMissing, MountMissing)
 }
 
 func TestAUserIsToldOfFilesThatHeSeesOnly(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root")
-		}
-		t.Skip("not root: becoming others needs it")
-	}
+	testenv.NeedRoot(t)
 	dir, err := os.MkdirTemp("/var/tmp", "migrate-preflight-") // that everybody reaches
 	if err != nil {
 		t.Fatal(err)
@@ -269,7 +265,7 @@ func TestAUserIsToldOfFilesThatHeSeesOnly(t *testing.T) {
 		n := c.n
 		n.Arch = runtime.GOARCH
 		rec := job.Record{ID: "jaaaaaaaaaa", Spec: job.Spec{UID: 1000, GID: 1000, Binds: []job.Bind{{Source: at("closed/none")}}}}
-		findings, err := CheckNode(bounded(t), n, rec, Node{MemoryDir: "/dev/shm"})
+		findings, err := CheckNode(testenv.Bounded(t), n, rec, Node{MemoryDir: "/dev/shm"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,7 +343,7 @@ func TestAPeersNeedsAreBounded(t *testing.T) {
 		"parts":    {Memory: 5, Segments: 6},
 		"relative": {Files: []File{{Path: "etc/passwd"}}},
 	} {
-		if _, err := CheckNode(bounded(t), n, job.Record{}, Node{MemoryDir: t.TempDir()}); err == nil {
+		if _, err := CheckNode(testenv.Bounded(t), n, job.Record{}, Node{MemoryDir: t.TempDir()}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func bind(t *testing.T, path string) net.Listener {
@@ -147,12 +148,7 @@ func TestLinksThatLeadInACircleAreNotFollowed(t *testing.T) {
 
 // What the job's user may not rename stays where it is, whatever leads there.
 func TestOnlyNamesThatTheJobsUserMayChangeAreTouched(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root")
-		}
-		t.Skip("not root: becoming others needs it")
-	}
+	testenv.NeedRoot(t)
 	dir, err := os.MkdirTemp("/var/tmp", "migrate-names-")
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 const stranger = 12345
@@ -16,12 +18,7 @@ const stranger = 12345
 // shared is a directory as /tmp is, with another user in it.
 func shared(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root: making other users' files needs it")
-		}
-		t.Skip("not root: making other users' files needs it")
-	}
+	testenv.NeedRoot(t)
 	dir := filepath.Join(t.TempDir(), "shared")
 	must(t, os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|fs.ModeSticky))
 	return dir

@@ -51,9 +51,7 @@ type scene struct {
 // restored.
 func newScene(t *testing.T, script string) *scene {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		testenv.Missing(t, "not root: making namespaces and cgroups needs it")
-	}
+	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	s := &scene{logDir: t.TempDir(), ioDir: t.TempDir()}
 	var err error

@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // payloads are three frames: one that shrinks, one that does not, one that is tiny.
@@ -64,9 +66,9 @@ func TestStreamKeepsFramesAndTheirBoundaries(t *testing.T) {
 func TestStreamKeepsItsFormat(t *testing.T) {
 	var head [headerSize]byte
 	frameHeader{kind: frameData, codec: Zstd, length: 5, raw: MaxFrame}.put(head[:])
-	golden(t, "frame-v1.bin", head[:])
-	golden(t, "stream-v1-none.bin", write(t, payloads(), WithCodec(None)))
-	if got, err := read(bytes.NewReader(readGolden(t, "stream-v1-none.bin"))); err != io.EOF || !sameFrames(got, payloads()) {
+	testenv.Golden(t, "frame-v1.bin", head[:])
+	testenv.Golden(t, "stream-v1-none.bin", write(t, payloads(), WithCodec(None)))
+	if got, err := read(bytes.NewReader(testenv.ReadGolden(t, "stream-v1-none.bin"))); err != io.EOF || !sameFrames(got, payloads()) {
 		t.Errorf("unpacked: %d frames, %v", len(got), err)
 	}
 }
@@ -74,11 +76,11 @@ func TestStreamKeepsItsFormat(t *testing.T) {
 // What a packer makes of a frame may change with its version; that it can be unpacked may not.
 func TestPackedStreamsOfVersion1AreRead(t *testing.T) {
 	for name, codec := range map[string]Codec{"stream-v1-s2.bin": S2, "stream-v1-zstd.bin": Zstd} {
-		got, err := read(bytes.NewReader(readGolden(t, name)))
+		got, err := read(bytes.NewReader(testenv.ReadGolden(t, name)))
 		if err != io.EOF || !sameFrames(got, payloads()) {
 			t.Errorf("%s: %d frames, %v", name, len(got), err)
 		}
-		if at := headerSize + 1; Codec(readGolden(t, name)[at]) != codec {
+		if at := headerSize + 1; Codec(testenv.ReadGolden(t, name)[at]) != codec {
 			t.Errorf("%s: its first frame is not packed with %s", name, codec)
 		}
 	}
@@ -334,7 +336,7 @@ func TestNoAllocationPerFrame(t *testing.T) {
 
 func FuzzStream(f *testing.F) {
 	for _, name := range []string{"stream-v1-none.bin", "stream-v1-s2.bin", "stream-v1-zstd.bin"} {
-		f.Add(readGolden(f, name))
+		f.Add(testenv.ReadGolden(f, name))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		frames, err := read(bytes.NewReader(data))
@@ -350,7 +352,7 @@ func FuzzStream(f *testing.F) {
 
 // FuzzFrame takes the checksum out of the way, so that the checks behind it are reached.
 func FuzzFrame(f *testing.F) {
-	f.Add(readGolden(f, "frame-v1.bin"), []byte("body"))
+	f.Add(testenv.ReadGolden(f, "frame-v1.bin"), []byte("body"))
 	for _, codec := range []Codec{S2, Zstd} {
 		var e encoder
 		body, err := e.encode(codec, payloads()[0])

@@ -23,11 +23,11 @@ func Missing(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// NeedRoot skips a test that acts as other users, unless it may.
+// NeedRoot skips a test of what only root may do: act as another user, mount, make namespaces.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		Missing(t, "not root: acting as another user needs it")
+		Missing(t, "not root")
 	}
 }
 
@@ -58,6 +58,22 @@ func OpenDir(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
+	return dir
+}
+
+// MemoryDir is a directory in memory where there is such a place: for tests that write much, and of
+// which no power cut has to be survived.
+func MemoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "migrate-test-*")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	return dir
 }
 

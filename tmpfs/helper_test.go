@@ -1,7 +1,6 @@
 package tmpfs
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,27 +9,17 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // inNamespace runs a shell script in a mount namespace of its own and keeps it there.
 func inNamespace(t testing.TB, script string) (pid int) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "not root: mounting needs it")
-	}
+	testenv.NeedRoot(t)
 	cmd := exec.Command("sh", "-c", "mount --make-rprivate / && "+script+" && echo ready && exec sleep 1000")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	must(t, err, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	if word, err := bufio.NewReader(out).ReadString('\n'); word != "ready\n" {
-		t.Fatalf("prepare a mount namespace: %q, %v", word, err)
-	}
-	return cmd.Process.Pid
+	return testenv.Start(t, cmd)
 }
 
 // mountAt finds a mount in mountinfo.

@@ -15,22 +15,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
+	"github.com/migrate-hpc/migrate/testenv"
+)
 
 // mounted is a tmpfs of the test's own: its path, and what sends it.
 func mounted(t testing.TB, o Options) (string, *Source) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "not root: mounting needs it")
-	}
+	testenv.NeedRoot(t)
 	root, err := detached("/tmp", o.exact())
 	if err != nil {
 		t.Fatal(err)

@@ -4,35 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-// golden compares got with a file in testdata; UPDATE_GOLDEN=1 writes it instead.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if os.Getenv("UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want := readGolden(t, name); !bytes.Equal(got, want) {
-		t.Errorf("%s: the format has changed; that needs a new version and a new file\n got %q\nwant %q", name, got, want)
-	}
-}
-
-func readGolden(t testing.TB, name string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
 
 func someHello() Hello {
 	return Hello{VersionMin: 1, VersionMax: 1, Features: []string{"s2", "zstd"}, Node: "node-1",
@@ -44,15 +21,15 @@ func TestHelloKeepsItsFormat(t *testing.T) {
 	if err := WriteHello(&b, someHello()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "hello-v1.bin", b.Bytes())
-	got, err := ReadHello(bytes.NewReader(readGolden(t, "hello-v1.bin")))
+	testenv.Golden(t, "hello-v1.bin", b.Bytes())
+	got, err := ReadHello(bytes.NewReader(testenv.ReadGolden(t, "hello-v1.bin")))
 	if err != nil || !reflect.DeepEqual(got, someHello()) {
 		t.Errorf("read %+v, %v", got, err)
 	}
 }
 
 func TestHelloLeavesWhatFollowsIt(t *testing.T) {
-	b := bytes.NewBuffer(readGolden(t, "hello-v1.bin"))
+	b := bytes.NewBuffer(testenv.ReadGolden(t, "hello-v1.bin"))
 	b.WriteString("next")
 	if _, err := ReadHello(b); err != nil || b.String() != "next" {
 		t.Errorf("left %q, %v", b, err)
@@ -122,7 +99,7 @@ func TestAgreementIsTheHighestVersionAndTheCommonFeatures(t *testing.T) {
 
 // FuzzHello holds that whatever is accepted can be said again and means the same.
 func FuzzHello(f *testing.F) {
-	f.Add(readGolden(f, "hello-v1.bin"))
+	f.Add(testenv.ReadGolden(f, "hello-v1.bin"))
 	f.Add(helloFrame(`{}`))
 	f.Add(helloFrame(`null null`))
 	f.Add([]byte("MGRH\xff\xff\xff\xff"))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 func exampleMove() api.MoveRecord {
@@ -39,7 +40,7 @@ func TestInspectMovePrintsTables(t *testing.T) {
 	if err := printMove(&b, exampleMove()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "move.txt", b.Bytes())
+	testenv.Golden(t, "move.txt", b.Bytes())
 }
 
 func TestInspectMoveSaysWhyItFailedAndWhatIsNotKnown(t *testing.T) {
@@ -77,5 +78,5 @@ func TestMovesPrintsOneLineEachWithWhatItWaitsFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "moves.txt", b.Bytes())
+	testenv.Golden(t, "moves.txt", b.Bytes())
 }

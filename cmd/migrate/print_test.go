@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,25 +13,8 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/testenv"
 )
-
-// golden compares with testdata/NAME; UPDATE_GOLDEN=1 writes it instead.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if os.Getenv("UPDATE_GOLDEN") == "1" {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs, got:\n%s", path, got)
-	}
-}
 
 func at(minute int) time.Time { return time.Date(2026, 3, 1, 11, minute, 0, 5e6, time.UTC) }
 
@@ -66,7 +47,7 @@ func TestPsPrintsOneLinePerJob(t *testing.T) {
 	if err := printJobs(&b, []api.Job{exampleJob(), moved, dead, killed}, at(59)); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "ps.txt", b.Bytes())
+	testenv.Golden(t, "ps.txt", b.Bytes())
 }
 
 func TestInspectEscapesTheNamesOfAJob(t *testing.T) {
@@ -74,7 +55,7 @@ func TestInspectEscapesTheNamesOfAJob(t *testing.T) {
 	if err := printJob(&b, exampleJob()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "inspect.txt", b.Bytes())
+	testenv.Golden(t, "inspect.txt", b.Bytes())
 }
 
 func TestInspectOfAnEndedJobShowsWhatIsKnown(t *testing.T) {
@@ -83,7 +64,7 @@ func TestInspectOfAnEndedJobShowsWhatIsKnown(t *testing.T) {
 	if err := printJob(&b, j); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "inspect-exited.txt", b.Bytes())
+	testenv.Golden(t, "inspect-exited.txt", b.Bytes())
 }
 
 func TestErrorsSayWhatWhereAndWhatToTypeNext(t *testing.T) {
@@ -101,7 +82,7 @@ func TestErrorsSayWhatWhereAndWhatToTypeNext(t *testing.T) {
 		printFailure(&b, err)
 		b.WriteByte('\n')
 	}
-	golden(t, "errors.txt", b.Bytes())
+	testenv.Golden(t, "errors.txt", b.Bytes())
 }
 
 func TestExitStatuses(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // fill makes pages whose contents say which they are.
@@ -30,12 +31,7 @@ func fill(pages int, seed uint64) []byte {
 
 func mustCreate(t testing.TB) *Store {
 	t.Helper()
-	dir := t.TempDir()
-	if shm, err := os.MkdirTemp("/dev/shm", "migrate-pages-"); err == nil {
-		dir = shm
-		t.Cleanup(func() { os.RemoveAll(shm) })
-	}
-	s, err := Create(dir)
+	s, err := Create(testenv.MemoryDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // fill returns pages of which each word tells its place.
@@ -29,19 +30,13 @@ var storeDirs = map[*pagestore.Store]string{}
 // mustCreate makes a store in memory if it can.
 func mustCreate(t testing.TB) *pagestore.Store {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "migrate-pages-")
-	if err != nil {
-		dir = t.TempDir()
-	}
+	dir := testenv.MemoryDir(t)
 	s, err := pagestore.Create(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	storeDirs[s] = dir
-	t.Cleanup(func() {
-		s.Close()
-		os.RemoveAll(dir)
-	})
+	t.Cleanup(func() { s.Close() })
 	return s
 }
 

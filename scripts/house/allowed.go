@@ -4,14 +4,13 @@ package main
 // lowered with every change that improves on it and goes when the rule is kept; none is added.
 var allowed = measured{
 	{fileLines, "agent/server/onecopy_test.go"}: 431,
-	{fileLines, "handoff/journal_test.go"}:      443,
+	{fileLines, "handoff/journal_test.go"}:      426,
 	{fileLines, "handoff/model_nodes_test.go"}:  482,
-	{fileLines, "handoff/nodes_test.go"}:        408,
-	{fileLines, "preflight/node_test.go"}:       449,
+	{fileLines, "preflight/node_test.go"}:       445,
 	{fileLines, "restore/receive_test.go"}:      467,
 	{fileLines, "restore/uffd/absent_test.go"}:  458,
-	{fileLines, "shim/shim_test.go"}:            539,
-	{fileLines, "tmpfs/tmpfs_test.go"}:          492,
+	{fileLines, "shim/shim_test.go"}:            537,
+	{fileLines, "tmpfs/tmpfs_test.go"}:          484,
 
 	{methods, "agent/node.Node"}:         31,
 	{methods, "checkpoint.Source"}:       69,

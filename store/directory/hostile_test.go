@@ -13,6 +13,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/store"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // tricks are what the user of a directory can do to a file in it, called a.img, at any time.
@@ -191,12 +192,7 @@ func TestWhatIsUsedOfADirectoryIsWhatWasSealedWhateverItsUserDoes(t *testing.T) 
 
 // The rights of Open's thread are for files that nobody else could have put there.
 func TestOpensRightsAreForRootsOwnFilesOnly(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root")
-		}
-		t.Skip("not root: files of root's are needed")
-	}
+	testenv.NeedRoot(t)
 	denied := func(func() error) error { return &os.PathError{Op: "open", Path: "a.img", Err: unix.EACCES} }
 	for name, c := range map[string]struct {
 		harm func(dir string) error

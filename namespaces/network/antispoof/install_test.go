@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // segment is a node with a bridge, a job on it, and a host that receives what passes.
@@ -28,12 +30,7 @@ type segment struct {
 // newSegment leaves the calling thread, which dies with its goroutine, in the node's network.
 func newSegment(t *testing.T) *segment {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root")
-		}
-		t.Skip("not root: making networks needs it")
-	}
+	testenv.NeedRoot(t)
 	runtime.LockOSThread()
 	s := &segment{t: t}
 	job, ear := s.network(), s.network()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // host is a network namespace.
@@ -25,12 +25,7 @@ type host struct {
 
 func newHost(t *testing.T) host {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("not root")
-		}
-		t.Skip("not root: making networks needs it")
-	}
+	testenv.NeedRoot(t)
 	h := host{t: t}
 	err := osthread.Throwaway(func() (err error) {
 		h.NsHandle, err = netns.New()
