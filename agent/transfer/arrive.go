@@ -9,8 +9,6 @@ import (
 
 	"github.com/migrate-hpc/migrate/logkey"
 
-	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/source"
@@ -20,87 +18,6 @@ import (
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/transport"
 )
-
-// Arrival is a move whose target is this node.
-type Arrival struct {
-	half    *handoff.TargetHalf
-	landing *target.Job
-	source  handoff.Asker
-}
-
-// AcceptMoves talks to every peer that opens a session.
-func (a *Arrivals) AcceptMoves(ctx context.Context, l *transport.Listener) error {
-	for {
-		s, err := l.Accept(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		a.Background.Go(func() {
-			defer s.Close()
-			stop := context.AfterFunc(ctx, func() { _ = s.Close() })
-			defer stop()
-			a.converse(ctx, s)
-		})
-	}
-}
-
-// converse answers a peer until it hangs up. If it does so in the middle of a
-// move, that decides nothing; the move's half sorts it out.
-func (a *Arrivals) converse(ctx context.Context, s *transport.Session) {
-	var current *Arrival
-	for {
-		wait := peer.IdleTime
-		if current != nil {
-			wait = 0 // memory may come for hours before the next word
-		}
-		s.SetRecvTimeout(wait)
-		m, err := s.RecvContext(ctx)
-		if err != nil {
-			break
-		}
-		var answer transport.Message
-		switch {
-		case m.Type == peer.SayOffer && current == nil:
-			current, answer, err = a.consider(ctx, s, m)
-		case m.Type == peer.SayPull:
-			answer, err = a.Relay(ctx, s, m)
-		default:
-			answer, err = a.Answer(ctx, s, m)
-		}
-		if err != nil {
-			a.Log.Warn("a peer's request failed", logkey.Peer, s.Peer(), logkey.Request, m.Type, logkey.Err, err)
-			err = s.SendError(toTell(err))
-		} else {
-			err = s.Send(answer)
-		}
-		if err != nil {
-			break
-		}
-	}
-	if current != nil {
-		a.Background.Go(func() {
-			a.Recovery.insist("a move waits", current.half.Record().Move, func() error { return a.onCut(ctx, current) })
-		})
-	}
-}
-
-// toTell gives an error of ours the form in which it crosses to the peer.
-func toTell(err error) error {
-	if errors.Is(err, handoff.ErrUnknownMove) {
-		return &transport.Error{Code: peer.CodeUnknownMove, Message: err.Error()}
-	}
-	if errors.Is(err, handoff.ErrTaken) {
-		return &transport.Error{Code: peer.CodeTaken, Message: err.Error()}
-	}
-	e := httpjson.ErrorOf(err)
-	if e.Code == api.CodeFailed {
-		e = source.WithDiagnosis(&api.Error{Code: api.CodeFailed, Message: err.Error(), Hint: e.Hint}, err)
-	}
-	return &transport.Error{Code: string(e.Code), Message: e.Message, Hint: e.Hint}
-}
 
 // onCut is for a session that ended while its move was not finished.
 func (a *Arrivals) onCut(ctx context.Context, arr *Arrival) error {
@@ -273,64 +190,6 @@ func (a *Arrivals) forget(m handoff.MoveID) {
 	defer a.mu.Unlock()
 	delete(a.underWay, m)
 	a.IDs.LetGo(string(m))
-}
-
-// Answer carries out a word about a move that is known here.
-func (a *Arrivals) Answer(ctx context.Context, s *transport.Session, m transport.Message) (transport.Message, error) {
-	var ref peer.MoveRef
-	if err := m.Decode(&ref); err != nil {
-		return transport.Message{}, err
-	}
-	if m.Type == peer.SayYield {
-		return said(peer.SayYielded, a.Yield(ctx, s.Peer(), ref.Move))
-	}
-	state, err := a.Journal.Answer(ref.Move, s.Peer())
-	if err != nil {
-		return transport.Message{}, err
-	}
-	if m.Type == peer.SayOutcome {
-		return transport.NewMessage(peer.SayState, peer.StateReply{State: state, InDoubt: a.Resolver.cannotDecide(ref.Move)})
-	}
-	arr := a.ArrivalOf(ref.Move)
-	if arr == nil {
-		return a.answerFinished(m.Type, state)
-	}
-	switch m.Type {
-	case peer.SayWhy:
-		return said(peer.SayNothing, arr.landing.Why())
-	case peer.SayPrepare:
-		var p peer.PrepareRequest
-		if err := m.Decode(&p); err != nil {
-			return transport.Message{}, err
-		}
-		if err := arr.landing.Expect(p.Record, p.Pull); err != nil {
-			return transport.Message{}, err
-		}
-		return said(peer.SayPrepared, arr.half.Prepare(ctx))
-	case peer.SayCommit:
-		return said(peer.SayRunning, arr.half.Commit(ctx))
-	case peer.SayAbort:
-		return said(peer.SayAborted, arr.half.Abort(ctx))
-	}
-	return transport.Message{}, fmt.Errorf("%q is nothing that this agent understands", m.Type)
-}
-
-// answerFinished answers for a move that is over here: words may come twice.
-func (a *Arrivals) answerFinished(kind string, state handoff.State) (transport.Message, error) {
-	switch {
-	case kind == peer.SayCommit && state == handoff.StateDone:
-		return said(peer.SayRunning, nil)
-	case kind == peer.SayAbort && state == handoff.StateDropped:
-		return said(peer.SayAborted, nil)
-	}
-	return transport.Message{}, fmt.Errorf("%q comes too late: the move is %s here", kind, state)
-}
-
-func said(kind string, err error) (transport.Message, error) {
-	if err != nil {
-		return transport.Message{}, err
-	}
-	return transport.NewMessage(kind, nil)
 }
 
 func (a *Arrivals) ArrivalOf(m handoff.MoveID) *Arrival {

@@ -49,63 +49,6 @@ func (m *moveOp) inTurn(ctx context.Context) (*api.Result, error) {
 	return m.run(ctx)
 }
 
-// moveOp is one attempt to move a job away from here.
-type moveOp struct {
-	a    *Transfers
-	rec  job.Record
-	req  api.MoveRequest
-	id   handoff.MoveID
-	addr string
-	tell *progress.Progress
-	give func() // the turn, to the next in the queue
-	// since: see handoff.Record.
-	since time.Time
-	dep   *source.Job
-	sess  *transport.Session
-	// copyOnWrite is memory that the job's processes share, in bytes.
-	copyOnWrite int64
-	mode        api.Mode
-}
-
-func (m *moveOp) sizes(e *api.Event) {
-	e.LowPriority = e.Phase == api.PhaseWarmup && m.a.Priority.TakesTurns()
-	if m.dep != nil {
-		e.Read, e.Total, e.Pulled = m.dep.Read.Load(), m.dep.Total, m.dep.Pulled.Load()
-	}
-	if m.sess != nil {
-		e.Sent = m.sess.Sent()
-	}
-	if m.dep != nil {
-		e.Sent += m.dep.PullSent.Load()
-	}
-}
-
-func (m *moveOp) recorder() *progress.Recorder {
-	return &progress.Recorder{Store: m.a.Records, Describe: m.describe, Begin: api.MoveRecord{Move: string(m.id), Job: m.rec.ID, Name: m.rec.Spec.Name, UID: m.rec.Spec.UID,
-		From: m.a.Config.Node, To: m.req.Node, Epoch: m.rec.Epoch, Options: m.req.MoveOptions, Began: time.Now()}}
-}
-
-// unshared says what the move does to memory that processes share by copy-on-write, if
-// it is enough for a word.
-func (m *moveOp) unshared() string {
-	if m.req.Eager || m.copyOnWrite < 1<<20 || m.copyOnWrite < m.dep.Total/20 {
-		return ""
-	}
-	return fmt.Sprintf("%d MiB that processes share by copy-on-write become separate copies; --eager keeps them shared", m.copyOnWrite>>20)
-}
-
-// describe adds to the move's record what the account does not see.
-func (m *moveOp) describe(r *api.MoveRecord) {
-	r.Epoch, r.Mode = m.rec.Epoch, m.mode
-	if m.dep == nil {
-		return
-	}
-	r.Memory, r.CopyOnWrite, r.Lanes, r.Pulled = m.dep.Total, m.copyOnWrite, len(m.dep.Out), m.dep.Pulled.Load()
-	if !m.dep.Thawed.IsZero() {
-		r.Resumed = m.dep.Thawed
-	}
-}
-
 func (m *moveOp) run(ctx context.Context) (*api.Result, error) {
 	m.tell.Enter(api.PhasePreflight, "")
 	err := m.prepare(ctx)
@@ -142,14 +85,6 @@ func (m *moveOp) sendAhead(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return errors.Join(m.peer().Why(ctx), err)
-}
-
-// peer is the target's half of this move.
-func (m *moveOp) peer() *peer.Client {
-	return &peer.Client{A: m.a.Node, Node: m.req.Node, Addr: m.addr, Move: m.id, Session: m.sess, Sending: func() peer.Delivery { return m.dep.Sending },
-		Request: func() peer.PrepareRequest {
-			return peer.PrepareRequest{Move: m.id, Record: m.dep.Traveller(), Pull: m.dep.PostCopy}
-		}}
 }
 
 // prepare looks at both sides and asks the target, before anything is touched.

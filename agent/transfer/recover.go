@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/target"
@@ -63,27 +62,6 @@ func (a *Recovery) pursue(m handoff.MoveID) error {
 	}
 	return err
 }
-
-// insist calls do until it succeeds or the agent ends.
-func (a *Recovery) insist(complaint string, m handoff.MoveID, do func() error) {
-	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
-		err := do()
-		if err == nil || a.Life.Err() != nil {
-			return
-		}
-		a.Log.Error(complaint, logkey.Move, m, logkey.Err, err)
-		select {
-		case <-a.Life.Done():
-			return
-		case <-time.After(pause):
-		}
-	}
-}
-
-const (
-	firstRetry = 500 * time.Millisecond
-	lastRetry  = time.Minute
-)
 
 // OpenSource makes the source's half of a move anew; see handoff.Opener.
 func (a *Recovery) OpenSource(ctx context.Context, rec handoff.Record) (handoff.Source, handoff.Peer, error) {

@@ -18,29 +18,9 @@ import (
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/handoff"
-	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/timens"
 )
-
-// restoreOp is one restore of a job from a checkpoint.
-type restoreOp struct {
-	a         *Transfers
-	req       api.RestoreRequest
-	mode      timens.Mode
-	id        handoff.MoveID
-	tell      *progress.Progress
-	saved     store.Checkpoint
-	manifest  store.Manifest
-	lanes     *store.Lanes // once they are read
-	cargo     cargo
-	rec       job.Record
-	landing   *target.Job // once it is open
-	asked     *handoff.Inquiry
-	lastClaim int64
-	claimed   bool
-	settling  bool // in the background, which closes the checkpoint
-}
 
 // Restore brings a job back from a checkpoint of the caller's. begun is as for Move.
 func (a *Transfers) Restore(ctx context.Context, c caller.Caller, req api.RestoreRequest, mode timens.Mode, begun func() io.Writer) error {

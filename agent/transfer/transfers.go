@@ -82,3 +82,10 @@ type History struct {
 	Peers  *peer.Peers
 	Copies *copies.Copies
 }
+
+// Arrival is a move whose target is this node.
+type Arrival struct {
+	half    *handoff.TargetHalf
+	landing *target.Job
+	source  handoff.Asker
+}

@@ -17,6 +17,4 @@ var allowed = measured{
 	{methods, "restore/pagestore.Store"}: 36,
 	{methods, "restore/uffd.Server"}:     78,
 	{methods, "shim.shim"}:               40,
-
-	{filesInCircles, "agent/transfer"}: 12,
 }
