@@ -58,10 +58,10 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		remedy: "export the file system without root_squash to the nodes of the cluster, or let root search the directories: `chmod o+x DIRECTORY`"}
 	barred := mismatch{code: FileDenied, remedy: rightsRemedy}
 	size := mismatch{code: FileSize, what: "files of the job have another size on this node",
-		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same versions. A file that is shared and differs all the same is being written by somebody else: wait until that is over"}
+		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same versions. A file that is shared and still differs is being written by another program: wait until that is over"}
 	mode := mismatch{code: FileMode, what: "files of the job have another type or mode on this node",
 		remedy: "give them the mode that they have on the source: `chmod MODE PATH`"}
-	locked := mismatch{code: LockShared, what: "the job holds locks on files that both nodes share; until it has left the source nobody else can take them, not even its own copy here",
+	locked := mismatch{code: LockShared, what: "the job holds locks on files that both nodes share; until it has left the source no other process can take them, not even its own copy here",
 		remedy: "move it when it has let go of the locks (`lslocks` lists them), or have it keep its lock files in its own /tmp, which moves with it"}
 	for _, f := range n.Files {
 		if ctx.Err() != nil {

@@ -58,7 +58,7 @@ func (j *jobFacts) judgeRlimits(r *report, t task) {
 		return
 	}
 	r.add(RlimitsHidden, "let the agent have CAP_SYS_RESOURCE (`docker run --cap-add SYS_RESOURCE`), or start jobs here with `migrate run --user-ns`",
-		"this node withholds CAP_SYS_RESOURCE, without which nobody may read the resource limits of a process of user %d", t.UIDs[0])
+		"this node withholds CAP_SYS_RESOURCE, without which the agent may not read the resource limits of a process of user %d", t.UIDs[0])
 }
 
 // judgeMembers compares the two ways to find the tasks of a job. The freezer

@@ -22,7 +22,7 @@ func (plan Plan) checkAccess(init int) error {
 		return err
 	}
 	if passing > 0 { // no task holds them, and CRIU has opened them all the same
-		return fmt.Errorf("%d descriptors of files are on their way in a Unix socket of the job (SCM_RIGHTS), where nobody can see whether its user could open them. "+
+		return fmt.Errorf("%d descriptors of files are on their way in a Unix socket of the job (SCM_RIGHTS). Whether its user could open them cannot be checked there. "+
 			"Try again when the job has received them", passing)
 	}
 	pids, err := plan.jobPIDs(init)

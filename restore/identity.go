@@ -98,7 +98,7 @@ func notAllowed(by string, err error) error {
 		by += ", "
 	}
 	return fmt.Errorf("the job would not be what its specification and the record of its source allow: %s%w. "+
-		"Nothing of it has run here. Where nobody has touched the images this is a fault of CRIU or of migrate: report it with the log of the restore", by, err)
+		"Nothing of it has run here. If the images were not changed this is a fault of CRIU or of migrate: report it with the log of the restore", by, err)
 }
 
 // killRefused ends a job that CRIU is about to let go, whatever it is answered: a task that has

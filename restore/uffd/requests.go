@@ -10,7 +10,7 @@ import (
 )
 
 // ErrSuperseded ends Requests when it was called anew.
-var ErrSuperseded = errors.New("somebody else asks for the missing pages now")
+var ErrSuperseded = errors.New("another call asks for the missing pages now")
 
 // Requests tells ask what is absent, until nothing is or nobody lives who could miss it:
 // first what threads wait for, the rest in growing runs as long as no more than

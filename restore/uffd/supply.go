@@ -68,7 +68,7 @@ func (s *Server) Deliver(runs []stream.Run) error {
 	var fresh []stream.Run
 	for _, r := range runs {
 		if r.Copy || r.Drop || !s.pushEnded {
-			return fmt.Errorf("task %d, %#x: nobody asked for that", r.VPID, r.Addr)
+			return fmt.Errorf("task %d, %#x: the page was not asked for", r.VPID, r.Addr)
 		}
 		fresh = append(fresh, s.pendingParts(r)...)
 	}
