@@ -77,8 +77,8 @@ type slabKey struct {
 }
 
 // ledger mirrors what the target has once it has read a lane to its end. It is for one goroutine.
-// Its tables lie outside of Go's heap, which would double them: they take 16 bytes for each page
-// of the job.
+// Its tables take 16 bytes for each page of the job. They lie outside of Go's heap, which would
+// double them.
 type ledger struct {
 	seed   uint64
 	blocks [][]slab

@@ -31,8 +31,8 @@ type reader struct {
 }
 
 // read fills buf with the ranges of the process, one after the other. It sets lost for each page
-// that could not be read, and returns the first reason. A process is read by its pid. If the
-// process has ended by then, the memory may be that of another one, and all of it is lost.
+// that could not be read, and returns the first reason. A process is read by its pid. If it has
+// ended by then, the memory may be that of another one. All of it is lost then.
 func (r *reader) read(t Task, extents []pageRange, buf []byte, lost []bool) error {
 	err := r.openProcess(t)
 	if err == nil {
