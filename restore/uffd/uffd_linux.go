@@ -103,17 +103,17 @@ func wake(fd int, addr uint64) error {
 	return nil
 }
 
-// changing asks whether an event is under way that has not been read and
-// acknowledged: then the kernel refuses a copy before it looks at the range,
-// which is empty here (fs/userfaultfd.c, userfaultfd_copy, mmap_changing).
+// changing asks whether an event is under way that has not been read and acknowledged. The kernel
+// then refuses a copy before it looks at the range, which is empty here (fs/userfaultfd.c,
+// userfaultfd_copy, mmap_changing).
 func changing(fd int) bool {
 	var arg uffdCopy
 	return ioctl(fd, ioctlCopy, unsafe.Pointer(&arg)) == unix.EAGAIN
 }
 
-// gone asks whether the address space has ended, for which there is no message. It
-// lifts the write protection of a page that has none, which changes nothing; before
-// that the kernel looks for the address space (userfaultfd_writeprotect).
+// gone tells whether the address space has ended. It lifts the write protection of a page that has
+// none, which changes nothing. Before that the kernel looks for the address space
+// (userfaultfd_writeprotect).
 func gone(fd int, addr uint64) bool {
 	arg := struct {
 		uffdRange
