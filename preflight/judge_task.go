@@ -46,9 +46,9 @@ func judgeHeadless(r *report, who string) {
 		"the main thread of %s has ended while others go on; such a process cannot be saved", who)
 }
 
-// judgeRlimits foresees the kernel's answer to CRIU's prlimit(2), see
-// check_prlimit_permission in kernel/sys.c: the tasks of other users are for those
-// with CAP_SYS_RESOURCE over them, which the maker of their user namespace has.
+// judgeRlimits foresees the kernel's answer to CRIU's prlimit(2), see check_prlimit_permission in
+// kernel/sys.c. For tasks of other users it needs CAP_SYS_RESOURCE in their user namespace. The
+// maker of that namespace has it.
 func (j *jobFacts) judgeRlimits(r *report, t task) {
 	if t.Zombie() || j.Source.CapSysResource || t.space("user") != j.Source.UserSpace {
 		return

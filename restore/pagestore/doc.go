@@ -1,7 +1,7 @@
 // Package pagestore keeps the memory of a job that is on its way.
 //
-// A store is one data file, written from its start to its end, and a log that says which
-// pages lie where (log.go). The agent puts pages. The shim, another process, opens the store
+// A store is one data file, written from its start to its end, and a log. The log says
+// which pages lie where (log.go). The agent puts pages. The shim, another process, opens the store
 // and serves them. A page that is sent again overwrites its earlier version. So rounds of a
 // warm-up take no more memory than one.
 //

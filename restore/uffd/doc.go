@@ -48,8 +48,8 @@
 //
 // # What is zero, and what comes first
 //
-// A page outside of the table is zero when it is touched: the job never had it, or gave it
-// up. A page in the table without a mapping is an error, unless an event says why. The job
+// A touched page that is not in the table is zero: the job never had it, or gave it up. A
+// page in the table without a mapping is an error, unless an event says why. The job
 // would lose it.
 //
 // A page in the table that is mapped before it was brought is an error too
@@ -66,8 +66,8 @@
 // Forked children are filled last. Most of them end or exec soon, and a copy ends the
 // sharing of memory with the parent.
 //
-// The kernel's side is in fs/userfaultfd.c and mm/userfaultfd.c. In rules 2 to 4
-// its mmap_changing is a count of changes under way; in early kernels it was a flag. They
+// The kernel's side is in fs/userfaultfd.c and mm/userfaultfd.c. Rules 2 to 4
+// need a mmap_changing that counts the changes under way. In early kernels it was a flag. They
 // are tested with 6.18. Two things are not reported, and therefore not followed. The first
 // is shmat with SHM_REMAP over memory that has not arrived, which ends as an error. The
 // other is a guard (MADV_GUARD_INSTALL) that is set on such memory and lifted again.
