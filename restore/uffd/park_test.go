@@ -123,7 +123,7 @@ func prepared(b testing.TB, store *pagestore.Store, regions map[stream.VPID][]im
 	return s
 }
 
-// handed has a task in the server's charge, as takeOver does with a real one.
+// handed has a task in the server's charge, as addTask does with a real one.
 func handed(s *Server, vpid stream.VPID) *space {
 	s.supply.Lock()
 	defer s.supply.Unlock()

@@ -63,7 +63,7 @@ func ioctl(fd int, req uint, arg unsafe.Pointer) unix.Errno {
 
 // copyPages copies src to dst in the address space of fd and wakes who waits
 // there. It returns the bytes that are in place now, also with an error. A page that
-// was there already is [ErrTaken]. A chunk may span mappings, which the kernel
+// was there already is [ErrAlreadyMapped]. A chunk may span mappings, which the kernel
 // refuses, so it is tried in halves before errUnregistered is returned.
 func copyPages(fd int, dst uint64, src []byte) (int64, error) {
 	done, limit := int64(0), int64(len(src))
