@@ -175,7 +175,7 @@ func checkFree(pids []int, need, free int64) error {
 		ErrStack, pids, need>>20, free>>20)
 }
 
-// anonymousMemory is how much memory of its own a process has, in bytes; 0 if it is gone.
+// anonymousMemory is how much memory of its own a process has, in bytes; 0 if it has ended.
 func anonymousMemory(pid int) int64 {
 	status, err := procfs.ReadStatus(pid)
 	if err != nil {

@@ -44,8 +44,8 @@ func parasitePage(pid int) (addr uint64, ok bool) {
 	return 0, false
 }
 
-// lockedMappings lists the mlocked mappings of a process. Most have none; who asks the
-// kernel pays for all of the process's page tables, so it is asked only if there are.
+// lockedMappings lists the mlocked mappings of a process. Most processes have none. For smaps the
+// kernel walks all page tables of the process, so it is read only if there are some.
 func lockedMappings(pid int) (out []addrRange) {
 	status, err := procfs.ReadStatus(pid)
 	if err != nil || status.Size("VmLck") == 0 {
@@ -58,7 +58,7 @@ func lockedMappings(pid int) (out []addrRange) {
 	return out
 }
 
-// without takes ranges out of others; both are sorted.
+// without removes ranges from others; both are sorted.
 func without(all, out []addrRange) []addrRange {
 	if len(out) == 0 {
 		return all
