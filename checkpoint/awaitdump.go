@@ -13,8 +13,8 @@ import (
 
 func (s *Source) pidFile() string { return filepath.Join(s.Dir, "criu.pid") }
 
-// recordPID leaves a trace of the CRIU that is about to dump, for whoever thaws the job: it
-// comes before the request.
+// recordPID records the pid of the CRIU that is about to dump, before the request is sent. A later
+// Thaw, also of another agent, waits for that CRIU.
 func (s *Source) recordPID(pid int) error {
 	began, err := startTime(pid)
 	if errors.Is(err, errEnded) {
@@ -27,14 +27,13 @@ func (s *Source) recordPID(pid int) error {
 	return os.WriteFile(s.pidFile(), fmt.Appendf(nil, "%d %d\n", pid, began), 0o600)
 }
 
-// stuckDump is after how long a CRIU that does not end may wait for a task that our freeze
-// holds: a signal had stopped it.
+// stuckDump is how long awaitDump waits before it thaws: CRIU may wait for a task that a signal
+// had stopped and that our freezer holds.
 const stuckDump = 2 * time.Second
 
-// awaitDump waits until the CRIU that was noted, if any, has ended. It freezes the job
-// once more when it lets go of it. To kill it is no way out, see package criu. Of a job
-// that somebody has suspended CRIU does not let go until they resume it, and nobody waits
-// for that.
+// awaitDump waits until the recorded CRIU, if any, has ended. CRIU freezes the job once more when
+// it detaches. Killing it does not help, see package criu. CRIU cannot detach from a suspended job
+// before that is resumed, and awaitDump does not wait for it.
 func (s *Source) awaitDump(ctx context.Context) error {
 	data, err := os.ReadFile(s.pidFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -74,9 +73,8 @@ func (s *Source) awaitDump(ctx context.Context) error {
 
 var errEnded = errors.New("the process has ended")
 
-// startTime is when a process began, in ticks since the boot: with its number it tells it
-// from all others, which its name does not, as a program may be run by a loader. One that
-// nobody has reaped yet has ended.
+// startTime is when a process began, in ticks since the boot. Pid and start time together identify
+// a process. Its name does not: a loader may have executed the program. A zombie has ended.
 func startTime(pid int) (uint64, error) {
 	stat, err := procfs.ReadStat(pid)
 	if procfs.IsGone(err) || err == nil && stat.Ended() {

@@ -14,13 +14,12 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 )
 
-// Dump has CRIU save everything but the job's lazy memory and sets the clocks in
-// the images to the reading of the freeze, so that the time which the dump takes
-// does not pass for the job. The job stays frozen, unless it fails.
+// Dump has CRIU save everything but the job's lazy memory. It sets the clocks in the images to the
+// reading of the freeze. So the job does not see the time of the dump. The job stays frozen,
+// unless Dump fails.
 //
-// While CRIU works the frozen memory is looked at, and what the target lacks of it is
-// sent. That may still go on when Dump returns; Send waits for it, Thaw stops it, and
-// Close waits for its end.
+// Meanwhile the frozen memory is scanned, and what the target lacks is sent. That may still go on
+// when Dump returns. Send waits for it, Thaw stops it, and Close waits for its end.
 func (s *Source) Dump(ctx context.Context, lanes []io.Writer) (time.Duration, error) {
 	took, err := s.dump(ctx, lanes)
 	if err != nil {
@@ -108,8 +107,8 @@ func (s *Source) uncarried() (mode image.Network, queues []queueFD, mount string
 	return mode, queues, mount, err
 }
 
-// fixImages changes what the images say, and reads what a restore will: what could not be
-// read there must not be sent or sealed.
+// fixImages corrects the images. It also parses what a restore will parse: a file that cannot be
+// parsed must not be sent or sealed.
 func (s *Source) fixImages() error {
 	if _, err := image.SocketNames(s.Images()); err != nil {
 		return err
@@ -129,18 +128,18 @@ func (s *Source) fixImages() error {
 	return image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
 }
 
-// seized is the notification by which CRIU says that it holds every task. Not before
-// that is the memory still: where the kernel's freezer left a task inside a system
-// call, that one is cut short when CRIU takes hold, and may write its results. CRIU
-// asks this of every client, whether there is a network to lock or not.
+// seized is CRIU's notification that it has seized every task. The memory does not change any more
+// after it. Before, a task may be inside a system call, where the freezer left it. CRIU interrupts
+// that call, and the kernel may write its results. Every client gets this notification, whether or
+// not there is a network to lock.
 const seized = "query-ext-files"
 
-// imagesWritten is the one that comes when all images are written, and before CRIU removes
-// what it has made in the job's file systems.
+// imagesWritten is the notification that all images are written. CRIU has not yet removed what it
+// has made in the job's file systems.
 const imagesWritten = "post-dump"
 
-// watch gives a dump up that cannot end: where somebody suspends the job meanwhile no task
-// runs the code any more that CRIU has put into it. seized is closed when CRIU holds them.
+// watch gives up a dump that cannot end. When the job is suspended meanwhile, no task runs CRIU's
+// parasite code any more. The channel seized is closed when CRIU has seized the tasks.
 func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
 	ctx, stop := context.WithCancel(dumping)
 	var watching sync.WaitGroup
@@ -171,8 +170,8 @@ func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp f
 	}
 }
 
-// errNotSeized says that CRIU has not got hold of the job's tasks: one may have been
-// stopped by a signal in the moment of the freeze.
+// errNotSeized says that CRIU has not seized the job's tasks. A signal may have stopped one at the
+// moment of the freeze.
 var errNotSeized = fmt.Errorf("CRIU has not got hold of the job's tasks within %v", seizeTime)
 
 const (

@@ -13,8 +13,8 @@ import (
 	"github.com/migrate-hpc/migrate/timens"
 )
 
-// Freeze makes the job stand still and reads its clocks. It fails with [Suspended] if the
-// job stands still already: whoever froze it ends that, and Thaw does not.
+// Freeze freezes the job and reads its clocks. A job that is frozen already is [Suspended]: who
+// froze it thaws it, and Thaw does not.
 func (s *Source) Freeze(ctx context.Context) error {
 	if err := s.refuseSuspended(); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (s *Source) Freeze(ctx context.Context) error {
 // Clock is the reading of the job's clocks at the freeze.
 func (s *Source) Clock() store.Clock { return s.clock }
 
-// Stop makes a job that is not wanted any more stand still, whoever has frozen it.
+// Stop freezes a job that is not wanted any more, even if it is suspended.
 func (s *Source) Stop(ctx context.Context) error {
 	if s.Interface != nil {
 		if err := network.SetPort(s.Interface.Host, false); err != nil {
@@ -53,8 +53,8 @@ func (s *Source) Stop(ctx context.Context) error {
 	return s.Cgroup.Freeze(ctx)
 }
 
-// StillFrozen asks the kernel whether the job stands still because we froze it, and for
-// no other reason: it would go on elsewhere although somebody has suspended it meanwhile.
+// StillFrozen asks the kernel whether the job is frozen, by us and only by us. A job that was
+// suspended meanwhile must not go on elsewhere.
 func (s *Source) StillFrozen(context.Context) error {
 	held, err := s.Cgroup.SelfFreezing()
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *Source) StillFrozen(context.Context) error {
 		return err
 	}
 	if !held || !frozen {
-		return fmt.Errorf("the job runs, although it was frozen: somebody thawed %s", s.Cgroup.FreezerDir())
+		return fmt.Errorf("the job runs, although it was frozen: %s was thawed", s.Cgroup.FreezerDir())
 	}
 	if err := s.checkAllFrozen(); err != nil {
 		return err
@@ -73,8 +73,8 @@ func (s *Source) StillFrozen(context.Context) error {
 	return s.checkSuspended()
 }
 
-// checkAllFrozen asks whether all of the job is in the cgroup that is frozen. Its user moves tasks to any
-// other in which they may write, without our leave, and there they run.
+// checkAllFrozen fails if a task of the job is outside the frozen cgroup. Its user can move tasks
+// to any cgroup that the user may write to. They run there.
 func (s *Source) checkAllFrozen() error {
 	all, err := pidmap.InNamespace(s.Init)
 	if err != nil {
@@ -86,19 +86,20 @@ func (s *Source) checkAllFrozen() error {
 	}
 	for _, e := range all {
 		if !e.Zombie() && !slices.Contains(pids, e.Host) {
-			return fmt.Errorf("the job runs, although it was frozen: somebody has moved process %d (%s) out of %s", e.Host, e.Comm, s.Cgroup.FreezerDir())
+			return fmt.Errorf("the job runs, although it was frozen: process %d (%s) was moved out of %s", e.Host, e.Comm, s.Cgroup.FreezerDir())
 		}
 	}
 	return nil
 }
 
-// Thaw ends our freeze, so that the job runs again where it is unless somebody else has
-// suspended it. A job that runs keeps running. A dump
-// that has not ended, of ours or of an earlier agent, is waited for: CRIU ends by itself
-// once it finds its client gone, and leaves the cgroup as it found it, which is frozen.
+// Thaw ends our freeze. The job runs again where it is, unless it is suspended. A job that runs
+// keeps running.
 //
-// Send and what Dump began may still go on for a while, until Close: what they read of a
-// running job is of no use to anybody, and does no harm.
+// Thaw waits for a dump that has not ended, of this or of an earlier agent. A CRIU without its
+// client ends by itself. It leaves the cgroup frozen, as it found it.
+//
+// Send, and scans that Dump began, may go on until Close. What they read of a running job is not
+// used.
 func (s *Source) Thaw(ctx context.Context) error {
 	s.abortScans()
 	if err := s.awaitDump(ctx); err != nil {
@@ -119,8 +120,8 @@ func (s *Source) Thaw(ctx context.Context) error {
 	return nil
 }
 
-// Close stops what still goes on and gives back what the source remembers of the job's
-// memory. Send must have returned. A second call changes nothing.
+// Close stops what still goes on and frees what the source knows of the job's memory. Send must
+// have returned. A second call changes nothing.
 func (s *Source) Close() error {
 	s.closePrestarted()
 	s.endScans()

@@ -7,14 +7,14 @@ import (
 	"github.com/migrate-hpc/migrate/identity"
 )
 
-// identityRecorder takes down who the frozen job's threads are, while CRIU works.
+// identityRecorder records the identity of the frozen job's threads, while CRIU works.
 type identityRecorder struct {
 	done chan struct{} // nil: not begun
 	job  identity.Job
 	err  error
 }
 
-// start comes when all tasks are stopped.
+// start is called when all tasks are stopped.
 func (w *identityRecorder) start(init int) {
 	w.done = make(chan struct{})
 	go func() {
@@ -29,8 +29,8 @@ func (w *identityRecorder) wait() {
 	}
 }
 
-// save puts the record among the images. It is an error if the images say anything else:
-// a target would refuse them.
+// save writes the record beside the images. Images with another identity are an error: a target
+// would refuse them.
 func (w *identityRecorder) save(images string) error {
 	w.wait()
 	if w.err != nil {

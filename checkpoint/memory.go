@@ -34,7 +34,7 @@ func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 	return m, nil
 }
 
-// pass has the pages sent by do, and counts what that put on the wire.
+// pass runs one pass over memory and counts what it put on the wire.
 func (m *memory) pass(do func(sinks []scan.Sink) (scan.Round, error)) (scan.Round, error) {
 	m.open(stream.KindPages)
 	for _, s := range m.streams {
@@ -71,7 +71,7 @@ func (m *memory) sendDigests(ctx context.Context, tasks []scan.Task, regions map
 	return m.end()
 }
 
-// open begins the streams, unless they have begun.
+// open begins the streams, unless they are open.
 func (m *memory) open(kind uint16) {
 	if m.streams != nil {
 		return
@@ -81,7 +81,7 @@ func (m *memory) open(kind uint16) {
 	}
 }
 
-// end ends the streams. A shared lane has one for each pass, others one for all.
+// end ends the streams. A shared lane has one stream for each pass, other lanes one for all.
 func (m *memory) end() error {
 	err := inParallel(len(m.streams), func(i int) error { return m.streams[i].Close() })
 	m.wire = m.written()

@@ -6,17 +6,16 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// network decides who carries the job's network namespace. CRIU takes 50 ms and
-// more on either side for it, most of it for a dozen runs of ip, iptables and nft;
-// so where the job has left its network as it was given, which is nearly always,
-// the target makes it anew and CRIU is kept out of it.
+// network decides how the job's network namespace is carried. CRIU takes 50 ms and more on either
+// side. Most of that goes to a dozen runs of ip, iptables and nft. A job whose network is
+// unchanged, which is nearly always, needs none of them: the target makes it anew.
 //
-// Best it does not even see a namespace: it scans the connection tracking table of
-// the whole node twice for one whose content nobody wants (dump_nf_ct in criu/net.c,
-// 25 ms with the table that nodes of 4 GiB or more have). But the namespace must
-// belong to the job's user namespace if there is one, and that only CRIU can make.
+// CRIU should not even see the namespace. It would scan the connection tracking table of the whole
+// node twice (dump_nf_ct in criu/net.c). That takes 25 ms with the table of a node with 4 GiB or
+// more. But the user namespace of a job must own the network namespace. Only CRIU can make such a
+// one.
 //
-// What cannot be told is left to CRIU.
+// An unknown difference is left to CRIU.
 func (s *Source) network() (n image.Network, why string) {
 	changed, err := s.networkChanged()
 	switch {

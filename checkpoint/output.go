@@ -16,8 +16,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// OpenOutput opens one of a job's output files as root, without trusting the job:
-// it must be a regular file with this one name, and nothing is waited for.
+// OpenOutput opens one of a job's output files as root, without trusting the job. The file must be
+// regular and have one name only. OpenOutput never waits.
 func OpenOutput(dir, name string) (*os.File, unix.Stat_t, error) {
 	var st unix.Stat_t
 	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -34,9 +34,9 @@ func OpenOutput(dir, name string) (*os.File, unix.Stat_t, error) {
 	return f, st, nil
 }
 
-// Output sends the job's output files as far as they have not been sent yet, on
-// the first lane. Once while the job runs and once frozen, the second time has
-// little left to send, and reads what it has sent of files that have changed.
+// Output sends the part of the job's output files that was not sent yet, on the first lane. It is
+// called while the job runs, and again when it is frozen. The second call has little left to send.
+// It reads again what it has sent of files that have changed.
 func (s *Source) Output(ctx context.Context, lanes []io.Writer) (int64, error) {
 	entries, err := os.ReadDir(s.IODir)
 	if err != nil {
@@ -89,11 +89,11 @@ func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
 	return n, nil
 }
 
-// ctimeSlack is far longer than the steps in which the kernel counts the times of files.
+// ctimeSlack is far longer than the granularity of file times in the kernel.
 const ctimeSlack = time.Second
 
-// matches is how much of a file is what the target has of it, all of that or nothing,
-// and adds it to sum.
+// matches returns the size of the sent part of a file, and adds it to sum. If the file has changed
+// there, it returns 0.
 func (o outputSent) matches(f *os.File, sum *xxh3.Hasher) (int64, error) {
 	n, err := io.Copy(sum, io.NewSectionReader(f, 0, o.size))
 	if err == nil && n == o.size && sum.Sum128() == o.sum {

@@ -8,9 +8,8 @@ import (
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 )
 
-// PreCopy is a warm-up round: it sends what is new or has changed in the memory of the
-// running job since the round before, private and shared. Whatever the job does
-// meanwhile is no error.
+// PreCopy is one warm-up round. It sends the memory, private and shared, that is new or has
+// changed since the round before. The job may do anything meanwhile; none of it is an error.
 func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, error) {
 	m, err := s.memoryOn(lanes)
 	if err != nil {
@@ -20,7 +19,7 @@ func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, er
 	if err != nil {
 		return scan.Round{}, fmt.Errorf("warm-up: %w", err)
 	}
-	m.preferSize = !m.begun // the first round is nearly everything, and nobody waits for it
+	m.preferSize = !m.begun // the first round is nearly everything, and adds nothing to the downtime
 	m.begun = true
 	round, err := m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.PreCopy(ctx, tasks, sinks) })
 	if err != nil {
@@ -36,8 +35,8 @@ func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, er
 	return round, err
 }
 
-// Tracking is how changes of memory are found, "soft-dirty" or "hash"; "" before
-// anything was sent.
+// Tracking is how changes of memory are found, "soft-dirty" or "hash"; "" before anything was
+// sent.
 func (s *Source) Tracking() string {
 	if s.memory == nil {
 		return ""

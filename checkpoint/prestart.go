@@ -8,13 +8,13 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// Prestart does what can be done before the job stands still. It may be left out.
+// Prestart does what can be done before the freeze. It is optional.
 func (s *Source) Prestart(ctx context.Context) error {
 	mode, _ := s.network()
 	return s.prestart(ctx, mode)
 }
 
-// prestart has a CRIU ready that suits the network.
+// prestart starts a CRIU that suits the network mode.
 func (s *Source) prestart(ctx context.Context, mode image.Network) error {
 	if s.prestarted.Lazy != nil && s.prestarted.network == mode {
 		return nil
@@ -29,7 +29,7 @@ func (s *Source) prestart(ctx context.Context, mode image.Network) error {
 	return err
 }
 
-// takePrestarted is the CRIU to dump with; its caller uses it up.
+// takePrestarted is the CRIU to dump with. The caller uses it up.
 func (s *Source) takePrestarted(ctx context.Context, mode image.Network) (*criu.Lazy, error) {
 	err := s.prestart(ctx, mode)
 	lazy := s.prestarted.Lazy

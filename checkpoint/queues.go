@@ -18,9 +18,9 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// queues saves the job's message queues and finds the open ones, and the mount
-// that they are to be opened on again. It wraps [mqueue.ErrNotify] if a task waits for one:
-// a running job may have asked for that since the preflight.
+// queues saves the job's message queues. It finds the open ones, and the mount on which a restore
+// opens them again. The error wraps [mqueue.ErrNotify] if a task waits for a notification. A
+// running job may have asked for one since the preflight.
 func (s *Source) queues() ([]queueFD, string, error) {
 	switch name, err := mqueue.Notified(s.Init); {
 	case err != nil:
@@ -37,7 +37,7 @@ func (s *Source) queues() ([]queueFD, string, error) {
 	return s.openQueues()
 }
 
-// saveQueues puts what CRIU does not carry beside its images.
+// saveQueues writes the queues beside CRIU's images.
 func (s *Source) saveQueues() error {
 	queues, err := mqueue.Save(s.Init, s.recordQueue)
 	if err != nil || len(queues) == 0 {
@@ -55,7 +55,7 @@ func (s *Source) saveQueues() error {
 
 func (s *Source) queueFile() string { return filepath.Join(s.Dir, "queue.json") }
 
-// recordQueue keeps a queue whose messages are nowhere else at the moment.
+// recordQueue records a queue whose messages are nowhere else at the moment.
 func (s *Source) recordQueue(q mqueue.Queue) error {
 	data, err := json.Marshal(q)
 	if err != nil {
@@ -64,8 +64,8 @@ func (s *Source) recordQueue(q mqueue.Queue) error {
 	return durable.WriteFile(s.queueFile(), data, 0o600)
 }
 
-// restoreQueue does what is left to do if saveQueues, of ours or of an earlier agent, was
-// cut short. The job must not have run since, and so it is tried once.
+// restoreQueue puts back the messages of a queue if saveQueues was cut short, in this or an
+// earlier agent. The job must not have run since, so it is tried once.
 func (s *Source) restoreQueue() error {
 	data, err := os.ReadFile(s.queueFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -84,11 +84,11 @@ func (s *Source) restoreQueue() error {
 	return errors.Join(err, os.Remove(s.queueFile()))
 }
 
-// queueFD is an open message queue descriptor as CRIU sees it: a file on a mount
-// that nobody can name, the kernel's own of the ipc namespace (ipc/mqueue.c).
-// CRIU saves it only as an external file, and would want an open one back at the
-// restore. So the image is told afterwards that it is a file of the job's
-// /dev/mqueue, whose queues are the same, and which CRIU opens by itself.
+// queueFD is an open message queue descriptor as CRIU sees it. The file is on the kernel's own
+// mount of the ipc namespace (ipc/mqueue.c), which has no path. CRIU saves it only as an external
+// file, and would want an open one back at the restore. So the image is changed afterwards: it
+// names a file of the job's /dev/mqueue. The queues there are the same, and CRIU opens them by
+// itself.
 type queueFD struct {
 	key  string // CRIU's name for it, file[MOUNT:INODE] in hexadecimal
 	path string // in the job
@@ -195,8 +195,7 @@ func mountID(pid int, fd string) (string, error) {
 	return id, nil
 }
 
-// nameQueues gives the saved descriptors the names under which a restore finds
-// them.
+// nameQueues gives the saved descriptors the paths of the restored queues.
 func (s *Source) nameQueues(queues []queueFD, mount string) error {
 	if len(queues) == 0 {
 		return nil

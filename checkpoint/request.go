@@ -23,8 +23,7 @@ func (r dumpRun) close() {
 	}
 }
 
-// request is the one way in which jobs are dumped; see facts in package
-// namespaces for why each option is there.
+// request is the only dump request: all jobs are dumped with these options.
 func (s *Source) request(mode image.Network) (*rpc.CriuReq, dumpRun, error) {
 	images, err := os.Open(s.Images())
 	if err != nil {

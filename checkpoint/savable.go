@@ -18,16 +18,16 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// ErrForking says that a thread of the job stayed between vfork and exec, where nobody
-// can save it.
+// ErrForking says that a thread of the job stayed between vfork and exec, where CRIU cannot save
+// it.
 var ErrForking = errors.New("a program is being started")
 
-// ErrExecRunning says that the job has a process that does not descend from its PID 1. CRIU
-// does not see it, and it would end with the copy that is left behind.
-var ErrExecRunning = errors.New("somebody visits the job")
+// ErrExecRunning says that a command of `migrate exec` runs in the job. Such a process does not
+// descend from PID 1. CRIU does not see it, and it would end with the copy on the source.
+var ErrExecRunning = errors.New("a command of `migrate exec` runs in the job")
 
-// ErrStack says that CRIU would take all memory of a process for its stack, and that this
-// node has not enough to write it down.
+// ErrStack says that CRIU would take all memory of a process for its stack. This node has not
+// enough memory for such an image.
 var ErrStack = errors.New("a thread sleeps with its stack pointer at the start of a page")
 
 const (
@@ -39,7 +39,7 @@ const (
 	stackRetries = 6
 )
 
-// freezeSavable freezes the job at a moment at which it can be saved, and saved well.
+// freezeSavable freezes the job at a moment at which CRIU can save it, and save it well.
 func (s *Source) freezeSavable(ctx context.Context) error {
 	pause := time.Millisecond
 	end := time.Now().Add(maxObstacle)
@@ -77,30 +77,29 @@ func (s *Source) freezeSavable(ctx context.Context) error {
 	}
 }
 
-// freezeState is what there is against saving the frozen job as it is.
+// freezeState is what speaks against saving the frozen job as it is.
 type freezeState struct {
-	// obstacle is why it cannot be saved; nil is no reason. It wraps [ErrExecRunning], or
-	// [ErrForking] for a thread that waits for a child which it has made by vfork and which
-	// runs no program of its own yet. That stops for nobody before the child goes on, which
-	// is frozen: CRIU would wait for it in vain.
+	// obstacle is why CRIU cannot save the job, nil if it can. It wraps [ErrExecRunning] or
+	// [ErrForking]. A thread in vfork waits for a child that has not executed a program yet. It cannot
+	// be seized before the child goes on, and the child is frozen: CRIU would wait in vain.
 	obstacle error
-	// aligned are processes with a thread whose stack ends at the start of a page. CRIU 4.2
-	// then takes every page of the process for its stack (is_stack in its mem.c compares
-	// the wrong bits), and writes all of them into its images. That takes time, although
-	// [image.MakeLazy] takes them out again.
+	// aligned are processes with a thread whose stack pointer is at the start of a page. CRIU 4.2 then
+	// takes every page of the process for its stack: is_stack in its mem.c compares the wrong bits. It
+	// writes all of them into its images. That takes time, although [image.MakeLazy] takes them out
+	// again.
 	aligned []int
 }
 
 func (m freezeState) ok() bool { return m.obstacle == nil && len(m.aligned) == 0 }
 
-// freezeState asks the kernel where the threads of the frozen job are. What it does not tell,
-// CRIU will find out.
+// inspectFrozen asks the kernel where the threads of the frozen job are. What it cannot read, CRIU
+// will find out.
 func (s *Source) inspectFrozen() (m freezeState, err error) {
 	pids, err := s.Cgroup.Pids()
 	if err != nil {
 		return m, err
 	}
-	if !slices.Contains(pids, s.Init) { // it ended before the freeze, and its number may be anybody's
+	if !slices.Contains(pids, s.Init) { // it ended before the freeze, and its pid may have been reused
 		return m, fmt.Errorf("the job has ended: process %d is none of its cgroup", s.Init)
 	}
 	all, err := pidmap.InNamespace(s.Init)
@@ -129,8 +128,8 @@ func (s *Source) inspectFrozen() (m freezeState, err error) {
 	return m, err
 }
 
-// checkExec wraps [ErrExecRunning] if one of the frozen processes visits the job, or is on its
-// way in: it enters the cgroup first.
+// checkExec wraps [ErrExecRunning] if one of the frozen processes is a command of `migrate exec`.
+// Such a command enters the cgroup first.
 func (s *Source) checkExec(all []pidmap.Entry) error {
 	for _, v := range pidmap.Visitors(all) {
 		return fmt.Errorf("%w: process %d (%s)", ErrExecRunning, v.Host, v.Comm)
@@ -145,14 +144,14 @@ func (s *Source) checkExec(all []pidmap.Entry) error {
 	}
 	for _, pid := range pids {
 		if !inside[pid] {
-			return fmt.Errorf("%w: process %d is on its way in", ErrExecRunning, pid)
+			return fmt.Errorf("%w: process %d is about to start one", ErrExecRunning, pid)
 		}
 	}
 	return nil
 }
 
-// allowStacks lets a job be saved of which CRIU will write all memory of some processes
-// into its images, for a moment, if that leaves the node as much again.
+// allowStacks accepts that CRIU writes all memory of some processes into its images for a while.
+// The node must have twice that much memory available.
 func (s *Source) allowStacks(pids []int) error {
 	if s.Eager {
 		return nil // it writes all memory of all of them, as was reckoned with
@@ -176,7 +175,7 @@ func checkFree(pids []int, need, free int64) error {
 		ErrStack, pids, need>>20, free>>20)
 }
 
-// anonymousMemory is how much memory of its own a process has, in bytes; 0 if it is gone.
+// anonymousMemory is how much memory of its own a process has, in bytes; 0 if it has ended.
 func anonymousMemory(pid int) int64 {
 	status, err := procfs.ReadStatus(pid)
 	if err != nil {
@@ -185,9 +184,9 @@ func anonymousMemory(pid int) int64 {
 	return status.Size("RssAnon") + status.Size("VmSwap")
 }
 
-// parseSyscall reads /proc/PID/task/TID/syscall, which is "running", or else the number of
-// the call, -1 for none, its arguments, if it is one, the stack pointer and the program
-// counter.
+// parseSyscall parses /proc/PID/task/TID/syscall. It is "running", or the number of the call, its
+// arguments, the stack pointer and the program counter. Outside of a call the number is -1,
+// without arguments.
 func parseSyscall(text string) (call string, stack uint64) {
 	f := strings.Fields(text)
 	if len(f) < 3 {
@@ -197,8 +196,8 @@ func parseSyscall(text string) (call string, stack uint64) {
 	return f[0], stack
 }
 
-// forkCalls are the system calls that make processes. Only a thread that waits for its child
-// stays in one.
+// forkCalls are the system calls that make processes. A thread stays in one only while it waits
+// for its child.
 var forkCalls = map[string]bool{
 	fmt.Sprint(unix.SYS_VFORK): true, fmt.Sprint(unix.SYS_CLONE): true, fmt.Sprint(unix.SYS_CLONE3): true,
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 )
 
-// beginScan starts the scan. The job must stand still until it has ended.
+// beginScan starts the scan. The job must stay frozen until the scan has ended.
 func (s *Source) beginScan(ctx context.Context, m *memory, failed func(error)) error {
 	if s.pullsAll(m) {
 		return nil
@@ -45,11 +45,10 @@ func (s *Source) awaitScan(ctx context.Context) (scan.Round, error) {
 	}
 }
 
-// pullsAll says that nothing is to be sent of the memory, and nothing was.
+// pullsAll says that the target pulls all memory: none was sent.
 func (s *Source) pullsAll(m *memory) bool { return s.PostCopy && !m.begun }
 
-// Puller reads what the target asks for of the memory of the dumped job, which stands
-// still.
+// Puller reads the memory that the target asks for, of a dumped job that is still frozen.
 func (s *Source) Puller() (*scan.Puller, error) {
 	regions, err := image.Pagemaps(s.Images())
 	if err != nil {
@@ -62,9 +61,9 @@ func (s *Source) Puller() (*scan.Puller, error) {
 	return scan.NewPuller(tasks, regions), nil
 }
 
-// abortScans stops the looks at the frozen job, and cuts the lanes: nobody waits for its
-// memory any longer. It does not wait until that has shown: a lane that is a file of a
-// stalled file server cannot be cut, and the job must not stand still for it.
+// abortScans stops the scans of the frozen job and cuts the lanes, because the memory is not
+// wanted any more. It does not wait for the scans. A lane that is a file of a stalled file server
+// cannot be cut, and must not lengthen the downtime.
 func (s *Source) abortScans() {
 	if s.scan != nil {
 		s.scan.cancel(errScanAborted)
@@ -82,7 +81,7 @@ func (s *Source) abortScans() {
 
 var errScanAborted = errors.New("the look at the frozen job was given up")
 
-// endScans stops them and waits for their end.
+// endScans stops the scans and waits for their end.
 func (s *Source) endScans() {
 	s.abortScans()
 	if s.scan != nil {
@@ -94,7 +93,7 @@ func (s *Source) endScans() {
 	s.scan, s.privateScan = nil, nil
 }
 
-// beginPrivateScan starts it, unless the lane is one with that of memory: then Send does it.
+// beginPrivateScan starts it, unless memory shares the only lane: then Send does it.
 func (s *Source) beginPrivateScan(ctx context.Context, m *memory, lane io.Writer, failed func(error)) error {
 	if m.shared {
 		return nil
@@ -117,7 +116,7 @@ func (s *Source) beginPrivateScan(ctx context.Context, m *memory, lane io.Writer
 	return nil
 }
 
-// awaitPrivateScan waits for it, or does it now.
+// awaitPrivateScan waits for it, or sends the file systems now.
 func (s *Source) awaitPrivateScan(ctx context.Context, lane io.Writer) (scan.Round, error) {
 	if s.privateScan == nil {
 		return s.sendPrivate(ctx, lane)
@@ -130,9 +129,9 @@ func (s *Source) awaitPrivateScan(ctx context.Context, lane io.Writer) (scan.Rou
 	}
 }
 
-// cutLane has a lane take no more, also what is blocked in it.
+// cutLane makes a lane fail, also a write that is blocked in it.
 func cutLane(lane io.Writer) {
 	if conn, ok := lane.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		_ = conn.SetWriteDeadline(time.Now()) // one that is closed blocks nobody
+		_ = conn.SetWriteDeadline(time.Now()) // an error means that it is closed
 	}
 }

@@ -19,9 +19,9 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// sendSegments sends memory that the job's tasks share and that no path leads to: System
-// V segments, memfds, shared anonymous memory, deleted files in memory. CRIU writes it
-// into its images at the freeze, out of which then goes what the target has already.
+// sendSegments sends memory that tasks share and that has no path: System V segments, memfds,
+// shared anonymous memory, deleted files in memory. CRIU writes it into its images at the freeze.
+// What the target has already is then left out of them.
 func (s *Source) sendSegments(ctx context.Context, lane io.Writer, tasks []scan.Task) (round scan.Round, err error) {
 	if s.segments == nil {
 		s.segments = tmpfs.NewFiles()
@@ -34,11 +34,11 @@ func (s *Source) sendSegments(ctx context.Context, lane io.Writer, tasks []scan.
 	})
 }
 
-// pageWriter sends page frames of package tmpfs as those of memory: a file without a name
-// is a process that there is not.
+// pageWriter sends page frames of package tmpfs as frames of memory. A file without a name becomes
+// a process number that no process has.
 type pageWriter struct{ out *stream.Writer }
 
-// maxSegment is more pages than any file can have that fits into memory.
+// maxSegment is more pages than a file in memory can have.
 const maxSegment = 1 << 31
 
 func (a pageWriter) WriteFrame(frame []byte) error {
@@ -63,8 +63,8 @@ func (a pageWriter) WriteFrame(frame []byte) error {
 	return a.out.WriteFrame(batch)
 }
 
-// eachSegment opens the files in memory that tasks have mapped or open and that have no
-// name any more, each at least once. Tasks and mappings that vanish meanwhile are none.
+// eachSegment opens deleted files in memory that tasks have mapped or open, each at least once.
+// Tasks and mappings that vanish meanwhile are skipped.
 func eachSegment(ctx context.Context, tasks []scan.Task, look func(*os.File) error) error {
 	found := &segmentFinder{look: look, seen: map[[2]uint64]bool{}, lines: map[string]bool{}}
 	for _, t := range tasks {
@@ -128,8 +128,8 @@ func (s *segmentFinder) opened(pid int) error {
 	return nil
 }
 
-// visit opens what a magic link of /proc leads to, if it is a regular file in memory that
-// has no name and was not seen yet.
+// visit opens the file of a magic link of /proc. It skips a file that is not deleted, not in
+// memory, not regular, or was visited before.
 func (s *segmentFinder) visit(link string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(link, &st); err != nil {
@@ -158,7 +158,7 @@ func (s *segmentFinder) visit(link string) error {
 	return s.look(os.NewFile(uintptr(fd), link))
 }
 
-// ignoreGone lets what a running job has given up meanwhile be no error.
+// ignoreGone ignores errors for what a running job has given up meanwhile.
 func ignoreGone(err error) error {
 	for _, gone := range []error{unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM} {
 		if errors.Is(err, gone) {
@@ -168,7 +168,7 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// pageFinder finds pages that the target has. nil: it has none that could be in images.
+// pageFinder finds pages that the target has. It is nil if the images can have none of them.
 func (s *Source) pageFinder(m *memory, refer bool) image.Finder {
 	if !refer && (s.segments == nil || s.segments.Empty()) {
 		return nil

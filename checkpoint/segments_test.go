@@ -16,8 +16,8 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// sharer runs a Python script that shares memory in every way without a path, twice
-// forked, and says when that is done.
+// sharer runs a Python script with two forked children. It shares memory in every way without a
+// path, and says when that is done.
 func sharer(t *testing.T) []scan.Task {
 	t.Helper()
 	testenv.NeedRoot(t)

@@ -23,9 +23,9 @@ type Sent struct {
 	Shared scan.Round // of files of the job's own
 }
 
-// Send sends the dumped job: images and what the output has grown by on the first
-// lane, meanwhile on the others what the scan of the frozen memory has left over. With
-// one lane, one after the other. Each lane is ended, also the ones that got nothing.
+// Send sends the dumped job. The first lane carries images and the growth of the output. The
+// others carry the memory that the scan has left over, at the same time. With one lane, memory
+// follows. Send ends each lane, also one that carried nothing.
 func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 	var sent Sent
 	regions, err := image.Pagemaps(s.Images())
@@ -72,8 +72,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 	return sent, endLanes(lanes)
 }
 
-// sendRest sends what the target still lacks of the lazy memory, now that CRIU's
-// pagemaps say what that is.
+// sendRest sends the lazy memory that the target still lacks, by CRIU's pagemaps.
 func (s *Source) sendRest(ctx context.Context, m *memory, regions map[stream.VPID][]image.Region) (scan.Round, error) {
 	tasks, err := s.tasks()
 	if err != nil {
@@ -104,8 +103,8 @@ func (s *Source) sendRemaining(ctx context.Context, m *memory, tasks []scan.Task
 	return m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Rest(ctx, tasks, regions, sinks) })
 }
 
-// imagesReferToPages says that memory of processes is in the images, all of it or much, so that
-// they better refer to what the target has.
+// imagesReferToPages says that the images hold much memory of processes. Then they refer to pages
+// that the target has.
 func (s *Source) imagesReferToPages() (bool, error) {
 	if s.Eager {
 		return true, nil
@@ -114,7 +113,7 @@ func (s *Source) imagesReferToPages() (bool, error) {
 	return size > maxInlinePages, err
 }
 
-// maxInlinePages is more than stacks and locked memory of most jobs.
+// maxInlinePages is more than the stacks and locked memory of most jobs.
 const maxInlinePages = 16 << 20
 
 func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, refer bool) (int64, error) {
@@ -143,7 +142,7 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, r
 	return n, stream.NewWriter(lanes[0], stream.KindReady).Close()
 }
 
-// sendBlocks sends the images that hold memory of which the target may have a part.
+// sendBlocks sends the images that hold memory, without the pages that the target has.
 func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err error) {
 	if known == nil {
 		return 0, nil

@@ -39,23 +39,22 @@ type Source struct {
 	Log       *slog.Logger
 	// Count is told of memory as it is looked at, in bytes. May be nil.
 	Count func(read int64)
-	// OnImagesSent is called when everything but memory has been sent: the target can
-	// restore the job while that still comes. May be nil.
+	// OnImagesSent is called when everything but memory has been sent. The target can then restore the
+	// job while its memory still comes. May be nil.
 	OnImagesSent func()
-	// PostCopy has Dump and Send tell the target to forget the pages that have changed since
-	// the warm-up, instead of sending them: it pulls them.
+	// PostCopy has Dump and Send tell the target to forget pages that have changed since the warm-up.
+	// The target pulls them later.
 	PostCopy bool
-	// FullSpeed ends that PreCopy gives way to jobs.
+	// FullSpeed has PreCopy compete with jobs for the processors. Without it, PreCopy gives way.
 	FullSpeed bool
-	// Eager has CRIU save all memory, for a restore that keeps copy-on-write memory
-	// shared. What the target has of it does not cross again.
+	// Eager has CRIU save all memory, for a restore that keeps copy-on-write memory shared. Pages that
+	// the target has are not sent again.
 	Eager bool
-	// Verify has Send read every lazy page once more and send what the target must
-	// find it to be.
+	// Verify has Send read every lazy page once more and send its digest. The target compares.
 	Verify bool
 
-	// foreign: somebody else froze the job where we do, before us. That is not ours to end.
-	// ours: we have.
+	// frozenByOther: the tasks' own cgroup was frozen before our Freeze. Thaw leaves that.
+	// frozenByUs: our Freeze has frozen them.
 	frozenByOther, frozenByUs bool
 	output                    map[string]outputSent // by name
 	private                   []*tmpfs.Source       // nil: not opened yet
@@ -75,10 +74,10 @@ func (s *Source) Images() string { return filepath.Join(s.Dir, "images") }
 // DumpLog is where CRIU explains itself.
 func (s *Source) DumpLog() string { return filepath.Join(s.Dir, "dump.log") }
 
-// memory is the job's memory on its way over the lanes.
+// memory sends the job's memory over the lanes.
 //
-// The first lane carries no pages if there are others. So CRIU's images, which the
-// target waits for, never queue up behind memory.
+// The first lane carries no pages if there are others. CRIU's images, which the target waits for,
+// then never queue up behind memory.
 type memory struct {
 	pages      *scan.Memory
 	lanes      []io.Writer // of pages
@@ -89,7 +88,7 @@ type memory struct {
 	preferSize bool  // the next pass spares the wire
 }
 
-// frozenScan is a look at the frozen memory that goes on while CRIU dumps.
+// frozenScan is a scan of the frozen memory, while CRIU dumps.
 type frozenScan struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
@@ -97,8 +96,7 @@ type frozenScan struct {
 	err    error
 }
 
-// privateScan is a look at what the frozen tasks share, on the first lane, that goes on
-// while CRIU dumps.
+// privateScan sends the private file systems on the first lane, while CRIU dumps.
 type privateScan struct {
 	cancel context.CancelCauseFunc
 	lane   io.Writer
@@ -114,8 +112,8 @@ type outputSent struct {
 	ctime unix.Timespec // when the file had last changed; zero if that was just before
 }
 
-// prestarted is a CRIU that has been started before the job stands still. It is of use
-// if the job's network is still carried the same way then.
+// prestarted is a CRIU that was started before the freeze. It can be used if the job's network is
+// still carried the same way.
 type prestarted struct {
 	*criu.Lazy
 	network image.Network
@@ -139,20 +137,19 @@ func (s *Source) tasks() ([]scan.Task, error) {
 	return tasks, nil
 }
 
-// checkInit fails if the job has ended. Then whoever has the number of its PID 1 may be in
-// the node's own namespaces, with all other processes. It is asked after what was looked at
-// by the number, and before anything follows from that: who has the number of a PID 1 that is
-// gone is in none of the job's cgroups, which are gone, too.
+// checkInit fails if the job has ended. A process in the node's own namespaces may have the pid of
+// its PID 1 then. Call checkInit after a look by that pid, and before its result is used. A
+// process that has reused the pid is not in the job's cgroup.
 func (s *Source) checkInit() error {
 	pids, err := s.Cgroup.Pids()
 	if err == nil && !slices.Contains(pids, s.Init) {
-		err = fmt.Errorf("process %d, the job's first, is not in the job's cgroup: the job has ended, or somebody has moved it", s.Init)
+		err = fmt.Errorf("process %d, the job's first, is not in the job's cgroup: the job has ended, or was moved to another cgroup", s.Init)
 	}
 	return err
 }
 
-// checkNamespaces fails if the job's first process has gone to namespaces of its own making, which
-// since the preflight it may have done. Of a frozen job this is the last word.
+// checkNamespaces fails if the job's first process has left its namespaces. It may have done so
+// since the preflight. The answer about a frozen job is final.
 func (s *Source) checkNamespaces() error {
 	if err := namespaces.CheckNamespaces(s.Init, s.UserNS); err != nil {
 		return fmt.Errorf("the job cannot be saved: %w", err)

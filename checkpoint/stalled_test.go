@@ -10,8 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// stalled is a file on a server that does not answer: a write begins and does not return
-// before the server is back.
+// stalled is a file on a server that does not answer. A write does not return before the server is
+// back.
 type stalled struct{ began, back chan struct{} }
 
 func (f *stalled) Write([]byte) (int, error) {

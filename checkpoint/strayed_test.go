@@ -11,8 +11,8 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// After the preflight has passed, a job's PID 1 may still go to namespaces of its own, with
-// any directory that it sees at /tmp.
+// After the preflight, a job's PID 1 may still enter namespaces of its own making. Any
+// directory may be at /tmp there.
 func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) {
 	testenv.NeedRoot(t)
 	cmd := exec.Command("unshare", "-Urm", "sh", "-ec", "mount -t tmpfs none /mnt; cd /mnt; mkdir old tmp; mount -t tmpfs none tmp; pivot_root . old; cd /; echo ready; read forever")

@@ -9,14 +9,14 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// Suspended says that a job is frozen, and not by us.
+// Suspended says that a job is frozen or stopped, and not by a move.
 type Suspended struct {
 	// Cgroup is what they have frozen, "" if they have stopped processes.
 	Cgroup string
-	// ByUnknownMove: Cgroup is the one in which only moves freeze, and no move that is known here has.
-	// So another node may have the job.
+	// ByUnknownMove says that Cgroup is the one that only moves freeze, and that no move known here
+	// has frozen it. So another node may have the job.
 	ByUnknownMove bool
-	// Stopped are processes of the node that SIGSTOP holds.
+	// Stopped are processes of the node that SIGSTOP has stopped.
 	Stopped []int
 }
 
@@ -25,12 +25,12 @@ func (s *Suspended) Error() string {
 		return fmt.Sprintf("the job is suspended: %s, in which only moves freeze, is frozen, and no move that this node knows has done it", s.Cgroup)
 	}
 	if s.Cgroup != "" {
-		return fmt.Sprintf("the job is suspended: somebody else has frozen the cgroup %s", s.Cgroup)
+		return fmt.Sprintf("the job is suspended: the cgroup %s is frozen, and not by a move", s.Cgroup)
 	}
 	return fmt.Sprintf("the job is suspended: a signal has stopped processes %s, and where version 1 cgroups freeze they cannot be saved", pids(s.Stopped))
 }
 
-// ResumeHint is what to type to end it.
+// ResumeHint is the command that resumes the job.
 func (s *Suspended) ResumeHint() string {
 	if s.Cgroup == "" {
 		return "kill -CONT " + pids(s.Stopped)
@@ -46,8 +46,8 @@ func pids(list []int) string {
 	return strings.Trim(fmt.Sprint(list), "[]")
 }
 
-// FindSuspension finds out whether somebody else than a move keeps the job that lives in c
-// from running. No move of the job may be under way.
+// FindSuspension finds out whether the job in c is suspended: frozen by another party than a move,
+// or stopped. No move of the job may be under way.
 func FindSuspension(c *cgroup.Cgroup) (*Suspended, error) {
 	held, err := c.SelfFreezing()
 	if err != nil {
@@ -78,9 +78,9 @@ func findStopped(c *cgroup.Cgroup) (*Suspended, error) {
 	return &Suspended{Stopped: stopped}, nil
 }
 
-// stopped are the processes in c that a signal has stopped. Once a version 1 freezer
-// holds them that is not visible any more. It asks for those of the cgroup only, not for
-// all of the node: the job waits for the answer, and on a busy node each file takes its time.
+// stopped are the processes in c that a signal has stopped. A version 1 freezer hides that once it
+// holds them. Only the cgroup's processes are read: the downtime includes this, and on a busy node
+// each file takes its time.
 func stopped(c *cgroup.Cgroup) ([]int, error) {
 	all, err := c.Pids()
 	if err != nil {
@@ -95,7 +95,7 @@ func stopped(c *cgroup.Cgroup) ([]int, error) {
 	return found, nil
 }
 
-// refuseSuspended refuses a job that somebody else keeps from running, before we freeze it.
+// refuseSuspended refuses a suspended job before we freeze it.
 func (s *Source) refuseSuspended() error {
 	if s.frozenByUs {
 		return s.checkSuspended()
@@ -108,7 +108,7 @@ func (s *Source) refuseSuspended() error {
 	return by
 }
 
-// refuseStopped refuses a job with tasks that a signal has stopped, where those cannot be saved.
+// refuseStopped refuses a job with stopped tasks, where CRIU cannot save those.
 func (s *Source) refuseStopped() error {
 	if s.frozenByUs {
 		return nil // what is frozen shows no stop
@@ -120,7 +120,7 @@ func (s *Source) refuseStopped() error {
 	return by
 }
 
-// checkSuspended is the error for a job that somebody else has suspended since we froze it.
+// checkSuspended is the error for a job that was suspended since we froze it.
 func (s *Source) checkSuspended() error {
 	dir, err := s.Cgroup.Suspended()
 	if err != nil || dir == "" {
@@ -129,7 +129,7 @@ func (s *Source) checkSuspended() error {
 	return &Suspended{Cgroup: dir}
 }
 
-// AsSuspended finds the reason in an error.
+// AsSuspended finds a [Suspended] in an error.
 func AsSuspended(err error) (*Suspended, bool) {
 	var s *Suspended
 	return s, errors.As(err, &s)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A copy that is left in held may be one of two: nobody is told to thaw it before they have looked.
+// A frozen copy in held may be one of two. The hint says to look on all nodes before a thaw.
 func TestWhoFindsAFrozenCopyIsToldToLookBeforeTheyThawIt(t *testing.T) {
 	above, held := &Suspended{Cgroup: "/x/job"}, &Suspended{Cgroup: "/x/job/held", ByUnknownMove: true}
 	if says := above.ResumeHint(); !strings.Contains(says, "scontrol resume") || strings.Contains(says, "rm -f") {
@@ -16,7 +16,7 @@ func TestWhoFindsAFrozenCopyIsToldToLookBeforeTheyThawIt(t *testing.T) {
 	if look < 0 || end < look || thaw < end || strings.Contains(says, "scontrol") {
 		t.Errorf("frozen in held: %s", says)
 	}
-	if strings.Contains(held.Error(), "somebody else") {
+	if strings.Contains(held.Error(), "not by a move") {
 		t.Errorf("frozen in held: %v", held)
 	}
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// openPrivate takes hold of the job's private file systems, which CRIU is told to
-// leave alone.
+// openPrivate opens the job's private file systems, which CRIU leaves out.
 func (s *Source) openPrivate() error {
 	if s.private != nil {
 		return nil
@@ -33,7 +32,7 @@ func (s *Source) openPrivate() error {
 	return nil
 }
 
-// findPrivate opens them. One that the job has unmounted is none.
+// findPrivate opens them. It skips those that the job has unmounted.
 func (s *Source) findPrivate() (found []*tmpfs.Source, err error) {
 	found = []*tmpfs.Source{}
 	table, err := procfs.MountTable(s.Init)
@@ -56,7 +55,7 @@ func (s *Source) findPrivate() (found []*tmpfs.Source, err error) {
 	return found, nil
 }
 
-// closePrivate lets go of them.
+// closePrivate closes them.
 func (s *Source) closePrivate() error {
 	var errs []error
 	for _, t := range s.private {
@@ -90,8 +89,7 @@ func sendTmpfs(ctx context.Context, lane io.Writer, t *tmpfs.Source) (scan.Round
 	return countedSend(out, func() (tmpfs.Stats, error) { return t.Send(ctx, out) })
 }
 
-// countedSend has something sent on a stream, ends that, and says what it was as a pass over
-// memory does.
+// countedSend sends something on a stream, ends the stream, and counts as a pass over memory does.
 func countedSend(out *stream.Writer, send func() (tmpfs.Stats, error)) (round scan.Round, err error) {
 	osthread.Timed(func(clock *osthread.Clock) {
 		began := time.Now()
@@ -107,8 +105,8 @@ func countedSend(out *stream.Writer, send func() (tmpfs.Stats, error)) (round sc
 	return round, err
 }
 
-// snapshotPrivate takes down what is in the private file systems, at a moment when the
-// names that CRIU gives to files that have lost theirs are there too.
+// snapshotPrivate notes what is in the private file systems. At this moment CRIU has given names
+// to files that had lost theirs.
 func (s *Source) snapshotPrivate(ctx context.Context) error {
 	if err := s.openPrivate(); err != nil {
 		return err

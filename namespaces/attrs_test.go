@@ -128,7 +128,7 @@ func TestAJobGetsNothingThatItsStarterWasGiven(t *testing.T) {
 	}
 }
 
-// What CRIU does not save, a restored job has from its chamber.
+// What CRIU does not save, a restored job gets from its RestoreEnv.
 func TestARestoredJobGetsNothingThatItsShimWasGiven(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

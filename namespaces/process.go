@@ -77,7 +77,7 @@ func (p *Process) kill() bool {
 	}
 }
 
-// childEnd is what waitid(2) fills in of a siginfo_t.
+// childStatus is what waitid(2) fills in of a siginfo_t.
 type childStatus struct {
 	signo, errno, code, _ int32
 	pid, uid              int32

@@ -16,7 +16,7 @@ import (
 const (
 	stage1Name    = "migrate:stage-one"
 	stage2Name    = "migrate:stage-two"
-	execStageName = "migrate:approach"
+	execStageName = "migrate:exec-stage"
 )
 
 // The descriptors that the stages start with.

@@ -15,7 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-const restoreEnvName = "migrate:chamber"
+const restoreEnvName = "migrate:restore-env"
 
 // RestoreEnv is the environment of a CRIU that restores a job. CRIU runs in the job's cgroup, so
 // that the tasks are born there. The job inherits its cgroup namespace. Its mount namespace has

@@ -14,10 +14,10 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// CheckJob looks at a running job whose PID 1 is initPID here, and at this node,
-// which is the source. It returns what the job asks of a target, and why it
-// cannot leave. It touches nothing. An error means that the job could not be
-// looked at, for one because it has ended. c may be nil: no CRIU was found.
+// CheckJob looks at a running job whose PID 1 is initPID here, and at this node, which is the
+// source. It returns what the job needs on a target, and why it cannot leave. It touches nothing.
+// An error means that the look failed, for example because the job has ended. With c nil, no CRIU
+// was found.
 func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup, c *criu.Client) (Needs, []Finding, error) {
 	fail := func(err error) (Needs, []Finding, error) {
 		return Needs{}, nil, fmt.Errorf("look at job %s: %w", rec.ID, err)

@@ -14,8 +14,8 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// CheckNode says why a job cannot come to this node, which is the target. It
-// touches nothing. An error means that the node could not be looked at.
+// CheckNode says why a job cannot come to this node, which is the target. It touches nothing. An
+// error means that the look at the node failed.
 func CheckNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding, error) {
 	fail := func(err error) ([]Finding, error) {
 		return nil, fmt.Errorf("look at this node for job %s: %w", rec.ID, err)
@@ -74,8 +74,8 @@ func namedBy(source string, rec job.Record, user osthread.User) osthread.User {
 	return osthread.User{}
 }
 
-// accessOf says why the job's user, who may not be told more than he sees, does not get to
-// files as the job has them.
+// accessOf says why the job's user cannot open files as the job has them. The user must not learn
+// more than the user's rights allow.
 func accessOf(ctx context.Context, files []File, user osthread.User) (map[string]error, error) {
 	wishes := make([]fileaccess.Wish, len(files))
 	for i, f := range files {

@@ -34,7 +34,7 @@ const (
 	DeviceMapped     Code = "device-mapped"        // memory of a device
 	HugePages        Code = "hugetlb"              // mapped or open
 	SecretMemory     Code = "secret-memory"        // memfd_secret(2)
-	Uprobes          Code = "uprobes"              // somebody traces the program's functions
+	Uprobes          Code = "uprobes"              // another program traces its functions
 	QueueNotify      Code = "mq-notify"            // waits for a message queue to tell it
 	KeysHeld         Code = "keys"                 // in a session keyring of the job's
 	MountUnsupported Code = "mount-unsupported"    // mounted inside the job, of a type that CRIU cannot make again

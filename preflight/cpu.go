@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// x86Flags are the flags of /proc/cpuinfo that a program can have made use of:
-// instructions, and state that they keep in registers. The others tell of speed, of
-// bugs, or of what only kernels and hypervisors use.
+// x86Flags are the flags of /proc/cpuinfo that a program can use: instructions and their
+// registers. The others tell of speed, of bugs, or of what only kernels and hypervisors use.
 var x86Flags = strings.Fields(`
 	fpu tsc cx8 cmov mmx fxsr sse sse2 syscall mmxext rdtscp lm 3dnow 3dnowext 3dnowprefetch pni pclmulqdq monitor ssse3 fma cx16
 	sse4_1 sse4_2 movbe popcnt aes xsave avx f16c rdrand lahf_lm abm sse4a misalignsse xop fma4 tbm lwp mwaitx monitorx fsgsbase

@@ -1,5 +1,5 @@
-// Package preflight finds out, before anything is touched, what would make a
-// move fail later, or what would be lost by it without a word.
+// Package preflight finds out what would make a move fail later, or what it would lose
+// silently. It touches nothing.
 //
 //	source                                          target
 //	CheckJob ── /proc of every task ──► Findings    (refused: nothing was sent)
@@ -7,33 +7,29 @@
 //	   └──► CheckImageRoom ──► Findings
 //	CheckClocks ◄── clocks, from the hello
 //
-// A freeze that CRIU then refuses costs the job a downtime and the user the
-// search for the reason in a log. All that CRIU refuses is visible from outside
-// while the job runs: its tasks, descriptors, mappings, mounts and namespaces.
-// What is visible is collected into plain values by small readers (read_*.go) and
-// judged by functions that touch nothing (judge_*.go), so that each rule can be
-// tested without the device, the kernel or the second node that it is about.
+// If CRIU refuses a frozen job, the job has lost a downtime. The user has to search a log
+// for the reason. All that CRIU refuses is visible from outside while the job runs: its
+// tasks, descriptors, mappings, mounts and namespaces. Small readers (read_*.go) collect it
+// into plain values. Functions that touch nothing judge them (judge_*.go). So each rule can
+// be tested without the device, the kernel or the second node that it is about.
 //
 // # What a look may do
 //
-// The job runs on and notices nothing: nothing of it is opened, traced or copied.
-// Files are looked at by statx(2) through the magic links in /proc/PID/fd and
-// /proc/PID/map_files, with AT_STATX_DONT_SYNC, so that a dead file server holds
-// nobody up and an NFS client writes nothing back because of us. Sockets tell
-// their protocol in the extended attribute that sockfs gives them. Tasks that end
-// while they are looked at are left out.
+// The job runs on and notices nothing: preflight opens, traces and copies nothing of it.
+// It reads files by statx(2) through the magic links in /proc/PID/fd and /proc/PID/map_files.
+// With AT_STATX_DONT_SYNC it does not wait for a dead file server, and an NFS client writes
+// nothing back. Sockets tell their protocol in the extended attribute of sockfs. A task that
+// ends during the look is left out.
 //
-// The job may change between the look and the freeze. CRIU then refuses after
-// all, and the job goes on where it is; preflight is for the good message, not
-// for safety.
+// The job may change between the look and the freeze. CRIU then refuses after all, and the
+// job goes on where it is. Preflight is for the good message, not for safety.
 //
 // # Which files
 //
-// CRIU opens by path, on the target, every file that the job has open or mapped,
-// and compares type, mode and size, the last unless it is open for appending only.
-// A path of the job leads to a file of the node through the root or through a
-// bind; what lies on mounts that belong to the job alone travels in the images. A
-// file that the job itself writes grows while we look, so its size counts only
-// where the target plainly has a different file: neither the same inode number
-// nor a network file system.
+// On the target CRIU opens every file that the job has open or mapped, by path. It compares
+// type and mode. It also compares the size, unless the file is open for appending only. A
+// path of the job leads to a file of the node through the root or through a bind. Files on
+// the job's own mounts travel in the images. A file that the job writes grows during the
+// look. So its size counts only where the target plainly has a different file. That is one
+// with another inode number, on a file system that is not shared.
 package preflight

@@ -42,20 +42,20 @@ type process struct {
 	Headless bool
 }
 
-// pipe is a FIFO of a task that a process of the node, not of the job, has open too. A
-// FIFO is one per node, whatever file system its name is on.
+// outsideFIFO is a FIFO of a task that a process outside of the job has open too. A FIFO is one
+// per node, whatever file system its name is on.
 type outsideFIFO struct {
 	Who   string // the task
 	Held  descriptor
 	Other process
 }
 
-// unixSocket is a Unix socket of the job's network namespace. Peer is the inode
-// of the socket that it is connected to, 0 for none, and none yet: a connection that
-// waits to be accepted. An accepted socket is in the namespace of who called.
+// unixSocket is a Unix socket of the job's network namespace. Peer is the inode of the socket that
+// it is connected to, 0 for none. A connection that waits to be accepted has no peer yet. An
+// accepted socket is in the namespace of the caller.
 type unixSocket struct{ Ino, Peer uint32 }
 
-// link is a Unix socket of a task whose other end no task of the job has open.
+// outsideLink is a Unix socket of a task whose other end no task of the job has open.
 type outsideLink struct {
 	unixSocket
 	Who    string // the task

@@ -13,9 +13,8 @@ type Finding struct {
 	Remedy string `json:"remedy"` // what to do about it, with the command to type where there is one
 }
 
-// MaxBehind is how far a target's clock may be behind the source's. A job that
-// meets an earlier time of day than it has seen may take its own files and
-// timers for those of the future.
+// MaxBehind is how far a target's clock may be behind the source's. A job that sees an earlier
+// time of day than before may misjudge its own files and timers.
 const MaxBehind = 500 * time.Millisecond
 
 // CheckClocks judges the target's time of day minus ours. nil means that it will do.
@@ -28,8 +27,8 @@ func CheckClocks(d time.Duration) *Finding {
 		"set the clocks of both nodes by one source: `timedatectl set-ntp true` or `chronyc makestep` on the target"}
 }
 
-// perCode is how many findings of one code are spelt out. A job of a thousand
-// tasks that all have the same GPU open needs to be told once, or a few times.
+// perCode is how many findings of one code are spelt out. A job of a thousand tasks with the same
+// GPU open needs to hear of it only a few times.
 const perCode = 5
 
 // report collects findings.

@@ -48,9 +48,9 @@ func (m *mismatch) tell(r *report) {
 	r.add(m.code, m.remedy, "%s: %s", m.what, list)
 }
 
-// judgeFiles compares what the job has open and mapped with what the target has
-// under the same paths, which see looks up; sure has it ask a file server anew. It
-// foresees validate_file and the check of the mode in CRIU's criu/files-reg.c.
+// judgeFiles compares the job's open and mapped files with the target's files of the same paths.
+// The function see looks one up; with sure it asks a file server anew. This foresees validate_file
+// and the check of the mode in CRIU's criu/files-reg.c.
 func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure bool) targetFile) error {
 	missing := mismatch{code: FileMissing, what: "the job has files open or mapped that are missing on this node",
 		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same packages"}
@@ -58,10 +58,10 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		remedy: "export the file system without root_squash to the nodes of the cluster, or let root search the directories: `chmod o+x DIRECTORY`"}
 	barred := mismatch{code: FileDenied, remedy: rightsRemedy}
 	size := mismatch{code: FileSize, what: "files of the job have another size on this node",
-		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same versions. A file that is shared and differs all the same is being written by somebody else: wait until that is over"}
+		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same versions. A file that is shared and still differs is being written by another program: wait until that is over"}
 	mode := mismatch{code: FileMode, what: "files of the job have another type or mode on this node",
 		remedy: "give them the mode that they have on the source: `chmod MODE PATH`"}
-	locked := mismatch{code: LockShared, what: "the job holds locks on files that both nodes share; until it has left the source nobody else can take them, not even its own copy here",
+	locked := mismatch{code: LockShared, what: "the job holds locks on files that both nodes share; until it has left the source no other process can take them, not even its own copy here",
 		remedy: "move it when it has let go of the locks (`lslocks` lists them), or have it keep its lock files in its own /tmp, which moves with it"}
 	for _, f := range n.Files {
 		if ctx.Err() != nil {
@@ -92,8 +92,8 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 	return nil
 }
 
-// growing is true of a file that the job writes, if this node has the same one:
-// then its size now says nothing about its size at the freeze.
+// growing is true of a file that the job writes, if this node has the same file. Its size now says
+// nothing about its size at the freeze.
 func growing(f File, here targetFile) bool { return f.Written && shared(f, here) }
 
 // shared tells whether the target has the very file that the source has, as far

@@ -2,8 +2,8 @@ package preflight
 
 import "github.com/migrate-hpc/migrate/tmpfs"
 
-// CheckImageRoom judges the room that the job's images take on this node, which is the source:
-// dir is on the tmpfs that they are written to while the job is frozen.
+// CheckImageRoom judges the room for the job's images on this node, which is the source. Directory
+// dir is on the tmpfs of the images.
 func CheckImageRoom(n Needs, dir string) ([]Finding, error) {
 	room, err := tmpfs.Room(dir)
 	if err != nil {
@@ -18,8 +18,8 @@ func CheckImageRoom(n Needs, dir string) ([]Finding, error) {
 	return r.findings(), nil
 }
 
-// images is how much memory CRIU writes into its images, in bytes: what can come by page
-// faults it leaves where it is.
+// images is how much memory CRIU writes into its images, in bytes. It leaves out what page faults
+// can bring.
 func (n Needs) images() int64 {
 	if n.Eager {
 		return n.Memory - n.InTmpfs

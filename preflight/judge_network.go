@@ -11,9 +11,9 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network/antispoof"
 )
 
-// CheckNetwork says why a job cannot have the bridge, address and MAC that it asks for on this
-// node, whether it is started here or comes from elsewhere. Whether somebody beyond the
-// node has them, only the network can say.
+// CheckNetwork says why this node cannot give a job its bridge, address and MAC. The job is
+// started here or comes from another node. Only the network itself can say whether a host beyond
+// this node has them.
 func CheckNetwork(rec job.Record, node Node) ([]Finding, error) {
 	if !rec.Spec.Network.Bridged() {
 		return nil, nil
@@ -63,7 +63,7 @@ func (i identity) judgeJobs(r *report, id job.ID, here []job.Record) {
 		}
 		have, err := identityOf(other.Spec.Network)
 		if err != nil || have.bridge != i.bridge {
-			continue // it has no interface, or nobody who hears one of them hears the other
+			continue // it has no interface, or the two bridges have no common host
 		}
 		what := ""
 		switch {

@@ -66,8 +66,8 @@ func (f nodeFacts) judgeKernel(r *report, n Needs) {
 	}
 }
 
-// judgeMemory asks for a tenth more than the job has: page tables, the
-// bookkeeping of the pages that arrive, and what the job writes meanwhile.
+// judgeMemory asks for a tenth more than the job has. That is for page tables, the index of
+// arriving pages, and what the job writes meanwhile.
 func (f nodeFacts) judgeMemory(r *report, n Needs) {
 	want := n.Memory + n.Segments
 	want += want / 10
@@ -83,8 +83,8 @@ func (f nodeFacts) judgeMemory(r *report, n Needs) {
 	}
 }
 
-// shares says what of the memory there is once on the source and several times on its
-// way, if that is worth a word.
+// shares says how much memory exists once on the source and several times on its way. It is empty
+// if that is little.
 func (n Needs) shares() string {
 	if n.CopyOnWrite < 1<<20 || n.CopyOnWrite < n.Memory/20 {
 		return ""

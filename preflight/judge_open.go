@@ -132,7 +132,7 @@ func (j *jobFacts) judgeFile(r *report, t task, f file) {
 			"%s uses huge pages of hugetlbfs (%s), which another node need not have set aside", t, f.path())
 		return
 	case f.Magic == unix.SECRETMEM_MAGIC:
-		r.add(SecretMemory, "run the program without memfd_secret", "%s uses secret memory, which nobody but itself can read", t)
+		r.add(SecretMemory, "run the program without memfd_secret", "%s uses secret memory, which only the process itself can read", t)
 		return
 	case internal(f):
 		return

@@ -8,8 +8,8 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// judgeRights asks what the target will ask when the job is restored, unless it has other
-// rights to the files there.
+// judgeRights asks what the target will ask at the restore. The target may have other rights to
+// the files.
 func (j *jobFacts) judgeRights(r *report, rec job.Record, initPID int) error {
 	asked := fileaccess.Job{Init: initPID, User: userOf(rec)}
 	for _, t := range j.Tasks {

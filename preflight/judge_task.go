@@ -46,9 +46,9 @@ func judgeHeadless(r *report, who string) {
 		"the main thread of %s has ended while others go on; such a process cannot be saved", who)
 }
 
-// judgeRlimits foresees the kernel's answer to CRIU's prlimit(2), see
-// check_prlimit_permission in kernel/sys.c: the tasks of other users are for those
-// with CAP_SYS_RESOURCE over them, which the maker of their user namespace has.
+// judgeRlimits foresees the kernel's answer to CRIU's prlimit(2), see check_prlimit_permission in
+// kernel/sys.c. For tasks of other users it needs CAP_SYS_RESOURCE in their user namespace. The
+// maker of that namespace has it.
 func (j *jobFacts) judgeRlimits(r *report, t task) {
 	if t.Zombie() || j.Source.CapSysResource || t.space("user") != j.Source.UserSpace {
 		return
@@ -58,7 +58,7 @@ func (j *jobFacts) judgeRlimits(r *report, t task) {
 		return
 	}
 	r.add(RlimitsHidden, "let the agent have CAP_SYS_RESOURCE (`docker run --cap-add SYS_RESOURCE`), or start jobs here with `migrate run --user-ns`",
-		"this node withholds CAP_SYS_RESOURCE, without which nobody may read the resource limits of a process of user %d", t.UIDs[0])
+		"this node withholds CAP_SYS_RESOURCE, without which the agent may not read the resource limits of a process of user %d", t.UIDs[0])
 }
 
 // judgeMembers compares the two ways to find the tasks of a job. The freezer

@@ -10,8 +10,8 @@ import (
 
 const roleArg = "preflight-role"
 
-// As the command of a job the test binary plays a role: it takes something into
-// its hands, says "ready" and keeps it.
+// As the command of a job the test binary plays a role. It opens or maps something, says "ready"
+// and keeps it.
 func TestMain(m *testing.M) {
 	namespaces.Stage()
 	if len(os.Args) < 3 || os.Args[1] != roleArg {

@@ -12,8 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// view is what a job sees of the node: its mounts, and which of them lead to
-// the node's own files.
+// mountView is what a job sees of the node: its mounts, and which of them are the node's files.
 type mountView struct {
 	mounts   []procfs.MountPoint
 	declared map[string]string // target in the job → path on the node; what moves name by path

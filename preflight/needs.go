@@ -21,15 +21,15 @@ type Needs struct {
 	CRIU   string   `json:"criu"`                // version on the source, "4.2.1"; "" = not known
 	CPU    []string `json:"cpu_flags,omitempty"` // that programs can make use of, sorted
 
-	// Memory is what the job's memory takes on the target, in bytes: private pages of
-	// every task, resident or swapped out, though copy-on-write shares them here; shared
-	// memory and private tmpfs, once.
+	// Memory is what the job's memory takes on the target, in bytes. It counts private pages of every
+	// task, resident or swapped out, also those that copy-on-write shares here. Shared memory and
+	// private tmpfs count once.
 	Memory int64 `json:"memory"`
 	// CopyOnWrite is the part of Memory that copy-on-write saves on the source, in bytes.
 	// A restore by page faults loses it, an eager one keeps it.
 	CopyOnWrite int64 `json:"copy_on_write,omitempty"`
-	// Segments is the part of Memory that takes its room twice while the job is restored:
-	// shared memory without a path, which is in CRIU's images, too.
+	// Segments is the part of Memory that takes its room twice during the restore: shared memory
+	// without a path. CRIU's images have it too.
 	Segments int64 `json:"segments,omitempty"`
 	// Locked is the part of Memory that is private and locked (mlock), about. It is for the
 	// source only.

@@ -56,8 +56,8 @@ func boundHere(rec job.Record, node mountView) []Mount {
 	return mounts
 }
 
-// private adds up the private memory of all tasks, as a restore by page faults needs it:
-// what copy-on-write shares is counted for each.
+// private adds up the private memory of all tasks, as a restore by page faults needs it. Pages
+// that copy-on-write shares count for each task.
 func (j *jobFacts) private() (total, locked int64) {
 	for _, t := range j.Tasks {
 		total += t.Private

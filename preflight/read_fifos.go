@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readPipes looks through the whole node, if the job has a FIFO.
+// readFIFOs looks through the whole node, if the job has a FIFO.
 func readFIFOs(j *jobFacts) ([]outsideFIFO, error) {
 	mine := map[[3]uint64]outsideFIFO{}
 	for _, t := range j.Tasks {

@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// openFiles reads what one process holds.
+// openFiles reads what one process has open or mapped.
 type openFiles struct {
 	pid  int
 	init int // PID 1 of the job, whose root is the job's
@@ -93,7 +93,7 @@ func (h openFiles) descriptor(n int) (descriptor, error) {
 	return d, nil
 }
 
-// excludes tells whether a descriptor's fdinfo lists a lock that nobody can share.
+// excludes tells whether a descriptor's fdinfo lists an exclusive lock.
 func excludes(path string) (bool, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -140,9 +140,9 @@ func (h openFiles) file(at string) (file, error) {
 	return f, nil
 }
 
-// nameState asks where the file's name leads in the job now. The kernel gives
-// the name without symbolic links: one that has come there since could lead us, who are
-// root, to what the job's user may not even know of.
+// nameState asks where the file's name leads in the job now. The kernel gives the name without
+// symbolic links. A link that was put there since could lead root to files that the job's user
+// must not see.
 func (h openFiles) nameState(f file) nameState {
 	if f.Links == 0 {
 		return nameHolds // the judge looks at the number of links first

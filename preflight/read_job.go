@@ -68,10 +68,9 @@ func readTasks(ctx context.Context, entries []pidmap.Entry, v mountView, initPID
 	return tasks, nil
 }
 
-// readMembers finds the tasks of the job in both ways. The lists are taken after each
-// other while tasks come and go, and a visitor that is just starting is in the cgroup
-// before it is in the namespaces. So only what is on one of them all the time, and on the
-// other never, counts.
+// readMembers finds the tasks of the job in two lists. They are read one after the other while
+// tasks come and go. A command of `migrate exec` is in the cgroup before it is in the namespaces.
+// So only a task that is always on one list and never on the other counts.
 func (j *jobFacts) readMembers(ctx context.Context, initPID int, cg *cgroup.Cgroup) ([]pidmap.Entry, error) {
 	const looks, pause = 10, 20 * time.Millisecond
 	for try := 1; ; try++ {
@@ -146,8 +145,8 @@ func readSelf() (selfFacts, error) {
 	}, nil
 }
 
-// tmpfsUsed is what the job's own memory file systems hold, in bytes, and which part of
-// it does not cross in CRIU's images.
+// tmpfsUsed is what the job's own memory file systems hold, in bytes. The part carried does not
+// travel in CRIU's images.
 func tmpfsUsed(initPID int, v mountView) (total, carried int64) {
 	seen := map[string]bool{}
 	for _, m := range v.mounts {
@@ -167,9 +166,9 @@ func tmpfsUsed(initPID int, v mountView) (total, carried int64) {
 	return total, carried
 }
 
-// copyOnWrite is how much of a process's private memory it does not pay for alone, in
-// bytes: over all processes that share a page the parts add up to what one copy saves.
-// It is 0 where the kernel does not tell.
+// copyOnWrite is how much of a process's private memory copy-on-write saves, in bytes. Over all
+// processes that share a page the parts add up to what one copy saves. It is 0 where the kernel
+// does not tell.
 func copyOnWrite(pid int) int64 {
 	sums, err := procfs.ReadFields(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil || sums["Pss_Anon"] == "" {

@@ -13,9 +13,8 @@ import (
 	"github.com/migrate-hpc/migrate/pidmap"
 )
 
-// readLinks finds the Unix sockets that lead out of the job. Sockets come and go
-// while descriptors are read one after the other, so only a connection that leads
-// out twice counts.
+// readLinks finds the Unix sockets that lead out of the job. Sockets come and go while descriptors
+// are read. So only a connection that leads out twice counts.
 func readLinks(ctx context.Context, j *jobFacts, initPID int) ([]outsideLink, error) {
 	sockets, err := unixSockets(initPID)
 	if err != nil {
@@ -69,8 +68,8 @@ func unixSockets(pid int) ([]unixSocket, error) {
 	return list, nil
 }
 
-// links finds those whose other end is in a process elsewhere on the node: a
-// directory service, a desktop, a logger.
+// outsideLinks finds those whose other end is in another process of the node: a directory service,
+// a desktop, a logger.
 func outsideLinks(tasks []task, sockets []unixSocket) []outsideLink {
 	peers := map[uint32]uint32{}
 	for _, s := range sockets {

@@ -110,7 +110,7 @@ type seenMount struct {
 	Hidden      bool   // from the job's user, who has named it; that binds fail for it is told elsewhere
 }
 
-// mount looks at a path with the eyes of whoever has named it.
+// mount looks at a path with the rights of the user who has named it.
 func (f nodeFacts) mount(path string, user osthread.User) seenMount {
 	st, err := statAs(path, user)
 	if err != nil {

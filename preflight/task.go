@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// inode is what statx(2) tells of a file, whoever holds it.
+// inode is what statx(2) tells of a file.
 type inode struct {
 	Mode         uint32 // st_mode
 	DevMajor     uint32

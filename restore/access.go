@@ -11,8 +11,8 @@ import (
 	"github.com/migrate-hpc/migrate/fileaccess"
 )
 
-// checkAccess refuses a job that CRIU, who is root, has given what its user could not open
-// here. It comes when all of it is restored and none of it has run.
+// checkAccess refuses a restored job that holds what its user could not open here. CRIU opens
+// files as root. The check comes when all of the job exists and none of it has run.
 func (plan Plan) checkAccess(init int) error {
 	if plan.RestoreEnv.User.UID == 0 {
 		return nil
@@ -22,7 +22,7 @@ func (plan Plan) checkAccess(init int) error {
 		return err
 	}
 	if passing > 0 { // no task holds them, and CRIU has opened them all the same
-		return fmt.Errorf("%d descriptors of files are on their way in a Unix socket of the job (SCM_RIGHTS), where nobody can see whether its user could open them. "+
+		return fmt.Errorf("%d descriptors of files are on their way in a Unix socket of the job (SCM_RIGHTS). Whether its user could open them cannot be checked there. "+
 			"Try again when the job has received them", passing)
 	}
 	pids, err := plan.jobPIDs(init)
@@ -53,7 +53,7 @@ func (plan Plan) checkAccess(init int) error {
 		"Have the path lead to the job's own file, and give the user the right to it and to the directories above (`namei -l PATH` shows who may pass), or have the job close it", denied[0], more)
 }
 
-// jobPIDs are the tasks in the job's cgroup but for CRIU's own, which are in another pid
+// jobPIDs are the tasks in the job's cgroup without those of CRIU, which are in another pid
 // namespace.
 func (plan Plan) jobPIDs(init int) (pids []int, err error) {
 	all, err := plan.RestoreEnv.Cgroup.Pids()

@@ -94,8 +94,8 @@ func (b *blocks) add(r blockImage) error {
 	return nil
 }
 
-// complete copies what is missing from the store. All that images refer to came before
-// them, on the lane of images.
+// complete copies the missing parts from the store. The pages that images refer to came first, on
+// the lane of images.
 func (b *blocks) complete(store *pagestore.Store) error {
 	for _, r := range b.images {
 		f, err := os.OpenFile(r.path, os.O_WRONLY, 0)
@@ -125,8 +125,8 @@ func copyRefs(f *os.File, refs []image.Ref, store *pagestore.Store) error {
 	return all.Wait()
 }
 
-// copyRef checks what it copies: a page that is not what the source takes it for would
-// become a part of the job.
+// copyRef compares what it copies with the digest of the source. A wrong page would become a part
+// of the job.
 func copyRef(f *os.File, r image.Ref, store *pagestore.Store, buf []byte) error {
 	if err := store.Read(r.From, buf); err != nil {
 		return err
@@ -137,7 +137,7 @@ func copyRef(f *os.File, r image.Ref, store *pagestore.Store, buf []byte) error 
 	if _, err := f.WriteAt(buf, r.Offset); err != nil || r.From.VPID >= stream.FirstShared {
 		return err
 	}
-	// Memory of a process is referred to once, by its own image: from here on it is
-	// there, and the store's copy would be a second one.
+	// Only its own image refers to the memory of a process. The store's copy would be a
+	// second one from here on.
 	return store.PutBatch([]stream.Run{{VPID: r.From.VPID, Addr: r.From.Addr, Pages: r.Size / stream.PageSize, Drop: true}})
 }

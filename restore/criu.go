@@ -60,8 +60,8 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 	return err
 }
 
-// notify returns what is done at CRIU's notifications. It waits for the verdict in the
-// last one before the tasks are let go.
+// notify handles CRIU's notifications. In the last one it waits for the verdict, before the tasks
+// are let go.
 func (p *Parked) notify(mode image.Network, who *identityCheck, arrived chan<- *namespaces.Process, log *slog.Logger) func(context.Context, string, int) error {
 	init := 0
 	return func(ctx context.Context, name string, pid int) error {
@@ -115,9 +115,8 @@ func (p *Parked) await(ctx context.Context, pid int, log *slog.Logger) error {
 	}
 }
 
-// connectNetwork makes the job, which is about to run, what others reach by its addresses, before
-// CRIU has its sockets send again. It is this job's only copy: it runs on unreached rather
-// than not at all.
+// connectNetwork connects the interface of the job that is about to run, before CRIU has its
+// sockets send again. After an error the job runs on without its network: this is its only copy.
 func (p *Parked) connectNetwork(pid int, log *slog.Logger) {
 	i := p.plan.Interface
 	if i == nil {
@@ -128,7 +127,7 @@ func (p *Parked) connectNetwork(pid int, log *slog.Logger) {
 	}
 }
 
-// makeQueues brings the POSIX message queues back, which CRIU does not.
+// makeQueues restores the POSIX message queues, which CRIU does not carry.
 func (plan Plan) makeQueues(pid int) error {
 	data, err := image.Queues(plan.Images)
 	if err != nil || data == nil {
@@ -141,15 +140,15 @@ func (plan Plan) makeQueues(pid int) error {
 	return mqueue.Make(pid, queues)
 }
 
-// ready returns a CRIU in a chamber that suits the network: the one that stands by, if
-// the job's network is carried as was expected, or else another.
+// prestartedFor returns a CRIU whose environment suits the network mode. It is the prestarted one
+// if the job's network is carried as expected, otherwise a new one.
 func (plan Plan) prestartedFor(ctx context.Context, client *criu.Client, mode image.Network) (*PrestartedCRIU, error) {
-	chamber, s := plan.RestoreEnv, plan.Prestarted
-	chamber.Network = mode == image.NetworkInherited
-	if s == nil || s.network != chamber.Network {
+	env, s := plan.RestoreEnv, plan.Prestarted
+	env.Network = mode == image.NetworkInherited
+	if s == nil || s.network != env.Network {
 		s.Close()
 		var err error
-		if s, err = PrestartCRIU(ctx, client, chamber); err != nil {
+		if s, err = PrestartCRIU(ctx, client, env); err != nil {
 			return nil, err
 		}
 	}
@@ -160,10 +159,10 @@ func (plan Plan) prestartedFor(ctx context.Context, client *criu.Client, mode im
 	return s, nil
 }
 
-// attach shows CRIU the mounts that are attached nowhere else.
+// attach attaches detached mounts where CRIU sees them.
 func (s *PrestartedCRIU) attach(plan Plan) error {
 	if _, err := io.Copy(io.Discard, s.entered); err != nil {
-		return fmt.Errorf("wait for CRIU in its chamber: %w", err)
+		return fmt.Errorf("wait for CRIU to enter its environment: %w", err)
 	}
 	mounts := map[string]*os.File{}
 	defer func() {
@@ -188,8 +187,9 @@ func (s *PrestartedCRIU) attach(plan Plan) error {
 	return namespaces.AttachMounts(s.criu.Pid(), mounts)
 }
 
-// release is the last moment before the job runs, whatever is answered, unless it is killed.
-// Names lead to it from here on; it runs on without them rather than not at all.
+// release is the last moment before the job runs. After it only SIGKILL stops the job, whatever
+// the callback returns. From here on the job's socket names lead to it. After an error the job
+// runs on without them.
 func (p *Parked) release(ctx context.Context, who *identityCheck, init int, log *slog.Logger) error {
 	if err := who.checkReady(init); err != nil {
 		return errors.Join(err, who.killRefused())

@@ -12,19 +12,19 @@
 //	                                              first instruction
 //	         all lanes have ended ────────► EndPush: checked against CRIU's pagemaps
 //	                                        Resume or Drop
-//	                                        fault server until every page landed
+//	                                        fault server until every page arrived
 //
-// The last of a job's memory arrives while CRIU restores it. From the hand-over on the
-// shim alone owns the page store, so that what it serves cannot change behind its back.
-// Until EndPush it serves nothing: what the store has may be an older version, of a
-// warm-up, and the newer one still under way. Tasks that touch memory before that, as
-// CRIU's restorer does here and there, wait.
+// The last of a job's memory arrives while CRIU restores it. After the hand-over only the
+// shim writes to the page store. So no page changes while the shim serves it. Before
+// EndPush the fault server serves nothing: the last version of a page may still be under
+// way. A task that touches memory before that waits. CRIU's
+// restorer does so here and there.
 //
-// The agent may end at any time. What must live on with the job, CRIU while it
-// holds the job and the server that fills its memory, therefore runs in the
-// shim; the two share the images and the page store as files on a tmpfs.
+// The agent may end at any time. Two things must outlive it: CRIU while it holds the job,
+// and the server that fills the job's memory. So both run in the shim. Agent and shim
+// share the images and the page store as files on a tmpfs.
 //
-// A job is parked in CRIU's post-restore callback: everything exists, nothing
-// has run. If the callback is answered with an error, or never because we died,
-// CRIU kills what it restored. So the safe outcome is the one that needs nobody.
+// A job is parked in CRIU's post-restore callback: everything exists, nothing has run. If
+// the shim answers with an error, or dies before it answers, CRIU kills what it restored.
+// So the safe outcome needs no action.
 package restore

@@ -14,9 +14,8 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// FuzzLane has a source send any two frames as any kind of stream, in good order: nothing
-// but what is in them stands in its way. Whatever becomes of it, nothing lies outside the
-// directories that were made for it, and they hold plain files only.
+// FuzzLane has a source send any two frames as any kind of stream. Order and framing are right, so
+// only their content can be wrong.
 func FuzzLane(f *testing.F) {
 	in := func(v any) []byte {
 		data, err := json.Marshal(v)

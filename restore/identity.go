@@ -12,8 +12,8 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// identityCheck is who the job's threads may be, and where. See package identity for when which of
-// it is asked.
+// identityCheck is what the identity of the job's threads must be, and where. Package identity
+// says when each part is checked.
 type identityCheck struct {
 	plan    Plan
 	criuPID int          // CRIU, which works in the job's cgroup
@@ -21,7 +21,7 @@ type identityCheck struct {
 	kernel  identity.Kernel
 }
 
-// identityFromImages looks at the images before CRIU acts on them.
+// identityFromImages reads the identity in the images before CRIU acts on them.
 func (plan Plan) identityFromImages() (*identityCheck, error) {
 	saved, err := image.Saved(plan.Images)
 	if err != nil {
@@ -49,7 +49,7 @@ func (plan Plan) identityFromImages() (*identityCheck, error) {
 	return c, nil
 }
 
-// checkParked is asked when all of the job is there, and where; its threads are still root.
+// checkParked is called when all of the job exists. Its threads are still root.
 func (c *identityCheck) checkParked(init int) error {
 	is, err := c.read(init)
 	if err != nil {
@@ -58,7 +58,7 @@ func (c *identityCheck) checkParked(init int) error {
 	return c.compare(is.Frame(), c.want.Frame())
 }
 
-// checkReady is asked when nothing of the job has run and nothing will be set any more.
+// checkReady is called when nothing of the job has run and CRIU will set nothing any more.
 func (c *identityCheck) checkReady(init int) error {
 	is, err := c.read(init)
 	if err != nil {
@@ -98,12 +98,12 @@ func notAllowed(by string, err error) error {
 		by += ", "
 	}
 	return fmt.Errorf("the job would not be what its specification and the record of its source allow: %s%w. "+
-		"Nothing of it has run here. Where nobody has touched the images this is a fault of CRIU or of migrate: report it with the log of the restore", by, err)
+		"Nothing of it has run here. If the images were not changed this is a fault of CRIU or of migrate: report it with the log of the restore", by, err)
 }
 
-// killRefused ends a job that CRIU is about to let go, whatever it is answered: a task that has
-// SIGKILL pending never returns to its program. The link goes first, so that nobody hears
-// of sockets that are closed: their peers belong to the job that goes on elsewhere.
+// killRefused kills a job that CRIU is about to let go. A task with a pending SIGKILL never
+// returns to its program. The link goes down first: the peers must not learn that sockets close.
+// They belong to the job that goes on elsewhere.
 func (c *identityCheck) killRefused() error {
 	var errs []error
 	if i := c.plan.Interface; i != nil {
@@ -112,9 +112,9 @@ func (c *identityCheck) killRefused() error {
 	return errors.Join(append(errs, c.killAll())...)
 }
 
-// killAll sends SIGKILL to all that is in the job's cgroup. CRIU is the last: its tracees go
-// on when it is gone. It would wait for PID 1 otherwise, which waits for tasks that only
-// their tracer, CRIU, can collect. All of them stand still until then, so nobody comes.
+// killAll sends SIGKILL to all processes in the job's cgroup, and to CRIU last. Without CRIU its
+// tracees would go on. With it alive PID 1 cannot end: it waits for tasks that only their tracer
+// can collect. All tasks are frozen until then, so no task is added.
 func (c *identityCheck) killAll() error {
 	for end := time.Now().Add(sweepTime); ; time.Sleep(time.Millisecond) {
 		left, err := c.kill()
@@ -127,8 +127,8 @@ func (c *identityCheck) killAll() error {
 	}
 }
 
-// kill tells how many it did not get hold of. It takes descriptors: who is still listed when
-// they are open is who they are of.
+// kill returns how many processes it missed. It opens pidfds first. A pid that is listed
+// afterwards belongs to its pidfd.
 func (c *identityCheck) kill() (left int, err error) {
 	fds := map[int]int{}
 	defer func() {

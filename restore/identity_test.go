@@ -16,9 +16,9 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// The images are of real jobs, two processes of several threads, one of which has two
-// seccomp filters: root's with the groups 4 and 27, and user 12345's in a user namespace.
-// Those of a plain user are made of root's.
+// The images are of real jobs: root's with the groups 4 and 27, and user 12345's in a user
+// namespace. Each job has two processes of several threads. One thread has two seccomp
+// filters. The images of a plain user are made of root's.
 const (
 	ofRoot   = "../criu/image/testdata/identity-root"
 	ofUserNS = "../criu/image/testdata/identity-user-ns"

@@ -11,8 +11,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// HandOver closes the store and has all further memory go to feeds, one for each lane.
-// Every frame goes either way, wholly: what has arrived before is in the store.
+// HandOver closes the store. All further memory goes to sinks, one for each lane. A frame goes
+// wholly to the store or wholly to a sink.
 func (in *Receiver) HandOver(feeds func() PageSink) error {
 	in.handOver.Lock()
 	defer in.handOver.Unlock()
@@ -23,7 +23,7 @@ func (in *Receiver) HandOver(feeds func() PageSink) error {
 	return in.Store.Close()
 }
 
-// laneMemory is the memory of one lane.
+// laneMemory stores the memory of one lane.
 type laneMemory struct {
 	receiver *Receiver
 	sink     PageSink // nil: none yet
@@ -69,7 +69,7 @@ func (k *laneMemory) store(frame []byte) error {
 	return k.sink.Frame(frame)
 }
 
-// end returns when all of the lane's memory has been kept.
+// end returns when all of the lane's memory is stored.
 func (k *laneMemory) end() error {
 	if k.sink == nil {
 		return nil
@@ -85,8 +85,8 @@ func (k *laneMemory) abort() {
 	}
 }
 
-// verify compares the lane's memory with what the source says that it is. Nobody gives
-// a page away before all lanes have ended, so whoever has the store, it can be read.
+// verify compares the lane's memory with the digests of the source. No page leaves the store
+// before all lanes have ended, so it can be read in either process.
 func (k *laneMemory) verify(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
@@ -129,7 +129,7 @@ func (k *laneMemory) compare(s *stream.Reader, store *pagestore.Store, seed uint
 	}
 }
 
-// checkAllDigests sees to it that the source has said of every page what it holds, if of any.
+// checkAllDigests fails if the source has sent digests, but not of every page.
 func (in *Receiver) checkAllDigests() error {
 	named := in.Digests.Pages()
 	if named == 0 {

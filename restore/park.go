@@ -16,10 +16,9 @@ import (
 // fillWorkers is how many workers copy memory in the background.
 const fillWorkers = 2
 
-// Open gets ready to restore the job: from here on pages are taken, by Put until
-// EndPush has said that all of them are those of the freeze. keeper sees to it that
-// nothing of the job survives the caller before its memory is whole. Park follows, or
-// Discard.
+// Open prepares the restore of the job. From here on Put accepts pages, until EndPush says that
+// all of them are of the freeze. The holder ends the job if this process dies before the job's
+// memory is complete. Park or Discard follows.
 func Open(ctx context.Context, plan Plan, keeper uffd.FDHolder) (*Parked, error) {
 	defer plan.Follower.Close() // if it was of no use
 	regions, err := image.Pagemaps(plan.Images)
@@ -45,8 +44,8 @@ func Open(ctx context.Context, plan Plan, keeper uffd.FDHolder) (*Parked, error)
 	return p, nil
 }
 
-// Park restores the job up to the point before its first instruction. The caller
-// becomes its parent. On an error nothing of the job is left.
+// Park restores the job up to the point before its first instruction. This process becomes its
+// parent. After an error nothing of the job is left.
 func (p *Parked) Park(ctx context.Context, client *criu.Client, log *slog.Logger) error {
 	arrived := make(chan *namespaces.Process, 1)
 	go func() {

@@ -27,11 +27,10 @@ type Parked struct {
 
 var errDropped = errors.New("dropped before it ran")
 
-// Memory is the job's memory on its way.
+// Memory is the fault server of the job.
 func (p *Parked) Memory() *uffd.Server { return p.server }
 
-// Discard ends what is left of a job that is given up, or was never restored, and its
-// fault server.
+// Discard ends what is left of a job that is given up, and its fault server.
 func (p *Parked) Discard() error {
 	err := errors.Join(p.plan.sweep(), p.names.undo())
 	p.names = nil
@@ -40,9 +39,8 @@ func (p *Parked) Discard() error {
 	return errors.Join(err, p.server.Close())
 }
 
-// Resume lets the job run and returns its PID 1. The fault server goes on
-// beyond it; see Filled. After an error, the process is the same, MayHaveRun tells
-// whether the job has run, and Drop follows.
+// Resume lets the job run and returns its PID 1. The fault server goes on; see Filled. After an
+// error the process is the same, MayHaveRun tells whether the job has run, and Drop follows.
 func (p *Parked) Resume() (init *namespaces.Process, err error) {
 	p.answer(nil)
 	if p.err != nil {
@@ -51,12 +49,11 @@ func (p *Parked) Resume() (init *namespaces.Process, err error) {
 	return p.init, nil
 }
 
-// MayHaveRun tells, after a Resume that failed, whether CRIU failed when it had
-// begun to let go of the job's tasks. Before, none of them can have run.
+// MayHaveRun tells whether CRIU had begun to let go of the tasks when a Resume failed. Before that
+// no task has run.
 func (p *Parked) MayHaveRun() bool { return p.released.Load() }
 
-// Ended is closed when CRIU has ended, after which a parked job can only be
-// dropped: nobody else can let it run.
+// Ended is closed when CRIU has ended. A parked job can only be dropped then.
 func (p *Parked) Ended() <-chan struct{} { return p.ended }
 
 // Drop undoes the restore: nothing of the job is left.
@@ -65,7 +62,7 @@ func (p *Parked) Drop() error {
 	return p.Discard()
 }
 
-// answer tells CRIU the verdict, unless it has ended before, and waits for its end.
+// answer tells CRIU the verdict, unless CRIU has ended, and waits for its end.
 func (p *Parked) answer(verdict error) {
 	select {
 	case p.verdict <- verdict:
@@ -74,10 +71,9 @@ func (p *Parked) answer(verdict error) {
 	}
 }
 
-// Filled waits until all memory of the resumed job is in place. After an error it
-// is not whole: the job must be killed before Close.
+// Filled waits until all memory of the resumed job is in place. After an error memory is missing:
+// the job must be killed before Close.
 func (p *Parked) Filled() error { return <-p.filled }
 
-// Close ends the fault server. Until then no task of the job reads memory that
-// has not arrived.
+// Close ends the fault server. Before that no task of the job reads memory that has not arrived.
 func (p *Parked) Close() error { return p.server.Close() }

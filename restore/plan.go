@@ -11,41 +11,41 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 )
 
-// Plan says what is restored and into what surroundings.
+// Plan says what is restored, and where.
 type Plan struct {
 	Images     string                `json:"images"` // CRIU's images
 	Store      string                `json:"store"`  // the page store
 	Work       string                `json:"work"`   // for CRIU's log and the lazy-pages socket
 	RestoreEnv namespaces.RestoreEnv `json:"chamber"`
-	// Rule is who the job's threads may be. Recorded says that the images must hold what the
-	// source knows of them; of older ones only what they hold is compared.
+	// Rule is what the identity of the job's threads may be. Recorded says that the images must hold
+	// the source's record of it. Of an older source, only the images themselves are compared.
 	Rule     identity.Rule `json:"rule"`
 	Recorded bool          `json:"recorded,omitempty"`
 	// Mounts are the external mounts: key → path on this node.
 	Mounts map[string]string `json:"mounts"`
-	// Binds are those of Mounts whose path a user may have a hand in, by Target. CRIU gets
-	// what RestoreEnv.User reaches by it.
+	// Binds are those of Mounts whose path a user may change, by Target. CRIU gets what
+	// RestoreEnv.User reaches by it.
 	Binds []Bind `json:"binds,omitempty"`
 	// QueueDir is an empty directory for the job's POSIX message queues.
 	QueueDir string `json:"queue_dir"`
-	// Private are file systems of the job's own, with their content.
+	// Private are the job's private file systems, with their content.
 	Private []Mount `json:"private,omitempty"`
 	// Interface is the job's network interface, nil for none.
 	Interface *network.Interface `json:"interface,omitempty"`
 	TCP       bool               `json:"tcp,omitempty"`
-	// PrestartedCRIU is a CRIU that waits in RestoreEnv, nil if there is none. Park uses it up.
+	// Prestarted is a CRIU that waits in RestoreEnv, nil if there is none. Park uses it up.
 	Prestarted *PrestartedCRIU `json:"-"`
-	// Follower has read of Store what was there already; it may be nil. Open uses it up.
+	// Follower has read the log of Store so far; it may be nil. Open uses it up.
 	Follower *pagestore.Follower `json:"-"`
 }
 
-// Mount is a mount that is attached nowhere, and where it is wanted while CRIU works.
+// Mount is a detached mount, and where CRIU finds it.
 type Mount struct {
 	Path string `json:"path"` // of a descriptor of it, /proc/PID/fd/N, that stays open until Park returns
 	Dir  string `json:"dir"`
 }
 
-// Bind is a mount of the node, and where it is wanted while CRIU works.
+// Bind is a mount of the node, and where CRIU finds it.
 type Bind struct {
 	namespaces.Mount
 	Dir string `json:"dir"`
@@ -56,8 +56,8 @@ func (plan Plan) log() string { return filepath.Join(plan.Work, "restore.log") }
 // sweepTime is long enough for SIGKILL to end any task.
 const sweepTime = 10 * time.Second
 
-// sweep ends what a CRIU that had to be killed has left in the job's cgroup. It
-// comes before the fault server goes, so that none of it reads a wrong page.
+// sweep kills what a killed CRIU has left in the job's cgroup. It comes before the end of the
+// fault server, so that no task reads a wrong page.
 func (plan Plan) sweep() error {
 	ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
 	defer cancel()

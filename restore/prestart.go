@@ -9,24 +9,23 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// PrestartedCRIU is a CRIU in the chamber of a job that is still to come: the job need not
-// stand still for its start.
+// PrestartedCRIU is a CRIU in the environment of a job that has not arrived yet. Its start is no
+// part of the downtime.
 type PrestartedCRIU struct {
 	criu    *criu.Standby
-	network bool     // the chamber has a network namespace of its own
-	entered *os.File // ends when CRIU is in its chamber, or gone
+	network bool     // its environment has a network namespace
+	entered *os.File // ends when CRIU has entered its environment, or has ended
 }
 
-// PrestartCRIU starts a CRIU in a chamber. What is wrong with the chamber is told by the
-// restore.
-func PrestartCRIU(ctx context.Context, client *criu.Client, chamber namespaces.RestoreEnv) (*PrestartedCRIU, error) {
+// PrestartCRIU starts a CRIU in an environment. An error of the environment shows at the restore.
+func PrestartCRIU(ctx context.Context, client *criu.Client, env namespaces.RestoreEnv) (*PrestartedCRIU, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close()
-	chamber.Entered = int(criu.FD(0))
-	wrap, err := chamber.Wrap()
+	env.Entered = int(criu.FD(0))
+	wrap, err := env.Wrap()
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -34,7 +33,7 @@ func PrestartCRIU(ctx context.Context, client *criu.Client, chamber namespaces.R
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	return &PrestartedCRIU{criu: s, network: chamber.Network, entered: r}, nil
+	return &PrestartedCRIU{criu: s, network: env.Network, entered: r}, nil
 }
 
 // Close ends a CRIU that is not needed. It may be nil.

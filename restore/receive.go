@@ -29,7 +29,7 @@ func (in *Receiver) setReady() error {
 	return in.notReady
 }
 
-// readyStream reads the stream that says so.
+// readyStream reads the stream that says that all but memory is here.
 func (in *Receiver) readyStream(s *stream.Reader) error {
 	if _, err := s.ReadFrame(); err != io.EOF {
 		return errors.Join(err, errors.New("the stream that ends images and output is not empty"))
@@ -37,8 +37,7 @@ func (in *Receiver) readyStream(s *stream.Reader) error {
 	return in.setReady()
 }
 
-// Receive reads all lanes to their ends. Then everything is kept, in the store or by
-// those that it was handed over to.
+// Receive reads all lanes to their ends. Then everything is in the store or with the sinks.
 func (in *Receiver) Receive(ctx context.Context, lanes []io.Reader) error {
 	var all sync.WaitGroup
 	var once sync.Once
@@ -102,7 +101,7 @@ func (in *Receiver) streams(r io.Reader, k *laneMemory) error {
 	}
 }
 
-// errLate: CRIU may be reading already what is to be added to.
+// errLate refuses an addition to images that CRIU may be reading already.
 var errLate = errors.New("images or output behind the word that all of them are here")
 
 // otherStream reads a stream of images or output. All of them come on one lane.
@@ -127,8 +126,8 @@ func (in *Receiver) otherStream(s *stream.Reader) error {
 	return fmt.Errorf("stream of unknown kind %d", s.Kind())
 }
 
-// archive reads images that are sent as they are. What bounds them is the room that there
-// is: shared and locked memory of a job is in its images, however much that is.
+// archive reads images that are sent as they are. The free room bounds them: they hold the shared
+// and locked memory of a job, however much that is.
 func (in *Receiver) archive(s *stream.Reader) error {
 	room, err := tmpfs.Room(in.Images)
 	if err != nil {
@@ -137,7 +136,7 @@ func (in *Receiver) archive(s *stream.Reader) error {
 	return image.Unpack(&countingReader{s, &in.Received}, in.Images, room)
 }
 
-// file puts a piece of an output file where it belongs.
+// file writes a part of an output file.
 func (in *Receiver) file(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {
@@ -163,7 +162,7 @@ func (in *Receiver) file(s *stream.Reader) error {
 	return f.Close()
 }
 
-// limited is the rest of an output file, which fails when the file has too much.
+// limited is the rest of an output file. It fails when the file has too much.
 func (in *Receiver) limited(r stream.FileRange, s io.Reader) io.Reader {
 	if in.OutputLimit == 0 {
 		return s

@@ -9,18 +9,18 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// Receiver is a checkpoint that is being received.
+// Receiver receives a checkpoint.
 type Receiver struct {
 	Images string           // existing empty directory on a tmpfs
 	Store  *pagestore.Store // for the lazy memory
 	IODir  string           // existing empty directory for output files
-	// OutputLimit is the most bytes that an output file may have, 0 for any number.
+	// OutputLimit is the most bytes that an output file may have, 0 for no limit.
 	OutputLimit int64
-	// Stop is called when a lane has failed: it must make reading the others fail
-	// too, and the writers at their other ends. May be nil.
+	// Stop is called when a lane has failed. It must make the reads of the others fail, and the writes
+	// at their other ends. May be nil.
 	Stop func()
-	// Digests is what the source says of the pages, if it does: one that arrives later
-	// can be compared with it.
+	// Digests are the source's digests of pages, if it sends some. A page that arrives later can be
+	// compared with them.
 	Digests pagestore.Digests
 	// Received counts bytes of memory and images as they arrive.
 	Received atomic.Int64
@@ -34,18 +34,18 @@ type Receiver struct {
 	notReady  error // why it is of no use, though all is here
 
 	handOver sync.RWMutex    // held for reading while a frame is kept
-	newSink  func() PageSink // who keeps memory instead of Store; nil: nobody
+	newSink  func() PageSink // makes the sinks that replace Store, nil before HandOver
 }
 
-// PageSink takes the pages of one lane, in order. Close returns nil when they are kept;
-// Abort gives them up.
+// PageSink receives the pages of one lane, in order. Close returns nil when they are stored. Abort
+// gives them up.
 type PageSink interface {
 	Frame(batch []byte) error
 	Close() error
 	Abort()
 }
 
-// NewReceiver gets ready to receive.
+// NewReceiver returns a Receiver.
 func NewReceiver(images string, store *pagestore.Store, ioDir string) *Receiver {
 	return &Receiver{Images: images, Store: store, IODir: ioDir, ready: make(chan struct{})}
 }
@@ -62,13 +62,13 @@ type blockImage struct {
 	refs []image.Ref
 }
 
-// private are the private file systems of a job as they are being built, by the place
-// where the job has them.
+// private are the private file systems of a job while they are built, by their mount point in the
+// job.
 type private struct {
 	mu     sync.Mutex
 	mounts map[string]*tmpfs.Target
 }
 
-// Ready is closed when images and output are complete, so that the job can be restored
-// while its memory still comes.
+// Ready is closed when images and output are complete. The job can then be restored while its
+// memory still comes.
 func (in *Receiver) Ready() <-chan struct{} { return in.ready }

@@ -16,8 +16,8 @@ import (
 	"github.com/migrate-hpc/migrate/criu/image"
 )
 
-// parkRun is a run of CRIU with the directories that it finds in our /proc/PID/fd
-// and that must stay open as long.
+// parkRun is a run of CRIU with its directories. CRIU finds them in our /proc/PID/fd, so they stay
+// open as long.
 type parkRun struct {
 	criu.Run
 	dirs []*os.File

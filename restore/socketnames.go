@@ -14,27 +14,28 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// socketNames are those of the job's Unix sockets. CRIU removes each one that is there and
-// binds its own socket to it, which on a file system that both nodes see takes the name
-// away from the job on the source. So the socket that is there steps aside before, is
-// back as soon as CRIU has made the other, and makes room for that one only when the job
-// runs here. All by renaming: a socket whose own link is gone counts as deleted in the
-// next move, whatever other links lead to it.
+// socketNames are the names of the job's Unix sockets. CRIU unlinks each existing one and binds
+// its own socket there. On a file system that both nodes share, that takes the name from the job
+// on the source.
+//
+// So each existing socket is renamed before CRIU runs. It gets its name back as soon as CRIU has
+// made the new socket. The new one takes the name only when the job runs here. All of it is done
+// by renaming. A socket whose first link is gone counts as deleted in the next move, whatever
+// other links it has.
 type socketNames []*socketName
 
 type socketName struct {
-	user     osthread.User // the job's, who made the name: nobody else's are touched
+	user     osthread.User // the job's user, who made the name: no other names are renamed
 	dir      *os.File
 	base     string
-	created  bool // CRIU has made a socket, which waits aside
-	returned bool // the one that was there is back
+	created  bool // CRIU has made a socket, which has newName
+	returned bool // the original socket has its name back
 }
 
 func (n *socketName) savedName() string { return "." + n.base + ".migrate-was" }
 func (n *socketName) newName() string   { return "." + n.base + ".migrate-own" }
 
-// saveSocketNames puts the sockets that are there at paths in the job aside. It comes before
-// CRIU.
+// saveSocketNames renames the existing sockets at paths of the job. It comes before CRIU.
 func (plan Plan) saveSocketNames(paths []string) (kept socketNames, err error) {
 	slices.Sort(paths)
 	paths = slices.Compact(paths)
@@ -54,7 +55,7 @@ func (plan Plan) saveSocketNames(paths []string) (kept socketNames, err error) {
 	return kept, nil
 }
 
-// saveSocketName says os.ErrNotExist also of what is no socket: CRIU lets that be.
+// saveSocketName returns os.ErrNotExist also for a file that is no socket: CRIU leaves that alone.
 func (plan Plan) saveSocketName(path string) (*socketName, error) {
 	n, err := plan.openSocketDir(path)
 	if err != nil {
@@ -75,7 +76,7 @@ func (plan Plan) saveSocketName(path string) (*socketName, error) {
 	return n, nil
 }
 
-// openSocketDir finds the directory that the name is in.
+// openSocketDir opens the directory of the name.
 func (plan Plan) openSocketDir(path string) (*socketName, error) {
 	at, err := plan.resolveDir(filepath.Dir(path))
 	if err != nil {
@@ -89,7 +90,7 @@ func (plan Plan) openSocketDir(path string) (*socketName, error) {
 	return n, err
 }
 
-// isSocket says os.ErrNotExist of what is not there, or something else.
+// isSocket returns os.ErrNotExist for a missing file, or one that is no socket.
 func (n *socketName) isSocket(base string) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(int(n.dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -101,7 +102,7 @@ func (n *socketName) isSocket(base string) error {
 
 func (plan Plan) namesFile() string { return filepath.Join(plan.Work, "names.json") }
 
-// recordNames leaves a trace of the names that are about to be touched, for UndoSocketNames.
+// recordNames records the names that are about to be renamed, for UndoSocketNames.
 func (plan Plan) recordNames(paths []string) error {
 	data, err := json.Marshal(paths)
 	if err != nil {
@@ -111,8 +112,8 @@ func (plan Plan) recordNames(paths []string) error {
 	return os.WriteFile(plan.namesFile(), data, 0o600)
 }
 
-// UndoSocketNames gives names back for a Park whose process was killed; nothing of what that has
-// restored may be left. Of the plan, Work, Mounts and the RestoreEnv's Root and User count.
+// UndoSocketNames gives names back after a Park whose process was killed. Nothing of what that
+// Park restored may be left. It uses Work, Mounts and RestoreEnv's Root and User of the plan.
 func (plan Plan) UndoSocketNames() error {
 	data, err := os.ReadFile(plan.namesFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -138,8 +139,8 @@ func (plan Plan) UndoSocketNames() error {
 	return nil
 }
 
-// resolveDir says where a directory of the job lies on the node, and os.ErrNotExist if it is
-// in a file system of the job's own.
+// resolveDir returns the path on the node of a directory of the job. It returns os.ErrNotExist for
+// a directory in a file system of the job's own.
 func (plan Plan) resolveDir(dir string) (string, error) {
 	const mostLinks = 40 // as in the kernel
 	at, links := "/", 0
@@ -166,7 +167,7 @@ func (plan Plan) resolveDir(dir string) (string, error) {
 	return plan.nodePath(at), nil
 }
 
-// nodePath is where a path without links lies on the node, "" if it does not.
+// nodePath is the path on the node of a path without links, "" if there is none.
 func (plan Plan) nodePath(path string) string {
 	for at := path; ; at = filepath.Dir(at) {
 		if slices.Contains(jobOwnDirs, at) {
@@ -184,7 +185,8 @@ func (plan Plan) nodePath(path string) string {
 // jobOwnDirs are mounted anew for every job.
 var jobOwnDirs = []string{"/proc", "/sys", "/dev", "/tmp"}
 
-// showOriginals has the names lead where they led before, while CRIU's sockets wait.
+// showOriginals gives the original sockets their names back. CRIU's sockets wait under other
+// names.
 func (kept socketNames) showOriginals() error {
 	for _, n := range kept {
 		err := n.rename(n.base, n.newName())
@@ -209,7 +211,7 @@ func (kept socketNames) install() (err error) {
 	return errors.Join(err, kept.close())
 }
 
-// undo leaves nothing of a job that will not run here.
+// undo removes the sockets of a job that will not run here, and gives the names back.
 func (kept socketNames) undo() (err error) {
 	for _, n := range kept {
 		if !n.returned {

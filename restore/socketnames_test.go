@@ -26,7 +26,7 @@ func bind(t *testing.T, path string) net.Listener {
 	return l
 }
 
-// leadsTo tells whether the name leads to the socket: whoever calls it is heard there.
+// leadsTo tells whether the name leads to the socket: a connection to the name arrives there.
 func leadsTo(t *testing.T, path string, l net.Listener) bool {
 	t.Helper()
 	conn, err := net.Dial("unix", path)

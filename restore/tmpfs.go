@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// of finds or makes the file system that a stream is about.
+// of finds or makes the file system of a stream.
 func (p *private) of(h stream.TmpfsHead) (*tmpfs.Target, error) {
 	if err := h.Check(); err != nil {
 		return nil, err
@@ -43,8 +43,8 @@ func (p *private) finish() error {
 	return nil
 }
 
-// PrivateMounts are the private file systems of a job that has arrived: where it has them,
-// and the mounts, attached nowhere.
+// PrivateMounts are the private file systems of a job that has arrived. At are their mount points
+// in the job, mounts the detached mounts.
 func (in *Receiver) PrivateMounts() (at []string, mounts []*os.File) {
 	at = slices.Sorted(maps.Keys(in.private.mounts))
 	for _, m := range at {
@@ -53,8 +53,7 @@ func (in *Receiver) PrivateMounts() (at []string, mounts []*os.File) {
 	return at, mounts
 }
 
-// ClosePrivateMounts lets go of the private file systems. They vanish, unless somebody has
-// attached them.
+// ClosePrivateMounts closes the private file systems. Those that are attached nowhere vanish.
 func (in *Receiver) ClosePrivateMounts() error {
 	var errs []error
 	for _, t := range in.private.mounts {
@@ -64,7 +63,7 @@ func (in *Receiver) ClosePrivateMounts() error {
 	return errors.Join(errs...)
 }
 
-// tmpfs reads one stream about a private file system.
+// tmpfs reads one stream of a private file system.
 func (in *Receiver) tmpfs(s *stream.Reader) error {
 	head, err := s.ReadFrame()
 	if err != nil {

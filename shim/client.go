@@ -96,8 +96,8 @@ func Find(runDir string) *Client {
 	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, runDir: runDir}
 }
 
-// Resumed tells whether the job was ever let run by a shim with this run
-// directory, which is gone once a shim has ended in good order.
+// Resumed tells whether a shim with this run directory ever let the job run. A shim that has ended
+// in good order has removed the directory.
 func (c *Client) Resumed() bool {
 	_, err := os.Stat(filepath.Join(c.runDir, resumedName))
 	return err == nil

@@ -14,8 +14,8 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// Config tells a shim what it is for. It lies in the shim's run directory, so
-// that whoever finds the directory can see what the process is about.
+// Config tells a shim what it is for. It lies in the shim's run directory, which so says what the
+// process is about.
 type Config struct {
 	Job      job.ID            `json:"job"`
 	Records  string            `json:"records"` // the directory of the job store
@@ -25,12 +25,12 @@ type Config struct {
 	KdatDir  string            `json:"kdat_dir,omitempty"`
 	Join     map[string]string `json:"join,omitempty"`   // cgroups that the shim enters, by hierarchy; none = stays in the agent's
 	Launch   *Launch           `json:"launch,omitempty"` // nil: wait to be told to restore
-	Output   *Output           `json:"output,omitempty"` // nil: nobody looks at what it prints
+	Output   *Output           `json:"output,omitempty"` // nil: its output is not limited
 	LinkName string            `json:"link_name,omitempty"`
-	// RestoreEnv is where CRIU is to work if the job is to be restored.
+	// RestoreEnv is the environment of CRIU if the job is to be restored.
 	RestoreEnv *namespaces.RestoreEnv `json:"chamber,omitempty"`
-	// Store is the page store of a job that is on its way here: until it is to be
-	// restored the shim reads along what its memory is. Empty for none.
+	// Store is the page store of a job that is on its way here. A waiting shim reads its log along.
+	// Empty for none.
 	Store string `json:"store,omitempty"`
 }
 
@@ -61,8 +61,8 @@ const (
 // RootDir is where the root of the job is bound while it is built.
 func (c Config) RootDir() string { return filepath.Join(c.RunDir, "root") }
 
-// QueueDir is where the message queues of a job that is restored are mounted for
-// CRIU, in a mount namespace that nobody else sees.
+// QueueDir is where CRIU finds the message queues of a job that is restored. They are mounted in a
+// mount namespace of their own.
 func (c Config) QueueDir() string { return filepath.Join(c.RunDir, "mqueue") }
 
 // MountDir is where CRIU finds the i-th of the private file systems of a job that is

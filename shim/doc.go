@@ -1,17 +1,16 @@
-// Package shim is the process that is a job's parent, one per job, and the
-// agent's way of talking to it.
+// Package shim is the parent process of a job, one per job, and the agent's client for it.
 //
 //	agent ── unix socket, HTTP+JSON ──► shim ── parent of ──► PID 1 of the job
 //
-// The shim exists so that the agent may come and go. It starts the job, or has
-// CRIU restore it, reaps it, writes down how it ended, and cleans up behind it.
-// While a restored job's memory is not all in place, the fault server runs here
-// too. What it knows it either asks the kernel or writes to the job's record
-// before it says so; nothing has to be told to a new agent.
+// The shim exists so that the agent may come and go. It starts the job, or has CRIU restore
+// it. It reaps the job, records how it ended, and cleans up. The fault server of a restored
+// job runs here too, until the job's memory is all in place. The shim asks the kernel for
+// the state of the job. What the kernel does not know, it writes to the job's record before
+// it answers. So a new agent needs no other source.
 //
-// It is this same binary under another name. For a job in the foreground it runs
-// in the cgroups of whoever asked, so that a scheduler's accounting, limits and
-// kill reach it; else, and on every node that the job moves to, in the agent's.
+// It is this same binary under another name. The shim of a job in the foreground runs in the
+// cgroups of the command that started it. So a scheduler's accounting, limits and kill reach
+// it. Any other shim runs in the agent's cgroup, and so does every shim on a target.
 //
 // A shim's life:
 //

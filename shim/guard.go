@@ -17,10 +17,10 @@ import (
 )
 
 // The guard is a process beside the shim for as long as a restored job lacks
-// memory. It holds the job's userfaultfds once more: were the shim killed, the
-// kernel would close the shim's, and the job would read zeros where its memory
-// has not arrived. The guard sees the shim's end of their socket go, ends the
-// job, and only then lets go.
+// memory. It holds copies of the job's userfaultfds. If the shim is killed, the kernel
+// closes the shim's. Without the copies the job would then read zeros where its memory
+// has not arrived. The guard sees its socket to the shim close. It ends the job, and only
+// then closes the copies.
 //
 // On the socket, one message each: an operation, and the number of the task.
 const guardName = "migrate:guard"
@@ -33,7 +33,7 @@ const (
 	opSize    = 5
 )
 
-// guard is the shim's handle on it; it is a pages.Keeper.
+// guard is the shim's handle on it; it is a uffd.FDHolder.
 type guard struct {
 	conn int
 	cmd  *exec.Cmd
@@ -57,13 +57,13 @@ func startGuard(runDir string) (*guard, error) {
 	return &guard{conn: fds[0], cmd: cmd}, nil
 }
 
-// HoldFD hands a copy of the task's descriptor over.
+// HoldFD sends a copy of the task's descriptor.
 func (g *guard) HoldFD(id int32, fd int) error { return g.send(opHold, id, unix.UnixRights(fd)) }
 
 // DropFD has the copy closed.
 func (g *guard) DropFD(id int32) error { return g.send(opDrop, id, nil) }
 
-// dismiss ends the guard; the job is whole, or dead.
+// dismiss ends the guard: the job's memory is complete, or the job is dead.
 func (g *guard) dismiss() error {
 	err := g.send(opDismiss, 0, nil)
 	err = errors.Join(err, unix.Close(g.conn))

@@ -12,15 +12,15 @@ import (
 	"github.com/migrate-hpc/migrate/restore/uffd"
 )
 
-// Lane takes the frames of one lane to the shim, in order. It is for one goroutine.
+// Lane sends the frames of one lane to the shim, in order. It is for one goroutine.
 type Lane struct {
 	body *io.PipeWriter
 	head [4]byte
 	done chan error // how the shim has answered
 }
 
-// Pages opens a lane to the shim, which takes pages from when it begins to restore.
-// final says that they are those of the freeze and the shim has asked for them.
+// Pages opens a lane to the shim, which accepts pages from when it begins to restore. With final
+// they are those of the freeze, and the shim has asked for them.
 func (c *Client) Pages(ctx context.Context, final bool) *Lane {
 	r, w := io.Pipe()
 	l := &Lane{body: w, done: make(chan error, 1)}
@@ -64,8 +64,8 @@ func (l *Lane) Abort() {
 	<-l.done
 }
 
-// EndPush says that all pages that were sent are those of the freeze, and with pull
-// that the others come later. Without, the shim must have every page.
+// EndPush says that all pages that were sent are those of the freeze. With pull the others come
+// later. Without, the shim must have every page.
 func (c *Client) EndPush(ctx context.Context, pull bool) error {
 	path := "/settle"
 	if pull {
@@ -75,14 +75,14 @@ func (c *Client) EndPush(ctx context.Context, pull bool) error {
 	return err
 }
 
-// MarkLost says that what the job lacks will never come: it is ended.
+// MarkLost says that the missing pages of the job will never come. The shim ends the job.
 func (c *Client) MarkLost(ctx context.Context, why string) error {
 	_, err := c.call(ctx, "POST", "/lose", markLostRequest{why})
 	return err
 }
 
-// PageRequests calls ask with the pages that the job lacks, now and then with none, until it
-// lacks none. It returns nil then, and ErrGone if there is no job.
+// PageRequests calls ask with the pages that the job lacks, now and then with none, until it lacks
+// none. It returns nil then, and ErrGone if there is no job.
 func (c *Client) PageRequests(ctx context.Context, ask func([]uffd.PageRequest) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

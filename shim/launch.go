@@ -13,8 +13,8 @@ import (
 // a system call of the shim itself does not.
 const stuckTime = 5 * time.Second
 
-// launch starts the job. What it reaches on the way can be on a file server that does
-// not answer, so that it is given up when its time is over.
+// launch starts the job. A path on the way may be on a file server that does not answer. So the
+// start is given up when its time is over.
 func (s *shim) launch() error {
 	l := s.cfg.Launch
 	why := fmt.Errorf("its command did not run within %v; a file system that it needs may not answer", l.Within)

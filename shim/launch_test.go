@@ -15,8 +15,8 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// heldUp has the job read a file on which a lease holds up every open, until letGo is
-// called or the kernel breaks the lease.
+// heldUp has the job read a file whose lease delays every open. The delay ends when letGo
+// is called or the kernel breaks the lease.
 func (s *scene) heldUp(t *testing.T) (letGo func()) {
 	t.Helper()
 	dir := t.TempDir()

@@ -12,7 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// runJob takes charge of a job that runs from now on.
+// runJob is called when the job runs.
 func (s *shim) runJob(p *namespaces.Process) {
 	s.mu.Lock()
 	s.state, s.init = Running, p
@@ -21,8 +21,8 @@ func (s *shim) runJob(p *namespaces.Process) {
 	go s.reap(p)
 }
 
-// reap waits for the job's PID 1 and with it for the job: the kernel ends every
-// other task of a pid namespace before its PID 1 can be reaped.
+// reap waits for the job's PID 1, and so for the job. The kernel ends every other task of a pid
+// namespace before its PID 1 can be reaped.
 func (s *shim) reap(p *namespaces.Process) {
 	ws, err := p.Wait()
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *shim) reap(p *namespaces.Process) {
 	close(s.done)
 }
 
-// cleanUp frees what the job had on the node. What is gone already is fine.
+// cleanUp frees what the job had on the node. What is missing already is no error.
 func (s *shim) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
 	defer cancel()
@@ -56,9 +56,8 @@ func (s *shim) cleanUp() error {
 	return err
 }
 
-// awaitFilling waits for the fault server to end and to free what it held. A job
-// that has ended needs no more memory, so this is soon; but nobody shall wait for
-// ever for a job that is over.
+// awaitFilling waits for the fault server to end and to free its memory. A job that has ended
+// needs no more pages, so this is soon. The wait is bounded all the same.
 func (s *shim) awaitFilling() {
 	freed := make(chan struct{})
 	go func() {

@@ -37,7 +37,7 @@ func Main() {
 	if err != nil {
 		fail(report, err)
 	}
-	served := s.serve() // whoever asks during the start shall not wait for its end
+	served := s.serve() // a status request during the start must not wait
 	if err := s.start(); err != nil {
 		fail(report, err)
 	}
@@ -58,7 +58,7 @@ func prepare(runDir string) (*shim, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The terminal or session of whoever started the agent is not ours to die with.
+	// The shim outlives the terminal and the session in which the agent was started.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
 	if err := cgroup.Join(os.Getpid(), cfg.Join); err != nil {
 		return nil, err
@@ -120,11 +120,11 @@ func (s *shim) serveUntilDone(served <-chan error) {
 		s.log.Error("lost the socket", logkey.Err, err)
 		<-s.done
 	}
-	// Whoever asked for the end gets an answer before the process is gone.
+	// The request that ends the job gets its answer before the process exits.
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 	if s.server.Shutdown(ctx) != nil {
-		_ = s.server.Close() // somebody is in the middle of sending pages that nobody needs
+		_ = s.server.Close() // a request that still sends pages is not needed
 	}
 }
 

@@ -20,17 +20,17 @@ import (
 // Pages come to the shim as a body of frames, each behind its length, a u32 in the
 // node's order. A body that ends anywhere else than between two frames was cut.
 
-// heartbeatEvery is how often whoever hears what is wanted hears something.
+// heartbeatEvery is how often the client of /wanted gets a line.
 const heartbeatEvery = time.Second
 
-// requestLine is one line of the answer to GET /wanted. An empty one is a beat.
+// requestLine is one line of the answer to GET /wanted. An empty one is a heartbeat.
 type requestLine struct {
 	Requests []uffd.PageRequest `json:"wants,omitempty"`
 	Complete bool               `json:"complete,omitempty"`
 	Error    string             `json:"error,omitempty"`
 }
 
-// openMemory lets pages in; close sends those away who wait with some.
+// openMemory lets pages in.
 func (s *shim) openMemory(p *restore.Parked) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,6 +38,7 @@ func (s *shim) openMemory(p *restore.Parked) {
 	close(s.opened)
 }
 
+// closeMemory fails the requests that wait with pages.
 func (s *shim) closeMemory() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,8 +65,8 @@ func (s *shim) awaitMemory(ctx context.Context) (*uffd.Server, error) {
 	return s.memory, nil
 }
 
-// receivePages takes the pages of one lane, in order. It answers when all have been kept,
-// or brought to the job if they are those of the freeze (final).
+// receivePages receives the pages of one lane, in order. It answers when all are stored. Pages of
+// the freeze (final) are in the job by then.
 func (s *shim) receivePages(w http.ResponseWriter, r *http.Request) {
 	final := r.URL.Query().Get("final") != ""
 	s.answer(func(r *http.Request) error {
@@ -113,8 +114,7 @@ func eachFrame(body io.Reader, do func([]byte) error) error {
 	}
 }
 
-// endPush is told when all that was sent before the commit is here. With pull the rest
-// comes later.
+// endPush handles the end of what was sent before the commit. With pull the rest comes later.
 func (s *shim) endPush(r *http.Request) error {
 	memory, err := s.awaitMemory(r.Context())
 	if err != nil {
@@ -123,8 +123,7 @@ func (s *shim) endPush(r *http.Request) error {
 	return memory.EndPush(r.URL.Query().Get("pull") != "")
 }
 
-// markLost is told when what is missing will never come. Of a job that runs, guardMemory
-// hears of it.
+// markLost handles the loss of the missing pages. If the job runs, awaitMemoryFilled ends it.
 func (s *shim) markLost(r *http.Request) error {
 	var req markLostRequest
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
@@ -138,7 +137,7 @@ func (s *shim) markLost(r *http.Request) error {
 	return nil
 }
 
-// streamRequests tells which pages are to be delivered until the job lacks none.
+// streamRequests streams requests for pages until the job lacks none.
 func (s *shim) streamRequests(w http.ResponseWriter, r *http.Request) {
 	memory, err := s.awaitMemory(r.Context())
 	if err != nil {
@@ -158,7 +157,7 @@ func (s *shim) streamRequests(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		last.Error = err.Error()
 	}
-	_ = out.line(last) // whoever asked may be gone
+	_ = out.line(last) // the client may have ended
 }
 
 // lineWriter writes lines at once.

@@ -14,10 +14,10 @@ import (
 // endTime is how long a job that handles SIGXFSZ has to end.
 const endTime = 10 * time.Second
 
-// watchOutput looks at what the job prints until it is over, and ends it when that is
-// too much. What goes beyond the limit meanwhile is cut off. A frozen job
-// prints nothing, and is not ended: it may run elsewhere by now. But its user may write to
-// its files from outside, for as long as it is suspended.
+// watchOutput checks the size of the job's output until the job has ended. It ends a job that
+// prints too much, and cuts off what exceeds the limit. A frozen job prints nothing and is not
+// ended: it may run elsewhere by now. But its user may write to its files from outside while it is
+// suspended.
 func (s *shim) watchOutput(init *namespaces.Process) {
 	if s.output == nil {
 		return
@@ -52,11 +52,11 @@ func (s *shim) watchOutput(init *namespaces.Process) {
 	}
 }
 
-// frozenPause is between two looks at a frozen job.
+// frozenPause is between two checks of a frozen job.
 const frozenPause = 100 * time.Millisecond
 
-// askToEnd sends SIGXFSZ, as the kernel does to a process that makes a file too large,
-// to a PID 1 that would hear of it. It returns when the job's time is over.
+// askToEnd sends SIGXFSZ to a PID 1 that handles it. The kernel does so when a file gets too
+// large. It returns when the job's time is over.
 func (s *shim) askToEnd(init *namespaces.Process) time.Time {
 	if !handlesSignal(init.Pid, unix.SIGXFSZ) || init.Signal(unix.SIGXFSZ) != nil {
 		return time.Now()
@@ -64,15 +64,15 @@ func (s *shim) askToEnd(init *namespaces.Process) time.Time {
 	return time.Now().Add(endTime)
 }
 
-// killFor ends the job whatever it does.
+// killFor kills the job.
 func (s *shim) killFor(init *namespaces.Process) {
 	if err := init.Signal(unix.SIGKILL); err != nil {
 		s.log.Warn("end the job", logkey.Err, err)
 	}
 }
 
-// handlesSignal tells whether a process handles a signal, or has it waited for. The number may be
-// another's by now: then the answer is wrong, and nothing else.
+// handlesSignal tells whether a process handles a signal or waits for it. The pid may have been
+// reused; the answer is wrong then, and does no harm.
 func handlesSignal(pid int, sig unix.Signal) bool {
 	status, err := procfs.ReadStatus(pid)
 	if err != nil {
@@ -82,8 +82,8 @@ func handlesSignal(pid int, sig unix.Signal) bool {
 	return err == nil && mask>>(uint(sig)-1)&1 == 1
 }
 
-// endOutput takes the last look, when nothing of the job runs any more, and adds to its
-// end why it was ended.
+// endOutput checks the output once more when the job has ended. It adds to the exit why the job
+// was ended.
 func (s *shim) endOutput(exit job.Exit) job.Exit {
 	if s.output == nil {
 		return exit

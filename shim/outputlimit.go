@@ -21,8 +21,8 @@ type outputLimiter struct {
 	keep [len(output.Names)]int64 // what is kept of its output then
 }
 
-// check looks once, cuts what is too much, and says when to look again. why is not empty
-// from the look on that has found that the job is to end.
+// check checks once, cuts what is too much, and says when to check again. Once a check has found
+// that the job is to end, why is not empty.
 func (w *outputLimiter) check() (why string, again time.Duration, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 )
 
-// prestart starts it. What fails here is tried again at the restore.
+// prestart starts it. The restore tries again what fails here.
 func (s *shim) prestart() {
 	if s.cfg.RestoreEnv == nil {
 		return

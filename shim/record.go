@@ -16,10 +16,9 @@ const (
 	maxRecordPause = 5 * time.Second
 )
 
-// record writes down how the job ended, durably, before anybody can ask. What the disk
-// does not take is tried until it does: nothing else knows the status, and while the
-// job's move is not finished nothing else proves that the job has run here. A job that
-// was removed needs no record.
+// record writes down how the job ended, durably, before the status tells it. It retries until the
+// disk accepts it. No other place has the exit. While the job's move is not finished, the exit is
+// also the only proof that the job has run here. A job that was removed needs no record.
 func (s *shim) record(exit job.Exit) {
 	for pause := minRecordPause; ; pause = min(2*pause, maxRecordPause) {
 		err := s.write(exit)
@@ -47,7 +46,7 @@ func (s *shim) write(exit job.Exit) error {
 	return err
 }
 
-// publishExit has the status say what is not in the record yet.
+// publishExit has the status tell what is not in the record yet.
 func (s *shim) publishExit(exit job.Exit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

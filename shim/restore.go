@@ -49,8 +49,8 @@ func (s *shim) park(r *http.Request) error {
 	return nil
 }
 
-// watchCRIU drops a parked job whose CRIU has ended, of whatever cause: its tasks
-// wait for a word that nobody can give any more.
+// watchCRIU drops a parked job whose CRIU has ended, whatever the cause. Its tasks wait for an
+// answer that cannot come any more.
 func (s *shim) watchCRIU(p *restore.Parked) {
 	<-p.Ended()
 	s.stateChange.Lock()
@@ -81,7 +81,7 @@ func (s *shim) resume(*http.Request) error {
 	default:
 		return fmt.Errorf("cannot resume: the shim is %s", now)
 	}
-	// From here on nobody can be told that the job never ran here.
+	// From here on the answer that the job never ran here is no longer possible.
 	mark := filepath.Join(s.cfg.RunDir, resumedName)
 	//house:allow os.WriteFile: a note for this boot, in a tmpfs
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
@@ -106,8 +106,8 @@ func (s *shim) resume(*http.Request) error {
 	return nil
 }
 
-// awaitMemoryFilled waits until all memory is in place. A job whose memory cannot be
-// completed is ended: a wrong result would be worse.
+// awaitMemoryFilled waits until all memory is in place. It ends a job whose memory cannot be
+// completed: a wrong result would be worse.
 func (s *shim) awaitMemoryFilled(p *restore.Parked, volatile string) {
 	err := p.Filled()
 	if err != nil {

@@ -62,8 +62,8 @@ func (s *shim) release(r *http.Request) error {
 	s.setState(Released)
 	failpoint.Point("shim", "released")
 	s.log.Info("job released")
-	// All of a pid namespace ends with its PID 1, wherever a user who may write to another cgroup
-	// has moved them: out of a frozen cgroup they run.
+	// A user who may write to another cgroup can move tasks out of the frozen one, and they
+	// run there. All tasks of a pid namespace end with its PID 1.
 	if err := s.init.Signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}

@@ -41,7 +41,7 @@ type shim struct {
 
 	prestarted prestarted // of turn
 
-	output *outputLimiter // nil: nobody looks at what the job prints
+	output *outputLimiter // nil: the job's output is not limited
 }
 
 func (s *shim) setState(state State) {
@@ -75,8 +75,8 @@ func (s *shim) status() Status {
 	return st
 }
 
-// answer runs one request, of at most so many bytes unless that is 0, and replies with
-// the status after it.
+// answer runs one request and replies with the status after it. The body may have most bytes, any
+// number for 0.
 func (s *shim) answer(do func(*http.Request) error, most int64) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if most > 0 {
@@ -95,15 +95,15 @@ func (s *shim) answer(do func(*http.Request) error, most int64) http.HandlerFunc
 
 const maxRequest = 1 << 20
 
-// prestarted is what a waiting shim has started ahead of the restore, while the job still
-// runs elsewhere.
+// prestarted is what a waiting shim has started before the restore, while the job still runs
+// elsewhere.
 type prestarted struct {
 	guard *guard
 	criu  *restore.PrestartedCRIU
 	store *pagestore.Follower
 }
 
-// use hands everything over. The guard is started if need be, the others may be nil.
+// use hands everything over. It starts a missing guard; the others may be nil.
 func (s *prestarted) use(runDir string) (prestarted, error) {
 	if s.guard == nil {
 		var err error

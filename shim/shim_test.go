@@ -288,7 +288,7 @@ func TestARunningJobRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-// Whoever may write to another cgroup can take tasks out of a freezer.
+// A user who may write to another cgroup can move tasks out of a freezer.
 func TestAJobThatWasTakenOutOfItsCgroupDoesNotOutliveItsRelease(t *testing.T) {
 	s := newScene(t, "while :; do echo x; done")
 	c := s.start(t)

@@ -1,5 +1,5 @@
-// Package converge decides, after each warm-up round of a live move, what comes
-// next: another round, the freeze, a slower job, or the end of the attempt.
+// Package converge decides what comes after each warm-up round of a live move. That is
+// another round, the freeze, a slower job, or the end of the attempt.
 //
 // It is arithmetic on what was measured. The downtime of a freeze right now is
 //
@@ -12,11 +12,11 @@
 //	looking  the time to read all memory and compare it with what was sent, on all processors
 //	sending  the time to send what changed
 //
-// Looking and sending run beside CRIU. Their rates are those of the rounds so far without
-// the time in which the job had the processors: it has none while it is frozen.
+// Looking and sending run beside CRIU. Their rates are those of the rounds so far. The
+// time in which the job had the processors does not count: it has none while it is frozen.
 //
-// What will have changed at the freeze is what changed per second between the last
-// two looks at a page, for as long as the last round took.
+// The memory that will have changed at the freeze is a rate times a duration. The rate is
+// that between the last two looks at a page, the duration that of the last round.
 //
 //	forecast ≤ limit, and rounds gain little more    → freeze
 //	forecast > limit, and rounds still gain          → again
@@ -31,7 +31,6 @@
 // A limit that the operator named is kept to the letter. The default one gives way
 // to what CRIU needs by itself: no number of rounds could change that.
 //
-// The idea of forecasting from dirty rate and bandwidth is that of Clark et al.,
-// "Live Migration of Virtual Machines" (NSDI 2005); slowing the writer down until it
-// converges that of QEMU's auto-converge.
+// The forecast from dirty rate and bandwidth is that of Clark et al., "Live Migration of
+// Virtual Machines" (NSDI 2005). Slowing down the writer is QEMU's auto-converge.
 package converge

@@ -163,8 +163,8 @@ func (p *Plan) learn(r Round) {
 	}
 }
 
-// forecast reckons with a look at all memory, which goes on while CRIU walks over it, on
-// the processors that CRIU leaves.
+// forecast includes a look at all memory. It goes on while CRIU walks over the memory, on the
+// processors that CRIU leaves.
 func (p *Plan) forecast(r Round) Verdict {
 	walk := seconds(p.costs.Pin * float64(r.Memory))
 	looking := walk/time.Duration(max(1, p.costs.Processors)) + ratio(r.Memory, p.scanRate)

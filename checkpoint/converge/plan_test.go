@@ -21,8 +21,8 @@ type writer struct {
 	tracked bool // rounds look at what was written alone
 }
 
-// warm runs rounds until the plan ends them, and returns the last verdict, the
-// downtime that a freeze then takes, and how many rounds there were.
+// warm runs rounds until the plan ends them. It returns the last verdict, the downtime of a freeze
+// then, and the number of rounds.
 func (w writer) warm(t *testing.T, p *Plan, c Costs) (Verdict, time.Duration, int) {
 	t.Helper()
 	cpu, stale := int64(100), w.memory

@@ -10,8 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// batchPages is how many pages are read at once: as many as a core's cache keeps until
-// they have been compared, and enough for what a call to the kernel costs.
+// batchPages is how many pages are read at once. A core's cache keeps that many until they have
+// been compared. It is enough to outweigh the cost of a system call.
 const batchPages = 128
 
 // batch is some pages of one process that are read at once.
@@ -27,7 +27,7 @@ type batch struct {
 	took time.Duration // to read
 }
 
-// slabRange is some pages of a slab, one after the other.
+// slabRange is consecutive pages of a slab.
 type slabRange struct {
 	slab   *slab
 	number uint32 // of the slab
@@ -78,7 +78,7 @@ func (b *batch) place(i int) stream.Place {
 	return stream.Place{}
 }
 
-// sum finds out what the pages hold.
+// sum computes the sums of the pages.
 func (b *batch) sum(l *ledger) {
 	for i := range b.pages {
 		if b.lost[i] {
@@ -92,10 +92,10 @@ func (b *batch) sum(l *ledger) {
 	}
 }
 
-// zeroPage is compared with.
+// zeroPage is what isZero compares with.
 var zeroPage [stream.PageSize]byte
 
-// isZero looks at a page. Most differ in their first bytes.
+// isZero tells whether a page is zero. Most pages differ in their first bytes.
 func isZero(page []byte) bool {
 	return page[0] == 0 && bytes.Equal(page, zeroPage[:])
 }

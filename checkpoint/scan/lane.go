@@ -9,7 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// lane sends the chunks of memory that are bound to it. Its workers take turns.
+// lane sends the chunks of memory that are bound to it. Its workers share it.
 type lane struct {
 	mu      sync.Mutex      // of the worker that uses what follows
 	clock   *osthread.Clock // of that worker
@@ -24,7 +24,7 @@ type lane struct {
 	round Round
 }
 
-// slot is where a page is entered.
+// slot is the place of a page in the ledger.
 type slot struct {
 	slab   *slab
 	number uint32 // of the slab
@@ -39,14 +39,14 @@ func newLane(seed uint64, lanes int) (*lane, error) {
 	return &lane{ledger: ledger, out: stream.NewBatch()}, nil
 }
 
-// begin makes the lane ready for a pass.
+// begin prepares the lane for a pass.
 func (l *lane) begin(mode mode, sink Sink, workers int) {
 	l.mode, l.sink, l.working, l.round = mode, sink, workers, Round{}
 	l.out.Reset()
 	l.digest.Reset()
 }
 
-// end is called by each worker that has done its work. The last one sends what is left.
+// end is called by each worker at the end of its work. The last one sends what is left.
 func (l *lane) end(clock *osthread.Clock) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,15 +65,15 @@ func (l *lane) wait(waited time.Duration) {
 	l.round.Waiting += waited
 }
 
-// slab is where the pages of a chunk are entered.
+// slab is the slab for the pages of a chunk.
 func (l *lane) slab(vpid stream.VPID, base uint64) (*slab, uint32, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ledger.slabFor(vpid, base)
 }
 
-// done are the pages of a slab about which nothing is to be done, if there are any.
-// clean: by the tracker the pages that are looked at have not changed since they were read.
+// done are the pages of a slab that need no look, nil for none. With clean, the tracker says that
+// the pages have not changed since they were read.
 func (l *lane) done(s *slab, clean bool) *pageSet {
 	switch {
 	case l.mode == modeRest || l.mode == modeDrop:
@@ -84,7 +84,7 @@ func (l *lane) done(s *slab, clean bool) *pageSet {
 	return nil
 }
 
-// recordAll enters what a worker has read.
+// recordAll records what a worker has read.
 func (l *lane) recordAll(clock *osthread.Clock, b *batch) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,9 +104,9 @@ func (l *lane) recordAll(clock *osthread.Clock, b *batch) error {
 	return nil
 }
 
-// record does what the mode says with a page of a batch. The sum is taken of the
-// bytes that are sent. So if the job writes while they are read, the target still has
-// what the ledger says, and the next look finds that the page is another by now.
+// record does what the mode says with a page of a batch. The sum is taken of the bytes that are
+// sent. The job may write while they are read. The target then still has what the ledger says, and
+// the next look finds a different page.
 func (l *lane) record(at slot, b *batch, i int) error {
 	if b.lost[i] {
 		at.slab.read.drop(at.page)

@@ -45,8 +45,8 @@ func (s *pageSet) add(page int)      { s[page/64] |= 1 << (page % 64) }
 func (s *pageSet) drop(page int)     { s[page/64] &^= 1 << (page % 64) }
 func (s *pageSet) has(page int) bool { return s[page/64]>>(page%64)&1 == 1 }
 
-// gap returns the first pages from page on, and before end, that are not in the set and
-// follow each other. There are none if from is to.
+// gap returns the first run of pages in [page, end) that are not in the set. It is empty if from
+// is to.
 func (s *pageSet) gap(page, end int) (from, to int) {
 	from = s.next(page, end, false)
 	return from, s.next(from, end, true)
@@ -76,9 +76,9 @@ type slabKey struct {
 	base uint64
 }
 
-// ledger mirrors what the target has once it has read a lane as far as it is written.
-// It is for one goroutine. Its tables lie outside of Go's heap, which would double them:
-// 16 bytes for each page of the job.
+// ledger mirrors what the target has once it has read a lane to its end. It is for one goroutine.
+// Its tables take 16 bytes for each page of the job. They lie outside of Go's heap, which would
+// double them.
 type ledger struct {
 	seed   uint64
 	blocks [][]slab
@@ -113,8 +113,8 @@ func (l *ledger) close() error {
 	return err
 }
 
-// sum is what a page is known by. Two pages that differ have different ones; a job that
-// wanted to find an exception would have to know the seed.
+// sum identifies a page by its content. Different pages have different sums. A job that wanted an
+// exception would have to know the seed.
 func (l *ledger) sum(page []byte) sum {
 	s := xxh3.Hash128Seed(page, l.seed)
 	if s == unknown || s == zeros {
@@ -209,13 +209,13 @@ func (l *ledger) find(sum sum) (stream.Place, bool) {
 	return s.place(page), s.sums[page] == sum
 }
 
-// targetHas says whether the target has a page at a place, and there what is given.
+// targetHas tells whether the target has this page at this place.
 func (l *ledger) targetHas(at stream.Place, page []byte) bool {
 	base := at.Addr / chunkSize * chunkSize
 	n, ok := l.slabs[slabKey{at.VPID, base}]
 	return ok && l.slab(n).sums[(at.Addr-base)/stream.PageSize] == l.sum(page)
 }
 
-// laneOf binds memory to lanes by its address, whatever the process: equal pages of two
-// processes are often at the same one, and a copy must be on the lane of its original.
+// laneOf binds memory to lanes by its address, for all processes. Equal pages of two processes are
+// often at the same address. A copy must be on the lane of its original.
 func laneOf(addr uint64, lanes int) int { return int(addr / chunkSize % uint64(lanes)) }

@@ -12,9 +12,9 @@ import (
 // addrRange is a range of addresses in bytes, multiples of the page size.
 type addrRange struct{ start, end uint64 }
 
-// lazyMappings lists where a process has memory that CRIU can leave to a lazy restore:
-// private, anonymous, not locked (vma_entry_can_be_lazy in CRIU's vma.h). It need not
-// be exact, because CRIU's pagemaps have the last word.
+// lazyMappings lists the memory of a process that CRIU can leave to a lazy restore. That is
+// private, anonymous and not locked (vma_entry_can_be_lazy in CRIU's vma.h). It need not be exact,
+// because CRIU's pagemaps have the last word.
 func lazyMappings(pid int) ([]addrRange, error) {
 	var out []addrRange
 	for m, err := range procfs.Maps(fmt.Sprintf("/proc/%d/maps", pid)) {
@@ -33,8 +33,8 @@ func lazy(m procfs.Mapping) bool {
 	return own && m.Inode == "0" && !m.Shared()
 }
 
-// parasitePage is the page whose code CRIU replaces for a while to have the process do
-// system calls: the first that may be executed (get_exec_start in its parasite-syscall.c).
+// parasitePage is the page whose code CRIU replaces for a while, to have the process make system
+// calls. It is the first executable one (get_exec_start in CRIU's parasite-syscall.c).
 func parasitePage(pid int) (addr uint64, ok bool) {
 	for m, err := range procfs.Maps(fmt.Sprintf("/proc/%d/maps", pid)) {
 		if err == nil && m.Executable() {
@@ -44,8 +44,8 @@ func parasitePage(pid int) (addr uint64, ok bool) {
 	return 0, false
 }
 
-// lockedMappings lists the mlocked mappings of a process. Most have none; who asks the
-// kernel pays for all of the process's page tables, so it is asked only if there are.
+// lockedMappings lists the mlocked mappings of a process. Most processes have none. For smaps the
+// kernel walks all page tables of the process, so it is read only if there are some.
 func lockedMappings(pid int) (out []addrRange) {
 	status, err := procfs.ReadStatus(pid)
 	if err != nil || status.Size("VmLck") == 0 {
@@ -58,7 +58,7 @@ func lockedMappings(pid int) (out []addrRange) {
 	return out
 }
 
-// without takes ranges out of others; both are sorted.
+// without removes ranges from others; both are sorted.
 func without(all, out []addrRange) []addrRange {
 	if len(out) == 0 {
 		return all

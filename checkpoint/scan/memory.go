@@ -10,8 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// Memory sends the memory of one job and knows what of it the target has. Its methods
-// are called one after the other, always with as many sinks.
+// Memory sends the memory of one job and knows what the target has of it. Its methods are called
+// one after the other, always with as many sinks.
 type Memory struct {
 	// Count, if not nil, is told of memory as it is looked at, in bytes, from several
 	// goroutines.
@@ -66,8 +66,8 @@ func (m *Memory) Close() error {
 // that the kernel does not keep track of is compared all the same.
 func (m *Memory) Tracking() string { return m.tracker.name() }
 
-// PreCopy sends what the target lacks of the memory of processes that run. Whatever they do
-// meanwhile is no error: Scan and Rest have the last word.
+// PreCopy sends what the target lacks of the memory of running processes. They may do anything
+// meanwhile: Scan and Rest have the last word.
 func (m *Memory) PreCopy(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
 	for _, vpid := range m.tracker.begin(tasks) {
 		m.clearRead(vpid)
@@ -81,8 +81,8 @@ func (m *Memory) clearRead(vpid stream.VPID) {
 	}
 }
 
-// Scan is PreCopy for frozen processes, and compares all of their memory, whatever
-// was tracked. Pages that it has seen are those that Rest need not send. A page that cannot be read is left to Rest.
+// Scan is PreCopy for frozen processes. It compares all of their memory, whatever was tracked.
+// Rest need not send pages that Scan has seen. A page that cannot be read is left to Rest.
 func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, error) {
 	for _, l := range m.lanes {
 		l.ledger.clearSeen()
@@ -94,8 +94,8 @@ func (m *Memory) Scan(ctx context.Context, tasks []Task, sinks []Sink) (Round, e
 	return m.pass(ctx, mode, sinks, func(p *planner) error { return p.processes(tasks) })
 }
 
-// Rest sends every page of the lazy regions that Scan has not seen and that the target
-// lacks. The processes are frozen. A page that cannot be read is a [*ReadError].
+// Rest sends every page of the lazy regions that Scan has not seen and that the target lacks. The
+// processes are frozen. A page that cannot be read is a [*ReadError].
 func (m *Memory) Rest(ctx context.Context, tasks []Task, regions map[stream.VPID][]image.Region, sinks []Sink) (Round, error) {
 	for _, t := range tasks {
 		if addr, ok := parasitePage(t.PID); ok {
@@ -139,22 +139,20 @@ func appendPage(list []image.Region, addr uint64) []image.Region {
 
 func (m *Memory) laneOf(addr uint64) *lane { return m.lanes[laneOf(addr, len(m.lanes))] }
 
-// TargetHas says whether the target has a page at a place, and there what is given. No pass
-// may be under way.
+// TargetHas tells whether the target has this page at this place. No pass may be under way.
 func (m *Memory) TargetHas(at stream.Place, page []byte) bool {
 	return m.laneOf(at.Addr).ledger.targetHas(at, page)
 }
 
-// Recheck makes Rest look at pages although Scan has seen them.
+// Recheck has Rest read pages although Scan has seen them.
 func (m *Memory) Recheck(pages []stream.Place) {
 	for _, p := range pages {
 		m.laneOf(p.Addr).ledger.clearSeenPage(p)
 	}
 }
 
-// Digests reads every page of the lazy regions once more, whatever is known of it, and
-// writes its digest, each to the sink that the page was sent on.
-// The processes are frozen.
+// Digests reads every page of the lazy regions once more, whatever is known of it. It writes each
+// digest to the sink of the page. The processes are frozen.
 func (m *Memory) Digests(ctx context.Context, seed uint64, tasks []Task, regions map[stream.VPID][]image.Region, sinks []Sink) (Round, error) {
 	for _, l := range m.lanes {
 		l.seed = seed

@@ -1,6 +1,6 @@
 package scan
 
-// mode says what a pass is to do with a page.
+// mode says what a pass does with a page.
 type mode int
 
 const (

@@ -10,9 +10,9 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// pass has the workers of each lane do what the plan gives it. The first error, or the
-// end of ctx, stops all; pass returns when they have. A worker in WriteFrame is not
-// interrupted: who cancels ctx also makes the sinks fail.
+// pass has the workers of each lane do the work of the plan. The first error, or the end of ctx,
+// stops all; pass returns when they have stopped. It does not interrupt a worker in WriteFrame: a
+// caller that cancels ctx also makes the sinks fail.
 func (m *Memory) pass(ctx context.Context, mode mode, sinks []Sink, plan func(*planner) error) (Round, error) {
 	if len(sinks) != len(m.lanes) {
 		return Round{}, fmt.Errorf("memory of %d lanes sent on %d", len(m.lanes), len(sinks))
@@ -69,8 +69,8 @@ func (m *Memory) startWork(ctx context.Context, workers []*worker, mode mode, si
 	return done.Wait
 }
 
-// passWorkers is the workers of a pass, the same number for each lane. To Scan a job that stands
-// still leaves the node's processors, of which there may be more than lanes.
+// passWorkers are the workers of a pass, the same number for each lane. A frozen job leaves the
+// node's processors to Scan, and there may be more of them than lanes.
 func (m *Memory) passWorkers(mode mode) ([]*worker, error) {
 	n := len(m.lanes)
 	if mode == modeScan || mode == modePostCopy {

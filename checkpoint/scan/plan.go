@@ -17,7 +17,7 @@ const (
 	workAhead = 4
 )
 
-// workRange is some consecutive pages of a process, all in one chunk.
+// workRange is consecutive pages of a process, all in one chunk.
 type workRange struct {
 	task  Task
 	addr  uint64
@@ -25,7 +25,7 @@ type workRange struct {
 	clean bool // unchanged since an earlier pass looked at them
 }
 
-// planner finds the pages that a pass is to look at and hands them to their lanes.
+// planner finds the pages that a pass is to read and hands them to their lanes.
 type planner struct {
 	ctx     context.Context
 	mode    mode
@@ -44,8 +44,8 @@ func newPlanner(ctx context.Context, mode mode, lanes int, t tracker) *planner {
 	return p
 }
 
-// processes plans the memory of the processes that exists and may be lazy. What cannot
-// be found out about one is left out: it is ending, or Rest meets the cause again.
+// processes plans the memory of the processes that exists and may be lazy. A process that cannot
+// be read is left out: it is ending, or Rest meets the cause again.
 func (p *planner) processes(tasks []Task) error {
 	for _, t := range tasks {
 		if err := p.process(t); err != nil {
@@ -92,8 +92,8 @@ func (p *planner) process(t Task) error {
 	return nil
 }
 
-// split adds the parts of r that lie in changed and those that do not. It returns what
-// of changed lies behind r.
+// split adds the parts of r that lie in changed and those that do not. It returns the part of
+// changed behind r.
 func (p *planner) split(t Task, r addrRange, changed []addrRange) ([]addrRange, error) {
 	for r.start < r.end {
 		for len(changed) > 0 && changed[0].end <= r.start {
@@ -142,7 +142,7 @@ func (p *planner) regions(tasks []Task, regions map[stream.VPID][]image.Region) 
 	return nil
 }
 
-// add gives the range to the lanes that its chunks are bound to.
+// add gives the range to the lanes of its chunks.
 func (p *planner) add(t Task, r addrRange, clean bool) error {
 	for r.start < r.end {
 		end := min(r.end, r.start&^(chunkSize-1)+chunkSize)

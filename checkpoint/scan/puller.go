@@ -11,8 +11,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// ErrNotLazy is wrapped by the refusal to read memory that CRIU's pagemaps do not name
-// as lazy: no target can lack it.
+// ErrNotLazy refuses to read memory that CRIU's pagemaps do not name as lazy: no target can lack
+// it.
 var ErrNotLazy = errors.New("memory that is not to be pulled")
 
 // ErrEnded is wrapped when a process has ended, and its memory with it.
@@ -105,5 +105,5 @@ func (p *Puller) Read(at stream.Place, pages int64) ([]byte, error) {
 	return p.out.Bytes(), nil
 }
 
-// Close gives back what reading took.
+// Close frees what reading took.
 func (p *Puller) Close() error { return p.reader.close() }

@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// pageRange is some consecutive pages of a process.
+// pageRange is consecutive pages of a process.
 type pageRange struct {
 	addr  uint64
 	pages int
@@ -21,8 +21,8 @@ type pageRange struct {
 
 func (e pageRange) size() int { return e.pages * stream.PageSize }
 
-// reader reads memory of other processes. It keeps its vectors between calls, and hold of
-// the process that it has read last, with its memory file if it needed that.
+// reader reads memory of other processes. It keeps its vectors between calls. It also keeps the
+// process that it has read last, with its memory file if it needed that.
 type reader struct {
 	remote  []unix.RemoteIovec
 	task    Task
@@ -30,10 +30,9 @@ type reader struct {
 	mem     *os.File     // of task
 }
 
-// read fills buf with the extents of the process, one after the other, and lost with
-// which of their pages could not be read. It returns why that was of the first of them.
-// A process is read by its number. If it has ended by then, what was read may be another
-// one's, of another user or root, and is lost.
+// read fills buf with the ranges of the process, one after the other. It sets lost for each page
+// that could not be read, and returns the first reason. A process is read by its pid. If it has
+// ended by then, the memory may be that of another one. All of it is lost then.
 func (r *reader) read(t Task, extents []pageRange, buf []byte, lost []bool) error {
 	err := r.openProcess(t)
 	if err == nil {
@@ -48,7 +47,7 @@ func (r *reader) read(t Task, extents []pageRange, buf []byte, lost []bool) erro
 	return err
 }
 
-// hold takes hold of a process, instead of the one before.
+// openProcess opens a process instead of the one before.
 func (r *reader) openProcess(t Task) error {
 	if r.process != nil && r.task == t {
 		return nil
@@ -110,8 +109,8 @@ func (r *reader) readv(pid int, extents []pageRange, buf []byte) (int, error) {
 	return max(0, n), err
 }
 
-// readForced reads an extent from byte from on through /proc/PID/mem, which reads memory
-// that the process itself may not.
+// readForced reads a range from byte from on through /proc/PID/mem. That reads memory that the
+// process itself may not read.
 func (r *reader) readForced(pid int, addr uint64, buf []byte, from int, lost []bool) (first error) {
 	from -= from % stream.PageSize
 	mem, err := r.memory(pid)

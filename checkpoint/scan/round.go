@@ -28,9 +28,9 @@ type Round struct {
 	Payload   int64         // frames written, before packing
 	Wire      int64         // written to the lanes, packed; not counted by this package
 	Took      time.Duration // from the first process to the last frame
-	// Reading and Writing is what a worker spent, on average, on reading and comparing
-	// and in WriteFrame, and Waiting, which they do not include, for a processor while the
-	// job runs. So Looked/Reading is the speed of reading by all of them on an idle node.
+	// Reading and Writing is what a worker spent, on average, on reading and comparing and in
+	// WriteFrame. Waiting is what it waited for a processor while the job runs; the other two do not
+	// include it. So Compared/Reading is the speed of reading by all of them on an idle node.
 	Reading, Writing, Waiting time.Duration
 	Scanning                  time.Duration // what Reading would be with the workers of a Scan
 }

@@ -13,13 +13,12 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// softDirty asks for the soft-dirty bits of page tables, which the kernel sets at the
-// first write after they were cleared (Documentation/admin-guide/mm/soft-dirty.rst).
+// softDirty reads the soft-dirty bits of page tables. The kernel sets one at the first write after
+// they were cleared (Documentation/admin-guide/mm/soft-dirty.rst).
 //
-// They are cleared once, before a process is read for the first time, and never again:
-// clearing them between looking at the bits and reading would lose what is written in
-// between. So the pages that have to be looked at only grow more, and what has really
-// changed among them is found by comparing. Memory that a process gets later, also by an
+// They are cleared once, before a process is read for the first time. Clearing them between
+// looking at the bits and reading would lose writes in between. So more and more pages have to be
+// read, and comparing finds those that have changed. Memory that a process gets later, also by an
 // exec, has its bits set.
 type softDirty struct {
 	followed map[Task]bool
@@ -41,8 +40,8 @@ func (s *softDirty) begin(tasks []Task) (news []stream.VPID) {
 	return news
 }
 
-// clearBits clears those of the process that was listed: another one that has its number by
-// now may be followed by somebody else.
+// clearBits clears the bits of the process that was listed. A process that has reused its pid may
+// be tracked by another program.
 func clearBits(t Task) error {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/clear_refs", t.PID), os.O_WRONLY, 0)
 	if err != nil {
@@ -99,8 +98,8 @@ func appendRange(list []addrRange, r addrRange) []addrRange {
 
 var errNoSoftDirty = errors.New("this kernel has no soft-dirty bits")
 
-// softDirtyWorks tries it on memory of our own: a write is found, and what was not
-// written is not.
+// softDirtyWorks tries it on memory of its own. It finds a write, and nothing where there was
+// none.
 func softDirtyWorks() error {
 	mem, err := mapMemory(2 * stream.PageSize)
 	if err != nil {

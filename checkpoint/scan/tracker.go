@@ -4,17 +4,16 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// tracker tells which pages a round need not look at, because the kernel has kept track
-// of what was written. It only ever saves work: what the kernel does not notice (direct
-// I/O, page tables that mremap moves as they are) is found when the job is frozen, and
-// all of its memory is compared.
+// tracker tells which pages a round need not read, because the kernel has tracked writes. It only
+// saves work. The kernel misses direct I/O, and page tables that mremap moves as they are. Scan
+// finds those: it compares all memory of the frozen job.
 type tracker interface {
 	name() string
-	// begin is called before a round, with all processes. It returns those that it follows
-	// from now on, so nothing read earlier counts.
+	// begin is called before a round, with all processes. It returns those that it tracks from now on;
+	// pages read earlier do not count for them.
 	begin(tasks []Task) (news []stream.VPID)
-	// changed lists, in order, where a mapping may have changed since begin first named
-	// the process. known is false if that could be anywhere.
+	// changed lists, in order, where a mapping may have changed since begin first named the process.
+	// If known is false, that may be anywhere.
 	changed(t Task, m addrRange) (where []addrRange, known bool)
 }
 
@@ -26,7 +25,7 @@ func newTracker() tracker {
 	return hashing{}
 }
 
-// hashing looks at every page. It needs nothing of the kernel.
+// hashing has every page read. It needs nothing of the kernel.
 type hashing struct{}
 
 func (hashing) name() string                                { return "hash" }

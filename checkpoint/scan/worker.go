@@ -29,7 +29,7 @@ func newWorker(l *lane) (*worker, error) {
 
 func (w *worker) close() error { return w.batch.close() }
 
-// begin makes the worker ready for a pass.
+// begin prepares the worker for a pass.
 func (w *worker) begin(count func(int64)) {
 	if count == nil {
 		count = func(int64) {}
@@ -38,7 +38,7 @@ func (w *worker) begin(count func(int64)) {
 	w.batch.reset()
 }
 
-// work does what it is given until that ends. The clock is that of the thread.
+// work does its work until the channel ends. The clock is that of the thread.
 func (w *worker) work(ctx context.Context, clock *osthread.Clock, work <-chan []workRange) error {
 	w.clock = clock
 	wall, began := time.Now(), clock.Now()
@@ -67,7 +67,7 @@ func (w *worker) workRanges(ctx context.Context, work <-chan []workRange) error 
 	return w.lane.end(w.clock)
 }
 
-// pick picks the pages of a stretch that have to be read.
+// pick picks the pages of a range that have to be read.
 func (w *worker) pick(s workRange) error {
 	if s.task != w.batch.task {
 		if err := w.read(); err != nil {
@@ -98,7 +98,7 @@ func (w *worker) pick(s workRange) error {
 	}
 }
 
-// queue has the pages read, or forgotten.
+// queue has pages read, or forgotten.
 func (w *worker) queue(p slabRange) error {
 	if w.lane.mode == modeDrop {
 		return w.lane.dropPages(w.clock, p)
@@ -115,7 +115,7 @@ func (w *worker) queue(p slabRange) error {
 	return nil
 }
 
-// read reads the wanted pages and enters them.
+// read reads the queued pages and records them.
 func (w *worker) read() error {
 	b := w.batch
 	if b.pages == 0 {

@@ -67,9 +67,9 @@ func (s Span) continues(t Span) bool {
 	return s.Zero() || s.Off+s.Bytes() == t.Off
 }
 
-// Set holds spans that do not overlap, ordered by address, in leaves of
-// bounded size: faults at random addresses cut a large set into very many
-// pieces, and each cut must stay cheap. The zero value is an empty set.
+// Set holds spans that do not overlap, ordered by address, in leaves of bounded size. Faults at
+// random addresses cut a large set into very many pieces, and each cut must stay cheap. The zero
+// value is an empty set.
 type Set struct {
 	Leaves [][]Span // none is empty
 	Data   int64    // bytes of all spans that are not zero

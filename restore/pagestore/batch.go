@@ -15,9 +15,9 @@ import (
 // maxVectors is IOV_MAX of Linux.
 const maxVectors = 1024
 
-// PutBatch does what the runs of a frame say, in turn. Runs of data and of zeros that
-// follow each other are put together, new pages with one write and the log with
-// another: memory of many small runs would otherwise cost two system calls for each.
+// PutBatch applies the runs of a frame in their order. It joins consecutive runs of data and of
+// zeros: one write for the new pages and one for the log. With many small runs each would
+// otherwise cost two system calls.
 func (s *Store) PutBatch(runs []stream.Run) error {
 	for _, r := range runs {
 		if err := checkRange(r.VPID, r.Addr, r.Pages); err != nil {
@@ -141,8 +141,8 @@ func (s *Store) putTogether(runs []stream.Run) error {
 	return s.publishAll(a.news)
 }
 
-// arrive finds room for the pages: those that the store has already stay where they
-// are, the others go to the end.
+// arrive finds a place for the pages. Pages that the store has stay where they are, new ones go to
+// the end.
 func (s *Store) arrive(runs []stream.Run) (a arrival) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

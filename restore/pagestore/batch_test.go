@@ -10,9 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// TestABatchIsItsRunsInTurn puts batches of random runs, of which some overlap
-// within the batch and some meet pages of earlier ones, and holds the store
-// against what its runs, one after the other, must leave.
+// TestABatchIsItsRunsInTurn puts batches of random runs. Some overlap within the batch, some meet
+// pages of earlier ones. It compares the store with what the runs leave one after the other.
 func TestABatchIsItsRunsInTurn(t *testing.T) {
 	s := mustCreate(t)
 	rnd := rand.New(rand.NewPCG(5, 6))

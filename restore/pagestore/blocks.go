@@ -9,16 +9,15 @@ import (
 // single pages would cost a system call each and split the kernel's extents.
 const BlockSize = int64(1) << 20
 
-// blocks hands out the data file from its start to its end and counts the
-// pages in use per block. A page that two address spaces wait for (after a
-// fork) counts twice. No place is used a second time, so that a slow writer to
-// a page that was replaced meanwhile harms nobody.
+// blocks hands out the data file from its start to its end and counts the pages in use per block.
+// A page that two address spaces wait for (after a fork) counts twice. No place is used a second
+// time. So a late write to a page that was replaced meanwhile does no harm.
 type blocks struct {
 	next int64   // where the next page goes
 	live []int32 // users of pages, by block
 }
 
-// hole is a part of the data file that nobody needs.
+// hole is an unused part of the data file.
 type hole struct{ off, size int64 }
 
 // alloc reserves size bytes, with one user for each page.

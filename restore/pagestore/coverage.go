@@ -11,10 +11,9 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// Missing looks for the first lazy page named by CRIU's pagemaps that the store
-// does not hold, in order of vpid and address, and returns the run of missing
-// pages that starts there. A store may hold more than the pagemaps name; see
-// Trim.
+// Missing looks for the first lazy page of CRIU's pagemaps that the store lacks, in order of vpid
+// and address. It returns the run of missing pages that starts there. A store may hold more than
+// the pagemaps name; see Trim.
 func (s *Store) Missing(regions map[stream.VPID][]image.Region) (vpid stream.VPID, addr uint64, pages int64, missing bool) {
 	gaps := s.Gaps(pageset.LazyOf(regions))
 	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
@@ -39,7 +38,7 @@ func (s *Store) Gaps(lazy map[stream.VPID][]pageset.Range) map[stream.VPID][]pag
 	return out
 }
 
-// FirstOf returns a gap as an error: of the first task, and there the first.
+// FirstOf returns the first gap of the first task as an error.
 func FirstOf(gaps map[stream.VPID][]pageset.Range) error {
 	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
 		for _, g := range gaps[vpid] {
@@ -49,9 +48,8 @@ func FirstOf(gaps map[stream.VPID][]pageset.Range) error {
 	return nil
 }
 
-// Trim forgets every page that is not lazy, and gives its
-// memory back. A page sent while the job ran may have been unmapped, discarded
-// or locked before the freeze; it must not come back to life.
+// Trim removes every page that is not lazy, and frees its memory. A page of a warm-up may have
+// been unmapped, discarded or locked before the freeze. It must not come back.
 func (s *Store) Trim(lazy map[stream.VPID][]pageset.Range) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,9 +81,8 @@ func (s *Store) drop(vpid stream.VPID, t *pageset.Set, start, end uint64) error 
 	return s.punch(s.blocks.release(old))
 }
 
-// Take hands over the pages of vpid in [start, end); the store knows them no
-// longer, and whoever took them releases them. Zero pages need no copy: memory that
-// was never touched reads as zero.
+// Take hands over the pages of vpid in [start, end). The store does not know them any more, and
+// the caller releases them. Zero pages need no copy: memory that was never touched reads as zero.
 func (s *Store) Take(vpid stream.VPID, start, end uint64) []pageset.Span {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// Digests compares pages with what their source says that they hold. Those that are not
-// there yet are compared when they land. Methods may be called concurrently.
+// Digests compares pages with the digests of their source. It compares pages that are not there
+// yet when they arrive. Methods may be called concurrently.
 type Digests struct {
 	mu      sync.Mutex
 	pages   int64
@@ -19,7 +19,7 @@ type Digests struct {
 	pending map[stream.VPID][]expected
 }
 
-// expected is what pages that the store lacked are known by.
+// expected are the digests of pages that the store lacked.
 type expected struct {
 	seed uint64
 	addr uint64
@@ -28,7 +28,7 @@ type expected struct {
 
 func (e expected) end() uint64 { return e.addr + uint64(len(e.sums)/stream.DigestSize)*stream.PageSize }
 
-// WrongPageError says which page is not what its source has.
+// WrongPageError says which page differs from that of its source.
 type WrongPageError struct {
 	VPID stream.VPID
 	Addr uint64
@@ -38,15 +38,15 @@ func (e *WrongPageError) Error() string {
 	return fmt.Sprintf("the page at %#x of process %d is not what the source has", e.Addr, e.VPID)
 }
 
-// Pages is how many pages were named so far.
+// Pages is how many pages have got a digest so far.
 func (d *Digests) Pages() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.pages
 }
 
-// Check compares the pages that the store has, and keeps the digests of the others. A
-// difference is a [*WrongPageError].
+// Check compares the pages that the store has, and keeps the digests of the others. A difference
+// is a [*WrongPageError].
 func (d *Digests) Check(s *Store, seed uint64, run stream.Digests) error {
 	end := run.Addr + uint64(run.Pages())*stream.PageSize
 	if err := d.markNamed(run.VPID, run.Addr, end); err != nil {
@@ -66,7 +66,7 @@ func (d *Digests) Check(s *Store, seed uint64, run stream.Digests) error {
 	return nil
 }
 
-// markNamed counts pages. Of none may it be said twice what it holds: which one would count?
+// markNamed counts pages. Two digests of one page are an error: only one could count.
 func (d *Digests) markNamed(vpid stream.VPID, start, end uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,7 +100,7 @@ func (s *Store) compare(vpid stream.VPID, e expected) error {
 	return nil
 }
 
-// presentUntil says whether the store has the page at addr, and up to where that is so.
+// presentUntil says whether the store has the page at addr, and up to where that holds.
 func (s *Store) presentUntil(vpid stream.VPID, addr, end uint64) (here bool, next uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,8 +125,8 @@ func (d *Digests) addPending(vpid stream.VPID, e expected) {
 	d.pending[vpid] = slices.Insert(list, at, e)
 }
 
-// Arrived compares pages that the store lacked when their digests came. Of others it
-// knows nothing and says nothing.
+// Arrived compares pages that the store lacked when their digests came. It accepts pages without a
+// digest.
 func (d *Digests) Arrived(vpid stream.VPID, addr uint64, data []byte) error {
 	d.mu.Lock()
 	list := d.pending[vpid]

@@ -10,16 +10,15 @@ import (
 	"time"
 )
 
-// followEvery is how often a follower looks for more. What is left to read at the end is
-// what came since.
+// followEvery is how often a follower reads what is new. At the end it has only the rest to read.
 const followEvery = 50 * time.Millisecond
 
-// Follower reads the index log of a store while another process puts to it, so that
-// little is left to read when that one has stopped. It holds no page: whoever removes
-// the store gets its memory back.
+// Follower reads the index log of a store while another process puts pages to it. Little is left
+// to read when that process has stopped. A follower holds no page: removing the store frees its
+// memory.
 //
-// Nothing rests on it. If it cannot follow, or the store that is opened in the end is
-// another one, that one's log is read from its start.
+// Nothing depends on it. If it cannot follow, or another store is opened in the end, that store's
+// log is read from its start.
 type Follower struct {
 	dir    string
 	reader *logReader
@@ -89,7 +88,7 @@ func (f *Follower) size() (int64, error) {
 	return info.Size(), nil
 }
 
-// Open is what the function Open is, and the end of following. The follower may be nil.
+// Open opens the store as the function Open does, and ends following. The follower may be nil.
 func (f *Follower) Open(dir string) (*Store, error) {
 	if f == nil {
 		return Open(dir)
@@ -99,8 +98,8 @@ func (f *Follower) Open(dir string) (*Store, error) {
 	return open(dir, f.readerFor)
 }
 
-// readerFor returns a reader that has read what the follower has, if that is the log
-// that it follows.
+// readerFor returns a reader with what the follower has read, if the log is the one that it
+// follows.
 func (f *Follower) readerFor(log *os.File) *logReader {
 	r := newLogReader(log)
 	if f.err == nil && sameFile(log, f.reader.log) {

@@ -103,9 +103,9 @@ func newLogReader(log *os.File) *logReader {
 // readSize is how much of a log is read at once.
 const readSize = 1 << 20
 
-// advance reads all whole records that have been added. size is asked for the length of
-// the data file, in bytes, after what is checked against it was read: pages are written
-// before their record is.
+// advance reads all whole records that have been added. It calls size for the length of the data
+// file after it has read a record. Pages are written before their record, so the file must hold
+// them.
 func (r *logReader) advance(size func() (int64, error)) error {
 	if r.at == 0 {
 		if err := r.header(); err != nil {

@@ -29,22 +29,21 @@ var (
 	ErrRange = errors.New("bad page range")
 )
 
-// Store keeps pages by the process that they belong to and their address. Its
-// methods may be called concurrently. A page that is put again takes the place
-// of the earlier one; of two puts at the same time either may win.
+// Store keeps pages by their process and address. Its methods may be called concurrently. A page
+// that is put again replaces the earlier one. Of two puts at the same time either may win.
 type Store struct {
 	Dir  string
 	data *os.File
 	log  *os.File
-	view bool // somebody else may be in the middle of writing a record
+	view bool // another process may be in the middle of writing a record
 
 	mu     sync.Mutex
 	index  map[stream.VPID]*pageset.Set
 	blocks blocks
 }
 
-// Create makes an empty store in dir, which must exist (on a tmpfs: the pages
-// of a job belong into memory) and must not hold a store.
+// Create makes an empty store in dir, which must exist and must not hold a store. The directory is
+// on a tmpfs: the pages of a job belong in memory.
 func Create(dir string) (*Store, error) {
 	s, err := openStore(dir, os.O_CREATE|os.O_EXCL)
 	if err != nil {
@@ -56,9 +55,9 @@ func Create(dir string) (*Store, error) {
 	return s, nil
 }
 
-// Open opens the store that Create made in dir, with every page put so far,
-// also from another process; that one must have stopped putting. It returns
-// ErrDamaged if the index log is incomplete or does not fit the data.
+// Open opens the store that Create made in dir, with every page put so far. Another process may
+// have put them, but must have stopped. Open returns ErrDamaged if the index log is incomplete or
+// does not fit the data.
 func Open(dir string) (*Store, error) { return open(dir, newLogReader) }
 
 func open(dir string, reader func(log *os.File) *logReader) (*Store, error) {
@@ -72,8 +71,8 @@ func open(dir string, reader func(log *os.File) *logReader) (*Store, error) {
 	return s, nil
 }
 
-// View opens the store once more, to read what is in it by now. It may be put to
-// meanwhile, by another process too; what is put later is not seen.
+// View opens the store once more, to read what is in it by now. This or another process may put
+// more pages meanwhile; the view does not have them.
 func (s *Store) View() (*Store, error) {
 	v, err := openStore(s.Dir, 0)
 	if err != nil {
@@ -147,7 +146,7 @@ func (s *Store) plan(vpid stream.VPID, addr uint64, size int64) []putRange {
 	return out
 }
 
-// publish makes the new pieces known, now that their data is in place.
+// publish adds the new ranges to the index, now that their data is in place.
 func (s *Store) publish(vpid stream.VPID, addr uint64, pieces []putRange) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +196,7 @@ func checkRange(vpid stream.VPID, addr uint64, pages int64) error {
 
 func (s *Store) tableOf(vpid stream.VPID) *pageset.Set { return pageset.Of(s.index, vpid) }
 
-// replace puts sp into the index and gives back the memory of what it covers.
+// replace puts sp into the index and frees what it covers.
 func (s *Store) replace(vpid stream.VPID, sp pageset.Span) error {
 	t := s.tableOf(vpid)
 	old := t.Cut(sp.Start, sp.End)
@@ -205,14 +204,14 @@ func (s *Store) replace(vpid stream.VPID, sp pageset.Span) error {
 	return s.punch(s.blocks.release(old))
 }
 
-// Retain counts one more user of the pages of spans; each is to be released.
+// Retain counts one more user of the pages of spans. Each user releases them.
 func (s *Store) Retain(spans []pageset.Span) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blocks.retain(spans)
 }
 
-// Release gives back the memory of pages that nobody will ask for any more.
+// Release frees pages that are not needed any more.
 func (s *Store) Release(spans ...pageset.Span) error {
 	s.mu.Lock()
 	holes := s.blocks.release(spans)
@@ -231,8 +230,7 @@ func (s *Store) punch(holes []hole) error {
 	return nil
 }
 
-// Mmap maps the data file for reading, and more bytes that it may grow by; nil if
-// that is nothing.
+// Mmap maps the data file for reading, and more bytes by which it may grow; nil if both are empty.
 func (s *Store) Mmap(more int64) ([]byte, error) {
 	size, err := s.size()
 	if err != nil || size+more == 0 {
@@ -261,8 +259,7 @@ func (s *Store) Close() error {
 	return errors.Join(s.data.Close(), s.log.Close())
 }
 
-// Remove deletes the store's files; it may be called before or after Close,
-// and twice.
+// Remove deletes the store's files. It may be called before or after Close, and twice.
 func (s *Store) Remove() error {
 	var errs []error
 	for _, name := range []string{dataName, logName} {

@@ -22,8 +22,8 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// jobEnv makes the test binary a job that CRIU can save: it checks its memory
-// again and again and says so in the file that the variable names.
+// jobEnv makes the test binary a job that CRIU can save. It checks its memory again and again, and
+// says so in the file that the variable names.
 const jobEnv = "MIGRATE_TEST_JOB_FILE"
 
 const jobPages = 1 << 14

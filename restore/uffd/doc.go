@@ -7,70 +7,68 @@
 //	                                         ▼  │
 //	                                     tasks of the job
 //
-// A job runs as soon as CRIU has rebuilt everything but its memory. What it
-// touches comes at once, the rest in the background, so the time that it stands
-// still does not grow with its size. CRIU has a fault server of its own; this
-// one copies in parallel, straight from the store, and gives memory back as
-// pages land, so that a job never needs twice its size.
+// A job runs as soon as CRIU has rebuilt everything but its memory. A page that it
+// touches comes at once, the rest in the background. So the downtime does not grow with
+// the job's size. CRIU has a fault server of its own. This one copies in parallel,
+// straight from the store. It frees memory as pages arrive in the job, so that a job
+// never needs twice its size.
 //
 // # Server
 //
-// A page has to arrive once, and in the version of the freeze, and nothing may
-// bring it back after the job has discarded it. Four rules hold that:
+// A page has to arrive once, in the version of the freeze. Nothing may bring it back after
+// the job has discarded it. Four rules hold that:
 //
 //  1. The table of an address space lists the pages still to come. A page is
 //     taken out before it is copied and put back if the copy fails.
 //  2. Messages of the kernel are read only while no copy is under way in that
-//     address space (space.gate). A thread that discards, unmaps, moves or forks
-//     is held by the kernel until its message has been read, and the kernel
-//     refuses copies (EAGAIN) from when it begins. So every copy falls wholly
-//     before or wholly after the change.
-//  3. Messages are taken in batches that end when no change is under way,
-//     because the kernel may queue those of two threads in the wrong order
-//     (events.go).
-//  4. A userfaultfd is closed only when its table is empty and no change, which
-//     could be a fork, is under way. Closing it earlier would make the kernel
-//     serve zeros. After any error they stay open: tasks then hang, and the caller
+//     address space (space.gate). The kernel holds a thread that discards, unmaps,
+//     moves or forks until its message has been read. It refuses copies (EAGAIN)
+//     from when such a change begins. So every copy falls wholly before or wholly
+//     after the change.
+//  3. Messages are read in batches that end when no change is under way. The
+//     kernel may queue those of two threads in the wrong order (events.go).
+//  4. A userfaultfd is closed only when its table is empty and no change is under
+//     way. A change could be a fork. If it were closed earlier, the kernel would
+//     serve zeros. After any error all stay open: tasks then hang, and the caller
 //     kills them.
 //
 // # Absent pages
 //
-// A server that awaits pages (Await) starts with a store that is still being filled.
-// Until EndPush says that what it holds is of the freeze nothing of it is served; after
-// that single pages may still be absent, and come by Deliver (supply.go). An absent page
-// is in the table like any other and follows forks, moves and discards, but by its
-// origin: the address that it had at the freeze, which is how the source knows it. A
-// fault on one waits. When it arrives it goes to every address space that has its
-// origin in the table; nobody else can ever ask for it, so a second delivery is left
-// out. Requests tells what to ask for: what threads wait for first, with the 64 KiB around
-// it, and what lies behind it next.
+// With AllowIncomplete, a server starts with a store that is still being filled. It serves
+// nothing before EndPush: only then is the store as of the freeze. After that single pages
+// may still be absent, and come by Deliver (supply.go). An absent page is in the table like
+// any other and follows forks, moves and discards. It is found by its origin, the address
+// that it had at the freeze. The source knows it by that. A fault on one waits. When
+// it arrives it goes to every address space that has its origin in the table. No other one
+// can ask for it, so a second delivery is skipped. Requests says what to pull. What threads
+// wait for is first, with the 64 KiB around it, and what lies behind it is next.
 //
-// While all that an address space lacks is absent nothing is copied to it, and so
-// nothing tells that it has ended. It is asked now and then.
+// Nothing is copied to an address space that lacks only absent pages. So no copy tells that
+// it has ended. The server checks that now and then.
 //
 // # What is zero, and what comes first
 //
-// A page that is not in the table and is touched is zero: the job never had it,
-// or gave it up. A page in the table that has no mapping, with no event to say
-// why, is an error and not a shrug: it would be lost.
+// A touched page that is not in the table is zero: the job never had it, or gave it up. A
+// page in the table without a mapping is an error, unless an event says why. The job
+// would lose it.
 //
-// A page in the table that is mapped before it was brought is an error too (ErrTaken).
-// The job would read what is there. It is looked for when the job is parked (unmapped.go).
-// CRIU up to 4.2 reads pages of its images before it registers a mapping, with huge
-// pages on: a page that is lazy and lies in the 2 MiB around such a page is then zero.
+// A page in the table that is mapped before it was brought is an error too
+// (ErrAlreadyMapped). The job would read what is there. The server looks for such pages
+// when the job is parked (unmapped.go). With huge pages on, CRIU up to 4.2 causes some. It
+// reads pages of its images before it registers a mapping. A lazy page in the 2 MiB around
+// such a page is then zero.
 //
-// A fault brings the 64 KiB around it. The background works in chunks of 256
-// KiB, which bounds what a fault waits for. It starts when CRIU has let the
-// tasks go, or on Fill, when they are still parked; not before, because CRIU
-// hands the userfaultfd over before it registers the memory, and then the two
-// reasons for "nothing is mapped there" could not be told apart.
+// A fault brings the 64 KiB around it. The background works in chunks of 256 KiB, which
+// bounds what a fault waits for. It starts when CRIU has let the tasks go, or on Fill, when
+// they are still parked. It cannot start before: CRIU hands the userfaultfd over before it
+// registers the memory. A missing mapping would then have two possible reasons.
 //
-// Forked children are filled last: most of them end or exec soon, and memory
-// that was shared with the parent is not shared any more once it was copied.
+// Forked children are filled last. Most of them end or exec soon, and a copy ends the
+// sharing of memory with the parent.
 //
 // The kernel's side is in fs/userfaultfd.c and mm/userfaultfd.c. Rules 2 to 4
-// rest on its mmap_changing being a count of changes under way (it was a flag in
-// early kernels); tested with 6.18. Not reported, and therefore not followed, are
-// shmat with SHM_REMAP over memory that has not arrived (ends as an error), and a
-// guard (MADV_GUARD_INSTALL) set on and lifted from such memory.
+// need a mmap_changing that counts the changes under way. In early kernels it was a flag. They
+// are tested with 6.18. Two things are not reported, and therefore not followed. The first
+// is shmat with SHM_REMAP over memory that has not arrived, which ends as an error. The
+// other is a guard (MADV_GUARD_INSTALL) that is set on such memory and lifted again.
 package uffd

@@ -6,35 +6,33 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pageset"
 )
 
-// A batch is what one address space reported between two moments at which none
-// of its threads was inside a change of mappings.
+// A batch is what one address space reported between two moments. At both, none of its
+// threads was inside a change of mappings.
 //
-// The kernel queues an event after it has changed the mappings and let go of
-// their lock, so the events of two threads may be queued in another order than
-// the changes happened. One such swap matters: thread 1 vacates a range (munmap
-// or mremap), thread 2 moves memory there before thread 1 has queued its event.
-// Taken in the order of the queue, thread 2's pages would be lost:
+// The kernel queues an event after it has changed the mappings and released their lock. So
+// the events of two threads may be queued in another order than the changes happened. One
+// such swap matters. Thread 1 vacates a range by munmap or mremap. Thread 2 moves memory
+// there before thread 1 has queued its event. Taken in the order of the queue, thread 2's
+// pages would be lost:
 //
 //	done by the kernel    1: A → B     2: X → A
 //	queued                2: X → A     1: A → B     1: unmap A
 //
-// Both events are in the same batch, because the kernel counts a change as
-// under way from before it is made until its event has been read. So memory
-// that arrives where pages are still expected tells that an event further back
-// in the batch comes first, and an unmap never hits what arrived in its own
-// batch. If that leaves a doubt, copying decides: it is refused where nothing is
-// mapped any more.
+// Both events are in the same batch, because a change counts as under way until its event
+// has been read. So if memory arrives where pages are still expected, an event further back
+// in the batch comes first. And an unmap never hits what arrived in its own batch. If a
+// doubt is left, copying decides: it is refused where nothing is mapped any more.
 //
-// Other swaps (with fork or madvise) are between threads that race for the same
-// memory by themselves, and either outcome is right.
+// Other swaps (with fork or madvise) are between threads that race for the same memory.
+// Either outcome is right.
 type batch struct {
 	events  []event
 	applied []bool
 	number  uint32
 }
 
-// apply makes the table follow the events. Dropped spans go to drop; every
-// fork gets the table as it is then.
+// apply makes the table follow the events. Dropped spans go to drop; every fork gets the table as
+// it is then.
 func (b *batch) apply(t *table, drop func([]pageset.Span) error, fork func(child int) error) error {
 	b.applied = make([]bool, len(b.events))
 	for i := range b.events {
@@ -97,8 +95,8 @@ func (b *batch) remap(i int, t *table, drop func([]pageset.Span) error, fork fun
 	return nil
 }
 
-// vacate applies the event behind i that took the pages away from where event i
-// moves others to. If there is none, they were unmapped, and i drops them.
+// vacate applies the event behind i that took the pages away from the target of event i. If there
+// is none, they were unmapped, and i drops them.
 func (b *batch) vacate(i int, t *table, drop func([]pageset.Span) error, fork func(int) error) error {
 	to, end := b.events[i].to, b.events[i].to+b.events[i].end-b.events[i].start
 	first, unmaps := -1, 0

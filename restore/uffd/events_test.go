@@ -8,8 +8,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// play applies events to a table with pages A (10…) and X (20…), whose data is
-// at offsets 10… and 20….
+// play applies events to a table with pages A (10…) and X (20…). Their data is at offsets 10… and
+// 20….
 func play(t *testing.T, events ...event) (flat, error) {
 	t.Helper()
 	var table table

@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// handle reads and does what the address space asks for, if it is still open.
+// handle handles the messages of an address space that is still open.
 func (s *Server) handle(sp *space) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
@@ -21,8 +21,8 @@ func (s *Server) handle(sp *space) error {
 	return s.process(sp)
 }
 
-// process follows all events and resolves all faults. When it returns nil, no
-// change was under way. The caller holds gate for writing.
+// process follows all events and resolves all faults. When it returns nil, no change was under
+// way. The caller holds gate for writing.
 func (s *Server) process(sp *space) error {
 	for {
 		events, err := s.collect(sp)
@@ -128,8 +128,8 @@ func covering(set *pageset.Set, addr uint64) (pageset.Span, bool) {
 	return sp, ok && sp.Start <= addr
 }
 
-// waitForPage leaves a thread waiting for a page that is not here, and asks for it and
-// what lies around it.
+// waitForPage leaves a thread waiting for a page that is not here. It requests the page and what
+// lies around it.
 func (s *Server) waitForPage(sp *space, addr uint64) {
 	sp.waiting = append(sp.waiting, addr)
 	window := addr &^ (faultWindow - 1)
@@ -138,7 +138,7 @@ func (s *Server) waitForPage(sp *space, addr uint64) {
 	}
 }
 
-// clearIdle has an address space looked at again that had nothing to copy.
+// clearIdle has an address space without anything to copy looked at again.
 func (s *Server) clearIdle(sp *space) {
 	if sp.idle.Swap(false) {
 		s.mu.Lock()
@@ -162,8 +162,7 @@ func (s *Server) copyChunk(sp *space, chunk pageset.Span) error {
 	return s.copyOut(sp, chunk)
 }
 
-// copyOut copies a chunk that was taken out of the table, and puts back what it
-// could not copy.
+// copyOut copies a chunk that was taken out of the table, and puts back what it could not copy.
 func (s *Server) copyOut(sp *space, chunk pageset.Span) error {
 	n, err := copyPages(sp.fd, chunk.Start, s.memory[chunk.Off:chunk.Off+chunk.Bytes()])
 	if n < chunk.Bytes() {
@@ -176,7 +175,7 @@ func (s *Server) copyOut(sp *space, chunk pageset.Span) error {
 	return errors.Join(err, s.store.Release(chunk.Clip(chunk.Start, chunk.Start+uint64(n))))
 }
 
-// drop forgets pages that nobody can ask for any more.
+// drop forgets pages that no task can touch any more.
 func (s *Server) drop(gone []pageset.Span) error {
 	lacked := int64(0)
 	for _, sp := range gone {
@@ -213,7 +212,7 @@ func (s *Server) fork(parent *space, fd int) error {
 	return s.add(child)
 }
 
-// holdFD and let tell the keeper, if there is one.
+// holdFD and dropFD tell the holder, if there is one.
 func (s *Server) holdFD(sp *space) error {
 	if s.fdHolder == nil {
 		return nil
@@ -228,8 +227,7 @@ func (s *Server) dropFD(sp *space) error {
 	return s.fdHolder.DropFD(sp.id)
 }
 
-// end lets go of the address space, which lacks nothing or is gone. The caller
-// holds gate for writing.
+// end closes an address space that lacks nothing or has ended. The caller holds gate for writing.
 func (s *Server) end(sp *space) error {
 	sp.closed = true
 	rest := sp.table.cut(0, ^uint64(0))
@@ -245,9 +243,8 @@ func (s *Server) end(sp *space) error {
 const (
 	// faultWindow is how much a fault brings: the aligned window around it.
 	faultWindow = 16 * stream.PageSize
-	// changePause is the time between two looks at a change under way, and
-	// changeLimit the time after which one is taken for stuck. A thread inside
-	// a change runs in the kernel and needs no more than a turn on a core.
+	// changePause is the time between two looks at a change under way. After changeLimit the change
+	// counts as stuck. A thread inside a change runs in the kernel, and needs only a turn on a core.
 	changePause = 20 * time.Microsecond
 	changeLimit = time.Minute
 )

@@ -26,8 +26,8 @@ func (s *Server) fillSpaces(worker int) {
 			s.fail(fmt.Errorf("fill task %d: %w", sp.vpid, err))
 			return
 		}
-		// A thread that came back with a fault waits for a turn in Go's
-		// scheduler; on few cores only this gives it one at once.
+		// A thread that came back with a fault waits for Go's scheduler. On few cores only
+		// this lets it run at once.
 		runtime.Gosched()
 	}
 }
@@ -64,14 +64,14 @@ func (s *Server) copyNext(sp *space) (chunk pageset.Span, more bool, err error) 
 	return chunk, true, s.copyOut(sp, chunk)
 }
 
-// populate maps a chunk of the store, which saves the kernel a detour for every
-// few pages that it copies. Where it fails (before Linux 5.14) the copy does
-// without, and if the pages cannot be had, the copy reports that.
+// populate maps a chunk of the store, which saves the kernel a detour for every few pages that it
+// copies. It may fail (before Linux 5.14): the copy works without it. If the pages cannot be had,
+// the copy reports that.
 func (s *Server) populate(chunk pageset.Span) {
 	_ = unix.Madvise(s.memory[chunk.Off:chunk.Off+chunk.Bytes()], unix.MADV_POPULATE_READ)
 }
 
-// endGone ends an address space that the kernel says is gone.
+// endGone closes an address space that has ended.
 func (s *Server) endGone(sp *space) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
@@ -81,9 +81,8 @@ func (s *Server) endGone(sp *space) error {
 	return s.end(sp)
 }
 
-// retryUnmapped looks closer at pages that have no mapping, after every event that may
-// explain it has been followed. A page that stays expected and is nowhere to be
-// put would be lost to the job.
+// retryUnmapped looks again at pages without a mapping, after all events that may explain it. A
+// page that stays expected and has no place would be lost to the job.
 func (s *Server) retryUnmapped(sp *space, chunk pageset.Span) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
@@ -110,9 +109,8 @@ func (s *Server) retryUnmapped(sp *space, chunk pageset.Span) error {
 	return nil
 }
 
-// retire closes an address space that lacks nothing, and sets one aside that only
-// lacks what is not here. settle makes sure that no fork is under way whose child
-// lacks something.
+// retire closes an address space that lacks nothing. It sets one aside that lacks only what is not
+// here. Before that, process makes sure that no fork is under way whose child lacks something.
 func (s *Server) retire(sp *space) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()

@@ -5,10 +5,10 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pageset"
 )
 
-// notInherited returns the mappings of a process whose pages a forked child
-// does not have: wiped (MADV_WIPEONFORK) or left out (MADV_DONTFORK). The kernel
-// gives the child's userfaultfd the former nevertheless. pid 0, or a process
-// that has ended while its memory lives on, has none.
+// notInherited returns the mappings of a process whose pages a forked child does not have. They
+// are wiped (MADV_WIPEONFORK) or left out (MADV_DONTFORK). The kernel gives the child's
+// userfaultfd the wiped ones nevertheless. There are none for pid 0, or for a process that has
+// ended while its memory lives on.
 func notInherited(pid int) (out []pageset.Range, err error) {
 	if pid == 0 {
 		return nil, nil

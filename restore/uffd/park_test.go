@@ -10,8 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// shape is memory as a job may have it: runs of data, with zeros between them that
-// are known, or nothing.
+// shape is memory as a job may have it: runs of data, with known zeros or nothing between them.
 type shape struct {
 	data, zero int64 // pages of a run
 	holes      bool  // nobody ever touched what lies between the runs of data
@@ -62,8 +61,8 @@ func cpu(b *testing.B) float64 {
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e6
 }
 
-// BenchmarkPark measures, in processor time, what lies between the word that a job is
-// to be parked and its memory being ready, for a job of 256 MiB.
+// BenchmarkPark measures, in processor time, how long the memory of a job of 256 MiB takes to be
+// ready. The time begins with the request to park the job.
 func BenchmarkPark(b *testing.B) {
 	const pages, gib = int64(64 << 10), 0.25
 	for name, h := range map[string]shape{
@@ -124,7 +123,7 @@ func prepared(b testing.TB, store *pagestore.Store, regions map[stream.VPID][]im
 	return s
 }
 
-// handed has a task in the server's charge, as takeOver does with a real one.
+// handed has a task in the server's charge, as addTask does with a real one.
 func handed(s *Server, vpid stream.VPID) *space {
 	s.supply.Lock()
 	defer s.supply.Unlock()

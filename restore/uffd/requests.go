@@ -10,12 +10,11 @@ import (
 )
 
 // ErrSuperseded ends Requests when it was called anew.
-var ErrSuperseded = errors.New("somebody else asks for the missing pages now")
+var ErrSuperseded = errors.New("another call asks for the missing pages now")
 
-// Requests tells ask what is absent, until nothing is or nobody lives who could miss it:
-// first what threads wait for, the rest in growing runs as long as no more than
-// RequestWindow is under way. What a call has handed out and Deliver has not brought is
-// handed out again by the next call, which ends this one.
+// Requests calls ask with what is absent, until no living task lacks a page. What threads wait for
+// comes first. The rest comes in growing runs, with no more than RequestWindow under way. A new
+// call ends the one before it, and requests again what Deliver has not brought.
 func (s *Server) Requests(ctx context.Context, ask func([]PageRequest) error) error {
 	a := &requestState{asked: map[stream.VPID]*pageset.Set{}, askedUrgently: map[stream.VPID]*pageset.Set{}, run: minRequest}
 	s.mu.Lock()
@@ -43,7 +42,7 @@ func (s *Server) Requests(ctx context.Context, ask func([]PageRequest) error) er
 	}
 }
 
-// awaitPushEnd waits until it is known what is absent, or there is no use in that.
+// awaitPushEnd waits until it is known what is absent, or the wait has become useless.
 func (s *Server) awaitPushEnd(ctx context.Context, a *requestState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,7 +51,7 @@ func (s *Server) awaitPushEnd(ctx context.Context, a *requestState) {
 	}
 }
 
-// nextRequests waits until there is something to ask for; none is the end.
+// nextRequests waits until there is something to request; none is the end.
 func (s *Server) nextRequests(ctx context.Context, a *requestState) ([]PageRequest, error) {
 	for {
 		generation, wants, err := s.urgentRequests(ctx, a)
@@ -87,8 +86,8 @@ func (s *Server) urgentRequests(ctx context.Context, a *requestState) (generatio
 	return s.generation, wants, nil
 }
 
-// backgroundRequests takes the next wants of each address space in turn. complete says
-// that there are none and will be none.
+// backgroundRequests makes the next requests, one address space after the other. With complete
+// there are none and will be none.
 func (s *Server) backgroundRequests(a *requestState) (wants []PageRequest, complete bool) {
 	s.mu.Lock()
 	complete = s.finished
@@ -107,7 +106,7 @@ func (s *Server) backgroundRequests(a *requestState) (wants []PageRequest, compl
 	return wants, complete
 }
 
-// requestsFor takes a few runs of one address space.
+// requestsFor makes a few requests for one address space.
 func (s *Server) requestsFor(sp *space, a *requestState) (wants []PageRequest, lacks bool) {
 	sp.gate.RLock()
 	defer sp.gate.RUnlock()
@@ -139,8 +138,8 @@ func (s *Server) requestsFor(sp *space, a *requestState) (wants []PageRequest, l
 	return wants, !absent.Empty()
 }
 
-// notAsked returns the parts of an absent span, by origin, that are not in the set yet,
-// and adds them.
+// notAsked returns the parts of an absent span, by origin, that are not in the set yet, and adds
+// them.
 func (a *requestState) notAsked(to map[stream.VPID]*pageset.Set, vpid stream.VPID, sp pageset.Span) []pageset.Span {
 	set := pageset.Of(to, vpid)
 	at, end := uint64(sp.Off), uint64(sp.Off)+uint64(sp.Bytes())
@@ -161,7 +160,7 @@ func (a *requestState) notAsked(to map[stream.VPID]*pageset.Set, vpid stream.VPI
 	return out
 }
 
-// requestUrgent asks for absent pages that a thread waits for.
+// requestUrgent requests absent pages that a thread waits for.
 func (s *Server) requestUrgent(vpid stream.VPID, absent []pageset.Span) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,7 +184,7 @@ func (s *Server) requestUrgent(vpid stream.VPID, absent []pageset.Span) (news bo
 	return news
 }
 
-// requestWaiting asks again for what threads wait for.
+// requestWaiting requests again what threads wait for.
 func (s *Server) requestWaiting(sp *space) {
 	sp.gate.RLock()
 	defer sp.gate.RUnlock()
@@ -200,12 +199,11 @@ func (s *Server) requestWaiting(sp *space) {
 	}
 }
 
-// endedEvery is how often address spaces are looked at whose absent pages nobody
-// may miss any more.
+// endedEvery is how often address spaces with absent pages are checked for their end.
 const endedEvery = 100 * time.Millisecond
 
-// watchEnded lets go of address spaces that have ended while nothing was copied to
-// them, which would have told.
+// watchEnded closes address spaces that have ended while nothing was copied to them. A copy would
+// have told.
 func (s *Server) watchEnded() {
 	for !s.stopped() {
 		time.Sleep(endedEvery)
@@ -233,7 +231,7 @@ func (s *Server) hasEnded(sp *space) bool {
 	return ok && gone(sp.fd, first.Start)
 }
 
-// noteArrived notes what has arrived, wanted or not.
+// noteArrived notes what has arrived, requested or not.
 func (s *Server) noteArrived(runs []stream.Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,15 +17,16 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// Serve brings the pages in store to the tasks that CRIU restores: at once where
-// a task touches one, the others in the background by the given number of
-// workers, once Fill was called or CRIU has let the tasks go. regions are CRIU's
-// pagemaps: the store must hold all of their lazy pages (ErrMissing) unless Await was
-// called, and what it holds beyond them is forgotten. Serve may be called once.
+// Serve brings the pages in store to the tasks that CRIU restores. A page that a task touches
+// comes at once, the others in the background by the given number of workers. The background
+// starts with Fill, or when CRIU has let the tasks go. Serve may be called once.
 //
-// It returns nil when no living task lacks a page. After an error pages may be
-// missing: the tasks hang when they touch one, and must be killed before Close,
-// which would let them read zeros instead.
+// regions are CRIU's pagemaps. The store must hold all of their lazy pages (ErrMissing), unless
+// AllowIncomplete was called. What it holds beyond them is removed.
+//
+// Serve returns nil when no living task lacks a page. After an error pages may be missing, and a
+// task hangs when it touches one. Such tasks must be killed before Close, which would let them
+// read zeros instead.
 func (s *Server) Serve(ctx context.Context, store *pagestore.Store, regions map[stream.VPID][]image.Region, workers int) (Stats, error) {
 	began := time.Now()
 	defer close(s.done)
@@ -118,8 +119,8 @@ func (s *Server) open(store *pagestore.Store, lazy map[stream.VPID][]pageset.Ran
 	close(s.opened)
 }
 
-// room is how much the store may grow while the server runs: by each lazy page once,
-// and by what was under way of a warm-up.
+// room is how much the store may grow while the server runs. That is each lazy page once, and the
+// warm-up pages that were under way.
 func (s *Server) room(lazy map[stream.VPID][]pageset.Range) (n int64) {
 	if !s.incomplete {
 		return 0
@@ -153,12 +154,11 @@ func (s *Server) MarkLost(why error) {
 	}
 }
 
-// Fill starts to bring pages in the background. Before, CRIU must have mapped
-// all memory: its post-restore notification tells. Without Fill the background
-// starts when the tasks are let go.
+// Fill starts to bring pages in the background. CRIU must have mapped all memory by then: its
+// post-restore notification tells. Without Fill the background starts when the tasks are let go.
 //
-// It fails with [ErrTaken] if a page that is still to come is there already. Nothing may
-// run then that CRIU has restored.
+// It fails with [ErrAlreadyMapped] if a page that is still to come is mapped. No restored task may
+// run then.
 func (s *Server) Fill() error {
 	for _, sp := range s.living() {
 		if err := sp.checkUnmapped(); err != nil {
@@ -186,8 +186,8 @@ func (s *Server) Progress() (filled, total int64) {
 // Absent is how many of the bytes still to bring have not arrived.
 func (s *Server) Absent() int64 { return max(0, s.absent.Load()) }
 
-// Close ends all address spaces, also those that lack pages: after an error of
-// Serve the tasks must be dead by now. It must not be called while Serve runs.
+// Close ends all address spaces, also those that lack pages. After an error of Serve the tasks
+// must be dead by now. It must not be called while Serve runs.
 func (s *Server) Close() error {
 	var err error
 	for _, e := range []error{s.listener.Close(), os.Remove(s.socket)} {

@@ -30,8 +30,8 @@ type Stats struct {
 	Duration              time.Duration
 }
 
-// Server is the fault server of one restore. Use: Listen, then start CRIU, then
-// Serve, at last Close.
+// Server is the fault server of one restore. Use: Listen, then start CRIU, then Serve, at last
+// Close.
 type Server struct {
 	listener *net.UnixListener
 	socket   string // path of the socket
@@ -40,8 +40,8 @@ type Server struct {
 	total    atomic.Int64
 	absent   atomic.Int64 // of the total, what has not arrived
 
-	// What comes while the server runs; see supply.go. The lock is taken before
-	// that of any space: for writing by whoever makes pages available.
+	// What comes while the server runs; see supply.go. The lock is taken before that of any space, for
+	// writing where pages become available.
 	supply       sync.RWMutex
 	incomplete   bool
 	pushEnded    bool          // what the store has is as of the freeze; also under mu
@@ -66,25 +66,24 @@ type Server struct {
 	filling    bool
 	finished   bool          // CRIU has let the tasks go
 	generation uint64        // counts what Requests has to look at
-	requests   *requestState // nil: nobody asks for absent pages
+	requests   *requestState // nil: no call of Requests is under way
 	err        error
 	stats      Stats
 }
 
-// FDHolder holds every userfaultfd a second time, in a process that outlives this
-// one for a moment. The kernel lets a task read zeros where pages are missing as
-// soon as the last copy of its descriptor is closed, which is what happens when
-// we are killed; a keeper ends the tasks first.
+// FDHolder holds every userfaultfd a second time, in a process that outlives this one for a
+// moment. When the last copy is closed, the kernel lets a task read zeros where pages are missing.
+// That would happen if this process were killed. The holder kills the tasks first.
 type FDHolder interface {
-	HoldFD(id int32, fd int) error // before a page of the task is missed by anybody
+	HoldFD(id int32, fd int) error // before the task can touch a missing page
 	DropFD(id int32) error         // the task lacks nothing or is gone
 }
 
-// SetFDHolder names the keeper. It must be called before Serve.
+// SetFDHolder sets the holder. It must be called before Serve.
 func (s *Server) SetFDHolder(k FDHolder) { s.fdHolder = k }
 
-// Listen makes the socket that CRIU connects to, in the directory that it gets
-// as its work directory. Nobody but our own user is let in.
+// Listen makes the socket to which CRIU connects, in CRIU's work directory. It accepts only
+// processes of our own user.
 func Listen(workDir string) (*Server, error) {
 	l, err := listen(workDir)
 	if err != nil {
@@ -135,7 +134,7 @@ func (s *Server) count(change func(*Stats)) {
 	change(&s.stats)
 }
 
-// requestState is what one call of Requests has asked for and not got yet, by origin.
+// requestState is what one call of Requests has requested and not got yet, by origin.
 type requestState struct {
 	asked         map[stream.VPID]*pageset.Set
 	askedUrgently map[stream.VPID]*pageset.Set // urgently
@@ -145,8 +144,8 @@ type requestState struct {
 	next          int // the address space to look at next
 }
 
-// PageRequest names memory that is asked for, as it was at the freeze. An urgent one has a
-// thread waiting for it.
+// PageRequest names memory that is requested, by its address at the freeze. A thread waits for an
+// urgent one.
 type PageRequest struct {
 	VPID   stream.VPID `json:"vpid"`
 	Addr   uint64      `json:"addr"`
@@ -155,10 +154,10 @@ type PageRequest struct {
 }
 
 const (
-	// RequestWindow bounds what is asked for and has not arrived, in bytes; urgent
-	// wants come on top. It covers a link of 10 Gbit/s for 25 ms.
+	// RequestWindow bounds what is requested and has not arrived, in bytes; urgent requests come on
+	// top. It covers a link of 10 Gbit/s for 25 ms.
 	RequestWindow = 32 << 20
-	// MaxRequests bounds how many are handed out at once.
+	// MaxRequests bounds how many are returned at once.
 	MaxRequests = 64
 
 	minRequest = 64 * stream.PageSize // the background's runs grow from here

@@ -344,8 +344,8 @@ func TestListenTakesALongPath(t *testing.T) {
 	}
 }
 
-// BenchmarkFill also reports the processor time per GiB, which says more than
-// the speed on a machine that has other things to do.
+// BenchmarkFill also reports the processor time per GiB. On a busy machine that says more than the
+// speed.
 func BenchmarkFill(b *testing.B) {
 	for _, workers := range []int{1, 2} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {

@@ -16,9 +16,9 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// The protocol of criu restore with lazy_pages (criu/uffd.c, version 4.2): per
-// task an int32 vpid, then one byte that carries the userfaultfd; for a zombie
-// only the negative vpid; last the number below, when the tasks are let go.
+// The protocol of criu restore with lazy_pages (criu/uffd.c, version 4.2). Per task it is
+// an int32 vpid, then one byte that carries the userfaultfd. For a zombie it is only the
+// negative vpid. The number below comes last, when the tasks are let go.
 const (
 	socketName      = "lazy-pages.socket"
 	restoreFinished = 0x52535446

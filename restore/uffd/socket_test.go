@@ -28,7 +28,7 @@ func helloPair(t testing.TB) (theirs int, ours criuConn) {
 	return fds[0], criuConn{c.(*net.UnixConn)}
 }
 
-// abandoned tells whether nobody holds the reading end of a pipe any more.
+// abandoned tells whether the reading end of a pipe is closed everywhere.
 func abandoned(t testing.TB, w int) bool {
 	t.Helper()
 	p := []unix.PollFd{{Fd: int32(w), Events: unix.POLLOUT}}

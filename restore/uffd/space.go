@@ -10,10 +10,9 @@ import (
 
 // space is one address space that waits for pages.
 //
-// Copies in the background hold gate for reading from the look into the table
-// to the end of the copy. Messages are read, and acted upon, with gate held for
-// writing. So a copy that was decided before an event is never made after the
-// event was acknowledged: it would bring discarded memory back.
+// Copies in the background hold gate for reading, from the look into the table to the end of the
+// copy. Messages are read and handled with gate held for writing. So a copy that was decided
+// before an event never follows its acknowledgement: it would bring discarded memory back.
 type space struct {
 	id     int32
 	vpid   stream.VPID
@@ -56,7 +55,7 @@ func (sp *space) takeChunk(size int64) (pageset.Span, bool) {
 	return chunk, true
 }
 
-// putBack returns what was claimed and not copied.
+// putBack returns what was taken and not copied.
 func (sp *space) putBack(rest pageset.Span) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()

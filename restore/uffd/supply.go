@@ -9,9 +9,9 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// AllowIncomplete makes the server accept a store that is not complete. Nothing in it is
-// served before it is known to be as of the freeze: by Deliver page by page, or by
-// EndPush for all. It must be called before Serve.
+// AllowIncomplete makes the server accept a store that is not complete. It serves a page only when
+// that is known to be of the freeze. Deliver says so page by page, EndPush for all. It must be
+// called before Serve.
 func (s *Server) AllowIncomplete() { s.incomplete = true }
 
 // listPending lists what is still to come of each task.
@@ -24,7 +24,7 @@ func (s *Server) listPending() {
 	}
 }
 
-// originsIn lists pages by origin, which is where they are, too.
+// originsIn lists pages by origin. They are still at their origins.
 func originsIn(ranges []pageset.Range) *pageset.Set {
 	set := &pageset.Set{}
 	for _, r := range ranges {
@@ -33,8 +33,8 @@ func originsIn(ranges []pageset.Range) *pageset.Set {
 	return set
 }
 
-// Put keeps pages that may not be those of the freeze yet: a later version of a page
-// replaces the earlier one. It waits until Serve has opened the store.
+// Put stores pages that may not be of the freeze yet: a later version replaces an earlier one. It
+// waits until Serve has opened the store.
 func (s *Server) Put(runs []stream.Run) error {
 	<-s.opened
 	s.supply.RLock()
@@ -55,9 +55,9 @@ func (s *Server) pendingOf(vpid stream.VPID) *pageset.Set {
 	return &pageset.Set{}
 }
 
-// Deliver brings pages as of the freeze, data or zero, to the address spaces that wait
-// for them. What has been delivered before, or is not lazy, is left out. It comes after
-// EndPush; after the end of Serve it does nothing.
+// Deliver brings pages of the freeze, data or zero, to the address spaces that wait for them. It
+// skips pages that were delivered before, and those that are not lazy. It comes after EndPush;
+// after the end of Serve it does nothing.
 func (s *Server) Deliver(runs []stream.Run) error {
 	<-s.opened
 	s.supply.Lock()
@@ -68,7 +68,7 @@ func (s *Server) Deliver(runs []stream.Run) error {
 	var fresh []stream.Run
 	for _, r := range runs {
 		if r.Copy || r.Drop || !s.pushEnded {
-			return fmt.Errorf("task %d, %#x: nobody asked for that", r.VPID, r.Addr)
+			return fmt.Errorf("task %d, %#x: the page was not asked for", r.VPID, r.Addr)
 		}
 		fresh = append(fresh, s.pendingParts(r)...)
 	}
@@ -103,9 +103,9 @@ func (s *Server) pendingParts(r stream.Run) []stream.Run {
 	return out
 }
 
-// EndPush says that every page in the store is as of the freeze. What is not there is to
-// be delivered if pull is set; else it is ErrMissing, and nothing has changed. Settling
-// twice is settling once.
+// EndPush says that every page in the store is of the freeze. With pull, Deliver brings the
+// missing ones. Without, a missing page is ErrMissing, and nothing has changed. A second call
+// changes nothing.
 func (s *Server) EndPush(pull bool) error {
 	<-s.opened
 	s.supply.Lock()
@@ -141,8 +141,8 @@ func (s *Server) EndPush(pull bool) error {
 	return nil
 }
 
-// distribute makes pages of the store available to the address spaces that wait for
-// them, if their task is there already. The caller holds supply.
+// distribute makes pages of the store available to the address spaces that wait for them. Tasks
+// that are not there yet get them later. The caller holds supply.
 func (s *Server) distribute(vpid stream.VPID, start, end uint64) error {
 	if !s.tasksSeen[vpid] {
 		for _, sp := range s.store.Held(vpid, start, end) {
@@ -153,12 +153,11 @@ func (s *Server) distribute(vpid stream.VPID, start, end uint64) error {
 	return s.deliverAll(vpid, s.store.Take(vpid, start, end), (*table).arrive)
 }
 
-// deliverAll makes pieces, which the store has let go of, available to the address spaces
+// deliverAll makes pieces that were taken from the store available to the address spaces
 // that wait for them.
 //
-// A child that is forked meanwhile has what its parent lacked then. It is among the
-// spaces before its parent can be looked at, so looking until there is none that was
-// not looked at finds every one.
+// A child that is forked meanwhile has what its parent lacked then. It is added to the
+// spaces before its parent can be handled. So deliverAll repeats until it finds no new space.
 func (s *Server) deliverAll(vpid stream.VPID, pieces []pageset.Span, arrive func(*table, []pageset.Span) []pageset.Span) error {
 	seen := make(map[int32]bool)
 	for {
@@ -216,8 +215,8 @@ func (s *Server) makeReady(sp *space, pieces []pageset.Span, arrive func(*table,
 	return wake
 }
 
-// tableFor is what a task lacks that CRIU hands over. The caller holds supply. What the
-// store has once all is settled is lazy, and not pending.
+// tableFor is what a task lacks that CRIU hands over. The caller holds supply. After EndPush, what
+// the store has is lazy and not pending.
 func (s *Server) tableFor(vpid stream.VPID) (t table) {
 	t.await(s.pendingOf(vpid).All())
 	if !s.pushEnded {
@@ -234,7 +233,7 @@ func (s *Server) tableFor(vpid stream.VPID) (t table) {
 	return t
 }
 
-// closeSupply ends Put and Deliver, with what became of Serve.
+// closeSupply ends Put and Deliver, with the result of Serve.
 func (s *Server) closeSupply(err error) {
 	s.supply.Lock()
 	defer s.supply.Unlock()

@@ -7,10 +7,10 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pageset"
 )
 
-// table lists the pages that an address space still lacks, by their address: those
-// that the store has and those that are not here yet. The latter are also found by
-// where they were at the freeze, which is how they are named when they arrive. A
-// page has one place in an address space, so both ways lead to the same.
+// table lists the pages that an address space still lacks, by their address. Some are in the
+// store, some are not here yet. The absent ones are also found by their address at the freeze,
+// which is their name when they arrive. A page has one place in an address space, so both ways
+// lead to the same.
 type table struct {
 	ready   pageset.Set
 	absent  pageset.Set // off is the address at the freeze, the origin
@@ -47,8 +47,8 @@ func (t *table) within(start, end uint64) []pageset.Span {
 	return merge(t.ready.Within(start, end), t.absent.Within(start, end))
 }
 
-// await has a table without absent pages lack those of a list, sorted, which are where
-// they were at the freeze.
+// await has a table without absent pages lack those of a sorted list. They are at their addresses
+// of the freeze.
 func (t *table) await(pages []pageset.Span) {
 	for i := range pages {
 		pages[i].Absent = true
@@ -56,8 +56,8 @@ func (t *table) await(pages []pageset.Span) {
 	t.awaitRest(pages)
 }
 
-// arrive makes absent pages ready that are among pieces of the store, and returns them.
-// Those that are zero are not lacked any more.
+// arrive makes absent pages ready that are among pieces of the store, and returns them. Zero pages
+// are not lacked any more.
 func (t *table) arrive(pieces []pageset.Span) (came []pageset.Span) {
 	for _, piece := range pieces {
 		for _, from := range t.origins.Cut(piece.Start, piece.End) {

@@ -11,8 +11,8 @@ import (
 
 const tablePages = 600
 
-// scattered is a table whose absent pages have been moved about since the freeze, as
-// mremap does, and split by batches of events.
+// scattered is a table whose absent pages have moved since the freeze, as by mremap. Batches of
+// events have split it.
 func scattered(rnd *rand.Rand, origins []pageset.Range) (t table) {
 	places := rnd.Perm(len(origins))
 	for i, r := range origins {

@@ -61,11 +61,8 @@ func rightPage(addr uintptr, n int, zero bool) bool {
 	return true
 }
 
-// firstWrong returns the first page in [from, to) of the memory at base that is
-// not as expected; numbers count from first.
-//
-//go:nosplit
-//go:norace
+// firstWrong returns the first unexpected page in [from, to) of the memory at base. Numbers count
+// from first.
 func firstWrong(base uintptr, first, count int, zero bool) int {
 	for i := 0; i < count; i++ {
 		if !rightPage(base+uintptr(i)*stream.PageSize, first+i, zero) {

@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/linux"
 )
 
-// receive takes the tasks over from CRIU until it has let them go.
+// receive receives the tasks from CRIU until it has let them go.
 func (s *Server) receive(conn criuConn) error {
 	for {
 		h, err := conn.next()
@@ -31,7 +31,7 @@ func (s *Server) receive(conn criuConn) error {
 	}
 }
 
-// addTask takes charge of a task's memory.
+// addTask adds the memory of a task.
 func (s *Server) addTask(h hello) error {
 	s.supply.Lock()
 	defer s.supply.Unlock()
@@ -75,7 +75,7 @@ func (s *Server) unseenBytes() (n int64) {
 	return n
 }
 
-// add takes an address space in and waits for its messages.
+// add adds an address space and waits for its messages.
 func (s *Server) add(sp *space) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +95,7 @@ func (s *Server) add(sp *space) error {
 	return nil
 }
 
-// interest is for one message: one reader at a time attends an address space.
+// interest is for one message, so that one reader at a time handles an address space.
 func interest(sp *space) *unix.EpollEvent {
 	return &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: sp.id}
 }
@@ -112,8 +112,8 @@ func (s *Server) remove(gone *space) {
 	s.wakeIfOver()
 }
 
-// readFaults attends to address spaces as they report. It waits in the kernel
-// and not in Go's poller, which nobody looks at while all cores are copying.
+// readFaults handles the messages of address spaces. It waits in the kernel and not in Go's
+// poller, which does not run while all cores are copying.
 func (s *Server) readFaults() {
 	ready := make([]unix.EpollEvent, 1)
 	for {

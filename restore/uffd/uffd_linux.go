@@ -63,7 +63,7 @@ func ioctl(fd int, req uint, arg unsafe.Pointer) unix.Errno {
 
 // copyPages copies src to dst in the address space of fd and wakes who waits
 // there. It returns the bytes that are in place now, also with an error. A page that
-// was there already is [ErrTaken]. A chunk may span mappings, which the kernel
+// was there already is [ErrAlreadyMapped]. A chunk may span mappings, which the kernel
 // refuses, so it is tried in halves before errUnregistered is returned.
 func copyPages(fd int, dst uint64, src []byte) (int64, error) {
 	done, limit := int64(0), int64(len(src))
@@ -103,17 +103,17 @@ func wake(fd int, addr uint64) error {
 	return nil
 }
 
-// changing asks whether an event is under way that has not been read and
-// acknowledged: then the kernel refuses a copy before it looks at the range,
-// which is empty here (fs/userfaultfd.c, userfaultfd_copy, mmap_changing).
+// changing asks whether an event is under way that has not been read and acknowledged. The kernel
+// then refuses a copy before it looks at the range, which is empty here (fs/userfaultfd.c,
+// userfaultfd_copy, mmap_changing).
 func changing(fd int) bool {
 	var arg uffdCopy
 	return ioctl(fd, ioctlCopy, unsafe.Pointer(&arg)) == unix.EAGAIN
 }
 
-// gone asks whether the address space has ended, for which there is no message. It
-// lifts the write protection of a page that has none, which changes nothing; before
-// that the kernel looks for the address space (userfaultfd_writeprotect).
+// gone tells whether the address space has ended. It lifts the write protection of a page that has
+// none, which changes nothing. Before that the kernel looks for the address space
+// (userfaultfd_writeprotect).
 func gone(fd int, addr uint64) bool {
 	arg := struct {
 		uffdRange

@@ -8,15 +8,15 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pageset"
 )
 
-// ErrAlreadyMapped says that a page which the job lacks is mapped: with what, nobody knows.
+// ErrAlreadyMapped says that a page which the job lacks is mapped. Its content is unknown.
 var ErrAlreadyMapped = errors.New("a page of the job is there before it was brought")
 
-// maxGap is how far ranges of missing pages lie apart, in bytes, that are looked through
-// one by one. What lies between closer ones is looked through as well.
+// maxGap is a distance between ranges of missing pages, in bytes. The memory between closer ranges
+// is searched too.
 const maxGap = 64 << 20
 
-// checkUnmapped asks the kernel whether none of the missing pages is mapped. The kernel would not
-// tell of a fault there, and the task would read what is there.
+// checkUnmapped asks the kernel whether none of the missing pages is mapped. A mapped page causes
+// no fault, and the task would read what is there.
 func (sp *space) checkUnmapped() error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// taken is a task that has pages before its memory is registered: those that it reads are
-// the kernel's page of zeros.
+// taken is a task that has pages before its memory is registered. What it has read is the kernel's
+// page of zeros.
 func taken(t *testing.T, where string) *scene {
 	t.Helper()
 	s := newScene(t)

@@ -43,7 +43,7 @@ func Probe(ctx context.Context, bridge string, addresses ...netip.Addr) error {
 		return nil // it has no port, and no host to ask
 	}
 	if ifi.Flags&net.FlagUp == 0 {
-		return fmt.Errorf("bridge %[1]s is down, so that nobody can be asked for its addresses: `ip link set %[1]s up`", bridge)
+		return fmt.Errorf("bridge %[1]s is down, so the network cannot be asked whether an address is free: `ip link set %[1]s up`", bridge)
 	}
 	var all []*asking
 	defer func() {
