@@ -32,12 +32,15 @@ var layers = [][]string{
 	{"checkpoint", "restore", "store/directory", "store/storetest"}, // source and target share formats, never code
 	{"checkpoint/scan", "restore/uffd", "store"},
 	{"restore/pagestore", "preflight"},
-	{"restore/pageset"},
+	{"restore/pageset", "fileaccess"}, // fileaccess serves source, target and preflight
+	{"carry/table"},                   // of both halves of all resources
+	{"carry/queues"},
+	{"carry"},
 	{"criu/image"},
 	{"criu"},
 	{"output", "netpolicy", "agent/api"}, // callers of an agent link no more of it than api
 	{"handoff"},                          // who owns a job must not depend on how it travels
-	{"job", "identity", "fileaccess"},    // the last two serve source, target and images alike
+	{"job", "identity"},                  // identity serves source, target and images alike
 	{"namespaces"},                       // it knows nothing of jobs, agents or CRIU
 	{"transport"},                        // payloads are opaque to it
 	{"testenv"},                          // tests of everything above use it
@@ -56,6 +59,8 @@ var strangers = []struct{ from, to, why string }{
 	{"shim", "handoff", "it is told what to do and decides nothing"},
 	{"checkpoint", "handoff", "the roles are driven, they do not decide"},
 	{"restore", "handoff", "the roles are driven, they do not decide"},
+	{"carry", "checkpoint", "a resource is asked, it does not ask"},
+	{"carry", "restore", "a resource is asked, it does not ask"},
 	{"preflight", "handoff", "it looks, it does not move"},
 	{"checkpoint", "restore", "source and target share formats, never code"},
 	{"restore", "checkpoint", "source and target share formats, never code"},

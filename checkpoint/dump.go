@@ -39,7 +39,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	mode, queues, queueMount, err := s.uncarried()
+	mode, external, err := s.freezeResources(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -53,9 +53,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 		return 0, err
 	}
 	defer run.close()
-	for _, q := range queues {
-		req.Opts.External = append(req.Opts.External, q.key)
-	}
+	req.Opts.External = append(req.Opts.External, external...)
 	dumping, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	holds := make(chan struct{})
@@ -83,28 +81,29 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return res.Took, err
 	}
-	if err := errors.Join(who.save(s.Images()), s.nameQueues(queues, queueMount)); err != nil {
+	if err := errors.Join(who.save(s.Images()), s.resources().fixImages()); err != nil {
 		return res.Took, err
 	}
 	return res.Took, s.fixImages()
 }
 
-// uncarried finds out what CRIU does not carry.
-func (s *Source) uncarried() (mode image.Network, queues []queueFD, mount string, err error) {
+// freezeResources has the resources of the frozen job saved, and decides who carries its
+// network meanwhile.
+func (s *Source) freezeResources(ctx context.Context) (mode image.Network, external []string, err error) {
 	decided := make(chan string, 1)
 	go func() {
 		var why string
 		mode, why = s.network()
 		decided <- why
 	}()
-	queues, mount, err = s.queues()
+	external, err = s.resources().freeze(ctx)
 	if why := <-decided; why != "" {
 		s.Log.Info("the job's network is left to CRIU", logkey.Why, why)
 	}
 	if err == nil {
 		err = image.SetNetwork(s.Images(), mode)
 	}
-	return mode, queues, mount, err
+	return mode, external, err
 }
 
 // fixImages corrects the images. It also parses what a restore will parse: a file that cannot be

@@ -105,8 +105,8 @@ func (s *Source) Thaw(ctx context.Context) error {
 	if err := s.awaitDump(ctx); err != nil {
 		return err
 	}
-	if err := s.restoreQueue(); err != nil { // the job runs on without rather than not at all
-		s.Log.Error("messages are lost", logkey.Err, err)
+	if err := s.resources().thaw(); err != nil { // the job runs on without rather than not at all
+		s.Log.Error("the job runs on, but lacks what was taken out of it", logkey.Err, err)
 	}
 	if !s.frozenByOther {
 		if err := s.Cgroup.Thaw(ctx); err != nil {

@@ -58,6 +58,7 @@ type Source struct {
 	frozenByOther, frozenByUs bool
 	output                    map[string]outputSent // by name
 	private                   []*tmpfs.Source       // nil: not opened yet
+	carried                   carried               // nil: not asked for yet
 	baseline                  *network.Baseline
 	prestarted                prestarted
 	clock                     store.Clock

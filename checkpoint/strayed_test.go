@@ -42,7 +42,7 @@ func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) 
 			t.Errorf("%v, and %d file systems are open", err, len(s.private))
 		}
 	}
-	if _, _, err := s.queues(); !errors.Is(err, namespaces.ErrLeftNamespaces) {
+	if _, err := s.resources().freeze(testenv.Bounded(t)); !errors.Is(err, namespaces.ErrLeftNamespaces) {
 		t.Errorf("queues: %v", err)
 	}
 }

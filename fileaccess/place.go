@@ -7,14 +7,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/linux"
-	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // given is where every job gets file systems and files of its own, or from root.
-var given = append([]string{"/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/tmp", namespaces.IOMount}, namespaces.Devices()...)
+var given = append([]string{"/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/tmp", namespaces.IOMount},
+	slices.Concat(table.Carried.Mounts(), namespaces.Devices())...)
 
 // place is what a mount means for a file on it.
 type place int
@@ -53,7 +54,7 @@ func placesOf(table []procfs.MountPoint, binds []string) map[uint64]place {
 const aioMagic = 0xa10a10a1
 
 // internal tells what lies on mounts of the kernel's: memory that looks like a file,
-// message queues, and the /proc that CRIU works with until the job runs.
+// carried resources, and the /proc that CRIU works with until the job runs.
 func internal(at string, st *unix.Statx_t) (bool, error) {
 	if st.Nlink == 0 {
 		return true, nil
@@ -62,5 +63,5 @@ func internal(at string, st *unix.Statx_t) (bool, error) {
 	if err := linux.Retry(func() error { return unix.Statfs(at, &fs) }); err != nil {
 		return false, err
 	}
-	return fs.Type == aioMagic || fs.Type == mqueue.Magic || fs.Type == unix.PROC_SUPER_MAGIC, nil
+	return fs.Type == aioMagic || table.Carried.Carries(fs.Type) || fs.Type == unix.PROC_SUPER_MAGIC, nil
 }

@@ -204,9 +204,6 @@ func check(queues []Queue) error {
 	return nil
 }
 
-// ErrNotify says that a task of the job has asked to be notified of messages in a queue.
-var ErrNotify = errors.New("a task asked to be notified of messages in a queue (mq_notify), which no checkpoint can carry")
-
 // Notified names a queue of the job for which a task has asked to be notified,
 // which does not survive a checkpoint; "" if there is none.
 func Notified(pid int) (string, error) {

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
@@ -49,11 +49,12 @@ func CheckJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgrou
 	if err := facts.judgeRights(&r, rec, initPID); err != nil {
 		return fail(err)
 	}
-	if queue, err := mqueue.Notified(initPID); err != nil {
+	obstacles, err := table.Carried.Check(initPID)
+	if err != nil {
 		return fail(err)
-	} else if queue != "" {
-		r.add(QueueNotify, "have the program take its request back (mq_notify with NULL), or end it with `migrate kill JOB`",
-			"a task asked to be notified of messages in the queue /%s (mq_notify), which no checkpoint can carry", queue)
+	}
+	for _, o := range obstacles {
+		r.add(Code(o.Code), o.Remedy, "%s", o.Cause)
 	}
 	if n, err := osthread.KeyringsWithKeys(string(rec.ID)); err != nil {
 		return fail(err)

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/criu"
-	"github.com/migrate-hpc/migrate/mqueue"
 )
 
 // anonymous are the kernel's nameless objects that CRIU saves, see dump_one_file in
@@ -136,7 +136,7 @@ func (j *jobFacts) judgeFile(r *report, t task, f file) {
 		return
 	case internal(f):
 		return
-	case f.Magic == mqueue.Magic: // on a mount of the kernel's own; package mqueue carries it
+	case table.Carried.Carries(f.Magic): // on a mount of the kernel's own
 		return
 	}
 	if !j.judgeOutside(r, t, f) {

@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,10 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/logkey"
-	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
@@ -49,6 +48,9 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 	defer ready.Close()
 	who.criuPID = ready.criu.Pid()
 	run.Notify = p.notify(mode, who, arrived, log)
+	if err := each(p.carried, carry.Restorer.Prepare); err != nil {
+		return err
+	}
 	sockets, err := image.SocketNames(plan.Images)
 	if err != nil {
 		return err
@@ -73,9 +75,9 @@ func (p *Parked) notify(mode image.Network, who *identityCheck, arrived chan<- *
 					return err
 				}
 			}
-			return mqueue.Mount(pid, p.plan.QueueDir) // in time for CRIU to bind it
+			return each(p.carried, func(r carry.Restorer) error { return r.NamespacesMade(pid) })
 		case "post-setup-namespaces": // limits set, nothing opened yet
-			return p.plan.makeQueues(init)
+			return each(p.carried, func(r carry.Restorer) error { return r.NamespacesReady(init) })
 		case "post-restore":
 			init = pid
 			held, err := namespaces.OpenProcess(pid)
@@ -127,21 +129,8 @@ func (p *Parked) connectNetwork(pid int, log *slog.Logger) {
 	}
 }
 
-// makeQueues restores the POSIX message queues, which CRIU does not carry.
-func (plan Plan) makeQueues(pid int) error {
-	data, err := image.Queues(plan.Images)
-	if err != nil || data == nil {
-		return err
-	}
-	var queues []mqueue.Queue
-	if err := json.Unmarshal(data, &queues); err != nil {
-		return fmt.Errorf("message queues: %w", err)
-	}
-	return mqueue.Make(pid, queues)
-}
-
-// prestartedFor returns a CRIU whose environment suits the network mode. It is the prestarted one
-// if the job's network is carried as expected, otherwise a new one.
+// ready returns a CRIU in a chamber that suits the network: the one that stands by, if
+// the job's network is carried as was expected, or else another.
 func (plan Plan) prestartedFor(ctx context.Context, client *criu.Client, mode image.Network) (*PrestartedCRIU, error) {
 	env, s := plan.RestoreEnv, plan.Prestarted
 	env.Network = mode == image.NetworkInherited

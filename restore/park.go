@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/logkey"
@@ -35,7 +36,7 @@ func Open(ctx context.Context, plan Plan, keeper uffd.FDHolder) (*Parked, error)
 	}
 	server.SetFDHolder(keeper)
 	server.AllowIncomplete()
-	p := &Parked{plan: plan, server: server, verdict: make(chan error), ended: make(chan struct{}), filled: make(chan error, 1)}
+	p := &Parked{plan: plan, server: server, carried: table.Carried.Restorers(plan.env()), verdict: make(chan error), ended: make(chan struct{}), filled: make(chan error, 1)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		_, err := server.Serve(p.ctx, store, regions, fillWorkers)

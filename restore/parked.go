@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 )
@@ -14,6 +15,7 @@ import (
 type Parked struct {
 	plan     Plan
 	server   *uffd.Server
+	carried  []carry.Restorer
 	names    socketNames   // of the source's sockets, until it is known who runs
 	verdict  chan error    // the answer to CRIU's callback; nil lets the job run
 	ended    chan struct{} // closed when CRIU's restore has ended

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/identity"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/network"
@@ -26,9 +27,7 @@ type Plan struct {
 	// Binds are those of Mounts whose path a user may change, by Target. CRIU gets what
 	// RestoreEnv.User reaches by it.
 	Binds []Bind `json:"binds,omitempty"`
-	// QueueDir is an empty directory for the job's POSIX message queues.
-	QueueDir string `json:"queue_dir"`
-	// Private are the job's private file systems, with their content.
+	// Private are file systems of the job's own, with their content.
 	Private []Mount `json:"private,omitempty"`
 	// Interface is the job's network interface, nil for none.
 	Interface *network.Interface `json:"interface,omitempty"`
@@ -49,6 +48,11 @@ type Mount struct {
 type Bind struct {
 	namespaces.Mount
 	Dir string `json:"dir"`
+}
+
+// env is what the resources that CRIU does not carry are told of it.
+func (plan Plan) env() carry.Env {
+	return carry.Env{Images: plan.Images, Mounts: plan.Mounts, User: plan.RestoreEnv.User}
 }
 
 func (plan Plan) log() string { return filepath.Join(plan.Work, "restore.log") }

@@ -452,16 +452,3 @@ func TestAParkWithoutImagesFailsBeforeAnythingIsStarted(t *testing.T) {
 		t.Errorf("left behind: %v %v", left, err)
 	}
 }
-
-func TestDamagedQueuesAreRefused(t *testing.T) {
-	plan := Plan{Images: t.TempDir()}
-	if err := plan.makeQueues(os.Getpid()); err != nil {
-		t.Errorf("a job without queues: %v", err)
-	}
-	if err := image.SetQueues(plan.Images, []byte("{")); err != nil {
-		t.Fatal(err)
-	}
-	if err := plan.makeQueues(os.Getpid()); err == nil || !strings.Contains(err.Error(), "message queues") {
-		t.Errorf("got %v", err)
-	}
-}

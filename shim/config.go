@@ -61,12 +61,8 @@ const (
 // RootDir is where the root of the job is bound while it is built.
 func (c Config) RootDir() string { return filepath.Join(c.RunDir, "root") }
 
-// QueueDir is where CRIU finds the message queues of a job that is restored. They are mounted in a
-// mount namespace of their own.
-func (c Config) QueueDir() string { return filepath.Join(c.RunDir, "mqueue") }
-
-// MountDir is where CRIU finds the i-th of the private file systems of a job that is
-// restored.
+// MountDir is where CRIU finds the i-th of the mounts of a job's own, in a mount namespace
+// that nobody else sees.
 func (c Config) MountDir(i int) string { return filepath.Join(c.RunDir, fmt.Sprintf("mount-%d", i)) }
 
 // BindDir is where CRIU finds the i-th of the node's mounts and binds of a job that is
@@ -74,7 +70,7 @@ func (c Config) MountDir(i int) string { return filepath.Join(c.RunDir, fmt.Spri
 func (c Config) BindDir(i int) string { return filepath.Join(c.RunDir, fmt.Sprintf("bind-%d", i)) }
 
 func (c Config) write() error {
-	for _, dir := range []string{c.RunDir, c.RootDir(), c.QueueDir()} {
+	for _, dir := range []string{c.RunDir, c.RootDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return err
 		}

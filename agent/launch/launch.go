@@ -14,13 +14,12 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/identity"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/output"
-	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 const interfaceName = "eth0"
@@ -166,12 +165,11 @@ func NodeMounts(rec job.Record) []namespaces.Mount {
 // job → path on this node. The path in the job is also the key that source and
 // target know the mount by.
 //
-// private says where those file systems lie that are the job's own and that are
-// carried by us.
-func ExternalMounts(rec job.Record, ioDir, queueDir string, private map[string]string) map[string]string {
-	ext := map[string]string{namespaces.IOMount: ioDir, mqueue.Dir: queueDir}
-	for _, dir := range tmpfs.Dirs() {
-		ext[dir] = private[dir]
+// carried says where those mounts lie that are the job's own and that are carried by us.
+func ExternalMounts(rec job.Record, ioDir string, carried map[string]string) map[string]string {
+	ext := map[string]string{namespaces.IOMount: ioDir}
+	for _, dir := range table.Carried.Mounts() {
+		ext[dir] = carried[dir]
 	}
 	for _, m := range NodeMounts(rec) {
 		ext[m.Target] = m.Source

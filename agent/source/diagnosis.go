@@ -9,9 +9,9 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/criu"
-	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -49,7 +49,8 @@ func (d *Job) Aborted(err error, where, hint string) *api.Error {
 // preflight has not seen what came during a long warm-up. What it finds need not be the cause.
 func (d *Job) lookAgain(err error) []preflight.Finding {
 	var failure *criu.Error
-	known := errors.As(err, &failure) || errors.Is(err, checkpoint.ErrExecRunning) || errors.Is(err, errKeys) || errors.Is(err, mqueue.ErrNotify)
+	var obstacle *carry.Obstacle
+	known := errors.As(err, &failure) || errors.As(err, &obstacle) || errors.Is(err, checkpoint.ErrExecRunning) || errors.Is(err, errKeys)
 	if d == nil || !known {
 		return nil
 	}

@@ -96,7 +96,7 @@ func (a *Sources) Awake(rec job.Record) error {
 // key. The key is the path.
 func externalKeys(rec job.Record) map[string]string {
 	keys := map[string]string{}
-	for path := range launch.ExternalMounts(rec, "", "", nil) {
+	for path := range launch.ExternalMounts(rec, "", nil) {
 		keys[path] = path
 	}
 	return keys

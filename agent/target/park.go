@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/launch"
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -147,10 +148,12 @@ func (l *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 	}
 	var mounts []restore.Mount
 	dirs := map[string]string{}
+	for i, at := range table.Carried.Mounts() {
+		dirs[at] = cfg.MountDir(i)
+	}
 	at, private := l.In.PrivateMounts()
 	for i, f := range private {
-		dirs[at[i]] = cfg.MountDir(i)
-		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: cfg.MountDir(i)})
+		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: dirs[at[i]]})
 	}
 	var binds []restore.Bind
 	for i, m := range launch.NodeMounts(rec) {
@@ -158,7 +161,7 @@ func (l *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 	}
 	return restore.Plan{
 		Images: l.Images(), Store: l.pages(), Work: l.work(), TCP: true, RestoreEnv: *cfg.RestoreEnv,
-		Mounts: launch.ExternalMounts(rec, l.IODir(), cfg.QueueDir(), dirs), Binds: binds, QueueDir: cfg.QueueDir(), Private: mounts,
+		Mounts: launch.ExternalMounts(rec, l.IODir(), dirs), Binds: binds, Private: mounts,
 		Interface: launch.JobInterface(rec), Rule: launch.IdentityRule(launched), Recorded: l.Recorded,
 	}, nil
 }

@@ -1,6 +1,7 @@
-package checkpoint
+package queues
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/mqueue"
@@ -18,70 +20,94 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// queues saves the job's message queues. It finds the open ones, and the mount on which a restore
-// opens them again. The error wraps [mqueue.ErrNotify] if a task waits for a notification. A
-// running job may have asked for one since the preflight.
-func (s *Source) queues() ([]queueFD, string, error) {
-	switch name, err := mqueue.Notified(s.Init); {
-	case err != nil:
-		return nil, "", err
-	case name != "":
-		return nil, "", fmt.Errorf("message queue /%s: %w", name, mqueue.ErrNotify)
+// Check refuses a job of which a task waits to be told of messages.
+func Check(init int) (*carry.Obstacle, error) {
+	name, err := mqueue.Notified(init)
+	if err != nil || name == "" {
+		return nil, err
 	}
-	if err := s.checkNamespaces(); err != nil {
-		return nil, "", err
-	}
-	if err := s.saveQueues(); err != nil {
-		return nil, "", err
-	}
-	return s.openQueues()
+	return &carry.Obstacle{
+		Code:   "mq-notify",
+		Cause:  fmt.Sprintf("a task asked to be notified of messages in the queue /%s (mq_notify), which no checkpoint can carry", name),
+		Remedy: "have the program take its request back (mq_notify with NULL), or end it with `migrate kill JOB`",
+	}, nil
 }
 
-// saveQueues writes the queues beside CRIU's images.
-func (s *Source) saveQueues() error {
-	queues, err := mqueue.Save(s.Init, s.recordQueue)
+type source struct {
+	carry.NoSource
+	job  carry.Job
+	open []queueFD
+	// mount is that on which the open queues are to be opened again.
+	mount string
+}
+
+// NewSource is the half of the node that a job leaves.
+func NewSource(j carry.Job) carry.Source { return &source{job: j} }
+
+// Freeze saves the job's message queues and finds the open ones. A running job may have
+// asked to be notified since the preflight.
+func (s *source) Freeze(context.Context) (external []string, err error) {
+	if o, err := Check(s.job.Init); err != nil {
+		return nil, err
+	} else if o != nil {
+		return nil, o
+	}
+	if err := s.job.CheckNamespaces(); err != nil {
+		return nil, fmt.Errorf("the job cannot be saved: %w", err)
+	}
+	if err := s.save(); err != nil {
+		return nil, err
+	}
+	if s.open, s.mount, err = openQueues(s.job.Init); err != nil {
+		return nil, err
+	}
+	for _, q := range s.open {
+		external = append(external, q.key)
+	}
+	return external, nil
+}
+
+// save puts the queues beside CRIU's images.
+func (s *source) save() error {
+	queues, err := mqueue.Save(s.job.Init, s.record)
 	if err != nil || len(queues) == 0 {
 		return err
 	}
-	if err := os.Remove(s.queueFile()); err != nil {
+	if err := os.Remove(s.recordFile()); err != nil {
 		return err
 	}
-	data, err := json.Marshal(queues)
-	if err != nil {
-		return err
-	}
-	return image.SetQueues(s.Images(), data)
+	return write(s.job.Images, queues)
 }
 
-func (s *Source) queueFile() string { return filepath.Join(s.Dir, "queue.json") }
+func (s *source) recordFile() string { return filepath.Join(s.job.Dir, "queue.json") }
 
-// recordQueue records a queue whose messages are nowhere else at the moment.
-func (s *Source) recordQueue(q mqueue.Queue) error {
+// record keeps a queue whose messages are nowhere else at the moment.
+func (s *source) record(q mqueue.Queue) error {
 	data, err := json.Marshal(q)
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(s.queueFile(), data, 0o600)
+	return durable.WriteFile(s.recordFile(), data, 0o600)
 }
 
-// restoreQueue puts back the messages of a queue if saveQueues was cut short, in this or an
-// earlier agent. The job must not have run since, so it is tried once.
-func (s *Source) restoreQueue() error {
-	data, err := os.ReadFile(s.queueFile())
+// Thaw does what is left to do if a save, of ours or of an earlier agent, was cut short.
+// The job must not have run since, and so it is tried once.
+func (s *source) Thaw() error {
+	data, err := os.ReadFile(s.recordFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("messages are lost: %w", err)
 	}
 	var q mqueue.Queue
 	if err := json.Unmarshal(data, &q); err != nil {
-		return err
+		return fmt.Errorf("messages are lost: %w", err)
 	}
-	if err = mqueue.PutBack(s.Init, q); err != nil {
-		err = fmt.Errorf("message queue %s: %w", q.Name, err)
+	if err = mqueue.PutBack(s.job.Init, q); err != nil {
+		err = fmt.Errorf("messages are lost: message queue %s: %w", q.Name, err)
 	}
-	return errors.Join(err, os.Remove(s.queueFile()))
+	return errors.Join(err, os.Remove(s.recordFile()))
 }
 
 // queueFD is an open message queue descriptor as CRIU sees it. The file is on the kernel's own
@@ -95,11 +121,11 @@ type queueFD struct {
 }
 
 // openQueues finds the message queues that the job's tasks hold open.
-func (s *Source) openQueues() (queues []queueFD, mount string, err error) {
-	if mount, err = queueMount(s.Init); err != nil || mount == "" {
+func openQueues(init int) (queues []queueFD, mount string, err error) {
+	if mount, err = queueMount(init); err != nil || mount == "" {
 		return nil, "", err
 	}
-	tasks, err := pidmap.InNamespace(s.Init)
+	tasks, err := pidmap.InNamespace(init)
 	if err != nil {
 		return nil, "", err
 	}
@@ -195,18 +221,18 @@ func mountID(pid int, fd string) (string, error) {
 	return id, nil
 }
 
-// nameQueues gives the saved descriptors the paths of the restored queues.
-func (s *Source) nameQueues(queues []queueFD, mount string) error {
-	if len(queues) == 0 {
+// FixImages gives the saved descriptors the names under which a restore finds them.
+func (s *source) FixImages() error {
+	if len(s.open) == 0 {
 		return nil
 	}
-	id, err := strconv.Atoi(mount)
+	id, err := strconv.Atoi(s.mount)
 	if err != nil {
 		return err
 	}
 	names := map[string]string{}
-	for _, q := range queues {
+	for _, q := range s.open {
 		names[q.key] = q.path
 	}
-	return image.NameFiles(s.Images(), names, int32(id))
+	return image.NameFiles(s.job.Images, names, int32(id))
 }

@@ -1,0 +1,59 @@
+package carry
+
+// Table has a row for each resource. At every stage the rows have their turn in its order.
+type Table []Resource
+
+// Sources makes the source's halves for a job.
+func (t Table) Sources(j Job) (all []Source) {
+	for _, r := range t {
+		if r.Source != nil {
+			all = append(all, r.Source(j))
+		}
+	}
+	return all
+}
+
+// Restorers makes those of the shim that restores a job.
+func (t Table) Restorers(e Env) (all []Restorer) {
+	for _, r := range t {
+		if r.Restorer != nil {
+			all = append(all, r.Restorer(e))
+		}
+	}
+	return all
+}
+
+// Mounts are where every job has a resource mounted.
+func (t Table) Mounts() (at []string) {
+	for _, r := range t {
+		at = append(at, r.Mounts...)
+	}
+	return at
+}
+
+// Carries tells whether files on a file system of this kind are a resource.
+func (t Table) Carries(magic int64) bool {
+	for _, r := range t {
+		if r.Magic != 0 && r.Magic == magic {
+			return true
+		}
+	}
+	return false
+}
+
+// Check finds what a running job cannot take along.
+func (t Table) Check(init int) (found []*Obstacle, err error) {
+	for _, r := range t {
+		if r.Check == nil {
+			continue
+		}
+		o, err := r.Check(init)
+		if err != nil {
+			return nil, err
+		}
+		if o != nil {
+			found = append(found, o)
+		}
+	}
+	return found, nil
+}
