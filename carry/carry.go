@@ -2,9 +2,12 @@ package carry
 
 import (
 	"context"
+	"io"
+	"os"
 
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Resource is a row of the table. What a resource does not need is zero.
@@ -20,6 +23,7 @@ type Resource struct {
 	Check func(init int) (*Obstacle, error)
 
 	Source   func(Job) Source
+	Receiver func() Receiver
 	Restorer func(Env) Restorer
 }
 
@@ -38,21 +42,54 @@ func (j Job) CheckNamespaces() error { return namespaces.CheckNamespaces(j.Init,
 // Source is the half that the agent of the source runs. The stages come in this order. Thaw
 // may follow any of them, also in an agent that has restarted, which has called no other.
 type Source interface {
+	// Warm is a round of the warm-up: it sends on the lane what is new or has changed since the
+	// round before. What the running job does meanwhile is no error.
+	Warm(ctx context.Context, lane io.Writer) (Round, error)
 	// Freeze comes when the job is frozen and CRIU has not begun. It returns what else is
 	// external to CRIU.
 	Freeze(ctx context.Context) (external []string, err error)
+	// LastRound sends what has changed since the last warm-up. It comes when CRIU holds all
+	// tasks, and goes on while CRIU dumps.
+	LastRound(ctx context.Context, lane io.Writer) (Round, error)
+	// Snapshot comes when CRIU has written its images, and before it removes what it has made
+	// in the job's file systems. LastRound may still go on.
+	Snapshot(ctx context.Context) error
 	// FixImages comes when CRIU has ended well.
 	FixImages() error
+	// Send sends what is left, when LastRound has ended and before the images go.
+	Send(lane io.Writer) error
 	// Thaw comes before the job runs on here. An error does not keep it from that.
 	Thaw() error
+	// Close lets go of the job, however that ended. Another stage may follow it.
+	Close() error
 }
 
 // NoSource does nothing at every stage. A half embeds it and has the stages that it needs.
 type NoSource struct{}
 
-func (NoSource) Freeze(context.Context) ([]string, error) { return nil, nil }
-func (NoSource) FixImages() error                         { return nil }
-func (NoSource) Thaw() error                              { return nil }
+func (NoSource) Warm(context.Context, io.Writer) (Round, error)      { return Round{}, nil }
+func (NoSource) Freeze(context.Context) ([]string, error)            { return nil, nil }
+func (NoSource) LastRound(context.Context, io.Writer) (Round, error) { return Round{}, nil }
+func (NoSource) Snapshot(context.Context) error                      { return nil }
+func (NoSource) FixImages() error                                    { return nil }
+func (NoSource) Send(io.Writer) error                                { return nil }
+func (NoSource) Thaw() error                                         { return nil }
+func (NoSource) Close() error                                        { return nil }
+
+// Receiver is the half that the agent of the target runs while the job arrives.
+type Receiver interface {
+	// Kinds are those of the streams that are about the resource.
+	Kinds() []uint16
+	// Read reads such a stream to its end, and counts the bytes of its frames. It is called for
+	// one stream at a time.
+	Read(s *stream.Reader, count func(bytes int)) error
+	// Complete comes when all but the memory of processes has arrived.
+	Complete() error
+	// Mounts are what has been built, by the path in the job, attached nowhere.
+	Mounts() map[string]*os.File
+	// Close lets go of them. What nobody has attached vanishes. It may be called twice.
+	Close() error
+}
 
 // Env is where a job comes to.
 type Env struct {

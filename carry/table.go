@@ -13,6 +13,16 @@ func (t Table) Sources(j Job) (all []Source) {
 	return all
 }
 
+// Receivers makes those of the agent to which a job comes.
+func (t Table) Receivers() (all []Receiver) {
+	for _, r := range t {
+		if r.Receiver != nil {
+			all = append(all, r.Receiver())
+		}
+	}
+	return all
+}
+
 // Restorers makes those of the shim that restores a job.
 func (t Table) Restorers(e Env) (all []Restorer) {
 	for _, r := range t {
@@ -27,6 +37,16 @@ func (t Table) Restorers(e Env) (all []Restorer) {
 func (t Table) Mounts() (at []string) {
 	for _, r := range t {
 		at = append(at, r.Mounts...)
+	}
+	return at
+}
+
+// BuiltMounts are those of Mounts that arrive with their content, built by a [Receiver].
+func (t Table) BuiltMounts() (at []string) {
+	for _, r := range t {
+		if r.Receiver != nil {
+			at = append(at, r.Mounts...)
+		}
 	}
 	return at
 }

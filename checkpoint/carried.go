@@ -3,19 +3,45 @@ package checkpoint
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/carry/table"
+	"github.com/migrate-hpc/migrate/checkpoint/scan"
 )
-
-// carried are the halves of the resources that CRIU does not carry.
-type carried []carry.Source
 
 func (s *Source) resources() carried {
 	if s.carried == nil {
 		s.carried = table.Carried.Sources(carry.Job{Init: s.Init, UserNS: s.UserNS, Dir: s.Dir, Images: s.Images()})
 	}
 	return s.carried
+}
+
+// asPass puts what a resource has sent beside what passes over the memory of processes have.
+func asPass(r carry.Round) scan.Round {
+	return scan.Round{Present: r.Looked, Compared: r.Looked, Dirty: r.Changed, Payload: r.Payload, Wire: r.Wire,
+		Took: r.Took, Reading: r.Reading, Writing: r.Writing, Waiting: r.Waiting, Scanning: r.Reading}
+}
+
+// round adds up what one does for each resource.
+func (c carried) round(one func(carry.Source) (carry.Round, error)) (scan.Round, error) {
+	var sum carry.Round
+	for _, r := range c {
+		round, err := one(r)
+		sum.Add(round)
+		if err != nil {
+			return asPass(sum), err
+		}
+	}
+	return asPass(sum), nil
+}
+
+func (c carried) warm(ctx context.Context, lane io.Writer) (scan.Round, error) {
+	return c.round(func(r carry.Source) (carry.Round, error) { return r.Warm(ctx, lane) })
+}
+
+func (c carried) lastRound(ctx context.Context, lane io.Writer) (scan.Round, error) {
+	return c.round(func(r carry.Source) (carry.Round, error) { return r.LastRound(ctx, lane) })
 }
 
 func (c carried) freeze(ctx context.Context) (external []string, err error) {
@@ -29,20 +55,33 @@ func (c carried) freeze(ctx context.Context) (external []string, err error) {
 	return external, nil
 }
 
-func (c carried) fixImages() error {
+func (c carried) snapshot(ctx context.Context) error {
+	return c.each(func(r carry.Source) error { return r.Snapshot(ctx) })
+}
+
+func (c carried) fixImages() error { return c.each(carry.Source.FixImages) }
+
+func (c carried) send(lane io.Writer) error {
+	return c.each(func(r carry.Source) error { return r.Send(lane) })
+}
+
+func (c carried) each(stage func(carry.Source) error) error {
 	for _, r := range c {
-		if err := r.FixImages(); err != nil {
+		if err := stage(r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// thaw lets no resource keep another one from its turn.
-func (c carried) thaw() error {
+func (c carried) thaw() error  { return c.every(carry.Source.Thaw) }
+func (c carried) close() error { return c.every(carry.Source.Close) }
+
+// every lets no resource keep another one from its turn.
+func (c carried) every(stage func(carry.Source) error) error {
 	var errs []error
 	for _, r := range c {
-		errs = append(errs, r.Thaw())
+		errs = append(errs, stage(r))
 	}
 	return errors.Join(errs...)
 }

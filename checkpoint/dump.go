@@ -68,9 +68,9 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 			if err := s.beginScan(ctx, m, giveUp); err != nil {
 				return err
 			}
-			return s.beginPrivateScan(ctx, m, lanes[0], giveUp)
+			s.beginLastRound(ctx, m, lanes[0], giveUp)
 		case imagesWritten:
-			return s.snapshotPrivate(ctx)
+			return s.resources().snapshot(ctx)
 		}
 		return nil
 	}

@@ -125,7 +125,7 @@ func (s *Source) Thaw(ctx context.Context) error {
 func (s *Source) Close() error {
 	s.closePrestarted()
 	s.endScans()
-	err := s.closePrivate()
+	err := s.resources().close()
 	if s.memory == nil {
 		return err
 	}

@@ -25,8 +25,8 @@ func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, er
 	if err != nil {
 		return round, err
 	}
-	files, err := s.sendPrivate(ctx, lanes[0])
-	round.Add(files)
+	resources, err := s.resources().warm(ctx, lanes[0])
+	round.Add(resources)
 	if err != nil {
 		return round, err
 	}

@@ -68,9 +68,9 @@ func (s *Source) abortScans() {
 	if s.scan != nil {
 		s.scan.cancel(errScanAborted)
 	}
-	if s.privateScan != nil {
-		s.privateScan.cancel(errScanAborted)
-		cutLane(s.privateScan.lane)
+	if s.lastRound != nil {
+		s.lastRound.cancel(errScanAborted)
+		cutLane(s.lastRound.lane)
 	}
 	if s.memory != nil {
 		for _, lane := range s.memory.lanes {
@@ -87,43 +87,39 @@ func (s *Source) endScans() {
 	if s.scan != nil {
 		<-s.scan.done
 	}
-	if s.privateScan != nil {
-		<-s.privateScan.done
+	if s.lastRound != nil {
+		<-s.lastRound.done
 	}
-	s.scan, s.privateScan = nil, nil
+	s.scan, s.lastRound = nil, nil
 }
 
-// beginPrivateScan starts it, unless memory shares the only lane: then Send does it.
-func (s *Source) beginPrivateScan(ctx context.Context, m *memory, lane io.Writer, failed func(error)) error {
+// beginLastRound starts it, unless the lane is one with that of memory: then Send does it.
+func (s *Source) beginLastRound(ctx context.Context, m *memory, lane io.Writer, failed func(error)) {
 	if m.shared {
-		return nil
-	}
-	if err := s.openPrivate(); err != nil {
-		return err
+		return
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	sh := &privateScan{cancel: cancel, lane: lane, done: make(chan struct{})}
-	s.privateScan = sh
+	last := &lastRound{cancel: cancel, lane: lane, done: make(chan struct{})}
+	s.lastRound = last
 	go func() {
-		defer close(sh.done)
+		defer close(last.done)
 		if s.segments != nil {
 			s.segments.Index()
 		}
-		if sh.round, sh.err = s.sendPrivate(ctx, lane); sh.err != nil {
-			failed(sh.err)
+		if last.round, last.err = s.resources().lastRound(ctx, lane); last.err != nil {
+			failed(last.err)
 		}
 	}()
-	return nil
 }
 
-// awaitPrivateScan waits for it, or sends the file systems now.
-func (s *Source) awaitPrivateScan(ctx context.Context, lane io.Writer) (scan.Round, error) {
-	if s.privateScan == nil {
-		return s.sendPrivate(ctx, lane)
+// awaitLastRound waits for it, or does it now.
+func (s *Source) awaitLastRound(ctx context.Context, lane io.Writer) (scan.Round, error) {
+	if s.lastRound == nil {
+		return s.resources().lastRound(ctx, lane)
 	}
 	select {
-	case <-s.privateScan.done:
-		return s.privateScan.round, s.privateScan.err
+	case <-s.lastRound.done:
+		return s.lastRound.round, s.lastRound.err
 	case <-ctx.Done():
 		return scan.Round{}, context.Cause(ctx)
 	}

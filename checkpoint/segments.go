@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/pidmap"
@@ -27,11 +28,13 @@ func (s *Source) sendSegments(ctx context.Context, lane io.Writer, tasks []scan.
 		s.segments = tmpfs.NewFiles()
 	}
 	out := stream.NewWriter(lane, stream.KindPages)
-	return countedSend(out, func() (tmpfs.Stats, error) {
-		return s.segments.Send(ctx, pageWriter{out}, func(look func(*os.File) error) error {
+	r, err := carry.Count(out, func() (looked, changed int64, err error) {
+		stats, err := s.segments.Send(ctx, pageWriter{out}, func(look func(*os.File) error) error {
 			return eachSegment(ctx, tasks, look)
 		})
+		return stats.Looked, stats.Changed, err
 	})
+	return asPass(r), err
 }
 
 // pageWriter sends page frames of package tmpfs as frames of memory. A file without a name becomes

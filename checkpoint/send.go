@@ -48,8 +48,8 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 		}
 	}
 	all.Go(func() (err error) {
-		if sent.Shared, err = s.awaitPrivateScan(ctx, lanes[0]); err == nil {
-			err = s.sendNames(lanes[0])
+		if sent.Shared, err = s.awaitLastRound(ctx, lanes[0]); err == nil {
+			err = s.resources().send(lanes[0])
 		}
 		if err == nil {
 			sent.Images, err = s.sendImages(ctx, m, lanes, refer)

@@ -11,10 +11,10 @@ import (
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/criu/image"
-	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/pidmap"
@@ -57,14 +57,13 @@ type Source struct {
 	// frozenByUs: our Freeze has frozen them.
 	frozenByOther, frozenByUs bool
 	output                    map[string]outputSent // by name
-	private                   []*tmpfs.Source       // nil: not opened yet
 	carried                   carried               // nil: not asked for yet
 	baseline                  *network.Baseline
 	prestarted                prestarted
 	clock                     store.Clock
 	memory                    *memory
 	scan                      *frozenScan
-	privateScan               *privateScan
+	lastRound                 *lastRound
 	// segments is shared memory without a path, nil before it was sent.
 	segments *tmpfs.Files
 }
@@ -75,7 +74,10 @@ func (s *Source) Images() string { return filepath.Join(s.Dir, "images") }
 // DumpLog is where CRIU explains itself.
 func (s *Source) DumpLog() string { return filepath.Join(s.Dir, "dump.log") }
 
-// memory sends the job's memory over the lanes.
+// carried are the halves of the resources that CRIU does not carry.
+type carried []carry.Source
+
+// memory is the job's memory on its way over the lanes.
 //
 // The first lane carries no pages if there are others. CRIU's images, which the target waits for,
 // then never queue up behind memory.
@@ -97,8 +99,9 @@ type frozenScan struct {
 	err    error
 }
 
-// privateScan sends the private file systems on the first lane, while CRIU dumps.
-type privateScan struct {
+// lastRound is that of the carried resources, on the first lane, which goes on while CRIU
+// dumps.
+type lastRound struct {
 	cancel context.CancelCauseFunc
 	lane   io.Writer
 	done   chan struct{}
@@ -147,13 +150,4 @@ func (s *Source) checkInit() error {
 		err = fmt.Errorf("process %d, the job's first, is not in the job's cgroup: the job has ended, or was moved to another cgroup", s.Init)
 	}
 	return err
-}
-
-// checkNamespaces fails if the job's first process has left its namespaces. It may have done so
-// since the preflight. The answer about a frozen job is final.
-func (s *Source) checkNamespaces() error {
-	if err := namespaces.CheckNamespaces(s.Init, s.UserNS); err != nil {
-		return fmt.Errorf("the job cannot be saved: %w", err)
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"bufio"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"testing"
@@ -37,12 +38,13 @@ func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) 
 		t.Fatalf("%q, %v", line, err)
 	}
 	s := &Source{Init: cmd.Process.Pid, Log: quiet()}
+	ctx := testenv.Bounded(t)
 	for range 2 {
-		if err := s.openPrivate(); !errors.Is(err, namespaces.ErrLeftNamespaces) || s.private != nil {
-			t.Errorf("%v, and %d file systems are open", err, len(s.private))
+		if _, err := s.resources().warm(ctx, io.Discard); !errors.Is(err, namespaces.ErrLeftNamespaces) {
+			t.Errorf("file systems: %v", err)
 		}
 	}
-	if _, err := s.resources().freeze(testenv.Bounded(t)); !errors.Is(err, namespaces.ErrLeftNamespaces) {
+	if _, err := s.resources().freeze(ctx); !errors.Is(err, namespaces.ErrLeftNamespaces) {
 		t.Errorf("queues: %v", err)
 	}
 }

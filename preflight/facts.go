@@ -13,7 +13,7 @@ type jobFacts struct {
 	FreezerDir       string
 	UserNS           bool
 	TmpfsUsed        int64 // bytes on the job's own tmpfs mounts
-	Carried          int64 // of them those that package tmpfs carries
+	Carried          int64 // of them those that arrive in file systems, not in CRIU's images
 	CopyOnWrite      int64 // bytes that copy-on-write saves
 	Source           selfFacts
 

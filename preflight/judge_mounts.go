@@ -1,6 +1,6 @@
 package preflight
 
-import "github.com/migrate-hpc/migrate/tmpfs"
+import "github.com/migrate-hpc/migrate/carry/table"
 
 // remade are the types of file systems that CRIU mounts anew, with their content
 // where they have any (criu/filesystems.c).
@@ -30,7 +30,7 @@ func (j *jobFacts) judgeMounts(r *report) {
 
 // judgeCovered is for mounts on those that we carry: both have the same name.
 func (j *jobFacts) judgeCovered(r *report) {
-	for _, dir := range tmpfs.Dirs() {
+	for _, dir := range table.Carried.BuiltMounts() {
 		n := 0
 		for _, m := range j.view.mounts {
 			if m.Target == dir {

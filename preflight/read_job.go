@@ -11,12 +11,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
-	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 func readJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup) (*jobFacts, error) {
@@ -158,7 +158,7 @@ func tmpfsUsed(initPID int, v mountView) (total, carried int64) {
 		if err := unix.Statfs(filepath.Join(fmt.Sprintf("/proc/%d/root", initPID), m.Target), &st); err == nil {
 			used := int64(st.Blocks-st.Bfree) * int64(st.Bsize)
 			total += used
-			if slices.Contains(tmpfs.Dirs(), m.Target) {
+			if slices.Contains(table.Carried.BuiltMounts(), m.Target) {
 				carried += used
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -21,7 +22,11 @@ func (in *Receiver) setReady() error {
 	in.imagesMu.Lock()
 	defer in.imagesMu.Unlock()
 	in.readyOnce.Do(func() {
-		in.notReady = errors.Join(in.blocks.complete(in.Store), in.private.finish())
+		errs := []error{in.blocks.complete(in.Store)}
+		for _, r := range in.carried {
+			errs = append(errs, r.Complete())
+		}
+		in.notReady = errors.Join(errs...)
 		if in.notReady == nil {
 			close(in.ready)
 		}
@@ -120,8 +125,11 @@ func (in *Receiver) otherStream(s *stream.Reader) error {
 		return in.file(s)
 	case stream.KindBlocks:
 		return in.readBlocks(s)
-	case stream.KindTmpfsPages, stream.KindTmpfsNames:
-		return in.tmpfs(s)
+	}
+	for _, r := range in.carried {
+		if slices.Contains(r.Kinds(), s.Kind()) {
+			return r.Read(s, func(n int) { in.Received.Add(int64(n)) })
+		}
 	}
 	return fmt.Errorf("stream of unknown kind %d", s.Kind())
 }

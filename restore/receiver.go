@@ -1,12 +1,16 @@
 package restore
 
 import (
+	"errors"
+	"maps"
+	"os"
 	"sync"
 	"sync/atomic"
 
+	"github.com/migrate-hpc/migrate/carry"
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
-	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 // Receiver receives a checkpoint.
@@ -25,7 +29,7 @@ type Receiver struct {
 	// Received counts bytes of memory and images as they arrive.
 	Received atomic.Int64
 
-	private private
+	carried []carry.Receiver
 	blocks  blocks
 
 	imagesMu  sync.Mutex    // held while anything but memory is read
@@ -47,7 +51,7 @@ type PageSink interface {
 
 // NewReceiver returns a Receiver.
 func NewReceiver(images string, store *pagestore.Store, ioDir string) *Receiver {
-	return &Receiver{Images: images, Store: store, IODir: ioDir, ready: make(chan struct{})}
+	return &Receiver{Images: images, Store: store, IODir: ioDir, carried: table.Carried.Receivers(), ready: make(chan struct{})}
 }
 
 // blocks are images with parts that are still to be copied from the page store.
@@ -62,13 +66,25 @@ type blockImage struct {
 	refs []image.Ref
 }
 
-// private are the private file systems of a job while they are built, by their mount point in the
-// job.
-type private struct {
-	mu     sync.Mutex
-	mounts map[string]*tmpfs.Target
+// Ready is closed when images and output are complete, so that the job can be restored
+// while its memory still comes.
+func (in *Receiver) Ready() <-chan struct{} { return in.ready }
+
+// Mounts are the file systems of the job's own that were built for it, by the path in the job,
+// attached nowhere.
+func (in *Receiver) Mounts() map[string]*os.File {
+	mounts := map[string]*os.File{}
+	for _, r := range in.carried {
+		maps.Copy(mounts, r.Mounts())
+	}
+	return mounts
 }
 
-// Ready is closed when images and output are complete. The job can then be restored while its
-// memory still comes.
-func (in *Receiver) Ready() <-chan struct{} { return in.ready }
+// CloseMounts lets go of them. They vanish, unless somebody has attached them.
+func (in *Receiver) CloseMounts() error {
+	var errs []error
+	for _, r := range in.carried {
+		errs = append(errs, r.Close())
+	}
+	return errors.Join(errs...)
+}

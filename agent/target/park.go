@@ -92,7 +92,7 @@ func (l *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 	if err != nil {
 		return err
 	}
-	defer l.In.ClosePrivateMounts() // CRIU has them now, or nobody needs them
+	defer l.In.CloseMounts() // CRIU has them now, or nobody needs them
 	if rec.Spec.UserNS {
 		uids, _ := launch.IdMaps(rec.Spec)
 		root, _ := namespaces.HostID(uids, 0) // which is in every map
@@ -151,9 +151,8 @@ func (l *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 	for i, at := range table.Carried.Mounts() {
 		dirs[at] = cfg.MountDir(i)
 	}
-	at, private := l.In.PrivateMounts()
-	for i, f := range private {
-		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: dirs[at[i]]})
+	for at, f := range l.In.Mounts() {
+		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: dirs[at]})
 	}
 	var binds []restore.Bind
 	for i, m := range launch.NodeMounts(rec) {

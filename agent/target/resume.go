@@ -184,8 +184,8 @@ func (l *Job) Drop(ctx context.Context) error {
 		return err
 	}
 	if l.In != nil {
-		_ = l.In.Store.Close()        // its files go next
-		_ = l.In.ClosePrivateMounts() // so does the last that holds them
+		_ = l.In.Store.Close() // its files go next
+		_ = l.In.CloseMounts() // so does the last that holds them
 	}
 	return errors.Join(os.RemoveAll(l.Memory()), os.RemoveAll(l.Dir()))
 }

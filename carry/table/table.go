@@ -3,12 +3,16 @@ package table
 
 import (
 	"github.com/migrate-hpc/migrate/carry"
+	"github.com/migrate-hpc/migrate/carry/privatetmpfs"
 	"github.com/migrate-hpc/migrate/carry/queues"
 	"github.com/migrate-hpc/migrate/mqueue"
+	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 // Carried are all resources that a move carries and CRIU does not.
 var Carried = carry.Table{
 	{Name: "POSIX message queues", Mounts: []string{mqueue.Dir}, Magic: mqueue.Magic,
 		Check: queues.Check, Source: queues.NewSource, Restorer: queues.NewRestorer},
+	{Name: "private tmpfs", Mounts: tmpfs.Dirs(),
+		Source: privatetmpfs.NewSource, Receiver: privatetmpfs.NewReceiver},
 }
