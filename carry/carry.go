@@ -39,12 +39,19 @@ type Job struct {
 // long as it runs. What is then seen by its number is not the job's.
 func (j Job) CheckNamespaces() error { return namespaces.CheckNamespaces(j.Init, j.UserNS) }
 
+// Task is a process of the job.
+type Task struct {
+	VPID  stream.VPID
+	PID   int    // in our pid namespace
+	Began uint64 // see [pidmap.Entry]: another process may have the PID by now
+}
+
 // Source is the half that the agent of the source runs. The stages come in this order. Thaw
 // may follow any of them, also in an agent that has restarted, which has called no other.
 type Source interface {
 	// Warm is a round of the warm-up: it sends on the lane what is new or has changed since the
 	// round before. What the running job does meanwhile is no error.
-	Warm(ctx context.Context, lane io.Writer) (Round, error)
+	Warm(ctx context.Context, lane io.Writer, tasks []Task) (Round, error)
 	// Freeze comes when the job is frozen and CRIU has not begun. It returns what else is
 	// external to CRIU.
 	Freeze(ctx context.Context) (external []string, err error)
@@ -64,17 +71,26 @@ type Source interface {
 	Close() error
 }
 
+// PageFinder is a [Source] of memory that CRIU writes into its images all the same. There the
+// images refer to what the target has of it from the warm-up.
+type PageFinder interface {
+	// Empty tells that the target has nothing.
+	Empty() bool
+	// FindPage says where the target has such a page, after LastRound.
+	FindPage(page []byte) (at stream.Place, found bool)
+}
+
 // NoSource does nothing at every stage. A half embeds it and has the stages that it needs.
 type NoSource struct{}
 
-func (NoSource) Warm(context.Context, io.Writer) (Round, error)      { return Round{}, nil }
-func (NoSource) Freeze(context.Context) ([]string, error)            { return nil, nil }
-func (NoSource) LastRound(context.Context, io.Writer) (Round, error) { return Round{}, nil }
-func (NoSource) Snapshot(context.Context) error                      { return nil }
-func (NoSource) FixImages() error                                    { return nil }
-func (NoSource) Send(io.Writer) error                                { return nil }
-func (NoSource) Thaw() error                                         { return nil }
-func (NoSource) Close() error                                        { return nil }
+func (NoSource) Warm(context.Context, io.Writer, []Task) (Round, error) { return Round{}, nil }
+func (NoSource) Freeze(context.Context) ([]string, error)               { return nil, nil }
+func (NoSource) LastRound(context.Context, io.Writer) (Round, error)    { return Round{}, nil }
+func (NoSource) Snapshot(context.Context) error                         { return nil }
+func (NoSource) FixImages() error                                       { return nil }
+func (NoSource) Send(io.Writer) error                                   { return nil }
+func (NoSource) Thaw() error                                            { return nil }
+func (NoSource) Close() error                                           { return nil }
 
 // Receiver is the half that the agent of the target runs while the job arrives.
 type Receiver interface {

@@ -36,8 +36,12 @@ func (c carried) round(one func(carry.Source) (carry.Round, error)) (scan.Round,
 	return asPass(sum), nil
 }
 
-func (c carried) warm(ctx context.Context, lane io.Writer) (scan.Round, error) {
-	return c.round(func(r carry.Source) (carry.Round, error) { return r.Warm(ctx, lane) })
+func (c carried) warm(ctx context.Context, lane io.Writer, tasks []scan.Task) (scan.Round, error) {
+	list := make([]carry.Task, len(tasks))
+	for i, t := range tasks {
+		list[i] = carry.Task(t)
+	}
+	return c.round(func(r carry.Source) (carry.Round, error) { return r.Warm(ctx, lane, list) })
 }
 
 func (c carried) lastRound(ctx context.Context, lane io.Writer) (scan.Round, error) {
@@ -84,4 +88,14 @@ func (c carried) every(stage func(carry.Source) error) error {
 		errs = append(errs, stage(r))
 	}
 	return errors.Join(errs...)
+}
+
+// pageFinders are those that would find something.
+func (c carried) pageFinders() (all []carry.PageFinder) {
+	for _, r := range c {
+		if f, ok := r.(carry.PageFinder); ok && !f.Empty() {
+			all = append(all, f)
+		}
+	}
+	return all
 }

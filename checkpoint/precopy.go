@@ -25,13 +25,8 @@ func (s *Source) PreCopy(ctx context.Context, lanes []io.Writer) (scan.Round, er
 	if err != nil {
 		return round, err
 	}
-	resources, err := s.resources().warm(ctx, lanes[0])
+	resources, err := s.resources().warm(ctx, lanes[0], tasks)
 	round.Add(resources)
-	if err != nil {
-		return round, err
-	}
-	segments, err := s.sendSegments(ctx, lanes[0], tasks)
-	round.Add(segments)
 	return round, err
 }
 

@@ -103,9 +103,6 @@ func (s *Source) beginLastRound(ctx context.Context, m *memory, lane io.Writer, 
 	s.lastRound = last
 	go func() {
 		defer close(last.done)
-		if s.segments != nil {
-			s.segments.Index()
-		}
 		if last.round, last.err = s.resources().lastRound(ctx, lane); last.err != nil {
 			failed(last.err)
 		}

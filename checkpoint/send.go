@@ -142,7 +142,26 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, r
 	return n, stream.NewWriter(lanes[0], stream.KindReady).Close()
 }
 
-// sendBlocks sends the images that hold memory, without the pages that the target has.
+// pageFinder finds pages that the target has. nil: it has none that could be in images.
+func (s *Source) pageFinder(m *memory, refer bool) image.Finder {
+	shared := s.resources().pageFinders()
+	if !refer && len(shared) == 0 {
+		return nil
+	}
+	return func(page []byte, own stream.Place) (stream.Place, bool) {
+		if own.VPID != 0 {
+			return own, refer && m.pages.TargetHas(own, page)
+		}
+		for _, f := range shared {
+			if at, ok := f.FindPage(page); ok {
+				return at, true
+			}
+		}
+		return own, false
+	}
+}
+
+// sendBlocks sends the images that hold memory of which the target may have a part.
 func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err error) {
 	if known == nil {
 		return 0, nil

@@ -20,7 +20,6 @@ import (
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/stream"
-	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
 // Source is a running job that is about to be checkpointed.
@@ -64,8 +63,6 @@ type Source struct {
 	memory                    *memory
 	scan                      *frozenScan
 	lastRound                 *lastRound
-	// segments is shared memory without a path, nil before it was sent.
-	segments *tmpfs.Files
 }
 
 // Images is the directory that Dump fills.

@@ -40,7 +40,7 @@ func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) 
 	s := &Source{Init: cmd.Process.Pid, Log: quiet()}
 	ctx := testenv.Bounded(t)
 	for range 2 {
-		if _, err := s.resources().warm(ctx, io.Discard); !errors.Is(err, namespaces.ErrLeftNamespaces) {
+		if _, err := s.resources().warm(ctx, io.Discard, nil); !errors.Is(err, namespaces.ErrLeftNamespaces) {
 			t.Errorf("file systems: %v", err)
 		}
 	}

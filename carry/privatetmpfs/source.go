@@ -73,7 +73,7 @@ func (s *source) Close() error {
 }
 
 // Warm sends what has changed in their files since the last time.
-func (s *source) Warm(ctx context.Context, lane io.Writer) (carry.Round, error) {
+func (s *source) Warm(ctx context.Context, lane io.Writer, _ []carry.Task) (carry.Round, error) {
 	if err := s.open(); err != nil {
 		return carry.Round{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/carry/privatetmpfs"
 	"github.com/migrate-hpc/migrate/carry/queues"
+	"github.com/migrate-hpc/migrate/carry/segments"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -15,4 +16,5 @@ var Carried = carry.Table{
 		Check: queues.Check, Source: queues.NewSource, Restorer: queues.NewRestorer},
 	{Name: "private tmpfs", Mounts: tmpfs.Dirs(),
 		Source: privatetmpfs.NewSource, Receiver: privatetmpfs.NewReceiver},
+	{Name: "shared memory without a path", Source: segments.NewSource},
 }

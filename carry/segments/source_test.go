@@ -1,4 +1,4 @@
-package checkpoint
+package segments
 
 import (
 	"bytes"
@@ -10,15 +10,15 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// sharer runs a Python script with two forked children. It shares memory in every way without a
-// path, and says when that is done.
-func sharer(t *testing.T) []scan.Task {
+// sharer runs a Python script that shares memory in every way without a path, twice
+// forked, and says when that is done.
+func sharer(t *testing.T) []carry.Task {
 	t.Helper()
 	testenv.NeedRoot(t)
 	python, err := exec.LookPath("python3")
@@ -50,7 +50,7 @@ time.sleep(1000)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var tasks []scan.Task
+	var tasks []carry.Task
 	t.Cleanup(func() {
 		for _, task := range tasks {
 			if p, err := os.FindProcess(task.PID); err == nil {
@@ -69,7 +69,7 @@ time.sleep(1000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		tasks = append(tasks, scan.Task{VPID: stream.VPID(i + 1), PID: pid, Began: began})
+		tasks = append(tasks, carry.Task{VPID: stream.VPID(i + 1), PID: pid, Began: began})
 	}
 	return tasks
 }
@@ -107,8 +107,8 @@ func received(t *testing.T, lane *bytes.Buffer) map[stream.Place][]byte {
 
 func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	tasks := sharer(t)
-	s := &Source{Log: quiet()}
-	if s.pageFinder(nil, false) != nil {
+	s := NewSource(carry.Job{}).(*source)
+	if !s.Empty() {
 		t.Error("something is known before anything was sent")
 	}
 	var lane bytes.Buffer
@@ -116,41 +116,40 @@ func TestSharedMemoryWithoutAPathIsSentOnceAndFoundAgain(t *testing.T) {
 	for i := range reused {
 		reused[i].Began--
 	}
-	if _, err := s.sendSegments(context.Background(), &lane, reused); err != nil || len(received(t, &lane)) > 0 {
+	if _, err := s.Warm(context.Background(), &lane, reused); err != nil || len(received(t, &lane)) > 0 {
 		t.Errorf("memory of other processes was sent: %v", err)
 	}
-	round, err := s.sendSegments(context.Background(), &lane, tasks)
+	round, err := s.Warm(context.Background(), &lane, tasks)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const sent = 4*8 + 1 // pages
 	got := received(t, &lane)
-	if len(got) != sent || round.Compared != sent*stream.PageSize || round.Wire == 0 {
+	if len(got) != sent || round.Looked != sent*stream.PageSize || round.Wire == 0 {
 		t.Errorf("%d pages arrived, want %d: %+v", len(got), sent, round)
 	}
-	if round, err := s.sendSegments(context.Background(), &lane, tasks); err != nil || round.Dirty != 0 {
+	if round, err := s.Warm(context.Background(), &lane, tasks); err != nil || round.Changed != 0 {
 		t.Errorf("nothing has changed, and %+v: %v", round, err)
 	}
-	find := s.pageFinder(nil, false)
 	for kind := 1; kind <= 5; kind++ {
 		for i := range 8 {
 			if kind == 3 && i > 0 {
 				break
 			}
 			page := bytes.Repeat([]byte{byte(kind), byte(i)}, stream.PageSize/2)
-			at, ok := find(page, stream.Place{})
+			at, ok := s.FindPage(page)
 			if !ok || !bytes.Equal(got[at], page) {
 				t.Errorf("page %d of kind %d is at %+v (%v)", i, kind, at, ok)
 			}
 		}
 	}
-	if at, ok := find(make([]byte, stream.PageSize), stream.Place{}); ok {
+	if at, ok := s.FindPage(make([]byte, stream.PageSize)); ok {
 		t.Errorf("a page that nobody has is at %+v", at)
 	}
-	if _, err := s.sendSegments(context.Background(), &lane, nil); err != nil {
+	if _, err := s.Warm(context.Background(), &lane, nil); err != nil {
 		t.Error(err)
 	}
-	if s.pageFinder(nil, false) != nil {
+	if !s.Empty() {
 		t.Error("the target is asked for memory of tasks that are gone")
 	}
 }

@@ -1,4 +1,4 @@
-package checkpoint
+package segments
 
 import (
 	"context"
@@ -12,29 +12,44 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/carry"
-	"github.com/migrate-hpc/migrate/checkpoint/scan"
-	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// sendSegments sends memory that tasks share and that has no path: System V segments, memfds,
-// shared anonymous memory, deleted files in memory. CRIU writes it into its images at the freeze.
-// What the target has already is then left out of them.
-func (s *Source) sendSegments(ctx context.Context, lane io.Writer, tasks []scan.Task) (round scan.Round, err error) {
-	if s.segments == nil {
-		s.segments = tmpfs.NewFiles()
-	}
+type source struct {
+	carry.NoSource
+	files *tmpfs.Files
+}
+
+// NewSource is the half of the node that a job leaves. The job's tasks say where its segments are.
+func NewSource(carry.Job) carry.Source { return &source{files: tmpfs.NewFiles()} }
+
+// Warm sends what has changed in the segments since the last time.
+func (s *source) Warm(ctx context.Context, lane io.Writer, tasks []carry.Task) (carry.Round, error) {
 	out := stream.NewWriter(lane, stream.KindPages)
-	r, err := carry.Count(out, func() (looked, changed int64, err error) {
-		stats, err := s.segments.Send(ctx, pageWriter{out}, func(look func(*os.File) error) error {
+	return carry.Count(out, func() (looked, changed int64, err error) {
+		stats, err := s.files.Send(ctx, pageWriter{out}, func(look func(*os.File) error) error {
 			return eachSegment(ctx, tasks, look)
 		})
 		return stats.Looked, stats.Changed, err
 	})
-	return asPass(r), err
+}
+
+// LastRound sends nothing: CRIU writes the segments into its images. It makes FindPage fast.
+func (s *source) LastRound(context.Context, io.Writer) (carry.Round, error) {
+	s.files.Index()
+	return carry.Round{}, nil
+}
+
+// Empty tells that no segment was sent.
+func (s *source) Empty() bool { return s.files.Empty() }
+
+// FindPage finds a page as memory of a process that there is not.
+func (s *source) FindPage(page []byte) (stream.Place, bool) {
+	at, ok := s.files.Find(page)
+	return stream.Place{VPID: stream.FirstShared + stream.VPID(at.File), Addr: uint64(at.Offset)}, ok
 }
 
 // pageWriter sends page frames of package tmpfs as frames of memory. A file without a name becomes
@@ -66,9 +81,9 @@ func (a pageWriter) WriteFrame(frame []byte) error {
 	return a.out.WriteFrame(batch)
 }
 
-// eachSegment opens deleted files in memory that tasks have mapped or open, each at least once.
-// Tasks and mappings that vanish meanwhile are skipped.
-func eachSegment(ctx context.Context, tasks []scan.Task, look func(*os.File) error) error {
+// eachSegment opens the files in memory that tasks have mapped or open and that have no
+// name any more, each at least once. Tasks and mappings that vanish meanwhile are none.
+func eachSegment(ctx context.Context, tasks []carry.Task, look func(*os.File) error) error {
 	found := &segmentFinder{look: look, seen: map[[2]uint64]bool{}, lines: map[string]bool{}}
 	for _, t := range tasks {
 		if ctx.Err() != nil {
@@ -88,7 +103,7 @@ type segmentFinder struct {
 	lines   map[string]bool    // the same, as maps has them
 }
 
-func (s *segmentFinder) inTask(t scan.Task) (err error) {
+func (s *segmentFinder) inTask(t carry.Task) (err error) {
 	if s.process, err = pidmap.Take(t.PID, t.Began); err != nil {
 		return ignoreGone(err)
 	}
@@ -169,21 +184,4 @@ func ignoreGone(err error) error {
 		}
 	}
 	return err
-}
-
-// pageFinder finds pages that the target has. It is nil if the images can have none of them.
-func (s *Source) pageFinder(m *memory, refer bool) image.Finder {
-	if !refer && (s.segments == nil || s.segments.Empty()) {
-		return nil
-	}
-	return func(page []byte, own stream.Place) (stream.Place, bool) {
-		if own.VPID != 0 {
-			return own, refer && m.pages.TargetHas(own, page)
-		}
-		if s.segments == nil {
-			return own, false
-		}
-		at, ok := s.segments.Find(page)
-		return stream.Place{VPID: stream.FirstShared + stream.VPID(at.File), Addr: uint64(at.Offset)}, ok
-	}
 }
