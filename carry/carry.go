@@ -110,6 +110,8 @@ type Receiver interface {
 // Env is where a job comes to.
 type Env struct {
 	Images string
+	Work   string // on a tmpfs, for notes: it outlives the shim, and goes when the move has ended
+	Root   string // of the job, on this node; "" for the node's own
 	// Mounts are the external mounts: path in the job → path on this node. Those of the
 	// table lead to a directory that is the resource's own.
 	Mounts map[string]string
@@ -126,6 +128,16 @@ type Restorer interface {
 	NamespacesMade(init int) error
 	// NamespacesReady comes when the namespaces are set up and CRIU has opened nothing in them.
 	NamespacesReady(init int) error
+	// Parked comes when everything is restored and nothing has run.
+	Parked() error
+	// Commit comes when the job is about to run. It runs even after an error.
+	Commit() error
+	// Undo comes when the job will not run here, after any stage but Commit. Nothing that CRIU
+	// has restored is left.
+	Undo() error
+	// Recover is an Undo by the agent, for a shim that was killed at any stage. It may come
+	// more than once, and when there is nothing to undo.
+	Recover() error
 }
 
 // NoRestorer does nothing at every stage, as [NoSource] does.
@@ -134,3 +146,7 @@ type NoRestorer struct{}
 func (NoRestorer) Prepare() error            { return nil }
 func (NoRestorer) NamespacesMade(int) error  { return nil }
 func (NoRestorer) NamespacesReady(int) error { return nil }
+func (NoRestorer) Parked() error             { return nil }
+func (NoRestorer) Commit() error             { return nil }
+func (NoRestorer) Undo() error               { return nil }
+func (NoRestorer) Recover() error            { return nil }

@@ -106,12 +106,8 @@ func (s *Source) freezeResources(ctx context.Context) (mode image.Network, exter
 	return mode, external, err
 }
 
-// fixImages corrects the images. It also parses what a restore will parse: a file that cannot be
-// parsed must not be sent or sealed.
+// fixImages changes what the images say.
 func (s *Source) fixImages() error {
-	if _, err := image.SocketNames(s.Images()); err != nil {
-		return err
-	}
 	if err := image.WakeTimers(s.Images()); err != nil {
 		return err
 	}

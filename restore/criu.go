@@ -51,13 +51,6 @@ func (p *Parked) restore(ctx context.Context, client *criu.Client, plan Plan, ar
 	if err := each(p.carried, carry.Restorer.Prepare); err != nil {
 		return err
 	}
-	sockets, err := image.SocketNames(plan.Images)
-	if err != nil {
-		return err
-	}
-	if p.names, err = plan.saveSocketNames(sockets); err != nil {
-		return err
-	}
 	_, err = ready.criu.Do(ctx, req, run.Run)
 	return err
 }
@@ -92,7 +85,7 @@ func (p *Parked) notify(mode image.Network, who *identityCheck, arrived chan<- *
 					return err
 				}
 			}
-			if err := p.names.showOriginals(); err != nil {
+			if err := each(p.carried, carry.Restorer.Parked); err != nil {
 				return err
 			}
 			arrived <- held
@@ -176,17 +169,16 @@ func (s *PrestartedCRIU) attach(plan Plan) error {
 	return namespaces.AttachMounts(s.criu.Pid(), mounts)
 }
 
-// release is the last moment before the job runs. After it only SIGKILL stops the job, whatever
-// the callback returns. From here on the job's socket names lead to it. After an error the job
-// runs on without them.
+// release is the last moment before the job runs, whatever is answered, unless it is killed.
+// What was carried is its own from here on; it runs without some of that rather than not at all.
 func (p *Parked) release(ctx context.Context, who *identityCheck, init int, log *slog.Logger) error {
 	if err := who.checkReady(init); err != nil {
 		return errors.Join(err, who.killRefused())
 	}
-	if err := p.names.install(); err != nil {
-		log.Error("the job runs, but not all of its Unix sockets have their names", logkey.Err, err)
+	if err := every(p.carried, carry.Restorer.Commit); err != nil {
+		log.Error("the job runs, but lacks some of what it had", logkey.Err, err)
 	}
-	p.names = nil
+	p.carried = nil
 	p.released.Store(ctx.Err() == nil)
 	return nil
 }

@@ -15,13 +15,12 @@ import (
 type Parked struct {
 	plan     Plan
 	server   *uffd.Server
-	carried  []carry.Restorer
-	names    socketNames   // of the source's sockets, until it is known who runs
-	verdict  chan error    // the answer to CRIU's callback; nil lets the job run
-	ended    chan struct{} // closed when CRIU's restore has ended
-	err      error         // and this is how
-	released atomic.Bool   // CRIU was about to let go of the tasks
-	filled   chan error    // how the fault server ended
+	carried  []carry.Restorer // until it is known who runs
+	verdict  chan error       // the answer to CRIU's callback; nil lets the job run
+	ended    chan struct{}    // closed when CRIU's restore has ended
+	err      error            // and this is how
+	released atomic.Bool      // CRIU was about to let go of the tasks
+	filled   chan error       // how the fault server ended
 	ctx      context.Context
 	stop     context.CancelFunc
 	init     *namespaces.Process
@@ -34,8 +33,8 @@ func (p *Parked) Memory() *uffd.Server { return p.server }
 
 // Discard ends what is left of a job that is given up, and its fault server.
 func (p *Parked) Discard() error {
-	err := errors.Join(p.plan.sweep(), p.names.undo())
-	p.names = nil
+	err := errors.Join(p.plan.sweep(), every(p.carried, carry.Restorer.Undo))
+	p.carried = nil
 	p.stop()
 	<-p.filled
 	return errors.Join(err, p.server.Close())

@@ -52,7 +52,7 @@ type Bind struct {
 
 // env is what the resources that CRIU does not carry are told of it.
 func (plan Plan) env() carry.Env {
-	return carry.Env{Images: plan.Images, Mounts: plan.Mounts, User: plan.RestoreEnv.User}
+	return carry.Env{Images: plan.Images, Work: plan.Work, Root: plan.RestoreEnv.Root, Mounts: plan.Mounts, User: plan.RestoreEnv.User}
 }
 
 func (plan Plan) log() string { return filepath.Join(plan.Work, "restore.log") }

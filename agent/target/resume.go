@@ -198,7 +198,7 @@ func (l *Job) putBack(ctx context.Context, rec job.Record) error {
 		}
 	}
 	plan := restore.Plan{Work: l.work(), Mounts: launch.ExternalMounts(rec, l.IODir(), nil), RestoreEnv: namespaces.RestoreEnv{Root: rec.Spec.Root, User: caller.OwnerOf(rec.Spec).User()}}
-	if err := plan.UndoSocketNames(); err != nil { // who owns the directory must not hold up the end of the copy
+	if err := plan.Recover(); err != nil { // who owns the directory must not hold up the end of the copy
 		l.a.Log.Error("names of the job's Unix sockets lead nowhere", logkey.Job, l.Job, logkey.Move, l.move, logkey.Err, err, logkey.Try, "rename .NAME.migrate-was")
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"github.com/migrate-hpc/migrate/carry/privatetmpfs"
 	"github.com/migrate-hpc/migrate/carry/queues"
 	"github.com/migrate-hpc/migrate/carry/segments"
+	"github.com/migrate-hpc/migrate/carry/socketnames"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -17,4 +18,5 @@ var Carried = carry.Table{
 	{Name: "private tmpfs", Mounts: tmpfs.Dirs(),
 		Source: privatetmpfs.NewSource, Receiver: privatetmpfs.NewReceiver},
 	{Name: "shared memory without a path", Source: segments.NewSource},
+	{Name: "names of Unix sockets", Source: socketnames.NewSource, Restorer: socketnames.NewRestorer},
 }

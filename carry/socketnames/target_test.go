@@ -1,4 +1,4 @@
-package restore
+package socketnames
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/testenv"
 )
@@ -58,7 +58,7 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	if err := errors.Join(os.Symlink("/mnt", filepath.Join(root, "link")), os.Mkdir(filepath.Join(root, "mnt"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Mounts: map[string]string{"/mnt": dir}, RestoreEnv: namespaces.RestoreEnv{Root: root}, Work: t.TempDir()}
+	r := &restorer{env: carry.Env{Mounts: map[string]string{"/mnt": dir}, Root: root, Work: t.TempDir()}}
 	path := filepath.Join(dir, "socket")
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	}
 	keep := func() socketNames {
 		t.Helper()
-		kept, err := plan.saveSocketNames([]string{"/link/socket", "/link/file", "/link/none", "/tmp/socket", "/none/socket", "/link/socket"})
+		kept, err := r.save([]string{"/link/socket", "/link/file", "/link/none", "/tmp/socket", "/none/socket", "/link/socket"})
 		if err != nil || len(kept) != 1 {
 			t.Fatalf("kept %d names, %v", len(kept), err)
 		}
@@ -102,26 +102,26 @@ func TestTheNameOfASocketIsThereForTheCopyThatRuns(t *testing.T) {
 	want("parked", source, 3)
 	must(kept.undo())
 	want("given up after that", source, 2)
-	must(plan.UndoSocketNames())
+	must(r.Recover())
 	want("killed after that", source, 2)
 	keep()
 	must(keep().undo())
 	want("a node went down, and the next tries", source, 2)
 	keep()
-	must(plan.UndoSocketNames())
+	must(r.Recover())
 	want("killed before CRIU", source, 2)
 	keep()
 	bind(t, path)
 	for range 2 {
-		must(plan.UndoSocketNames())
+		must(r.Recover())
 		want("killed before it was parked", source, 2)
 	}
 	kept = keep()
 	bind(t, path)
 	must(kept.showOriginals())
-	must(plan.UndoSocketNames())
+	must(r.Recover())
 	want("killed when it was parked", source, 2)
-	must(Plan{Work: t.TempDir()}.UndoSocketNames())
+	must(NewRestorer(carry.Env{Work: t.TempDir()}).Recover())
 	kept = keep()
 	must(kept.showOriginals()) // CRIU made none
 	must(kept.install())
@@ -137,11 +137,11 @@ func TestLinksThatLeadInACircleAreNotFollowed(t *testing.T) {
 	if err := os.Symlink("/circle", filepath.Join(root, "circle")); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{RestoreEnv: namespaces.RestoreEnv{Root: root}, Work: t.TempDir()}
-	if _, err := plan.saveSocketNames([]string{"/circle/socket"}); !errors.Is(err, unix.ELOOP) {
+	r := &restorer{env: carry.Env{Root: root, Work: t.TempDir()}}
+	if _, err := r.save([]string{"/circle/socket"}); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := plan.resolveDir("/dev/log"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := r.resolveDir("/dev/log"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("/dev is the job's own, but %v", err)
 	}
 }
@@ -159,9 +159,9 @@ func TestOnlyNamesThatTheJobsUserMayChangeAreTouched(t *testing.T) {
 		os.Symlink(roots, filepath.Join(theirs, "link")), unix.Mknod(filepath.Join(roots, "s"), unix.S_IFSOCK|0o777, 0)); err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Work: t.TempDir(), RestoreEnv: namespaces.RestoreEnv{Root: "/", User: osthread.User{UID: 12345, GID: 12345}}}
+	r := &restorer{env: carry.Env{Work: t.TempDir(), Root: "/", User: osthread.User{UID: 12345, GID: 12345}}}
 	for _, path := range []string{roots + "/s", theirs + "/link/s"} {
-		if kept, err := plan.saveSocketNames([]string{path}); !errors.Is(err, os.ErrPermission) || len(kept) > 0 {
+		if kept, err := r.save([]string{path}); !errors.Is(err, os.ErrPermission) || len(kept) > 0 {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

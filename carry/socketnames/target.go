@@ -1,4 +1,4 @@
-package restore
+package socketnames
 
 import (
 	"encoding/json"
@@ -11,17 +11,52 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/carry"
+	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// socketNames are the names of the job's Unix sockets. CRIU unlinks each existing one and binds
-// its own socket there. On a file system that both nodes share, that takes the name from the job
-// on the source.
-//
-// So each existing socket is renamed before CRIU runs. It gets its name back as soon as CRIU has
-// made the new socket. The new one takes the name only when the job runs here. All of it is done
-// by renaming. A socket whose first link is gone counts as deleted in the next move, whatever
-// other links it has.
+type restorer struct {
+	carry.NoRestorer
+	env   carry.Env
+	names socketNames // until it is known who runs
+}
+
+// NewRestorer is the half of the job's shim.
+func NewRestorer(e carry.Env) carry.Restorer { return &restorer{env: e} }
+
+// Prepare puts the sockets aside whose names CRIU will take.
+func (r *restorer) Prepare() error {
+	paths, err := image.SocketNames(r.env.Images)
+	if err != nil {
+		return err
+	}
+	r.names, err = r.save(paths)
+	return err
+}
+
+// Parked has them back: CRIU has made the others.
+func (r *restorer) Parked() error { return r.names.showOriginals() }
+
+// Commit gives the names to the job's own.
+func (r *restorer) Commit() error {
+	err := r.names.install()
+	r.names = nil
+	if err != nil {
+		return fmt.Errorf("not all Unix sockets have their names: %w", err)
+	}
+	return nil
+}
+
+// Undo leaves nothing of a job that will not run here.
+func (r *restorer) Undo() error {
+	err := r.names.undo()
+	r.names = nil
+	return err
+}
+
+// socketNames are those of the job's Unix sockets. All is done by renaming: a socket whose
+// own link is gone counts as deleted in the next move, whatever other links lead to it.
 type socketNames []*socketName
 
 type socketName struct {
@@ -35,15 +70,16 @@ type socketName struct {
 func (n *socketName) savedName() string { return "." + n.base + ".migrate-was" }
 func (n *socketName) newName() string   { return "." + n.base + ".migrate-own" }
 
-// saveSocketNames renames the existing sockets at paths of the job. It comes before CRIU.
-func (plan Plan) saveSocketNames(paths []string) (kept socketNames, err error) {
+// save puts the sockets that are there at paths in the job aside. It comes before
+// CRIU.
+func (r *restorer) save(paths []string) (kept socketNames, err error) {
 	slices.Sort(paths)
 	paths = slices.Compact(paths)
-	if err := plan.recordNames(paths); err != nil {
+	if err := r.note(paths); err != nil {
 		return nil, err
 	}
 	for _, path := range paths {
-		n, err := plan.saveSocketName(path)
+		n, err := r.saveName(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -55,9 +91,9 @@ func (plan Plan) saveSocketNames(paths []string) (kept socketNames, err error) {
 	return kept, nil
 }
 
-// saveSocketName returns os.ErrNotExist also for a file that is no socket: CRIU leaves that alone.
-func (plan Plan) saveSocketName(path string) (*socketName, error) {
-	n, err := plan.openSocketDir(path)
+// saveName says os.ErrNotExist also of what is no socket: CRIU lets that be.
+func (r *restorer) saveName(path string) (*socketName, error) {
+	n, err := r.openDir(path)
 	if err != nil {
 		return nil, err
 	}
@@ -76,13 +112,13 @@ func (plan Plan) saveSocketName(path string) (*socketName, error) {
 	return n, nil
 }
 
-// openSocketDir opens the directory of the name.
-func (plan Plan) openSocketDir(path string) (*socketName, error) {
-	at, err := plan.resolveDir(filepath.Dir(path))
+// openDir finds the directory that the name is in.
+func (r *restorer) openDir(path string) (*socketName, error) {
+	at, err := r.resolveDir(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
-	n := &socketName{user: plan.RestoreEnv.User, base: filepath.Base(path)}
+	n := &socketName{user: r.env.User, base: filepath.Base(path)}
 	err = osthread.As(n.user, func() error {
 		n.dir, err = os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
 		return err
@@ -100,22 +136,21 @@ func (n *socketName) isSocket(base string) error {
 	return err
 }
 
-func (plan Plan) namesFile() string { return filepath.Join(plan.Work, "names.json") }
+func (r *restorer) notesFile() string { return filepath.Join(r.env.Work, "names.json") }
 
-// recordNames records the names that are about to be renamed, for UndoSocketNames.
-func (plan Plan) recordNames(paths []string) error {
+// note leaves a trace of the names that are about to be touched, for Recover.
+func (r *restorer) note(paths []string) error {
 	data, err := json.Marshal(paths)
 	if err != nil {
 		return err
 	}
 	//house:allow os.WriteFile: a note for this boot, in a tmpfs
-	return os.WriteFile(plan.namesFile(), data, 0o600)
+	return os.WriteFile(r.notesFile(), data, 0o600)
 }
 
-// UndoSocketNames gives names back after a Park whose process was killed. Nothing of what that
-// Park restored may be left. It uses Work, Mounts and RestoreEnv's Root and User of the plan.
-func (plan Plan) UndoSocketNames() error {
-	data, err := os.ReadFile(plan.namesFile())
+// Recover gives names back that a shim which was killed has put aside.
+func (r *restorer) Recover() error {
+	data, err := os.ReadFile(r.notesFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -124,7 +159,7 @@ func (plan Plan) UndoSocketNames() error {
 		return err
 	}
 	for _, path := range paths {
-		n, err := plan.openSocketDir(path)
+		n, err := r.openDir(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -139,15 +174,15 @@ func (plan Plan) UndoSocketNames() error {
 	return nil
 }
 
-// resolveDir returns the path on the node of a directory of the job. It returns os.ErrNotExist for
-// a directory in a file system of the job's own.
-func (plan Plan) resolveDir(dir string) (string, error) {
+// resolveDir says where a directory of the job lies on the node, and os.ErrNotExist if it is
+// in a file system of the job's own.
+func (r *restorer) resolveDir(dir string) (string, error) {
 	const mostLinks = 40 // as in the kernel
 	at, links := "/", 0
 	for parts := strings.Split(dir, "/"); len(parts) > 0; {
 		next := filepath.Join(at, parts[0])
 		parts = parts[1:]
-		node := plan.nodePath(next)
+		node := r.nodePath(next)
 		if node == "" {
 			return "", os.ErrNotExist
 		}
@@ -164,20 +199,20 @@ func (plan Plan) resolveDir(dir string) (string, error) {
 		}
 		parts = append(strings.Split(target, "/"), parts...)
 	}
-	return plan.nodePath(at), nil
+	return r.nodePath(at), nil
 }
 
-// nodePath is the path on the node of a path without links, "" if there is none.
-func (plan Plan) nodePath(path string) string {
+// nodePath is where a path without links lies on the node, "" if it does not.
+func (r *restorer) nodePath(path string) string {
 	for at := path; ; at = filepath.Dir(at) {
 		if slices.Contains(jobOwnDirs, at) {
 			return ""
 		}
-		if node, ok := plan.Mounts[at]; ok {
+		if node, ok := r.env.Mounts[at]; ok {
 			return filepath.Join(node, strings.TrimPrefix(path, at))
 		}
 		if at == "/" {
-			return filepath.Join("/", plan.RestoreEnv.Root, path)
+			return filepath.Join("/", r.env.Root, path)
 		}
 	}
 }
