@@ -12,9 +12,14 @@ import (
 
 func (s *Source) resources() carried {
 	if s.carried == nil {
-		s.carried = table.Carried.Sources(carry.Job{Init: s.Init, UserNS: s.UserNS, Dir: s.Dir, Images: s.Images()})
+		s.carried = table.Carried.Sources(s.job())
 	}
 	return s.carried
+}
+
+// job is what the resources are told of it.
+func (s *Source) job() carry.Job {
+	return carry.Job{Init: s.Init, UserNS: s.UserNS, Dir: s.Dir, Images: s.Images()}
 }
 
 // asPass puts what a resource has sent beside what passes over the memory of processes have.

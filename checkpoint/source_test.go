@@ -18,13 +18,19 @@ import (
 // frozenScene is a process in a cgroup of its own.
 func frozenScene(t *testing.T) *Source {
 	t.Helper()
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	return sceneOf(t, cmd)
+}
+
+// sceneOf has a command in a cgroup of its own when that runs sleep.
+func sceneOf(t *testing.T, cmd *exec.Cmd) *Source {
+	t.Helper()
 	testenv.NeedRoot(t)
 	cg, err := cgroup.New(os.Getpid(), fmt.Sprintf("migrate-test-source-%d", os.Getpid()))
 	if err != nil {
 		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
-	cmd := exec.Command("sleep", "1000")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -38,6 +44,10 @@ func frozenScene(t *testing.T) *Source {
 		if err := cg.Remove(); err != nil {
 			t.Error(err)
 		}
+	})
+	testenv.Eventually(t, func() bool {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))
+		return err != nil || string(comm) == "sleep\n"
 	})
 	if err := cg.Enter(cmd.Process.Pid); err != nil {
 		t.Fatal(err)
