@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"agent/node"},
 	{"agent/progress", "agent/caller"},
 	{"agent/httpjson"},
-	{"shim"},                  // it outlives the agent
+	{"shim"}, // it outlives the agent
 	{"checkpoint", "restore", "store/directory", "store/storetest"}, // source and target share formats, never code
 	{"checkpoint/scan", "restore/uffd", "store"},
 	{"restore/pagestore", "preflight"},

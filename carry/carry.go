@@ -56,7 +56,8 @@ type Source interface {
 	// external to CRIU.
 	Freeze(ctx context.Context) (external []string, err error)
 	// LastRound sends what has changed since the last warm-up. It comes when CRIU holds all
-	// tasks, and goes on while CRIU dumps.
+	// tasks, and goes on while CRIU dumps. If memory has the same lane, it comes after
+	// FixImages.
 	LastRound(ctx context.Context, lane io.Writer) (Round, error)
 	// Snapshot comes when CRIU has written its images, and before it removes what it has made
 	// in the job's file systems. LastRound may still go on.

@@ -8,6 +8,8 @@ import (
 	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 func (s *Source) resources() carried {
@@ -95,12 +97,26 @@ func (c carried) every(stage func(carry.Source) error) error {
 	return errors.Join(errs...)
 }
 
-// pageFinders are those that would find something.
-func (c carried) pageFinders() (all []carry.PageFinder) {
+// pageFinder finds pages that the target has. nil: it has none that could be in images.
+func (c carried) pageFinder(m *memory, refer bool) image.Finder {
+	var shared []carry.PageFinder
 	for _, r := range c {
 		if f, ok := r.(carry.PageFinder); ok && !f.Empty() {
-			all = append(all, f)
+			shared = append(shared, f)
 		}
 	}
-	return all
+	if !refer && shared == nil {
+		return nil
+	}
+	return func(page []byte, own stream.Place) (stream.Place, bool) {
+		if own.VPID != 0 {
+			return own, refer && m.pages.TargetHas(own, page)
+		}
+		for _, f := range shared {
+			if at, ok := f.FindPage(page); ok {
+				return at, true
+			}
+		}
+		return own, false
+	}
 }

@@ -9,10 +9,12 @@
 //	Send     images, what was written to the output since, what else CRIU names
 //	Thaw     the way back, at any point before the commit
 //
-// This package reads the job's memory itself, because reading it takes most of the time.
-// Several workers read it with process_vm_readv. They compress and send what the target
-// lacks while others read on (package scan). In the end CRIU's pagemaps say what has to be
-// there. None of it touches a disk.
+// At each of them the resources that CRIU does not carry have their turn, see package carry.
+//
+// The job's memory is read by us and not by CRIU, because that is where the time
+// goes: several workers read it with process_vm_readv and compress and send what the
+// target lacks while the next is read (package pages). In the end CRIU's pagemaps say
+// what has to be there. Nothing of it touches a disk.
 //
 // The frozen memory is scanned while CRIU works in the same tasks. CRIU leaves traces in
 // three places. It interrupts system calls, and the kernel may write their results: the

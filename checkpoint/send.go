@@ -118,7 +118,7 @@ const maxInlinePages = 16 << 20
 
 func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, refer bool) (int64, error) {
 	out := stream.NewWriter(lanes[0], stream.KindImages)
-	known := s.pageFinder(m, refer)
+	known := s.resources().pageFinder(m, refer)
 	leave := image.HoldsMemory
 	if known == nil {
 		leave = nil
@@ -140,25 +140,6 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, r
 		return n, nil // ready when all lanes have ended: the images need them
 	}
 	return n, stream.NewWriter(lanes[0], stream.KindReady).Close()
-}
-
-// pageFinder finds pages that the target has. nil: it has none that could be in images.
-func (s *Source) pageFinder(m *memory, refer bool) image.Finder {
-	shared := s.resources().pageFinders()
-	if !refer && len(shared) == 0 {
-		return nil
-	}
-	return func(page []byte, own stream.Place) (stream.Place, bool) {
-		if own.VPID != 0 {
-			return own, refer && m.pages.TargetHas(own, page)
-		}
-		for _, f := range shared {
-			if at, ok := f.FindPage(page); ok {
-				return at, true
-			}
-		}
-		return own, false
-	}
 }
 
 // sendBlocks sends the images that hold memory of which the target may have a part.

@@ -68,9 +68,11 @@ func (m madeUpReceiver) Read(s *stream.Reader, count func(int)) error {
 	}
 	return m.stage("read " + string(frame))
 }
-func (m madeUpReceiver) Complete() error             { return m.stage("complete") }
-func (m madeUpReceiver) Mounts() map[string]*os.File { return map[string]*os.File{"/made/up": os.Stdin} }
-func (m madeUpReceiver) Close() error                { return m.stage("close") }
+func (m madeUpReceiver) Complete() error { return m.stage("complete") }
+func (m madeUpReceiver) Mounts() map[string]*os.File {
+	return map[string]*os.File{"/made/up": os.Stdin}
+}
+func (m madeUpReceiver) Close() error { return m.stage("close") }
 
 type madeUpRestorer struct{ *madeUp }
 

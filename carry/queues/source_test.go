@@ -76,7 +76,10 @@ func TestAJobThatHasAskedToBeNotifiedMeanwhileKeepsThat(t *testing.T) {
 assert libc.mq_notify(queue("/q"), sigevent) == 0`)
 	var o *carry.Obstacle
 	if _, err := s.Freeze(t.Context()); !errors.As(err, &o) || !strings.Contains(err.Error(), "/q") {
-		t.Errorf("got %v", err)
+		t.Fatalf("got %v", err)
+	}
+	if text, err := os.ReadFile("../../docs/jobs.md"); err != nil || !strings.Contains(string(text), "`"+o.Code+"`") { // as all codes of the preflight
+		t.Errorf("no document explains %s (%v)", o.Code, err)
 	}
 	if name, err := mqueue.Notified(s.job.Init); name != "q" || err != nil {
 		t.Errorf("it waits for %q (%v)", name, err)
