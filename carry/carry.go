@@ -104,7 +104,7 @@ type Receiver interface {
 	Complete() error
 	// Mounts are what has been built, by the path in the job, attached nowhere.
 	Mounts() map[string]*os.File
-	// Close lets go of them. What nobody has attached vanishes. It may be called twice.
+	// Close closes them. Those that are attached nowhere vanish. A second call changes nothing.
 	Close() error
 }
 

@@ -106,7 +106,7 @@ func (s *Source) freezeResources(ctx context.Context) (mode image.Network, exter
 	return mode, external, err
 }
 
-// fixImages changes what the images say.
+// fixImages corrects the images.
 func (s *Source) fixImages() error {
 	if err := image.WakeTimers(s.Images()); err != nil {
 		return err

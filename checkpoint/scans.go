@@ -93,7 +93,7 @@ func (s *Source) endScans() {
 	s.scan, s.lastRound = nil, nil
 }
 
-// beginLastRound starts it, unless the lane is one with that of memory: then Send does it.
+// beginLastRound starts it, unless memory shares the only lane: then Send does it.
 func (s *Source) beginLastRound(ctx context.Context, m *memory, lane io.Writer, failed func(error)) {
 	if m.shared {
 		return

@@ -74,7 +74,7 @@ func (s *Source) DumpLog() string { return filepath.Join(s.Dir, "dump.log") }
 // carried are the halves of the resources that CRIU does not carry.
 type carried []carry.Source
 
-// memory is the job's memory on its way over the lanes.
+// memory sends the job's memory over the lanes.
 //
 // The first lane carries no pages if there are others. CRIU's images, which the target waits for,
 // then never queue up behind memory.
@@ -96,8 +96,7 @@ type frozenScan struct {
 	err    error
 }
 
-// lastRound is that of the carried resources, on the first lane, which goes on while CRIU
-// dumps.
+// lastRound has the carried resources send on the first lane, while CRIU dumps.
 type lastRound struct {
 	cancel context.CancelCauseFunc
 	lane   io.Writer

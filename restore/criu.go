@@ -122,8 +122,8 @@ func (p *Parked) connectNetwork(pid int, log *slog.Logger) {
 	}
 }
 
-// ready returns a CRIU in a chamber that suits the network: the one that stands by, if
-// the job's network is carried as was expected, or else another.
+// prestartedFor returns a CRIU whose environment suits the network mode. It is the prestarted one
+// if the job's network is carried as expected, otherwise a new one.
 func (plan Plan) prestartedFor(ctx context.Context, client *criu.Client, mode image.Network) (*PrestartedCRIU, error) {
 	env, s := plan.RestoreEnv, plan.Prestarted
 	env.Network = mode == image.NetworkInherited
@@ -169,8 +169,9 @@ func (s *PrestartedCRIU) attach(plan Plan) error {
 	return namespaces.AttachMounts(s.criu.Pid(), mounts)
 }
 
-// release is the last moment before the job runs, whatever is answered, unless it is killed.
-// What was carried is its own from here on; it runs without some of that rather than not at all.
+// release is the last moment before the job runs. After it only SIGKILL stops the job, whatever
+// the callback returns. From here on what was carried is the job's. After an error of a resource
+// the job runs on without it.
 func (p *Parked) release(ctx context.Context, who *identityCheck, init int, log *slog.Logger) error {
 	if err := who.checkReady(init); err != nil {
 		return errors.Join(err, who.killRefused())

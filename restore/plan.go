@@ -27,7 +27,7 @@ type Plan struct {
 	// Binds are those of Mounts whose path a user may change, by Target. CRIU gets what
 	// RestoreEnv.User reaches by it.
 	Binds []Bind `json:"binds,omitempty"`
-	// Private are file systems of the job's own, with their content, as [Receiver.Mounts] has them.
+	// Private are the job's private file systems, with their content, as [Receiver.Mounts] has them.
 	Private []Mount `json:"private,omitempty"`
 	// Interface is the job's network interface, nil for none.
 	Interface *network.Interface `json:"interface,omitempty"`

@@ -66,12 +66,11 @@ type blockImage struct {
 	refs []image.Ref
 }
 
-// Ready is closed when images and output are complete, so that the job can be restored
-// while its memory still comes.
+// Ready is closed when images and output are complete. The job can then be restored while its
+// memory still comes.
 func (in *Receiver) Ready() <-chan struct{} { return in.ready }
 
-// Mounts are the file systems of the job's own that were built for it, by the path in the job,
-// attached nowhere.
+// Mounts are the detached mounts that were built for the job, by their mount point in it.
 func (in *Receiver) Mounts() map[string]*os.File {
 	mounts := map[string]*os.File{}
 	for _, r := range in.carried {
@@ -80,7 +79,7 @@ func (in *Receiver) Mounts() map[string]*os.File {
 	return mounts
 }
 
-// CloseMounts lets go of them. They vanish, unless somebody has attached them.
+// CloseMounts closes them. Those that are attached nowhere vanish.
 func (in *Receiver) CloseMounts() error {
 	var errs []error
 	for _, r := range in.carried {

@@ -61,8 +61,8 @@ const (
 // RootDir is where the root of the job is bound while it is built.
 func (c Config) RootDir() string { return filepath.Join(c.RunDir, "root") }
 
-// MountDir is where CRIU finds the i-th of the mounts of a job's own, in a mount namespace
-// that nobody else sees.
+// MountDir is where CRIU finds the i-th of the private mounts of a job that is restored. They are
+// mounted in a mount namespace of their own.
 func (c Config) MountDir(i int) string { return filepath.Join(c.RunDir, fmt.Sprintf("mount-%d", i)) }
 
 // BindDir is where CRIU finds the i-th of the node's mounts and binds of a job that is

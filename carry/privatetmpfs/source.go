@@ -23,7 +23,7 @@ type source struct {
 // NewSource is the half of the node that a job leaves.
 func NewSource(j carry.Job) carry.Source { return &source{job: j} }
 
-// open takes hold of the job's private file systems.
+// open opens the job's private file systems, which CRIU leaves out.
 func (s *source) open() error {
 	if s.mounts != nil {
 		return nil
@@ -39,7 +39,7 @@ func (s *source) open() error {
 	return nil
 }
 
-// find opens them. One that the job has unmounted is none.
+// find opens them. It skips those that the job has unmounted.
 func find(init int) (found []*tmpfs.Source, err error) {
 	found = []*tmpfs.Source{}
 	table, err := procfs.MountTable(init)
@@ -62,7 +62,7 @@ func find(init int) (found []*tmpfs.Source, err error) {
 	return found, nil
 }
 
-// Close lets go of them.
+// Close closes them.
 func (s *source) Close() error {
 	var errs []error
 	for _, t := range s.mounts {
@@ -110,8 +110,8 @@ func send(ctx context.Context, lane io.Writer, t *tmpfs.Source) (carry.Round, er
 	})
 }
 
-// Snapshot takes down what is in them, at a moment when the names that CRIU gives to files
-// that have lost theirs are there too.
+// Snapshot notes what is in them. At this moment CRIU has given names to files that had lost
+// theirs.
 func (s *source) Snapshot(ctx context.Context) error {
 	for _, t := range s.mounts {
 		if err := t.Note(ctx); err != nil {

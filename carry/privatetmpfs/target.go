@@ -13,7 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
 
-// receiver has the file systems as they are being built, by the place where the job has them.
+// receiver has the file systems while they are built, by their mount point in the job.
 type receiver struct {
 	mu     sync.Mutex
 	mounts map[string]*tmpfs.Target
@@ -22,7 +22,7 @@ type receiver struct {
 // NewReceiver is the half of the agent to which a job comes.
 func NewReceiver() carry.Receiver { return &receiver{} }
 
-// of finds or makes the file system that a stream is about.
+// of finds or makes the file system of a stream.
 func (r *receiver) of(h stream.TmpfsHead) (*tmpfs.Target, error) {
 	if err := h.Check(); err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (r *receiver) Mounts() map[string]*os.File {
 	return mounts
 }
 
-// Close lets go of the file systems.
+// Close closes the file systems. Those that are attached nowhere vanish.
 func (r *receiver) Close() error {
 	var errs []error
 	for _, t := range r.mounts {
@@ -75,7 +75,7 @@ func (r *receiver) Close() error {
 // Kinds are content, and everything else.
 func (r *receiver) Kinds() []uint16 { return []uint16{stream.KindTmpfsPages, stream.KindTmpfsNames} }
 
-// Read reads one stream about a private file system.
+// Read reads one stream of a private file system.
 func (r *receiver) Read(s *stream.Reader, count func(int)) error {
 	head, err := s.ReadFrame()
 	if err != nil {

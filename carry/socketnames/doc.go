@@ -1,10 +1,12 @@
-// Package socketnames carries the names that a job's Unix sockets have in file systems. CRIU
-// removes each one that is there and binds its own socket to it, which on a file system that
-// both nodes see takes the name away from the job on the source.
+// Package socketnames carries the names of the job's Unix sockets in file systems. CRIU unlinks
+// each existing one and binds its own socket there. On a file system that both nodes share, that
+// takes the name from the job on the source.
 //
-//	source.go   asks whether a target will be able to read the names from the images
-//	target.go   puts the sockets that are there aside, has them back as soon as CRIU has made
-//	            the others, and gives those the names when the job runs here
+// So each existing socket is renamed before CRIU runs. It gets its name back as soon as CRIU has
+// made the new socket. The new one takes the name only when the job runs here.
+//
+//	source.go   checks that a target can read the names from the images
+//	target.go   renames, and undoes it for a job that will not run here
 //
 // The format is CRIU's own: see [image.SocketNames].
 package socketnames

@@ -55,8 +55,8 @@ func (r *restorer) Undo() error {
 	return err
 }
 
-// socketNames are those of the job's Unix sockets. All is done by renaming: a socket whose
-// own link is gone counts as deleted in the next move, whatever other links lead to it.
+// socketNames are the names of the job's Unix sockets. All is done by renaming. A socket whose
+// first link is gone counts as deleted in the next move, whatever other links it has.
 type socketNames []*socketName
 
 type socketName struct {
