@@ -49,7 +49,7 @@ func Run(ctx context.Context, cfg node.Config) error {
 	if err := t.Sources.UnthrottleAll(); err != nil {
 		a.Log.Warn("a job may be slowed down still, from a move with --throttle", logkey.Err, err)
 	}
-	t.Launcher.FilterPorts()
+	t.Launcher.InstallPortFilters()
 	t.Recovery.Recover(ctx)
 	t.Arrivals.TellPeers()
 	t.Copies.PayAllDebts()
@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg node.Config) error {
 // decides what they may do.
 func listenLocal(path string) (net.Listener, error) {
 	if err := safepath.Check(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, node.RootsAlone(err, "--socket")
+		return nil, node.OnlyRootHint(err, "--socket")
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()

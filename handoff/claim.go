@@ -9,7 +9,7 @@ import (
 // ErrRunning says that this agent is working on the move already.
 var ErrRunning = errors.New("the agent is working on this move")
 
-var errResolved = errors.New("an operator decides this move")
+var errOperatorDecides = errors.New("an operator decides this move")
 
 // ErrTaken says that operators took the job on both nodes.
 var ErrTaken = errors.New("an operator took the job on this node, too: end one of the two")
@@ -40,8 +40,8 @@ func (j *Journal) claim(ctx context.Context, m MoveID, taking bool) (_ context.C
 	}, nil
 }
 
-// undecided tells whether an operator is taking the job.
-func (j *Journal) undecided(m MoveID) bool {
+// beingTaken tells whether an operator is taking the job.
+func (j *Journal) beingTaken(m MoveID) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r := j.runs[m]
@@ -56,7 +56,7 @@ func (j *Journal) interrupt(ctx context.Context, m MoveID) error {
 	if r == nil {
 		return nil
 	}
-	r.cancel(errResolved)
+	r.cancel(errOperatorDecides)
 	select {
 	case <-r.done:
 		return nil

@@ -160,12 +160,12 @@ func (f *Fence) Unheard() []string {
 	return slices.Clone(f.file.Unheard)
 }
 
-// Lose notes that what this node knew of a job is gone, "" for all jobs: where it went, and who was let
+// MarkLost notes that what this node knew of a job is gone, "" for all jobs: where it went, and who was let
 // bring it back.
-func (f *Fence) Lose(job string) error {
+func (f *Fence) MarkLost(job string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.lost(job) {
+	if f.hasLost(job) {
 		return f.damage
 	}
 	return f.change(func(next *fenceFile) { next.Lost = append(slices.Clone(next.Lost), job) })
@@ -175,9 +175,9 @@ func (f *Fence) Lose(job string) error {
 func (f *Fence) HasLost(job string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.lost(job)
+	return f.hasLost(job)
 }
 
-func (f *Fence) lost(job string) bool {
+func (f *Fence) hasLost(job string) bool {
 	return slices.Contains(f.file.Lost, job) || slices.Contains(f.file.Lost, "")
 }

@@ -16,8 +16,8 @@ type Place struct {
 	Addr string `json:"addr,omitempty"` // host:port; a hint
 }
 
-// Standing is what a node says about a job that somebody wants to bring back.
-type Standing struct {
+// Answer is what a node says about a job that somebody wants to bring back.
+type Answer struct {
 	Node  string `json:"node"`
 	Seen  int64  `json:"seen"`  // the highest epoch that it has admitted or granted
 	Epoch int64  `json:"epoch"` // the highest that it knows of, that of its record too
@@ -31,7 +31,7 @@ type Standing struct {
 type Witnesses interface {
 	// Standing asks a node; addrs are where its agent may listen. An error says that nobody knows; it
 	// wraps ErrAnswers if the node is there, and cannot tell.
-	Standing(ctx context.Context, node string, addrs []string) (Standing, error)
+	Ask(ctx context.Context, node string, addrs []string) (Answer, error)
 	// Grant asks a node to let g.Node bring the job back; seen is what it has said to have seen. When
 	// it returns nil the node has a durable record of it.
 	Grant(ctx context.Context, node string, addrs []string, seen int64, g Grant) error
@@ -44,9 +44,9 @@ type Inquiry struct {
 	addrs map[string][]string
 	dead  map[string]bool
 
-	told   map[string]Standing
-	silent map[string]error
-	named  map[string]bool // by somebody who was asked
+	answers map[string]Answer
+	silent  map[string]error
+	named   map[string]bool // by somebody who was asked
 }
 
 // mostAsked bounds the nodes that are asked about one job.
@@ -59,9 +59,9 @@ var ErrTooMany = fmt.Errorf("more than %d nodes would have to be asked", mostAsk
 var ErrAnswers = errors.New("it answers, but cannot tell")
 
 // AliveError says that the job lives.
-type AliveError struct{ Standing Standing }
+type AliveError struct{ Answer Answer }
 
-func (e *AliveError) Error() string { return fmt.Sprintf("it is alive: %s", e.Standing.Alive) }
+func (e *AliveError) Error() string { return fmt.Sprintf("it is alive: %s", e.Answer.Alive) }
 
 // SilentError says who cannot be asked, and why, by node.
 type SilentError struct{ Nodes map[string]error }
@@ -80,7 +80,7 @@ func (e *SilentError) Error() string {
 // where the job went since may have been that node. Otherwise those of them that answer are heard all
 // the same: a node whose disk was damaged may have forgotten where the job went, and they know.
 func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead []string) (*Inquiry, error) {
-	q := &Inquiry{w: w, addrs: map[string][]string{}, dead: map[string]bool{}, told: map[string]Standing{}, silent: map[string]error{}, named: map[string]bool{}}
+	q := &Inquiry{w: w, addrs: map[string][]string{}, dead: map[string]bool{}, answers: map[string]Answer{}, silent: map[string]error{}, named: map[string]bool{}}
 	for _, node := range dead {
 		q.dead[node] = true
 	}
@@ -92,7 +92,7 @@ func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead [
 	}
 	ask := q.ask
 	if len(q.silent) == 0 {
-		ask = q.hear
+		ask = q.askOptional
 	}
 	if err := ask(ctx, bystanders); err != nil {
 		return nil, err
@@ -100,8 +100,8 @@ func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead [
 	return q, q.verdict()
 }
 
-// hear asks nodes of which nobody says that they know anything. Those that do not tell are left out.
-func (q *Inquiry) hear(ctx context.Context, bystanders []Place) error {
+// askOptional asks nodes of which nobody says that they know anything. Those that do not tell are left out.
+func (q *Inquiry) askOptional(ctx context.Context, bystanders []Place) error {
 	fresh := slices.DeleteFunc(slices.Clone(bystanders), func(p Place) bool { _, met := q.addrs[p.Node]; return met })
 	err := q.ask(ctx, fresh)
 	for _, p := range fresh {
@@ -116,8 +116,8 @@ func (q *Inquiry) hear(ctx context.Context, bystanders []Place) error {
 // ask asks whom it has not asked yet, until nobody names anybody else.
 func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 	for len(next) > 0 {
-		fresh := q.meet(next)
-		if len(q.told)+len(q.silent)+len(fresh) > mostAsked {
+		fresh := q.addPlaces(next)
+		if len(q.answers)+len(q.silent)+len(fresh) > mostAsked {
 			return ErrTooMany
 		}
 		next = nil
@@ -126,7 +126,7 @@ func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 				q.silent[node] = answer.err
 				continue
 			}
-			q.told[node] = answer.Standing
+			q.answers[node] = answer.Answer
 			next = append(next, answer.Next...)
 			for _, p := range answer.Next {
 				q.named[p.Node] = true
@@ -136,9 +136,9 @@ func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 	return context.Cause(ctx)
 }
 
-// meet learns addresses, and returns who is new. A silent node of which another address has come up
+// addPlaces learns addresses, and returns who is new. A silent node of which another address has come up
 // is asked again.
-func (q *Inquiry) meet(places []Place) (fresh []string) {
+func (q *Inquiry) addPlaces(places []Place) (fresh []string) {
 	for _, p := range places {
 		known, met := q.addrs[p.Node]
 		news := !met || p.Addr != "" && !slices.Contains(known, p.Addr)
@@ -149,7 +149,7 @@ func (q *Inquiry) meet(places []Place) (fresh []string) {
 			known = append(known, p.Addr)
 		}
 		q.addrs[p.Node] = known
-		if _, told := q.told[p.Node]; !told && !slices.Contains(fresh, p.Node) {
+		if _, told := q.answers[p.Node]; !told && !slices.Contains(fresh, p.Node) {
 			delete(q.silent, p.Node)
 			fresh = append(fresh, p.Node)
 		}
@@ -157,22 +157,22 @@ func (q *Inquiry) meet(places []Place) (fresh []string) {
 	return fresh
 }
 
-type answer struct {
-	Standing
+type askResult struct {
+	Answer
 	err error
 }
 
-func (q *Inquiry) askAll(ctx context.Context, nodes []string) map[string]answer {
-	answers := map[string]answer{}
+func (q *Inquiry) askAll(ctx context.Context, nodes []string) map[string]askResult {
+	answers := map[string]askResult{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, node := range nodes {
 		addrs := slices.Clone(q.addrs[node])
 		all.Go(func() {
-			s, err := q.w.Standing(ctx, node, addrs)
+			s, err := q.w.Ask(ctx, node, addrs)
 			mu.Lock()
 			defer mu.Unlock()
-			answers[node] = answer{s, err}
+			answers[node] = askResult{s, err}
 		})
 	}
 	all.Wait()
@@ -181,8 +181,8 @@ func (q *Inquiry) askAll(ctx context.Context, nodes []string) map[string]answer 
 
 // verdict is what the answers say so far. That the job lives comes first: it is the better reason.
 func (q *Inquiry) verdict() error {
-	for _, node := range slices.Sorted(maps.Keys(q.told)) {
-		if s := q.told[node]; s.Alive != "" {
+	for _, node := range slices.Sorted(maps.Keys(q.answers)) {
+		if s := q.answers[node]; s.Alive != "" {
 			return &AliveError{s}
 		}
 	}
@@ -218,12 +218,12 @@ func (q *Inquiry) StillSilent(ctx context.Context) error {
 }
 
 // Seen is what a node has said to have seen, 0 if it was not asked.
-func (q *Inquiry) Seen(node string) int64 { return q.told[node].Seen }
+func (q *Inquiry) Seen(node string) int64 { return q.answers[node].Seen }
 
 // Epoch is the epoch to bring the job back under: above all that anybody knows of, and in a line of
 // its own if it is not proven that the job lives nowhere.
 func (q *Inquiry) Epoch(floor int64) int64 {
-	for _, s := range q.told {
+	for _, s := range q.answers {
 		floor = max(floor, s.Epoch, s.Seen)
 	}
 	if len(q.silent) > 0 {
@@ -236,11 +236,11 @@ func (q *Inquiry) Epoch(floor int64) int64 {
 // their names, so that of several who ask at a time one gets all. When it fails, some may have granted
 // it; the next who asks them hears of that, and asks g.Node.
 func (q *Inquiry) Grant(ctx context.Context, g Grant) error {
-	for _, node := range slices.Sorted(maps.Keys(q.told)) {
+	for _, node := range slices.Sorted(maps.Keys(q.answers)) {
 		if node == g.Node {
 			continue
 		}
-		if err := q.w.Grant(ctx, node, q.addrs[node], q.told[node].Seen, g); err != nil {
+		if err := q.w.Grant(ctx, node, q.addrs[node], q.answers[node].Seen, g); err != nil {
 			return fmt.Errorf("%s does not let this node bring the job back: %w", node, err)
 		}
 	}

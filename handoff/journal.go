@@ -43,7 +43,7 @@ type Journal struct {
 
 	mu      sync.Mutex
 	moves   map[MoveID]*entry
-	strange map[string]*entry // files whose names are those of no move
+	foreign map[string]*entry // files whose names are those of no move
 	aside   map[MoveID]bool   // an operator has set the damaged file aside
 	runs    map[MoveID]*run
 }
@@ -98,7 +98,7 @@ func openJournal(dir string, d disk) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, guard: guard, disk: d, moves: map[MoveID]*entry{}, strange: map[string]*entry{}, aside: map[MoveID]bool{}, runs: map[MoveID]*run{}}
+	j := &Journal{dir: dir, guard: guard, disk: d, moves: map[MoveID]*entry{}, foreign: map[string]*entry{}, aside: map[MoveID]bool{}, runs: map[MoveID]*run{}}
 	if err := j.load(); err != nil {
 		return nil, errors.Join(err, guard.Close())
 	}
@@ -240,7 +240,7 @@ func (j *Journal) admit(r Record) (*entry, error) {
 		return nil, asideError(r.Move)
 	}
 	for move, e := range j.moves {
-		if e.damage == nil && e.last.Job == r.Job && e.open() && !j.heal(move, e) {
+		if e.damage == nil && e.last.Job == r.Job && e.open() && !j.repair(move, e) {
 			return nil, fmt.Errorf("move %s: %w", move, ErrBusy)
 		}
 	}
@@ -282,10 +282,10 @@ func (j *Journal) undo(path string, lines [][]byte) error {
 	return durable.SyncDir(j.dir)
 }
 
-// heal tries to find out about a file that is not known, by writing it without the
+// repair tries to find out about a file that is not known, by writing it without the
 // record that may be in it: nothing has followed from that one. It tells whether the
 // move turned out never to have begun.
-func (j *Journal) heal(m MoveID, e *entry) (never bool) {
+func (j *Journal) repair(m MoveID, e *entry) (never bool) {
 	if !e.unsure || e.damage != nil {
 		return false
 	}

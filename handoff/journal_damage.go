@@ -58,7 +58,7 @@ func (j *Journal) loadFile(n fs.DirEntry) {
 		if err == nil {
 			err = errors.New("its name is that of no move")
 		}
-		j.strange[n.Name()] = &entry{damage: fmt.Errorf("%s: %w: %w", path, err, ErrDamaged), job: jobOf("", data), changed: changed(path)}
+		j.foreign[n.Name()] = &entry{damage: fmt.Errorf("%s: %w: %w", path, err, ErrDamaged), job: jobOf("", data), changed: changed(path)}
 	}
 }
 
@@ -94,7 +94,7 @@ func (j *Journal) guarded(job string, since time.Time) error {
 			return fmt.Errorf("%w: %w", e.damage, ErrGuarded)
 		}
 	}
-	for _, e := range j.strange {
+	for _, e := range j.foreign {
 		if guards(e) {
 			return fmt.Errorf("%w: %w", e.damage, ErrGuarded)
 		}
@@ -114,7 +114,7 @@ func (j *Journal) Damaged() (all []Damage) {
 			all = append(all, Damage{string(m), j.path(m), e.last.Job, e.changed, ErrUnsure})
 		}
 	}
-	for name, e := range j.strange {
+	for name, e := range j.foreign {
 		all = append(all, Damage{name, filepath.Join(j.dir, name), e.job, e.changed, e.damage})
 	}
 	return all
@@ -127,7 +127,7 @@ func (j *Journal) SetAside(name string) (path string, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	move, file := MoveID(name), name
-	e := j.strange[name]
+	e := j.foreign[name]
 	if e == nil {
 		e, file = j.moves[move], name+journalSuffix
 	}
@@ -150,7 +150,7 @@ func (j *Journal) SetAside(name string) (path string, err error) {
 		j.aside[move] = true
 		delete(j.moves, move)
 	}
-	delete(j.strange, name)
+	delete(j.foreign, name)
 	return path, durable.SyncDir(j.dir)
 }
 

@@ -24,18 +24,18 @@ type Caller struct {
 	UID, GID uint32
 	Groups   []uint32
 	Pid      int      // 0 when the request came from another node
-	process  *os.File // holds pid (pidfd); nil when the caller is not known by a connection
+	pidfd    *os.File // holds pid (pidfd); nil when the caller is not known by a connection
 	Peer     string   // that node's name, "" for a local caller
 }
 
 // Alive fails when the caller has ended, so that what was found by its number meanwhile may
 // be another's.
 func (c Caller) Alive() error {
-	if c.process == nil {
+	if c.pidfd == nil {
 		return nil
 	}
 	var err error
-	raw, rawErr := c.process.SyscallConn()
+	raw, rawErr := c.pidfd.SyscallConn()
 	if rawErr == nil {
 		rawErr = raw.Control(func(fd uintptr) { err = linux.Alive(int(fd)) })
 	}
@@ -45,13 +45,13 @@ func (c Caller) Alive() error {
 	return err
 }
 
-// hold takes hold of the process at the other end of a unix socket. Before Linux 6.5 the
+// openProcess takes hold of the process at the other end of a unix socket. Before Linux 6.5 the
 // kernel gives its number only: then who has that now must at least be the same user's, and
 // not be one with other rights.
-func (c *Caller) hold(socket int) error {
+func (c *Caller) openProcess(socket int) error {
 	fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if err == nil {
-		c.process = os.NewFile(uintptr(fd), "caller")
+		c.pidfd = os.NewFile(uintptr(fd), "caller")
 		return nil
 	}
 	if !errors.Is(err, unix.ENOPROTOOPT) {
@@ -60,7 +60,7 @@ func (c *Caller) hold(socket int) error {
 	if fd, err = unix.PidfdOpen(c.Pid, 0); err != nil {
 		return fmt.Errorf("process %d of the caller: %w", c.Pid, err)
 	}
-	c.process = os.NewFile(uintptr(fd), "caller")
+	c.pidfd = os.NewFile(uintptr(fd), "caller")
 	var st unix.Stat_t
 	if err := unix.Stat(fmt.Sprintf("/proc/%d", c.Pid), &st); err != nil || st.Uid != c.UID {
 		return errors.Join(fmt.Errorf("process %d is not the caller's any more", c.Pid), err)
@@ -68,10 +68,10 @@ func (c *Caller) hold(socket int) error {
 	return nil
 }
 
-// LetGo frees what hold has taken.
-func (c Caller) LetGo() {
-	if c.process != nil {
-		_ = c.process.Close() // nothing was written
+// Close frees what hold has taken.
+func (c Caller) Close() {
+	if c.pidfd != nil {
+		_ = c.pidfd.Close() // nothing was written
 	}
 }
 
@@ -82,30 +82,30 @@ func (c Caller) Root() bool { return c.UID == 0 }
 
 func (c Caller) User() osthread.User { return osthread.User{UID: c.UID, GID: c.GID, Groups: c.Groups} }
 
-// May tells whether the caller may see and touch a job.
-func (c Caller) May(rec job.Record) bool { return c.Root() || c.UID == rec.Spec.UID }
+// CanAccess tells whether the caller may see and touch a job.
+func (c Caller) CanAccess(rec job.Record) bool { return c.Root() || c.UID == rec.Spec.UID }
 
-// GroupsIn are the supplementary groups of a job that the caller is still in: what a user's
+// JobGroups are the supplementary groups of a job that the caller is still in: what a user's
 // job was started with does not give back to its user what was taken since. Root has all.
-func (c Caller) GroupsIn(rec job.Record) ([]uint32, error) {
+func (c Caller) JobGroups(rec job.Record) ([]uint32, error) {
 	if c.Root() {
-		return GroupsInside(rec.Spec), nil
+		return SupplementaryGroups(rec.Spec), nil
 	}
 	has := func(group uint32) bool { return group == c.GID || slices.Contains(c.Groups, group) }
 	if !has(rec.Spec.GID) {
 		return nil, &api.Error{Code: api.CodeForbidden, Message: fmt.Sprintf("job %s runs with the primary group %d, which you are not in any more", rec.ID, rec.Spec.GID), Where: "nothing was done",
 			Hint: "`newgrp` or a new login, if you are again; else have root run `migrate exec " + string(rec.ID) + "`, or start the job anew"}
 	}
-	return slices.DeleteFunc(slices.Clone(GroupsInside(rec.Spec)), func(g uint32) bool { return !has(g) }), nil
+	return slices.DeleteFunc(slices.Clone(SupplementaryGroups(rec.Spec)), func(g uint32) bool { return !has(g) }), nil
 }
 
-// StillIn refuses to bring back a job with groups that its user is not in any more: a checkpoint
+// CheckGroups refuses to bring back a job with groups that its user is not in any more: a checkpoint
 // keeps them for longer than any process of the user's.
-func (c Caller) StillIn(rec job.Record) error {
+func (c Caller) CheckGroups(rec job.Record) error {
 	if c.Root() {
 		return nil
 	}
-	for _, g := range append([]uint32{rec.Spec.GID}, GroupsInside(rec.Spec)...) {
+	for _, g := range append([]uint32{rec.Spec.GID}, SupplementaryGroups(rec.Spec)...) {
 		if g != c.GID && !slices.Contains(c.Groups, g) {
 			return &api.Error{Code: api.CodeForbidden, Message: fmt.Sprintf("job %s was saved with the group %d, which you are not in any more", rec.ID, g), Where: "nothing was done",
 				Hint: "log in anew if you are in it again; otherwise root decides, and types `migrate restore`"}
@@ -114,13 +114,13 @@ func (c Caller) StillIn(rec job.Record) error {
 	return nil
 }
 
-type CallerKey struct{}
+type ContextKey struct{}
 
 // The user that an agent speaks for towards a peer. Only nodes of the cluster
 // get to say it.
 const (
-	UidHeader    = "Migrate-UID"
-	GidHeader    = "Migrate-GID"
+	UIDHeader    = "Migrate-UID"
+	GIDHeader    = "Migrate-GID"
 	GroupsHeader = "Migrate-Groups"
 	HopsHeader   = "Migrate-Hops"
 )
@@ -131,8 +131,8 @@ func FromPeer(r *http.Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	uid, err1 := strconv.ParseUint(r.Header.Get(UidHeader), 10, 32)
-	gid, err2 := strconv.ParseUint(r.Header.Get(GidHeader), 10, 32)
+	uid, err1 := strconv.ParseUint(r.Header.Get(UIDHeader), 10, 32)
+	gid, err2 := strconv.ParseUint(r.Header.Get(GIDHeader), 10, 32)
 	if err1 != nil || err2 != nil {
 		return Caller{}, fmt.Errorf("node %s does not say for whom it asks", node)
 	}
@@ -147,9 +147,9 @@ func FromPeer(r *http.Request) (Caller, error) {
 	return c, nil
 }
 
-func (c Caller) SpeakFor(h http.Header) {
-	h.Set(UidHeader, strconv.FormatUint(uint64(c.UID), 10))
-	h.Set(GidHeader, strconv.FormatUint(uint64(c.GID), 10))
+func (c Caller) SetHeaders(h http.Header) {
+	h.Set(UIDHeader, strconv.FormatUint(uint64(c.UID), 10))
+	h.Set(GIDHeader, strconv.FormatUint(uint64(c.GID), 10))
 	h.Set(GroupsHeader, strings.Trim(fmt.Sprint(c.Groups), "[]"))
 }
 
@@ -190,14 +190,14 @@ func Credentials(conn net.Conn) (c Caller, err error) {
 		}
 		c = Caller{UID: cred.Uid, GID: cred.Gid, Pid: int(cred.Pid)}
 		if c.Groups, err = peerGroups(int(fd)); err == nil {
-			err = c.hold(int(fd))
+			err = c.openProcess(int(fd))
 		}
 	})
 	if err == nil {
 		err = ctlErr
 	}
 	if err != nil {
-		c.LetGo()
+		c.Close()
 	}
 	return c, err
 }

@@ -17,8 +17,8 @@ const (
 	MostConnections = 512
 	// MostAnswers is how many that are too many are told so at a time; others are hung up on.
 	MostAnswers = 16
-	// answerTime is what they have to say what they want, and to hear.
-	answerTime = time.Second
+	// refusalTime is what they have to say what they want, and to hear.
+	refusalTime = time.Second
 )
 
 // ConnLimit is the local socket. It knows who calls, and keeps one user from taking the
@@ -27,14 +27,14 @@ type ConnLimit struct {
 	net.Listener
 	most int
 
-	answers chan struct{}
-	told    sync.WaitGroup
-	mu      sync.Mutex
-	here    map[uint32]int // connections, by user
+	refusalSlots chan struct{}
+	refusals     sync.WaitGroup
+	mu           sync.Mutex
+	conns        map[uint32]int // connections, by user
 }
 
 func NewConnLimit(l net.Listener, most int) *ConnLimit {
-	return &ConnLimit{Listener: l, most: most, here: map[uint32]int{}, answers: make(chan struct{}, MostAnswers)}
+	return &ConnLimit{Listener: l, most: most, conns: map[uint32]int{}, refusalSlots: make(chan struct{}, MostAnswers)}
 }
 
 // Accept turns away whom there are too many of.
@@ -48,15 +48,15 @@ func (c *ConnLimit) Accept() (net.Conn, error) {
 		switch {
 		case err != nil:
 			return conn, nil // its requests are refused, and told so
-		case c.enter(who):
-			return &limitedConn{Conn: conn, who: who, leave: sync.OnceFunc(func() { c.leave(who) })}, nil
+		case c.acquire(who):
+			return &limitedConn{Conn: conn, caller: who, release: sync.OnceFunc(func() { c.release(who) })}, nil
 		}
-		who.LetGo()
+		who.Close()
 		select {
-		case c.answers <- struct{}{}:
-			c.told.Go(func() {
-				turnAway(conn, c.most)
-				<-c.answers
+		case c.refusalSlots <- struct{}{}:
+			c.refusals.Go(func() {
+				refuseConnection(conn, c.most)
+				<-c.refusalSlots
 			})
 		default:
 			_ = conn.Close()
@@ -66,46 +66,46 @@ func (c *ConnLimit) Accept() (net.Conn, error) {
 
 // Close ends the socket; guests stay.
 func (c *ConnLimit) Close() error {
-	defer c.told.Wait()
+	defer c.refusals.Wait()
 	return c.Listener.Close()
 }
 
-func (c *ConnLimit) enter(who Caller) bool {
+func (c *ConnLimit) acquire(who Caller) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !who.Root() && c.here[who.UID] >= c.most {
+	if !who.Root() && c.conns[who.UID] >= c.most {
 		return false
 	}
-	c.here[who.UID]++
+	c.conns[who.UID]++
 	return true
 }
 
-func (c *ConnLimit) leave(who Caller) {
+func (c *ConnLimit) release(who Caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	who.LetGo()
-	if c.here[who.UID]--; c.here[who.UID] == 0 {
-		delete(c.here, who.UID)
+	who.Close()
+	if c.conns[who.UID]--; c.conns[who.UID] == 0 {
+		delete(c.conns, who.UID)
 	}
 }
 
 // limitedConn is a connection whose other end is known.
 type limitedConn struct {
 	net.Conn
-	who   Caller
-	leave func()
+	caller  Caller
+	release func()
 }
 
 func (g *limitedConn) Close() error {
-	defer g.leave()
+	defer g.release()
 	return g.Conn.Close()
 }
 
-// turnAway answers a request, whatever it is: an answer before that would be none to
+// refuseConnection answers a request, whatever it is: an answer before that would be none to
 // the client.
-func turnAway(conn net.Conn, most int) {
+func refuseConnection(conn net.Conn, most int) {
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(answerTime))
+	_ = conn.SetDeadline(time.Now().Add(refusalTime))
 	if _, err := conn.Read(make([]byte, 64<<10)); err != nil {
 		return
 	}

@@ -31,9 +31,9 @@ func peerGroups(fd int) ([]uint32, error) {
 	}
 }
 
-// GroupsInside are the supplementary groups that a job has. Root's are not mapped by a user
+// SupplementaryGroups are the supplementary groups that a job has. Root's are not mapped by a user
 // namespace, in which root is nobody outside.
-func GroupsInside(s job.Spec) []uint32 {
+func SupplementaryGroups(s job.Spec) []uint32 {
 	if s.UserNS && s.UID == 0 {
 		return nil
 	}

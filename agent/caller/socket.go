@@ -9,7 +9,7 @@ import (
 // a caller is refused.
 func FromSocket(ctx context.Context, conn net.Conn) context.Context {
 	if g, ok := conn.(*limitedConn); ok {
-		return context.WithValue(ctx, CallerKey{}, g.who)
+		return context.WithValue(ctx, ContextKey{}, g.caller)
 	}
 	return ctx
 }

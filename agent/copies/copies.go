@@ -14,5 +14,5 @@ type Copies struct {
 	Peers   *peer.Peers
 	Sources *source.Sources
 
-	Granting sync.Mutex // what this node knows of a job stays so while it is held
+	GrantLock sync.Mutex // what this node knows of a job stays so while it is held
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// AskTime is how long another node may take to answer a question.
-const AskTime = 5 * time.Second
+// PeerTimeout is how long another node may take to answer a question.
+const PeerTimeout = 5 * time.Second
 
 // Events begins an answer of events, one JSON object a line. What is written is sent at once.
 func Events(w http.ResponseWriter) io.Writer {
@@ -47,8 +47,8 @@ func Decode(r *http.Request, into any) error {
 func Reply(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(hearingTime)) // a connection has deadlines
-	_ = json.NewEncoder(w).Encode(v)                          // whoever asked may be gone by now
+	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout)) // a connection has deadlines
+	_ = json.NewEncoder(w).Encode(v)                           // whoever asked may be gone by now
 	_ = control.SetWriteDeadline(time.Time{})
 	return nil
 }
@@ -71,7 +71,7 @@ func ErrorOf(err error) *api.Error {
 
 const MaxBody = 64 << 10 // bytes of a request's body; api.MaxCommandBody where a command is in it
 
-const hearingTime = 30 * time.Second // that a caller has to take an answer
+const writeTimeout = 30 * time.Second // that a caller has to take an answer
 
 // BusyPause is how long a shim that does not answer is left alone.
 const BusyPause = 50 * time.Millisecond

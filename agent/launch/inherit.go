@@ -29,7 +29,7 @@ func Inherit(s *job.Spec, c caller.Caller) error {
 		return err
 	}
 	if !c.Root() {
-		if err := mayName(s.Rlimits, theirs); err != nil {
+		if err := checkHardLimits(s.Rlimits, theirs); err != nil {
 			return err
 		}
 	}
@@ -49,9 +49,9 @@ func Inherit(s *job.Spec, c caller.Caller) error {
 	return nil
 }
 
-// mayName refuses what a process without privileges could not set for a child: named
+// checkHardLimits refuses what a process without privileges could not set for a child: named
 // limits are set while the job is root still.
-func mayName(named []job.Rlimit, theirs map[string]job.Rlimit) error {
+func checkHardLimits(named []job.Rlimit, theirs map[string]job.Rlimit) error {
 	for _, l := range named {
 		most := theirs[l.Name].Hard
 		if l.Hard <= most {

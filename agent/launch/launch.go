@@ -25,9 +25,9 @@ import (
 
 const interfaceName = "eth0"
 
-// Settle fills in what the user left open and only this node can decide. The ids that it chooses
+// FillIn fills in what the user left open and only this node can decide. The ids that it chooses
 // are held; see idRanges.
-func (a *Launcher) Settle(rec *job.Record) error {
+func (l *Launcher) FillIn(rec *job.Record) error {
 	s := &rec.Spec
 	if s.Hostname == "" {
 		s.Hostname = string(rec.ID)
@@ -42,17 +42,17 @@ func (a *Launcher) Settle(rec *job.Record) error {
 		s.Network.MAC = NewMAC()
 	}
 	if s.UserNS {
-		if err := passable(a.Config.RunDir, a.Config.StateDir); err != nil {
+		if err := checkSearchable(l.Config.RunDir, l.Config.StateDir); err != nil {
 			return err
 		}
 	}
 	if s.UserNS {
 		anyRange := *s
 		anyRange.UIDBase = job.FirstBase // all bases are as long
-		if _, gids := IdMaps(anyRange); !namespaces.FitsKernel(gids) {
+		if _, gids := IDMaps(anyRange); !namespaces.FitsKernel(gids) {
 			return fmt.Errorf("you are in %d groups, more than the kernel maps for a user namespace, and a job may not leave them: start it without --user-ns", len(s.Groups))
 		}
-		if err := a.ChooseIDs(rec); err != nil {
+		if err := l.ChooseIDs(rec); err != nil {
 			return err
 		}
 	}
@@ -64,16 +64,16 @@ func (a *Launcher) Settle(rec *job.Record) error {
 	if s.Root != "" {
 		return nil
 	}
-	mounts, err := namespaces.NodeMounts(a.Config.RunDir)
+	mounts, err := namespaces.NodeMounts(l.Config.RunDir)
 	for _, m := range mounts {
 		rec.Mounts = append(rec.Mounts, job.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
 	return err
 }
 
-// passable checks that the root of a user namespace, who is nobody outside, gets
+// checkSearchable checks that the root of a user namespace, who is nobody outside, gets
 // through to these directories.
-func passable(dirs ...string) error {
+func checkSearchable(dirs ...string) error {
 	for _, dir := range dirs {
 		for d := filepath.Clean(dir); d != "/"; d = filepath.Dir(d) {
 			st, err := os.Stat(d)
@@ -109,8 +109,8 @@ func NewMAC() string {
 	return mac.String()
 }
 
-// IdMaps are those of a job in a user namespace.
-func IdMaps(s job.Spec) (uids, gids []namespaces.IDMap) {
+// IDMaps are those of a job in a user namespace.
+func IDMaps(s job.Spec) (uids, gids []namespaces.IDMap) {
 	return namespaces.PrivateMaps(s.UIDBase, s.UID, s.GID, s.Groups)
 }
 
@@ -122,12 +122,12 @@ func NamespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, 
 		Hostname: s.Hostname, Keyring: string(rec.ID), RootDir: rootDir, Root: s.Root, IODir: ioDir,
 		Args: s.Args, Env: s.Env, WorkDir: s.WorkDir,
 		Stdin: cmp.Or(s.Stdin, "/dev/null"), Stdout: cmp.Or(s.Stdout, namespaces.IOMount+"/stdout"), Stderr: cmp.Or(s.Stderr, namespaces.IOMount+"/stderr"),
-		UID: s.UID, GID: s.GID, Groups: caller.GroupsInside(s), Umask: s.Umask,
+		UID: s.UID, GID: s.GID, Groups: caller.SupplementaryGroups(s), Umask: s.Umask,
 		Mounts: NodeMounts(rec),
 	}
 	if s.UserNS {
 		cfg.User = true
-		cfg.UIDs, cfg.GIDs = IdMaps(s)
+		cfg.UIDs, cfg.GIDs = IDMaps(s)
 	}
 	for _, l := range s.Rlimits {
 		n, ok := rlimits[l.Name]
@@ -192,7 +192,7 @@ func makeIODir(dir string, s job.Spec) error {
 	}
 	uid, gid := s.UID, s.GID
 	if s.UserNS {
-		uids, gids := IdMaps(s)
+		uids, gids := IDMaps(s)
 		uid, _ = namespaces.HostID(uids, uid)
 		gid, _ = namespaces.HostID(gids, gid)
 	}

@@ -19,10 +19,10 @@ func LinkName(rec job.Record) string {
 }
 
 // CgroupName has the node's name in it for the sake of nodes that share a machine.
-func (a *Node) CgroupName(id job.ID) string { return "migrate-" + a.Config.Node + "-" + string(id) }
+func (n *Node) CgroupName(id job.ID) string { return "migrate-" + n.Config.Node + "-" + string(id) }
 
-// Sweep frees what a job whose shim is gone has left on the node.
-func (a *Node) Sweep(ctx context.Context, rec job.Record) error {
+// RemoveLeftovers frees what a job whose shim is gone has left on the node.
+func (n *Node) RemoveLeftovers(ctx context.Context, rec job.Record) error {
 	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	var err error
 	if cg.FreezerDir() != "" {
@@ -32,7 +32,7 @@ func (a *Node) Sweep(ctx context.Context, rec job.Record) error {
 		err = errors.Join(err, network.RemoveLink(link))
 	}
 	if rec.FromMove != "" { // its memory, if not all of it had arrived
-		err = errors.Join(err, os.RemoveAll(a.Paths.Move(rec.FromMove)))
+		err = errors.Join(err, os.RemoveAll(n.Paths.Move(rec.FromMove)))
 	}
-	return errors.Join(err, os.RemoveAll(a.Paths.JobRun(rec.ID)))
+	return errors.Join(err, os.RemoveAll(n.Paths.JobRun(rec.ID)))
 }

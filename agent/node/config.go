@@ -95,11 +95,11 @@ const sharedMemory = "/dev/shm"
 
 // ownDir makes or takes a directory of the agent's own, below one that an option names.
 func ownDir(path string, mode fs.FileMode, option string) error {
-	return RootsAlone(safepath.Dir(path, mode), option)
+	return OnlyRootHint(safepath.Dir(path, mode), option)
 }
 
-// RootsAlone says what to do about a path that others than root have a hand in.
-func RootsAlone(err error, option string) error {
+// OnlyRootHint says what to do about a path that others than root have a hand in.
+func OnlyRootHint(err error, option string) error {
 	var unsafe *safepath.Error
 	if !errors.As(err, &unsafe) {
 		return err

@@ -16,20 +16,20 @@ import (
 //
 // and each of these begins before the one above it ends.
 type IDRanges struct {
-	mu   sync.Mutex
-	held map[string]job.Record // by the id of the job that is started, or of the move that brings it
+	mu       sync.Mutex
+	reserved map[string]job.Record // by the id of the job that is started, or of the move that brings it
 }
 
-func (r *IDRanges) hold(key string, rec job.Record) {
-	if r.held == nil {
-		r.held = map[string]job.Record{}
+func (r *IDRanges) reserve(key string, rec job.Record) {
+	if r.reserved == nil {
+		r.reserved = map[string]job.Record{}
 	}
-	r.held[key] = rec
+	r.reserved[key] = rec
 }
 
-// LetGo gives up what is held for a job or a move.
-func (r *IDRanges) LetGo(key string) {
+// Release gives up what is held for a job or a move.
+func (r *IDRanges) Release(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.held, key)
+	delete(r.reserved, key)
 }

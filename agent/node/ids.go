@@ -18,10 +18,10 @@ import (
 
 // ChooseIDs gives a job that is started ids of its own, and holds them until letGo. They are
 // picked by its name, which nearly always keeps the jobs of a whole cluster apart.
-func (a *Node) ChooseIDs(rec *job.Record) error {
-	a.IDs.mu.Lock()
-	defer a.IDs.mu.Unlock()
-	others, err := a.mapped(rec.ID)
+func (n *Node) ChooseIDs(rec *job.Record) error {
+	n.IDs.mu.Lock()
+	defer n.IDs.mu.Unlock()
+	others, err := n.jobsWithIDs(rec.ID)
 	if err != nil {
 		return err
 	}
@@ -30,8 +30,8 @@ func (a *Node) ChooseIDs(rec *job.Record) error {
 	const ranges = (job.EndBase - job.FirstBase) / job.IDRange
 	for i := range uint32(ranges) {
 		rec.Spec.UIDBase = job.FirstBase + (h.Sum32()+i)%ranges*job.IDRange
-		if sharing(rec.Spec, others) == "" && !holdsOwn(rec.Spec) {
-			a.IDs.hold(string(rec.ID), *rec)
+		if conflictingJob(rec.Spec, others) == "" && !containsOwnIDs(rec.Spec) {
+			n.IDs.reserve(string(rec.ID), *rec)
 			return nil
 		}
 	}
@@ -39,30 +39,30 @@ func (a *Node) ChooseIDs(rec *job.Record) error {
 	return errors.New("every range of user ids is taken by a job: `migrate ps` lists them")
 }
 
-// holdsOwn tells whether one of the user's own ids, which stay what they are, lies in the range.
-func holdsOwn(s job.Spec) bool {
+// containsOwnIDs tells whether one of the user's own ids, which stay what they are, lies in the range.
+func containsOwnIDs(s job.Spec) bool {
 	return slices.ContainsFunc(append([]uint32{s.UID, s.GID}, s.Groups...), func(id uint32) bool { return id >= s.UIDBase && id-s.UIDBase < job.IDRange })
 }
 
-// KeepIDs holds the ids of a job that arrives, until the move is finished, or says who has them.
-func (a *Node) KeepIDs(m handoff.MoveID, rec job.Record) ([]preflight.Finding, error) {
+// ReserveIDs holds the ids of a job that arrives, until the move is finished, or says who has them.
+func (n *Node) ReserveIDs(m handoff.MoveID, rec job.Record) ([]preflight.Finding, error) {
 	if !rec.Spec.UserNS {
 		return nil, nil
 	}
-	a.IDs.mu.Lock()
-	defer a.IDs.mu.Unlock()
-	others, err := a.mapped(rec.ID)
+	n.IDs.mu.Lock()
+	defer n.IDs.mu.Unlock()
+	others, err := n.jobsWithIDs(rec.ID)
 	if err != nil {
 		return nil, err
 	}
-	if other := sharing(rec.Spec, others); other != "" {
+	if other := conflictingJob(rec.Spec, others); other != "" {
 		return []preflight.Finding{preflight.IDsTaken(rec, other)}, nil
 	}
-	a.IDs.hold(string(m), rec)
+	n.IDs.reserve(string(m), rec)
 	return nil, nil
 }
 
-func sharing(s job.Spec, others []job.Record) job.ID {
+func conflictingJob(s job.Spec, others []job.Record) job.ID {
 	for _, rec := range others {
 		if s.SharesIDs(rec.Spec) {
 			return rec.ID
@@ -71,63 +71,63 @@ func sharing(s job.Spec, others []job.Record) job.ID {
 	return ""
 }
 
-// mapped are the other jobs that have ids of the node's, or may have. A job goes from the first
+// jobsWithIDs are the other jobs that have ids of the node's, or may have. A job goes from the first
 // place to the last, so they are looked at in this order.
-func (a *Node) mapped(but job.ID) (others []job.Record, err error) {
-	for _, rec := range a.IDs.held {
+func (n *Node) jobsWithIDs(but job.ID) (others []job.Record, err error) {
+	for _, rec := range n.IDs.reserved {
 		others = append(others, rec)
 	}
-	coming, err := a.Coming()
+	coming, err := n.Incoming()
 	if err != nil {
 		return nil, err
 	}
-	here, err := a.Jobs.List()
+	here, err := n.Jobs.List()
 	if err != nil {
-		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("no job with --user-ns can start on or come to %s: one whose record is damaged may have any user ids: %v", a.Config.Node, err),
+		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("no job with --user-ns can start on or come to %s: one whose record is damaged may have any user ids: %v", n.Config.Node, err),
 			Hint: "the operator puts the record right, or removes the job with `migrate rm -f`; `migrate ps -a` lists what is damaged"}
 	}
 	others = append(others, coming...)
 	for _, rec := range here {
-		if rec.Here() || leftBehind(rec) {
+		if rec.Here() || tasksRemain(rec) {
 			others = append(others, rec)
 		}
 	}
-	n := 0
+	kept := 0
 	for _, rec := range others {
 		if rec.ID != but && rec.Spec.UserNS {
-			others[n] = rec
-			n++
+			others[kept] = rec
+			kept++
 		}
 	}
-	return others[:n], nil
+	return others[:kept], nil
 }
 
-// leftBehind tells whether tasks of a job are in its cgroup yet, though its record says that it
+// tasksRemain tells whether tasks of a job are in its cgroup yet, though its record says that it
 // is elsewhere, which it does before the frozen copy is gone.
-func leftBehind(rec job.Record) bool {
+func tasksRemain(rec job.Record) bool {
 	pids, err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).Pids()
 	return err != nil || len(pids) > 0
 }
 
 // IncomingRecord is the record of a job that a move brings here.
-func (a *Node) IncomingRecord(move string) (job.Record, error) {
+func (n *Node) IncomingRecord(move string) (job.Record, error) {
 	var rec job.Record
-	data, err := os.ReadFile(a.Paths.IncomingRecord(move))
+	data, err := os.ReadFile(n.Paths.IncomingRecord(move))
 	if err != nil {
 		return rec, err
 	}
 	return rec, json.Unmarshal(data, &rec)
 }
 
-// Coming are the jobs on their way here that have left a record, from earlier agents' moves too.
-func (a *Node) Coming() (recs []job.Record, err error) {
-	dir := filepath.Dir(a.Paths.Incoming("x"))
+// Incoming are the jobs on their way here that have left a record, from earlier agents' moves too.
+func (n *Node) Incoming() (recs []job.Record, err error) {
+	dir := filepath.Dir(n.Paths.Incoming("x"))
 	moves, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	for _, m := range moves {
-		rec, err := a.IncomingRecord(m.Name())
+		rec, err := n.IncomingRecord(m.Name())
 		if errors.Is(err, os.ErrNotExist) {
 			continue // not yet, or not any more
 		}

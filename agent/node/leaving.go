@@ -78,16 +78,16 @@ func (l *Leaving) Claim(id job.ID, m handoff.MoveID) (release func(), err error)
 	}), nil
 }
 
-// Moving tells whether a job leaves.
-func (l *Leaving) Moving(id job.ID) bool {
+// IsLeaving tells whether a job leaves.
+func (l *Leaving) IsLeaving(id job.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, ok := l.moves[id]
 	return ok
 }
 
-// Under tells whether a move of a job is worked on for its user just now.
-func (l *Leaving) Under(id job.ID, m handoff.MoveID) bool {
+// IsActive tells whether a move of a job is worked on for its user just now.
+func (l *Leaving) IsActive(id job.ID, m handoff.MoveID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	active, ok := l.moves[id]

@@ -5,12 +5,11 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/progress"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/transport/pki"
@@ -45,8 +44,8 @@ func New(cfg Config) *Node {
 }
 
 // ShimOf is the shim of a job on this node, whether it lives or not.
-func (a *Node) ShimOf(id job.ID) *shim.Client { return shim.Find(a.Paths.JobRun(id)) }
+func (n *Node) ShimOf(id job.ID) *shim.Client { return shim.Find(n.Paths.JobRun(id)) }
 
-func (a *Node) IODir(id job.ID) string { return output.Dir(a.Jobs, id) }
+func (n *Node) IODir(id job.ID) string { return output.Dir(n.Jobs, id) }
 
-func (a *Node) CRIUClient() *criu.Client { return criu.New(a.CRIUPath, a.Paths.Kdat(), a.Log) }
+func (n *Node) CRIUClient() *criu.Client { return criu.New(n.CRIUPath, n.Paths.Kdat(), n.Log) }

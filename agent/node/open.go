@@ -10,13 +10,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/migrate-hpc/migrate/criu"
-
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/progress"
+	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/safepath"
@@ -25,22 +23,22 @@ import (
 
 // OpenFence starts without a fence that is damaged. Where it is gone and jobs are there, it was taken
 // away, as [handoff.ErrFenceDamaged] says: whom this node has let bring jobs back is not known any more.
-func (a *Node) OpenFence() (err error) {
-	_, missing := os.Lstat(a.Paths.Fence())
-	if a.Fence, err = handoff.OpenFence(a.Paths.Fence()); err != nil {
-		a.Log.Error("no job can come to this node", logkey.Err, err)
+func (n *Node) OpenFence() (err error) {
+	_, missing := os.Lstat(n.Paths.Fence())
+	if n.Fence, err = handoff.OpenFence(n.Paths.Fence()); err != nil {
+		n.Log.Error("no job can come to this node", logkey.Err, err)
 		return nil
 	}
-	ids, err := a.Jobs.IDs()
+	ids, err := n.Jobs.IDs()
 	if err == nil && errors.Is(missing, fs.ErrNotExist) && len(ids) > 0 {
-		err = a.Fence.Lose("")
+		err = n.Fence.MarkLost("")
 	}
-	return errors.Join(err, a.Fence.Booted(a.Boot, slices.Collect(maps.Keys(a.Config.Peers))))
+	return errors.Join(err, n.Fence.Booted(n.Boot, slices.Collect(maps.Keys(n.Config.Peers))))
 }
 
-// keepMoves is how long finished moves stay in the journal: longer than a peer may
+// moveRetention is how long finished moves stay in the journal: longer than a peer may
 // be away and still want to know how one ended.
-const keepMoves = 60 * 24 * time.Hour
+const moveRetention = 60 * 24 * time.Hour
 
 // Open opens what an agent keeps of its  What cannot be read is an error, or guards the
 // jobs that it may be about.
@@ -49,7 +47,7 @@ func Open(cfg Config) (*Node, error) {
 		return nil, errors.New("an agent must run as root: it makes namespaces and cgroups for everybody's jobs")
 	}
 	if err := safepath.Check(cfg.PKIDir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, RootsAlone(err, "--pki") // who could change the CA could be any node
+		return nil, OnlyRootHint(err, "--pki") // who could change the CA could be any node
 	}
 	id, err := pki.Load(cfg.PKIDir)
 	if err != nil {
@@ -81,7 +79,7 @@ func Open(cfg Config) (*Node, error) {
 	if err := a.OpenRecords(); err != nil {
 		return nil, err
 	}
-	if err := a.Journal.Prune(time.Now().Add(-keepMoves)); err != nil {
+	if err := a.Journal.Prune(time.Now().Add(-moveRetention)); err != nil {
 		a.Log.Warn("some old moves stay in the journal", logkey.Err, err)
 	}
 	for _, d := range a.Journal.Damaged() {
@@ -91,25 +89,25 @@ func Open(cfg Config) (*Node, error) {
 }
 
 // OpenRecords opens what the node has written down about jobs and moves.
-func (a *Node) OpenRecords() (err error) {
-	if a.Jobs, err = job.OpenStore(a.Paths.Jobs()); err != nil {
+func (n *Node) OpenRecords() (err error) {
+	if n.Jobs, err = job.OpenStore(n.Paths.Jobs()); err != nil {
 		return err
 	}
-	a.Usage = &output.Usage{Store: a.Jobs, Alive: a.HasRunDir}
-	if err = a.OpenFence(); err != nil {
+	n.Usage = &output.Usage{Store: n.Jobs, Alive: n.HasRunDir}
+	if err = n.OpenFence(); err != nil {
 		return err
 	}
-	a.Records = &progress.Records{Dir: a.Paths.Records(), Log: a.Log}
-	a.Journal, err = handoff.OpenJournal(a.Paths.Moves())
+	n.Records = &progress.Records{Dir: n.Paths.Records(), Log: n.Log}
+	n.Journal, err = handoff.OpenJournal(n.Paths.Moves())
 	return err
 }
 
 // UsableCRIU finds a CRIU; whether it suits the kernel is for preflight.
-func (a *Node) UsableCRIU(explicit string) error {
+func (n *Node) UsableCRIU(explicit string) error {
 	path, err := criu.Find(explicit)
 	if err != nil {
 		return err
 	}
-	a.CRIUPath = path
+	n.CRIUPath = path
 	return nil
 }

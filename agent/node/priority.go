@@ -18,16 +18,16 @@ type Priority struct {
 	used func() osthread.Usage // since the last call
 
 	mu      sync.Mutex
-	warming int // rounds of jobs that run
-	waited  int // moves that a job stands still for
+	warmups int // rounds of jobs that run
+	urgent  int // moves that a job stands still for
 	floor   osthread.Floor
-	seen    time.Time
+	sampled time.Time
 	nice    int
 	stop    chan struct{} // ends the looks; nil when nothing is warming
 }
 
-// lookEvery is how often it is asked whether the agent has its floor.
-const lookEvery = 50 * time.Millisecond
+// sampleEvery is how often it is asked whether the agent has its floor.
+const sampleEvery = 50 * time.Millisecond
 
 // NewPriority leaves a session alone that is not the agent's own: others are in it, and an
 // agent that is killed could not give it its priority back.
@@ -39,16 +39,16 @@ func NewPriority() *Priority {
 	return p
 }
 
-// Warm is for the time of a warm-up, urgent for that in which a job stands still.
-func (p *Priority) Warm() (done func())   { return p.count(&p.warming) }
-func (p *Priority) Urgent() (done func()) { return p.count(&p.waited) }
+// WarmUp is for the time of a warm-up, urgent for that in which a job stands still.
+func (p *Priority) WarmUp() (done func()) { return p.count(&p.warmups) }
+func (p *Priority) Urgent() (done func()) { return p.count(&p.urgent) }
 
-// TakesTurns says that the node's processors are so busy that the warm-up takes turns
+// Yields says that the node's processors are so busy that the warm-up takes turns
 // with jobs.
-func (p *Priority) TakesTurns() bool {
+func (p *Priority) Yields() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.warming > 0 && p.waited == 0 && p.floor.Level() != osthread.Polite
+	return p.warmups > 0 && p.urgent == 0 && p.floor.Level() != osthread.Polite
 }
 
 func (p *Priority) count(n *int) (done func()) {
@@ -61,20 +61,20 @@ func (p *Priority) change(by func()) {
 	defer p.mu.Unlock()
 	by()
 	switch {
-	case p.warming > 0 && p.stop == nil:
-		p.floor, p.seen, p.stop = osthread.Floor{}, time.Now(), make(chan struct{})
+	case p.warmups > 0 && p.stop == nil:
+		p.floor, p.sampled, p.stop = osthread.Floor{}, time.Now(), make(chan struct{})
 		_ = p.used()
-		go p.look(p.stop)
-	case p.warming == 0 && p.stop != nil:
+		go p.watch(p.stop)
+	case p.warmups == 0 && p.stop != nil:
 		close(p.stop)
 		p.stop = nil
 	}
-	p.settle()
+	p.apply()
 }
 
-func (p *Priority) settle() {
+func (p *Priority) apply() {
 	nice := 0
-	if p.warming > 0 && p.waited == 0 {
+	if p.warmups > 0 && p.urgent == 0 {
 		nice = p.floor.Level()
 	}
 	if nice != p.nice && p.set(nice) == nil { // otherwise it goes on as it did
@@ -82,27 +82,27 @@ func (p *Priority) settle() {
 	}
 }
 
-func (p *Priority) look(stop <-chan struct{}) {
-	tick := time.NewTicker(lookEvery)
+func (p *Priority) watch(stop <-chan struct{}) {
+	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
-			p.see()
+			p.sample()
 		}
 	}
 }
 
-// see has the agent take its turn if it has less than its floor of the processors. More
+// sample has the agent take its turn if it has less than its floor of the processors. More
 // threads than those cannot want anything.
-func (p *Priority) see() {
+func (p *Priority) sample() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u, now := p.used(), time.Now()
-	most := now.Sub(p.seen) * time.Duration(runtime.GOMAXPROCS(0))
-	p.seen = now
+	most := now.Sub(p.sampled) * time.Duration(runtime.GOMAXPROCS(0))
+	p.sampled = now
 	p.floor.After(u.Ran, max(0, min(u.Waited, most-u.Ran)))
-	p.settle()
+	p.apply()
 }

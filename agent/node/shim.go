@@ -14,11 +14,11 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// AwaitShimGone waits until the shim has cleaned up and ended, so that the job
+// AwaitShimExit waits until the shim has cleaned up and ended, so that the job
 // may come back.
-func (a *Node) AwaitShimGone(ctx context.Context, id job.ID) error {
+func (n *Node) AwaitShimExit(ctx context.Context, id job.ID) error {
 	for {
-		st, err := a.ShimOf(id).Status(ctx)
+		st, err := n.ShimOf(id).Status(ctx)
 		if errors.Is(err, shim.ErrGone) {
 			return nil
 		}
@@ -51,7 +51,7 @@ func AwaitProcess(ctx context.Context, pid int, most time.Duration) {
 	}
 }
 
-func (a *Node) HasRunDir(id job.ID) bool {
-	_, err := os.Lstat(a.Paths.JobRun(id))
+func (n *Node) HasRunDir(id job.ID) bool {
+	_, err := os.Lstat(n.Paths.JobRun(id))
 	return err == nil
 }

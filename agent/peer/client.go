@@ -122,18 +122,18 @@ func Refused(findings []api.Finding) error {
 // Client is the other node's half of a move. It uses the session that the move
 // began with as long as that lasts, and a new one for each word after that.
 type Client struct {
-	A       *node.Node
-	Node    string
-	Addr    string
-	Move    handoff.MoveID
-	Session *transport.Session    // nil: none, or broken
-	Request func() PrepareRequest // of Prepare
-	Sending func() Delivery       // what is under way besides
-	Ran     func()                // told when the target says that the job runs; may be nil
+	Local       *node.Node
+	Node        string
+	Addr        string
+	Move        handoff.MoveID
+	Session     *transport.Session    // nil: none, or broken
+	PrepareBody func() PrepareRequest // of Prepare
+	Sending     func() PendingSend    // what is under way besides
+	OnRunning   func()                // told when the target says that the job runs; may be nil
 }
 
-// Delivery is the job's memory on its way to the target.
-type Delivery interface {
+// PendingSend is the job's memory on its way to the target.
+type PendingSend interface {
 	Ended() <-chan struct{} // closed when nothing more is sent; nil if nothing was ever begun
 	Failed() error          // why it ended too early, once Ended is closed
 }
@@ -142,40 +142,40 @@ type Delivery interface {
 // can take a minute to show, during which the job would stand still for nothing;
 // so while the answer is awaited the target is asked over new ones how it is
 // getting on.
-func (r *Client) Prepare(ctx context.Context) error {
-	if r.Session == nil {
+func (c *Client) Prepare(ctx context.Context) error {
+	if c.Session == nil {
 		return errors.New("the connection to the target is gone")
 	}
 	answered := make(chan error, 1)
-	go func() { answered <- Ask(ctx, r.Session, SayPrepare, r.Request(), SayPrepared, nil) }()
-	tick := time.NewTicker(askEvery)
+	go func() { answered <- Ask(ctx, c.Session, SayPrepare, c.PrepareBody(), SayPrepared, nil) }()
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	sent := r.Sending().Ended()
+	sent := c.Sending().Ended()
 	for missed := 0; ; {
 		select {
 		case err := <-answered:
 			if err != nil && !IsAnswer(err) {
-				r.hangUp()
+				c.abandon()
 			}
 			return err
 		case <-sent:
-			if err := r.Sending().Failed(); err != nil {
-				return r.giveUp(answered, err)
+			if err := c.Sending().Failed(); err != nil {
+				return c.fail(answered, err)
 			}
 			sent = nil
 			continue
 		case <-tick.C:
 		}
-		state, err := r.askAnew(ctx)
+		state, err := c.pollState(ctx)
 		switch {
 		case err == nil && state == handoff.StateReceiving:
 			missed = 0
 			continue
-		case err != nil && missed < mayMiss:
+		case err != nil && missed < maxMissedPolls:
 			missed++
 			continue
 		}
-		r.hangUp() // its answer, if there is one, is lost
+		c.abandon() // its answer, if there is one, is lost
 		<-answered
 		if err == nil && state != handoff.StatePrepared {
 			err = fmt.Errorf("the move is %s there", state)
@@ -184,97 +184,97 @@ func (r *Client) Prepare(ctx context.Context) error {
 	}
 }
 
-// giveUp ends Prepare because the job's memory does not get through. The target finds
+// fail ends Prepare because the job's memory does not get through. The target finds
 // that out as well, and its answer may say why.
-func (r *Client) giveUp(answered <-chan error, err error) error {
+func (c *Client) fail(answered <-chan error, err error) error {
 	select {
 	case why := <-answered:
 		if IsAnswer(why) {
 			return why
 		}
 	case <-time.After(whyTime):
-		r.hangUp()
+		c.abandon()
 		<-answered
 	}
 	return err
 }
 
 const (
-	askEvery = 3 * time.Second
-	mayMiss  = 2
+	pollEvery      = 3 * time.Second
+	maxMissedPolls = 2
 )
 
-// askAnew asks for the state of the move over a connection of its own.
-func (r *Client) askAnew(ctx context.Context) (handoff.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, askEvery)
+// pollState asks for the state of the move over a connection of its own.
+func (c *Client) pollState(ctx context.Context) (handoff.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollEvery)
 	defer cancel()
-	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {
 		return "", err
 	}
 	defer s.Close()
 	var st StateReply
-	err = Ask(ctx, s, SayOutcome, MoveRef{r.Move}, SayState, &st)
+	err = Ask(ctx, s, SayOutcome, MoveRef{c.Move}, SayState, &st)
 	return st.State, err
 }
 
-// hangUp gives a session up whose answer is still to come or never will: the next
+// abandon gives a session up whose answer is still to come or never will: the next
 // word must not wait behind it.
-func (r *Client) hangUp() {
-	_ = r.Session.Abandon() // a commit that is under way must not arrive when it is no longer meant
-	r.Session = nil
+func (c *Client) abandon() {
+	_ = c.Session.Abandon() // a commit that is under way must not arrive when it is no longer meant
+	c.Session = nil
 }
 
 // Why asks a target that hung up on the data what was wrong with it, over a connection
 // of its own: an answer may be awaited on the other one.
-func (r *Client) Why(ctx context.Context) error {
+func (c *Client) Why(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, whyTime)
 	defer cancel()
-	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {
 		return nil
 	}
 	defer s.Close()
-	if err := Ask(ctx, s, SayWhy, MoveRef{r.Move}, SayNothing, nil); IsAnswer(err) {
-		return fmt.Errorf("%s says: %w", r.Node, err)
+	if err := Ask(ctx, s, SayWhy, MoveRef{c.Move}, SayNothing, nil); IsAnswer(err) {
+		return fmt.Errorf("%s says: %w", c.Node, err)
 	}
 	return nil
 }
 
 const whyTime = 3 * time.Second
 
-func (r *Client) Commit(ctx context.Context) error {
-	err := r.say(ctx, SayCommit, SayRunning, nil)
-	if err == nil && r.Ran != nil {
-		r.Ran()
+func (c *Client) Commit(ctx context.Context) error {
+	err := c.call(ctx, SayCommit, SayRunning, nil)
+	if err == nil && c.OnRunning != nil {
+		c.OnRunning()
 	}
 	return err
 }
 
-func (r *Client) Abort(ctx context.Context) error {
-	return r.say(ctx, SayAbort, SayAborted, nil)
+func (c *Client) Abort(ctx context.Context) error {
+	return c.call(ctx, SayAbort, SayAborted, nil)
 }
 
-func (r *Client) Yield(ctx context.Context) error {
-	return r.say(ctx, SayYield, SayYielded, nil)
+func (c *Client) Yield(ctx context.Context) error {
+	return c.call(ctx, SayYield, SayYielded, nil)
 }
 
-func (r *Client) Outcome(ctx context.Context) (handoff.State, error) {
+func (c *Client) Outcome(ctx context.Context) (handoff.State, error) {
 	var st StateReply
-	err := r.say(ctx, SayOutcome, SayState, &st)
+	err := c.call(ctx, SayOutcome, SayState, &st)
 	return st.State, err
 }
 
-func (r *Client) say(ctx context.Context, kind, want string, into any) error {
-	ref := MoveRef{r.Move}
-	if r.Session != nil {
-		err := Ask(ctx, r.Session, kind, ref, want, into)
+func (c *Client) call(ctx context.Context, kind, want string, into any) error {
+	ref := MoveRef{c.Move}
+	if c.Session != nil {
+		err := Ask(ctx, c.Session, kind, ref, want, into)
 		if err == nil || IsAnswer(err) {
 			return fromPeer(err)
 		}
-		r.hangUp()
+		c.abandon()
 	}
-	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {
 		return err
 	}
@@ -313,12 +313,12 @@ func IsAnswer(err error) bool {
 	return errors.As(err, &told)
 }
 
-// PeerAddr finds where a node's agent listens.
-func (a *Peers) PeerAddr(node, explicit string) string {
+// AddrOf finds where a node's agent listens.
+func (p *Peers) AddrOf(node, explicit string) string {
 	if explicit != "" {
 		return explicit
 	}
-	if addr, ok := a.Config.Peers[node]; ok {
+	if addr, ok := p.Config.Peers[node]; ok {
 		return addr
 	}
 	return net.JoinHostPort(node, strconv.Itoa(DefaultPort))
@@ -328,8 +328,8 @@ func (a *Peers) PeerAddr(node, explicit string) string {
 const DefaultPort = 7707
 
 // ListenPort is the port of this agent, for peers to call back at.
-func (a *Peers) ListenPort() int {
-	_, port, err := net.SplitHostPort(a.Config.Listen)
+func (p *Peers) ListenPort() int {
+	_, port, err := net.SplitHostPort(p.Config.Listen)
 	if err != nil {
 		return DefaultPort
 	}
@@ -342,16 +342,16 @@ func (a *Peers) ListenPort() int {
 
 // PublicAddr is where others can call this agent, as far as it knows itself: ""
 // leaves it to them to know the node.
-func (a *Peers) PublicAddr() string {
-	host, _, err := net.SplitHostPort(a.Config.Listen)
+func (p *Peers) PublicAddr() string {
+	host, _, err := net.SplitHostPort(p.Config.Listen)
 	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
 		return ""
 	}
-	return a.Config.Listen
+	return p.Config.Listen
 }
 
-// BackAddr is where the node at the other end of a session can be called.
-func BackAddr(s *transport.Session, port int) string {
+// CallbackAddr is where the node at the other end of a session can be called.
+func CallbackAddr(s *transport.Session, port int) string {
 	host, _, err := net.SplitHostPort(s.RemoteAddr().String())
 	if err != nil {
 		return ""
@@ -361,19 +361,19 @@ func BackAddr(s *transport.Session, port int) string {
 
 // Pauses between two tries to tell a peer.
 const (
-	FirstTold = time.Second
-	MostTold  = time.Minute
+	FirstRetry   = time.Second
+	LongestRetry = time.Minute
 )
 
 // YieldTime is how long the other node may take to end its copy.
 const YieldTime = time.Minute
 
-// Asked is the other node's word about the move.
-func (r *Client) Asked(ctx context.Context) (st StateReply, err error) {
-	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+// FetchState is the other node's word about the move.
+func (c *Client) FetchState(ctx context.Context) (st StateReply, err error) {
+	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {
 		return st, err
 	}
 	defer s.Close()
-	return st, Ask(ctx, s, SayOutcome, MoveRef{r.Move}, SayState, &st)
+	return st, Ask(ctx, s, SayOutcome, MoveRef{c.Move}, SayState, &st)
 }

@@ -25,24 +25,24 @@ import (
 const maxAnswer = 8 << 20
 
 // AskMove asks another node for what it keeps of a move.
-func (a *Peers) AskMove(ctx context.Context, m handoff.MoveID, at job.Moved, c caller.Caller, hops int) (r api.MoveRecord, err error) {
-	ctx, cancel := context.WithTimeout(ctx, httpjson.AskTime)
+func (p *Peers) AskMove(ctx context.Context, m handoff.MoveID, at job.Moved, c caller.Caller, hops int) (r api.MoveRecord, err error) {
+	ctx, cancel := context.WithTimeout(ctx, httpjson.PeerTimeout)
 	defer cancel()
-	if _, err = a.get(ctx, "/v1/moves/"+string(m), at, c, hops+1, &r); err == nil && r.Move != string(m) {
+	if _, err = p.get(ctx, "/v1/moves/"+string(m), at, c, hops+1, &r); err == nil && r.Move != string(m) {
 		err = fmt.Errorf("%s answers about another move", at.Node)
 	}
 	return r, err
 }
 
 // get asks another node's API on behalf of the caller.
-func (a *Peers) get(ctx context.Context, path string, at job.Moved, c caller.Caller, hops int, into any) (status int, err error) {
-	t := transport.HTTPTransport(a.PeerAddr(at.Node, at.Addr), at.Node, a.Identity)
+func (p *Peers) get(ctx context.Context, path string, at job.Moved, c caller.Caller, hops int, into any) (status int, err error) {
+	t := transport.HTTPTransport(p.AddrOf(at.Node, at.Addr), at.Node, p.Identity)
 	defer t.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, "GET", "https://"+at.Node+path, nil)
 	if err != nil {
 		return 0, err
 	}
-	c.SpeakFor(req.Header)
+	c.SetHeaders(req.Header)
 	req.Header.Set(caller.HopsHeader, strconv.Itoa(hops))
 	resp, err := t.RoundTrip(req)
 	if err != nil {
@@ -55,9 +55,9 @@ func (a *Peers) get(ctx context.Context, path string, at job.Moved, c caller.Cal
 	return resp.StatusCode, json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
 }
 
-// JobPathById names the job by its id, whatever the caller called it: over there
+// JobPathByID names the job by its id, whatever the caller called it: over there
 // another job may have the name.
-func JobPathById(r *http.Request, id job.ID) string {
+func JobPathByID(r *http.Request, id job.ID) string {
 	path := "/v1/jobs/" + string(id)
 	if rest := len("/v1/jobs/") + len(r.PathValue("job")); rest < len(r.URL.Path) {
 		path += r.URL.Path[rest:]
@@ -106,8 +106,8 @@ type Fate struct {
 	Moved *job.Moved   `json:"moved,omitempty"`
 }
 
-// PeerQuestion answers a node that asks in its own name.
-type PeerQuestion func(r *http.Request, peer string) (any, error)
+// QuestionHandler answers a node that asks in its own name.
+type QuestionHandler func(r *http.Request, peer string) (any, error)
 
 // CallerAddr is where the agent of a node that asks listens.
 func CallerAddr(r *http.Request, port int) string {
@@ -120,10 +120,10 @@ func CallerAddr(r *http.Request, port int) string {
 
 // addrsOf are the addresses at which a node may be: the operator's word comes first, what records and
 // claims say next. Whatever an address leads to must prove that it is the node.
-func (a *Peers) addrsOf(node string, hints []string) []string {
-	addrs := slices.Insert(slices.Clone(hints), 0, a.Config.Peers[node])
-	if a.Config.Peers[node] == "" {
-		addrs = append(addrs, a.PeerAddr(node, ""))
+func (p *Peers) addrsOf(node string, hints []string) []string {
+	addrs := slices.Insert(slices.Clone(hints), 0, p.Config.Peers[node])
+	if p.Config.Peers[node] == "" {
+		addrs = append(addrs, p.AddrOf(node, ""))
 	}
 	var once []string
 	for _, addr := range addrs {
@@ -135,10 +135,10 @@ func (a *Peers) addrsOf(node string, hints []string) []string {
 }
 
 // Question asks a node at one of its addresses; without a body it is a GET.
-func (a *Peers) Question(ctx context.Context, node string, addrs []string, path string, body, into any) error {
+func (p *Peers) Question(ctx context.Context, node string, addrs []string, path string, body, into any) error {
 	var all error
-	for _, addr := range a.addrsOf(node, addrs) {
-		err := a.questionAt(ctx, handoff.Place{Node: node, Addr: addr}, path, body, into)
+	for _, addr := range p.addrsOf(node, addrs) {
+		err := p.questionAt(ctx, handoff.Place{Node: node, Addr: addr}, path, body, into)
 		if err == nil || errors.Is(err, handoff.ErrAnswers) {
 			return err
 		}
@@ -147,7 +147,7 @@ func (a *Peers) Question(ctx context.Context, node string, addrs []string, path 
 	return all
 }
 
-func (a *Peers) questionAt(ctx context.Context, at handoff.Place, path string, body, into any) error {
+func (p *Peers) questionAt(ctx context.Context, at handoff.Place, path string, body, into any) error {
 	method, data := http.MethodGet, []byte(nil)
 	if body != nil {
 		var err error
@@ -156,7 +156,7 @@ func (a *Peers) questionAt(ctx context.Context, at handoff.Place, path string, b
 		}
 		method = http.MethodPost
 	}
-	t := transport.HTTPTransport(at.Addr, at.Node, a.Identity)
+	t := transport.HTTPTransport(at.Addr, at.Node, p.Identity)
 	defer t.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+at.Node+path, bytes.NewReader(data))
 	if err != nil {
@@ -176,17 +176,17 @@ func (a *Peers) questionAt(ctx context.Context, at handoff.Place, path string, b
 		return fmt.Errorf("%w: %w", handoff.ErrAnswers, &told)
 	}
 	if resp.StatusCode == http.StatusNotFound {
-		return fmt.Errorf("%w: its agent is of version %s, which knows no such question; update it to that of this node, %s", handoff.ErrAnswers, a.versionOf(ctx, at), a.Config.Version)
+		return fmt.Errorf("%w: its agent is of version %s, which knows no such question; update it to that of this node, %s", handoff.ErrAnswers, p.versionOf(ctx, at), p.Config.Version)
 	}
 	return fmt.Errorf("%w: %s", handoff.ErrAnswers, resp.Status)
 }
 
 // versionOf is what a node's agent says of itself, for a message.
-func (a *Peers) versionOf(ctx context.Context, at handoff.Place) string {
+func (p *Peers) versionOf(ctx context.Context, at handoff.Place) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var n api.Node
-	if _, err := a.get(ctx, "/v1/node", job.Moved{Node: at.Node, Addr: at.Addr}, caller.Caller{}, 0, &n); err != nil || n.Version == "" {
+	if _, err := p.get(ctx, "/v1/node", job.Moved{Node: at.Node, Addr: at.Addr}, caller.Caller{}, 0, &n); err != nil || n.Version == "" {
 		return "unknown"
 	}
 	return n.Version

@@ -18,20 +18,20 @@ type listener struct {
 
 	mu    sync.Mutex
 	queue []api.Event
-	over  bool // the last word is in the queue, or was
+	ended bool // the last word is in the queue, or was
 }
 
 func newListener(out io.Writer) *listener {
 	l := &listener{more: make(chan struct{}, 1), done: make(chan struct{})}
-	go l.speak(out)
+	go l.write(out)
 	return l
 }
 
-func (l *listener) speak(out io.Writer) {
+func (l *listener) write(out io.Writer) {
 	defer close(l.done)
 	enc := json.NewEncoder(out)
 	for range l.more {
-		queue, over := l.take()
+		queue, over := l.drain()
 		for _, e := range queue {
 			if enc.Encode(e) != nil {
 				return // it has left
@@ -43,18 +43,18 @@ func (l *listener) speak(out io.Writer) {
 	}
 }
 
-func (l *listener) take() (queue []api.Event, over bool) {
+func (l *listener) drain() (queue []api.Event, over bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	queue, l.queue = l.queue, nil
-	return queue, l.over
+	return queue, l.ended
 }
 
-// tell says something that must be heard, mention what may be left out.
-func (l *listener) tell(e api.Event)    { l.say(e, true) }
-func (l *listener) mention(e api.Event) { l.say(e, false) }
+// send says something that must be heard, mention what may be left out.
+func (l *listener) send(e api.Event)         { l.enqueue(e, true) }
+func (l *listener) sendOptional(e api.Event) { l.enqueue(e, false) }
 
-func (l *listener) say(e api.Event, must bool) {
+func (l *listener) enqueue(e api.Event, must bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
@@ -62,14 +62,14 @@ func (l *listener) say(e api.Event, must bool) {
 		return
 	default:
 	}
-	if l.over || !must && len(l.queue) > 0 {
+	if l.ended || !must && len(l.queue) > 0 {
 		return
 	}
 	l.queue = append(l.queue, e)
-	l.wake()
+	l.notify()
 }
 
-func (l *listener) wake() {
+func (l *listener) notify() {
 	select {
 	case l.more <- struct{}{}:
 	default:
@@ -79,8 +79,8 @@ func (l *listener) wake() {
 // end says the last word and waits until it is heard, or nobody is there to hear it.
 func (l *listener) end(e api.Event) {
 	l.mu.Lock()
-	l.queue, l.over = append(l.queue, e), true
-	l.wake()
+	l.queue, l.ended = append(l.queue, e), true
+	l.notify()
 	l.mu.Unlock()
 	<-l.done
 }

@@ -10,7 +10,7 @@ import (
 // outlives the agent.
 type Recorder struct {
 	Store    *Records
-	Begin    api.MoveRecord
+	Initial  api.MoveRecord
 	Describe func(*api.MoveRecord) // fills in what only the movement knows
 
 	mu     sync.Mutex // held while writing
@@ -18,15 +18,15 @@ type Recorder struct {
 	work   sync.WaitGroup
 }
 
-// due are the phases at whose begin the record is written: when the target has
+// savesAt are the phases at whose begin the record is written: when the target has
 // agreed, when all rounds are over, and when the job runs there. Never between
 // prepare and resume: the disk is the journal's then, and the job stands still.
-func (k *Recorder) due(p api.Phase) bool {
+func (k *Recorder) savesAt(p api.Phase) bool {
 	return p == api.PhaseWarmup || p == api.PhaseDump || p == api.PhaseResume
 }
 
-// beside writes the record while the move goes on.
-func (k *Recorder) beside(r api.MoveRecord) {
+// saveAsync writes the record while the move goes on.
+func (k *Recorder) saveAsync(r api.MoveRecord) {
 	k.mu.Lock()
 	k.newest = &r
 	k.mu.Unlock()

@@ -13,11 +13,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
 // Records keeps what this node, as a source, can tell of its moves. It decides

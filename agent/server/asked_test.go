@@ -74,7 +74,7 @@ func fields(t *testing.T, name string, v reflect.Value, each func(name string, v
 	}
 }
 
-func TestEveryFieldOfARequestIsTheCallersOrTheNodes(t *testing.T) {
+func TestRequestFieldsAreEachTheCallersOrTheNodes(t *testing.T) {
 	known := map[string]bool{}
 	for name, request := range map[string]any{
 		"run": &api.RunRequest{}, "move": &api.MoveRequest{}, "checkpoint": &api.CheckpointRequest{}, "restore": &api.RestoreRequest{},
@@ -113,7 +113,7 @@ func some(t *testing.T, v reflect.Value) {
 	}
 }
 
-func TestWhatTheNodeDecidesNobodyMayAskFor(t *testing.T) {
+func TestRequestMayNotSetWhatTheNodeDecides(t *testing.T) {
 	a := newAgent(t)
 	var all []string
 	for field, who := range decides {
@@ -158,9 +158,9 @@ var travels = map[string]string{
 	"foreground": nodes, "cgroup": nodes, "moved_to": nodes, "exit": nodes, "saved_in": nodes, "from_move": nodes, "superseded": nodes, "sealed": nodes,
 }
 
-func TestWhatAnotherNodeSaysOfItselfDoesNotArrive(t *testing.T) {
+func TestArrivingRecordHasNothingOfTheOtherNode(t *testing.T) {
 	full := job.Record{Foreground: true, Cgroup: map[string]string{"unified": "/"}, MovedTo: &job.Moved{}, Exit: &job.Exit{}, SavedIn: "/x", FromMove: "m", Superseded: &job.Moved{}, Sealed: "m"}
-	v, before := reflect.ValueOf(launch.Arriving(full)), reflect.ValueOf(full)
+	v, before := reflect.ValueOf(launch.ArrivingRecord(full)), reflect.ValueOf(full)
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		switch {
@@ -177,7 +177,7 @@ func TestWhatAnotherNodeSaysOfItselfDoesNotArrive(t *testing.T) {
 	if err := os.MkdirAll(l.Dir(), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Expect(rec, false); err != nil {
+	if err := l.SetRecord(rec, false); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := l.Record(); err != nil || !got.Here() || got.Cgroup != nil {

@@ -13,5 +13,5 @@ type handler func(w http.ResponseWriter, r *http.Request, c caller.Caller) error
 // jobHandler is a request about a job that the caller may touch.
 type jobHandler func(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error
 
-// brokenHandler is a request about a job whose record cannot be read.
-type brokenHandler func(w http.ResponseWriter, r *http.Request, c caller.Caller, e *job.RecordError) error
+// damagedHandler is a request about a job whose record cannot be read.
+type damagedHandler func(w http.ResponseWriter, r *http.Request, c caller.Caller, e *job.RecordError) error

@@ -22,14 +22,14 @@ const userLooks = 2 // requests that look at all jobs or moves, or at all of one
 
 const allLooks = 8 * userLooks
 
-const userVisits = 64 // commands inside of jobs
+const userExecs = 64 // commands inside of jobs
 
-const allVisits = 16 * userVisits
+const allExecs = 16 * userExecs
 
 const lookTime = 10 * time.Second // that a look waits for others of its user
 
-// admitBody sets aside what the body of a request takes, before a byte of it is read.
-func (a *Server) admitBody(w http.ResponseWriter, r *http.Request, c caller.Caller, most int64) (give func(), err error) {
+// reserveBody sets aside what the body of a request takes, before a byte of it is read.
+func (s *Server) reserveBody(w http.ResponseWriter, r *http.Request, c caller.Caller, most int64) (give func(), err error) {
 	if r.ContentLength > most {
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return nil, &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("the request has %s, above the %s that it may have", humanize.Size(r.ContentLength), humanize.Size(most)),
@@ -39,7 +39,7 @@ func (a *Server) admitBody(w http.ResponseWriter, r *http.Request, c caller.Call
 	if n < 0 {
 		n = most
 	}
-	give, ok := a.bodies.Take(c, n)
+	give, ok := s.bodies.Take(c, n)
 	if !ok {
 		w.Header().Set("Connection", "close")
 		return nil, caller.Busy("requests that are not answered yet hold as much of the agent's memory as one user, or all, may have (%s, %s)", humanize.Size(userBodies), humanize.Size(allBodies))
@@ -48,21 +48,21 @@ func (a *Server) admitBody(w http.ResponseWriter, r *http.Request, c caller.Call
 	return give, nil
 }
 
-// look waits for the caller's turn to have much read.
-func (a *Server) look(ctx context.Context, c caller.Caller) (done func(), err error) {
+// awaitLook waits for the caller's turn to have much read.
+func (s *Server) awaitLook(ctx context.Context, c caller.Caller) (done func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	done, ok := a.looks.Await(ctx, c, 1)
+	done, ok := s.looks.Await(ctx, c, 1)
 	if !ok {
 		return nil, caller.Busy("%d requests of yours are being answered, and this one has waited %v for them", userLooks, lookTime)
 	}
 	return done, nil
 }
 
-// looking is a request whose answer may be large, one of few at a time.
-func (a *Server) looking(h handler) handler {
+// limitLooks is a request whose answer may be large, one of few at a time.
+func (s *Server) limitLooks(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
-		done, err := a.look(r.Context(), c)
+		done, err := s.awaitLook(r.Context(), c)
 		if err != nil {
 			return err
 		}
@@ -71,9 +71,9 @@ func (a *Server) looking(h handler) handler {
 	}
 }
 
-// lookingAt is the same for a request about a job.
-func (a *Server) lookingAt(h jobHandler) jobHandler {
+// limitJobLooks is the same for a request about a job.
+func (s *Server) limitJobLooks(h jobHandler) jobHandler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
-		return a.looking(func(w http.ResponseWriter, r *http.Request, c caller.Caller) error { return h(w, r, c, rec) })(w, r, c)
+		return s.limitLooks(func(w http.ResponseWriter, r *http.Request, c caller.Caller) error { return h(w, r, c, rec) })(w, r, c)
 	}
 }

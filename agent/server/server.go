@@ -28,7 +28,7 @@ type Server struct {
 	jobVerbs  *jobServer
 	moveVerbs *moveServer
 
-	bodies, looks, visits *caller.Share // of callers
+	bodies, looks, execs *caller.Share // of callers
 }
 
 // jobServer has the verbs about a job where it is.

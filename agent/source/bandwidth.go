@@ -50,13 +50,13 @@ func LanesOf(ctx context.Context, conns []net.Conn, perSecond int64) []io.Writer
 			continue
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		lanes = append(lanes, &limited{ctx, cancel, c, limiter})
+		lanes = append(lanes, &limitedLane{ctx, cancel, c, limiter})
 	}
 	return lanes
 }
 
-// limited is a writer that waits for its turn.
-type limited struct {
+// limitedLane is a writer that waits for its turn.
+type limitedLane struct {
 	ctx     context.Context // of the move: a wait must end with it
 	cancel  context.CancelFunc
 	conn    net.Conn
@@ -65,12 +65,12 @@ type limited struct {
 
 // SetWriteDeadline is for a time that has come: no more is taken, whether a write waits for
 // its turn or for the peer.
-func (l *limited) SetWriteDeadline(t time.Time) error {
+func (l *limitedLane) SetWriteDeadline(t time.Time) error {
 	l.cancel()
 	return l.conn.SetWriteDeadline(t)
 }
 
-func (l *limited) Write(p []byte) (int, error) {
+func (l *limitedLane) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
 		n := min(len(p)-done, burst)

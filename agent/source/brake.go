@@ -16,14 +16,14 @@ type Brake struct{ Job *Job }
 // nothing holds it back.
 func (b *Brake) Set(ctx context.Context, percent int64) error {
 	d := b.Job
-	if d.fullSpeed == 0 {
+	if d.unthrottledCPU == 0 {
 		milli, err := coresUsed(ctx, d)
 		if err != nil {
 			return fmt.Errorf("slow the job down: %w", err)
 		}
-		d.fullSpeed = milli
+		d.unthrottledCPU = milli
 	}
-	if err := d.Src.Cgroup.SetCPU(max(1, d.fullSpeed*percent/100)); err != nil {
+	if err := d.Src.Cgroup.SetCPU(max(1, d.unthrottledCPU*percent/100)); err != nil {
 		return fmt.Errorf("slow the job down: %w", err)
 	}
 	return nil
@@ -52,11 +52,11 @@ func coresUsed(ctx context.Context, d *Job) (int64, error) {
 }
 
 // Unthrottle gives the job back the speed that its specification allows.
-func (d *Job) Unthrottle() error {
-	if d.fullSpeed == 0 {
+func (j *Job) Unthrottle() error {
+	if j.unthrottledCPU == 0 {
 		return nil // it was never slowed down
 	}
-	err := d.Src.Cgroup.SetCPU(d.Rec.Spec.Limits.CPUMilli)
+	err := j.Src.Cgroup.SetCPU(j.Rec.Spec.Limits.CPUMilli)
 	if err != nil {
 		return fmt.Errorf("give the job its speed back: %w", err)
 	}
@@ -65,8 +65,8 @@ func (d *Job) Unthrottle() error {
 
 // UnthrottleAll gives every job here its speed back: an agent that ended in the
 // middle of a warm-up may have left one slowed down.
-func (a *Sources) UnthrottleAll() error {
-	recs, err := a.Jobs.List()
+func (s *Sources) UnthrottleAll() error {
+	recs, err := s.Jobs.List()
 	errs := []error{err}
 	for _, rec := range recs {
 		if !rec.Here() || len(rec.Cgroup) == 0 {

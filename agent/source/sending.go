@@ -26,8 +26,8 @@ func (s *sending) wait(ctx context.Context) error {
 	}
 }
 
-// giveUp has it end as soon as what it writes to allows.
-func (s *sending) giveUp() {
+// stop has it end as soon as what it writes to allows.
+func (s *sending) stop() {
 	if s != nil {
 		s.cancel(errors.New("nobody waits for the job's memory any more"))
 	}
@@ -36,7 +36,7 @@ func (s *sending) giveUp() {
 // end ends it, if it has not ended.
 func (s *sending) end() {
 	if s != nil {
-		s.giveUp()
+		s.stop()
 		<-s.done
 	}
 }

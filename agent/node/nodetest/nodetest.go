@@ -76,3 +76,15 @@ func Journalled(t testing.TB, n *node.Node, rec handoff.Record, states ...handof
 	}
 	return rec
 }
+
+// ReopenJournal opens the journal of a node anew, as the next agent does.
+func ReopenJournal(t testing.TB, n *node.Node) {
+	t.Helper()
+	if err := n.Journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if n.Journal, err = handoff.OpenJournal(n.Paths.Moves()); err != nil {
+		t.Fatal(err)
+	}
+}
