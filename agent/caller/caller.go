@@ -19,17 +19,17 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// Caller is on whose behalf a request is made.
+// Caller is the user on whose behalf a request is made.
 type Caller struct {
 	UID, GID uint32
 	Groups   []uint32
 	Pid      int      // 0 when the request came from another node
-	pidfd    *os.File // holds pid (pidfd); nil when the caller is not known by a connection
+	pidfd    *os.File // a pidfd of Pid; nil for a caller that no connection has named
 	Peer     string   // that node's name, "" for a local caller
 }
 
-// Alive fails when the caller has ended, so that what was found by its number meanwhile may
-// be another's.
+// Alive fails when the caller has ended: what was read from /proc by its pid meanwhile may
+// belong to another process.
 func (c Caller) Alive() error {
 	if c.pidfd == nil {
 		return nil
@@ -39,15 +39,14 @@ func (c Caller) Alive() error {
 	if rawErr == nil {
 		rawErr = raw.Control(func(fd uintptr) { err = linux.Alive(int(fd)) })
 	}
-	if rawErr != nil || errors.Is(err, unix.ESRCH) { // it has hung up, or is gone
+	if rawErr != nil || errors.Is(err, unix.ESRCH) { // the connection is closed, or the process has ended
 		return &api.Error{Code: api.CodeFailed, Message: "whoever asked for this has ended", Where: NotStarted, Hint: "the same command again"}
 	}
 	return err
 }
 
-// openProcess takes hold of the process at the other end of a unix socket. Before Linux 6.5 the
-// kernel gives its number only: then who has that now must at least be the same user's, and
-// not be one with other rights.
+// openProcess opens a pidfd of the process at the other end of a unix socket. Before Linux 6.5
+// the kernel gives the pid only; the process that has it now must then be the same user's.
 func (c *Caller) openProcess(socket int) error {
 	fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if err == nil {
@@ -68,25 +67,28 @@ func (c *Caller) openProcess(socket int) error {
 	return nil
 }
 
-// Close frees what hold has taken.
+// Close closes the pidfd. A second call changes nothing that matters.
 func (c Caller) Close() {
 	if c.pidfd != nil {
 		_ = c.pidfd.Close() // nothing was written
 	}
 }
 
-// OwnerOf is the job's user, as if that were the caller.
+// OwnerOf is the caller that the user of a job would be.
 func OwnerOf(s job.Spec) Caller { return Caller{UID: s.UID, GID: s.GID, Groups: s.Groups} }
 
+// Root tells whether the caller is root.
 func (c Caller) Root() bool { return c.UID == 0 }
 
+// User is the caller as a thread takes on its identity.
 func (c Caller) User() osthread.User { return osthread.User{UID: c.UID, GID: c.GID, Groups: c.Groups} }
 
-// CanAccess tells whether the caller may see and touch a job.
+// CanAccess tells whether the caller may see and change a job: root and its user may.
 func (c Caller) CanAccess(rec job.Record) bool { return c.Root() || c.UID == rec.Spec.UID }
 
-// JobGroups are the supplementary groups of a job that the caller is still in: what a user's
-// job was started with does not give back to its user what was taken since. Root has all.
+// JobGroups are the supplementary groups of a job that the caller is still in. A job must not
+// give its user a group back that the user has lost since. Root has all of them.
+// It fails with api.CodeForbidden for a caller that has left the job's primary group.
 func (c Caller) JobGroups(rec job.Record) ([]uint32, error) {
 	if c.Root() {
 		return SupplementaryGroups(rec.Spec), nil
@@ -99,8 +101,8 @@ func (c Caller) JobGroups(rec job.Record) ([]uint32, error) {
 	return slices.DeleteFunc(slices.Clone(SupplementaryGroups(rec.Spec)), func(g uint32) bool { return !has(g) }), nil
 }
 
-// CheckGroups refuses to bring back a job with groups that its user is not in any more: a checkpoint
-// keeps them for longer than any process of the user's.
+// CheckGroups refuses to restore a job with groups that the caller is not in any more: a
+// checkpoint keeps them for longer than any process of the user.
 func (c Caller) CheckGroups(rec job.Record) error {
 	if c.Root() {
 		return nil
@@ -114,10 +116,11 @@ func (c Caller) CheckGroups(rec job.Record) error {
 	return nil
 }
 
+// ContextKey is the key of the Caller in the context of a connection.
 type ContextKey struct{}
 
-// The user that an agent speaks for towards a peer. Only nodes of the cluster
-// get to say it.
+// Headers with which an agent names, to a peer, the user that it speaks for. They count only on
+// a connection with the certificate of a node.
 const (
 	UIDHeader    = "Migrate-UID"
 	GIDHeader    = "Migrate-GID"
@@ -125,7 +128,7 @@ const (
 	HopsHeader   = "Migrate-Hops"
 )
 
-// FromPeer takes the word of an authenticated node for who asks.
+// FromPeer is the caller that an authenticated node names in its headers.
 func FromPeer(r *http.Request) (Caller, error) {
 	node, err := transport.PeerOf(r)
 	if err != nil {
@@ -147,24 +150,26 @@ func FromPeer(r *http.Request) (Caller, error) {
 	return c, nil
 }
 
+// SetHeaders names the caller in the headers of a request to a peer.
 func (c Caller) SetHeaders(h http.Header) {
 	h.Set(UIDHeader, strconv.FormatUint(uint64(c.UID), 10))
 	h.Set(GIDHeader, strconv.FormatUint(uint64(c.GID), 10))
 	h.Set(GroupsHeader, strings.Trim(fmt.Sprint(c.Groups), "[]"))
 }
 
+// Forbidden is the refusal of a request about the job of another user.
 func Forbidden() error {
 	return &api.Error{Code: api.CodeForbidden, Message: "this is not your job"}
 }
 
-// As does something with the caller's own rights to files.
+// As runs do with the caller's own rights to files.
 func As(c Caller, do func() error) error { return osthread.As(c.User(), do) }
 
-// MaxHops ends a request that is passed round in circles.
+// MaxHops bounds how often agents forward a request, so that a circle of them ends.
 const MaxHops = 16
 
-// HopsOf is how often a request was passed on. Users can set it, so a number that no agent sends
-// is as bad as the most.
+// HopsOf is how often a request was forwarded. Users can set the header, so a number that no agent
+// sends counts as MaxHops.
 func HopsOf(r *http.Request) int {
 	hops, _ := strconv.Atoi(r.Header.Get(HopsHeader))
 	if hops < 0 || hops > MaxHops {
@@ -173,7 +178,8 @@ func HopsOf(r *http.Request) int {
 	return hops
 }
 
-// Credentials asks the kernel who is at the other end of a unix socket.
+// Credentials asks the kernel for the process at the other end of a unix socket. The caller must
+// be closed.
 func Credentials(conn net.Conn) (c Caller, err error) {
 	u, ok := conn.(*net.UnixConn)
 	if !ok {

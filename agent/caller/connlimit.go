@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// MostConnections is how many a user may have at the local socket: one for each job
-	// that is followed, and some. Root may have any number.
+	// MostConnections bounds the connections of one user to the local socket: one for each job
+	// that is followed, and some more. Root has no bound.
 	MostConnections = 512
-	// MostAnswers is how many that are too many are told so at a time; others are hung up on.
+	// MostAnswers bounds the refusals that are written at a time; further connections are closed.
 	MostAnswers = 16
-	// refusalTime is what they have to say what they want, and to hear.
+	// refusalTime bounds how long a refused connection may take to send its request and read the answer.
 	refusalTime = time.Second
 )
 
-// ConnLimit is the local socket. It knows who calls, and keeps one user from taking the
-// file descriptors that all need.
+// ConnLimit is the local socket. It asks the kernel who connects, and keeps one user from using
+// up the file descriptors that all need.
 type ConnLimit struct {
 	net.Listener
 	most int
@@ -33,11 +33,12 @@ type ConnLimit struct {
 	conns        map[uint32]int // connections, by user
 }
 
+// NewConnLimit bounds the connections of each user to l, root excepted.
 func NewConnLimit(l net.Listener, most int) *ConnLimit {
 	return &ConnLimit{Listener: l, most: most, conns: map[uint32]int{}, refusalSlots: make(chan struct{}, MostAnswers)}
 }
 
-// Accept turns away whom there are too many of.
+// Accept refuses connections of users that have too many.
 func (c *ConnLimit) Accept() (net.Conn, error) {
 	for {
 		conn, err := c.Listener.Accept()
@@ -47,7 +48,7 @@ func (c *ConnLimit) Accept() (net.Conn, error) {
 		who, err := Credentials(conn)
 		switch {
 		case err != nil:
-			return conn, nil // its requests are refused, and told so
+			return conn, nil // its requests are answered with a refusal
 		case c.acquire(who):
 			return &limitedConn{Conn: conn, caller: who, release: sync.OnceFunc(func() { c.release(who) })}, nil
 		}
@@ -64,7 +65,7 @@ func (c *ConnLimit) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends the socket; guests stay.
+// Close closes the socket and waits for refusals; accepted connections stay.
 func (c *ConnLimit) Close() error {
 	defer c.refusals.Wait()
 	return c.Listener.Close()
@@ -89,20 +90,21 @@ func (c *ConnLimit) release(who Caller) {
 	}
 }
 
-// limitedConn is a connection whose other end is known.
+// limitedConn is a connection whose caller is known. Close frees its place.
 type limitedConn struct {
 	net.Conn
 	caller  Caller
 	release func()
 }
 
+// Close frees the place of the connection, too.
 func (g *limitedConn) Close() error {
 	defer g.release()
 	return g.Conn.Close()
 }
 
-// refuseConnection answers a request, whatever it is: an answer before that would be none to
-// the client.
+// refuseConnection reads a request before it answers: a client takes an answer that comes before
+// its request for none.
 func refuseConnection(conn net.Conn, most int) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(refusalTime))

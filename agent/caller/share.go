@@ -8,14 +8,14 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// Share is what callers have of something that all need.
+// Share counts how much each caller has of something that all need.
 type Share struct {
 	user, all int64 // most of one user, and of all
 
 	mu    sync.Mutex
 	held  map[holder]int64
 	sum   map[bool]int64 // by whether a node asks
-	freed chan struct{}  // closed when something is given back; nil: nobody waits
+	freed chan struct{}  // closed when something is given back; nil without a waiting caller
 }
 
 // holder is a user as one node knows them.
@@ -24,12 +24,14 @@ type holder struct {
 	uid  uint32
 }
 
+// NewShare lets one user have at most user, and all of them together at most all. Local callers and
+// those of peers are counted apart.
 func NewShare(user, all int64) *Share {
 	return &Share{user: user, all: all, held: map[holder]int64{}, sum: map[bool]int64{}}
 }
 
-// Take gives the caller n, if there is so much left. give must be called then; a second
-// call changes nothing.
+// Take gives the caller n, if so much is left. give must then be called; a second call changes
+// nothing. Root always gets n and is not counted.
 func (s *Share) Take(c Caller, n int64) (give func(), ok bool) {
 	if c.Root() || n == 0 {
 		return func() {}, true
@@ -64,7 +66,7 @@ func (s *Share) tryLocked(c Caller, n int64) (give func(), free <-chan struct{})
 	}), nil
 }
 
-// Await is take that waits as long as ctx allows.
+// Await is Take that waits as long as ctx allows.
 func (s *Share) Await(ctx context.Context, c Caller, n int64) (give func(), ok bool) {
 	if c.Root() {
 		return func() {}, true
@@ -84,6 +86,7 @@ func (s *Share) Await(ctx context.Context, c Caller, n int64) (give func(), ok b
 	}
 }
 
+// Busy is the refusal of a request for which a Share has nothing left.
 func Busy(format string, args ...any) error {
 	return &api.Error{Code: api.CodeBusy, Message: fmt.Sprintf(format, args...), Where: "nothing was done", Hint: "the same command again, when others of yours have ended"}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 )
 
+// AnswerInquiry tells a peer what this node knows of a job.
 func (c *Copies) AnswerInquiry(r *http.Request, _ string) (any, error) {
 	id, err := idIn(r)
 	if err != nil {
@@ -22,8 +23,8 @@ func (c *Copies) AnswerInquiry(r *http.Request, _ string) (any, error) {
 	return c.Inquire(r.Context(), id)
 }
 
-// AnswerGrant lets a peer bring a job back, if it does not live here. The word is on the disk before
-// it is given.
+// AnswerGrant lets a peer restore a job, if it does not live here. The grant is on the disk before
+// the answer goes out.
 func (c *Copies) AnswerGrant(r *http.Request, asker string) (any, error) {
 	var req peer.GrantRequest
 	id, err := idIn(r)

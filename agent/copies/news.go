@@ -17,12 +17,12 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 )
 
-// newsEvery is how often an agent asks its peers about its jobs, the first time at its start. A peer
-// that can be reached again is asked no later than this.
+// newsEvery is how often an agent asks its peers about its jobs, from its start on. It asks a peer
+// that is back no later than this.
 const newsEvery = 30 * time.Second
 
-// ListenForNews asks the peers again and again what they know of jobs that run here, and what has
-// become of those that went to them.
+// ListenForNews asks the peers, again and again until ctx ends, what they know of jobs that run here,
+// and of the state of those that went to them.
 func (c *Copies) ListenForNews(ctx context.Context) {
 	tick := time.NewTicker(newsEvery)
 	defer tick.Stop()
@@ -39,7 +39,7 @@ func (c *Copies) ListenForNews(ctx context.Context) {
 	}
 }
 
-// AskNews asks all peers that are configured whether jobs that run here were brought back elsewhere.
+// AskNews asks all configured peers whether jobs that run here were restored elsewhere.
 func (c *Copies) AskNews(ctx context.Context) {
 	var all sync.WaitGroup
 	for node := range c.Config.Peers {
@@ -48,7 +48,7 @@ func (c *Copies) AskNews(ctx context.Context) {
 	all.Wait()
 }
 
-// CatchUp asks those now that this node has not heard since it went down: somebody waits for it.
+// CatchUp asks the peers that this node has not heard since it went down: a caller waits for that.
 func (c *Copies) CatchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, catchUpTime)
 	defer cancel()
@@ -59,9 +59,10 @@ func (c *Copies) CatchUp(ctx context.Context) {
 	all.Wait()
 }
 
-// catchUpTime leaves who asks this node time for the answer.
+// catchUpTime leaves the asking node time for the answer.
 const catchUpTime = httpjson.PeerTimeout / 2
 
+// AskNewsOf asks one peer for news, and ends copies that it supersedes.
 func (c *Copies) AskNewsOf(ctx context.Context, node string) {
 	recs, _ := c.Jobs.List() // those that can be read
 	req := peer.NewsRequest{Runs: map[job.ID]int64{}}
@@ -97,7 +98,7 @@ func (c *Copies) AskNewsOf(ctx context.Context, node string) {
 	}
 }
 
-// learnOwed notes what a peer has brought back while this node was down.
+// learnOwed notes the restores of a peer while this node was down.
 func (c *Copies) learnOwed(node string, owed map[job.ID]int64) error {
 	for id, epoch := range owed {
 		if err := c.Fence.Learn(string(id), handoff.Grant{Epoch: epoch, Node: node, Addr: c.Config.Peers[node]}); err != nil {
@@ -107,8 +108,8 @@ func (c *Copies) learnOwed(node string, owed map[job.ID]int64) error {
 	return c.Fence.Heard(node)
 }
 
-// owed are the restores here that went past a node which has not heard of them. One that may come to
-// nothing yet is not for telling, and neither is that there is none.
+// owed are the restores here that declared asker dead, and of which it has not heard. While one of
+// them may still fail there is no answer: neither that restore nor its absence may be told.
 func (c *Copies) owed(asker string) (map[job.ID]int64, error) {
 	owed := map[job.ID]int64{}
 	for id, debts := range c.Fence.Debts() {
@@ -128,8 +129,8 @@ func (c *Copies) owed(asker string) (map[job.ID]int64, error) {
 	return owed, nil
 }
 
-// AnswerNews tells a peer what this node has, or had, of jobs that the peer has or had. A grant is no
-// news: it does not say that the job has run.
+// AnswerNews tells a peer what this node has, or had, of jobs of the peer. A grant is no news: it
+// does not say that the job has run.
 func (c *Copies) AnswerNews(r *http.Request, asker string) (any, error) {
 	var req peer.NewsRequest
 	if err := httpjson.Decode(r, &req); err != nil {
@@ -159,8 +160,8 @@ func (c *Copies) AnswerNews(r *http.Request, asker string) (any, error) {
 	return news, nil
 }
 
-// Fates asks where jobs have gone that have left this node, node by node and on to others, what has
-// become of them. What is known to have ended is written down.
+// Fates asks the nodes to which jobs went from here, and those to which they went on, for the jobs'
+// states, at most for within. It writes down which have ended.
 func (c *Copies) Fates(ctx context.Context, recs []job.Record, within time.Duration) map[job.ID]peer.Fate {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -182,7 +183,7 @@ func (c *Copies) Fates(ctx context.Context, recs []job.Record, within time.Durat
 	return known
 }
 
-// fatesAt asks each node once, adds to known, and returns who has gone on to where.
+// fatesAt asks each node once, adds to known, and returns the jobs that went on, with their nodes.
 func (c *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map[job.ID]peer.Fate) map[job.ID]job.Moved {
 	byNode := map[handoff.Place][]job.ID{}
 	for id, m := range at {
@@ -194,7 +195,7 @@ func (c *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map
 	var all sync.WaitGroup
 	for p, ids := range byNode {
 		if p.Node == c.Config.Node {
-			continue // it has come back meanwhile
+			continue // the job has come back meanwhile
 		}
 		all.Go(func() {
 			var news peer.NewsReply
@@ -217,7 +218,7 @@ func (c *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map
 	return next
 }
 
-// writeFate notes how a job ended that had left this node.
+// writeFate records the exit of a job that had left this node.
 func (c *Copies) writeFate(id job.ID, exit job.Exit) {
 	_, err := c.Jobs.Update(id, func(r *job.Record) error {
 		if r.MovedTo != nil && r.Exit == nil {
@@ -230,5 +231,5 @@ func (c *Copies) writeFate(id job.ID, exit job.Exit) {
 	}
 }
 
-// Over tells whether a job in this state runs nowhere, and will not by itself.
+// Over tells whether a job in this state runs nowhere, and will not run by itself.
 func Over(s api.JobState) bool { return s == api.JobExited || s == api.JobSaved || s == api.JobLost }

@@ -15,17 +15,18 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// Witnesses are the nodes as an inquiry about a job asks them.
+// Witnesses asks nodes about one job: handoff.Witnesses.
 type Witnesses struct {
 	a  *Copies
 	id job.ID
 }
 
-// WitnessesOf asks nodes about a job.
+// WitnessesOf asks nodes about a job, in the name of this one.
 func WitnessesOf(a *Copies, id job.ID) Witnesses { return Witnesses{a, id} }
 
 func (w Witnesses) path() string { return peer.PeerPath + "/" + string(w.id) }
 
+// Ask asks a node, or this one without the network.
 func (w Witnesses) Ask(ctx context.Context, node string, addrs []string) (s handoff.Answer, err error) {
 	if node == w.a.Config.Node {
 		if s, err = w.a.Inquire(ctx, w.id); err != nil {
@@ -36,17 +37,18 @@ func (w Witnesses) Ask(ctx context.Context, node string, addrs []string) (s hand
 	ctx, cancel := context.WithTimeout(ctx, httpjson.PeerTimeout)
 	defer cancel()
 	err = w.a.Peers.Question(ctx, node, addrs, w.path(), nil, &s)
-	s.Node = node // whose certificate it has shown
+	s.Node = node // its certificate says so
 	return s, err
 }
 
+// Grant asks a node to let this one restore the job.
 func (w Witnesses) Grant(ctx context.Context, node string, addrs []string, seen int64, g handoff.Grant) error {
 	ctx, cancel := context.WithTimeout(ctx, httpjson.PeerTimeout)
 	defer cancel()
 	return w.a.Peers.Question(ctx, node, addrs, w.path()+"/grant", peer.GrantRequest{Epoch: g.Epoch, Seen: seen, Port: w.a.Peers.ListenPort()}, &struct{}{})
 }
 
-// Inquire is what this node knows about a job, from its own records and its kernel.
+// Inquire is what this node knows of a job, from its records and its kernel.
 func (c *Copies) Inquire(ctx context.Context, id job.ID) (handoff.Answer, error) {
 	if unheard := c.Fence.Unheard(); len(unheard) > 0 {
 		return handoff.Answer{}, &api.Error{Code: api.CodeUnreachable, Message: fmt.Sprintf("%s went down, and does not know yet what has become of jobs since: it has not reached %s", c.Config.Node, strings.Join(unheard, ", ")),
@@ -89,7 +91,7 @@ func (c *Copies) Inquire(ctx context.Context, id job.ID) (handoff.Answer, error)
 	return s, err
 }
 
-// howAlive says how a job runs here, or can come to run, "" if it cannot.
+// howAlive says in what way a job runs here, or can come to run; "" says that it cannot.
 func (c *Copies) howAlive(ctx context.Context, rec job.Record) (string, error) {
 	v := c.View(ctx, rec)
 	switch v.State {
@@ -100,7 +102,7 @@ func (c *Copies) howAlive(ctx context.Context, rec job.Record) (string, error) {
 	if v.State != api.JobLost && v.Superseded == nil {
 		return "", nil
 	}
-	// Without a shim that looks after them its tasks may run on.
+	// Tasks may run on without a shim.
 	left, err := node.CountTasks(rec)
 	if err == nil && left > 0 {
 		return fmt.Sprintf("its shim on %s is gone, but %d of its tasks are there", c.Config.Node, left), nil
@@ -108,7 +110,7 @@ func (c *Copies) howAlive(ctx context.Context, rec job.Record) (string, error) {
 	return "", err
 }
 
-// PlaceOf is where a job went.
+// PlaceOf is the node that a job went to.
 func PlaceOf(m *job.Moved) *handoff.Place { return &handoff.Place{Node: m.Node, Addr: m.Addr} }
 
 func idIn(r *http.Request) (job.ID, error) {

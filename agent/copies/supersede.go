@@ -22,15 +22,15 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
-// A job that was brought back past a node which was declared dead has a second copy if that node
-// lives. The copy of the older line (handoff.Line) ends, as soon as its node hears of the other: it is
-// told by the node that brought the job back, for as long as that takes; it asks its peers, at its
-// start and from time to time; or it is offered the other copy.
+// A job that was restored past a node declared dead has a second copy if that node lives. The copy
+// of the older line (handoff.Line) ends as soon as its node hears of the other one. The restoring
+// node tells it, for as long as that takes; it asks its peers, from its start on; or it is offered
+// the other copy.
 
-// errBusy says that a copy cannot be ended before a move of it is over.
+// errBusy says that a move of the copy must end first.
 var errBusy = errors.New("it is in a move that is not finished")
 
-// supersede ends the copy of a job that this node has, since that at by is the job.
+// supersede ends this node's copy of a job: the copy at by is the job.
 func (c *Copies) supersede(ctx context.Context, id job.ID, by job.Moved) error {
 	release, err := c.Leaving.Claim(id, handoff.NewMoveID())
 	if err != nil {
@@ -57,8 +57,7 @@ func (c *Copies) supersede(ctx context.Context, id job.ID, by job.Moved) error {
 	return c.endSuperseded(ctx, rec)
 }
 
-// writeSuperseded stops a copy for good and writes down how it ended, unless it has come to its end by
-// itself.
+// writeSuperseded freezes a copy for good and writes down its end, unless it has exited by itself.
 func (c *Copies) writeSuperseded(ctx context.Context, rec job.Record, by job.Moved) (job.Record, error) {
 	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	left, err := node.CountTasks(rec)
@@ -68,7 +67,7 @@ func (c *Copies) writeSuperseded(ctx context.Context, rec job.Record, by job.Mov
 	if err != nil {
 		return rec, err
 	}
-	used, _ := cg.CPUTime() // what is gone used nothing that could be told
+	used, _ := cg.CPUTime() // 0 for a cgroup that is gone
 	return c.Jobs.Update(rec.ID, func(r *job.Record) error {
 		if r.Exit != nil {
 			return nil
@@ -85,8 +84,7 @@ func freezeWithin(ctx context.Context, cg *cgroup.Cgroup) error {
 	return cg.Freeze(ctx)
 }
 
-// endSuperseded ends what is left of a copy whose end is written down already: none of its tasks has
-// run since.
+// endSuperseded frees a copy whose end is written down. None of its tasks has run since.
 func (c *Copies) endSuperseded(ctx context.Context, rec job.Record) error {
 	d, err := c.Sources.JobOf(ctx, rec, string(handoff.NewMoveID()), nil)
 	if err != nil {
@@ -96,7 +94,7 @@ func (c *Copies) endSuperseded(ctx context.Context, rec job.Record) error {
 	return d.Release(ctx)
 }
 
-// endSupersededAgain goes on with what could not be ended, by this agent or an earlier one.
+// endSupersededAgain goes on with copies that could not be ended, by this agent or an earlier one.
 func (c *Copies) endSupersededAgain(ctx context.Context) {
 	recs, _ := c.Jobs.List() // those that can be read
 	for _, rec := range recs {
@@ -109,7 +107,7 @@ func (c *Copies) endSupersededAgain(ctx context.Context) {
 	}
 }
 
-// AnswerSuperseded is told by a peer that it has brought a job back under an epoch.
+// AnswerSuperseded takes the message of a peer that it has restored a job under an epoch.
 func (c *Copies) AnswerSuperseded(r *http.Request, asker string) (any, error) {
 	var req peer.SupersededRequest
 	id, err := idIn(r)
@@ -125,12 +123,12 @@ func (c *Copies) AnswerSuperseded(r *http.Request, asker string) (any, error) {
 	case errors.Is(err, job.ErrNotFound):
 	case err != nil:
 		return nil, err
-	case c.UnfinishedRole(id) != "": // it may come to nothing, here or elsewhere
+	case c.UnfinishedRole(id) != "": // the move may fail, here or elsewhere
 		return nil, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s: %v", id, errBusy), Where: "on " + c.Config.Node}
 	case !handoff.Supersedes(req.Epoch, rec.Epoch):
 		return peer.SupersededReply{Epoch: rec.Epoch}, nil
 	case rec.Here() || rec.Superseded != nil:
-		// Not the peer's context: half an end is worse than one too many.
+		// Not the peer's context: an end must not stop half way.
 		ctx, cancel := context.WithTimeout(c.Life, peer.YieldTime)
 		defer cancel()
 		if err := c.supersede(ctx, id, by); err != nil {
@@ -146,8 +144,8 @@ func (c *Copies) AnswerSuperseded(r *http.Request, asker string) (any, error) {
 	return peer.SupersededReply{}, nil
 }
 
-// PayDebts tells the nodes that were declared dead of every restore that went past them, for as long
-// as it takes.
+// PayDebts tells the nodes that were declared dead of each restore of a job, in the background and
+// for as long as it takes.
 func (c *Copies) PayDebts(id job.ID) {
 	c.Background.Go(func() {
 		for pause := peer.FirstRetry; ; pause = min(2*pause, peer.LongestRetry) {
@@ -167,6 +165,7 @@ func (c *Copies) PayDebts(id job.ID) {
 	})
 }
 
+// PayAllDebts is PayDebts for every job.
 func (c *Copies) PayAllDebts() {
 	for id := range c.Fence.Debts() {
 		c.PayDebts(job.ID(id))
@@ -182,7 +181,7 @@ func (c *Copies) payDebt(id job.ID, d handoff.Debt, complain bool) {
 		return
 	case handoff.StateDone, handoff.StateNew:
 	default:
-		return // it may still come to nothing
+		return // it may still fail
 	}
 	for node, addr := range d.Nodes {
 		if err := c.TellSuperseded(id, d.Epoch, node, addr); err != nil && complain {
@@ -191,7 +190,7 @@ func (c *Copies) payDebt(id job.ID, d handoff.Debt, complain bool) {
 	}
 }
 
-// PeersToTell are the nodes that have yet to hear of a restore.
+// PeersToTell are the names of the nodes that have yet to hear of a restore, for a message.
 func (c *Copies) PeersToTell(rec handoff.Record) string {
 	if rec.State != handoff.StateDone {
 		return ""
@@ -204,7 +203,8 @@ func (c *Copies) PeersToTell(rec handoff.Record) string {
 	return ""
 }
 
-// restoreOf is how a restore here ended; one that the journal has forgotten is long done.
+// restoreOf is the state of a restore here. StateNew says that the journal has forgotten it: it is
+// long done.
 func (c *Copies) restoreOf(id job.ID, epoch int64) handoff.State {
 	recs, _ := c.Journal.List() // those that can be read
 	i := slices.IndexFunc(recs, func(r handoff.Record) bool {
@@ -216,6 +216,7 @@ func (c *Copies) restoreOf(id job.ID, epoch int64) handoff.State {
 	return recs[i].State
 }
 
+// TellSuperseded tells a node that this one has restored a job under epoch.
 func (c *Copies) TellSuperseded(id job.ID, epoch int64, node, addr string) error {
 	ctx, cancel := context.WithTimeout(c.Life, peer.YieldTime)
 	defer cancel()
@@ -225,7 +226,7 @@ func (c *Copies) TellSuperseded(id job.ID, epoch int64, node, addr string) error
 		return err
 	}
 	c.Log.Info("a node that was declared dead has heard that its job was brought back", logkey.Job, id, logkey.Epoch, epoch, logkey.Peer, node)
-	if handoff.Supersedes(theirs.Epoch, epoch) { // it was this node that was taken for dead
+	if handoff.Supersedes(theirs.Epoch, epoch) { // the other node took this one for dead
 		by := job.Moved{Node: node, Addr: addr, Epoch: theirs.Epoch, At: time.Now()}
 		if err := c.supersede(ctx, id, by); err != nil && !errors.Is(err, job.ErrNotFound) {
 			return err
@@ -238,7 +239,7 @@ func (c *Copies) TellSuperseded(id job.ID, epoch int64, node, addr string) error
 	return c.Fence.Paid(string(id), epoch, node, instead...)
 }
 
-// EndOlderCopy ends what this node has of a job of which a peer offers a copy that supersedes it.
+// EndOlderCopy ends this node's copy of a job if a peer offers one that supersedes it.
 func (c *Copies) EndOlderCopy(ctx context.Context, source, addr string, o peer.Offer) error {
 	rec, err := c.Jobs.Get(o.Record.ID)
 	if err != nil || !rec.Here() || !handoff.Supersedes(o.Epoch, rec.Epoch) {

@@ -8,7 +8,8 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
-// MakeCgroup makes a job's own cgroup, with its limits, beneath parents, or our own.
+// MakeCgroup makes a job's own cgroup, with its limits, beneath parents, by controller; nil is the
+// agent's own.
 func (l *Launcher) MakeCgroup(rec job.Record, parents map[string]string) (cg *cgroup.Cgroup, err error) {
 	if parents == nil {
 		if parents, err = cgroup.Of(os.Getpid()); err != nil {

@@ -25,8 +25,8 @@ import (
 
 const interfaceName = "eth0"
 
-// FillIn fills in what the user left open and only this node can decide. The ids that it chooses
-// are held; see idRanges.
+// FillIn sets what the request left open and only this node can decide. It reserves the ids that
+// it chooses; the caller releases them with IDs.Release.
 func (l *Launcher) FillIn(rec *job.Record) error {
 	s := &rec.Spec
 	if s.Hostname == "" {
@@ -71,8 +71,8 @@ func (l *Launcher) FillIn(rec *job.Record) error {
 	return err
 }
 
-// checkSearchable checks that the root of a user namespace, who is nobody outside, gets
-// through to these directories.
+// checkSearchable checks that all users can search these directories. The root of a user namespace
+// is an ordinary user outside.
 func checkSearchable(dirs ...string) error {
 	for _, dir := range dirs {
 		for d := filepath.Clean(dir); d != "/"; d = filepath.Dir(d) {
@@ -88,8 +88,8 @@ func checkSearchable(dirs ...string) error {
 	return nil
 }
 
-// prependInit puts a small init before the command. It becomes part of the
-// arguments, so that it is what the record says that runs.
+// prependInit puts a small init before the command. It becomes part of the arguments, so that the
+// record says what runs.
 func prependInit(s *job.Spec) error {
 	path, err := exec.LookPath("catatonit")
 	if err == nil {
@@ -102,6 +102,7 @@ func prependInit(s *job.Spec) error {
 	return nil
 }
 
+// NewMAC makes up a unicast, locally administered MAC.
 func NewMAC() string {
 	mac := make(net.HardwareAddr, 6)
 	rand.Read(mac)
@@ -109,13 +110,13 @@ func NewMAC() string {
 	return mac.String()
 }
 
-// IDMaps are those of a job in a user namespace.
+// IDMaps are the id maps of a job in a user namespace.
 func IDMaps(s job.Spec) (uids, gids []namespaces.IDMap) {
 	return namespaces.PrivateMaps(s.UIDBase, s.UID, s.GID, s.Groups)
 }
 
-// NamespaceConfig translates a job's specification into what package namespaces
-// starts. ioDir holds the output files.
+// NamespaceConfig is the configuration of package namespaces for a job. ioDir holds the output
+// files. An unknown resource limit is an error.
 func NamespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, error) {
 	s := rec.Spec
 	cfg := namespaces.Config{
@@ -146,12 +147,12 @@ var rlimits = map[string]int{
 	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
 }
 
-// IdentityRule is what the launch makes of the job's threads, and they cannot undo.
+// IdentityRule is the credentials that the launch gives the job's threads for good.
 func IdentityRule(cfg namespaces.Config) identity.Rule {
 	return identity.Rule{UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups, UserNS: cfg.User, UIDs: cfg.UIDs, GIDs: cfg.GIDs}
 }
 
-// NodeMounts are all mounts that come from the node by path.
+// NodeMounts are the job's mounts of paths of the node.
 func NodeMounts(rec job.Record) []namespaces.Mount {
 	var mounts []namespaces.Mount
 	for i, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
@@ -162,12 +163,10 @@ func NodeMounts(rec job.Record) []namespaces.Mount {
 	return mounts
 }
 
-// ExternalMounts tells CRIU which mounts it shall not make by itself: path in the
-// job → path on this node. The path in the job is also the key that source and
-// target know the mount by.
+// ExternalMounts are the mounts that CRIU must not make by itself: path in the job → path on this
+// node. The path in the job is also the key of the mount on source and target.
 //
-// private says where those file systems lie that are the job's own and that are
-// carried by us.
+// private has the directories of the job's own file systems, which migrate carries itself.
 func ExternalMounts(rec job.Record, ioDir, queueDir string, private map[string]string) map[string]string {
 	ext := map[string]string{namespaces.IOMount: ioDir, mqueue.Dir: queueDir}
 	for _, dir := range tmpfs.Dirs() {
@@ -184,8 +183,8 @@ func ExternalMounts(rec job.Record, ioDir, queueDir string, private map[string]s
 	return ext
 }
 
-// makeIODir makes the directory of a job's own output files. The files are the
-// user's, the directory is not: nobody but root puts anything else into it.
+// makeIODir makes the directory of a job's own output files. The files are the user's. The
+// directory is root's, so that nothing else gets into it.
 func makeIODir(dir string, s job.Spec) error {
 	if err := errors.Join(os.MkdirAll(dir, IODirMode), os.Chmod(dir, IODirMode)); err != nil {
 		return err
@@ -208,13 +207,14 @@ func makeIODir(dir string, s job.Spec) error {
 	return nil
 }
 
-// IODirMode lets the job's user reach its files, also from outside. They are closed to everybody
-// else but root, as `migrate logs` is.
+// IODirMode lets the job's user reach its files from outside, too. outputMode closes them to all
+// others but root, as `migrate logs` does.
 const (
 	IODirMode  = 0o755
 	outputMode = 0o600
 )
 
+// JobInterface is the network interface of a job, nil without a bridge.
 func JobInterface(rec job.Record) *network.Interface {
 	n := rec.Spec.Network
 	if !n.Bridged() {

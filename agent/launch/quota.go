@@ -18,16 +18,16 @@ import (
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// What the jobs of one user may keep on a node; root's may keep any amount. Jobs that are
-// over count until they are removed.
+// Bounds of what the jobs of one user keep on a node; root has none. Jobs that have ended count
+// until they are removed.
 const (
 	MostAlive   = 256
 	mostJobs    = 4096
 	mostRecords = 16 << 20 // bytes of records: arguments and environment, above all
 )
 
-// Admit lets a user start one more job, unless too much is kept for them. done must be
-// called when the job is known.
+// Admit lets a user start one more job, unless a quota is reached: api.CodeQuota. done must be
+// called once the job has a record.
 func (l *Launcher) Admit(uid uint32) (done func(), err error) {
 	if uid == 0 {
 		return func() {}, nil
@@ -54,14 +54,14 @@ func (l *Launcher) Admit(uid uint32) (done func(), err error) {
 	return done, nil
 }
 
-// quotaReached says of what a user keeps too much here to have another job, "" if of nothing.
-// One that is known here counts once.
+// quotaReached says which quota keeps the user from another job, "" for none. The job known, if it
+// has a record here, is not counted twice.
 func (l *Launcher) quotaReached(uid uint32, starting int, known job.ID) string {
 	all, err := l.Usage.ByUser()
 	room, roomErr := output.RoomAt(l.Paths.Jobs())
 	if err = errors.Join(err, roomErr); err != nil {
 		l.Log.Error("what users keep cannot be told", logkey.Err, err)
-		return "" // the disk says so itself if it takes nothing any more
+		return "" // a full disk refuses the job by itself
 	}
 	k := all[uid]
 	if _, err := l.Jobs.Get(known); err == nil {
@@ -80,7 +80,7 @@ func (l *Launcher) quotaReached(uid uint32, starting int, known job.ID) string {
 	return ""
 }
 
-// QuotaFindings is the finding of a target on which a job's user keeps too much already.
+// QuotaFindings is preflight's finding on a target where the user has reached a quota.
 func (l *Launcher) QuotaFindings(rec job.Record) []preflight.Finding {
 	if rec.Spec.UID == 0 {
 		return nil
@@ -92,11 +92,11 @@ func (l *Launcher) QuotaFindings(rec job.Record) []preflight.Finding {
 	return []preflight.Finding{{Code: preflight.QuotaReached, Cause: why, Remedy: "forget jobs that are over there with `migrate rm JOB`, or name another node"}}
 }
 
-// diskFullTime is how long a job waits for room on the disk. Who fills it by output is found
-// out and cut within seconds.
+// diskFullTime is how long a start waits while the disk is full. Output that fills it is found and
+// cut within seconds.
 const diskFullTime = 10 * time.Second
 
-// Launch starts a job, and tries again while the disk is full.
+// Launch starts a job, and tries again for diskFullTime while the disk is full.
 func (l *Launcher) Launch(ctx context.Context, rec job.Record, c caller.Caller) error {
 	ctx, cancel := context.WithTimeout(ctx, diskFullTime)
 	defer cancel()
@@ -113,10 +113,10 @@ func (l *Launcher) Launch(ctx context.Context, rec job.Record, c caller.Caller) 
 	}
 }
 
-// trimEvery is how often the output of jobs that are over is looked at.
+// trimEvery is how often TrimOutput checks the output of jobs that have ended.
 const trimEvery = 30 * time.Second
 
-// TrimOutput keeps what is kept within limits, until ctx ends.
+// TrimOutput cuts output of jobs that have ended to its limit, again and again until ctx ends.
 func (l *Launcher) TrimOutput(ctx context.Context) {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
@@ -136,7 +136,8 @@ func (l *Launcher) TrimOutput(ctx context.Context) {
 	}
 }
 
-// SealOutput makes sure that what a job has left takes no room when its names are gone.
+// SealOutput fails while a process still holds output of a job open: removed files would go on
+// taking room.
 func (l *Launcher) SealOutput(id job.ID) error {
 	err := output.Seal(l.IODir(id))
 	if errors.Is(err, output.ErrHeld) {

@@ -11,9 +11,9 @@ import (
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// CheckReachable tells early, and in good words, that the caller cannot reach by itself every
-// path of the node that is to be bound. What holds is that the paths are looked up as that
-// user once more when they are bound; see namespaces.Mount.Take.
+// CheckReachable fails early, with a clear message, if the caller cannot reach a path of the node
+// that is to be bound. The check that counts comes later: the mount looks the paths up as that
+// user once more; see namespaces.Mount.Take.
 func CheckReachable(c caller.Caller, s job.Spec) error {
 	if c.Root() {
 		return nil
@@ -41,7 +41,8 @@ func openEach(paths []string) error {
 	return nil
 }
 
-// UnreachableFindings says which paths the job's user, on this node, cannot reach.
+// UnreachableFindings is preflight's finding for a bound path that the job's user cannot reach on this
+// node.
 func UnreachableFindings(s job.Spec) []preflight.Finding {
 	err := CheckReachable(caller.OwnerOf(s), s)
 	if err == nil {

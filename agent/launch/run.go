@@ -16,8 +16,8 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// CheckWorkDir catches what happens to everybody once: the job's /tmp is its own
-// and empty, so a directory in the node's is not there.
+// CheckWorkDir catches a common mistake: the job's /tmp is its own and empty, so a work directory in
+// the node's /tmp does not exist there.
 func CheckWorkDir(s job.Spec) error {
 	if !strings.HasPrefix(s.WorkDir, "/tmp/") {
 		return nil
@@ -31,9 +31,8 @@ func CheckWorkDir(s job.Spec) error {
 		Hint: fmt.Sprintf("name another directory with `migrate run -w DIR`, or let the job see this one: `migrate run --bind %s`", s.WorkDir)}
 }
 
-// CheckBindTargets checks that there is something to bind over, for all that the caller
-// can see. In /tmp, which is the job's own, the mount points are made; in the node's tree
-// nothing is.
+// CheckBindTargets checks, with the caller's rights, that each bind has a mount point. The launch
+// makes mount points in /tmp, which is the job's own, and none in the node's tree.
 func CheckBindTargets(c caller.Caller, s job.Spec) error {
 	for _, b := range s.Binds {
 		if strings.HasPrefix(b.Target, "/tmp/") {
@@ -47,14 +46,14 @@ func CheckBindTargets(c caller.Caller, s job.Spec) error {
 	return nil
 }
 
-// launchOnce starts a job that nobody knows yet. When it fails nothing is left.
+// launchOnce starts a job that has no record yet. When it fails nothing is left.
 func (l *Launcher) launchOnce(ctx context.Context, rec job.Record, c caller.Caller) (err error) {
 	rec.Placements = []job.Placement{{Node: l.Config.Node, From: rec.Created}}
 	if err := l.ClaimAddress(rec, func() error { return l.Jobs.Create(rec) }); err != nil {
 		return err
 	}
 	free := l.ProbeNetwork(ctx, rec.Spec)
-	defer free() // what it says is asked below
+	defer free() // its result is read below
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Jobs.Remove(rec.ID))
@@ -80,8 +79,8 @@ func (l *Launcher) launchOnce(ctx context.Context, rec job.Record, c caller.Call
 	return l.startShim(rec, cfg)
 }
 
-// joinableCgroups are the caller's cgroups, as their scheduler has made them; none where the caller has a hand
-// in them, so that nobody but root can take the job out of the freezer.
+// joinableCgroups are the caller's cgroups, as a scheduler has made them. It returns none that the
+// caller can write to: only root may take the job out of a freezer.
 func joinableCgroups(c caller.Caller) (map[string]string, error) {
 	dirs, err := cgroup.Of(c.Pid)
 	if err != nil {
@@ -96,7 +95,7 @@ func joinableCgroups(c caller.Caller) (map[string]string, error) {
 	return dirs, nil
 }
 
-// ShimConfig is for a job whose output is in ioDir when the shim starts.
+// ShimConfig configures the shim of a job. ioDir holds the output when the shim starts.
 func (l *Launcher) ShimConfig(rec job.Record, ioDir string) shim.Config {
 	return shim.Config{
 		Job: rec.ID, Records: l.Paths.Jobs(), RunDir: l.Paths.JobRun(rec.ID),

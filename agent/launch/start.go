@@ -12,7 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// startShim makes the job's cgroup beneath those that the shim is to join, or our own, and
+// startShim makes the job's cgroup beneath those that the shim joins, or the agent's own, and
 // starts the shim.
 func (l *Launcher) startShim(rec job.Record, cfg shim.Config) error {
 	cg, err := l.MakeCgroup(rec, cfg.Join)
@@ -41,7 +41,7 @@ const (
 	undoTime  = 5 * time.Second
 )
 
-// UndoStart removes what a start has left that failed at any step.
+// UndoStart removes what a failed start has left, at whatever step. It ends the tasks in the cgroup.
 func (l *Launcher) UndoStart(ctx context.Context, cg *cgroup.Cgroup, cfg shim.Config) error {
 	err := cg.Kill(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func (l *Launcher) UndoStart(ctx context.Context, cg *cgroup.Cgroup, cfg shim.Co
 	return errors.Join(err, os.RemoveAll(cfg.RunDir))
 }
 
-// removeWhenEmpty waits for tasks that have been killed and wait for a file server.
+// removeWhenEmpty waits for killed tasks, which may wait for a file server first.
 func (l *Launcher) removeWhenEmpty(cg *cgroup.Cgroup) {
 	for cg.Remove() != nil {
 		select {

@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// LinkName is the node's end of a job's interface.
+// LinkName is the name of the node's end of a job's interface, "" for a job without a network.
 func LinkName(rec job.Record) string {
 	if !rec.Spec.Network.Bridged() {
 		return ""
@@ -18,10 +18,11 @@ func LinkName(rec job.Record) string {
 	return "mg" + string(rec.ID[1:])
 }
 
-// CgroupName has the node's name in it for the sake of nodes that share a machine.
+// CgroupName names a job's cgroup. Nodes that share a machine differ by their names in it.
 func (n *Node) CgroupName(id job.ID) string { return "migrate-" + n.Config.Node + "-" + string(id) }
 
-// RemoveLeftovers frees what a job whose shim is gone has left on the node.
+// RemoveLeftovers frees what a job whose shim has ended left on the node: cgroup, link, images and
+// run directory. It ends tasks that are left.
 func (n *Node) RemoveLeftovers(ctx context.Context, rec job.Record) error {
 	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	var err error

@@ -10,14 +10,14 @@ import (
 	"github.com/migrate-hpc/migrate/printable"
 )
 
-// maxLogs bounds how many of CRIU's logs are kept, and keptSize each, in bytes.
+// maxLogs bounds how many of CRIU's logs are kept, and maxLogSize each, in bytes.
 const (
 	maxLogs    = 20
 	maxLogSize = 4 << 20
 )
 
-// SaveCRIULog saves CRIU's log of a failed operation from the directory that is about
-// to be removed, and returns where it is, or "".
+// SaveCRIULog copies CRIU's log of a failed operation out of a directory that is about to be
+// removed. It returns the path of the copy, "" if there is none.
 func (n *Node) SaveCRIULog(log, name string) string {
 	data, readErr := os.ReadFile(log)
 	if readErr != nil {
@@ -29,7 +29,7 @@ func (n *Node) SaveCRIULog(log, name string) string {
 		return ""
 	}
 	path := filepath.Join(dir, name)
-	text := printable.Text(string(data[max(0, len(data)-maxLogSize):])) // there are names of the job's in it
+	text := printable.Text(string(data[max(0, len(data)-maxLogSize):])) // the job chose names in it
 	if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
 		n.Log.Warn("CRIU's log is lost", logkey.Err, err)
 		return ""

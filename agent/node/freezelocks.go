@@ -12,31 +12,31 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// FreezeLocks keep apart what reaches a job and its freeze. A signal that comes to a job that
-// CRIU has looked at already is known to nobody but the copy that will be dropped. Jobs
-// do not wait for each other, and nobody waits longer than their context says.
+// FreezeLocks keep signals and the freeze of a job apart: one lock a job, shared for a signal,
+// exclusive for a freeze. A signal that came after CRIU had looked would reach only the copy that
+// is dropped. No wait is longer than its context.
 type FreezeLocks struct {
 	mu   sync.Mutex
-	jobs map[job.ID]*freezeLock // those that somebody is at
+	jobs map[job.ID]*freezeLock // those that are held or waited for
 }
 
 type freezeLock struct {
-	sem  *semaphore.Weighted // in the order of coming: a freeze is not overtaken for ever
-	refs int                 // who holds or waits for it; of gates.mu
+	sem  *semaphore.Weighted // first come, first served: signals do not overtake a freeze for ever
+	refs int                 // holders and waiters; FreezeLocks.mu guards it
 }
 
-// exclusive is all the room of a gate.
+// exclusive is the weight that leaves room for no other holder.
 const exclusive = math.MaxInt64
 
-// SharedLockTime is how long what goes through a gate may hold up a freeze.
+// SharedLockTime bounds how long a signal may hold up a freeze.
 const SharedLockTime = 2 * time.Second
 
-// LockShared lets the caller reach the job until done is called.
+// LockShared keeps the job from being frozen until done is called. It fails with the cause of ctx.
 func (g *FreezeLocks) LockShared(ctx context.Context, id job.ID) (done func(), err error) {
 	return g.lock(ctx, id, 1)
 }
 
-// LockExclusive waits until nobody reaches the job, and lets nobody until open is called.
+// LockExclusive waits for signals under way, and keeps others off until open is called.
 func (g *FreezeLocks) LockExclusive(ctx context.Context, id job.ID) (open func(), err error) {
 	open, err = g.lock(ctx, id, exclusive)
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// FrozenWaitTime is how long a request waits for a job that stands still for a move.
+// FrozenWaitTime is how long a request waits for a job that is frozen for a move.
 const FrozenWaitTime = 30 * time.Second
 
-// FrozenForMove tells whether the job is frozen here for a move, or has not begun to run
-// here. One that somebody else has frozen does not.
+// FrozenForMove tells whether a move has frozen the job here, or the job has not begun to run
+// here. A freeze that is not a move's does not count.
 func (n *Node) FrozenForMove(ctx context.Context, rec job.Record) bool {
 	switch n.UnfinishedRole(rec.ID) {
 	case handoff.RoleSource:
@@ -35,10 +35,10 @@ func (n *Node) FrozenForMove(ctx context.Context, rec job.Record) bool {
 
 // Only the owner of a freeze ends it. A move owns the one that it has made below the job's
 // own cgroup, from its record frozen on, as the journal says. What keeps a job from running
-// without such a record belongs to somebody else: a scheduler, root, or a move whose
+// without such a record belongs to another owner: a scheduler, root, or a move whose
 // journal cannot be read.
 
-// EarliestArrival is the same for a job that comes here.
+// EarliestArrival is EarliestMove for a job that comes to this node.
 func (n *Node) EarliestArrival(rec job.Record) time.Time {
 	_, err := n.Jobs.Get(rec.ID)
 	_, ran := os.Lstat(n.Paths.JobRun(rec.ID))
@@ -48,7 +48,8 @@ func (n *Node) EarliestArrival(rec job.Record) time.Time {
 	return rec.Created.Add(-clockSlack)
 }
 
-// CheckGuard refuses to touch a job that a journal which cannot be read may be about.
+// CheckGuard fails with api.CodeRefused for a job that an unreadable journal may be about. since is
+// a time before which no move of the job can have left a record here.
 func (n *Node) CheckGuard(id job.ID, since time.Time) error {
 	err := n.Journal.Guard(string(id), since)
 	if err == nil {
@@ -58,7 +59,7 @@ func (n *Node) CheckGuard(id job.ID, since time.Time) error {
 		Hint: "have the operator look on all nodes where the job is (`migrate ps -a`, `migrate moves --all`), and then, on " + n.Config.Node + ", type the `migrate resolve … --forget` that `migrate moves` shows there"}
 }
 
-// CheckMovable refuses a move or checkpoint of a job that is not free for it.
+// CheckMovable refuses a move or checkpoint of a job that is guarded or in an unfinished move.
 func (n *Node) CheckMovable(rec job.Record) error {
 	if err := n.CheckGuard(rec.ID, EarliestMove(rec)); err != nil {
 		return err
@@ -70,7 +71,7 @@ func (n *Node) CheckMovable(rec job.Record) error {
 	return nil
 }
 
-// CheckArrival refuses a job of which this node has something that it cannot read.
+// CheckArrival refuses a job of which this node has a record or journal that it cannot read.
 func (n *Node) CheckArrival(rec job.Record) error {
 	var unread *job.RecordError
 	if _, err := n.Jobs.Get(rec.ID); errors.As(err, &unread) {
@@ -80,7 +81,8 @@ func (n *Node) CheckArrival(rec job.Record) error {
 	return n.CheckGuard(rec.ID, n.EarliestArrival(rec))
 }
 
-// Suspended is the refusal to touch a job that somebody else keeps from running.
+// Suspended is the refusal of a request about a job that another owner of its freeze keeps from
+// running.
 func Suspended(id job.ID, node string, by *checkpoint.Suspended) error {
 	where := "on " + node + ", suspended"
 	if by.ByUnknownMove {
@@ -89,8 +91,8 @@ func Suspended(id job.ID, node string, by *checkpoint.Suspended) error {
 	return &api.Error{Code: api.CodeSuspended, Message: fmt.Sprintf("job %s: %v; nothing was done", id, by), Where: where, Hint: by.ResumeHint()}
 }
 
-// CheckSignal refuses to reach the frozen copy of a job of which nobody knows whether it is
-// the job.
+// CheckSignal refuses to signal a frozen copy that a damaged journal guards: it may not be the
+// job any more.
 func (n *Node) CheckSignal(rec job.Record) error {
 	held, err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).SelfFreezing()
 	if err != nil || !held {
@@ -99,9 +101,9 @@ func (n *Node) CheckSignal(rec job.Record) error {
 	return n.CheckGuard(rec.ID, EarliestMove(rec))
 }
 
-// EndSuspended has a job that has been killed end although somebody has frozen it: a version
-// 1 freezer holds even the killed. What is frozen above the job's own cgroup is not its own,
-// and may hold the shim, too; then somebody has to resume it.
+// EndSuspended ends a killed job that is frozen, but not by a move: a version 1 freezer holds even
+// killed tasks. A freeze above the job's own cgroup may hold the shim, too. It stays, and the
+// error, api.CodeSuspended, says how to resume the job.
 func (n *Node) EndSuspended(ctx context.Context, rec job.Record) error {
 	if state, _ := n.RunState(rec); state != api.JobSuspended {
 		return nil

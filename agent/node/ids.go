@@ -16,8 +16,9 @@ import (
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// ChooseIDs gives a job that is started ids of its own, and holds them until letGo. They are
-// picked by its name, which nearly always keeps the jobs of a whole cluster apart.
+// ChooseIDs sets the base of the ids of a job that starts, and reserves its range until
+// IDs.Release. A hash of the job's id picks it, which nearly always keeps the jobs of a whole
+// cluster apart.
 func (n *Node) ChooseIDs(rec *job.Record) error {
 	n.IDs.mu.Lock()
 	defer n.IDs.mu.Unlock()
@@ -39,12 +40,13 @@ func (n *Node) ChooseIDs(rec *job.Record) error {
 	return errors.New("every range of user ids is taken by a job: `migrate ps` lists them")
 }
 
-// containsOwnIDs tells whether one of the user's own ids, which stay what they are, lies in the range.
+// containsOwnIDs tells whether an id of the user lies in the range: those are mapped to themselves.
 func containsOwnIDs(s job.Spec) bool {
 	return slices.ContainsFunc(append([]uint32{s.UID, s.GID}, s.Groups...), func(id uint32) bool { return id >= s.UIDBase && id-s.UIDBase < job.IDRange })
 }
 
-// ReserveIDs holds the ids of a job that arrives, until the move is finished, or says who has them.
+// ReserveIDs reserves the ids of a job that arrives, until the move is finished. It returns a
+// finding if another job has one of them.
 func (n *Node) ReserveIDs(m handoff.MoveID, rec job.Record) ([]preflight.Finding, error) {
 	if !rec.Spec.UserNS {
 		return nil, nil
@@ -71,8 +73,8 @@ func conflictingJob(s job.Spec, others []job.Record) job.ID {
 	return ""
 }
 
-// jobsWithIDs are the other jobs that have ids of the node's, or may have. A job goes from the first
-// place to the last, so they are looked at in this order.
+// jobsWithIDs are the other jobs that have ids of the node, or may have. A job goes from the first
+// place to the last, so the places are read in this order.
 func (n *Node) jobsWithIDs(but job.ID) (others []job.Record, err error) {
 	for _, rec := range n.IDs.reserved {
 		others = append(others, rec)
@@ -102,14 +104,14 @@ func (n *Node) jobsWithIDs(but job.ID) (others []job.Record, err error) {
 	return others[:kept], nil
 }
 
-// tasksRemain tells whether tasks of a job are in its cgroup yet, though its record says that it
-// is elsewhere, which it does before the frozen copy is gone.
+// tasksRemain tells whether a job's cgroup still holds tasks. Its record says that the job has left
+// before the frozen copy has ended.
 func tasksRemain(rec job.Record) bool {
 	pids, err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).Pids()
 	return err != nil || len(pids) > 0
 }
 
-// IncomingRecord is the record of a job that a move brings here.
+// IncomingRecord is the record of a job that a move brings here; os.ErrNotExist without one.
 func (n *Node) IncomingRecord(move string) (job.Record, error) {
 	var rec job.Record
 	data, err := os.ReadFile(n.Paths.IncomingRecord(move))
@@ -119,7 +121,7 @@ func (n *Node) IncomingRecord(move string) (job.Record, error) {
 	return rec, json.Unmarshal(data, &rec)
 }
 
-// Incoming are the jobs on their way here that have left a record, from earlier agents' moves too.
+// Incoming are the jobs on their way here that have a record, those of earlier agents' moves too.
 func (n *Node) Incoming() (recs []job.Record, err error) {
 	dir := filepath.Dir(n.Paths.Incoming("x"))
 	moves, err := os.ReadDir(dir)

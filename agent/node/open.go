@@ -21,8 +21,9 @@ import (
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
-// OpenFence starts without a fence that is damaged. Where it is gone and jobs are there, it was taken
-// away, as [handoff.ErrFenceDamaged] says: whom this node has let bring jobs back is not known any more.
+// OpenFence opens the fence. With a damaged one the agent starts, and admits no job. If the file is
+// missing although the node has jobs, an operator removed it, as [handoff.ErrFenceDamaged] says:
+// its grants are lost, and the fence notes that.
 func (n *Node) OpenFence() (err error) {
 	_, missing := os.Lstat(n.Paths.Fence())
 	if n.Fence, err = handoff.OpenFence(n.Paths.Fence()); err != nil {
@@ -37,17 +38,17 @@ func (n *Node) OpenFence() (err error) {
 }
 
 // moveRetention is how long finished moves stay in the journal: longer than a peer may
-// be away and still want to know how one ended.
+// be away and then ask how one ended.
 const moveRetention = 60 * 24 * time.Hour
 
-// Open opens what an agent keeps of its  What cannot be read is an error, or guards the
-// jobs that it may be about.
+// Open makes the directories of a node and opens its certificate, journal, fence and records. It
+// needs root. A journal that cannot be read guards the jobs that it may be about.
 func Open(cfg Config) (*Node, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("an agent must run as root: it makes namespaces and cgroups for everybody's jobs")
 	}
 	if err := safepath.Check(cfg.PKIDir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, OnlyRootHint(err, "--pki") // who could change the CA could be any node
+		return nil, OnlyRootHint(err, "--pki") // with a CA of its own a user would pass for any node
 	}
 	id, err := pki.Load(cfg.PKIDir)
 	if err != nil {
@@ -88,7 +89,7 @@ func Open(cfg Config) (*Node, error) {
 	return a, nil
 }
 
-// OpenRecords opens what the node has written down about jobs and moves.
+// OpenRecords opens the records of jobs and moves, the fence and the journal.
 func (n *Node) OpenRecords() (err error) {
 	if n.Jobs, err = job.OpenStore(n.Paths.Jobs()); err != nil {
 		return err
@@ -102,7 +103,8 @@ func (n *Node) OpenRecords() (err error) {
 	return err
 }
 
-// UsableCRIU finds a CRIU; whether it suits the kernel is for preflight.
+// UsableCRIU finds a CRIU, explicit or in the usual places. Preflight checks whether it suits the
+// kernel.
 func (n *Node) UsableCRIU(explicit string) error {
 	path, err := criu.Find(explicit)
 	if err != nil {

@@ -11,26 +11,26 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// Priority keeps the agent behind the jobs of its node while it sends memory of jobs that
-// run, unless one stands still for what it does. What that leaves it has a floor.
+// Priority lowers the agent's priority below that of jobs while it sends memory of running jobs,
+// unless a job is frozen for a move. osthread.Floor keeps a minimum of the processors for it.
 type Priority struct {
 	set  func(nice int) error
 	used func() osthread.Usage // since the last call
 
 	mu      sync.Mutex
-	warmups int // rounds of jobs that run
-	urgent  int // moves that a job stands still for
+	warmups int // warm-up rounds under way
+	urgent  int // moves with a frozen job
 	floor   osthread.Floor
 	sampled time.Time
 	nice    int
-	stop    chan struct{} // ends the looks; nil when nothing is warming
+	stop    chan struct{} // ends watch; nil without a warm-up
 }
 
-// sampleEvery is how often it is asked whether the agent has its floor.
+// sampleEvery is how often the agent compares its processor time with the floor.
 const sampleEvery = 50 * time.Millisecond
 
-// NewPriority leaves a session alone that is not the agent's own: others are in it, and an
-// agent that is killed could not give it its priority back.
+// NewPriority changes nothing unless the agent leads its session: the priority of a session is for
+// all processes in it, and a killed agent could not restore it.
 func NewPriority() *Priority {
 	p := &Priority{set: osthread.Session, used: new(osthread.Process).Since}
 	if sid, err := unix.Getsid(0); err != nil || sid != os.Getpid() {
@@ -39,12 +39,14 @@ func NewPriority() *Priority {
 	return p
 }
 
-// WarmUp is for the time of a warm-up, urgent for that in which a job stands still.
+// WarmUp lowers the priority until done is called.
 func (p *Priority) WarmUp() (done func()) { return p.count(&p.warmups) }
+
+// Urgent restores the priority, for the downtime of a job, until done is called.
 func (p *Priority) Urgent() (done func()) { return p.count(&p.urgent) }
 
-// Yields says that the node's processors are so busy that the warm-up takes turns
-// with jobs.
+// Yields tells whether the processors are so busy that the warm-up shares them with jobs by the
+// floor.
 func (p *Priority) Yields() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,7 +79,7 @@ func (p *Priority) apply() {
 	if p.warmups > 0 && p.urgent == 0 {
 		nice = p.floor.Level()
 	}
-	if nice != p.nice && p.set(nice) == nil { // otherwise it goes on as it did
+	if nice != p.nice && p.set(nice) == nil { // else the priority stays
 		p.nice = nice
 	}
 }
@@ -95,8 +97,8 @@ func (p *Priority) watch(stop <-chan struct{}) {
 	}
 }
 
-// sample has the agent take its turn if it has less than its floor of the processors. More
-// threads than those cannot want anything.
+// sample raises the priority for a while if the agent got less of the processors than its floor.
+// Waiting threads count up to the number of processors.
 func (p *Priority) sample() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 )
 
 // AwaitShimExit waits until the shim has cleaned up and ended, so that the job
-// may come back.
+// may come back. It fails with the cause of ctx.
 func (n *Node) AwaitShimExit(ctx context.Context, id job.ID) error {
 	for {
 		st, err := n.ShimOf(id).Status(ctx)
@@ -33,7 +33,7 @@ func (n *Node) AwaitShimExit(ctx context.Context, id job.ID) error {
 	}
 }
 
-// AwaitProcess returns when the process has ended, ctx ends or the time is up.
+// AwaitProcess returns when the process has ended, ctx ends or most has passed.
 func AwaitProcess(ctx context.Context, pid int, most time.Duration) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -51,6 +51,7 @@ func AwaitProcess(ctx context.Context, pid int, most time.Duration) {
 	}
 }
 
+// HasRunDir tells whether the run directory of a job exists: its shim has not cleaned up.
 func (n *Node) HasRunDir(id job.ID) bool {
 	_, err := os.Lstat(n.Paths.JobRun(id))
 	return err == nil

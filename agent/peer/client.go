@@ -16,11 +16,11 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// IdleTime is how long a connection may lie idle over which nothing is under way.
+// IdleTime is how long a connection without a request may stay open.
 const IdleTime = 2 * time.Minute
 
-// What two agents say to each other about a move, on the control connection of a
-// session. The source asks, the target answers; the last one goes both ways.
+// Messages of two agents about a move, on the control connection of a session. The source asks,
+// the target answers; yield goes both ways.
 //
 //	offer    → accept | refuse     before anything is touched
 //	prepare  → prepared            everything has been sent; restore and park
@@ -52,10 +52,11 @@ const (
 	SayComplete = "complete"
 )
 
-// FeatureIdentity says that the images hold the source's record of who the job's threads are.
+// FeatureIdentity says that the images hold the source's record of the credentials of the job's
+// threads.
 const FeatureIdentity = "identity"
 
-// Offer is what a target must know to say yes or no.
+// Offer is what a target must know to accept or refuse a job.
 type Offer struct {
 	Move   handoff.MoveID  `json:"move"`
 	Epoch  int64           `json:"epoch"`
@@ -64,28 +65,33 @@ type Offer struct {
 	Needs  preflight.Needs `json:"needs"`
 }
 
+// Refusal answers an offer with the findings that stand in the way.
 type Refusal struct {
 	Findings []api.Finding `json:"findings"`
 }
 
+// PrepareRequest asks the target to restore the job and park it.
 type PrepareRequest struct {
 	Move   handoff.MoveID `json:"move"`
-	Record job.Record     `json:"record"` // as it is at the freeze
+	Record job.Record     `json:"record"` // as of the freeze
 	// Pull says that memory which was not sent is pulled: its lack is no reason to fail.
 	Pull bool `json:"pull,omitempty"`
 }
 
+// MoveRef names the move that a message is about.
 type MoveRef struct {
 	Move handoff.MoveID `json:"move"`
 }
 
+// StateReply is the state of a move in the answering node's journal.
 type StateReply struct {
 	State handoff.State `json:"state"`
-	// InDoubt says that this node can do nothing about the state by itself.
+	// InDoubt says that the node cannot leave the state by itself.
 	InDoubt bool `json:"in_doubt,omitempty"`
 }
 
-// Ask sends one message and waits for the one that answers it.
+// Ask sends a message and waits for the answer, of kind want, which it decodes into into, unless
+// that is nil. The peer's refusals and errors come back as errors.
 func Ask(ctx context.Context, s *transport.Session, kind string, body any, want string, into any) error {
 	m, err := transport.NewMessage(kind, body)
 	if err != nil {
@@ -114,13 +120,14 @@ func Ask(ctx context.Context, s *transport.Session, kind string, body any, want 
 	return answer.Decode(into)
 }
 
+// Refused is the error of a move that preflight refused.
 func Refused(findings []api.Finding) error {
 	return &api.Error{Code: api.CodeRefused, Message: "preflight refused the move", Findings: findings,
 		Hint: "remove what stands in the way above, then `migrate move` again; nothing was touched"}
 }
 
-// Client is the other node's half of a move. It uses the session that the move
-// began with as long as that lasts, and a new one for each word after that.
+// Client is the other node's half of a move: handoff.Peer. It uses the session that the move
+// began with as long as that lasts, and then a new one for each message.
 type Client struct {
 	Local       *node.Node
 	Node        string
@@ -128,20 +135,19 @@ type Client struct {
 	Move        handoff.MoveID
 	Session     *transport.Session    // nil: none, or broken
 	PrepareBody func() PrepareRequest // of Prepare
-	Sending     func() PendingSend    // what is under way besides
-	OnRunning   func()                // told when the target says that the job runs; may be nil
+	Sending     func() PendingSend    // memory that is still being sent
+	OnRunning   func()                // called when the target says that the job runs; may be nil
 }
 
-// PendingSend is the job's memory on its way to the target.
+// PendingSend is memory of the job that goes to the target beside the messages.
 type PendingSend interface {
 	Ended() <-chan struct{} // closed when nothing more is sent; nil if nothing was ever begun
-	Failed() error          // why it ended too early, once Ended is closed
+	Failed() error          // why it failed, nil if all was sent; once Ended is closed
 }
 
-// Prepare waits for the target's word that the job is parked. A broken connection
-// can take a minute to show, during which the job would stand still for nothing;
-// so while the answer is awaited the target is asked over new ones how it is
-// getting on.
+// Prepare waits until the target says that the job is parked. A broken connection can take a
+// minute to show, and the job would be frozen all that time. So Prepare meanwhile polls the
+// target's state over new connections.
 func (c *Client) Prepare(ctx context.Context) error {
 	if c.Session == nil {
 		return errors.New("the connection to the target is gone")
@@ -184,8 +190,8 @@ func (c *Client) Prepare(ctx context.Context) error {
 	}
 }
 
-// fail ends Prepare because the job's memory does not get through. The target finds
-// that out as well, and its answer may say why.
+// fail ends Prepare because the job's memory does not get through. The target notices that, too,
+// and its answer may say why.
 func (c *Client) fail(answered <-chan error, err error) error {
 	select {
 	case why := <-answered:
@@ -204,7 +210,7 @@ const (
 	maxMissedPolls = 2
 )
 
-// pollState asks for the state of the move over a connection of its own.
+// pollState asks for the state of the move over a connection of its own, within pollEvery.
 func (c *Client) pollState(ctx context.Context) (handoff.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, pollEvery)
 	defer cancel()
@@ -218,15 +224,15 @@ func (c *Client) pollState(ctx context.Context) (handoff.State, error) {
 	return st.State, err
 }
 
-// abandon gives a session up whose answer is still to come or never will: the next
-// word must not wait behind it.
+// abandon closes a session on which an answer is outstanding: the next message must not wait for
+// that one.
 func (c *Client) abandon() {
-	_ = c.Session.Abandon() // a commit that is under way must not arrive when it is no longer meant
+	_ = c.Session.Abandon() // a commit on its way must not arrive after a decision against it
 	c.Session = nil
 }
 
-// Why asks a target that hung up on the data what was wrong with it, over a connection
-// of its own: an answer may be awaited on the other one.
+// Why asks a target that has closed the data connections for the reason. It uses a connection of
+// its own: an answer may be outstanding on the other one. Without a reason it returns nil.
 func (c *Client) Why(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, whyTime)
 	defer cancel()
@@ -243,6 +249,7 @@ func (c *Client) Why(ctx context.Context) error {
 
 const whyTime = 3 * time.Second
 
+// Commit returns nil when the job runs on the target.
 func (c *Client) Commit(ctx context.Context) error {
 	err := c.call(ctx, SayCommit, SayRunning, nil)
 	if err == nil && c.OnRunning != nil {
@@ -251,14 +258,17 @@ func (c *Client) Commit(ctx context.Context) error {
 	return err
 }
 
+// Abort has the target drop its copy.
 func (c *Client) Abort(ctx context.Context) error {
 	return c.call(ctx, SayAbort, SayAborted, nil)
 }
 
+// Yield has the other node end what it has of the job.
 func (c *Client) Yield(ctx context.Context) error {
 	return c.call(ctx, SayYield, SayYielded, nil)
 }
 
+// Outcome is the state of the move in the other node's journal.
 func (c *Client) Outcome(ctx context.Context) (handoff.State, error) {
 	var st StateReply
 	err := c.call(ctx, SayOutcome, SayState, &st)
@@ -282,17 +292,17 @@ func (c *Client) call(ctx context.Context, kind, want string, into any) error {
 	if err != nil && !IsAnswer(err) {
 		_ = s.Abandon()
 	}
-	_ = s.Close() // all that mattered was said
+	_ = s.Close() // the answer is here
 	return fromPeer(err)
 }
 
-// Codes that cross the wire for errors of package handoff that the peer branches on.
+// Codes on the wire for errors of package handoff.
 const (
 	CodeUnknownMove = "unknown-move"
 	CodeTaken       = "taken"
 )
 
-// fromPeer gives an error that the peer told us the meaning that it had there.
+// fromPeer wraps the error of package handoff that the code of a peer's error stands for.
 func fromPeer(err error) error {
 	var told *transport.Error
 	if !errors.As(err, &told) {
@@ -307,13 +317,14 @@ func fromPeer(err error) error {
 	return err
 }
 
-// IsAnswer tells an error that the peer told us from one of the connection.
+// IsAnswer tells an error that the peer has sent from one of the connection.
 func IsAnswer(err error) bool {
 	var told *transport.Error
 	return errors.As(err, &told)
 }
 
-// AddrOf finds where a node's agent listens.
+// AddrOf is the host:port of a node's agent: explicit, configured, or the node's name and
+// DefaultPort.
 func (p *Peers) AddrOf(node, explicit string) string {
 	if explicit != "" {
 		return explicit
@@ -324,10 +335,10 @@ func (p *Peers) AddrOf(node, explicit string) string {
 	return net.JoinHostPort(node, strconv.Itoa(DefaultPort))
 }
 
-// DefaultPort is where agents listen for each other.
+// DefaultPort is the TCP port of agents for each other.
 const DefaultPort = 7707
 
-// ListenPort is the port of this agent, for peers to call back at.
+// ListenPort is the port at which peers can call this agent.
 func (p *Peers) ListenPort() int {
 	_, port, err := net.SplitHostPort(p.Config.Listen)
 	if err != nil {
@@ -340,8 +351,8 @@ func (p *Peers) ListenPort() int {
 	return n
 }
 
-// PublicAddr is where others can call this agent, as far as it knows itself: ""
-// leaves it to them to know the node.
+// PublicAddr is the host:port at which peers can call this agent, "" if it listens on all
+// addresses: peers then use their own configuration.
 func (p *Peers) PublicAddr() string {
 	host, _, err := net.SplitHostPort(p.Config.Listen)
 	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
@@ -350,7 +361,7 @@ func (p *Peers) PublicAddr() string {
 	return p.Config.Listen
 }
 
-// CallbackAddr is where the node at the other end of a session can be called.
+// CallbackAddr is the host:port of the agent at the other end of a session, "" if unknown.
 func CallbackAddr(s *transport.Session, port int) string {
 	host, _, err := net.SplitHostPort(s.RemoteAddr().String())
 	if err != nil {
@@ -359,7 +370,7 @@ func CallbackAddr(s *transport.Session, port int) string {
 	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// Pauses between two tries to tell a peer.
+// Pauses between two tries to reach a peer: the first, and the longest.
 const (
 	FirstRetry   = time.Second
 	LongestRetry = time.Minute
@@ -368,7 +379,7 @@ const (
 // YieldTime is how long the other node may take to end its copy.
 const YieldTime = time.Minute
 
-// FetchState is the other node's word about the move.
+// FetchState asks the other node for the state of the move, over a connection of its own.
 func (c *Client) FetchState(ctx context.Context) (st StateReply, err error) {
 	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {

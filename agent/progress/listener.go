@@ -8,17 +8,16 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// listener is the command that is told how its move, checkpoint or restore gets on.
-// One that is stopped or slow holds up nothing: what it has not read waits here, and
-// what only says how things stand is left out meanwhile. So as many events wait as a
-// move has phases and rounds, and one more.
+// listener is the command that reads the events of its move, checkpoint or restore. A stopped or
+// slow one holds up nothing: events wait here, and optional ones are left out meanwhile. So at most
+// as many wait as a move has phases and rounds, and one more.
 type listener struct {
-	more chan struct{} // holds a token when there is something to say
-	done chan struct{} // closed when the last word is said, or nobody listens any more
+	more chan struct{} // holds a token when the queue has events
+	done chan struct{} // closed when the last event is written, or the reader has left
 
 	mu    sync.Mutex
 	queue []api.Event
-	ended bool // the last word is in the queue, or was
+	ended bool // the last event was queued
 }
 
 func newListener(out io.Writer) *listener {
@@ -34,7 +33,7 @@ func (l *listener) write(out io.Writer) {
 		queue, over := l.drain()
 		for _, e := range queue {
 			if enc.Encode(e) != nil {
-				return // it has left
+				return // the reader has left
 			}
 		}
 		if over {
@@ -76,7 +75,7 @@ func (l *listener) notify() {
 	}
 }
 
-// end says the last word and waits until it is heard, or nobody is there to hear it.
+// end queues the last event and waits until it is written, or the reader has left.
 func (l *listener) end(e api.Event) {
 	l.mu.Lock()
 	l.queue, l.ended = append(l.queue, e), true

@@ -13,8 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// Progress tells how a move, checkpoint or restore gets on, and keeps the times
-// of its phases.
+// Progress sends events about a move, checkpoint or restore, and keeps the times of its phases.
 type Progress struct {
 	mu       sync.Mutex
 	listener *listener
@@ -24,18 +23,18 @@ type Progress struct {
 	phases   map[api.Phase]time.Duration
 	spans    []api.Span
 	rounds   []api.Round
-	sent     map[api.Phase]int64 // on the wire when the phase began
-	Recorder *Recorder           // of a move; nil for others
+	sent     map[api.Phase]int64 // bytes on the wire when the phase began
+	Recorder *Recorder           // of a move; nil for other operations
 	sizes    func(*api.Event)
 	stop     chan struct{}
 	done     sync.WaitGroup
 }
 
-// tickEvery is how often progress is told within a phase.
+// tickEvery is how often an event is sent within a phase.
 const tickEvery = 100 * time.Millisecond
 
-// New begins an account that is told to out; sizes, which may be nil, fills in
-// the counters. It must be ended.
+// New begins to write events to out, as JSON lines. sizes, which may be nil, fills in the counters.
+// End must be called.
 func New(out io.Writer, id job.ID, move string, sizes func(*api.Event)) *Progress {
 	t := &Progress{listener: newListener(out), began: time.Now(), phases: map[api.Phase]time.Duration{}, sent: map[api.Phase]int64{}, sizes: sizes, stop: make(chan struct{})}
 	t.now = api.Event{Job: id, Move: move}
@@ -60,7 +59,7 @@ func (p *Progress) sendTicks() {
 	}
 }
 
-// Enter says that a phase begins, and with it that the one before is over.
+// Enter begins a phase, which ends the one before. On a nil Progress it does nothing.
 func (p *Progress) Enter(phase api.Phase, note string) {
 	if p == nil {
 		return
@@ -78,7 +77,7 @@ func (p *Progress) Enter(phase api.Phase, note string) {
 	}
 }
 
-// Round tells of a warm-up round that has ended.
+// Round sends the event of a warm-up round that has ended.
 func (p *Progress) Round(r api.Round) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,7 +95,7 @@ func (p *Progress) close() {
 	}
 }
 
-// event is how it stands, with a note, "" for that of the phase.
+// event is an event of now, with a note, "" for that of the phase.
 func (p *Progress) event(note string) api.Event {
 	e := p.now
 	e.At, e.Note = time.Now(), cmp.Or(note, e.Note)
@@ -106,15 +105,15 @@ func (p *Progress) event(note string) api.Event {
 	return e
 }
 
-// Update changes what sizes looks at.
+// Update runs change, which changes what sizes reads, without an event in between.
 func (p *Progress) Update(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change()
 }
 
-// End tells the last event: the result, or the error. A move's record is on the
-// disk by then, and free has been called: whoever hears the end may begin anew.
+// End sends the last event: the result, or the error. Before that it writes a move's record and
+// calls free, so that a user who reads the end can begin the next operation.
 func (p *Progress) End(res *api.Result, err error, free ...func()) {
 	close(p.stop)
 	p.done.Wait()
@@ -142,7 +141,7 @@ func (p *Progress) End(res *api.Result, err error, free ...func()) {
 	p.listener.end(e)
 }
 
-// record is the account as it stands; the caller holds its lock.
+// record is the record of the move as of now; the caller holds the lock.
 func (p *Progress) record() api.MoveRecord {
 	r := p.Recorder.Initial
 	r.Took, r.State = time.Since(p.began), api.MoveUnderWay

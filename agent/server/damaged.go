@@ -31,7 +31,7 @@ func (s *jobServer) viewDamaged(ctx context.Context, e *job.RecordError) api.Job
 	return v
 }
 
-// damagedError is the answer to what nobody can do without the record.
+// damagedError is the error of a request that needs the record.
 func (s *jobServer) damagedError(ctx context.Context, e *job.RecordError) *api.Error {
 	v := s.viewDamaged(ctx, e)
 	where := "on " + s.Config.Node + ", not running"
@@ -42,12 +42,12 @@ func (s *jobServer) damagedError(ctx context.Context, e *job.RecordError) *api.E
 		Hint: fmt.Sprintf("`migrate kill %s` still reaches it; `migrate rm -f %s` ends it and forgets it, or the operator puts the file right", e.ID, e.ID)}
 }
 
-// inspectDamaged tells what there is to tell.
+// inspectDamaged answers with what is known without the record.
 func (s *jobServer) inspectDamaged(w http.ResponseWriter, r *http.Request, _ caller.Caller, e *job.RecordError) error {
 	return httpjson.Reply(w, s.viewDamaged(r.Context(), e))
 }
 
-// signalDamaged reaches the job by its shim, which needs no record.
+// signalDamaged signals the job by its shim, which needs no record.
 func (s *jobServer) signalDamaged(w http.ResponseWriter, r *http.Request, c caller.Caller, e *job.RecordError) error {
 	rec := s.DamagedRecord(e)
 	if s.FrozenForMove(r.Context(), rec) {
@@ -70,7 +70,7 @@ func (s *jobServer) signalDamaged(w http.ResponseWriter, r *http.Request, c call
 	return err
 }
 
-// removeDamaged ends the job and forgets it, if its user insists.
+// removeDamaged ends the job and forgets it, with force.
 func (s *jobServer) removeDamaged(w http.ResponseWriter, r *http.Request, _ caller.Caller, e *job.RecordError) error {
 	if r.URL.Query().Get("force") != "true" {
 		return s.damagedError(r.Context(), e)
@@ -84,7 +84,7 @@ func (s *jobServer) removeDamaged(w http.ResponseWriter, r *http.Request, _ call
 	if err := s.killDamaged(ctx, rec); err != nil {
 		return err
 	}
-	if err := s.Fence.MarkLost(string(rec.ID)); err != nil { // it may have said where the job went
+	if err := s.Fence.MarkLost(string(rec.ID)); err != nil { // the record may have named the node that the job went to
 		return err
 	}
 	st, err := s.ShimOf(rec.ID).Status(ctx)

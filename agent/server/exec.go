@@ -16,7 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// execRefusal says why no command can be run in a job now.
+// execRefusal is the error if no command can run in a job now.
 func execRefusal(v api.Job) error {
 	e := &api.Error{Code: api.CodeFailed, Where: fmt.Sprintf("on %s, %s", v.Node, v.State)}
 	switch v.State {

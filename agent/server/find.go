@@ -14,8 +14,8 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// find looks a job up by id or by a name that only one of the caller's has. A name is never
-// that of another user's job, not for root either: users choose names, and agents ids.
+// find looks a job up by id, or by a name that one job of the caller has. A name never leads to
+// another user's job, not for root either: users choose names, and agents ids.
 func (s *Server) find(ctx context.Context, ref string, c caller.Caller) (job.Record, error) {
 	if id, err := job.ParseID(ref); err == nil {
 		rec, err := s.Jobs.Get(id)
@@ -62,7 +62,8 @@ func (s *Server) find(ctx context.Context, ref string, c caller.Caller) (job.Rec
 	return s.onlyAlive(ctx, found, ref)
 }
 
-// otherUsersJobs tells root whose jobs have a name: first those that are here, the newest first.
+// otherUsersJobs is the error that lists other users' jobs of a name to root: those here first, the
+// newest first.
 func otherUsersJobs(jobs []job.Record, ref string) error {
 	slices.SortStableFunc(jobs, func(x, y job.Record) int {
 		if x.Here() != y.Here() {
@@ -86,7 +87,7 @@ func otherUsersJobs(jobs []job.Record, ref string) error {
 		Hint: "the same command with the id: " + string(jobs[0].ID)}
 }
 
-// nameNotFound is the answer for a name that no job has whose record can be read.
+// nameNotFound is the error for a name that no readable record has.
 func (s *Server) nameNotFound(ref string, broken []*job.RecordError, c caller.Caller) error {
 	for _, b := range broken {
 		if c.CanAccess(s.DamagedRecord(b)) {
@@ -97,8 +98,8 @@ func (s *Server) nameNotFound(ref string, broken []*job.RecordError, c caller.Ca
 	return notFound(ref)
 }
 
-// onlyAlive prefers, among jobs of one name, the only one that is not over, wherever it is, or else the
-// only one that has not come to its end: it is saved, or lost.
+// onlyAlive picks, among jobs of one name, the only one that runs, wherever it is, or else the only
+// one that is saved or lost.
 func (s *Server) onlyAlive(ctx context.Context, found []job.Record, ref string) (job.Record, error) {
 	fates := s.Copies.Fates(ctx, found, httpjson.PeerTimeout)
 	var alive, resting []job.Record

@@ -9,7 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/logkey"
 )
 
-// handleForget says what it means to set a damaged journal aside, and with POST does it.
+// handleForget shows the consequences of setting a damaged journal aside, and with POST does it.
 func (s *moveServer) handleForget(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("move")
 	d, err := s.Resolver.DamageOf(name)

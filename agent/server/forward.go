@@ -15,7 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// forward lets the node that a job moved to answer a request about it.
+// forward has the node that a job moved to answer a request about it.
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
 	hops := caller.HopsOf(r)
 	if hops >= caller.MaxHops {
@@ -41,7 +41,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, c caller.Caller
 			if r.Method != http.MethodDelete || !gone {
 				return nil
 			}
-			// Nobody knows of the job any more but this node.
+			// Only this node still knows of the job.
 			err := errors.Join(resp.Body.Close(), s.Jobs.Remove(rec.ID))
 			resp.StatusCode, resp.Header, resp.Body = http.StatusNoContent, http.Header{}, http.NoBody
 			return err
@@ -59,8 +59,8 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, c caller.Caller
 	return nil
 }
 
-// answerEnded answers, instead of a node that is away, for a job that is known to have ended there. It
-// tells whether it has.
+// answerEnded answers, in place of a node that is away, for a job that has ended there. It tells
+// whether it answered.
 func (s *Server) answerEnded(w http.ResponseWriter, r *http.Request, rec job.Record) bool {
 	base := "/v1/jobs/" + r.PathValue("job")
 	switch {

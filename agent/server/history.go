@@ -56,8 +56,8 @@ func (s *moveServer) handleMoves(w http.ResponseWriter, r *http.Request, c calle
 	return httpjson.Reply(w, list)
 }
 
-// handleMoveRecord tells all about one move. The source has the record; what has
-// none asks the source, and other nodes that jobs of the caller's went to.
+// handleMoveRecord answers with the record of one move. The source keeps it; a node without one asks
+// the source, and nodes to which jobs of the caller went.
 func (s *moveServer) handleMoveRecord(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
 	m, err := handoff.ParseMoveID(r.PathValue("move"))
 	if err != nil {

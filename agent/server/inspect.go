@@ -25,8 +25,8 @@ func (s *jobServer) handleInspect(w http.ResponseWriter, r *http.Request, _ call
 	return httpjson.Reply(w, v)
 }
 
-// handledSignals is the mask of signals that a process handles or blocks; PID 1 of a
-// pid namespace gets no others but SIGKILL and SIGSTOP.
+// handledSignals is the mask of signals that a process handles or blocks. The kernel gives PID 1 of
+// a pid namespace no others, SIGKILL and SIGSTOP excepted.
 func handledSignals(pid int) *uint64 {
 	status, err := procfs.ReadStatus(pid)
 	if err != nil {

@@ -12,26 +12,29 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-const maxHeader = 16 << 10 // bytes of a local request's head
+const (
+	// maxHeader bounds the head of a local request, in bytes.
+	maxHeader = 16 << 10
 
-const userBodies = 8 << 20 // bytes of bodies whose requests are not answered
+	// userBodies bounds, for one user, the bodies of requests that are not answered yet, in bytes.
+	userBodies = 8 << 20
+	allBodies  = 8 * userBodies
 
-const allBodies = 8 * userBodies
+	// userLooks bounds, for one user, the requests that read all jobs or moves, or all of one job.
+	userLooks = 2
+	allLooks  = 8 * userLooks
+	// lookTime is how long such a request waits for others of its user.
+	lookTime = 10 * time.Second
 
-const userLooks = 2 // requests that look at all jobs or moves, or at all of one job
+	// userExecs bounds, for one user, the commands inside of jobs.
+	userExecs = 64
+	allExecs  = 16 * userExecs
+)
 
-const allLooks = 8 * userLooks
-
-const userExecs = 64 // commands inside of jobs
-
-const allExecs = 16 * userExecs
-
-const lookTime = 10 * time.Second // that a look waits for others of its user
-
-// reserveBody sets aside what the body of a request takes, before a byte of it is read.
+// reserveBody reserves the memory for the body of a request before the agent reads a byte of it.
 func (s *Server) reserveBody(w http.ResponseWriter, r *http.Request, c caller.Caller, most int64) (give func(), err error) {
 	if r.ContentLength > most {
-		w.Header().Set("Connection", "close") // nobody reads the rest
+		w.Header().Set("Connection", "close") // the rest stays unread
 		return nil, &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("the request has %s, above the %s that it may have", humanize.Size(r.ContentLength), humanize.Size(most)),
 			Where: "nothing was done", Hint: "put long lists into a file, or start it with a short environment: `env -i migrate run …`"}
 	}
@@ -48,7 +51,7 @@ func (s *Server) reserveBody(w http.ResponseWriter, r *http.Request, c caller.Ca
 	return give, nil
 }
 
-// awaitLook waits for the caller's turn to have much read.
+// awaitLook waits until the caller may have one more look; done ends it.
 func (s *Server) awaitLook(ctx context.Context, c caller.Caller) (done func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
@@ -59,7 +62,7 @@ func (s *Server) awaitLook(ctx context.Context, c caller.Caller) (done func(), e
 	return done, nil
 }
 
-// limitLooks is a request whose answer may be large, one of few at a time.
+// limitLooks bounds how many requests with large answers run at a time.
 func (s *Server) limitLooks(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
 		done, err := s.awaitLook(r.Context(), c)
@@ -71,7 +74,7 @@ func (s *Server) limitLooks(h handler) handler {
 	}
 }
 
-// limitJobLooks is the same for a request about a job.
+// limitJobLooks is limitLooks for a request about a job.
 func (s *Server) limitJobLooks(h jobHandler) jobHandler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
 		return s.limitLooks(func(w http.ResponseWriter, r *http.Request, c caller.Caller) error { return h(w, r, c, rec) })(w, r, c)

@@ -44,10 +44,9 @@ func (s *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.
 	return httpjson.Reply(w, views)
 }
 
-// fateTime is how long a list waits for the nodes that jobs have gone to; those of a node that does
+// fateTime is how long a list waits for the nodes that jobs have gone to. Jobs of a node that does
 // not answer are shown as moved there.
 const fateTime = time.Second
 
-// manyViews is how many shims a list asks at a time: one that does not answer costs a
-// second.
+// manyViews is how many shims a list asks at a time: a silent one costs a second.
 const manyViews = 16

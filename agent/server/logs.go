@@ -18,7 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// followStep is how often a followed file is looked at.
+// followStep is how often a followed file is read.
 const followStep = 50 * time.Millisecond
 
 func (s *jobServer) handleLogs(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
@@ -48,9 +48,9 @@ func (s *jobServer) handleLogs(w http.ResponseWriter, r *http.Request, _ caller.
 	return s.copyLog(r.Context(), out, f, offset, q.Get("follow") == "true", rec.ID)
 }
 
-// copyLog copies what the file has from offset on, and with follow what it gets,
-// until the job is no longer here. The state is asked before the last copy, so
-// that nothing written before the end is missed.
+// copyLog copies the file from offset on, and with follow what is appended, until the job is no
+// longer here. It reads the state before the last copy, so that no output before the end is
+// missed.
 func (s *jobServer) copyLog(ctx context.Context, w io.Writer, f *os.File, offset int64, follow bool, id job.ID) error {
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (s *jobServer) copyLog(ctx context.Context, w io.Writer, f *os.File, offset
 		over := !follow || s.over(ctx, id)
 		n, err := io.Copy(w, f)
 		if err != nil || over || ctx.Err() != nil {
-			return nil // the reader is gone, or has all; there is nobody to tell
+			return nil // the reader has left, or has all
 		}
 		if n > 0 {
 			continue
@@ -71,8 +71,7 @@ func (s *jobServer) copyLog(ctx context.Context, w io.Writer, f *os.File, offset
 	}
 }
 
-// over tells whether the job has ended here or left. A job that stands still on
-// its way is not over.
+// over tells whether the job has ended here or left. A job that is frozen for a move is not over.
 func (s *jobServer) over(ctx context.Context, id job.ID) bool {
 	rec, err := s.Jobs.Get(id)
 	if err != nil || !rec.Here() {

@@ -15,7 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// handleRemove forgets a job that is over, and everything that it left here.
+// handleRemove forgets a job that has ended, and removes all that it left here.
 func (s *jobServer) handleRemove(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
 	force := r.URL.Query().Get("force") == "true"
 	v := s.View(r.Context(), rec)
@@ -56,10 +56,10 @@ func (s *jobServer) handleRemove(w http.ResponseWriter, r *http.Request, _ calle
 	return nil
 }
 
-// shimTime is how long the shim of a job that is over may take to leave.
+// shimTime is how long the shim of a job that has ended may take to exit.
 const shimTime = 10 * time.Second
 
-// checkEnd refuses to end a copy of which nobody can tell whether it is the job.
+// checkEnd refuses to end a copy in an unfinished or damaged move: it may not be the job.
 func (s *jobServer) checkEnd(rec job.Record) error {
 	if s.Leaving.IsLeaving(rec.ID) || s.UnfinishedRole(rec.ID) != "" {
 		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s is in a move that is not finished; nothing was done", rec.ID),
@@ -68,7 +68,7 @@ func (s *jobServer) checkEnd(rec job.Record) error {
 	return s.CheckSignal(rec)
 }
 
-// kill kills a job and waits until its shim has written that down.
+// kill kills a job and waits until its shim has recorded the end.
 func (s *jobServer) kill(ctx context.Context, rec job.Record) error {
 	if err := s.checkEnd(rec); err != nil {
 		return err
@@ -90,16 +90,16 @@ func (s *jobServer) kill(ctx context.Context, rec job.Record) error {
 	return nil
 }
 
-// stillRuns tells whether a job has not ended. Its shim writes down the end first, and says
-// so of itself afterwards.
+// stillRuns tells whether a job has not ended. Its shim first writes the record of the end, and then
+// answers with it.
 func (s *jobServer) stillRuns(ctx context.Context, id job.ID) bool {
 	st, err := s.Status(ctx, id)
-	if errors.Is(err, shim.ErrGone) || err == nil && st.State != shim.Running { // one that is busy proves nothing
+	if errors.Is(err, shim.ErrGone) || err == nil && st.State != shim.Running { // a busy shim proves nothing
 		return false
 	}
 	rec, err := s.Jobs.Get(id)
 	return err != nil || rec.Here()
 }
 
-// endTime is how long a job that is killed may take to end.
+// endTime is how long a killed job may take to end.
 const endTime = 30 * time.Second

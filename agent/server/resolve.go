@@ -10,8 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/agent/transfer"
 )
 
-// handleResolve says what an operator's decision about a move would do, and with
-// POST carries it out.
+// handleResolve shows the consequences of an operator's decision about a move, and with POST carries
+// it out.
 func (s *moveServer) handleResolve(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
 	if !c.Root() || c.Peer != "" {
 		return &api.Error{Code: api.CodeForbidden, Message: "only root decides about a move, on the node itself",
@@ -35,7 +35,7 @@ func (s *moveServer) handleResolve(w http.ResponseWriter, r *http.Request, c cal
 		}
 		return httpjson.Reply(w, plan)
 	}
-	// Not the caller's context: half a decision is worse than one too many.
+	// Not the caller's context: a decision must not stop half way.
 	ctx, cancel := context.WithTimeout(s.Life, transfer.ResolveTime)
 	defer cancel()
 	if err := s.Resolver.Resolve(ctx, rec, take); err != nil {

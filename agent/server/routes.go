@@ -13,6 +13,7 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
+// LocalHandler answers users on the local socket.
 func (s *Server) LocalHandler() http.Handler {
 	return s.routes(func(r *http.Request) (caller.Caller, error) {
 		c, ok := r.Context().Value(caller.ContextKey{}).(caller.Caller)
@@ -52,7 +53,7 @@ func (s *Server) routes(who func(*http.Request) (caller.Caller, error)) http.Han
 	return mux
 }
 
-// serve answers a request, if its caller is known and has room for its body.
+// serve answers a request if its caller is known and has room for its body.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, who func(*http.Request) (caller.Caller, error), pattern string, h handler) error {
 	c, err := who(r)
 	if err != nil {
@@ -70,12 +71,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, who func(*http.Re
 	return h(w, r, c)
 }
 
-// carriesCommand are the requests that have arguments and environment in them.
+// carriesCommand are the routes whose requests hold arguments and environment.
 var carriesCommand = map[string]bool{"POST /v1/jobs": true, "POST /v1/jobs/{job}/exec": true}
 
-// onJob finds the job that a request names. One that has moved on is answered by
-// the node that it moved to. For one whose record cannot be read there may be another
-// handler.
+// onJob finds the job that a request names. The node that the job moved to answers for it. A job
+// whose record cannot be read may have a handler of its own.
 func (s *Server) onJob(h jobHandler, broken ...damagedHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
 		rec, err := s.find(r.Context(), r.PathValue("job"), c)
@@ -96,6 +96,7 @@ func (s *Server) onJob(h jobHandler, broken ...damagedHandler) handler {
 	}
 }
 
+// PeerHandler answers peers: for their users, and questions of their own.
 func (s *Server) PeerHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.routes(caller.FromPeer))
@@ -123,7 +124,7 @@ func (s *Server) PeerHandler() http.Handler {
 	return mux
 }
 
-// New returns the server of a node.
+// New returns the server of a node with its operations.
 func New(t *transfer.Transfers) *Server {
 	a := &Server{Node: t.Node, Transfers: t, Peers: t.Peers, Launcher: t.Launcher, Sources: t.Sources, Targets: t.Targets, Copies: t.Copies,
 		Arrivals: t.Arrivals, Recovery: t.Recovery, Resolver: t.Resolver, History: t.History}

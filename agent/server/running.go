@@ -12,9 +12,8 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// whenRunning has h deal with a job that does not stand still for a move: here or, if
-// that takes it away, on the other node. With gate none begins meanwhile, and h has no
-// longer than passTime.
+// whenRunning runs h once no move has the job frozen: here or, if the job moves away, on the other
+// node. With gate no freeze begins meanwhile, and h has at most node.SharedLockTime.
 func (s *jobServer) whenRunning(h jobHandler, gate bool) jobHandler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
 		ctx, cancel := context.WithTimeout(r.Context(), node.FrozenWaitTime)
@@ -39,7 +38,7 @@ func (s *jobServer) whenRunning(h jobHandler, gate bool) jobHandler {
 	}
 }
 
-// ifRunning waits no longer than ctx says.
+// ifRunning runs do unless a move has the job frozen; done tells whether it did.
 func (s *jobServer) ifRunning(ctx context.Context, r *http.Request, rec job.Record, gate bool, do func(*http.Request) error) (done bool, err error) {
 	if gate {
 		leave, err := s.FreezeLocks.LockShared(ctx, rec.ID)

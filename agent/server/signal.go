@@ -49,8 +49,8 @@ func unknownSignal(n int) error {
 	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("there is no signal %d", n)}
 }
 
-// signal waits no longer than passTime for the shim. It fails with shim.ErrGone if the job
-// is over.
+// signal sends a signal by the shim, within node.SharedLockTime. It fails with shim.ErrGone if the
+// job has ended.
 func (s *jobServer) signal(ctx context.Context, rec job.Record, sig syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, node.SharedLockTime)
 	defer cancel()
@@ -76,13 +76,13 @@ func (s *jobServer) signal(ctx context.Context, rec job.Record, sig syscall.Sign
 			Where: "on " + s.Config.Node, Hint: "the same command again"}
 	}
 	if st, asked := s.ShimOf(rec.ID).Status(ctx); errors.Is(asked, shim.ErrGone) || asked == nil && st.State == shim.Exited {
-		return shim.ErrGone // about to be: it writes down how the job ended
+		return shim.ErrGone // about to end: the shim records the exit
 	}
 	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the signal was not sent: %v", err), Where: "on " + s.Config.Node,
 		Hint: "`migrate inspect " + string(rec.ID) + "` tells how the job stands; the same command again when it runs"}
 }
 
-// signalLost ends a job that no shim answers for, if that is what is asked for.
+// signalLost sends SIGKILL to the tasks of a job without a shim. Other signals fail.
 func (s *jobServer) signalLost(ctx context.Context, rec job.Record, sig syscall.Signal) error {
 	v := s.View(ctx, rec)
 	if v.State != api.JobAstray || sig != syscall.SIGKILL {

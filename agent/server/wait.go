@@ -11,8 +11,8 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// handleWait answers when the job has ended or left, or after a while, so that a
-// broken connection does not go unnoticed for long.
+// handleWait answers when the job has ended or left, or after a while: so a broken connection shows
+// soon.
 func (s *jobServer) handleWait(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
 	if err := s.awaitEnd(r.Context(), rec.ID, 20*time.Second); err != nil {
 		return err
@@ -20,7 +20,7 @@ func (s *jobServer) handleWait(w http.ResponseWriter, r *http.Request, _ caller.
 	return s.replyJob(r.Context(), w, rec.ID)
 }
 
-// awaitEnd returns when the job is no longer here, ctx ends or the time is up.
+// awaitEnd returns when the job is no longer here, ctx ends or most has passed.
 func (s *jobServer) awaitEnd(ctx context.Context, id job.ID, most time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()

@@ -9,11 +9,10 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
-// Brake slows a job down.
+// Brake throttles a job by its cgroup's CPU limit.
 type Brake struct{ Job *Job }
 
-// Set lets the job use so many per cent of the processor time that it uses when
-// nothing holds it back.
+// Set lets the job use percent of the processor time that it uses unthrottled.
 func (b *Brake) Set(ctx context.Context, percent int64) error {
 	d := b.Job
 	if d.unthrottledCPU == 0 {
@@ -29,10 +28,10 @@ func (b *Brake) Set(ctx context.Context, percent int64) error {
 	return nil
 }
 
-// sampleTime is how long a job is watched to know what it uses.
+// sampleTime is how long coresUsed measures.
 const sampleTime = 200 * time.Millisecond
 
-// coresUsed is the processor time that a job uses, in thousandths of a core.
+// coresUsed measures the processor time of a job, in thousandths of a core.
 func coresUsed(ctx context.Context, d *Job) (int64, error) {
 	before, err := d.Src.Cgroup.CPUTime()
 	if err != nil {
@@ -63,8 +62,8 @@ func (j *Job) Unthrottle() error {
 	return nil
 }
 
-// UnthrottleAll gives every job here its speed back: an agent that ended in the
-// middle of a warm-up may have left one slowed down.
+// UnthrottleAll gives every job here its speed back: an agent that ended in a warm-up may have left
+// one throttled.
 func (s *Sources) UnthrottleAll() error {
 	recs, err := s.Jobs.List()
 	errs := []error{err}

@@ -15,8 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// WithDiagnosis adds what CRIU's log says, and what to do about it where that
-// is known.
+// WithDiagnosis adds the telling lines of CRIU's log to e, and the remedy where one is known.
 func WithDiagnosis(e *api.Error, err error) *api.Error {
 	var failure *criu.Error
 	if errors.As(err, &failure) {
@@ -44,8 +43,8 @@ func (j *Job) AbortError(err error, where, hint string) *api.Error {
 	return e
 }
 
-// recheck finds what stands in the way of a job that CRIU, or a Source, has refused. The
-// preflight has not seen what came during a long warm-up. What it finds need not be the cause.
+// recheck runs preflight again on a job that CRIU, or a Source, has refused: something may have
+// come during a long warm-up. A finding need not be the cause.
 func (j *Job) recheck(err error) []preflight.Finding {
 	var failure *criu.Error
 	known := errors.As(err, &failure) || errors.Is(err, checkpoint.ErrExecRunning) || errors.Is(err, errKeys) || errors.Is(err, mqueue.ErrNotify)

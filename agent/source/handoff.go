@@ -16,6 +16,8 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
+// Freeze freezes the job, within FreezeTime, once signals under way have arrived. It fails if the job
+// has keys in its session keyring.
 func (j *Job) Freeze(ctx context.Context) error {
 	j.progress.Enter(api.PhaseFreeze, "")
 	j.Frozen = time.Now()
@@ -27,7 +29,7 @@ func (j *Job) Freeze(ctx context.Context) error {
 	if err := j.checkKeyrings(); err != nil {
 		return err
 	}
-	return j.Unthrottle() // what CRIU does in the job's tasks must not be slow
+	return j.Unthrottle() // CRIU runs code in the job's tasks during the downtime
 }
 
 // errKeys may come after the preflight, as long as the job runs.
@@ -50,8 +52,11 @@ func (j *Job) freeze(ctx context.Context) error {
 	return j.Src.Freeze(ctx)
 }
 
+// FreezeTime bounds a freeze.
 const FreezeTime = 20 * time.Second
 
+// Transfer dumps the job and sends what the target needs to restore it. To a node, the rest of its
+// memory follows in the background.
 func (j *Job) Transfer(ctx context.Context) error {
 	j.progress.Enter(api.PhaseDump, "")
 	release := context.AfterFunc(ctx, j.HangUp) // a blocked write does not see the end of ctx
@@ -66,13 +71,14 @@ func (j *Job) Transfer(ctx context.Context) error {
 	if err := j.send(ctx); err != nil {
 		return err
 	}
-	if j.PostCopy { // also what CRIU touches while it restores
+	if j.PostCopy { // CRIU touches missing pages while it restores
 		j.beginPull()
 	}
 	j.progress.Enter(api.PhasePark, "")
 	return nil
 }
 
+// StillFrozen waits until all is sent, and then asks the kernel whether every task is frozen.
 func (j *Job) StillFrozen(ctx context.Context) error {
 	j.progress.Enter(api.PhaseCommit, "")
 	if err := j.Sending.wait(ctx); err != nil {
@@ -81,9 +87,10 @@ func (j *Job) StillFrozen(ctx context.Context) error {
 	return j.Src.StillFrozen(ctx)
 }
 
+// Thaw gives up the transfer and lets the job run here again, at full speed.
 func (j *Job) Thaw(ctx context.Context) error {
 	j.progress.Enter(api.PhaseAbort, "")
-	j.Sending.stop() // close waits for its end: the job does not stand still for a file server
+	j.Sending.stop() // Close waits for its end: the job does not stay frozen for a file server
 	j.endPull()
 	err := errors.Join(j.Unthrottle(), j.Src.Thaw(ctx))
 	j.Thawed = time.Now()
@@ -93,9 +100,8 @@ func (j *Job) Thaw(ctx context.Context) error {
 	return os.RemoveAll(j.dir)
 }
 
-// Release ends the job's copy here, once the target has every page of it. The record
-// says where the job is before the frozen tree is gone, so that nobody can be told that
-// it was lost.
+// Release ends the job's copy here, once the target has every page of it. The record names the
+// target before the frozen tree is gone, so that the job never looks lost.
 func (j *Job) Release(ctx context.Context) error {
 	j.Sending.end()
 	if err := j.recordLeft(); err != nil {
@@ -107,7 +113,7 @@ func (j *Job) Release(ctx context.Context) error {
 		}
 	}
 	j.progress.Enter(api.PhaseRelease, "")
-	if err := j.sources.CheckNotSuspended(j.Rec); err != nil { // what is frozen ends in its time
+	if err := j.sources.CheckNotSuspended(j.Rec); err != nil { // a shim that is frozen with its job cannot answer
 		return err
 	}
 	if err := j.sources.ShimOf(j.Rec.ID).Release(ctx); err != nil && !errors.Is(err, shim.ErrGone) {
@@ -133,12 +139,13 @@ func (j *Job) recordLeft() error {
 		return nil
 	})
 	if errors.Is(err, job.ErrNotFound) {
-		return nil // forgotten by its user meanwhile
+		return nil // its user has removed it meanwhile
 	}
 	return err
 }
 
-// EndCopy ends a copy that runs here and is wanted no more.
+// EndCopy ends a copy that runs here and is not the job any more; from is where its record points
+// then.
 func (s *Sources) EndCopy(ctx context.Context, rec job.Record, move string, from node.Origin) error {
 	d, err := s.JobOf(ctx, rec, move, nil)
 	if err != nil {
@@ -148,15 +155,16 @@ func (s *Sources) EndCopy(ctx context.Context, rec job.Record, move string, from
 	return EndingJob{d}.Release(ctx)
 }
 
-// EndingJob is a departure of a job that may run, and that is wanted no more: the peer is
-// not asked what it lacks.
+// EndingJob is a Job whose copy here is not the job any more, and may run. Its Release asks the peer
+// for no missing pages.
 type EndingJob struct{ *Job }
 
+// Release stops the copy, unless the job has exited here, and frees it.
 func (e EndingJob) Release(ctx context.Context) error {
 	e.SkipPull = true
 	rec, err := e.sources.Jobs.Get(e.Rec.ID)
 	if err == nil && rec.Exit != nil {
-		return os.RemoveAll(e.dir) // it came to its end here
+		return os.RemoveAll(e.dir) // it has exited here
 	}
 	if e.Src.Init != 0 {
 		if err := e.Src.Stop(ctx); err != nil {

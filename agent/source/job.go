@@ -18,40 +18,39 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// Job is the job on the node that it leaves: handoff.Source. It can be
-// made anew from the job's record at any time, which is what recovery does.
+// Job is the job on the node that it leaves: handoff.Source. Recovery makes it anew from the job's
+// record.
 type Job struct {
 	sources  *Sources
 	Rec      job.Record
 	Src      *checkpoint.Source
 	dir      string       // on the tmpfs
-	Kind     handoff.Kind // of the move; none when what is here only ends
-	To       *job.Moved   // where a move takes it
-	Saved    string       // the directory that a checkpoint leaves it in
+	Kind     handoff.Kind // of the move; "" when the copy here only ends
+	To       *job.Moved   // the target of a move
+	Saved    string       // the directory of a checkpoint
 	Out      []io.Writer  // lanes; nil in recovery
 	progress *progress.Progress
-	// hangUp closes the lanes, why asks the target what was wrong.
+	// HangUp closes the lanes, AskWhy asks the target for the reason that it closed them.
 	HangUp func()
 	AskWhy func(context.Context) error
 
-	unthrottledCPU int64    // thousandths of a core that the job uses unthrottled; 0: never throttled
-	Sending        *sending // what Transfer has begun
-	PostCopy       bool     // memory that the target lacks at the freeze is pulled
-	pull           *pull    // nil: nobody has asked for that yet
-	SkipPull       bool     // an operator has decided: the target is not asked what it lacks
+	unthrottledCPU int64    // in thousandths of a core; 0: the job was never throttled
+	Sending        *sending // begun by Transfer; nil before
+	PostCopy       bool     // the target pulls memory that it lacks at the freeze
+	pull           *pull    // nil until it begins
+	SkipPull       bool     // an operator has decided: the target needs no more pages
 	Bandwidth      int64    // of the pull, bytes per second; 0 is no limit
 
 	Total  int64 // of memory, bytes, as far as known
 	Read   atomic.Int64
-	Pulled atomic.Int64 // of memory, bytes: what the target has asked for
-	// pullSent is what that took on the wire.
+	Pulled atomic.Int64 // of memory, bytes: what the target has pulled
+	// PullSent is that on the wire, in bytes.
 	PullSent atomic.Int64
 	Frozen   time.Time
 	Thawed   time.Time
 }
 
-// JobOf finds the job behind a record. One whose shim is gone can still be
-// released.
+// JobOf opens the job of a record for a move. A job whose shim has ended can still be released.
 func (s *Sources) JobOf(ctx context.Context, rec job.Record, move string, tell *progress.Progress) (*Job, error) {
 	st, err := s.awaitStatus(ctx, rec)
 	if err != nil && !errors.Is(err, shim.ErrGone) {
@@ -69,8 +68,8 @@ func (s *Sources) JobOf(ctx context.Context, rec job.Record, move string, tell *
 	return d, nil
 }
 
-// awaitStatus waits for the word of a shim that is busy, but not of one that was
-// suspended together with its job.
+// awaitStatus waits for a busy shim to answer, but not for one that is suspended together with its
+// job.
 func (s *Sources) awaitStatus(ctx context.Context, rec job.Record) (shim.Status, error) {
 	st, err := s.Status(ctx, rec.ID)
 	if err == nil || errors.Is(err, shim.ErrGone) || ctx.Err() != nil {
@@ -82,7 +81,8 @@ func (s *Sources) awaitStatus(ctx context.Context, rec job.Record) (shim.Status,
 	return s.ShimOf(rec.ID).Status(ctx)
 }
 
-// CheckNotSuspended fails for a job that somebody has suspended in a cgroup that may hold its shim, too.
+// CheckNotSuspended fails with api.CodeSuspended for a job that is suspended in a cgroup that may hold
+// its shim, too.
 func (s *Sources) CheckNotSuspended(rec job.Record) error {
 	dir, err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).SuspendedAbove()
 	if err != nil || dir == "" {
@@ -91,8 +91,7 @@ func (s *Sources) CheckNotSuspended(rec job.Record) error {
 	return node.Suspended(rec.ID, s.Config.Node, &checkpoint.Suspended{Cgroup: dir})
 }
 
-// externalKeys are the external mounts as a dump wants them: path in the job →
-// key. The key is the path.
+// externalKeys are the external mounts for a dump: path in the job → key, which is the path.
 func externalKeys(rec job.Record) map[string]string {
 	keys := map[string]string{}
 	for path := range launch.ExternalMounts(rec, "", "", nil) {
@@ -101,16 +100,16 @@ func externalKeys(rec job.Record) map[string]string {
 	return keys
 }
 
-// PrepareDump does what need not wait until the job stands still. What fails here is
-// tried again then.
+// PrepareDump does, before the freeze, what a dump needs. What fails here is tried again in the
+// downtime.
 func (j *Job) PrepareDump(ctx context.Context) {
 	if err := j.Src.Prestart(ctx); err != nil {
 		j.sources.Log.Warn("prepare the dump", logkey.Job, j.Rec.ID, logkey.Err, err)
 	}
 }
 
-// RecordAtFreeze is the record that goes with the frozen job: what it has used here
-// has become a part of its past.
+// RecordAtFreeze is the record that goes with the frozen job. CPUBefore includes the processor time
+// used here, and the placement here has its end.
 func (j *Job) RecordAtFreeze() job.Record {
 	rec := j.Rec
 	if used, err := j.Src.Cgroup.CPUTime(); err == nil {

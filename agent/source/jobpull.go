@@ -12,7 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 )
 
-// beginPull starts to answer what the target lacks, unless that is under way.
+// beginPull starts to serve pages that the target lacks, unless it already does.
 func (j *Job) beginPull() {
 	if j.pull != nil {
 		return
@@ -46,7 +46,7 @@ func (j *Job) awaitPull(ctx context.Context) error {
 	}
 }
 
-// endPull stops it, if it was begun.
+// endPull stops the pull, if it was begun.
 func (j *Job) endPull() {
 	if j.pull != nil {
 		j.pull.cancel(errors.New("the pull was given up"))
@@ -55,7 +55,7 @@ func (j *Job) endPull() {
 	}
 }
 
-// openPuller fails with errLost only if it is proven that no task is left to read.
+// openPuller fails with errLost only if no task is left to read from.
 func (j *Job) openPuller() (*scan.Puller, error) {
 	p, err := j.Src.Puller()
 	if err == nil {

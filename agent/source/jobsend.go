@@ -7,8 +7,8 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 )
 
-// send sends everything. To another node it returns as soon as the target can restore
-// the job, and the rest of its memory follows; a directory must be complete.
+// send sends everything. To another node it returns as soon as the target can restore the job; the
+// rest of its memory follows. A checkpoint must be complete.
 func (j *Job) send(ctx context.Context) error {
 	parkable := make(chan struct{})
 	j.Src.OnImagesSent = func() { close(parkable) }

@@ -10,7 +10,8 @@ import (
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// CheckLeave is what the job asks of the node that it comes to, or why it cannot leave.
+// CheckLeave is what the job needs of its target. It fails with preflight's findings if the job cannot
+// leave.
 func (j *Job) CheckLeave(ctx context.Context) (preflight.Needs, error) {
 	if err := j.checkSuspended(); err != nil {
 		return preflight.Needs{}, err
@@ -27,7 +28,7 @@ func (j *Job) CheckLeave(ctx context.Context) (preflight.Needs, error) {
 	return needs, err
 }
 
-// checkSuspended refuses a job that somebody else keeps from running. No move of it may be under way.
+// checkSuspended refuses a job that is frozen, which no move has done: none may be under way.
 func (j *Job) checkSuspended() error {
 	by, err := checkpoint.FindSuspension(j.Src.Cgroup)
 	if err != nil || by == nil {
@@ -36,7 +37,7 @@ func (j *Job) checkSuspended() error {
 	return node.Suspended(j.Rec.ID, j.sources.Config.Node, by)
 }
 
-// Close frees what was kept of the memory that was sent.
+// Close ends sending and pulling, and frees what they kept of the memory.
 func (j *Job) Close() {
 	j.Sending.end()
 	j.endPull()

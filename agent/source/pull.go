@@ -20,19 +20,19 @@ import (
 )
 
 const (
-	// wantTimeout is how long a target may say nothing before a new connection is tried.
+	// wantTimeout is how long the source waits for a message of the target before it reconnects.
 	wantTimeout = 8 * time.Second
-	// completeTimeout is how long one that has hung up on pages has to say that it is complete.
+	// completeTimeout is how long a target that has closed a lane has to send complete.
 	completeTimeout = 500 * time.Millisecond
-	// maxPulled bounds what may be asked for at once: the window of the shim, urgent
-	// wants that come on top, and as much again.
+	// maxPulled bounds the pages that may be outstanding, in bytes: the window of the shim, urgent
+	// requests on top of it, and a reserve.
 	maxPulled = 2*uffd.RequestWindow + 64<<20
 )
 
-// errLost: the memory that is still missing on the target is gone.
+// errLost says that memory which the target still lacks is gone.
 var errLost = errors.New("the frozen tasks are gone, and their memory with them")
 
-// pulling is a pull, which may take several connections.
+// pulling serves a pull, over one session after another.
 type pulling struct {
 	sources *Sources
 	peer    *peer.Client
@@ -41,7 +41,7 @@ type pulling struct {
 	sent    *atomic.Int64 // bytes on the wire
 	limit   int64         // of them per second; 0 is none
 
-	missing chan struct{} // closed as soon as something is
+	missing chan struct{} // closed with the first page that the target wants
 	once    sync.Once
 }
 
@@ -54,7 +54,7 @@ func (p *pulling) run(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if time.Since(began) > mostPullPause { // it went on for a while
+		if time.Since(began) > mostPullPause { // the session worked for a while
 			pause = firstPullPause
 		}
 		p.sources.Log.Warn("the pull is interrupted", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
@@ -74,10 +74,10 @@ const (
 	mostPullPause  = 5 * time.Second
 )
 
-// try pulls over one session.
+// try serves the pull over one session.
 func (p *pulling) try(ctx context.Context) error {
 	s, err := transport.Dial(ctx, p.peer.Addr, p.peer.Node, p.sources.Identity, 0, transport.WithData(func(trip time.Duration) int {
-		return Connections(0, trip) - 1 // there are no images
+		return Connections(0, trip) - 1 // no lane for images
 	}))
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
 	return nil
 }
 
-// recvWants takes in what the target wants.
+// recvWants queues what the target wants, until it is complete.
 func (p *pulling) recvWants(ctx context.Context, s *transport.Session, q *wantQueue) error {
 	s.SetRecvTimeout(wantTimeout)
 	for {
@@ -193,8 +193,8 @@ func (p *pulling) lane(q *wantQueue, puller *scan.Puller, c io.Writer) (err erro
 	}
 }
 
-// reportLost tells the target, if it will never have what it lacks, and then waits for it
-// to be complete without. Any other error ends the session.
+// reportLost tells the target if the missing pages are gone for ever; the session then goes on until
+// the target is complete without them. Any other error ends the session.
 func (p *pulling) reportLost(s *transport.Session, err error) error {
 	if !errors.Is(err, errLost) && !errors.Is(err, scan.ErrEnded) {
 		return err
@@ -207,7 +207,7 @@ func (p *pulling) reportLost(s *transport.Session, err error) error {
 	return failed
 }
 
-// wantQueue holds what is to be read: what threads wait for first.
+// wantQueue holds pages to read, urgent ones first: threads wait for those.
 type wantQueue struct {
 	mu     sync.Mutex
 	cond   sync.Cond
@@ -279,7 +279,7 @@ func (q *wantQueue) close() {
 	q.cond.Broadcast()
 }
 
-// pull answers what the target lacks, in the background.
+// pull is a pulling in the background.
 type pull struct {
 	pulling
 	cancel context.CancelCauseFunc

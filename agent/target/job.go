@@ -17,8 +17,8 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 )
 
-// Job is the copy of a job on the node that it comes to: handoff.Target.
-// What it needs after the agent has restarted is in its directory.
+// Job is the copy of a job on the node that it comes to: handoff.Target. What it needs after a
+// restart of the agent is in its directory.
 type Job struct {
 	targets *Targets
 	dirs
@@ -27,22 +27,23 @@ type Job struct {
 	mu         sync.Mutex
 	receiveErr error // of receiving
 
-	Offered *job.Record // what preflight has seen; nil: nobody offered it
+	Offered *job.Record // as the source offered it to preflight; nil without an offer
 
 	postCopy bool // memory that was not sent is pulled after the commit
-	Recorded bool // the source says who the job's threads are
+	Recorded bool // the images hold the credentials of the job's threads
 
-	shim     *waitingShim // nil until it is made
+	shim     *waitingShim // nil until it is started
 	Receiver *restore.Receiver
-	Received chan error // one value: how receiving ended
+	Received chan error // one value, when receiving has ended
 	stop     context.CancelFunc
 }
 
+// NewJob is the copy of job id that a move brings here.
 func NewJob(a *Targets, move string, id job.ID) *Job {
 	return &Job{targets: a, dirs: dirs{a.Paths, move}, ID: id, Received: make(chan error, 1), stop: func() {}}
 }
 
-// Open makes the directories.
+// Open makes the directories and the store of pages.
 func (j *Job) Open() error {
 	for _, d := range []string{j.Dir(), j.IODir(), j.Images(), j.pages(), j.work()} {
 		if err := os.MkdirAll(d, 0o711); err != nil {
@@ -60,9 +61,8 @@ func (j *Job) Open() error {
 	return nil
 }
 
-// Receive reads the lanes in the background; Prepare waits for it. When one fails
-// all are closed: a source that has more to send than the network takes would
-// otherwise wait for ever, its job frozen.
+// Receive reads the lanes in the background; Prepare waits for it. When one fails it closes all of
+// them: else a source could block on the others for ever, with its job frozen.
 func (j *Job) Receive(ctx context.Context, conns []net.Conn) {
 	ctx, j.stop = context.WithCancel(ctx)
 	closeAll := func() { CloseConns(conns) }
@@ -82,21 +82,22 @@ func (j *Job) Receive(ctx context.Context, conns []net.Conn) {
 	})
 }
 
-// ReceiveError is the reason for which receiving failed, nil as long as it has not.
+// ReceiveError is the error of receiving, nil as long as there is none.
 func (j *Job) ReceiveError() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.receiveErr
 }
 
+// CloseConns closes data connections of a session that is given up.
 func CloseConns(conns []net.Conn) {
 	for _, c := range conns {
 		_ = c.Close() // the session is given up
 	}
 }
 
-// SetRecord writes down the record that the job has at the freeze. pulls says that memory
-// which was not sent is pulled.
+// SetRecord writes down the record of the job as of the freeze. With pulls, memory that was not sent
+// is pulled. It fails if the job is not the one that was offered.
 func (j *Job) SetRecord(rec job.Record, pulls bool) error {
 	j.postCopy = pulls
 	if rec.ID != j.ID {
@@ -115,11 +116,12 @@ func (j *Job) SetRecord(rec job.Record, pulls bool) error {
 	return j.SaveRecord(rec)
 }
 
-// ClaimAddress has the copy's address be its own on this node, which its record says to others.
+// ClaimAddress claims the job's address on this node by writing the record of the copy.
 func (j *Job) ClaimAddress(rec job.Record) error {
 	return j.targets.Launcher.ClaimAddress(rec, func() error { return j.SaveRecord(launch.ArrivingRecord(rec)) })
 }
 
+// SaveRecord writes the record of the copy, durably.
 func (j *Job) SaveRecord(rec job.Record) error {
 	data, err := json.Marshal(rec)
 	if err != nil {
@@ -128,6 +130,7 @@ func (j *Job) SaveRecord(rec job.Record) error {
 	return durable.WriteFile(j.RecordPath(), data, 0o600)
 }
 
+// Record is the record of the copy; os.ErrNotExist before it is written and after Publish.
 func (j *Job) Record() (job.Record, error) {
 	return j.targets.IncomingRecord(j.move)
 }

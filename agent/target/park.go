@@ -21,10 +21,10 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// Prepare restores the job and parks it, once its images are here, and waits for its
-// memory, which comes meanwhile.
+// Prepare restores the job and parks it, once its images are here, and waits for its memory, which
+// arrives meanwhile.
 func (j *Job) Prepare(ctx context.Context) error {
-	if j.Receiver == nil { // of a move that could not begin, or that an earlier agent began
+	if j.Receiver == nil { // the move could not begin, or an earlier agent began it
 		return errors.New("nothing of the job was received")
 	}
 	defer j.targets.Priority.Urgent()()
@@ -71,7 +71,7 @@ func (j *Job) prepare(ctx context.Context, arrived <-chan struct{}) error {
 	return j.park(ctx, rec, arrived)
 }
 
-// endPush tells the shim when all memory has come.
+// endPush tells the shim when all memory has arrived.
 func (j *Job) endPush(ctx context.Context, client *shim.Client, arrived <-chan struct{}) error {
 	select {
 	case <-arrived:
@@ -81,7 +81,7 @@ func (j *Job) endPush(ctx context.Context, client *shim.Client, arrived <-chan s
 	}
 }
 
-// parkTime bounds a restore, from when all memory is here that it may have to wait for.
+// parkTime bounds a restore, from when all memory that it may wait for is here.
 const parkTime = 60 * time.Second
 
 // park has the job's shim restore it.
@@ -90,7 +90,7 @@ func (j *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 	if err != nil {
 		return err
 	}
-	defer j.Receiver.ClosePrivateMounts() // CRIU has them now, or nobody needs them
+	defer j.Receiver.ClosePrivateMounts() // CRIU has them now, or the restore has failed
 	if rec.Spec.UserNS {
 		uids, _ := launch.IDMaps(rec.Spec)
 		root, _ := namespaces.HostID(uids, 0) // which is in every map
@@ -108,7 +108,7 @@ func (j *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 		}()
 	}
 	both, ctx := errgroup.WithContext(ctx)
-	// Before the shim reads what is in the store: what came later would escape it.
+	// Before the shim reads the store: it would miss pages that came later.
 	if err := j.Receiver.HandOver(func() restore.PageSink { return room.client.Pages(ctx, false) }); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (j *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 	return err
 }
 
-// plan says what is restored.
+// plan is the shim's plan of the restore.
 func (j *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 	launched, err := launch.NamespaceConfig(rec, cfg.RootDir(), j.IODir())
 	if err != nil {

@@ -42,6 +42,8 @@ func (t *Targets) TakeOverPull(m handoff.MoveID, s *transport.Session) (release 
 	}
 }
 
+// Relay passes requests for pages from a job's shim to the source, and the pages back, over one
+// session.
 type Relay struct {
 	Targets *Targets
 	Move    handoff.MoveID
@@ -76,8 +78,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// relayRequests passes on what the shim wants, until it wants nothing more. A shim that is not
-// there yet, or busy ending, is asked again.
+// relayRequests passes on the shim's requests until it has all pages. It asks a shim again that is
+// not there yet, or busy with its end.
 func (r *Relay) relayRequests(ctx context.Context) error {
 	for {
 		client, over, err := r.shim()
@@ -103,7 +105,7 @@ func (r *Relay) relayRequests(ctx context.Context) error {
 	}
 }
 
-// tellError: the source cannot be told what is missing.
+// sendError says that a request could not be sent to the source.
 type sendError struct{ err error }
 
 func (e *sendError) Error() string { return e.err.Error() }
@@ -120,8 +122,8 @@ func (r *Relay) sendRequests(w []uffd.PageRequest) error {
 	return nil
 }
 
-// shim finds the shim of the copy that this move has brought. over says that there is
-// no such copy any more: it has ended, or left.
+// shim finds the shim of the copy that this move has brought. over says that the copy has ended, or
+// left.
 func (r *Relay) shim() (client *shim.Client, over bool, err error) {
 	rec, err := r.Targets.Journal.Get(r.Move)
 	if err != nil {
@@ -148,7 +150,7 @@ func (r *Relay) shim() (client *shim.Client, over bool, err error) {
 	return client, errors.Is(err, shim.ErrGone), nil
 }
 
-// lane takes the pages that come on one connection to the shim.
+// lane passes pages from one connection to the shim.
 func (r *Relay) lane(ctx context.Context, c net.Conn) error {
 	s, err := stream.NewReader(c, stream.KindPages)
 	if err != nil {
@@ -181,8 +183,8 @@ func (r *Relay) lane(ctx context.Context, c net.Conn) error {
 	}
 }
 
-// recvLost waits for what else the source says: that there is nothing left to pull from, or
-// nothing, when it has gone.
+// recvLost waits for the message that the missing pages are lost, or for the end of the
+// connection.
 func (r *Relay) recvLost(ctx context.Context) error {
 	for {
 		m, err := r.Session.RecvContext(ctx)
@@ -202,8 +204,8 @@ func (r *Relay) recvLost(ctx context.Context) error {
 	}
 }
 
-// check compares pages with what the source said before the commit that they hold, if
-// it did and this agent has heard it.
+// check compares pages with the digests that the source sent before the commit, if this agent has
+// them.
 func (r *Relay) check(frame []byte) error {
 	if r.Digests == nil {
 		return nil
@@ -216,11 +218,11 @@ func (r *Relay) check(frame []byte) error {
 	})
 }
 
-// markLostTime is how long a shim may take to hear that.
+// markLostTime bounds markLost.
 const markLostTime = 10 * time.Second
 
-// markLost has the job ended, which will never have all of its memory. That the source has
-// hung up meanwhile does not change it.
+// markLost ends a job that will never have all of its memory, even if the source closes the
+// connection meanwhile.
 func (r *Relay) markLost(ctx context.Context, why string) error {
 	client, over, err := r.shim()
 	if err != nil || over {
@@ -235,11 +237,11 @@ func (r *Relay) markLost(ctx context.Context, why string) error {
 	return nil
 }
 
-// fillPause is how often a job is looked at whose memory is being put in place.
+// fillPause is how often AwaitMemory asks the shim.
 const fillPause = 10 * time.Millisecond
 
-// AwaitMemory waits until all memory of a job that came here is in place: what is not
-// would be saved as zeros. It refuses a job whose memory has not all arrived.
+// AwaitMemory waits until all memory of a job that came here is in place: a dump would save a
+// missing page as zeros. It refuses a job whose memory has not all arrived.
 func (t *Targets) AwaitMemory(ctx context.Context, rec job.Record) error {
 	for {
 		st, err := t.ShimOf(rec.ID).Status(ctx)

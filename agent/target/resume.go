@@ -21,10 +21,10 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// What becomes of a copy that is parked.
+// The end of a parked copy: it resumes, or is dropped.
 
-// StillParked asks the shim. That none answers proves that the copy is gone, and
-// that it never ran unless the shim says so.
+// StillParked asks the shim. If there is none, the copy is gone, and never ran unless the shim has
+// left its mark.
 func (j *Job) StillParked(ctx context.Context) error {
 	st, err := j.targets.ShimOf(j.ID).Status(ctx)
 	switch {
@@ -47,8 +47,8 @@ func (j *Job) StillParked(ctx context.Context) error {
 	return nil
 }
 
-// Resume lets the copy run. Its record comes first: from its first instruction
-// on the job may end, and its shim then writes that down.
+// Resume lets the copy run. It publishes the record first: the job may end with its first
+// instruction, and its shim then writes that down.
 func (j *Job) Resume(ctx context.Context) error {
 	if err := j.Publish(); err != nil {
 		return err
@@ -62,20 +62,20 @@ func (j *Job) Resume(ctx context.Context) error {
 		return asked
 	}
 	if ran {
-		return nil // and is over already
+		return nil // and has ended already
 	}
 	return fmt.Errorf("%w: %w", handoff.ErrGone, err)
 }
 
-// shimDropped tells whether a shim that could not let its job run has dropped it.
+// shimDropped tells whether the shim could not resume its job and has dropped it.
 func (j *Job) shimDropped(ctx context.Context) bool {
 	st, err := j.targets.ShimOf(j.ID).Status(ctx)
 	return errors.Is(err, shim.ErrGone) || err == nil && st.State == shim.Dropped
 }
 
-// hasRun tells whether a copy whose shim is gone was ever let run. A shim stays until it
-// has written down how its job ended; one that was killed has left its mark. A record
-// that cannot be read proves nothing.
+// hasRun tells whether a copy whose shim has ended was ever resumed. A shim stays until it has
+// written down how its job ended; a killed one has left its mark. An unreadable record proves
+// nothing.
 func (j *Job) hasRun() (bool, error) {
 	rec, err := j.targets.Jobs.Get(j.ID)
 	if err != nil && !errors.Is(err, job.ErrNotFound) {
@@ -101,8 +101,7 @@ func (j *Job) hasRun() (bool, error) {
 	return false, err
 }
 
-// Publish makes the job known as one of this node's. Doing it again changes
-// nothing.
+// Publish makes the copy's record that of a job of this node. A second call changes nothing.
 func (j *Job) Publish() error {
 	if known, err := j.targets.Jobs.Get(j.ID); err == nil && known.FromMove == j.move {
 		return j.moveFiles()
@@ -126,9 +125,8 @@ func (j *Job) Publish() error {
 	return j.moveFiles()
 }
 
-// moveFiles moves output and log to the job's directory. The directory that
-// the job has mounted stays the same one under its new name. What an earlier try has
-// done is done; all that is left of it follows.
+// moveFiles moves output and log to the job's directory. The directory that the job has mounted
+// stays the same one under its new name. It goes on where an earlier try ended.
 func (j *Job) moveFiles() error {
 	to := j.targets.IODir(j.ID)
 	if _, err := os.Stat(j.IODir()); err == nil {
@@ -142,7 +140,7 @@ func (j *Job) moveFiles() error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	// The shim goes on writing to its log under whatever name.
+	// The shim goes on writing to its log under the new name.
 	//house:allow os.Rename: a log, and the directory is synced below
 	err := os.Rename(filepath.Join(j.Dir(), shim.LogName), filepath.Join(filepath.Dir(to), shim.LogName))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -154,7 +152,7 @@ func (j *Job) moveFiles() error {
 	return os.RemoveAll(j.Dir())
 }
 
-// Drop ends a copy that has not run and frees what was received.
+// Drop ends a copy that has not run, and frees what the node received.
 func (j *Job) Drop(ctx context.Context) error {
 	j.stop()
 	known, err := j.targets.Jobs.Get(j.ID)
@@ -189,7 +187,7 @@ func (j *Job) Drop(ctx context.Context) error {
 	return errors.Join(os.RemoveAll(j.Memory()), os.RemoveAll(j.Dir()))
 }
 
-// restoreSocketNames gives the names of Unix sockets back that a shim which was killed has put aside.
+// restoreSocketNames restores names of Unix sockets that a killed shim had set aside.
 func (j *Job) restoreSocketNames(ctx context.Context, rec job.Record) error {
 	if cg := (cgroup.Cgroup{Dirs: rec.Cgroup}); cg.FreezerDir() != "" { // also the CRIU that it had started
 		if err := cg.Kill(ctx); err != nil {
@@ -197,14 +195,14 @@ func (j *Job) restoreSocketNames(ctx context.Context, rec job.Record) error {
 		}
 	}
 	plan := restore.Plan{Work: j.work(), Mounts: launch.ExternalMounts(rec, j.IODir(), "", nil), RestoreEnv: namespaces.RestoreEnv{Root: rec.Spec.Root, User: caller.OwnerOf(rec.Spec).User()}}
-	if err := plan.UndoSocketNames(); err != nil { // who owns the directory must not hold up the end of the copy
+	if err := plan.UndoSocketNames(); err != nil { // the directory's owner must not keep the copy from ending
 		j.targets.Log.Error("names of the job's Unix sockets lead nowhere", logkey.Job, j.ID, logkey.Move, j.move, logkey.Err, err, logkey.Try, "rename .NAME.migrate-was")
 	}
 	return nil
 }
 
-// unpublish takes back that the job is one of this node's: the copy was published,
-// and turned out to be gone before it ran. The job is where it came from.
+// unpublish undoes Publish for a copy that turned out to be gone before it ran: the record points
+// to where the job came from.
 func (j *Job) unpublish() error {
 	from, err := j.origin()
 	if err != nil {
@@ -224,7 +222,7 @@ func (j *Job) unpublish() error {
 	return err
 }
 
-// End ends whatever this node has of a copy that may have run.
+// End ends all that this node has of a copy that may have run.
 func (j *Job) End(ctx context.Context) error {
 	rec, err := j.targets.Jobs.Get(j.ID)
 	mine := err == nil && rec.FromMove == j.move && rec.Here()

@@ -13,9 +13,9 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// StartShim makes the room, unless it is there. It is tried when the move begins, so
-// that the job need not stand still for it, and again when the job is here: an earlier
-// copy may have taken until then to leave this node.
+// StartShim starts the shim that will restore the copy, unless it runs already. A move first tries
+// that at its begin, outside the downtime, and again when the job is here: an earlier copy may take
+// until then to leave this node.
 func (j *Job) StartShim(ctx context.Context, rec job.Record) (*waitingShim, error) {
 	if j.shim != nil {
 		return j.shim, nil

@@ -5,8 +5,7 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// waitingShim is what a copy needs before anything of it can be restored: a cgroup of the
-// job's own, and a shim that waits.
+// waitingShim is what a restore starts from: a cgroup of the job's own, and a shim that waits.
 type waitingShim struct {
 	cgroup *cgroup.Cgroup
 	cfg    shim.Config
