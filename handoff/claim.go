@@ -18,10 +18,10 @@ var ErrTaken = errors.New("an operator took the job on this node, too: end one o
 type run struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	taking bool // an operator takes the job, and the peer must not hear of a commit any more
+	taking bool // an operator takes the job: from now on the peer must not hear of a commit
 }
 
-// claim makes sure that one engine at a time works on a move; release ends it.
+// claim lets one engine at a time work on a move, until release. It fails with ErrRunning.
 func (j *Journal) claim(ctx context.Context, m MoveID, taking bool) (_ context.Context, release func(), err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -40,7 +40,7 @@ func (j *Journal) claim(ctx context.Context, m MoveID, taking bool) (_ context.C
 	}, nil
 }
 
-// beingTaken tells whether an operator is taking the job.
+// beingTaken tells whether an operator is taking the job here.
 func (j *Journal) beingTaken(m MoveID) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()

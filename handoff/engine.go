@@ -12,7 +12,7 @@ type Engine struct {
 	Journal *Journal
 	Fence   *Fence
 	Boot    string       // the running boot of this node
-	Observe func(Record) // told each record of a move once it is on the disk
+	Observe func(Record) // called with each record of a move once it is on the disk
 }
 
 // RunSource moves a job away. rec names the move, its kind, the job, the peer, an epoch that was

@@ -16,7 +16,7 @@ type Place struct {
 	Addr string `json:"addr,omitempty"` // host:port; a hint
 }
 
-// Answer is what a node says about a job that somebody wants to bring back.
+// Answer is what a node knows of a job that is to be restored.
 type Answer struct {
 	Node  string `json:"node"`
 	Seen  int64  `json:"seen"`  // the highest epoch that it has admitted or granted
@@ -29,7 +29,7 @@ type Answer struct {
 
 // Witnesses are the nodes that may know of a job, this one included.
 type Witnesses interface {
-	// Standing asks a node; addrs are where its agent may listen. An error says that nobody knows; it
+	// Ask asks a node; addrs are where its agent may listen. An error leaves the question open; it
 	// wraps ErrAnswers if the node is there, and cannot tell.
 	Ask(ctx context.Context, node string, addrs []string) (Answer, error)
 	// Grant asks a node to let g.Node bring the job back; seen is what it has said to have seen. When
@@ -46,16 +46,16 @@ type Inquiry struct {
 
 	answers map[string]Answer
 	silent  map[string]error
-	named   map[string]bool // by somebody who was asked
+	named   map[string]bool // by an answer
 }
 
 // mostAsked bounds the nodes that are asked about one job.
 const mostAsked = 256
 
-// ErrTooMany says that a job, or those who claim it, name more nodes than can be asked.
+// ErrTooMany says that a job, or the claims of it, name more nodes than can be asked.
 var ErrTooMany = fmt.Errorf("more than %d nodes would have to be asked", mostAsked)
 
-// ErrAnswers says that a node is there, but cannot tell. Nobody's word makes it dead.
+// ErrAnswers says that a node is there, but cannot tell. No operator can declare it dead.
 var ErrAnswers = errors.New("it answers, but cannot tell")
 
 // AliveError says that the job lives.
@@ -63,7 +63,7 @@ type AliveError struct{ Answer Answer }
 
 func (e *AliveError) Error() string { return fmt.Sprintf("it is alive: %s", e.Answer.Alive) }
 
-// SilentError says who cannot be asked, and why, by node.
+// SilentError has the nodes that cannot be asked, with the reasons.
 type SilentError struct{ Nodes map[string]error }
 
 func (e *SilentError) Error() string {
@@ -76,9 +76,9 @@ func (e *SilentError) Error() string {
 
 // Inquire asks the nodes at start, all that they name, and so on, at most once each. It fails with an
 // *AliveError if the job lives anywhere, with a *SilentError if a node cannot be asked. Nodes in dead
-// may be silent; if one of them is, then everybody in bystanders has to answer as well, because who knew
-// where the job went since may have been that node. Otherwise those of them that answer are heard all
-// the same: a node whose disk was damaged may have forgotten where the job went, and they know.
+// may be silent. If one of them is, all bystanders must answer as well: only the silent node may have
+// known where the job went. Otherwise answers of bystanders count, and their silence does not: a node
+// with a damaged disk may have forgotten where the job went, and they may know.
 func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead []string) (*Inquiry, error) {
 	q := &Inquiry{w: w, addrs: map[string][]string{}, dead: map[string]bool{}, answers: map[string]Answer{}, silent: map[string]error{}, named: map[string]bool{}}
 	for _, node := range dead {
@@ -100,7 +100,7 @@ func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead [
 	return q, q.verdict()
 }
 
-// askOptional asks nodes of which nobody says that they know anything. Those that do not tell are left out.
+// askOptional asks nodes that no answer has named. Silent ones are left out.
 func (q *Inquiry) askOptional(ctx context.Context, bystanders []Place) error {
 	fresh := slices.DeleteFunc(slices.Clone(bystanders), func(p Place) bool { _, met := q.addrs[p.Node]; return met })
 	err := q.ask(ctx, fresh)
@@ -113,7 +113,7 @@ func (q *Inquiry) askOptional(ctx context.Context, bystanders []Place) error {
 	return err
 }
 
-// ask asks whom it has not asked yet, until nobody names anybody else.
+// ask asks nodes that were not asked yet, until no answer names another one.
 func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 	for len(next) > 0 {
 		fresh := q.addPlaces(next)
@@ -136,8 +136,8 @@ func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 	return context.Cause(ctx)
 }
 
-// addPlaces learns addresses, and returns who is new. A silent node of which another address has come up
-// is asked again.
+// addPlaces learns addresses, and returns the nodes to ask: new ones, and silent ones with a new
+// address.
 func (q *Inquiry) addPlaces(places []Place) (fresh []string) {
 	for _, p := range places {
 		known, met := q.addrs[p.Node]
@@ -206,8 +206,8 @@ func (q *Inquiry) Dead() map[string]string {
 	return nodes
 }
 
-// StillSilent asks the dead once more, when it is on the disk that they have to be told: one that is
-// back by now may have asked before, and knows nothing of this restore.
+// StillSilent asks the dead once more, after the debt to them is on the disk. A node that is back by
+// now may have asked before that, and knows nothing of this restore.
 func (q *Inquiry) StillSilent(ctx context.Context) error {
 	for node, answer := range q.askAll(ctx, slices.Collect(maps.Keys(q.silent))) {
 		if answer.err == nil || errors.Is(answer.err, ErrAnswers) {
@@ -217,11 +217,11 @@ func (q *Inquiry) StillSilent(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Seen is what a node has said to have seen, 0 if it was not asked.
+// Seen is the epoch in the answer of a node, 0 if it was not asked.
 func (q *Inquiry) Seen(node string) int64 { return q.answers[node].Seen }
 
-// Epoch is the epoch to bring the job back under: above all that anybody knows of, and in a line of
-// its own if it is not proven that the job lives nowhere.
+// Epoch is the epoch of the restore: above all in the answers, and in a new line if a silent node
+// leaves it open whether the job lives.
 func (q *Inquiry) Epoch(floor int64) int64 {
 	for _, s := range q.answers {
 		floor = max(floor, s.Epoch, s.Seen)
@@ -232,9 +232,9 @@ func (q *Inquiry) Epoch(floor int64) int64 {
 	return floor + 1
 }
 
-// Grant asks all who were asked, but g.Node itself, to let g.Node bring the job back, in the order of
-// their names, so that of several who ask at a time one gets all. When it fails, some may have granted
-// it; the next who asks them hears of that, and asks g.Node.
+// Grant asks all nodes of the inquiry but g.Node to let g.Node restore the job. It asks in the order of
+// their names, so that one of several restores at a time gets all grants. When it fails, some nodes
+// may have granted: the next inquiry hears of that, and asks g.Node.
 func (q *Inquiry) Grant(ctx context.Context, g Grant) error {
 	for _, node := range slices.Sorted(maps.Keys(q.answers)) {
 		if node == g.Node {
@@ -247,5 +247,5 @@ func (q *Inquiry) Grant(ctx context.Context, g Grant) error {
 	return context.Cause(ctx)
 }
 
-// ErrRival says that somebody else brings the job back, or has since the inquiry.
+// ErrRival says that another restore of the job is under way, or was since the inquiry.
 var ErrRival = errors.New("somebody else is bringing this job back")

@@ -23,8 +23,8 @@ var (
 	ErrBusy        = errors.New("another move of this job is not finished on this node")
 	ErrUnfinished  = errors.New("the move is not finished")
 	// ErrUnsure says that a record may be on the disk or not: writing it failed, and so did writing
-	// the file without it. Nothing may follow from it, nor from its absence, until either succeeds,
-	// which everybody who asks for the move tries, or the agent starts again and reads the file.
+	// the file without it. Nothing may follow from it, nor from its absence, until either succeeds
+	// or the agent starts again and reads the file. Each question about the move tries once more.
 	ErrUnsure = errors.New("the disk may hold the record or not")
 )
 
@@ -131,7 +131,7 @@ func (j *Journal) load() error {
 		return err
 	}
 	for _, n := range names {
-		if strings.HasPrefix(n.Name(), durable.TempPrefix) { // left by a crash; the lock says that nobody writes it
+		if strings.HasPrefix(n.Name(), durable.TempPrefix) { // left by a crash; under the lock no agent writes it
 			if err := os.Remove(filepath.Join(j.dir, n.Name())); err != nil {
 				return err
 			}
@@ -198,7 +198,7 @@ func content(lines [][]byte) []byte {
 }
 
 // Append writes the next record of a move and returns when it is on the disk. After a plain error
-// it is proven not to be there; after one that wraps ErrUnsure nobody knows. The first record of a
+// it is proven not to be there; one that wraps ErrUnsure leaves that open. The first record of a
 // move is refused with ErrBusy while another move of the job is unfinished on this node, because
 // recovering that one could thaw or kill what this one relies on, and with ErrGuarded while one that
 // cannot be read may be about the job.

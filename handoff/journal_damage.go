@@ -28,7 +28,7 @@ func isAside(name string) (file string, ok bool) {
 	return file, ok && number != "" && strings.Trim(number, "0123456789") == ""
 }
 
-// Damage is a file of the journal that cannot be read, or of which nobody knows what it holds.
+// Damage is a file of the journal that cannot be read, or whose content is unsure.
 type Damage struct {
 	Name    string // of the move, or of the file if that is the name of no move
 	Path    string
@@ -76,9 +76,9 @@ func changed(path string) time.Time {
 	return touched
 }
 
-// Guard tells whether a file that cannot be read may be about a job: it names the job, or nobody can
-// tell which one and the file has changed since since, before which no move of the job can have left
-// a record here. The error wraps ErrGuarded.
+// Guard fails if a file that cannot be read may be about a job: the file names the job, or names none
+// and has changed after since. Before since no move of the job can have left a record here. The error
+// wraps ErrGuarded.
 func (j *Journal) Guard(job string, since time.Time) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -102,7 +102,7 @@ func (j *Journal) guarded(job string, since time.Time) error {
 	return nil
 }
 
-// Damaged returns the files that cannot be read, and those of which nobody knows what they hold.
+// Damaged returns the files that cannot be read, and those whose content is unsure.
 func (j *Journal) Damaged() (all []Damage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -120,9 +120,9 @@ func (j *Journal) Damaged() (all []Damage) {
 	return all
 }
 
-// SetAside has a damaged file guard no job any more, because an operator has found out where its
-// job is. The file stays, under the name that is returned. It decides nothing about the move: this
-// node goes on to tell nobody how it ended.
+// SetAside ends the guard of a damaged file, because an operator has found out where its job is. The
+// file stays, under the path that is returned. The move stays undecided: this node still tells no
+// peer how it ended.
 func (j *Journal) SetAside(name string) (path string, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -44,7 +44,7 @@ func (r *sourceRun) journal(ctx context.Context, next State) (Event, error) {
 	return "", nil
 }
 
-// firstRecordFailed is a move that failed at its first record: the job has not been touched.
+// firstRecordFailed ends a move whose first record could not be written: the job runs untouched.
 func (r *sourceRun) firstRecordFailed(ctx context.Context, err error) Outcome {
 	if errors.Is(err, ErrUnsure) {
 		r.rec.note(err)
@@ -59,7 +59,7 @@ func (r *sourceRun) firstRecordFailed(ctx context.Context, err error) Outcome {
 	return OutcomeAborted
 }
 
-// commitRecordFailed is a move whose commit record could not be written. It fails like any other step; if
+// commitRecordFailed handles a commit record that could not be written. It fails like any other step; if
 // the record may be on the disk nevertheless, journalAborting keeps the job frozen until it is
 // proven to be overruled.
 func (r *sourceRun) commitRecordFailed(err error) (Event, error) {
@@ -91,7 +91,7 @@ func (r *sourceRun) journalAborting(ctx context.Context) error {
 	}
 }
 
-// sendCommit tells the peer to commit until it is known what became of that.
+// sendCommit tells the peer to commit, until its record shows the outcome.
 func (r *sourceRun) sendCommit(ctx context.Context) (Event, error) {
 	var pause backoff
 	once := context.WithoutCancel(ctx)

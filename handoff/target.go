@@ -7,13 +7,12 @@ import (
 	"sync"
 )
 
-// TargetHalf is the target's side of one move. Its methods are called by whoever holds a connection
-// to the source and may be called at any time, more than once, by several connections; one runs at
-// a time. The caller makes sure that they come from the record's peer.
+// TargetHalf is the target's side of one move. Several connections to the source may call
+// its methods, at any time and more than once; one runs at a time. The caller makes sure that they come from the record's peer.
 type TargetHalf struct {
 	engine   Engine
 	target   Target
-	token    chan struct{} // holds one token; taken for the length of a method
+	token    chan struct{} // holds one token; a method takes it while it runs
 	rebooted bool          // the node went down since the copy was made, and the copy with it
 
 	mu       sync.Mutex
@@ -139,7 +138,7 @@ func (h *TargetHalf) noteDecision(event Event) (undo func()) {
 	}
 }
 
-// lock waits for this caller's turn.
+// lock waits until no other method runs.
 func (h *TargetHalf) lock(ctx context.Context) (release func(), err error) {
 	select {
 	case <-h.token:

@@ -84,7 +84,7 @@ func (h *TargetHalf) askOutcome(ctx context.Context, source Asker) (Event, error
 	return "", fmt.Errorf("%s has not decided: %.40q", h.rec.Peer, state)
 }
 
-// dropIfGone drops a parked copy that is proven to be gone. It takes its turn, so that no commit
+// dropIfGone drops a parked copy that is proven to be gone. It holds the lock, so that no commit
 // lets the copy run in between.
 func (h *TargetHalf) dropIfGone(ctx context.Context) error {
 	release, err := h.lock(ctx)
