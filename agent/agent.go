@@ -74,7 +74,7 @@ func Run(ctx context.Context, cfg node.Config) error {
 	return err
 }
 
-// listenLocal opens the socket for users. Everybody may connect; who they are
+// listenLocal opens the socket for users. All users may connect; who they are
 // decides what they may do.
 func listenLocal(path string) (net.Listener, error) {
 	if err := safepath.Check(path); err != nil && !errors.Is(err, os.ErrNotExist) {

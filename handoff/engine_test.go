@@ -193,7 +193,7 @@ func TestCancelAfterTheCommitRecordDoesNotStopTheMove(t *testing.T) {
 	})
 }
 
-// wakes is a job that somebody else thawed.
+// wakes is a job that another process thawed.
 type wakes struct{ sourceJob }
 
 func (wakes) StillFrozen(context.Context) error { return errors.New("a task of the job runs") }

@@ -72,7 +72,7 @@ func TestInquiryAsksEachNodeOnceAndFollowsWhatItNames(t *testing.T) {
 	}
 }
 
-// A node whose record or fence was damaged, and that an operator has let forget it, names nobody.
+// A node whose record or fence was damaged, and that an operator has let forget it, names no other node.
 func TestInquiryHearsBystandersIfTheyAnswer(t *testing.T) {
 	c := &answering{nodes: map[string]Answer{"here": {}, "peer": {Alive: "it is running on peer"}}}
 	var alive *AliveError

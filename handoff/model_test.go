@@ -177,7 +177,7 @@ func stuck(worlds []world, before [][]int) int {
 		}
 	}
 	for i, w := range worlds {
-		if !saved[i] && !w.excused && !w.src.blind && !w.tgt.blind { // somebody has to look
+		if !saved[i] && !w.excused && !w.src.blind && !w.tgt.blind { // an operator has to look
 
 			return i
 		}

@@ -34,12 +34,12 @@ func (n *Node) SaveCRIULog(log, name string) string {
 		n.Log.Warn("CRIU's log is lost", logkey.Err, err)
 		return ""
 	}
-	n.pruneLogs(dir)
+	pruneLogs(dir)
 	return path
 }
 
 // pruneLogs removes the oldest logs beyond those to be kept.
-func (n *Node) pruneLogs(dir string) {
+func pruneLogs(dir string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return

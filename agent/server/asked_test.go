@@ -18,7 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// Who decides about a field of a request. Whoever adds one has to say.
+// Who decides about a field of a request. A new field needs a row.
 const (
 	callers = "the caller's: it gives no right that the caller lacks"
 	checked = "the caller's, within what Validate or the caller's own rights allow"
@@ -36,10 +36,10 @@ var decides = map[string]string{
 	"run.spec.limits.memory_bytes": checked, "run.spec.limits.cpu_milli": checked, "run.spec.limits.pids": checked,
 	"run.spec.output_limit": checked, // and what a user has in all, and the room that is left
 	"run.spec.network.mode": checked, "run.spec.network.address": checked, "run.spec.network.gateway": checked, "run.spec.network.mac": checked,
-	"run.spec.user_ns": callers, "run.spec.init": callers, // the root of the namespace is nobody
+	"run.spec.user_ns": callers, "run.spec.init": callers, // the root of the namespace has no rights outside
 	"run.spec.uid_base": nodes,                         // chooseIDs
 	"run.foreground":    callers,                       // into a cgroup that the caller is in
-	"move.node":         checked, "move.addr": checked, // whoever answers has that node's certificate
+	"move.node":         checked, "move.addr": checked, // the node that answers needs its certificate
 	"move.connections": checked, "move.max_downtime": callers, "move.throttle": callers, "move.post_copy": callers, "move.force": callers,
 	"move.stop_copy": callers, "move.eager": callers, "move.verify": callers, "move.bandwidth": callers,
 	"checkpoint.dir": checked, "checkpoint.leave_running": callers, // made as the caller

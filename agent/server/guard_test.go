@@ -142,7 +142,7 @@ func TestGuardKeepsAFrozenCopyFromRunningWhateverDamagesTheJournal(t *testing.T)
 	if w.Code != http.StatusOK {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	// What is not guarded any more is still nobody's to thaw.
+	// Without the guard the freeze still has no owner here that may end it.
 	for _, r := range wouldThaw(t, rec.ID)[:3] {
 		if code := codeIn(t, answer(a, root, r)); code != api.CodeSuspended {
 			t.Errorf("%s: %s", r.URL, code)

@@ -52,7 +52,7 @@ func TestFindTakesAnIDOrANameThatIsTheCallersOwn(t *testing.T) {
 		{"alone", nodetest.Stranger, strangers.ID, ""},
 		{"alone", nodetest.Operator, "", api.CodeNotFound}, // two users have one each, and root none
 		{"again", nodetest.Operator, "", api.CodeNotFound}, // another user's only one that is not over
-		{"ours", nodetest.Operator, roots.ID, ""},          // whoever else calls a job so
+		{"ours", nodetest.Operator, roots.ID, ""},          // another user has a job of that name, too
 		{"ours", nodetest.Owner, ours.ID, ""},
 		{"again", nodetest.Owner, alive.ID, ""}, // the one that is not over
 		{"again", nodetest.Stranger, "", api.CodeNotFound},

@@ -14,7 +14,7 @@ import (
 func TestThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
 	freezer, dir := t.TempDir(), t.TempDir()
 	state := filepath.Join(freezer, "freezer.state")
-	if err := os.Mkdir(state, 0o700); err != nil { // a file that nobody can write
+	if err := os.Mkdir(state, 0o700); err != nil { // a file that cannot be written
 		t.Fatal(err)
 	}
 	d := &Job{dir: dir, Src: &checkpoint.Source{Dir: dir, Cgroup: &cgroup.Cgroup{Dirs: map[string]string{"freezer": freezer}}}}
