@@ -3,15 +3,14 @@ package testenv
 import (
 	"net"
 	"os/exec"
+	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// InTime runs what could hang and fails the test if it does.
+// InTime runs do, and fails the test if it takes longer than Patience.
 func InTime(t testing.TB, do func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -26,19 +25,23 @@ func InTime(t testing.TB, do func()) {
 	}
 }
 
-// DialAs connects as a user.
+// DialAs connects to a unix socket as a user; it needs root.
 func DialAs(t testing.TB, uid int, socket string) net.Conn {
 	t.Helper()
 	var conn net.Conn
-	err := osthread.Throwaway(func() (err error) {
-		// Of this thread alone, which is what the kernel notes.
+	dialled := make(chan error)
+	go func() {
+		runtime.LockOSThread() // without an unlock: the thread ends with the goroutine
+		// A raw call changes this thread only; the kernel notes the ids of the thread that connects.
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
-			return errno
+			dialled <- errno
+			return
 		}
+		var err error
 		conn, err = net.Dial("unix", socket)
-		return err
-	})
-	if err != nil {
+		dialled <- err
+	}()
+	if err := <-dialled; err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
