@@ -304,11 +304,11 @@ const (
 
 // fromPeer wraps the error of package handoff that the code of a peer's error stands for.
 func fromPeer(err error) error {
-	var told *transport.Error
-	if !errors.As(err, &told) {
+	var remote *transport.Error
+	if !errors.As(err, &remote) {
 		return err
 	}
-	switch told.Code {
+	switch remote.Code {
 	case CodeUnknownMove:
 		return fmt.Errorf("%w: %w", handoff.ErrUnknownMove, err)
 	case CodeTaken:
@@ -319,8 +319,8 @@ func fromPeer(err error) error {
 
 // IsAnswer tells an error that the peer has sent from one of the connection.
 func IsAnswer(err error) bool {
-	var told *transport.Error
-	return errors.As(err, &told)
+	var remote *transport.Error
+	return errors.As(err, &remote)
 }
 
 // AddrOf is the host:port of a node's agent: explicit, configured, or the node's name and

@@ -179,9 +179,9 @@ func (p *Peers) questionAt(ctx context.Context, at handoff.Place, path string, b
 	if resp.StatusCode == http.StatusOK {
 		return json.NewDecoder(answer).Decode(into)
 	}
-	var told api.Error
-	if err := json.NewDecoder(answer).Decode(&told); err == nil && told.Message != "" {
-		return fmt.Errorf("%w: %w", handoff.ErrAnswers, &told)
+	var remote api.Error
+	if err := json.NewDecoder(answer).Decode(&remote); err == nil && remote.Message != "" {
+		return fmt.Errorf("%w: %w", handoff.ErrAnswers, &remote)
 	}
 	if resp.StatusCode == http.StatusNotFound {
 		return fmt.Errorf("%w: its agent is of version %s, which knows no such question; update it to that of this node, %s", handoff.ErrAnswers, p.versionOf(ctx, at), p.Config.Version)

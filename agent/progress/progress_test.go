@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// Events decodes what an account told.
+// events decodes what a Progress has written.
 func events(t *testing.T, out *bytes.Buffer) (list []api.Event) {
 	t.Helper()
 	for dec := json.NewDecoder(out); dec.More(); {

@@ -13,13 +13,13 @@ import (
 )
 
 // whenRunning runs h once no move has the job frozen: here or, if the job moves away, on the other
-// node. With gate no freeze begins meanwhile, and h has at most node.SharedLockTime.
-func (s *jobServer) whenRunning(h jobHandler, gate bool) jobHandler {
+// node. With noFreeze no freeze begins meanwhile, and h has at most node.SharedLockTime.
+func (s *jobServer) whenRunning(h jobHandler, noFreeze bool) jobHandler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
 		ctx, cancel := context.WithTimeout(r.Context(), node.FrozenWaitTime)
 		defer cancel()
 		for rec.MovedTo == nil {
-			if done, err := s.ifRunning(ctx, r, rec, gate, func(r *http.Request) error { return h(w, r, c, rec) }); done {
+			if done, err := s.ifRunning(ctx, r, rec, noFreeze, func(r *http.Request) error { return h(w, r, c, rec) }); done {
 				return err
 			}
 			select {
@@ -39,8 +39,8 @@ func (s *jobServer) whenRunning(h jobHandler, gate bool) jobHandler {
 }
 
 // ifRunning runs do unless a move has the job frozen; done tells whether it did.
-func (s *jobServer) ifRunning(ctx context.Context, r *http.Request, rec job.Record, gate bool, do func(*http.Request) error) (done bool, err error) {
-	if gate {
+func (s *jobServer) ifRunning(ctx context.Context, r *http.Request, rec job.Record, noFreeze bool, do func(*http.Request) error) (done bool, err error) {
+	if noFreeze {
 		leave, err := s.FreezeLocks.LockShared(ctx, rec.ID)
 		if err != nil {
 			return false, nil

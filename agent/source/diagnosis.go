@@ -26,9 +26,9 @@ func WithDiagnosis(e *api.Error, err error) *api.Error {
 			e.Hint = failure.Remedy
 		}
 	}
-	var told *transport.Error
-	if errors.As(err, &told) && told.Hint != "" {
-		e.Hint = told.Hint
+	var remote *transport.Error
+	if errors.As(err, &remote) && remote.Hint != "" {
+		e.Hint = remote.Hint
 	}
 	return e
 }

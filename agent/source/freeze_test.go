@@ -15,7 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// leaving is a departure whose job is not there to be frozen.
+// leaving is a Job without tasks to freeze.
 func leaving(t *testing.T, a *Sources, id job.ID) *Job {
 	cg := &cgroup.Cgroup{Dirs: map[string]string{cgroup.Unified: filepath.Join(t.TempDir(), "none")}}
 	return &Job{sources: a, Rec: job.Record{ID: id}, Src: &checkpoint.Source{Cgroup: cg}}
