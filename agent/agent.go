@@ -49,7 +49,7 @@ func Run(ctx context.Context, cfg node.Config) error {
 	if err := t.Sources.UnthrottleAll(); err != nil {
 		a.Log.Warn("a job may be slowed down still, from a move with --throttle", logkey.Err, err)
 	}
-	t.Launcher.FilterPorts()
+	t.Launcher.InstallPortFilters()
 	t.Recovery.Recover(ctx)
 	t.Arrivals.TellPeers()
 	t.Copies.PayAllDebts()
@@ -74,11 +74,11 @@ func Run(ctx context.Context, cfg node.Config) error {
 	return err
 }
 
-// listenLocal opens the socket for users. Everybody may connect; who they are
+// listenLocal opens the socket for users. All users may connect; who they are
 // decides what they may do.
 func listenLocal(path string) (net.Listener, error) {
 	if err := safepath.Check(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, node.RootsAlone(err, "--socket")
+		return nil, node.OnlyRootHint(err, "--socket")
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()

@@ -9,7 +9,7 @@ import (
 // ErrRunning says that this agent is working on the move already.
 var ErrRunning = errors.New("the agent is working on this move")
 
-var errResolved = errors.New("an operator decides this move")
+var errOperatorDecides = errors.New("an operator decides this move")
 
 // ErrTaken says that operators took the job on both nodes.
 var ErrTaken = errors.New("an operator took the job on this node, too: end one of the two")
@@ -18,10 +18,10 @@ var ErrTaken = errors.New("an operator took the job on this node, too: end one o
 type run struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	taking bool // an operator takes the job, and the peer must not hear of a commit any more
+	taking bool // an operator takes the job: from now on the peer must not hear of a commit
 }
 
-// claim makes sure that one engine at a time works on a move; release ends it.
+// claim lets one engine at a time work on a move, until release. It fails with ErrRunning.
 func (j *Journal) claim(ctx context.Context, m MoveID, taking bool) (_ context.Context, release func(), err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -40,8 +40,8 @@ func (j *Journal) claim(ctx context.Context, m MoveID, taking bool) (_ context.C
 	}, nil
 }
 
-// undecided tells whether an operator is taking the job.
-func (j *Journal) undecided(m MoveID) bool {
+// beingTaken tells whether an operator is taking the job here.
+func (j *Journal) beingTaken(m MoveID) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r := j.runs[m]
@@ -56,7 +56,7 @@ func (j *Journal) interrupt(ctx context.Context, m MoveID) error {
 	if r == nil {
 		return nil
 	}
-	r.cancel(errResolved)
+	r.cancel(errOperatorDecides)
 	select {
 	case <-r.done:
 		return nil

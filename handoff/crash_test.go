@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestACrashAtAnyStepLeavesOneRunningCopy crashes one agent at each of its steps in turn, alone or
+// TestCrashAtAnyStepLeavesOneRunningCopy crashes one agent at each of its steps in turn, alone or
 // with its node, and lets recovery do the rest.
-func TestACrashAtAnyStepLeavesOneRunningCopy(t *testing.T) {
+func TestCrashAtAnyStepLeavesOneRunningCopy(t *testing.T) {
 	for _, who := range []string{"source", "target"} {
 		for _, reboots := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, reboot %v", who, reboots), func(t *testing.T) {
@@ -120,7 +120,7 @@ func (s failAtCheck) StillFrozen(ctx context.Context) error {
 	return s.sourceJob.StillFrozen(ctx)
 }
 
-func TestAJobStaysFrozenWhileNobodyKnowsWhetherTheCommitIsOnTheDisk(t *testing.T) {
+func TestThawWaitsWhileTheCommitMayBeOnTheDisk(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		var fail atomic.Bool
 		c.src.j.disk = failingDisk{c.src.j.disk, &fail}
@@ -142,7 +142,7 @@ func TestAJobStaysFrozenWhileNobodyKnowsWhetherTheCommitIsOnTheDisk(t *testing.T
 	})
 }
 
-func TestAJobIsThawedWhenADiskThatFailedTakesTheAbort(t *testing.T) {
+func TestThawFollowsWhenADiskThatFailedTakesTheAbort(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		var fail atomic.Bool
 		c.src.j.disk = failingDisk{c.src.j.disk, &fail}

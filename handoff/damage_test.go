@@ -46,7 +46,7 @@ func wantGuards(t *testing.T, dir string, others bool) {
 	}
 }
 
-func TestAFlippedBitAnywhereGuardsTheJobOfTheMove(t *testing.T) {
+func TestGuardOfAFileWithAFlippedBitIsForTheJobOfTheMove(t *testing.T) {
 	for _, states := range [][]State{{StateFrozen}, {StateFrozen, StateCommitted}, {StateFrozen, StateCommitted, StateReleased}} {
 		dir, file := written(t, states...)
 		whole, err := os.ReadFile(file)
@@ -84,7 +84,7 @@ func TestAFlippedBitAnywhereGuardsTheJobOfTheMove(t *testing.T) {
 	}
 }
 
-func TestAFileThatTellsOfNoMoveGuardsEveryOlderJob(t *testing.T) {
+func TestGuardOfAFileWithoutAMoveIsForEveryOlderJob(t *testing.T) {
 	for name, spoil := range map[string]func(file string) error{
 		"empty":                 func(file string) error { return os.Truncate(file, 0) },
 		"cut in its first line": func(file string) error { return os.Truncate(file, 20) },
@@ -113,7 +113,7 @@ func TestAFileThatTellsOfNoMoveGuardsEveryOlderJob(t *testing.T) {
 	}
 }
 
-func TestAStrangeFileWithLinesOfAJobGuardsThatJobOnly(t *testing.T) {
+func TestGuardOfAForeignFileWithLinesOfAJobIsForThatJobOnly(t *testing.T) {
 	dir, file := written(t, StateFrozen, StateCommitted)
 	if err := os.Rename(file, file+"~"); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestAStrangeFileWithLinesOfAJobGuardsThatJobOnly(t *testing.T) {
 	wantGuards(t, dir, false)
 }
 
-func TestADamagedFileIsSetAsideAndTellsNobodyOfItsMove(t *testing.T) {
+func TestSetAsideTakesADamagedFileAndAnswersNothingOfItsMove(t *testing.T) {
 	dir, file := written(t, StateFrozen, StateCommitted)
 	if err := os.Truncate(file, 20); err != nil {
 		t.Fatal(err)
@@ -168,14 +168,14 @@ func TestADamagedFileIsSetAsideAndTellsNobodyOfItsMove(t *testing.T) {
 	}
 }
 
-func TestAWholeMoveIsNotSetAside(t *testing.T) {
+func TestSetAsideRefusesAWholeMove(t *testing.T) {
 	dir, _ := written(t, StateFrozen)
 	if _, err := journal(t, dir).SetAside(string(goldenMove)); err == nil {
 		t.Error("set aside")
 	}
 }
 
-func TestATornLineThatTheDiskDoesNotLetUsCutOffHoldsUpNothing(t *testing.T) {
+func TestJournalGoesOnWithATornLineThatCannotBeCutOff(t *testing.T) {
 	dir, file := written(t, StateFrozen, StateCommitted)
 	whole, err := os.ReadFile(file)
 	if err != nil {

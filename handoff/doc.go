@@ -36,7 +36,7 @@
 //     says that the job runs; a parked copy is not dropped while the source may have committed.
 //  3. The source's committed record is the only commit point. The target never decides by itself:
 //     it commits or drops on the source's word, and asks for it as long as it takes.
-//  4. Every action is idempotent. Whoever does not know whether it happened does it again.
+//  4. Every action is idempotent. An engine that does not know whether it happened does it again.
 //  5. A node refuses an epoch that it has seen (Fence), so nothing of an attempt that is over counts.
 //
 // # What a node does with an unfinished record when its agent starts
@@ -65,8 +65,8 @@
 //
 // # Operators
 //
-// What nobody can decide, because a node is gone for good or went down in the moment between its
-// committed record and the resume, waits for an operator: ResolveSource, TargetHalf.Resolve.
+// A move that no record decides waits for an operator: ResolveSource, TargetHalf.Resolve. Its node is
+// gone for good, or went down between its committed record and the resume.
 //
 //	             take: the copy here is the job        drop: it is not
 //	source       aborting, thaw, aborted (Taken)       release, released; a parked copy runs when its
@@ -78,7 +78,7 @@
 // find that out about a node that does not answer. What the programs see to is that it stays so, however
 // late that node comes back: an agent that starts asks before it lets a copy run whose peer may have
 // been decided for meanwhile. That is why a restarted source does not simply thaw, and a restarted
-// target does not simply resume. A source that is deciding does not tell anybody of a commit any more,
+// target does not simply resume. A source that is deciding does not tell its peer of a commit any more,
 // and one whose job was taken answers StateTaken.
 //
 // A record that is Taken has PeerToTell until the other node has ended what it has of the job (Peer.Yield,
@@ -96,15 +96,15 @@
 //	         bring it back. Each says that the job does not live there, or it is a refusal.
 //	begin    the target half, under an epoch above all that were seen: from here on this node says
 //	         that the job comes to live here.
-//	grant    everybody who was asked lets this node have the job, if nothing has happened there since
+//	grant    every node that was asked lets this node have the job, if nothing has happened there since
 //	         (Fence.Grant, a compare-and-set). Of several at a time at most one is granted by all.
-//	         The word is on the disk of a node that the job's user cannot touch, so that whoever asks
+//	         The word is on the disk of a node that the job's user cannot touch, so that a node which asks
 //	         later hears of it. It is no proof that the job has run: the grantee is asked. So a restore
 //	         that fails, or whose agent crashes, has nothing to take back.
 //	park, claim, commit, as ever.
 //
-// A node that does not answer is a refusal, unless an operator declares it dead. Then everybody who
-// might know where the job went is asked as well; what has to be told to the dead is on the disk (Debt)
+// A node that does not answer is a refusal, unless an operator declares it dead. Then all nodes that
+// may know where the job went are asked as well; what has to be told to the dead is on the disk (Debt)
 // before they are tried once more; and the epoch begins a new line (Line). If the operator was wrong
 // there are two copies. The one of the older line ends as soon as its node hears of a copy of a later
 // one that has run: it is told, and it asks. A node that went down, and may have been declared dead

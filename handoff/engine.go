@@ -12,7 +12,7 @@ type Engine struct {
 	Journal *Journal
 	Fence   *Fence
 	Boot    string       // the running boot of this node
-	Observe func(Record) // told each record of a move once it is on the disk
+	Observe func(Record) // called with each record of a move once it is on the disk
 }
 
 // RunSource moves a job away. rec names the move, its kind, the job, the peer, an epoch that was
@@ -47,7 +47,7 @@ type Decision struct {
 	Take bool // the copy here is the job; otherwise it is not
 	// Apart is asked, once no engine works on the move, whether the target really cannot be reached:
 	// its error refuses the decision.
-	Apart func(context.Context) error
+	CheckUnreachable func(context.Context) error
 }
 
 // ResolveSource carries out an operator's decision about an unfinished move whose target is gone for
@@ -72,7 +72,7 @@ func (e Engine) ResolveSource(ctx context.Context, m MoveID, s Source, p Peer, d
 		if err := e.Journal.interrupt(ctx, m); err != nil {
 			return OutcomeRefused, err
 		}
-		outcome, err := e.runSource(ctx, e.newSourceRun(rec, s, p), event, d.Apart)
+		outcome, err := e.runSource(ctx, e.newSourceRun(rec, s, p), event, d.CheckUnreachable)
 		if !errors.Is(err, ErrRunning) { // another engine was quicker
 			return outcome, err
 		}
@@ -130,7 +130,7 @@ func (e Engine) current(rec Record, first Event) (Record, error) {
 	switch {
 	case first != EventStart:
 		if first == EventTake || first == EventDrop {
-			known.note(errResolved)
+			known.note(errOperatorDecides)
 			known.Taken, known.PeerToTell = first == EventTake, first == EventTake
 		}
 		return known, err
@@ -153,15 +153,15 @@ func (e Engine) NewTarget(rec Record, t Target) *TargetHalf {
 // or Resolve.
 func (e Engine) OpenTarget(rec Record, t Target) *TargetHalf {
 	h := e.newTarget(rec, t)
-	h.gone = rec.BootID != e.Boot
+	h.rebooted = rec.BootID != e.Boot
 	return h
 }
 
 func (e Engine) newTarget(rec Record, t Target) *TargetHalf {
-	h := &TargetHalf{engine: e, target: t, rec: rec, turn: make(chan struct{}, 1), settled: make(chan struct{})}
-	h.turn <- struct{}{}
+	h := &TargetHalf{engine: e, target: t, rec: rec, token: make(chan struct{}, 1), finished: make(chan struct{})}
+	h.token <- struct{}{}
 	if rec.State.Finished() {
-		close(h.settled)
+		close(h.finished)
 	}
 	return h
 }

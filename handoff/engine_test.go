@@ -22,7 +22,7 @@ func bubble(t *testing.T, f func(ctx context.Context, c *cluster)) {
 	})
 }
 
-func TestAMoveWithoutFaultsRunsOnTheTargetOnly(t *testing.T) {
+func TestMoveWithoutFaultsRunsOnTheTargetOnly(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		var seen []State
 		engine := c.src.engine()
@@ -62,7 +62,7 @@ func (l loseAck) Outcome(ctx context.Context) (State, error) {
 	return l.link.Outcome(ctx)
 }
 
-func TestALostAnswerToTheCommitIsAskedForAgain(t *testing.T) {
+func TestCommitWhoseAnswerIsLostIsAskedForAgain(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		times := 7
 		if outcome, err := c.run(ctx, loseAck{link{c}, &times}); outcome != OutcomeMoved || err != nil {
@@ -106,7 +106,7 @@ func (l cutAfter) Yield(context.Context) error { return l.cut() }
 
 func (l cutAfter) Outcome(context.Context) (State, error) { return "", l.cut() }
 
-func TestWithoutAConnectionAfterTheCommitTheMoveIsInDoubtAndTheTargetFindsOut(t *testing.T) {
+func TestCommitWithoutAConnectionLeavesTheMoveInDoubtAndTheTargetFindsOut(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		calls := 1
 		short, cancel := context.WithTimeout(ctx, time.Minute)
@@ -128,7 +128,7 @@ func TestWithoutAConnectionAfterTheCommitTheMoveIsInDoubtAndTheTargetFindsOut(t 
 	})
 }
 
-func TestAnErrorBeforeTheCommitThawsTheJobAndNamesTheCause(t *testing.T) {
+func TestAbortThawsTheJobAndNamesTheCause(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		calls := 0
 		outcome, err := c.run(ctx, cutAfter{link{c}, &calls})
@@ -156,7 +156,7 @@ func (s cancelling) Transfer(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func TestACancelledMoveIsAbortedWithItsCause(t *testing.T) {
+func TestCancelAbortsTheMoveWithItsCause(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		cause := errors.New("the user pressed ^C")
@@ -183,7 +183,7 @@ func (l cancelAtCommit) Commit(ctx context.Context) error {
 	return l.link.Commit(ctx)
 }
 
-func TestACancelAfterTheCommitRecordDoesNotStopTheMove(t *testing.T) {
+func TestCancelAfterTheCommitRecordDoesNotStopTheMove(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		ctx, cancel := context.WithCancel(ctx)
 		if outcome, err := c.run(ctx, cancelAtCommit{link{c}, cancel}); outcome != OutcomeMoved || err != nil {
@@ -193,12 +193,12 @@ func TestACancelAfterTheCommitRecordDoesNotStopTheMove(t *testing.T) {
 	})
 }
 
-// wakes is a job that somebody else thawed.
+// wakes is a job that another process thawed.
 type wakes struct{ sourceJob }
 
 func (wakes) StillFrozen(context.Context) error { return errors.New("a task of the job runs") }
 
-func TestAJobThatIsNotFrozenAnyMoreIsNotCommitted(t *testing.T) {
+func TestCommitNeedsAJobThatIsStillFrozen(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		outcome, _ := c.src.engine().RunSource(ctx, c.record("b", "boot-s"), wakes{sourceJob{c.src, c.k}}, link{c})
 		if outcome != OutcomeAborted {
@@ -221,7 +221,7 @@ func (s stuckFrozen) Release(ctx context.Context) error {
 	return s.sourceJob.Release(ctx)
 }
 
-func TestAReleaseThatFailsIsReportedAndLeftToRecovery(t *testing.T) {
+func TestReleaseThatFailsIsReportedAndLeftToRecovery(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		tries := 100
 		outcome, err := c.src.engine().RunSource(ctx, c.record("b", "boot-s"), stuckFrozen{sourceJob{c.src, c.k}, &tries}, link{c})
@@ -236,7 +236,7 @@ func TestAReleaseThatFailsIsReportedAndLeftToRecovery(t *testing.T) {
 	})
 }
 
-func TestAnOperatorCanTakeTheJobBackFromAnEngineThatStillTries(t *testing.T) {
+func TestResolveTakesTheJobBackFromAnEngineThatStillTries(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		calls := 1
 		c.work.Go(func() {
@@ -258,7 +258,7 @@ func TestAnOperatorCanTakeTheJobBackFromAnEngineThatStillTries(t *testing.T) {
 	})
 }
 
-func TestAnOperatorCanLetAParkedCopyRunOrDropIt(t *testing.T) {
+func TestResolveLetsAParkedCopyRunOrDropsIt(t *testing.T) {
 	for _, take := range []bool{true, false} {
 		bubble(t, func(ctx context.Context, c *cluster) {
 			if err := c.tgt.half.Prepare(ctx); err != nil {
@@ -286,7 +286,7 @@ func (l loseCommits) Commit(ctx context.Context) error {
 	return l.link.Commit(ctx)
 }
 
-func TestACommitThatDidNotArriveIsSentAgainToAPreparedTarget(t *testing.T) {
+func TestCommitThatDidNotArriveIsSentAgainToAPreparedTarget(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		times := 5
 		if outcome, err := c.run(ctx, loseCommits{link{c}, &times}); outcome != OutcomeMoved || err != nil {

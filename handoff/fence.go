@@ -22,9 +22,9 @@ const (
 )
 
 // Fence remembers the highest epoch of each job that this node has admitted, so that an attempt
-// admits no second one: a delayed or repeated begin is refused. It also remembers whom this node has
-// let bring a job back from a checkpoint (Grant), whom it has to tell of that (Debt), and who has to
-// tell it (Booted). Nothing of it goes with the job's record: who removes that has not undone a grant.
+// admits no second one: a delayed or repeated begin is refused. It also remembers which node may
+// restore a job (Grant), which nodes must be told of a restore (Debt), and which peers must answer
+// first after a reboot (Booted). Removing a job's record undoes no grant.
 //
 // Its file is {"format":1,"crc32c":"9ae0daaf","epochs":{"JOB":EPOCH},…}, written whole each time; docs/formats.md has it all.
 type Fence struct {
@@ -32,7 +32,7 @@ type Fence struct {
 
 	mu     sync.Mutex
 	file   fenceFile
-	damage error // nothing is admitted, granted or known
+	damage error // then nothing is admitted or granted
 }
 
 type fenceFile struct {
@@ -49,7 +49,7 @@ type fenceFile struct {
 	Lost []string `json:"lost,omitempty"`
 }
 
-// ErrFenceDamaged says that nobody knows which epochs this node has seen.
+// ErrFenceDamaged says that the epochs which this node has seen are lost.
 var ErrFenceDamaged = errors.New("remove the file when no move or restore is under way in the cluster, and restart the agent, which asks all its peers from then on; until then no job comes to this node")
 
 // OpenFence reads the file at path; a missing one is empty. One that cannot be read is an error, and
@@ -94,7 +94,7 @@ func decodeFence(data []byte) (content fenceFile, err error) {
 	return content, durable.Verify(data)
 }
 
-// Damage is why nobody knows what this node has admitted and granted, nil if it is known.
+// Damage is the error of reading the fence, nil if what it admitted and granted is known.
 func (f *Fence) Damage() error { return f.damage }
 
 // Admit raises the epoch of a job, durably. It fails with ErrStaleEpoch unless epoch is above all
@@ -118,7 +118,7 @@ func (f *Fence) Highest(job string) int64 {
 	return f.file.Epochs[job]
 }
 
-// Forget removes a job that is over, and that no checkpoint can bring back.
+// Forget removes a job that has ended and that no checkpoint can restore.
 func (f *Fence) Forget(job string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -132,7 +132,7 @@ func (f *Fence) Forget(job string) error {
 	})
 }
 
-// change has what edit makes of the file's maps, each of them a copy, on the disk before it counts.
+// change edits a copy of the file's maps, and writes it to the disk before it counts.
 func (f *Fence) change(edit func(*fenceFile)) error {
 	if f.damage != nil {
 		return f.damage

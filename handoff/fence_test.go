@@ -18,7 +18,7 @@ func fence(t *testing.T, path string) *Fence {
 	return f
 }
 
-func TestAFenceAdmitsEachEpochOnceEvenAfterARestart(t *testing.T) {
+func TestFenceAdmitsEachEpochOnceEvenAfterARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fence")
 	for _, c := range []struct {
 		job   string
@@ -35,7 +35,7 @@ func TestAFenceAdmitsEachEpochOnceEvenAfterARestart(t *testing.T) {
 	}
 }
 
-func TestOneOfManyWithTheSameEpochIsAdmitted(t *testing.T) {
+func TestFenceAdmitsOneOfManyWithTheSameEpoch(t *testing.T) {
 	f := fence(t, filepath.Join(t.TempDir(), "fence"))
 	var admitted atomic.Int32
 	var all sync.WaitGroup
@@ -52,7 +52,7 @@ func TestOneOfManyWithTheSameEpochIsAdmitted(t *testing.T) {
 	}
 }
 
-func TestAFenceThatCannotBeWrittenAdmitsNothing(t *testing.T) {
+func TestFenceThatCannotBeWrittenAdmitsNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
 	f := fence(t, filepath.Join(dir, "fence"))
 	if err := f.Admit("a", 1); err == nil {
@@ -66,7 +66,7 @@ func TestAFenceThatCannotBeWrittenAdmitsNothing(t *testing.T) {
 	}
 }
 
-func TestADamagedFenceIsAnErrorNotAnEmptyOne(t *testing.T) {
+func TestFenceThatIsDamagedIsAnErrorNotAnEmptyOne(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fence")
 	for _, content := range []string{"", "{", `{"format":2,"epochs":{}}`, `{"format":1}`} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -78,7 +78,7 @@ func TestADamagedFenceIsAnErrorNotAnEmptyOne(t *testing.T) {
 	}
 }
 
-func TestAForgottenJobBeginsAnew(t *testing.T) {
+func TestFenceForgetsAJobAndItBeginsAnew(t *testing.T) {
 	f := fence(t, filepath.Join(t.TempDir(), "fence"))
 	if err := f.Admit("a", 5); err != nil {
 		t.Fatal(err)

@@ -14,8 +14,8 @@ type Grant struct {
 	Addr  string `json:"addr,omitempty"` // host:port of the grantee's agent
 }
 
-// Debt is whom a node has to tell that it has brought a job back under an epoch: nodes that were
-// declared dead, and those on which their copy is by now.
+// Debt lists the nodes that must be told of a restore under an epoch: those that were declared dead,
+// and those to which their copy has gone.
 type Debt struct {
 	Epoch int64             `json:"epoch"`
 	Nodes map[string]string `json:"nodes"` // to the address, host:port, that is known
@@ -41,12 +41,12 @@ func (f *Fence) Grant(job string, seen int64, g Grant) error {
 	return f.change(func(next *fenceFile) { next.Epochs[job], next.Grants[job] = g.Epoch, g })
 }
 
-// grants is the rule: a node whose highest epoch is now lets an asker, whom it has told that it was
-// seen, have one that is above it.
+// grants is the rule: the highest epoch here, now, is still the one that the asking node was told,
+// seen, and the new one is above it.
 func grants(now, seen, epoch int64) bool { return now == seen && epoch > now }
 
-// Hold notes that this node brings the job back itself, under an epoch that it has admitted as the
-// highest, so that whom it had let do so before is asked no more.
+// Hold notes that this node restores the job itself, under the highest epoch that it has admitted. It
+// replaces an earlier grant.
 func (f *Fence) Hold(job string, g Grant) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -74,14 +74,15 @@ func (f *Fence) Granted(job string) (g Grant, ok bool) {
 	return g, ok
 }
 
-// Owe notes whom this node has to tell once the job runs under d.Epoch.
+// Owe notes which nodes must be told once the job runs under d.Epoch.
 func (f *Fence) Owe(job string, d Debt) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.change(func(next *fenceFile) { next.Debts[job] = append(others(next.Debts[job], d.Epoch), d) })
 }
 
-// Paid notes that a node has heard of it, and that others have to instead, to which its copy went.
+// Paid notes that a node was told of the restore. instead are nodes to which its copy went, and which
+// must be told next.
 func (f *Fence) Paid(job string, epoch int64, told string, instead ...Place) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -113,12 +114,12 @@ func (f *Fence) Forgive(job string, epoch int64) error {
 	return f.change(func(next *fenceFile) { next.Debts[job] = others(next.Debts[job], epoch) })
 }
 
-// others are the debts but that of an epoch, in a slice of their own.
+// others are the debts of other epochs, in a new slice.
 func others(debts []Debt, epoch int64) []Debt {
 	return slices.DeleteFunc(slices.Clone(debts), func(d Debt) bool { return d.Epoch == epoch })
 }
 
-// Debts returns what is to be told, by job.
+// Debts returns the debts, by job.
 func (f *Fence) Debts() map[string][]Debt {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -160,12 +161,12 @@ func (f *Fence) Unheard() []string {
 	return slices.Clone(f.file.Unheard)
 }
 
-// Lose notes that what this node knew of a job is gone, "" for all jobs: where it went, and who was let
-// bring it back.
-func (f *Fence) Lose(job string) error {
+// MarkLost notes that this node has lost where a job went and which node may restore it; "" is all
+// jobs.
+func (f *Fence) MarkLost(job string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.lost(job) {
+	if f.hasLost(job) {
 		return f.damage
 	}
 	return f.change(func(next *fenceFile) { next.Lost = append(slices.Clone(next.Lost), job) })
@@ -175,9 +176,9 @@ func (f *Fence) Lose(job string) error {
 func (f *Fence) HasLost(job string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.lost(job)
+	return f.hasLost(job)
 }
 
-func (f *Fence) lost(job string) bool {
+func (f *Fence) hasLost(job string) bool {
 	return slices.Contains(f.file.Lost, job) || slices.Contains(f.file.Lost, "")
 }

@@ -16,8 +16,8 @@ type Place struct {
 	Addr string `json:"addr,omitempty"` // host:port; a hint
 }
 
-// Standing is what a node says about a job that somebody wants to bring back.
-type Standing struct {
+// Answer is what a node knows of a job that is to be restored.
+type Answer struct {
 	Node  string `json:"node"`
 	Seen  int64  `json:"seen"`  // the highest epoch that it has admitted or granted
 	Epoch int64  `json:"epoch"` // the highest that it knows of, that of its record too
@@ -29,9 +29,9 @@ type Standing struct {
 
 // Witnesses are the nodes that may know of a job, this one included.
 type Witnesses interface {
-	// Standing asks a node; addrs are where its agent may listen. An error says that nobody knows; it
+	// Ask asks a node; addrs are where its agent may listen. An error leaves the question open; it
 	// wraps ErrAnswers if the node is there, and cannot tell.
-	Standing(ctx context.Context, node string, addrs []string) (Standing, error)
+	Ask(ctx context.Context, node string, addrs []string) (Answer, error)
 	// Grant asks a node to let g.Node bring the job back; seen is what it has said to have seen. When
 	// it returns nil the node has a durable record of it.
 	Grant(ctx context.Context, node string, addrs []string, seen int64, g Grant) error
@@ -44,26 +44,26 @@ type Inquiry struct {
 	addrs map[string][]string
 	dead  map[string]bool
 
-	told   map[string]Standing
-	silent map[string]error
-	named  map[string]bool // by somebody who was asked
+	answers map[string]Answer
+	silent  map[string]error
+	named   map[string]bool // by an answer
 }
 
 // mostAsked bounds the nodes that are asked about one job.
 const mostAsked = 256
 
-// ErrTooMany says that a job, or those who claim it, name more nodes than can be asked.
+// ErrTooMany says that a job, or the claims of it, name more nodes than can be asked.
 var ErrTooMany = fmt.Errorf("more than %d nodes would have to be asked", mostAsked)
 
-// ErrAnswers says that a node is there, but cannot tell. Nobody's word makes it dead.
+// ErrAnswers says that a node is there, but cannot tell. No operator can declare it dead.
 var ErrAnswers = errors.New("it answers, but cannot tell")
 
 // AliveError says that the job lives.
-type AliveError struct{ Standing Standing }
+type AliveError struct{ Answer Answer }
 
-func (e *AliveError) Error() string { return fmt.Sprintf("it is alive: %s", e.Standing.Alive) }
+func (e *AliveError) Error() string { return fmt.Sprintf("it is alive: %s", e.Answer.Alive) }
 
-// SilentError says who cannot be asked, and why, by node.
+// SilentError has the nodes that cannot be asked, with the reasons.
 type SilentError struct{ Nodes map[string]error }
 
 func (e *SilentError) Error() string {
@@ -76,11 +76,11 @@ func (e *SilentError) Error() string {
 
 // Inquire asks the nodes at start, all that they name, and so on, at most once each. It fails with an
 // *AliveError if the job lives anywhere, with a *SilentError if a node cannot be asked. Nodes in dead
-// may be silent; if one of them is, then everybody in bystanders has to answer as well, because who knew
-// where the job went since may have been that node. Otherwise those of them that answer are heard all
-// the same: a node whose disk was damaged may have forgotten where the job went, and they know.
+// may be silent. If one of them is, all bystanders must answer as well: only the silent node may have
+// known where the job went. Otherwise answers of bystanders count, and their silence does not: a node
+// with a damaged disk may have forgotten where the job went, and they may know.
 func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead []string) (*Inquiry, error) {
-	q := &Inquiry{w: w, addrs: map[string][]string{}, dead: map[string]bool{}, told: map[string]Standing{}, silent: map[string]error{}, named: map[string]bool{}}
+	q := &Inquiry{w: w, addrs: map[string][]string{}, dead: map[string]bool{}, answers: map[string]Answer{}, silent: map[string]error{}, named: map[string]bool{}}
 	for _, node := range dead {
 		q.dead[node] = true
 	}
@@ -92,7 +92,7 @@ func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead [
 	}
 	ask := q.ask
 	if len(q.silent) == 0 {
-		ask = q.hear
+		ask = q.askOptional
 	}
 	if err := ask(ctx, bystanders); err != nil {
 		return nil, err
@@ -100,8 +100,8 @@ func Inquire(ctx context.Context, w Witnesses, start, bystanders []Place, dead [
 	return q, q.verdict()
 }
 
-// hear asks nodes of which nobody says that they know anything. Those that do not tell are left out.
-func (q *Inquiry) hear(ctx context.Context, bystanders []Place) error {
+// askOptional asks nodes that no answer has named. Silent ones are left out.
+func (q *Inquiry) askOptional(ctx context.Context, bystanders []Place) error {
 	fresh := slices.DeleteFunc(slices.Clone(bystanders), func(p Place) bool { _, met := q.addrs[p.Node]; return met })
 	err := q.ask(ctx, fresh)
 	for _, p := range fresh {
@@ -113,11 +113,11 @@ func (q *Inquiry) hear(ctx context.Context, bystanders []Place) error {
 	return err
 }
 
-// ask asks whom it has not asked yet, until nobody names anybody else.
+// ask asks nodes that were not asked yet, until no answer names another one.
 func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 	for len(next) > 0 {
-		fresh := q.meet(next)
-		if len(q.told)+len(q.silent)+len(fresh) > mostAsked {
+		fresh := q.addPlaces(next)
+		if len(q.answers)+len(q.silent)+len(fresh) > mostAsked {
 			return ErrTooMany
 		}
 		next = nil
@@ -126,7 +126,7 @@ func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 				q.silent[node] = answer.err
 				continue
 			}
-			q.told[node] = answer.Standing
+			q.answers[node] = answer.Answer
 			next = append(next, answer.Next...)
 			for _, p := range answer.Next {
 				q.named[p.Node] = true
@@ -136,9 +136,9 @@ func (q *Inquiry) ask(ctx context.Context, next []Place) error {
 	return context.Cause(ctx)
 }
 
-// meet learns addresses, and returns who is new. A silent node of which another address has come up
-// is asked again.
-func (q *Inquiry) meet(places []Place) (fresh []string) {
+// addPlaces learns addresses, and returns the nodes to ask: new ones, and silent ones with a new
+// address.
+func (q *Inquiry) addPlaces(places []Place) (fresh []string) {
 	for _, p := range places {
 		known, met := q.addrs[p.Node]
 		news := !met || p.Addr != "" && !slices.Contains(known, p.Addr)
@@ -149,7 +149,7 @@ func (q *Inquiry) meet(places []Place) (fresh []string) {
 			known = append(known, p.Addr)
 		}
 		q.addrs[p.Node] = known
-		if _, told := q.told[p.Node]; !told && !slices.Contains(fresh, p.Node) {
+		if _, told := q.answers[p.Node]; !told && !slices.Contains(fresh, p.Node) {
 			delete(q.silent, p.Node)
 			fresh = append(fresh, p.Node)
 		}
@@ -157,22 +157,22 @@ func (q *Inquiry) meet(places []Place) (fresh []string) {
 	return fresh
 }
 
-type answer struct {
-	Standing
+type askResult struct {
+	Answer
 	err error
 }
 
-func (q *Inquiry) askAll(ctx context.Context, nodes []string) map[string]answer {
-	answers := map[string]answer{}
+func (q *Inquiry) askAll(ctx context.Context, nodes []string) map[string]askResult {
+	answers := map[string]askResult{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, node := range nodes {
 		addrs := slices.Clone(q.addrs[node])
 		all.Go(func() {
-			s, err := q.w.Standing(ctx, node, addrs)
+			s, err := q.w.Ask(ctx, node, addrs)
 			mu.Lock()
 			defer mu.Unlock()
-			answers[node] = answer{s, err}
+			answers[node] = askResult{s, err}
 		})
 	}
 	all.Wait()
@@ -181,8 +181,8 @@ func (q *Inquiry) askAll(ctx context.Context, nodes []string) map[string]answer 
 
 // verdict is what the answers say so far. That the job lives comes first: it is the better reason.
 func (q *Inquiry) verdict() error {
-	for _, node := range slices.Sorted(maps.Keys(q.told)) {
-		if s := q.told[node]; s.Alive != "" {
+	for _, node := range slices.Sorted(maps.Keys(q.answers)) {
+		if s := q.answers[node]; s.Alive != "" {
 			return &AliveError{s}
 		}
 	}
@@ -206,8 +206,8 @@ func (q *Inquiry) Dead() map[string]string {
 	return nodes
 }
 
-// StillSilent asks the dead once more, when it is on the disk that they have to be told: one that is
-// back by now may have asked before, and knows nothing of this restore.
+// StillSilent asks the dead once more, after the debt to them is on the disk. A node that is back by
+// now may have asked before that, and knows nothing of this restore.
 func (q *Inquiry) StillSilent(ctx context.Context) error {
 	for node, answer := range q.askAll(ctx, slices.Collect(maps.Keys(q.silent))) {
 		if answer.err == nil || errors.Is(answer.err, ErrAnswers) {
@@ -217,13 +217,13 @@ func (q *Inquiry) StillSilent(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Seen is what a node has said to have seen, 0 if it was not asked.
-func (q *Inquiry) Seen(node string) int64 { return q.told[node].Seen }
+// Seen is the epoch in the answer of a node, 0 if it was not asked.
+func (q *Inquiry) Seen(node string) int64 { return q.answers[node].Seen }
 
-// Epoch is the epoch to bring the job back under: above all that anybody knows of, and in a line of
-// its own if it is not proven that the job lives nowhere.
+// Epoch is the epoch of the restore: above all in the answers, and in a new line if a silent node
+// leaves it open whether the job lives.
 func (q *Inquiry) Epoch(floor int64) int64 {
-	for _, s := range q.told {
+	for _, s := range q.answers {
 		floor = max(floor, s.Epoch, s.Seen)
 	}
 	if len(q.silent) > 0 {
@@ -232,20 +232,20 @@ func (q *Inquiry) Epoch(floor int64) int64 {
 	return floor + 1
 }
 
-// Grant asks all who were asked, but g.Node itself, to let g.Node bring the job back, in the order of
-// their names, so that of several who ask at a time one gets all. When it fails, some may have granted
-// it; the next who asks them hears of that, and asks g.Node.
+// Grant asks all nodes of the inquiry but g.Node to let g.Node restore the job. It asks in the order of
+// their names, so that one of several restores at a time gets all grants. When it fails, some nodes
+// may have granted: the next inquiry hears of that, and asks g.Node.
 func (q *Inquiry) Grant(ctx context.Context, g Grant) error {
-	for _, node := range slices.Sorted(maps.Keys(q.told)) {
+	for _, node := range slices.Sorted(maps.Keys(q.answers)) {
 		if node == g.Node {
 			continue
 		}
-		if err := q.w.Grant(ctx, node, q.addrs[node], q.told[node].Seen, g); err != nil {
+		if err := q.w.Grant(ctx, node, q.addrs[node], q.answers[node].Seen, g); err != nil {
 			return fmt.Errorf("%s does not let this node bring the job back: %w", node, err)
 		}
 	}
 	return context.Cause(ctx)
 }
 
-// ErrRival says that somebody else brings the job back, or has since the inquiry.
+// ErrRival says that another restore of the job is under way, or was since the inquiry.
 var ErrRival = errors.New("somebody else is bringing this job back")

@@ -15,7 +15,7 @@ var errAway = errors.New("no route to host")
 // answering are nodes that say what the test wants; who is not among them is away.
 type answering struct {
 	mu      sync.Mutex
-	nodes   map[string]Standing
+	nodes   map[string]Answer
 	errs    map[string]error
 	at      map[string]string // where a node can be reached; "" is anywhere
 	refuses map[string]bool
@@ -23,7 +23,7 @@ type answering struct {
 	granted []string
 }
 
-func (c *answering) Standing(_ context.Context, node string, addrs []string) (Standing, error) {
+func (c *answering) Ask(_ context.Context, node string, addrs []string) (Answer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, node)
@@ -52,8 +52,8 @@ func at(nodes ...string) (places []Place) {
 	return places
 }
 
-func TestEverybodyIsAskedOnceAndFollowed(t *testing.T) {
-	c := &answering{nodes: map[string]Standing{
+func TestInquiryAsksEachNodeOnceAndFollowsWhatItNames(t *testing.T) {
+	c := &answering{nodes: map[string]Answer{
 		"here": {}, "a": {Seen: 2, Epoch: 4, Next: at("b")}, "b": {Seen: 7, Epoch: 7, Next: at("c", "a")}, "c": {Seen: 5, Epoch: 5, Next: at("b")},
 	}}
 	q, err := Inquire(t.Context(), c, at("here", "a", "a"), at("never"), []string{"never"})
@@ -72,35 +72,35 @@ func TestEverybodyIsAskedOnceAndFollowed(t *testing.T) {
 	}
 }
 
-// A node whose record or fence was damaged, and that an operator has let forget it, names nobody.
-func TestBystandersAreHeardIfTheyAnswer(t *testing.T) {
-	c := &answering{nodes: map[string]Standing{"here": {}, "peer": {Alive: "it is running on peer"}}}
+// A node whose record or fence was damaged, and that an operator has let forget it, names no other node.
+func TestInquiryHearsBystandersIfTheyAnswer(t *testing.T) {
+	c := &answering{nodes: map[string]Answer{"here": {}, "peer": {Alive: "it is running on peer"}}}
 	var alive *AliveError
-	if _, err := Inquire(t.Context(), c, at("here"), at("here", "away", "peer"), nil); !errors.As(err, &alive) || alive.Standing.Node != "peer" {
+	if _, err := Inquire(t.Context(), c, at("here"), at("here", "away", "peer"), nil); !errors.As(err, &alive) || alive.Answer.Node != "peer" {
 		t.Errorf("one that has the job: %v", err)
 	}
-	c.nodes["peer"] = Standing{Seen: 6}
+	c.nodes["peer"] = Answer{Seen: 6}
 	q, err := Inquire(t.Context(), c, at("here"), at("away", "peer"), nil)
 	if err != nil || q.Epoch(0) != 7 || len(q.Dead()) > 0 {
 		t.Errorf("nobody has it, and one is away: %+v, %v", q, err)
 	}
-	c.nodes["peer"] = Standing{Next: at("away")}
+	c.nodes["peer"] = Answer{Next: at("away")}
 	var silent *SilentError
 	if _, err := Inquire(t.Context(), c, at("here"), at("away", "peer"), nil); !errors.As(err, &silent) || silent.Nodes["away"] == nil {
 		t.Errorf("one that is away, and of which another says that it knows: %v", err)
 	}
 }
 
-func TestAJobThatLivesAnywhereIsTold(t *testing.T) {
-	c := &answering{nodes: map[string]Standing{"a": {Next: at("b", "gone")}, "b": {Next: at("c")}, "c": {Alive: "it is running on c"}}}
+func TestInquiryTellsOfAJobThatLivesAnywhere(t *testing.T) {
+	c := &answering{nodes: map[string]Answer{"a": {Next: at("b", "gone")}, "b": {Next: at("c")}, "c": {Alive: "it is running on c"}}}
 	var alive *AliveError
-	if _, err := Inquire(t.Context(), c, at("a"), nil, nil); !errors.As(err, &alive) || alive.Standing.Node != "c" {
+	if _, err := Inquire(t.Context(), c, at("a"), nil, nil); !errors.As(err, &alive) || alive.Answer.Node != "c" {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestWhoIsSilentStandsInTheWayUnlessDeclaredDead(t *testing.T) {
-	nodes := map[string]Standing{"here": {Epoch: 3}, "a": {Epoch: 3, Next: at("b")}}
+func TestInquiryNeedsEachNodeThatIsNotDeclaredDead(t *testing.T) {
+	nodes := map[string]Answer{"here": {Epoch: 3}, "a": {Epoch: 3, Next: at("b")}}
 	var silent *SilentError
 	_, err := Inquire(t.Context(), &answering{nodes: nodes}, at("here", "a"), nil, []string{"another"})
 	if !errors.As(err, &silent) || len(silent.Nodes) != 1 || silent.Nodes["b"] == nil {
@@ -115,21 +115,21 @@ func TestWhoIsSilentStandsInTheWayUnlessDeclaredDead(t *testing.T) {
 	}
 }
 
-func TestPastADeadNodeTheBystandersAreAskedToo(t *testing.T) {
-	c := &answering{nodes: map[string]Standing{"here": {}, "peer": {Alive: "it is running on peer"}}}
+func TestInquiryPastADeadNodeNeedsTheBystandersToo(t *testing.T) {
+	c := &answering{nodes: map[string]Answer{"here": {}, "peer": {Alive: "it is running on peer"}}}
 	var alive *AliveError
 	if _, err := Inquire(t.Context(), c, at("here", "writer"), at("peer"), []string{"writer"}); !errors.As(err, &alive) {
 		t.Errorf("who knew that it went to peer is dead, and the answer is %v", err)
 	}
-	c = &answering{nodes: map[string]Standing{"here": {}}}
+	c = &answering{nodes: map[string]Answer{"here": {}}}
 	var silent *SilentError
 	if _, err := Inquire(t.Context(), c, at("here", "writer"), at("peer"), []string{"writer"}); !errors.As(err, &silent) || silent.Nodes["peer"] == nil {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestNobodysWordMakesANodeDeadThatAnswers(t *testing.T) {
-	c := &answering{nodes: map[string]Standing{"here": {}}, errs: map[string]error{"a": ErrAnswers}}
+func TestInquiryTakesNoNodeThatAnswersForDead(t *testing.T) {
+	c := &answering{nodes: map[string]Answer{"here": {}}, errs: map[string]error{"a": ErrAnswers}}
 	var silent *SilentError
 	if _, err := Inquire(t.Context(), c, at("here", "a"), nil, []string{"a"}); !errors.As(err, &silent) {
 		t.Errorf("got %v", err)
@@ -148,15 +148,15 @@ func TestNobodysWordMakesANodeDeadThatAnswers(t *testing.T) {
 	}
 }
 
-func TestAnAddressThatComesUpLaterIsTried(t *testing.T) {
-	c := &answering{at: map[string]string{"b": "b:1"}, nodes: map[string]Standing{"a": {Next: []Place{{"b", "b:1"}}}, "b": {Alive: "yes"}}}
+func TestInquiryTriesAnAddressThatComesUpLater(t *testing.T) {
+	c := &answering{at: map[string]string{"b": "b:1"}, nodes: map[string]Answer{"a": {Next: []Place{{"b", "b:1"}}}, "b": {Alive: "yes"}}}
 	var alive *AliveError
 	if _, err := Inquire(t.Context(), c, []Place{{Node: "a"}, {"b", "wrong:1"}}, nil, nil); !errors.As(err, &alive) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestThatManyNodesWouldHaveToBeAskedIsARefusal(t *testing.T) {
+func TestInquiryOfTooManyNodesIsRefused(t *testing.T) {
 	var many []Place
 	for i := range mostAsked + 1 {
 		many = append(many, Place{Node: "n" + strings.Repeat("x", i)})
@@ -167,8 +167,8 @@ func TestThatManyNodesWouldHaveToBeAskedIsARefusal(t *testing.T) {
 	}
 }
 
-func TestAGrantThatIsRefusedEndsTheAsking(t *testing.T) {
-	c := &answering{nodes: map[string]Standing{"a": {}, "b": {}, "c": {}}, refuses: map[string]bool{"b": true}}
+func TestGrantThatIsRefusedEndsTheAsking(t *testing.T) {
+	c := &answering{nodes: map[string]Answer{"a": {}, "b": {}, "c": {}}, refuses: map[string]bool{"b": true}}
 	q, err := Inquire(t.Context(), c, at("c", "b", "a"), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestAGrantThatIsRefusedEndsTheAsking(t *testing.T) {
 	}
 }
 
-func TestAGrantIsGivenOnceAndLasts(t *testing.T) {
+func TestGrantIsGivenOnceAndLasts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fence")
 	if err := fence(t, path).Admit("j", 3); err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func TestAGrantIsGivenOnceAndLasts(t *testing.T) {
 	}
 }
 
-func TestADebtLastsUntilEverybodyHasHeard(t *testing.T) {
+func TestDebtLastsUntilEachNodeHasHeard(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fence")
 	must := func(err error) {
 		t.Helper()
@@ -232,7 +232,7 @@ func TestADebtLastsUntilEverybodyHasHeard(t *testing.T) {
 	}
 }
 
-func TestANodeThatWentDownHasToHearItsPeers(t *testing.T) {
+func TestFenceOfANodeThatWentDownWaitsForItsPeers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fence")
 	boot := func(boot string, want string, peers ...string) {
 		t.Helper()
@@ -255,7 +255,7 @@ func TestANodeThatWentDownHasToHearItsPeers(t *testing.T) {
 	boot("three", "a", "a") // b was taken out
 }
 
-func TestLinesAreAboveAllEpochsOfThoseBefore(t *testing.T) {
+func TestLineIsAboveAllEpochsOfThoseBefore(t *testing.T) {
 	for _, epoch := range []int64{0, 1, 1 << numberBits, nextLine(7, 0), nextLine(7, 1<<randomBits-1), nextLine(nextLine(0, 1<<randomBits-1), 0) + 99} {
 		for _, random := range []int64{0, 1<<randomBits - 1} {
 			if next := nextLine(epoch, random); !Supersedes(next, epoch) || Supersedes(epoch, next) || next < epoch {

@@ -23,8 +23,8 @@ var (
 	ErrBusy        = errors.New("another move of this job is not finished on this node")
 	ErrUnfinished  = errors.New("the move is not finished")
 	// ErrUnsure says that a record may be on the disk or not: writing it failed, and so did writing
-	// the file without it. Nothing may follow from it, nor from its absence, until either succeeds,
-	// which everybody who asks for the move tries, or the agent starts again and reads the file.
+	// the file without it. Nothing may follow from it, nor from its absence, until either succeeds
+	// or the agent starts again and reads the file. Each question about the move tries once more.
 	ErrUnsure = errors.New("the disk may hold the record or not")
 )
 
@@ -43,7 +43,7 @@ type Journal struct {
 
 	mu      sync.Mutex
 	moves   map[MoveID]*entry
-	strange map[string]*entry // files whose names are those of no move
+	foreign map[string]*entry // files whose names are those of no move
 	aside   map[MoveID]bool   // an operator has set the damaged file aside
 	runs    map[MoveID]*run
 }
@@ -98,7 +98,7 @@ func openJournal(dir string, d disk) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, guard: guard, disk: d, moves: map[MoveID]*entry{}, strange: map[string]*entry{}, aside: map[MoveID]bool{}, runs: map[MoveID]*run{}}
+	j := &Journal{dir: dir, guard: guard, disk: d, moves: map[MoveID]*entry{}, foreign: map[string]*entry{}, aside: map[MoveID]bool{}, runs: map[MoveID]*run{}}
 	if err := j.load(); err != nil {
 		return nil, errors.Join(err, guard.Close())
 	}
@@ -131,7 +131,7 @@ func (j *Journal) load() error {
 		return err
 	}
 	for _, n := range names {
-		if strings.HasPrefix(n.Name(), durable.TempPrefix) { // left by a crash; the lock says that nobody writes it
+		if strings.HasPrefix(n.Name(), durable.TempPrefix) { // left by a crash; under the lock no agent writes it
 			if err := os.Remove(filepath.Join(j.dir, n.Name())); err != nil {
 				return err
 			}
@@ -198,7 +198,7 @@ func content(lines [][]byte) []byte {
 }
 
 // Append writes the next record of a move and returns when it is on the disk. After a plain error
-// it is proven not to be there; after one that wraps ErrUnsure nobody knows. The first record of a
+// it is proven not to be there; one that wraps ErrUnsure leaves that open. The first record of a
 // move is refused with ErrBusy while another move of the job is unfinished on this node, because
 // recovering that one could thaw or kill what this one relies on, and with ErrGuarded while one that
 // cannot be read may be about the job.
@@ -240,7 +240,7 @@ func (j *Journal) admit(r Record) (*entry, error) {
 		return nil, asideError(r.Move)
 	}
 	for move, e := range j.moves {
-		if e.damage == nil && e.last.Job == r.Job && e.open() && !j.heal(move, e) {
+		if e.damage == nil && e.last.Job == r.Job && e.open() && !j.repair(move, e) {
 			return nil, fmt.Errorf("move %s: %w", move, ErrBusy)
 		}
 	}
@@ -282,10 +282,10 @@ func (j *Journal) undo(path string, lines [][]byte) error {
 	return durable.SyncDir(j.dir)
 }
 
-// heal tries to find out about a file that is not known, by writing it without the
+// repair tries to find out about a file that is not known, by writing it without the
 // record that may be in it: nothing has followed from that one. It tells whether the
 // move turned out never to have begun.
-func (j *Journal) heal(m MoveID, e *entry) (never bool) {
+func (j *Journal) repair(m MoveID, e *entry) (never bool) {
 	if !e.unsure || e.damage != nil {
 		return false
 	}

@@ -28,7 +28,7 @@ func isAside(name string) (file string, ok bool) {
 	return file, ok && number != "" && strings.Trim(number, "0123456789") == ""
 }
 
-// Damage is a file of the journal that cannot be read, or of which nobody knows what it holds.
+// Damage is a file of the journal that cannot be read, or whose content is unsure.
 type Damage struct {
 	Name    string // of the move, or of the file if that is the name of no move
 	Path    string
@@ -58,7 +58,7 @@ func (j *Journal) loadFile(n fs.DirEntry) {
 		if err == nil {
 			err = errors.New("its name is that of no move")
 		}
-		j.strange[n.Name()] = &entry{damage: fmt.Errorf("%s: %w: %w", path, err, ErrDamaged), job: jobOf("", data), changed: changed(path)}
+		j.foreign[n.Name()] = &entry{damage: fmt.Errorf("%s: %w: %w", path, err, ErrDamaged), job: jobOf("", data), changed: changed(path)}
 	}
 }
 
@@ -76,9 +76,9 @@ func changed(path string) time.Time {
 	return touched
 }
 
-// Guard tells whether a file that cannot be read may be about a job: it names the job, or nobody can
-// tell which one and the file has changed since since, before which no move of the job can have left
-// a record here. The error wraps ErrGuarded.
+// Guard fails if a file that cannot be read may be about a job: the file names the job, or names none
+// and has changed after since. Before since no move of the job can have left a record here. The error
+// wraps ErrGuarded.
 func (j *Journal) Guard(job string, since time.Time) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -94,7 +94,7 @@ func (j *Journal) guarded(job string, since time.Time) error {
 			return fmt.Errorf("%w: %w", e.damage, ErrGuarded)
 		}
 	}
-	for _, e := range j.strange {
+	for _, e := range j.foreign {
 		if guards(e) {
 			return fmt.Errorf("%w: %w", e.damage, ErrGuarded)
 		}
@@ -102,7 +102,7 @@ func (j *Journal) guarded(job string, since time.Time) error {
 	return nil
 }
 
-// Damaged returns the files that cannot be read, and those of which nobody knows what they hold.
+// Damaged returns the files that cannot be read, and those whose content is unsure.
 func (j *Journal) Damaged() (all []Damage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -114,20 +114,20 @@ func (j *Journal) Damaged() (all []Damage) {
 			all = append(all, Damage{string(m), j.path(m), e.last.Job, e.changed, ErrUnsure})
 		}
 	}
-	for name, e := range j.strange {
+	for name, e := range j.foreign {
 		all = append(all, Damage{name, filepath.Join(j.dir, name), e.job, e.changed, e.damage})
 	}
 	return all
 }
 
-// SetAside has a damaged file guard no job any more, because an operator has found out where its
-// job is. The file stays, under the name that is returned. It decides nothing about the move: this
-// node goes on to tell nobody how it ended.
+// SetAside ends the guard of a damaged file, because an operator has found out where its job is. The
+// file stays, under the path that is returned. The move stays undecided: this node still tells no
+// peer how it ended.
 func (j *Journal) SetAside(name string) (path string, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	move, file := MoveID(name), name
-	e := j.strange[name]
+	e := j.foreign[name]
 	if e == nil {
 		e, file = j.moves[move], name+journalSuffix
 	}
@@ -150,7 +150,7 @@ func (j *Journal) SetAside(name string) (path string, err error) {
 		j.aside[move] = true
 		delete(j.moves, move)
 	}
-	delete(j.strange, name)
+	delete(j.foreign, name)
 	return path, durable.SyncDir(j.dir)
 }
 

@@ -23,7 +23,7 @@ func (j *Journal) get(m MoveID) (Record, error) {
 	switch {
 	case j.aside[m]:
 		return Record{}, asideError(m)
-	case !ok || j.heal(m, e):
+	case !ok || j.repair(m, e):
 		return Record{}, fmt.Errorf("move %.40q: %w", m, ErrUnknownMove)
 	case e.damage != nil:
 		return Record{}, e.damage
@@ -47,8 +47,8 @@ func (j *Journal) Answer(m MoveID, peer string) (State, error) {
 	if r.Role == RoleSource && r.Taken {
 		return StateTaken, nil
 	}
-	if j.undecided(m) {
-		return "", fmt.Errorf("move %s: %w", m, errResolved)
+	if j.beingTaken(m) {
+		return "", fmt.Errorf("move %s: %w", m, errOperatorDecides)
 	}
 	return r.State, nil
 }
@@ -77,7 +77,7 @@ func (j *Journal) List() ([]Record, error) {
 	var errs []error
 	for m, e := range j.moves {
 		switch {
-		case j.heal(m, e):
+		case j.repair(m, e):
 		case e.damage != nil:
 			errs = append(errs, e.damage)
 		case e.unsure:
@@ -86,7 +86,7 @@ func (j *Journal) List() ([]Record, error) {
 			records = append(records, e.last)
 		}
 	}
-	for _, e := range j.strange {
+	for _, e := range j.foreign {
 		errs = append(errs, e.damage)
 	}
 	slices.SortFunc(records, func(a, b Record) int { return a.At.Compare(b.At) })
@@ -99,8 +99,8 @@ func (j *Journal) Unfinished() ([]Record, error) {
 	return slices.DeleteFunc(records, func(r Record) bool { return r.State.Finished() }), err
 }
 
-// Told notes that the other node has heard of an operator's decision.
-func (j *Journal) Told(m MoveID) error {
+// PeerTold notes that the other node has heard of an operator's decision.
+func (j *Journal) PeerTold(m MoveID) error {
 	j.mu.Lock() // a record that came in between would be taken back
 	defer j.mu.Unlock()
 	r, err := j.get(m)

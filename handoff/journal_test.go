@@ -54,7 +54,7 @@ func written(t *testing.T, states ...State) (dir, file string) {
 	return dir, j.path(goldenMove)
 }
 
-func TestFormat1OfTheJournalDoesNotChange(t *testing.T) {
+func TestJournalFormat1DoesNotChange(t *testing.T) {
 	var data []byte
 	records := sample(StateFrozen, StateCommitted, StateReleased)
 	records[1].Note = "a <note> & more"
@@ -71,7 +71,7 @@ func TestFormat1OfTheJournalDoesNotChange(t *testing.T) {
 	}
 }
 
-func TestRecordsFromBeforeTheyHadAKindAreRead(t *testing.T) {
+func TestJournalReadsRecordsFromBeforeTheyHadAKind(t *testing.T) {
 	for name, want := range map[string]Record{
 		"move-source": {Kind: KindMove, Role: RoleSource, Peer: "b", State: StateCommitted},
 		"move-target": {Kind: KindMove, Role: RoleTarget, Peer: "a", State: StatePrepared},
@@ -102,7 +102,7 @@ func TestRecordsFromBeforeTheyHadAKindAreRead(t *testing.T) {
 	}
 }
 
-func TestAJournalRemembersTheLastRecordOfEachMove(t *testing.T) {
+func TestJournalRemembersTheLastRecordOfEachMove(t *testing.T) {
 	dir, _ := written(t, StateFrozen, StateCommitted)
 	j := journal(t, dir)
 	r, err := j.Get(goldenMove)
@@ -115,7 +115,7 @@ func TestAJournalRemembersTheLastRecordOfEachMove(t *testing.T) {
 	}
 }
 
-func TestALastLineCutShortAnywhereIsIgnoredUnlessItIsWhole(t *testing.T) {
+func TestJournalIgnoresALastLineCutShortUnlessItIsWhole(t *testing.T) {
 	dir, file := written(t, StateFrozen, StateCommitted)
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -155,7 +155,7 @@ func journal2(dir string) (State, error) {
 	return r.State, errors.Join(err, j.Close())
 }
 
-func TestAnyFlippedBitOfAWholeLineIsDamageAndStopsTheMove(t *testing.T) {
+func TestJournalTakesAnyFlippedBitOfAWholeLineForDamage(t *testing.T) {
 	_, file := written(t, StateFrozen, StateCommitted)
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -177,7 +177,7 @@ func TestAnyFlippedBitOfAWholeLineIsDamageAndStopsTheMove(t *testing.T) {
 	}
 }
 
-func TestDamageToOneMoveIsReportedAndDoesNotHideTheOthers(t *testing.T) {
+func TestJournalDamageToOneMoveIsReportedAndDoesNotHideTheOthers(t *testing.T) {
 	dir, file := written(t, StateFrozen, StateCommitted)
 	j := journal(t, dir)
 	other := sample(StateReceiving)[0]
@@ -218,7 +218,7 @@ func TestDamageToOneMoveIsReportedAndDoesNotHideTheOthers(t *testing.T) {
 	}
 }
 
-func TestOnlyOneAgentHasTheJournal(t *testing.T) {
+func TestJournalIsOfOneAgentOnly(t *testing.T) {
 	dir := t.TempDir()
 	j := journal(t, dir)
 	if _, err := OpenJournal(dir); err == nil || !strings.Contains(err.Error(), "another agent") {
@@ -230,7 +230,7 @@ func TestOnlyOneAgentHasTheJournal(t *testing.T) {
 	journal(t, dir)
 }
 
-func TestTheJournalAnswersThePeerOfTheMoveOnly(t *testing.T) {
+func TestJournalAnswersThePeerOfTheMoveOnly(t *testing.T) {
 	dir, _ := written(t, StateFrozen, StateCommitted)
 	j := journal(t, dir)
 	if s, err := j.Answer(goldenMove, "b"); s != StateCommitted || err != nil {
@@ -246,7 +246,7 @@ func TestTheJournalAnswersThePeerOfTheMoveOnly(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRecordIsNotWritten(t *testing.T) {
+func TestJournalWritesNothingThatIsNoRecord(t *testing.T) {
 	j := journal(t, t.TempDir())
 	for name, spoil := range map[string]func(*Record){
 		"move":        func(r *Record) { r.Move = "../x" },
@@ -274,7 +274,7 @@ func TestWhatIsNoRecordIsNotWritten(t *testing.T) {
 	}
 }
 
-func TestAMoveKeepsItsJobPeerAndEpoch(t *testing.T) {
+func TestJournalKeepsJobPeerAndEpochOfAMove(t *testing.T) {
 	dir, _ := written(t, StateFrozen)
 	j := journal(t, dir)
 	r := sample(StateCommitted)[0]
@@ -284,7 +284,7 @@ func TestAMoveKeepsItsJobPeerAndEpoch(t *testing.T) {
 	}
 }
 
-func TestPruneRemovesOldFinishedMovesOnly(t *testing.T) {
+func TestJournalPruneRemovesOldFinishedMovesOnly(t *testing.T) {
 	dir, _ := written(t, StateFrozen, StateAborting, StateAborted)
 	j := journal(t, dir)
 	other := sample(StateFrozen)[0]
@@ -306,115 +306,7 @@ func TestPruneRemovesOldFinishedMovesOnly(t *testing.T) {
 	}
 }
 
-// diskFaults fails the named writes; what an append writes before it fails is half a line.
-type diskFaults struct {
-	disk
-	appends, replaces int // fail this many
-}
-
-func (d *diskFaults) Append(path string, line []byte) error {
-	if d.appends == 0 {
-		return d.disk.Append(path, line)
-	}
-	d.appends--
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, journalMode)
-	if err == nil {
-		_, err = f.Write(line[:len(line)/2])
-		err = errors.Join(err, f.Close())
-	}
-	return errors.Join(errors.New("no space left on device"), err)
-}
-
-func (d *diskFaults) Replace(path string, data []byte) error {
-	if d.replaces == 0 {
-		return d.disk.Replace(path, data)
-	}
-	d.replaces--
-	return errors.New("no space left on device")
-}
-
-func TestAfterAFailedAppendTheRecordIsProvenAbsentOrUnsure(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		faults   diskFaults
-		unsure   bool
-		lastSure State
-	}{
-		{"undone", diskFaults{appends: 1}, false, StateFrozen},
-		{"not undone", diskFaults{appends: 1, replaces: 2}, true, StateFrozen},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			dir, _ := written(t, StateFrozen)
-			j := journal(t, dir)
-			c.faults.disk = j.disk
-			j.disk = &c.faults
-			err := j.Append(sample(StateCommitted)[0])
-			if err == nil || errors.Is(err, ErrUnsure) != c.unsure {
-				t.Fatalf("error is %v", err)
-			}
-			if _, err := j.Answer(goldenMove, "b"); errors.Is(err, ErrUnsure) != c.unsure {
-				t.Errorf("answer: %v", err)
-			}
-			if err := j.Append(sample(StateAborting)[0]); err != nil {
-				t.Fatal(err)
-			}
-			history, err := j.History(goldenMove)
-			if err != nil || len(history) != 2 || history[0].State != c.lastSure || history[1].State != StateAborting {
-				t.Errorf("%v, %v", history, err)
-			}
-			if err := j.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if s, err := journal2(dir); s != StateAborting || err != nil {
-				t.Errorf("%s, %v", s, err)
-			}
-		})
-	}
-}
-
-func TestAFileThatWasNotKnownIsKnownAgainWhenTheDiskTakesIt(t *testing.T) {
-	dir, _ := written(t, StateFrozen)
-	j := journal(t, dir)
-	j.disk = &diskFaults{disk: j.disk, appends: 1, replaces: 1}
-	if err := j.Append(sample(StateCommitted)[0]); !errors.Is(err, ErrUnsure) {
-		t.Fatalf("error is %v", err)
-	}
-	if s, err := j.Answer(goldenMove, "b"); s != StateFrozen || err != nil {
-		t.Errorf("the answer is %s, %v", s, err)
-	}
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := journal2(dir); s != StateFrozen || err != nil {
-		t.Errorf("the next agent reads %s, %v", s, err)
-	}
-}
-
-func TestAFirstRecordThatIsNotKnownHoldsUpNoOtherMoveForEver(t *testing.T) {
-	j := journal(t, t.TempDir())
-	j.moves[goldenMove] = &entry{last: sample(StateFrozen)[0], unsure: true} // neither written nor removed
-	other := sample(StateFrozen)[0]
-	other.Move = NewMoveID()
-	if err := j.Append(other); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := j.Get(goldenMove); !errors.Is(err, ErrUnknownMove) {
-		t.Errorf("the first one is %v", err)
-	}
-}
-
-func TestAFirstRecordThatFailsLeavesNoMove(t *testing.T) {
-	j := journal(t, t.TempDir())
-	j.disk = &diskFaults{disk: j.disk, replaces: 1}
-	if err := j.Append(sample(StateFrozen)[0]); err == nil || errors.Is(err, ErrUnsure) {
-		t.Fatalf("error is %v", err)
-	}
-	if err := j.Append(sample(StateFrozen)[0]); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestLeftoversOfACrashAreRemoved(t *testing.T) {
+func TestJournalRemovesLeftoversOfACrash(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, durable.TempPrefix+"1"), nil, 0o600); err != nil {
 		t.Fatal(err)

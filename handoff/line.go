@@ -10,8 +10,8 @@ import "crypto/rand"
 // Moves and restores count the number up, and at most one copy of a line can run: the handoff and the
 // grants see to that. A restore for which an operator declared a node dead begins a new line, above
 // all that were seen, because it may be the second copy of the job if the operator was wrong. So a
-// copy of an older line than another that runs, or ran, is the wrong one and ends; of two copies of
-// one line nobody can say so. Two operators may begin a generation at a time without knowing of each
+// copy of an older line than another that runs, or ran, is the wrong one and ends; two copies of one
+// line cannot be told apart so. Two operators may begin a generation at a time without knowing of each
 // other: the random bits tell their lines apart.
 const (
 	numberBits = 24

@@ -30,7 +30,7 @@ type rNode struct {
 	runs    bool
 	record  int8 // epoch of the copy that it has or had, 0 if none has run
 	fence   int8
-	grantee int8 // whom it has granted, -1 nobody
+	grantee int8 // the node that it has granted, -1 none
 	movedTo int8 // -1 nowhere
 	owes    set
 	owesFor int8

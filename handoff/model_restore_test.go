@@ -50,7 +50,7 @@ func exploreRestores(v variant, from rWorld) (worlds int, bad string, way []rWor
 	return len(all), "", nil
 }
 
-func TestInEveryOrderOfFaultsOneCopyIsBroughtBack(t *testing.T) {
+func TestModelOfRestoresBringsOneCopyBackInEveryOrderOfFaults(t *testing.T) {
 	for _, w := range restoreAdversities() {
 		t.Run(w.name, func(t *testing.T) {
 			worlds, bad, trace := exploreRestores(sound(), w.from)
@@ -85,7 +85,7 @@ func describe(bad string, trace []rWorld) string {
 	return s
 }
 
-func TestTheModelCatchesEveryBrokenVariantOfARestore(t *testing.T) {
+func TestModelOfRestoresCatchesEveryBrokenVariant(t *testing.T) {
 	for name, breakIt := range map[string]func(*variant){
 		"a grant does not depend on what was seen": func(v *variant) {
 			v.grants = func(now, _, epoch int8) bool { return epoch > now }

@@ -177,7 +177,7 @@ func stuck(worlds []world, before [][]int) int {
 		}
 	}
 	for i, w := range worlds {
-		if !saved[i] && !w.excused && !w.src.blind && !w.tgt.blind { // somebody has to look
+		if !saved[i] && !w.excused && !w.src.blind && !w.tgt.blind { // an operator has to look
 
 			return i
 		}
@@ -219,14 +219,14 @@ func damaged(w world, journals int8) world {
 	return w
 }
 
-func TestTheModelCatchesANodeThatTakesADamagedJournalForNone(t *testing.T) {
+func TestModelCatchesANodeThatTakesADamagedJournalForNone(t *testing.T) {
 	r := explore(rules, damaged(start(0, 2, 0, 0), 1), func(m *model) { m.forgets = true })
 	if r.invariant == 0 {
 		t.Errorf("nothing shows that it is one: %s", r)
 	}
 }
 
-func TestInEveryOrderOfFaultsOneCopyRunsAndNoneIsLost(t *testing.T) {
+func TestModelRunsOneCopyAndLosesNoneInEveryOrderOfFaults(t *testing.T) {
 	for _, a := range adversities {
 		t.Run(a.name, func(t *testing.T) {
 			r := explore(rules, a.from)
@@ -238,7 +238,7 @@ func TestInEveryOrderOfFaultsOneCopyRunsAndNoneIsLost(t *testing.T) {
 	}
 }
 
-func TestTheModelCatchesEveryBrokenVariantOfTheRules(t *testing.T) {
+func TestModelCatchesEveryBrokenVariantOfTheRules(t *testing.T) {
 	needed := map[int]bool{4: true} // it is about effects, which no rule can break
 	for name, breakIt := range map[string]func(map[situation]rule){
 		"the target takes what its fence has not admitted": func(r map[situation]rule) {

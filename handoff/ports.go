@@ -49,7 +49,7 @@ var (
 )
 
 // Asker tells what the other node's journal says about the move. It answers by Journal.Answer over
-// there; an error means that nobody knows.
+// there; an error leaves the question open.
 type Asker interface {
 	Outcome(ctx context.Context) (State, error)
 }

@@ -9,8 +9,8 @@ import (
 // Opener gives the engine its hands for a move that the journal remembers.
 type Opener interface {
 	OpenSource(ctx context.Context, rec Record) (Source, Peer, error)
-	// OpenTarget also makes the half known to whoever serves the source's connections, because a
-	// commit or an abort may come while Recover asks.
+	// OpenTarget also registers the half for the source's connections: a commit or an abort may come
+	// while Recover asks.
 	OpenTarget(ctx context.Context, rec Record) (*TargetHalf, Asker, error)
 }
 

@@ -72,7 +72,7 @@ func TestRecoverEndsWithItsContextWhenThePeerIsAway(t *testing.T) {
 	})
 }
 
-func TestATargetThatWentDownInItsResumeWaitsForAnOperator(t *testing.T) {
+func TestRecoverOfATargetThatWentDownInItsResumeWaitsForAnOperator(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		c.reboots = true
 		c.tgt.half.target = slain{targetJob{c.tgt, c.k}}
@@ -110,7 +110,7 @@ func (s slain) Resume(context.Context) error {
 	return errCrashed
 }
 
-func TestTwoEnginesDoNotWorkOnOneMove(t *testing.T) {
+func TestRecoverIsRefusedWhileAnotherEngineWorks(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		calls := 1
 		short, cancel := context.WithTimeout(ctx, time.Minute)

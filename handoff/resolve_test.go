@@ -64,7 +64,7 @@ func (d dyingAt) Commit(ctx context.Context) error {
 
 func (d dyingAt) Outcome(context.Context) (State, error) { return "", errUnreachable }
 
-func TestWhenAnOperatorTookTheSourceTheTargetThatComesBackNeverRuns(t *testing.T) {
+func TestResolveOfTheSourceKeepsTheTargetThatComesBackFromRunning(t *testing.T) {
 	for _, target := range []State{StatePrepared, StateCommitted} {
 		for _, reboots := range []bool{false, true} {
 			bubble(t, func(ctx context.Context, c *cluster) {
@@ -82,7 +82,7 @@ func TestWhenAnOperatorTookTheSourceTheTargetThatComesBackNeverRuns(t *testing.T
 	}
 }
 
-func TestWhenAnOperatorTookTheTargetTheSourceThatComesBackNeverThaws(t *testing.T) {
+func TestResolveOfTheTargetKeepsTheSourceThatComesBackFromThawing(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		if _, err := c.run(ctx, dyingSource{link{c}}); err == nil {
 			t.Fatal("the source lives")
@@ -111,7 +111,7 @@ func (d dyingSource) Prepare(ctx context.Context) error {
 	return errCrashed
 }
 
-func TestARestartedSourceWaitsForItsTargetOrAnOperatorBeforeItThaws(t *testing.T) {
+func TestThawOfARestartedSourceWaitsForItsTargetOrAnOperator(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		_, _ = c.run(ctx, dyingSource{link{c}})
 		c.restartSource()
@@ -141,12 +141,12 @@ func TestARestartedSourceWaitsForItsTargetOrAnOperatorBeforeItThaws(t *testing.T
 	})
 }
 
-func TestADecisionIsRefusedWhenThePeerCanBeReachedAfterAll(t *testing.T) {
+func TestResolveIsRefusedWhenThePeerCanBeReachedAfterAll(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		c.committed(ctx, StatePrepared)
 		reachable := errors.New("it answers")
 		apart := func(context.Context) error {
-			if _, err := c.src.j.Answer(c.move, "b"); !errors.Is(err, errResolved) {
+			if _, err := c.src.j.Answer(c.move, "b"); !errors.Is(err, errOperatorDecides) {
 				t.Errorf("the target can hear of a commit while an operator decides: %v", err)
 			}
 			return reachable
@@ -168,7 +168,7 @@ func TestADecisionIsRefusedWhenThePeerCanBeReachedAfterAll(t *testing.T) {
 	})
 }
 
-func TestThereIsNothingToTakeWhereNoFrozenJobIs(t *testing.T) {
+func TestResolveTakesNothingWhereNoFrozenJobIs(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		c.committed(ctx, StatePrepared)
 		c.k.change(func() { c.k.src = dead })
@@ -179,7 +179,7 @@ func TestThereIsNothingToTakeWhereNoFrozenJobIs(t *testing.T) {
 	})
 }
 
-func TestADroppedSourceLetsTheTargetRunWhenItComesBack(t *testing.T) {
+func TestResolveThatDropsTheSourceLetsTheTargetRunWhenItComesBack(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		c.committed(ctx, StatePrepared)
 		if outcome, err := c.resolveSource(ctx, false); outcome != OutcomeMoved {
@@ -192,7 +192,7 @@ func TestADroppedSourceLetsTheTargetRunWhenItComesBack(t *testing.T) {
 	})
 }
 
-func TestWhatWentDownInItsResumeIsLostWhenTheFrozenCopyIsGivenUp(t *testing.T) {
+func TestResolveThatDropsTheFrozenCopyLosesWhatWentDownInItsResume(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		c.reboots = true
 		c.committed(ctx, StateCommitted)
@@ -211,7 +211,7 @@ func TestWhatWentDownInItsResumeIsLostWhenTheFrozenCopyIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestACopyThatRanEndsWhenAnOperatorTookTheOther(t *testing.T) {
+func TestYieldEndsACopyThatRan(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) { // of the target, by mistake: it only seemed to be gone
 		short, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
@@ -255,7 +255,7 @@ func TestACopyThatRanEndsWhenAnOperatorTookTheOther(t *testing.T) {
 	})
 }
 
-func TestWhereOperatorsTookBothCopiesNeitherEndsByItself(t *testing.T) {
+func TestYieldIsRefusedWhereOperatorsTookBothCopies(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		c.committed(ctx, StatePrepared)
 		if outcome, err := c.resolveSource(ctx, true); outcome != OutcomeAborted {
@@ -280,7 +280,7 @@ func TestWhereOperatorsTookBothCopiesNeitherEndsByItself(t *testing.T) {
 	})
 }
 
-func TestADecisionIsRememberedUntilThePeerWasTold(t *testing.T) {
+func TestResolveIsRememberedUntilThePeerWasTold(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		c.committed(ctx, StatePrepared)
 		if outcome, err := c.resolveSource(ctx, true); outcome != OutcomeAborted {
@@ -306,7 +306,7 @@ func TestADecisionIsRememberedUntilThePeerWasTold(t *testing.T) {
 			t.Error("nobody has told the target")
 		}
 		for range 2 {
-			if err := c.src.j.Told(c.move); err != nil {
+			if err := c.src.j.PeerTold(c.move); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -39,8 +39,8 @@ func within(ctx context.Context, limit time.Duration, f func(context.Context) er
 	return f(ctx)
 }
 
-// insist tries an idempotent clean-up a few times. Cancelling the move does not cancel it.
-func insist(ctx context.Context, f func(context.Context) error) error {
+// retryCleanup tries an idempotent clean-up cleanupTries times. Cancelling the move does not cancel it.
+func retryCleanup(ctx context.Context, f func(context.Context) error) error {
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	var pause backoff

@@ -8,14 +8,14 @@ import (
 
 // sourceRun performs the rules of the source, from one event to the end of the move.
 type sourceRun struct {
-	engine     Engine
-	rec        Record
-	source     Source
-	peer       Peer
-	rebooted   bool  // the frozen job is gone with an earlier boot
-	passedOver bool  // an operator has decided against the copy here
-	unsure     bool  // a committed record may be on the disk
-	cause      error // what went wrong on the way
+	engine    Engine
+	rec       Record
+	source    Source
+	peer      Peer
+	rebooted  bool  // the frozen job is gone with an earlier boot
+	peerTaken bool  // an operator has decided against the copy here
+	unsure    bool  // a committed record may be on the disk
+	cause     error // what went wrong on the way
 }
 
 func (e Engine) newSourceRun(rec Record, s Source, p Peer) *sourceRun {
@@ -80,7 +80,7 @@ func (r *sourceRun) do(ctx context.Context, a Action, next State) (Event, error)
 		return r.attempt(ctx, a, r.source.Transfer)
 	case ActionCheckFrozen:
 		if next == StateAborting { // an operator takes the job: if it is there
-			return "", r.present(ctx)
+			return "", r.checkFrozen(ctx)
 		}
 		return r.attempt(ctx, a, r.source.StillFrozen)
 	case ActionAskPrepare:
@@ -89,7 +89,7 @@ func (r *sourceRun) do(ctx context.Context, a Action, next State) (Event, error)
 		}
 		return EventPeerPrepared, nil
 	case ActionSendCommit:
-		return r.deliver(ctx)
+		return r.sendCommit(ctx)
 	case ActionAskOutcome:
 		return r.ask(ctx)
 	case ActionThaw:
@@ -121,11 +121,11 @@ func (r *sourceRun) attempt(ctx context.Context, a Action, f func(context.Contex
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = errors.Join(cause, err)
 	}
-	r.blame(fmt.Errorf("%s: %w", a, err))
+	r.addCause(fmt.Errorf("%s: %w", a, err))
 	return EventFail, nil
 }
 
-func (r *sourceRun) blame(err error) {
+func (r *sourceRun) addCause(err error) {
 	r.cause = errors.Join(r.cause, err)
 	r.rec.note(err)
 }

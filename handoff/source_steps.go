@@ -34,18 +34,18 @@ func (r *sourceRun) journal(ctx context.Context, next State) (Event, error) {
 	case err == nil:
 		return "", nil
 	case next == StateFrozen && r.rec.State == StateNew:
-		return "", &stop{r.unbegun(ctx, err), err}
+		return "", &stop{r.firstRecordFailed(ctx, err), err}
 	case next == StateCommitted:
-		return r.uncommitted(err)
+		return r.commitRecordFailed(err)
 	case next == StateReleased:
 		return "", &stop{OutcomeUnclean, err}
 	}
-	r.blame(err) // aborted: it is carried out, and the records before it lead recovery here again
+	r.addCause(err) // aborted: it is carried out, and the records before it lead recovery here again
 	return "", nil
 }
 
-// unbegun is a move that failed at its first record: the job has not been touched.
-func (r *sourceRun) unbegun(ctx context.Context, err error) Outcome {
+// firstRecordFailed ends a move whose first record could not be written: the job runs untouched.
+func (r *sourceRun) firstRecordFailed(ctx context.Context, err error) Outcome {
 	if errors.Is(err, ErrUnsure) {
 		r.rec.note(err)
 		if err := r.append(StateAborted); err != nil {
@@ -59,15 +59,15 @@ func (r *sourceRun) unbegun(ctx context.Context, err error) Outcome {
 	return OutcomeAborted
 }
 
-// uncommitted is a move whose commit record could not be written. It fails like any other step; if
+// commitRecordFailed handles a commit record that could not be written. It fails like any other step; if
 // the record may be on the disk nevertheless, journalAborting keeps the job frozen until it is
 // proven to be overruled.
-func (r *sourceRun) uncommitted(err error) (Event, error) {
+func (r *sourceRun) commitRecordFailed(err error) (Event, error) {
 	r.unsure = errors.Is(err, ErrUnsure)
-	if r.rebooted || r.passedOver { // nothing to go back to; the target keeps its copy
+	if r.rebooted || r.peerTaken { // nothing to go back to; the target keeps its copy
 		return "", &stop{OutcomeInDoubt, err}
 	}
-	r.blame(err)
+	r.addCause(err)
 	return EventFail, nil
 }
 
@@ -81,7 +81,7 @@ func (r *sourceRun) journalAborting(ctx context.Context) error {
 			return nil
 		}
 		if r.rec.State != StateCommitted && !r.unsure {
-			r.blame(err)
+			r.addCause(err)
 			r.rec.State = StateAborting
 			return nil
 		}
@@ -91,8 +91,8 @@ func (r *sourceRun) journalAborting(ctx context.Context) error {
 	}
 }
 
-// deliver tells the peer to commit until it is known what became of that.
-func (r *sourceRun) deliver(ctx context.Context) (Event, error) {
+// sendCommit tells the peer to commit, until its record shows the outcome.
+func (r *sourceRun) sendCommit(ctx context.Context) (Event, error) {
 	var pause backoff
 	once := context.WithoutCancel(ctx)
 	for {
@@ -122,7 +122,7 @@ func (r *sourceRun) verdict(ctx context.Context, said error) Event {
 	case state != StateDropped:
 		return ""
 	}
-	r.blame(fmt.Errorf("%s: %w (%w)", r.rec.Peer, ErrDropped, said))
+	r.addCause(fmt.Errorf("%s: %w (%w)", r.rec.Peer, ErrDropped, said))
 	if r.rebooted {
 		return EventLost
 	}
@@ -147,13 +147,13 @@ func (r *sourceRun) ask(ctx context.Context) (Event, error) {
 			case StatePrepared, StateCommitted, StateDone:
 				return EventRescue, nil
 			case StateNew, StateReceiving, StateDropped:
-				r.blame(fmt.Errorf("this node went down while the job was frozen, and the copy on %s is %s", r.rec.Peer, state))
+				r.addCause(fmt.Errorf("this node went down while the job was frozen, and the copy on %s is %s", r.rec.Peer, state))
 				return EventLost, nil
 			}
 			err = fmt.Errorf("%s answers %.40q", r.rec.Peer, state)
 		}
 		if errors.Is(err, ErrUnknownMove) {
-			r.blame(fmt.Errorf("this node went down while the job was frozen, and %s knows no copy", r.rec.Peer))
+			r.addCause(fmt.Errorf("this node went down while the job was frozen, and %s knows no copy", r.rec.Peer))
 			return EventLost, nil
 		}
 		if !pause.wait(ctx, nil) {
@@ -167,10 +167,10 @@ func (r *sourceRun) ask(ctx context.Context) (Event, error) {
 func (r *sourceRun) askDrop(ctx context.Context) (Event, error) {
 	var pause backoff
 	for {
-		event, err := r.haveDropped(ctx)
+		event, err := r.tryDrop(ctx)
 		if event == EventPeerTook {
-			r.passedOver = true
-			r.blame(fmt.Errorf("an operator took the copy on %s", r.rec.Peer))
+			r.peerTaken = true
+			r.addCause(fmt.Errorf("an operator took the copy on %s", r.rec.Peer))
 		}
 		if event != "" {
 			return event, nil
@@ -181,8 +181,8 @@ func (r *sourceRun) askDrop(ctx context.Context) (Event, error) {
 	}
 }
 
-// haveDropped is one try; without an event its error says why there is no answer.
-func (r *sourceRun) haveDropped(ctx context.Context) (Event, error) {
+// tryDrop is one try; without an event its error says why there is no answer.
+func (r *sourceRun) tryDrop(ctx context.Context) (Event, error) {
 	word := r.peer.Abort
 	if r.rec.Taken {
 		word = r.peer.Yield
@@ -206,8 +206,8 @@ func (r *sourceRun) haveDropped(ctx context.Context) (Event, error) {
 	return "", err
 }
 
-// present makes sure that there is a frozen job to take.
-func (r *sourceRun) present(ctx context.Context) error {
+// checkFrozen makes sure that there is a frozen job to take.
+func (r *sourceRun) checkFrozen(ctx context.Context) error {
 	if err := r.source.StillFrozen(ctx); err != nil {
 		return &stop{OutcomeRefused, fmt.Errorf("there is no frozen job to take here: %w", err)}
 	}
@@ -215,7 +215,7 @@ func (r *sourceRun) present(ctx context.Context) error {
 }
 
 func (r *sourceRun) thaw(ctx context.Context) (Event, error) {
-	if err := insist(ctx, r.source.Thaw); err != nil {
+	if err := retryCleanup(ctx, r.source.Thaw); err != nil {
 		return "", &stop{OutcomeInDoubt, fmt.Errorf("the move is aborted, but the job is still frozen: thaw: %w", err)}
 	}
 	return EventThawed, nil

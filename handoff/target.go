@@ -7,19 +7,18 @@ import (
 	"sync"
 )
 
-// TargetHalf is the target's side of one move. Its methods are called by whoever holds a connection
-// to the source and may be called at any time, more than once, by several connections; one runs at
-// a time. The caller makes sure that they come from the record's peer.
+// TargetHalf is the target's side of one move. Several connections to the source may call
+// its methods, at any time and more than once; one runs at a time. The caller makes sure that they come from the record's peer.
 type TargetHalf struct {
-	engine Engine
-	target Target
-	turn   chan struct{} // holds one token; taken for the length of a method
-	gone   bool          // the node went down since the copy was made, and the copy with it
+	engine   Engine
+	target   Target
+	token    chan struct{} // holds one token; a method takes it while it runs
+	rebooted bool          // the node went down since the copy was made, and the copy with it
 
-	mu      sync.Mutex
-	rec     Record
-	preempt context.CancelCauseFunc // ends a Prepare that runs
-	settled chan struct{}           // closed when the move is finished here
+	mu       sync.Mutex
+	rec      Record
+	preempt  context.CancelCauseFunc // ends a Prepare that runs
+	finished chan struct{}           // closed when the move is finished here
 }
 
 // State is what is on the disk, and the answer to the source's question for the outcome.
@@ -58,7 +57,7 @@ func (h *TargetHalf) Cut(ctx context.Context, source Asker) error {
 	if err := h.handle(ctx, EventCut); err != nil {
 		return err
 	}
-	return h.settle(ctx, source)
+	return h.askUntilDecided(ctx, source)
 }
 
 // Recover goes on with an unfinished move when the agent starts, and asks like Cut. When the node
@@ -66,19 +65,19 @@ func (h *TargetHalf) Cut(ctx context.Context, source Asker) error {
 // job ran here; then only an operator's decision, here or on the source, ends it.
 func (h *TargetHalf) Recover(ctx context.Context, source Asker) error {
 	event := EventRestart
-	if h.gone {
+	if h.rebooted {
 		event = EventReboot
 	}
 	if err := h.handle(ctx, event); err != nil {
 		return err
 	}
-	return h.settle(ctx, source)
+	return h.askUntilDecided(ctx, source)
 }
 
 // InDoubt tells whether the node went down between its committed record and the end of the resume.
-func (h *TargetHalf) InDoubt() bool { return h.gone && h.State() == StateCommitted }
+func (h *TargetHalf) InDoubt() bool { return h.rebooted && h.State() == StateCommitted }
 
-func (h *TargetHalf) unknown() error {
+func (h *TargetHalf) inDoubtError() error {
 	return errors.Join(ErrInDoubt, fmt.Errorf("move %s: this node went down while it resumed job %s, which may have run here for a moment; "+
 		"only an operator can tell whether it may go on on %s", h.rec.Move, h.rec.Job, h.rec.Peer))
 }
@@ -104,7 +103,7 @@ func (h *TargetHalf) Yield(ctx context.Context) error {
 
 // handle performs an event and all that follows from it, alone.
 func (h *TargetHalf) handle(ctx context.Context, event Event) error {
-	release, err := h.take(ctx)
+	release, err := h.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,7 +111,7 @@ func (h *TargetHalf) handle(ctx context.Context, event Event) error {
 	if r := h.Record(); event == EventYield && r.Taken && r.State == StateDone {
 		return fmt.Errorf("move %s: %w", h.rec.Move, ErrTaken)
 	}
-	before, undo := h.State(), h.decided(event)
+	before, undo := h.State(), h.noteDecision(event)
 	if err := h.follow(ctx, event); err != nil {
 		if h.State() == before {
 			undo()
@@ -122,15 +121,15 @@ func (h *TargetHalf) handle(ctx context.Context, event Event) error {
 	return nil
 }
 
-// decided notes an operator's decision in the records to come. undo is for one that came to nothing.
-func (h *TargetHalf) decided(event Event) (undo func()) {
+// noteDecision notes an operator's decision in the records to come. undo is for one that came to nothing.
+func (h *TargetHalf) noteDecision(event Event) (undo func()) {
 	if event != EventTake && event != EventDrop {
 		return func() {}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.rec
-	h.rec.note(errResolved)
+	h.rec.note(errOperatorDecides)
 	h.rec.Taken, h.rec.PeerToTell = event == EventTake, event == EventTake
 	return func() {
 		h.mu.Lock()
@@ -139,11 +138,11 @@ func (h *TargetHalf) decided(event Event) (undo func()) {
 	}
 }
 
-// take waits for this caller's turn.
-func (h *TargetHalf) take(ctx context.Context) (release func(), err error) {
+// lock waits until no other method runs.
+func (h *TargetHalf) lock(ctx context.Context) (release func(), err error) {
 	select {
-	case <-h.turn:
-		return func() { h.turn <- struct{}{} }, nil
+	case <-h.token:
+		return func() { h.token <- struct{}{} }, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("move %s: %w", h.rec.Move, context.Cause(ctx))
 	}

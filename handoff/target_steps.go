@@ -26,9 +26,9 @@ func (h *TargetHalf) do(ctx context.Context, a Action, next State) (Event, error
 	case ActionResume:
 		return h.resume(ctx)
 	case ActionDrop:
-		return "", insist(ctx, h.target.Drop)
+		return "", retryCleanup(ctx, h.target.Drop)
 	case ActionEnd:
-		return "", insist(ctx, h.target.End)
+		return "", retryCleanup(ctx, h.target.End)
 	case ActionAskOutcome: // by settle, between the events, so that a commit or an abort can come in
 		return "", nil
 	}
@@ -36,25 +36,25 @@ func (h *TargetHalf) do(ctx context.Context, a Action, next State) (Event, error
 }
 
 func (h *TargetHalf) checkParked(ctx context.Context) (Event, error) {
-	if h.gone {
-		return proven(fmt.Errorf("this node went down since: %w", ErrGone))
+	if h.rebooted {
+		return goneEvent(fmt.Errorf("this node went down since: %w", ErrGone))
 	}
-	return proven(h.target.StillParked(ctx))
+	return goneEvent(h.target.StillParked(ctx))
 }
 
 // resume is past the commit point: the end of ctx does not hold it up.
 func (h *TargetHalf) resume(ctx context.Context) (Event, error) {
-	if h.gone {
-		return "", h.unknown()
+	if h.rebooted {
+		return "", h.inDoubtError()
 	}
 	if err := within(context.WithoutCancel(ctx), cleanupTimeout, h.target.Resume); err != nil {
-		return proven(err)
+		return goneEvent(err)
 	}
 	return EventResumed, nil
 }
 
-// proven turns the proof that the copy is gone into the event, and into the answer for the source.
-func proven(err error) (Event, error) {
+// goneEvent turns the proof that the copy is gone into the event, and into the answer for the source.
+func goneEvent(err error) (Event, error) {
 	if errors.Is(err, ErrGone) {
 		return EventGone, fmt.Errorf("%w: %w", ErrDropped, err)
 	}
@@ -74,12 +74,12 @@ func (h *TargetHalf) park(ctx context.Context) (Event, error) {
 	if err == nil {
 		return "", nil
 	}
-	h.blame(err)
+	h.addNote(err)
 	return EventGone, err
 }
 
-// blame keeps the reason for the next record.
-func (h *TargetHalf) blame(err error) {
+// addNote keeps the reason for the next record.
+func (h *TargetHalf) addNote(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.rec.note(err)
@@ -120,7 +120,7 @@ func (h *TargetHalf) become(next State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.rec.State.Finished() && next.Finished() {
-		close(h.settled)
+		close(h.finished)
 	}
 	h.rec.State = next
 }

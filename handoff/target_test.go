@@ -20,7 +20,7 @@ func (l killCopy) Commit(ctx context.Context) error {
 	return l.link.Commit(ctx)
 }
 
-func TestATargetThatLostItsParkedCopyGivesTheJobBack(t *testing.T) {
+func TestTargetThatLostItsParkedCopyGivesTheJobBack(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		outcome, err := c.run(ctx, killCopy{link{c}})
 		if outcome != OutcomeAborted || !errors.Is(err, ErrDropped) {
@@ -31,7 +31,7 @@ func TestATargetThatLostItsParkedCopyGivesTheJobBack(t *testing.T) {
 	})
 }
 
-func TestAParkedTargetNoticesThatItsCopyDiedWhileItAsks(t *testing.T) {
+func TestTargetNoticesThatItsParkedCopyDiedWhileItAsks(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		if err := c.tgt.half.Prepare(ctx); err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ type silent struct{}
 
 func (silent) Outcome(context.Context) (State, error) { return "", errUnreachable }
 
-func TestACommitReachesATargetThatIsAsking(t *testing.T) {
+func TestCommitReachesATargetThatIsAsking(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		if err := c.tgt.half.Prepare(ctx); err != nil {
 			t.Fatal(err)
@@ -85,7 +85,7 @@ func (t hanging) Prepare(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func TestAnAbortEndsAPrepareThatRuns(t *testing.T) {
+func TestAbortEndsAPrepareThatRuns(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		job := hanging{targetJob{c.tgt, c.k}, make(chan struct{})}
 		c.tgt.half.target = job
@@ -102,7 +102,7 @@ func TestAnAbortEndsAPrepareThatRuns(t *testing.T) {
 	})
 }
 
-func TestACutBeforePreparedDropsAndALaterPrepareIsRefused(t *testing.T) {
+func TestCutBeforePreparedDropsAndALaterPrepareIsRefused(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		for range 2 {
 			if err := c.tgt.half.Cut(ctx, silent{}); err != nil {
@@ -118,7 +118,7 @@ func TestACutBeforePreparedDropsAndALaterPrepareIsRefused(t *testing.T) {
 	})
 }
 
-func TestAnAbortAfterTheCommitIsRefused(t *testing.T) {
+func TestAbortAfterTheCommitIsRefused(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		if outcome, err := c.run(ctx, link{c}); outcome != OutcomeMoved {
 			t.Fatal(err)
@@ -130,7 +130,7 @@ func TestAnAbortAfterTheCommitIsRefused(t *testing.T) {
 	})
 }
 
-func TestATargetRefusesAnEpochThatItHasSeen(t *testing.T) {
+func TestTargetRefusesAnEpochThatItHasSeen(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		if err := c.tgt.half.Abort(ctx); err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestATargetRefusesAnEpochThatItHasSeen(t *testing.T) {
 	})
 }
 
-func TestASecondMoveOfAJobWaitsForTheFirst(t *testing.T) {
+func TestMoveOfAJobWaitsForTheOneBefore(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		rec := c.record("a", "boot-t")
 		rec.Move, rec.Epoch = NewMoveID(), 2
@@ -155,7 +155,7 @@ func TestASecondMoveOfAJobWaitsForTheFirst(t *testing.T) {
 	})
 }
 
-func TestTheSameMoveCannotBeRunTwice(t *testing.T) {
+func TestMoveCannotBeRunTwice(t *testing.T) {
 	bubble(t, func(ctx context.Context, c *cluster) {
 		if outcome, err := c.run(ctx, link{c}); outcome != OutcomeMoved {
 			t.Fatal(err)

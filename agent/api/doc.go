@@ -31,7 +31,7 @@
 // Agents ask each other whose a job is. Only a node of the cluster may, in its own
 // name and for no user; docs/formats.md has the bodies.
 //
-//	GET    /v1/peer/jobs/{job}             node  → handoff.Standing: how the asked node stands to the job
+//	GET    /v1/peer/jobs/{job}             node  → handoff.Answer: what the asked node knows of the job
 //	POST   /v1/peer/jobs/{job}/grant       node  epoch, seen, port → nothing: the asking node may bring the job back
 //	POST   /v1/peer/jobs/{job}/superseded  node  epoch, port → next, epoch: the asked node ends its older copy
 //	POST   /v1/peer/jobs                   node  runs, left → superseded, owed, fates: what has become of these jobs

@@ -12,32 +12,33 @@ import (
 )
 
 const (
-	// MostConnections is how many a user may have at the local socket: one for each job
-	// that is followed, and some. Root may have any number.
+	// MostConnections bounds the connections of one user to the local socket: one for each job
+	// that is followed, and some more. Root has no bound.
 	MostConnections = 512
-	// MostAnswers is how many that are too many are told so at a time; others are hung up on.
+	// MostAnswers bounds the refusals that are written at a time; further connections are closed.
 	MostAnswers = 16
-	// answerTime is what they have to say what they want, and to hear.
-	answerTime = time.Second
+	// refusalTime bounds how long a refused connection may take to send its request and read the answer.
+	refusalTime = time.Second
 )
 
-// ConnLimit is the local socket. It knows who calls, and keeps one user from taking the
-// file descriptors that all need.
+// ConnLimit is the local socket. It asks the kernel who connects, and keeps one user from using
+// up the file descriptors that all need.
 type ConnLimit struct {
 	net.Listener
 	most int
 
-	answers chan struct{}
-	told    sync.WaitGroup
-	mu      sync.Mutex
-	here    map[uint32]int // connections, by user
+	refusalSlots chan struct{}
+	refusals     sync.WaitGroup
+	mu           sync.Mutex
+	conns        map[uint32]int // connections, by user
 }
 
+// NewConnLimit bounds the connections of each user to l, root excepted.
 func NewConnLimit(l net.Listener, most int) *ConnLimit {
-	return &ConnLimit{Listener: l, most: most, here: map[uint32]int{}, answers: make(chan struct{}, MostAnswers)}
+	return &ConnLimit{Listener: l, most: most, conns: map[uint32]int{}, refusalSlots: make(chan struct{}, MostAnswers)}
 }
 
-// Accept turns away whom there are too many of.
+// Accept refuses connections of users that have too many.
 func (c *ConnLimit) Accept() (net.Conn, error) {
 	for {
 		conn, err := c.Listener.Accept()
@@ -47,16 +48,16 @@ func (c *ConnLimit) Accept() (net.Conn, error) {
 		who, err := Credentials(conn)
 		switch {
 		case err != nil:
-			return conn, nil // its requests are refused, and told so
-		case c.enter(who):
-			return &limitedConn{Conn: conn, who: who, leave: sync.OnceFunc(func() { c.leave(who) })}, nil
+			return conn, nil // its requests are answered with a refusal
+		case c.acquire(who):
+			return &limitedConn{Conn: conn, caller: who, release: sync.OnceFunc(func() { c.release(who) })}, nil
 		}
-		who.LetGo()
+		who.Close()
 		select {
-		case c.answers <- struct{}{}:
-			c.told.Go(func() {
-				turnAway(conn, c.most)
-				<-c.answers
+		case c.refusalSlots <- struct{}{}:
+			c.refusals.Go(func() {
+				refuseConnection(conn, c.most)
+				<-c.refusalSlots
 			})
 		default:
 			_ = conn.Close()
@@ -64,48 +65,49 @@ func (c *ConnLimit) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends the socket; guests stay.
+// Close closes the socket and waits for refusals; accepted connections stay.
 func (c *ConnLimit) Close() error {
-	defer c.told.Wait()
+	defer c.refusals.Wait()
 	return c.Listener.Close()
 }
 
-func (c *ConnLimit) enter(who Caller) bool {
+func (c *ConnLimit) acquire(who Caller) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !who.Root() && c.here[who.UID] >= c.most {
+	if !who.Root() && c.conns[who.UID] >= c.most {
 		return false
 	}
-	c.here[who.UID]++
+	c.conns[who.UID]++
 	return true
 }
 
-func (c *ConnLimit) leave(who Caller) {
+func (c *ConnLimit) release(who Caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	who.LetGo()
-	if c.here[who.UID]--; c.here[who.UID] == 0 {
-		delete(c.here, who.UID)
+	who.Close()
+	if c.conns[who.UID]--; c.conns[who.UID] == 0 {
+		delete(c.conns, who.UID)
 	}
 }
 
-// limitedConn is a connection whose other end is known.
+// limitedConn is a connection whose caller is known. Close frees its place.
 type limitedConn struct {
 	net.Conn
-	who   Caller
-	leave func()
+	caller  Caller
+	release func()
 }
 
+// Close frees the place of the connection, too.
 func (g *limitedConn) Close() error {
-	defer g.leave()
+	defer g.release()
 	return g.Conn.Close()
 }
 
-// turnAway answers a request, whatever it is: an answer before that would be none to
-// the client.
-func turnAway(conn net.Conn, most int) {
+// refuseConnection reads a request before it answers: a client takes an answer that comes before
+// its request for none.
+func refuseConnection(conn net.Conn, most int) {
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(answerTime))
+	_ = conn.SetDeadline(time.Now().Add(refusalTime))
 	if _, err := conn.Read(make([]byte, 64<<10)); err != nil {
 		return
 	}

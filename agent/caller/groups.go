@@ -31,14 +31,14 @@ func peerGroups(fd int) ([]uint32, error) {
 	}
 }
 
-// GroupsInside are the supplementary groups that a job has. Root's are not mapped by a user
-// namespace, in which root is nobody outside.
-func GroupsInside(s job.Spec) []uint32 {
+// SupplementaryGroups are the supplementary groups that a job runs with. A user namespace of
+// root's maps none: root in it has no rights outside.
+func SupplementaryGroups(s job.Spec) []uint32 {
 	if s.UserNS && s.UID == 0 {
 		return nil
 	}
 	return s.Groups
 }
 
-// NotStarted is where a job is that could not be launched.
+// NotStarted says, in an api.Error, where a job is that could not be started.
 const NotStarted = "nothing was started"

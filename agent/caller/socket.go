@@ -5,11 +5,11 @@ import (
 	"net"
 )
 
-// FromSocket says on whose behalf requests on a connection are made. A request without
-// a caller is refused.
+// FromSocket puts the caller of a connection of a ConnLimit into its context, under ContextKey.
+// The server refuses requests without one.
 func FromSocket(ctx context.Context, conn net.Conn) context.Context {
 	if g, ok := conn.(*limitedConn); ok {
-		return context.WithValue(ctx, CallerKey{}, g.who)
+		return context.WithValue(ctx, ContextKey{}, g.caller)
 	}
 	return ctx
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 )
 
-// Copies keeps one copy of a job alive, whoever restores it.
+// Copies keeps one copy of a job alive, on whatever node it is restored.
 type Copies struct {
 	*node.Node
 	Peers   *peer.Peers
 	Sources *source.Sources
 
-	Granting sync.Mutex // what this node knows of a job stays so while it is held
+	GrantLock sync.Mutex // held while a grant is checked and given
 }

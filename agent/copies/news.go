@@ -8,30 +8,29 @@ import (
 	"sync"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
-// newsEvery is how often an agent asks its peers about its jobs, the first time at its start. A peer
-// that can be reached again is asked no later than this.
+// newsEvery is how often an agent asks its peers about its jobs, from its start on. It asks a peer
+// that is back no later than this.
 const newsEvery = 30 * time.Second
 
-// ListenForNews asks the peers again and again what they know of jobs that run here, and what has
-// become of those that went to them.
-func (a *Copies) ListenForNews(ctx context.Context) {
+// ListenForNews asks the peers, again and again until ctx ends, what they know of jobs that run here,
+// and of the state of those that went to them.
+func (c *Copies) ListenForNews(ctx context.Context) {
 	tick := time.NewTicker(newsEvery)
 	defer tick.Stop()
 	for {
-		a.AskNews(ctx)
-		a.endSupersededAgain(ctx)
-		recs, _ := a.Jobs.List() // those that can be read
-		a.Fates(ctx, recs, httpjson.AskTime)
+		c.AskNews(ctx)
+		c.endSupersededAgain(ctx)
+		recs, _ := c.Jobs.List() // those that can be read
+		c.Fates(ctx, recs, httpjson.PeerTimeout)
 		select {
 		case <-ctx.Done():
 			return
@@ -40,84 +39,85 @@ func (a *Copies) ListenForNews(ctx context.Context) {
 	}
 }
 
-// AskNews asks all peers that are configured whether jobs that run here were brought back elsewhere.
-func (a *Copies) AskNews(ctx context.Context) {
+// AskNews asks all configured peers whether jobs that run here were restored elsewhere.
+func (c *Copies) AskNews(ctx context.Context) {
 	var all sync.WaitGroup
-	for node := range a.Config.Peers {
-		all.Go(func() { a.AskNewsOf(ctx, node) })
+	for node := range c.Config.Peers {
+		all.Go(func() { c.AskNewsOf(ctx, node) })
 	}
 	all.Wait()
 }
 
-// CatchUp asks those now that this node has not heard since it went down: somebody waits for it.
-func (a *Copies) CatchUp(ctx context.Context) {
+// CatchUp asks the peers that this node has not heard since it went down: a caller waits for that.
+func (c *Copies) CatchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, catchUpTime)
 	defer cancel()
 	var all sync.WaitGroup
-	for _, node := range a.Fence.Unheard() {
-		all.Go(func() { a.AskNewsOf(ctx, node) })
+	for _, node := range c.Fence.Unheard() {
+		all.Go(func() { c.AskNewsOf(ctx, node) })
 	}
 	all.Wait()
 }
 
-// catchUpTime leaves who asks this node time for the answer.
-const catchUpTime = httpjson.AskTime / 2
+// catchUpTime leaves the asking node time for the answer.
+const catchUpTime = httpjson.PeerTimeout / 2
 
-func (a *Copies) AskNewsOf(ctx context.Context, node string) {
-	recs, _ := a.Jobs.List() // those that can be read
+// AskNewsOf asks one peer for news, and ends copies that it supersedes.
+func (c *Copies) AskNewsOf(ctx context.Context, node string) {
+	recs, _ := c.Jobs.List() // those that can be read
 	req := peer.NewsRequest{Runs: map[job.ID]int64{}}
 	for _, rec := range recs {
 		if rec.Here() {
 			req.Runs[rec.ID] = rec.Epoch
 		}
 	}
-	unheard := slices.Contains(a.Fence.Unheard(), node)
+	unheard := slices.Contains(c.Fence.Unheard(), node)
 	if len(req.Runs) == 0 && !unheard {
 		return
 	}
 	var news peer.NewsReply
-	asking, cancel := context.WithTimeout(ctx, httpjson.AskTime)
-	err := a.Peers.Question(asking, node, nil, peer.PeerPath, req, &news)
+	asking, cancel := context.WithTimeout(ctx, httpjson.PeerTimeout)
+	err := c.Peers.Question(asking, node, nil, peer.PeerPath, req, &news)
 	cancel()
 	if err != nil {
 		return // it is away, and will be asked again
 	}
 	if unheard {
-		if err = a.hearOwed(node, news.Owed); err != nil {
-			a.Log.Error("what a peer has brought back is not written down", logkey.Peer, node, logkey.Err, err)
+		if err = c.learnOwed(node, news.Owed); err != nil {
+			c.Log.Error("what a peer has brought back is not written down", logkey.Peer, node, logkey.Err, err)
 		}
 	}
 	for id, epoch := range news.Superseded {
 		if _, asked := req.Runs[id]; !asked {
 			continue
 		}
-		by := job.Moved{Node: node, Addr: a.Config.Peers[node], Epoch: epoch, At: time.Now()}
-		if err := a.supersede(ctx, id, by); err != nil && ctx.Err() == nil {
-			a.Log.Warn("a copy of a job that was brought back elsewhere is not ended yet", logkey.Job, id, logkey.Peer, node, logkey.Err, err)
+		by := job.Moved{Node: node, Addr: c.Config.Peers[node], Epoch: epoch, At: time.Now()}
+		if err := c.supersede(ctx, id, by); err != nil && ctx.Err() == nil {
+			c.Log.Warn("a copy of a job that was brought back elsewhere is not ended yet", logkey.Job, id, logkey.Peer, node, logkey.Err, err)
 		}
 	}
 }
 
-// hearOwed notes what a peer has brought back while this node was down.
-func (a *Copies) hearOwed(node string, owed map[job.ID]int64) error {
+// learnOwed notes the restores of a peer while this node was down.
+func (c *Copies) learnOwed(node string, owed map[job.ID]int64) error {
 	for id, epoch := range owed {
-		if err := a.Fence.Learn(string(id), handoff.Grant{Epoch: epoch, Node: node, Addr: a.Config.Peers[node]}); err != nil {
+		if err := c.Fence.Learn(string(id), handoff.Grant{Epoch: epoch, Node: node, Addr: c.Config.Peers[node]}); err != nil {
 			return err
 		}
 	}
-	return a.Fence.Heard(node)
+	return c.Fence.Heard(node)
 }
 
-// owed are the restores here that went past a node which has not heard of them. One that may come to
-// nothing yet is not for telling, and neither is that there is none.
-func (a *Copies) owed(asker string) (map[job.ID]int64, error) {
+// owed are the restores here that declared asker dead, and of which it has not heard. While one of
+// them may still fail there is no answer: neither that restore nor its absence may be told.
+func (c *Copies) owed(asker string) (map[job.ID]int64, error) {
 	owed := map[job.ID]int64{}
-	for id, debts := range a.Fence.Debts() {
+	for id, debts := range c.Fence.Debts() {
 		for _, d := range debts {
 			if _, owes := d.Nodes[asker]; !owes {
 				continue
 			}
-			switch a.restoreOf(job.ID(id), d.Epoch) {
+			switch c.restoreOf(job.ID(id), d.Epoch) {
 			case handoff.StateDropped:
 			case handoff.StateDone, handoff.StateNew:
 				owed[job.ID(id)] = max(owed[job.ID(id)], d.Epoch)
@@ -129,40 +129,40 @@ func (a *Copies) owed(asker string) (map[job.ID]int64, error) {
 	return owed, nil
 }
 
-// AnswerNews tells a peer what this node has, or had, of jobs that the peer has or had. A grant is no
-// news: it does not say that the job has run.
-func (a *Copies) AnswerNews(r *http.Request, asker string) (any, error) {
+// AnswerNews tells a peer what this node has, or had, of jobs of the peer. A grant is no news: it
+// does not say that the job has run.
+func (c *Copies) AnswerNews(r *http.Request, asker string) (any, error) {
 	var req peer.NewsRequest
 	if err := httpjson.Decode(r, &req); err != nil {
 		return nil, err
 	}
-	owed, err := a.owed(asker)
+	owed, err := c.owed(asker)
 	if err != nil {
 		return nil, err
 	}
 	news := peer.NewsReply{Superseded: map[job.ID]int64{}, Owed: owed, Fates: map[job.ID]peer.Fate{}}
 	for id, epoch := range req.Runs {
-		if rec, err := a.Jobs.Get(id); err == nil && handoff.Supersedes(rec.Epoch, epoch) && a.Unfinished(id) == "" {
+		if rec, err := c.Jobs.Get(id); err == nil && handoff.Supersedes(rec.Epoch, epoch) && c.UnfinishedRole(id) == "" {
 			news.Superseded[id] = rec.Epoch
 		}
 	}
 	for _, id := range req.Left {
-		rec, err := a.Jobs.Get(id)
-		if errors.Is(err, job.ErrNotFound) && a.Unfinished(id) == "" {
+		rec, err := c.Jobs.Get(id)
+		if errors.Is(err, job.ErrNotFound) && c.UnfinishedRole(id) == "" {
 			news.Fates[id] = peer.Fate{State: api.JobExited} // forgotten, which only a job that is over can be
 		}
 		if err != nil {
 			continue
 		}
-		v := a.View(r.Context(), rec)
+		v := c.View(r.Context(), rec)
 		news.Fates[id] = peer.Fate{State: v.State, Exit: v.Exit, Moved: v.MovedTo}
 	}
 	return news, nil
 }
 
-// Fates asks where jobs have gone that have left this node, node by node and on to others, what has
-// become of them. What is known to have ended is written down.
-func (a *Copies) Fates(ctx context.Context, recs []job.Record, within time.Duration) map[job.ID]peer.Fate {
+// Fates asks the nodes to which jobs went from here, and those to which they went on, for the jobs'
+// states, at most for within. It writes down which have ended.
+func (c *Copies) Fates(ctx context.Context, recs []job.Record, within time.Duration) map[job.ID]peer.Fate {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	known := map[job.ID]peer.Fate{}
@@ -173,18 +173,18 @@ func (a *Copies) Fates(ctx context.Context, recs []job.Record, within time.Durat
 		}
 	}
 	for range caller.MaxHops {
-		next = a.fatesAt(ctx, next, known)
+		next = c.fatesAt(ctx, next, known)
 	}
 	for id, f := range known {
 		if f.State == api.JobExited && f.Exit != nil {
-			a.writeFate(id, *f.Exit)
+			c.writeFate(id, *f.Exit)
 		}
 	}
 	return known
 }
 
-// fatesAt asks each node once, adds to known, and returns who has gone on to where.
-func (a *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map[job.ID]peer.Fate) map[job.ID]job.Moved {
+// fatesAt asks each node once, adds to known, and returns the jobs that went on, with their nodes.
+func (c *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map[job.ID]peer.Fate) map[job.ID]job.Moved {
 	byNode := map[handoff.Place][]job.ID{}
 	for id, m := range at {
 		p := handoff.Place{Node: m.Node, Addr: m.Addr}
@@ -194,12 +194,12 @@ func (a *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for p, ids := range byNode {
-		if p.Node == a.Config.Node {
-			continue // it has come back meanwhile
+		if p.Node == c.Config.Node {
+			continue // the job has come back meanwhile
 		}
 		all.Go(func() {
 			var news peer.NewsReply
-			if a.Peers.Question(ctx, p.Node, []string{p.Addr}, peer.PeerPath, peer.NewsRequest{Left: ids}, &news) != nil {
+			if c.Peers.Question(ctx, p.Node, []string{p.Addr}, peer.PeerPath, peer.NewsRequest{Left: ids}, &news) != nil {
 				return // nothing is known, and it stays with where the job went
 			}
 			mu.Lock()
@@ -218,18 +218,18 @@ func (a *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map
 	return next
 }
 
-// writeFate notes how a job ended that had left this node.
-func (a *Copies) writeFate(id job.ID, exit job.Exit) {
-	_, err := a.Jobs.Update(id, func(r *job.Record) error {
+// writeFate records the exit of a job that had left this node.
+func (c *Copies) writeFate(id job.ID, exit job.Exit) {
+	_, err := c.Jobs.Update(id, func(r *job.Record) error {
 		if r.MovedTo != nil && r.Exit == nil {
 			r.Exit = &exit
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, job.ErrNotFound) {
-		a.Log.Warn("how a job ended that has left is not written down", logkey.Job, id, logkey.Err, err)
+		c.Log.Warn("how a job ended that has left is not written down", logkey.Job, id, logkey.Err, err)
 	}
 }
 
-// Over tells whether a job in this state runs nowhere, and will not by itself.
+// Over tells whether a job in this state runs nowhere, and will not run by itself.
 func Over(s api.JobState) bool { return s == api.JobExited || s == api.JobSaved || s == api.JobLost }

@@ -10,16 +10,16 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// AskTime is how long another node may take to answer a question.
-const AskTime = 5 * time.Second
+// PeerTimeout bounds a question to another node.
+const PeerTimeout = 5 * time.Second
 
-// Events begins an answer of events, one JSON object a line. What is written is sent at once.
+// Events begins an answer of events, one JSON object a line. Each write is sent at once.
 func Events(w http.ResponseWriter) io.Writer {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	return Flushed(w)
 }
 
-// Flushed is a writer to an answer that sends what is written at once.
+// Flushed is a writer of an answer that sends each write at once.
 func Flushed(w http.ResponseWriter) io.Writer { return &flusher{w, http.NewResponseController(w)} }
 
 type flusher struct {
@@ -27,6 +27,7 @@ type flusher struct {
 	ctl *http.ResponseController
 }
 
+// Write sends p at once.
 func (f *flusher) Write(p []byte) (int, error) {
 	n, err := f.w.Write(p)
 	if err != nil {
@@ -35,6 +36,7 @@ func (f *flusher) Write(p []byte) (int, error) {
 	return n, f.ctl.Flush()
 }
 
+// Decode reads the body of a request into into. Unknown fields and bad JSON fail with api.CodeUsage.
 func Decode(r *http.Request, into any) error {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
@@ -44,15 +46,17 @@ func Decode(r *http.Request, into any) error {
 	return nil
 }
 
+// Reply answers with v, within writeTimeout. It returns nil always: a caller may have left by then.
 func Reply(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(hearingTime)) // a connection has deadlines
-	_ = json.NewEncoder(w).Encode(v)                          // whoever asked may be gone by now
+	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout)) // a connection has deadlines
+	_ = json.NewEncoder(w).Encode(v)                           // the caller may have left
 	_ = control.SetWriteDeadline(time.Time{})
 	return nil
 }
 
+// ReplyError answers with an error, and the status of its code.
 func ReplyError(w http.ResponseWriter, err error) {
 	e := ErrorOf(err)
 	w.Header().Set("Content-Type", "application/json")
@@ -60,7 +64,7 @@ func ReplyError(w http.ResponseWriter, err error) {
 	_ = json.NewEncoder(w).Encode(e)
 }
 
-// ErrorOf gives every error the form in which it can be told.
+// ErrorOf is err as the API has it; an error without a code gets api.CodeFailed.
 func ErrorOf(err error) *api.Error {
 	var e *api.Error
 	if errors.As(err, &e) {
@@ -69,9 +73,11 @@ func ErrorOf(err error) *api.Error {
 	return &api.Error{Code: api.CodeFailed, Message: err.Error()}
 }
 
-const MaxBody = 64 << 10 // bytes of a request's body; api.MaxCommandBody where a command is in it
+// MaxBody bounds the body of a request, in bytes. With a command in it, api.MaxCommandBody does.
+const MaxBody = 64 << 10
 
-const hearingTime = 30 * time.Second // that a caller has to take an answer
+// writeTimeout is how long a caller may take to read an answer.
+const writeTimeout = 30 * time.Second
 
-// BusyPause is how long a shim that does not answer is left alone.
+// BusyPause is the pause before a shim that did not answer is asked again.
 const BusyPause = 50 * time.Millisecond

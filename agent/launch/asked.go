@@ -9,9 +9,9 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// MayAsk refuses a request that says what is the node's to decide: who a job's user is the
-// kernel tells, and its ids outside of a user namespace the agent chooses.
-func MayAsk(s job.Spec) error {
+// CheckRequest refuses a request that sets what the node decides: the kernel names a job's user,
+// and the agent chooses its ids outside of a user namespace.
+func CheckRequest(s job.Spec) error {
 	var said []string
 	for _, own := range []struct {
 		field string
@@ -30,9 +30,9 @@ func MayAsk(s job.Spec) error {
 		Where: caller.NotStarted, Hint: "leave it out of the request's spec, as `migrate run` does"}
 }
 
-// Arriving is the record of a job that comes from another node or from a directory, without
-// what only the node that it was on could say of itself.
-func Arriving(rec job.Record) job.Record {
+// ArrivingRecord is the record of a job that comes from another node or a directory, without the
+// fields that are about the node that it was on.
+func ArrivingRecord(rec job.Record) job.Record {
 	rec.Foreground, rec.Cgroup, rec.MovedTo, rec.Exit, rec.SavedIn, rec.FromMove = false, nil, nil, nil, "", ""
 	rec.Superseded, rec.Sealed = nil, ""
 	return rec

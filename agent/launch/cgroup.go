@@ -8,19 +8,20 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
-// MakeCgroup makes a job's own cgroup, with its limits, beneath parents, or our own.
-func (a *Launcher) MakeCgroup(rec job.Record, parents map[string]string) (cg *cgroup.Cgroup, err error) {
+// MakeCgroup makes a job's own cgroup, with its limits, beneath parents, by controller; nil is the
+// agent's own.
+func (l *Launcher) MakeCgroup(rec job.Record, parents map[string]string) (cg *cgroup.Cgroup, err error) {
 	if parents == nil {
 		if parents, err = cgroup.Of(os.Getpid()); err != nil {
 			return nil, err
 		}
 	}
-	cg, err = cgroup.NewIn(parents, a.CgroupName(rec.ID))
+	cg, err = cgroup.NewIn(parents, l.CgroupName(rec.ID))
 	if err != nil {
 		return nil, err
 	}
-	l := rec.Spec.Limits
-	if err := cg.Limit(cgroup.Limits{MemoryBytes: l.MemoryBytes, CPUMilli: l.CPUMilli, Pids: l.Pids}); err != nil {
+	limits := rec.Spec.Limits
+	if err := cg.Limit(cgroup.Limits{MemoryBytes: limits.MemoryBytes, CPUMilli: limits.CPUMilli, Pids: limits.Pids}); err != nil {
 		return nil, errors.Join(err, cg.Remove())
 	}
 	return cg, nil

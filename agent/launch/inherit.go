@@ -15,9 +15,9 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-// Inherit gives a job what a child of its caller would have: the umask, and the
-// resource limits that the caller did not name. A limit above the agent's own is
-// cut to that, where the kernel would not let us raise it.
+// Inherit gives a job what a child of its caller would have: the umask, and the resource limits
+// that the request does not name. A limit above the agent's own is cut to that: the kernel may not
+// let the agent raise it.
 func Inherit(s *job.Spec, c caller.Caller) error {
 	mask, err := umaskOf(c.Pid)
 	if err != nil {
@@ -29,7 +29,7 @@ func Inherit(s *job.Spec, c caller.Caller) error {
 		return err
 	}
 	if !c.Root() {
-		if err := mayName(s.Rlimits, theirs); err != nil {
+		if err := checkHardLimits(s.Rlimits, theirs); err != nil {
 			return err
 		}
 	}
@@ -49,9 +49,9 @@ func Inherit(s *job.Spec, c caller.Caller) error {
 	return nil
 }
 
-// mayName refuses what a process without privileges could not set for a child: named
-// limits are set while the job is root still.
-func mayName(named []job.Rlimit, theirs map[string]job.Rlimit) error {
+// checkHardLimits refuses what a process without privileges could not set for a child: the job sets
+// its named limits while it is still root.
+func checkHardLimits(named []job.Rlimit, theirs map[string]job.Rlimit) error {
 	for _, l := range named {
 		most := theirs[l.Name].Hard
 		if l.Hard <= most {

@@ -24,9 +24,9 @@ import (
 
 const interfaceName = "eth0"
 
-// Settle fills in what the user left open and only this node can decide. The ids that it chooses
-// are held; see idRanges.
-func (a *Launcher) Settle(rec *job.Record) error {
+// FillIn sets what the request left open and only this node can decide. It reserves the ids that
+// it chooses; the caller releases them with IDs.Release.
+func (l *Launcher) FillIn(rec *job.Record) error {
 	s := &rec.Spec
 	if s.Hostname == "" {
 		s.Hostname = string(rec.ID)
@@ -41,17 +41,17 @@ func (a *Launcher) Settle(rec *job.Record) error {
 		s.Network.MAC = NewMAC()
 	}
 	if s.UserNS {
-		if err := passable(a.Config.RunDir, a.Config.StateDir); err != nil {
+		if err := checkSearchable(l.Config.RunDir, l.Config.StateDir); err != nil {
 			return err
 		}
 	}
 	if s.UserNS {
 		anyRange := *s
 		anyRange.UIDBase = job.FirstBase // all bases are as long
-		if _, gids := IdMaps(anyRange); !namespaces.FitsKernel(gids) {
+		if _, gids := IDMaps(anyRange); !namespaces.FitsKernel(gids) {
 			return fmt.Errorf("you are in %d groups, more than the kernel maps for a user namespace, and a job may not leave them: start it without --user-ns", len(s.Groups))
 		}
-		if err := a.ChooseIDs(rec); err != nil {
+		if err := l.ChooseIDs(rec); err != nil {
 			return err
 		}
 	}
@@ -63,16 +63,16 @@ func (a *Launcher) Settle(rec *job.Record) error {
 	if s.Root != "" {
 		return nil
 	}
-	mounts, err := namespaces.NodeMounts(a.Config.RunDir)
+	mounts, err := namespaces.NodeMounts(l.Config.RunDir)
 	for _, m := range mounts {
 		rec.Mounts = append(rec.Mounts, job.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
 	return err
 }
 
-// passable checks that the root of a user namespace, who is nobody outside, gets
-// through to these directories.
-func passable(dirs ...string) error {
+// checkSearchable checks that all users can search these directories. The root of a user namespace
+// is an ordinary user outside.
+func checkSearchable(dirs ...string) error {
 	for _, dir := range dirs {
 		for d := filepath.Clean(dir); d != "/"; d = filepath.Dir(d) {
 			st, err := os.Stat(d)
@@ -87,8 +87,8 @@ func passable(dirs ...string) error {
 	return nil
 }
 
-// prependInit puts a small init before the command. It becomes part of the
-// arguments, so that it is what the record says that runs.
+// prependInit puts a small init before the command. It becomes part of the arguments, so that the
+// record says what runs.
 func prependInit(s *job.Spec) error {
 	path, err := exec.LookPath("catatonit")
 	if err == nil {
@@ -101,6 +101,7 @@ func prependInit(s *job.Spec) error {
 	return nil
 }
 
+// NewMAC makes up a unicast, locally administered MAC.
 func NewMAC() string {
 	mac := make(net.HardwareAddr, 6)
 	rand.Read(mac)
@@ -108,25 +109,25 @@ func NewMAC() string {
 	return mac.String()
 }
 
-// IdMaps are those of a job in a user namespace.
-func IdMaps(s job.Spec) (uids, gids []namespaces.IDMap) {
+// IDMaps are the id maps of a job in a user namespace.
+func IDMaps(s job.Spec) (uids, gids []namespaces.IDMap) {
 	return namespaces.PrivateMaps(s.UIDBase, s.UID, s.GID, s.Groups)
 }
 
-// NamespaceConfig translates a job's specification into what package namespaces
-// starts. ioDir holds the output files.
+// NamespaceConfig is the configuration of package namespaces for a job. ioDir holds the output
+// files. An unknown resource limit is an error.
 func NamespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, error) {
 	s := rec.Spec
 	cfg := namespaces.Config{
 		Hostname: s.Hostname, Keyring: string(rec.ID), RootDir: rootDir, Root: s.Root, IODir: ioDir,
 		Args: s.Args, Env: s.Env, WorkDir: s.WorkDir,
 		Stdin: cmp.Or(s.Stdin, "/dev/null"), Stdout: cmp.Or(s.Stdout, namespaces.IOMount+"/stdout"), Stderr: cmp.Or(s.Stderr, namespaces.IOMount+"/stderr"),
-		UID: s.UID, GID: s.GID, Groups: caller.GroupsInside(s), Umask: s.Umask,
+		UID: s.UID, GID: s.GID, Groups: caller.SupplementaryGroups(s), Umask: s.Umask,
 		Mounts: NodeMounts(rec),
 	}
 	if s.UserNS {
 		cfg.User = true
-		cfg.UIDs, cfg.GIDs = IdMaps(s)
+		cfg.UIDs, cfg.GIDs = IDMaps(s)
 	}
 	for _, l := range s.Rlimits {
 		n, ok := rlimits[l.Name]
@@ -145,12 +146,12 @@ var rlimits = map[string]int{
 	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
 }
 
-// IdentityRule is what the launch makes of the job's threads, and they cannot undo.
+// IdentityRule is the credentials that the launch gives the job's threads for good.
 func IdentityRule(cfg namespaces.Config) identity.Rule {
 	return identity.Rule{UID: cfg.UID, GID: cfg.GID, Groups: cfg.Groups, UserNS: cfg.User, UIDs: cfg.UIDs, GIDs: cfg.GIDs}
 }
 
-// NodeMounts are all mounts that come from the node by path.
+// NodeMounts are the job's mounts of paths of the node.
 func NodeMounts(rec job.Record) []namespaces.Mount {
 	var mounts []namespaces.Mount
 	for i, list := range [][]job.Bind{rec.Mounts, rec.Spec.Binds} {
@@ -161,9 +162,8 @@ func NodeMounts(rec job.Record) []namespaces.Mount {
 	return mounts
 }
 
-// ExternalMounts tells CRIU which mounts it shall not make by itself: path in the
-// job → path on this node. The path in the job is also the key that source and
-// target know the mount by.
+// ExternalMounts are the mounts that CRIU must not make by itself: path in the job → path on this
+// node. The path in the job is also the key of the mount on source and target.
 //
 // carried says where those mounts lie that are the job's own and that are carried by us.
 func ExternalMounts(rec job.Record, ioDir string, carried map[string]string) map[string]string {
@@ -182,15 +182,15 @@ func ExternalMounts(rec job.Record, ioDir string, carried map[string]string) map
 	return ext
 }
 
-// makeIODir makes the directory of a job's own output files. The files are the
-// user's, the directory is not: nobody but root puts anything else into it.
+// makeIODir makes the directory of a job's own output files. The files are the user's. The
+// directory is root's, so that nothing else gets into it.
 func makeIODir(dir string, s job.Spec) error {
 	if err := errors.Join(os.MkdirAll(dir, IODirMode), os.Chmod(dir, IODirMode)); err != nil {
 		return err
 	}
 	uid, gid := s.UID, s.GID
 	if s.UserNS {
-		uids, gids := IdMaps(s)
+		uids, gids := IDMaps(s)
 		uid, _ = namespaces.HostID(uids, uid)
 		gid, _ = namespaces.HostID(gids, gid)
 	}
@@ -206,13 +206,14 @@ func makeIODir(dir string, s job.Spec) error {
 	return nil
 }
 
-// IODirMode lets the job's user reach its files, also from outside. They are closed to everybody
-// else but root, as `migrate logs` is.
+// IODirMode lets the job's user reach its files from outside, too. outputMode closes them to all
+// others but root, as `migrate logs` does.
 const (
 	IODirMode  = 0o755
 	outputMode = 0o600
 )
 
+// JobInterface is the network interface of a job, nil without a bridge.
 func JobInterface(rec job.Record) *network.Interface {
 	n := rec.Spec.Network
 	if !n.Bridged() {

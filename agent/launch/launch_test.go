@@ -17,10 +17,10 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-func TestSettlingFillsInWhatIsOpenAndKeepsWhatIsSaid(t *testing.T) {
+func TestFillInSetsWhatIsOpenAndKeepsWhatIsSaid(t *testing.T) {
 	a := &Launcher{Node: nodetest.New(t)}
 	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Network: job.Network{Mode: "br0"}, UserNS: true}}
-	if err := a.Settle(&rec); err != nil {
+	if err := a.FillIn(&rec); err != nil {
 		t.Fatal(err)
 	}
 	s := rec.Spec
@@ -33,11 +33,11 @@ func TestSettlingFillsInWhatIsOpenAndKeepsWhatIsSaid(t *testing.T) {
 	}
 	again := rec
 	again.Mounts = nil
-	if err := a.Settle(&again); err != nil || again.Spec.UIDBase != s.UIDBase || again.Spec.Network.MAC != s.Network.MAC {
+	if err := a.FillIn(&again); err != nil || again.Spec.UIDBase != s.UIDBase || again.Spec.Network.MAC != s.Network.MAC {
 		t.Errorf("settled again as %+v (%v)", again.Spec, err)
 	}
 	own := job.Record{ID: job.NewID(), Spec: job.Spec{Root: "/srv/image", Hostname: "h", WorkDir: "/w"}}
-	if err := a.Settle(&own); err != nil || own.Mounts != nil || own.Spec.Hostname != "h" || own.Spec.WorkDir != "/w" || own.Spec.Network.MAC != "" {
+	if err := a.FillIn(&own); err != nil || own.Mounts != nil || own.Spec.Hostname != "h" || own.Spec.WorkDir != "/w" || own.Spec.Network.MAC != "" {
 		t.Errorf("settled as %+v (%v)", own, err)
 	}
 }
@@ -52,47 +52,47 @@ func TestMACsDiffer(t *testing.T) {
 	}
 }
 
-func TestAnInitThatIsMissingIsNamed(t *testing.T) {
+func TestInitThatIsMissingIsNamed(t *testing.T) {
 	a, dir := &Launcher{Node: nodetest.New(t)}, t.TempDir()
 	t.Setenv("PATH", dir)
 	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Init: true, Args: []string{"true"}}}
-	if err := a.Settle(&rec); err == nil || !strings.Contains(err.Error(), "catatonit") {
+	if err := a.FillIn(&rec); err == nil || !strings.Contains(err.Error(), "catatonit") {
 		t.Errorf("got %v", err)
 	}
 	path := filepath.Join(dir, "catatonit")
 	if err := os.WriteFile(path, nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Settle(&rec); err != nil || !slices.Equal(rec.Spec.Args, []string{path, "--", "true"}) {
+	if err := a.FillIn(&rec); err != nil || !slices.Equal(rec.Spec.Args, []string{path, "--", "true"}) {
 		t.Errorf("got %v %v", rec.Spec.Args, err)
 	}
 	image := job.Record{ID: job.NewID(), Spec: job.Spec{Init: true, Root: t.TempDir(), Args: []string{"true"}}}
-	if err := a.Settle(&image); err == nil || !strings.Contains(err.Error(), "catatonit") {
+	if err := a.FillIn(&image); err == nil || !strings.Contains(err.Error(), "catatonit") {
 		t.Errorf("an image without it: %v", err)
 	}
 }
 
-func TestAUserNamespaceNeedsAWayThroughToItsDirectories(t *testing.T) {
+func TestUserNamespaceNeedsAWayThroughToItsDirectories(t *testing.T) {
 	dir := testenv.OpenDir(t)
 	deep := filepath.Join(dir, "closed", "deep")
 	if err := os.MkdirAll(deep, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := passable(deep, dir); err != nil {
+	if err := checkSearchable(deep, dir); err != nil {
 		t.Errorf("open: %v", err)
 	}
 	if err := os.Chmod(filepath.Dir(deep), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if err := passable(dir, deep); err == nil || !strings.Contains(err.Error(), "chmod o+x "+filepath.Dir(deep)) {
+	if err := checkSearchable(dir, deep); err == nil || !strings.Contains(err.Error(), "chmod o+x "+filepath.Dir(deep)) {
 		t.Errorf("closed: %v", err)
 	}
-	if err := passable(filepath.Join(dir, "none")); err == nil {
+	if err := checkSearchable(filepath.Join(dir, "none")); err == nil {
 		t.Error("a directory that is missing is passable")
 	}
 }
 
-func TestAWorkDirectoryInTheNodesTmpIsToldBeforeTheStart(t *testing.T) {
+func TestWorkDirectoryInTheNodesTmpIsRefusedBeforeTheStart(t *testing.T) {
 	bind := job.Bind{Source: "/tmp/data", Target: "/tmp/data"}
 	for _, c := range []struct {
 		dir   string
@@ -102,14 +102,14 @@ func TestAWorkDirectoryInTheNodesTmpIsToldBeforeTheStart(t *testing.T) {
 		{"/tmp", nil, true}, {"/home/u", nil, true}, {"/tmpfiles/x", nil, true}, {"/tmp/x", nil, false},
 		{"/tmp/data", []job.Bind{bind}, true}, {"/tmp/data/deep", []job.Bind{bind}, true}, {"/tmp/database", []job.Bind{bind}, false},
 	} {
-		err := WorkDirExists(job.Spec{WorkDir: c.dir, Binds: c.binds})
+		err := CheckWorkDir(job.Spec{WorkDir: c.dir, Binds: c.binds})
 		if (err == nil) != c.ok || (err != nil && nodetest.CodeOf(err) != api.CodeUsage) {
 			t.Errorf("%s with %v: %v", c.dir, c.binds, err)
 		}
 	}
 }
 
-func TestAnUnknownLimitIsNamed(t *testing.T) {
+func TestLimitThatIsUnknownIsNamed(t *testing.T) {
 	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Rlimits: []job.Rlimit{{Name: "patience"}}}}
 	if _, err := NamespaceConfig(rec, "/root", "/io"); err == nil || !strings.Contains(err.Error(), "patience") {
 		t.Errorf("got %v", err)
@@ -121,7 +121,7 @@ func TestAnUnknownLimitIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
+func TestBindSourcesMustBeReachableByTheCallerItself(t *testing.T) {
 	testenv.NeedRoot(t)
 	dir := testenv.OpenDir(t)
 	closed := filepath.Join(dir, "closed")
@@ -132,10 +132,10 @@ func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	deep := job.Spec{Binds: []job.Bind{{Source: filepath.Join(closed, "deep"), Target: "/x"}}}
-	if err := Reachable(nodetest.Owner, deep); err == nil || !strings.Contains(err.Error(), "deep") {
+	if err := CheckReachable(nodetest.Owner, deep); err == nil || !strings.Contains(err.Error(), "deep") {
 		t.Errorf("a closed directory is opened by a bind: %v", err)
 	}
-	if err := Reachable(nodetest.Operator, deep); err != nil {
+	if err := CheckReachable(nodetest.Operator, deep); err != nil {
 		t.Error(err)
 	}
 	if err := os.Chown(closed, 0, 777); err != nil {
@@ -144,22 +144,22 @@ func TestWhatIsBoundMustBeReachableByTheCallerItself(t *testing.T) {
 	if err := os.Chmod(closed, 0o710); err != nil {
 		t.Fatal(err)
 	}
-	if err := Reachable(nodetest.Owner, deep); err == nil {
+	if err := CheckReachable(nodetest.Owner, deep); err == nil {
 		t.Error("a group that the caller is not in lets it through")
 	}
-	if err := Reachable(caller.Caller{UID: 1000, GID: 1000, Groups: []uint32{5, 777}}, deep); err != nil {
+	if err := CheckReachable(caller.Caller{UID: 1000, GID: 1000, Groups: []uint32{5, 777}}, deep); err != nil {
 		t.Errorf("the caller's group counts: %v", err)
 	}
 	deep.UID, deep.GID = nodetest.Owner.UID, nodetest.Owner.GID
-	if found := Unreachable(deep); len(found) != 1 || found[0].Code != preflight.MountMissing || !strings.Contains(found[0].Cause, "deep") {
+	if found := UnreachableFindings(deep); len(found) != 1 || found[0].Code != preflight.MountMissing || !strings.Contains(found[0].Cause, "deep") {
 		t.Errorf("on a target: %v", found)
 	}
 	deep.Groups = []uint32{777}
-	if found := Unreachable(deep); len(found) != 0 {
+	if found := UnreachableFindings(deep); len(found) != 0 {
 		t.Errorf("on a target, with the group: %v", found)
 	}
 	magic := job.Spec{Binds: []job.Bind{{Source: "/proc/self/cwd", Target: "/x"}}}
-	if err := Reachable(nodetest.Owner, magic); err == nil {
+	if err := CheckReachable(nodetest.Owner, magic); err == nil {
 		t.Error("a link of /proc leads to where the agent is")
 	}
 }
@@ -172,14 +172,14 @@ func TestBindTargetsAreLookedUpInTheJobsRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for target, there := range map[string]bool{"/home/u": true, "/away": false, "/none": false, "/closed/x": false, "/tmp/none": true} {
-		err := BindTargetsExist(nodetest.Owner, job.Spec{Root: root, Binds: []job.Bind{{Source: "/usr", Target: target}}})
+		err := CheckBindTargets(nodetest.Owner, job.Spec{Root: root, Binds: []job.Bind{{Source: "/usr", Target: target}}})
 		if (err == nil) != there {
 			t.Errorf("%s: %v", target, err)
 		}
 	}
 }
 
-func TestAStartThatHasEndedIsCountedNoMore(t *testing.T) {
+func TestStartThatHasEndedIsCountedNoMore(t *testing.T) {
 	a := &Launcher{Node: nodetest.New(t)}
 	done, err := a.Admit(1000)
 	if err != nil {
@@ -191,5 +191,16 @@ func TestAStartThatHasEndedIsCountedNoMore(t *testing.T) {
 	done()
 	if len(a.starting) > 0 {
 		t.Errorf("after: %v", a.starting)
+	}
+}
+
+func TestUserNamespaceRefusesMoreGroupsThanTheKernelMaps(t *testing.T) {
+	a := &Launcher{Node: nodetest.New(t)}
+	rec := job.Record{ID: job.NewID(), Spec: job.Spec{UID: 1000, GID: 1000, UserNS: true, Root: "/"}}
+	for g := range uint32(1000) {
+		rec.Spec.Groups = append(rec.Spec.Groups, 2*g)
+	}
+	if err := a.FillIn(&rec); err == nil || !strings.Contains(err.Error(), "1000 groups") || !strings.Contains(err.Error(), "without --user-ns") {
+		t.Errorf("got %v", err)
 	}
 }

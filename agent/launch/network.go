@@ -8,41 +8,40 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/namespaces/network/antispoof"
 	"github.com/migrate-hpc/migrate/namespaces/network/conflict"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// An address is one job's: what gets it is written down, under a lock, as a job of this
-// node or as one that arrives, and everybody else is compared with that.
+// An address belongs to one job. Under a lock the agent compares it with those of all jobs that
+// run here or arrive, and writes the record that claims it.
 
-// AsTarget is what this node knows of itself when a job is to come to it.
-func (a *Launcher) AsTarget() (preflight.Node, error) {
-	coming, err := a.Coming()
+// PreflightNode is this node as preflight sees it when a job is to come here.
+func (l *Launcher) PreflightNode() (preflight.Node, error) {
+	coming, err := l.Incoming()
 	if err != nil {
 		return preflight.Node{}, err
 	}
-	here, err := a.Jobs.List() // after those that come, which go from there to here
+	here, err := l.Jobs.List() // read last: a job goes from incoming to here
 	if err != nil {
-		a.Log.Warn("some job records cannot be read", logkey.Err, err)
+		l.Log.Warn("some job records cannot be read", logkey.Err, err)
 	}
-	return preflight.Node{CRIU: a.CRIUClient(), Jobs: append(coming, here...), Networks: a.Config.Networks, MemoryDir: a.Paths.Memory}, nil
+	return preflight.Node{CRIU: l.CRIUClient(), Jobs: append(coming, here...), Networks: l.Config.Networks, MemoryDir: l.Paths.Memory}, nil
 }
 
-// Assign gives a job the network that it asks for, by write, unless its user may not have
-// it or somebody has it on this node.
-func (a *Launcher) Assign(rec job.Record, write func() error) error {
+// ClaimAddress calls write, which writes the record of a job, once its address is free on this node.
+// It fails with api.CodeRefused if another job has the address or the policy denies it to the user.
+func (l *Launcher) ClaimAddress(rec job.Record, write func() error) error {
 	if !rec.Spec.Network.Bridged() {
 		return write()
 	}
-	a.addresses.Lock()
-	defer a.addresses.Unlock()
-	node, err := a.AsTarget()
+	l.addresses.Lock()
+	defer l.addresses.Unlock()
+	node, err := l.PreflightNode()
 	if err != nil {
 		return err
 	}
@@ -56,18 +55,18 @@ func (a *Launcher) Assign(rec job.Record, write func() error) error {
 	return write()
 }
 
-// AskNetwork begins to ask on the job's bridge for the addresses that it will have. free
-// waits for the answer; it must be called, once or more.
-func (a *Launcher) AskNetwork(ctx context.Context, s job.Spec) (free func() error) {
+// ProbeNetwork begins to probe the job's bridge for its addresses. free waits for the result; it
+// must be called, once or more.
+func (l *Launcher) ProbeNetwork(ctx context.Context, s job.Spec) (free func() error) {
 	if !s.Network.Bridged() {
 		return func() error { return nil }
 	}
 	answer := make(chan error, 1)
-	go func() { answer <- Probe(ctx, s.Network) }()
+	go func() { answer <- probe(ctx, s.Network) }()
 	return sync.OnceValue(func() error { return <-answer })
 }
 
-func Probe(ctx context.Context, n job.Network) error {
+func probe(ctx context.Context, n job.Network) error {
 	address, err := netip.ParsePrefix(n.Address)
 	if err != nil {
 		return err
@@ -91,17 +90,17 @@ func Probe(ctx context.Context, n job.Network) error {
 	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("MAC %s is in use on bridge %s: %s", n.MAC, n.Mode, used), Hint: "`migrate run` without --mac makes one up"}
 }
 
-// FilterPorts has the ports of jobs take in nothing but what those may send, if an agent
-// of an earlier version has started them, or an operator has removed the filter.
-func (a *Launcher) FilterPorts() {
-	recs, _ := a.Jobs.List() // those that can be read
+// InstallPortFilters installs the anti-spoofing filter on the bridge ports of all jobs here: an agent
+// of an earlier version may have started them, or an operator removed it.
+func (l *Launcher) InstallPortFilters() {
+	recs, _ := l.Jobs.List() // those that can be read
 	for _, rec := range recs {
 		i := JobInterface(rec)
 		if i == nil || !rec.Here() {
 			continue
 		}
 		if err := i.InstallFilter(); err != nil {
-			a.Log.Error("a job may send as another", logkey.Job, rec.ID, logkey.Err, err)
+			l.Log.Error("a job may send as another", logkey.Job, rec.ID, logkey.Err, err)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-func TestAJobsOutputIsItsUsersAlone(t *testing.T) {
+func TestOutputOfAJobIsItsUsersAlone(t *testing.T) {
 	testenv.NeedRoot(t)
 	old := unix.Umask(0)
 	defer unix.Umask(old)
@@ -22,7 +22,7 @@ func TestAJobsOutputIsItsUsersAlone(t *testing.T) {
 		}
 		owner := s.UID
 		if s.UserNS {
-			uids, _ := IdMaps(s)
+			uids, _ := IDMaps(s)
 			owner, _ = namespaces.HostID(uids, s.UID)
 		}
 		for name, mode := range map[string]uint32{"": 0o755, "stdout": 0o600, "stderr": 0o600} {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -15,39 +13,40 @@ import (
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// What the jobs of one user may keep on a node; root's may keep any amount. Jobs that are
-// over count until they are removed.
+// Bounds of what the jobs of one user keep on a node; root has none. Jobs that have ended count
+// until they are removed.
 const (
 	MostAlive   = 256
 	mostJobs    = 4096
 	mostRecords = 16 << 20 // bytes of records: arguments and environment, above all
 )
 
-// Admit lets a user start one more job, unless too much is kept for them. done must be
-// called when the job is known.
-func (a *Launcher) Admit(uid uint32) (done func(), err error) {
+// Admit lets a user start one more job, unless a quota is reached: api.CodeQuota. done must be
+// called once the job has a record.
+func (l *Launcher) Admit(uid uint32) (done func(), err error) {
 	if uid == 0 {
 		return func() {}, nil
 	}
-	a.mu.Lock()
-	if a.starting == nil {
-		a.starting = map[uint32]int{}
+	l.mu.Lock()
+	if l.starting == nil {
+		l.starting = map[uint32]int{}
 	}
-	starting := a.starting[uid]
-	a.starting[uid]++
-	a.mu.Unlock()
+	starting := l.starting[uid]
+	l.starting[uid]++
+	l.mu.Unlock()
 	done = func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.starting[uid]--; a.starting[uid] == 0 {
-			delete(a.starting, uid)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.starting[uid]--; l.starting[uid] == 0 {
+			delete(l.starting, uid)
 		}
 	}
-	if why := a.tooMuch(uid, starting, ""); why != "" {
+	if why := l.quotaReached(uid, starting, ""); why != "" {
 		done()
 		return nil, &api.Error{Code: api.CodeQuota, Message: why, Where: caller.NotStarted,
 			Hint: "`migrate ps -a` lists your jobs here; `migrate rm JOB` forgets one that is over, and its output"}
@@ -55,54 +54,54 @@ func (a *Launcher) Admit(uid uint32) (done func(), err error) {
 	return done, nil
 }
 
-// tooMuch says of what a user keeps too much here to have another job, "" if of nothing.
-// One that is known here counts once.
-func (a *Launcher) tooMuch(uid uint32, starting int, known job.ID) string {
-	all, err := a.Usage.ByUser()
-	room, roomErr := output.RoomAt(a.Paths.Jobs())
+// quotaReached says which quota keeps the user from another job, "" for none. The job known, if it
+// has a record here, is not counted twice.
+func (l *Launcher) quotaReached(uid uint32, starting int, known job.ID) string {
+	all, err := l.Usage.ByUser()
+	room, roomErr := output.RoomAt(l.Paths.Jobs())
 	if err = errors.Join(err, roomErr); err != nil {
-		a.Log.Error("what users keep cannot be told", logkey.Err, err)
-		return "" // the disk says so itself if it takes nothing any more
+		l.Log.Error("what users keep cannot be told", logkey.Err, err)
+		return "" // a full disk refuses the job by itself
 	}
 	k := all[uid]
-	if _, err := a.Jobs.Get(known); err == nil {
+	if _, err := l.Jobs.Get(known); err == nil {
 		k.Jobs--
 	}
 	switch {
 	case k.Alive+starting >= MostAlive:
-		return fmt.Sprintf("%d jobs of yours run on %s, and no user may have more", k.Alive, a.Config.Node)
+		return fmt.Sprintf("%d jobs of yours run on %s, and no user may have more", k.Alive, l.Config.Node)
 	case k.Jobs+starting >= mostJobs:
-		return fmt.Sprintf("%d jobs of yours are kept on %s, those that are over included, and no user may have more", k.Jobs, a.Config.Node)
+		return fmt.Sprintf("%d jobs of yours are kept on %s, those that are over included, and no user may have more", k.Jobs, l.Config.Node)
 	case k.Records >= mostRecords:
-		return fmt.Sprintf("the records of your jobs on %s take %s, and no user's may take more", a.Config.Node, humanize.Size(k.Records))
+		return fmt.Sprintf("the records of your jobs on %s take %s, and no user's may take more", l.Config.Node, humanize.Size(k.Records))
 	case k.Output > room.Share():
-		return fmt.Sprintf("%s of output of your jobs is kept on %s, and no user may keep more than %s there when another one starts", humanize.Size(k.Output), a.Config.Node, humanize.Size(room.Share()))
+		return fmt.Sprintf("%s of output of your jobs is kept on %s, and no user may keep more than %s there when another one starts", humanize.Size(k.Output), l.Config.Node, humanize.Size(room.Share()))
 	}
 	return ""
 }
 
-// QuotaOf is the finding of a target on which a job's user keeps too much already.
-func (a *Launcher) QuotaOf(rec job.Record) []preflight.Finding {
+// QuotaFindings is preflight's finding on a target where the user has reached a quota.
+func (l *Launcher) QuotaFindings(rec job.Record) []preflight.Finding {
 	if rec.Spec.UID == 0 {
 		return nil
 	}
-	why := a.tooMuch(rec.Spec.UID, 0, rec.ID)
+	why := l.quotaReached(rec.Spec.UID, 0, rec.ID)
 	if why == "" {
 		return nil
 	}
 	return []preflight.Finding{{Code: preflight.QuotaReached, Cause: why, Remedy: "forget jobs that are over there with `migrate rm JOB`, or name another node"}}
 }
 
-// roomTime is how long a job waits for room on the disk. Who fills it by output is found
-// out and cut within seconds.
-const roomTime = 10 * time.Second
+// diskFullTime is how long a start waits while the disk is full. Output that fills it is found and
+// cut within seconds.
+const diskFullTime = 10 * time.Second
 
-// LaunchWithRoom starts a job, and tries again while the disk is full.
-func (a *Launcher) LaunchWithRoom(ctx context.Context, rec job.Record, c caller.Caller) error {
-	ctx, cancel := context.WithTimeout(ctx, roomTime)
+// Launch starts a job, and tries again for diskFullTime while the disk is full.
+func (l *Launcher) Launch(ctx context.Context, rec job.Record, c caller.Caller) error {
+	ctx, cancel := context.WithTimeout(ctx, diskFullTime)
 	defer cancel()
 	for {
-		err := a.launch(ctx, rec, c)
+		err := l.launchOnce(ctx, rec, c)
 		if !errors.Is(err, unix.ENOSPC) {
 			return err
 		}
@@ -114,11 +113,11 @@ func (a *Launcher) LaunchWithRoom(ctx context.Context, rec job.Record, c caller.
 	}
 }
 
-// trimEvery is how often the output of jobs that are over is looked at.
+// trimEvery is how often TrimOutput checks the output of jobs that have ended.
 const trimEvery = 30 * time.Second
 
-// TrimOutput keeps what is kept within limits, until ctx ends.
-func (a *Launcher) TrimOutput(ctx context.Context) {
+// TrimOutput cuts output of jobs that have ended to its limit, again and again until ctx ends.
+func (l *Launcher) TrimOutput(ctx context.Context) {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	for {
@@ -127,22 +126,23 @@ func (a *Launcher) TrimOutput(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		cut, err := a.Usage.Trim()
+		cut, err := l.Usage.Trim()
 		for _, id := range cut {
-			a.Log.Warn("a process outside of a job that is over writes on into its output, which was cut to its limit", logkey.Job, id)
+			l.Log.Warn("a process outside of a job that is over writes on into its output, which was cut to its limit", logkey.Job, id)
 		}
 		if err != nil {
-			a.Log.Error("output of jobs that are over", logkey.Err, err)
+			l.Log.Error("output of jobs that are over", logkey.Err, err)
 		}
 	}
 }
 
-// SealOutput makes sure that what a job has left takes no room when its names are gone.
-func (a *Launcher) SealOutput(id job.ID) error {
-	err := output.Seal(a.IODir(id))
+// SealOutput fails while a process still holds output of a job open: removed files would go on
+// taking room.
+func (l *Launcher) SealOutput(id job.ID) error {
+	err := output.Seal(l.IODir(id))
 	if errors.Is(err, output.ErrHeld) {
 		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s was not removed: %v", id, err), Where: "over",
-			Hint: fmt.Sprintf("end that process; root finds it with `fuser -v %s/*`", a.IODir(id))}
+			Hint: fmt.Sprintf("end that process; root finds it with `fuser -v %s/*`", l.IODir(id))}
 	}
 	return err
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// Reachable tells early, and in good words, that the caller cannot reach by itself every
-// path of the node that is to be bound. What holds is that the paths are looked up as that
-// user once more when they are bound; see namespaces.Mount.Take.
-func Reachable(c caller.Caller, s job.Spec) error {
+// CheckReachable fails early, with a clear message, if the caller cannot reach a path of the node
+// that is to be bound. The check that counts comes later: the mount looks the paths up as that
+// user once more; see namespaces.Mount.Take.
+func CheckReachable(c caller.Caller, s job.Spec) error {
 	if c.Root() {
 		return nil
 	}
@@ -25,10 +25,10 @@ func Reachable(c caller.Caller, s job.Spec) error {
 	for _, b := range s.Binds {
 		paths = append(paths, b.Source)
 	}
-	return caller.As(c, func() error { return reachAs(paths) })
+	return caller.As(c, func() error { return openEach(paths) })
 }
 
-func reachAs(paths []string) error {
+func openEach(paths []string) error {
 	for _, p := range paths {
 		fd, err := linux.Openat2(unix.AT_FDCWD, p, unix.O_PATH, unix.RESOLVE_NO_MAGICLINKS)
 		if err != nil {
@@ -41,9 +41,10 @@ func reachAs(paths []string) error {
 	return nil
 }
 
-// Unreachable says which paths the job's user, on this node, cannot reach.
-func Unreachable(s job.Spec) []preflight.Finding {
-	err := Reachable(caller.OwnerOf(s), s)
+// UnreachableFindings is preflight's finding for a bound path that the job's user cannot reach on this
+// node.
+func UnreachableFindings(s job.Spec) []preflight.Finding {
+	err := CheckReachable(caller.OwnerOf(s), s)
 	if err == nil {
 		return nil
 	}

@@ -16,9 +16,9 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// WorkDirExists catches what happens to everybody once: the job's /tmp is its own
-// and empty, so a directory in the node's is not there.
-func WorkDirExists(s job.Spec) error {
+// CheckWorkDir catches a common mistake: the job's /tmp is its own and empty, so a work directory in
+// the node's /tmp does not exist there.
+func CheckWorkDir(s job.Spec) error {
 	if !strings.HasPrefix(s.WorkDir, "/tmp/") {
 		return nil
 	}
@@ -31,10 +31,9 @@ func WorkDirExists(s job.Spec) error {
 		Hint: fmt.Sprintf("name another directory with `migrate run -w DIR`, or let the job see this one: `migrate run --bind %s`", s.WorkDir)}
 }
 
-// BindTargetsExist checks that there is something to bind over, for all that the caller
-// can see. In /tmp, which is the job's own, the mount points are made; in the node's tree
-// nothing is.
-func BindTargetsExist(c caller.Caller, s job.Spec) error {
+// CheckBindTargets checks, with the caller's rights, that each bind has a mount point. The launch
+// makes mount points in /tmp, which is the job's own, and none in the node's tree.
+func CheckBindTargets(c caller.Caller, s job.Spec) error {
 	for _, b := range s.Binds {
 		if strings.HasPrefix(b.Target, "/tmp/") {
 			continue
@@ -47,24 +46,24 @@ func BindTargetsExist(c caller.Caller, s job.Spec) error {
 	return nil
 }
 
-// launch starts a job that nobody knows yet. When it fails nothing is left.
-func (a *Launcher) launch(ctx context.Context, rec job.Record, c caller.Caller) (err error) {
-	rec.Placements = []job.Placement{{Node: a.Config.Node, From: rec.Created}}
-	if err := a.Assign(rec, func() error { return a.Jobs.Create(rec) }); err != nil {
+// launchOnce starts a job that has no record yet. When it fails nothing is left.
+func (l *Launcher) launchOnce(ctx context.Context, rec job.Record, c caller.Caller) (err error) {
+	rec.Placements = []job.Placement{{Node: l.Config.Node, From: rec.Created}}
+	if err := l.ClaimAddress(rec, func() error { return l.Jobs.Create(rec) }); err != nil {
 		return err
 	}
-	free := a.AskNetwork(ctx, rec.Spec)
-	defer free() // what it says is asked below
+	free := l.ProbeNetwork(ctx, rec.Spec)
+	defer free() // its result is read below
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.Jobs.Remove(rec.ID))
+			err = errors.Join(err, l.Jobs.Remove(rec.ID))
 		}
 	}()
-	if err := makeIODir(a.IODir(rec.ID), rec.Spec); err != nil {
+	if err := makeIODir(l.IODir(rec.ID), rec.Spec); err != nil {
 		return err
 	}
-	cfg := a.ShimConfig(rec, a.IODir(rec.ID))
-	ns, err := NamespaceConfig(rec, cfg.RootDir(), a.IODir(rec.ID))
+	cfg := l.ShimConfig(rec, l.IODir(rec.ID))
+	ns, err := NamespaceConfig(rec, cfg.RootDir(), l.IODir(rec.ID))
 	if err != nil {
 		return err
 	}
@@ -73,16 +72,16 @@ func (a *Launcher) launch(ctx context.Context, rec job.Record, c caller.Caller) 
 		return err
 	}
 	if rec.Foreground {
-		if cfg.Join, err = joined(c); err != nil {
+		if cfg.Join, err = joinableCgroups(c); err != nil {
 			return err
 		}
 	}
-	return a.startShim(rec, cfg)
+	return l.startShim(rec, cfg)
 }
 
-// joined are the caller's cgroups, as their scheduler has made them; none where the caller has a hand
-// in them, so that nobody but root can take the job out of the freezer.
-func joined(c caller.Caller) (map[string]string, error) {
+// joinableCgroups are the caller's cgroups, as a scheduler has made them. It returns none that the
+// caller can write to: only root may take the job out of a freezer.
+func joinableCgroups(c caller.Caller) (map[string]string, error) {
 	dirs, err := cgroup.Of(c.Pid)
 	if err != nil {
 		return nil, err
@@ -96,11 +95,11 @@ func joined(c caller.Caller) (map[string]string, error) {
 	return dirs, nil
 }
 
-// ShimConfig is for a job whose output is in ioDir when the shim starts.
-func (a *Launcher) ShimConfig(rec job.Record, ioDir string) shim.Config {
+// ShimConfig configures the shim of a job. ioDir holds the output when the shim starts.
+func (l *Launcher) ShimConfig(rec job.Record, ioDir string) shim.Config {
 	return shim.Config{
-		Job: rec.ID, Records: a.Paths.Jobs(), RunDir: a.Paths.JobRun(rec.ID),
+		Job: rec.ID, Records: l.Paths.Jobs(), RunDir: l.Paths.JobRun(rec.ID),
 		Output: &shim.Output{Dir: ioDir, Limit: rec.Spec.OutputLimit, UID: rec.Spec.UID},
-		CRIU:   a.CRIUPath, KdatDir: a.Paths.Kdat(), LinkName: node.LinkName(rec),
+		CRIU:   l.CRIUPath, KdatDir: l.Paths.Kdat(), LinkName: node.LinkName(rec),
 	}
 }

@@ -12,25 +12,25 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// startShim makes the job's cgroup beneath those that the shim is to join, or our own, and
+// startShim makes the job's cgroup beneath those that the shim joins, or the agent's own, and
 // starts the shim.
-func (a *Launcher) startShim(rec job.Record, cfg shim.Config) error {
-	cg, err := a.MakeCgroup(rec, cfg.Join)
+func (l *Launcher) startShim(rec job.Record, cfg shim.Config) error {
+	cg, err := l.MakeCgroup(rec, cfg.Join)
 	if err != nil {
 		return err
 	}
 	cfg.Cgroup = *cg
-	_, err = a.Jobs.Update(rec.ID, func(r *job.Record) error {
+	_, err = l.Jobs.Update(rec.ID, func(r *job.Record) error {
 		r.Cgroup = cg.Dirs
 		return nil
 	})
 	if err == nil {
-		_, err = shim.Start(cfg, a.Jobs.Dir(rec.ID))
+		_, err = shim.Start(cfg, l.Jobs.Dir(rec.ID))
 	}
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), undoTime)
 		defer cancel()
-		return errors.Join(err, a.UndoStart(ctx, cg, cfg))
+		return errors.Join(err, l.UndoStart(ctx, cg, cfg))
 	}
 	return nil
 }
@@ -41,11 +41,11 @@ const (
 	undoTime  = 5 * time.Second
 )
 
-// UndoStart removes what a start has left that failed at any step.
-func (a *Launcher) UndoStart(ctx context.Context, cg *cgroup.Cgroup, cfg shim.Config) error {
+// UndoStart removes what a failed start has left, at whatever step. It ends the tasks in the cgroup.
+func (l *Launcher) UndoStart(ctx context.Context, cg *cgroup.Cgroup, cfg shim.Config) error {
 	err := cg.Kill(ctx)
 	if err != nil {
-		a.Background.Go(func() { a.removeWhenEmpty(cg) })
+		l.Background.Go(func() { l.removeWhenEmpty(cg) })
 	} else {
 		err = cg.Remove()
 	}
@@ -55,12 +55,12 @@ func (a *Launcher) UndoStart(ctx context.Context, cg *cgroup.Cgroup, cfg shim.Co
 	return errors.Join(err, os.RemoveAll(cfg.RunDir))
 }
 
-// removeWhenEmpty waits for tasks that have been killed and wait for a file server.
-func (a *Launcher) removeWhenEmpty(cg *cgroup.Cgroup) {
+// removeWhenEmpty waits for killed tasks, which may wait for a file server first.
+func (l *Launcher) removeWhenEmpty(cg *cgroup.Cgroup) {
 	for cg.Remove() != nil {
 		select {
 		case <-time.After(time.Second):
-		case <-a.Life.Done():
+		case <-l.Life.Done():
 			return
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// LinkName is the node's end of a job's interface.
+// LinkName is the name of the node's end of a job's interface, "" for a job without a network.
 func LinkName(rec job.Record) string {
 	if !rec.Spec.Network.Bridged() {
 		return ""
@@ -18,11 +18,12 @@ func LinkName(rec job.Record) string {
 	return "mg" + string(rec.ID[1:])
 }
 
-// CgroupName has the node's name in it for the sake of nodes that share a machine.
-func (a *Node) CgroupName(id job.ID) string { return "migrate-" + a.Config.Node + "-" + string(id) }
+// CgroupName names a job's cgroup. Nodes that share a machine differ by their names in it.
+func (n *Node) CgroupName(id job.ID) string { return "migrate-" + n.Config.Node + "-" + string(id) }
 
-// Sweep frees what a job whose shim is gone has left on the node.
-func (a *Node) Sweep(ctx context.Context, rec job.Record) error {
+// RemoveLeftovers frees what a job whose shim has ended left on the node: cgroup, link, images and
+// run directory. It ends tasks that are left.
+func (n *Node) RemoveLeftovers(ctx context.Context, rec job.Record) error {
 	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	var err error
 	if cg.FreezerDir() != "" {
@@ -32,7 +33,7 @@ func (a *Node) Sweep(ctx context.Context, rec job.Record) error {
 		err = errors.Join(err, network.RemoveLink(link))
 	}
 	if rec.FromMove != "" { // its memory, if not all of it had arrived
-		err = errors.Join(err, os.RemoveAll(a.Paths.Move(rec.FromMove)))
+		err = errors.Join(err, os.RemoveAll(n.Paths.Move(rec.FromMove)))
 	}
-	return errors.Join(err, os.RemoveAll(a.Paths.JobRun(rec.ID)))
+	return errors.Join(err, os.RemoveAll(n.Paths.JobRun(rec.ID)))
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/migrate-hpc/migrate/safepath"
 )
 
-// Config is what an operator says to an agent.
+// Config is what an operator configures of an agent.
 type Config struct {
 	Node     string // "" takes the name in the certificate
 	StateDir string // durable
@@ -32,11 +32,12 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Paths are all the places that an agent uses.
+// Paths are the roots of the directories that an agent uses.
 type Paths struct {
 	State, Run, Memory string
 }
 
+// Jobs and the paths below are those of records, journals and sockets; m is the id of a move.
 func (p Paths) Jobs() string                   { return filepath.Join(p.State, "jobs") }
 func (p Paths) Moves() string                  { return filepath.Join(p.State, "moves") }
 func (p Paths) Records() string                { return filepath.Join(p.State, "records") }
@@ -50,13 +51,13 @@ func (p Paths) Kdat() string                   { return filepath.Join(p.Memory, 
 // Move is the directory of a move's images and pages, on a tmpfs.
 func (p Paths) Move(m string) string { return filepath.Join(p.Memory, "moves", m) }
 
-// MakePaths makes the directories, which must be root's alone, each and what is above it. Images
-// and pages go to a tmpfs: the run directory where it is one, else a directory of this agent's
-// in /dev/shm, whose name anybody can know.
+// MakePaths makes the directories. Each of them, and what is above it, must be writable by root
+// only. Images and pages go to a tmpfs: the run directory if it is one, else a directory of this
+// agent in /dev/shm. Its name is no secret; its mode protects it.
 func MakePaths(cfg Config) (Paths, error) {
 	p := Paths{State: cfg.StateDir, Run: cfg.RunDir, Memory: cfg.RunDir}
-	// Nobody may list those with mode 0711, but the root of a user namespace, who is nobody
-	// outside, must get through to what belongs to its job.
+	// Mode 0711 hides the list from users. The root of a user namespace, an ordinary user outside,
+	// must get through to what belongs to its job.
 	for _, d := range []struct {
 		path, option string
 		mode         fs.FileMode
@@ -93,13 +94,15 @@ func MakePaths(cfg Config) (Paths, error) {
 
 const sharedMemory = "/dev/shm"
 
-// ownDir makes or takes a directory of the agent's own, below one that an option names.
+// ownDir makes a directory of the agent, or takes over the one that is there. option is the flag
+// that names it or its parent.
 func ownDir(path string, mode fs.FileMode, option string) error {
-	return RootsAlone(safepath.Dir(path, mode), option)
+	return OnlyRootHint(safepath.Dir(path, mode), option)
 }
 
-// RootsAlone says what to do about a path that others than root have a hand in.
-func RootsAlone(err error, option string) error {
+// OnlyRootHint adds, to the error of package safepath about a path that others than root can
+// change, what to type. Other errors stay.
+func OnlyRootHint(err error, option string) error {
 	var unsafe *safepath.Error
 	if !errors.As(err, &unsafe) {
 		return err
@@ -120,6 +123,7 @@ func isTmpfs(dir string) (bool, error) {
 	return st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC, nil
 }
 
+// KernelRelease is the release of the running kernel, as uname(2) has it.
 func KernelRelease() (string, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {

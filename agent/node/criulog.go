@@ -5,42 +5,41 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/printable"
 )
 
-// keptLogs bounds how many of CRIU's logs are kept, and keptSize each, in bytes.
+// maxLogs bounds how many of CRIU's logs are kept, and maxLogSize each, in bytes.
 const (
-	keptLogs = 20
-	keptSize = 4 << 20
+	maxLogs    = 20
+	maxLogSize = 4 << 20
 )
 
-// KeepLog saves CRIU's log of a failed operation from the directory that is about
-// to be removed, and returns where it is, or "".
-func (a *Node) KeepLog(log, name string) string {
+// SaveCRIULog copies CRIU's log of a failed operation out of a directory that is about to be
+// removed. It returns the path of the copy, "" if there is none.
+func (n *Node) SaveCRIULog(log, name string) string {
 	data, readErr := os.ReadFile(log)
 	if readErr != nil {
 		return ""
 	}
-	dir := a.Paths.criuLogs()
+	dir := n.Paths.criuLogs()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		a.Log.Warn("CRIU's log is lost", logkey.Err, err)
+		n.Log.Warn("CRIU's log is lost", logkey.Err, err)
 		return ""
 	}
 	path := filepath.Join(dir, name)
-	text := printable.Text(string(data[max(0, len(data)-keptSize):])) // there are names of the job's in it
+	text := printable.Text(string(data[max(0, len(data)-maxLogSize):])) // the job chose names in it
 	if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
-		a.Log.Warn("CRIU's log is lost", logkey.Err, err)
+		n.Log.Warn("CRIU's log is lost", logkey.Err, err)
 		return ""
 	}
-	a.pruneLogs(dir)
+	pruneLogs(dir)
 	return path
 }
 
 // pruneLogs removes the oldest logs beyond those to be kept.
-func (a *Node) pruneLogs(dir string) {
+func pruneLogs(dir string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
@@ -52,7 +51,7 @@ func (a *Node) pruneLogs(dir string) {
 		return 0
 	}
 	slices.SortFunc(entries, func(x, y os.DirEntry) int { return int(age(y)/1e6 - age(x)/1e6) })
-	for _, e := range entries[min(len(entries), keptLogs):] {
+	for _, e := range entries[min(len(entries), maxLogs):] {
 		_ = os.Remove(filepath.Join(dir, e.Name())) // tried again at the next failure
 	}
 }

@@ -10,21 +10,21 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// Broken is a job whose record cannot be read, with what else tells of it: its user's
-// output files, the shim's directory, the kernel.
-func (a *Node) Broken(e *job.RecordError) job.Record {
-	rec := job.Record{ID: e.ID, Epoch: 1} // for all that is known a move has been tried
-	if info, err := os.Lstat(filepath.Join(a.IODir(e.ID), "stdout")); err == nil {
+// DamagedRecord stands in for a record that cannot be read. It holds what output files, the shim's
+// directory and the kernel tell of the job.
+func (n *Node) DamagedRecord(e *job.RecordError) job.Record {
+	rec := job.Record{ID: e.ID, Epoch: 1} // a move may have been tried
+	if info, err := os.Lstat(filepath.Join(n.IODir(e.ID), "stdout")); err == nil {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			rec.Spec.UID, rec.Spec.GID = st.Uid, st.Gid
 		}
 	}
-	if info, err := os.Lstat(a.Jobs.Dir(e.ID)); err == nil {
+	if info, err := os.Lstat(n.Jobs.Dir(e.ID)); err == nil {
 		rec.Created = info.ModTime()
 	}
-	if cg, err := shim.CgroupOf(a.Paths.JobRun(e.ID)); err == nil {
+	if cg, err := shim.CgroupOf(n.Paths.JobRun(e.ID)); err == nil {
 		rec.Cgroup = cg.Dirs
-	} else if cg, err := cgroup.Find(a.CgroupName(e.ID)); err == nil { // RUN is lost, too
+	} else if cg, err := cgroup.Find(n.CgroupName(e.ID)); err == nil { // the run directory is lost, too
 		rec.Cgroup = cg.Dirs
 	}
 	return rec

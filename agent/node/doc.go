@@ -1,3 +1,3 @@
 // Package node is what every part of an agent knows of its node: directories, jobs, journal,
-// fence and records, which jobs leave just now, and what must not be touched.
+// fence and records, which jobs are leaving, and which jobs a damaged journal guards.
 package node

@@ -12,71 +12,71 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// FreezeLocks keep apart what reaches a job and its freeze. A signal that comes to a job that
-// CRIU has looked at already is known to nobody but the copy that will be dropped. Jobs
-// do not wait for each other, and nobody waits longer than their context says.
+// FreezeLocks keep signals and the freeze of a job apart: one lock a job, shared for a signal,
+// exclusive for a freeze. A signal that came after CRIU had looked would reach only the copy that
+// is dropped. No wait is longer than its context.
 type FreezeLocks struct {
 	mu   sync.Mutex
-	Jobs map[job.ID]*freezeLock // those that somebody is at
+	jobs map[job.ID]*freezeLock // those that are held or waited for
 }
 
 type freezeLock struct {
-	room *semaphore.Weighted // in the order of coming: a freeze is not overtaken for ever
-	at   int                 // who holds or waits for it; of gates.mu
+	sem  *semaphore.Weighted // first come, first served: signals do not overtake a freeze for ever
+	refs int                 // holders and waiters; FreezeLocks.mu guards it
 }
 
-// whole is all the room of a gate.
-const whole = math.MaxInt64
+// exclusive is the weight that leaves room for no other holder.
+const exclusive = math.MaxInt64
 
-// PassTime is how long what goes through a gate may hold up a freeze.
-const PassTime = 2 * time.Second
+// SharedLockTime bounds how long a signal may hold up a freeze.
+const SharedLockTime = 2 * time.Second
 
-// Pass lets the caller reach the job until done is called.
-func (g *FreezeLocks) Pass(ctx context.Context, id job.ID) (done func(), err error) {
-	return g.take(ctx, id, 1)
+// LockShared keeps the job from being frozen until done is called. It fails with the cause of ctx.
+func (g *FreezeLocks) LockShared(ctx context.Context, id job.ID) (done func(), err error) {
+	return g.lock(ctx, id, 1)
 }
 
-// Shut waits until nobody reaches the job, and lets nobody until open is called.
-func (g *FreezeLocks) Shut(ctx context.Context, id job.ID) (open func(), err error) {
-	open, err = g.take(ctx, id, whole)
+// LockExclusive waits for signals under way, and keeps others off until open is called.
+func (g *FreezeLocks) LockExclusive(ctx context.Context, id job.ID) (open func(), err error) {
+	open, err = g.lock(ctx, id, exclusive)
 	if err != nil {
 		return nil, fmt.Errorf("a signal to the job has not got through yet: %w", err)
 	}
 	return open, nil
 }
 
-func (g *FreezeLocks) take(ctx context.Context, id job.ID, n int64) (func(), error) {
-	of := g.come(id)
-	if err := of.room.Acquire(ctx, n); err != nil {
-		g.leave(id)
+func (g *FreezeLocks) lock(ctx context.Context, id job.ID, n int64) (func(), error) {
+	of := g.ref(id)
+	if err := of.sem.Acquire(ctx, n); err != nil {
+		g.unref(id)
 		return nil, context.Cause(ctx)
 	}
 	return func() {
-		of.room.Release(n)
-		g.leave(id)
+		of.sem.Release(n)
+		g.unref(id)
 	}, nil
 }
 
-func (g *FreezeLocks) come(id job.ID) *freezeLock {
+func (g *FreezeLocks) ref(id job.ID) *freezeLock {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.Jobs == nil {
-		g.Jobs = map[job.ID]*freezeLock{}
+	if g.jobs == nil {
+		g.jobs = map[job.ID]*freezeLock{}
 	}
-	of := g.Jobs[id]
+	of := g.jobs[id]
 	if of == nil {
-		of = &freezeLock{room: semaphore.NewWeighted(whole)}
-		g.Jobs[id] = of
+		of = &freezeLock{sem: semaphore.NewWeighted(exclusive)}
+		g.jobs[id] = of
 	}
-	of.at++
+	of.refs++
 	return of
 }
 
-func (g *FreezeLocks) leave(id job.ID) {
+func (g *FreezeLocks) unref(id job.ID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	of := g.Jobs[id]
-	if of.at--; of.at == 0 {
-		delete(g.Jobs, id)
+	of := g.jobs[id]
+	if of.refs--; of.refs == 0 {
+		delete(g.jobs, id)
 	}
 }

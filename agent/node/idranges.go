@@ -7,29 +7,29 @@ import (
 )
 
 // IDRanges are the ids of the node that jobs in user namespaces are mapped to. No two jobs
-// have one in common, at whatever step of a launch or a move they are: a job has its range
+// share an id, at whatever step of a launch or a move they are: a job has its range
 // while it is
 //
-//	held          being started, or arriving, since it was admitted
+//	reserved      being started, or arriving, since it was admitted
 //	in incoming/  arriving, as an earlier agent admitted it
 //	in jobs/      here, or leaving until no task of its frozen copy is left
 //
 // and each of these begins before the one above it ends.
 type IDRanges struct {
-	mu   sync.Mutex
-	held map[string]job.Record // by the id of the job that is started, or of the move that brings it
+	mu       sync.Mutex
+	reserved map[string]job.Record // by the id of the job that starts, or of the move that brings it
 }
 
-func (r *IDRanges) hold(key string, rec job.Record) {
-	if r.held == nil {
-		r.held = map[string]job.Record{}
+func (r *IDRanges) reserve(key string, rec job.Record) {
+	if r.reserved == nil {
+		r.reserved = map[string]job.Record{}
 	}
-	r.held[key] = rec
+	r.reserved[key] = rec
 }
 
-// LetGo gives up what is held for a job or a move.
-func (r *IDRanges) LetGo(key string) {
+// Release frees the range that was reserved for a job or a move, by its id.
+func (r *IDRanges) Release(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.held, key)
+	delete(r.reserved, key)
 }

@@ -13,21 +13,21 @@ import (
 	"github.com/migrate-hpc/migrate/store"
 )
 
-// Saving is what the journal keeps of a checkpoint or restore, so that recovery knows it.
+// Saving is what the journal keeps of a checkpoint or restore for its recovery.
 type Saving struct {
 	Checkpoint   store.Ref
 	LeaveRunning bool
-	User         osthread.User // who asked for the checkpoint
+	User         osthread.User // of the caller
 }
 
-// savingMembers are the agent's own. They lie in one object with those of the checkpoint's form.
+// savingMembers are the agent's own members of the JSON object. The checkpoint's form adds others.
 type savingMembers struct {
 	Name         string `json:"dir"`
 	LeaveRunning bool   `json:"leave_running,omitempty"`
 	osthread.User
 }
 
-// Extra is for the journal.
+// Extra is the JSON of handoff.Record.Extra.
 func (s Saving) Extra() (json.RawMessage, error) {
 	own, err := json.Marshal(savingMembers{s.Checkpoint.Name, s.LeaveRunning, s.User})
 	if err != nil || s.Checkpoint.Form == nil {
@@ -40,7 +40,7 @@ func (s Saving) Extra() (json.RawMessage, error) {
 	return json.Marshal(members)
 }
 
-// SavingOf is what the record of a checkpoint or restore holds of the agent.
+// SavingOf decodes the Saving in the record of a checkpoint or restore.
 func SavingOf(rec handoff.Record) (Saving, error) {
 	var own savingMembers
 	if err := json.Unmarshal(rec.Extra, &own); err != nil {
@@ -49,21 +49,21 @@ func SavingOf(rec handoff.Record) (Saving, error) {
 	return Saving{store.Ref{Name: own.Name, Form: rec.Extra}, own.LeaveRunning, own.User}, nil
 }
 
-// Origin is where a copy came from: from another node by a move, from a checkpoint by a restore.
+// Origin is where a copy came from: another node by a move, a checkpoint by a restore.
 type Origin struct {
 	Kind  handoff.Kind
-	To    *job.Moved // the node, to which the job goes back
+	To    *job.Moved // the other node; the job goes back there
 	Saved string     // the checkpoint, by its name
 }
 
-// Leaving are the moves that this agent works on as their source.
+// Leaving are the moves, and checkpoints, that this agent works on as their source.
 type Leaving struct {
 	node  string
 	mu    sync.Mutex
 	moves map[job.ID]handoff.MoveID // a job moves once at a time
 }
 
-// Claim makes sure that a job leaves by one way at a time.
+// Claim begins a move of a job. It fails while another one is claimed; release ends the claim.
 func (l *Leaving) Claim(id job.ID, m handoff.MoveID) (release func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,16 +78,16 @@ func (l *Leaving) Claim(id job.ID, m handoff.MoveID) (release func(), err error)
 	}), nil
 }
 
-// Moving tells whether a job leaves.
-func (l *Leaving) Moving(id job.ID) bool {
+// IsLeaving tells whether a move of the job is claimed.
+func (l *Leaving) IsLeaving(id job.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, ok := l.moves[id]
 	return ok
 }
 
-// Under tells whether a move of a job is worked on for its user just now.
-func (l *Leaving) Under(id job.ID, m handoff.MoveID) bool {
+// IsActive tells whether this move of the job is the claimed one.
+func (l *Leaving) IsActive(id job.ID, m handoff.MoveID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	active, ok := l.moves[id]

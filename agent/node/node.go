@@ -5,18 +5,17 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/progress"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
-// Node is what every part of an agent knows and uses of its node.
+// Node is what every part of an agent uses of its node.
 type Node struct {
 	Config   Config
 	Paths    Paths
@@ -27,7 +26,7 @@ type Node struct {
 	Fence    *handoff.Fence
 	Records  *progress.Records
 	CRIUPath string
-	Boot     string // of this boot of the node
+	Boot     string // id of the running boot, random(4)
 
 	Usage       *output.Usage
 	FreezeLocks FreezeLocks
@@ -39,14 +38,16 @@ type Node struct {
 	Leaving    *Leaving
 }
 
-// New is a node of which nothing was opened.
+// New is a node whose directories, journal and records are not open yet; see Open.
 func New(cfg Config) *Node {
 	return &Node{Config: cfg, Log: cfg.Log.With(logkey.Node, cfg.Node), Leaving: &Leaving{node: cfg.Node, moves: map[job.ID]handoff.MoveID{}}, Priority: NewPriority()}
 }
 
-// ShimOf is the shim of a job on this node, whether it lives or not.
-func (a *Node) ShimOf(id job.ID) *shim.Client { return shim.Find(a.Paths.JobRun(id)) }
+// ShimOf is a client of the shim of a job on this node, whether that runs or not.
+func (n *Node) ShimOf(id job.ID) *shim.Client { return shim.Find(n.Paths.JobRun(id)) }
 
-func (a *Node) IODir(id job.ID) string { return output.Dir(a.Jobs, id) }
+// IODir is the directory of a job's own output files.
+func (n *Node) IODir(id job.ID) string { return output.Dir(n.Jobs, id) }
 
-func (a *Node) CRIUClient() *criu.Client { return criu.New(a.CRIUPath, a.Paths.Kdat(), a.Log) }
+// CRIUClient runs this node's CRIU.
+func (n *Node) CRIUClient() *criu.Client { return criu.New(n.CRIUPath, n.Paths.Kdat(), n.Log) }

@@ -10,46 +10,45 @@ import (
 	"slices"
 	"time"
 
-	"github.com/migrate-hpc/migrate/criu"
-
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/progress"
+	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/safepath"
 	"github.com/migrate-hpc/migrate/transport/pki"
 )
 
-// OpenFence starts without a fence that is damaged. Where it is gone and jobs are there, it was taken
-// away, as [handoff.ErrFenceDamaged] says: whom this node has let bring jobs back is not known any more.
-func (a *Node) OpenFence() (err error) {
-	_, missing := os.Lstat(a.Paths.Fence())
-	if a.Fence, err = handoff.OpenFence(a.Paths.Fence()); err != nil {
-		a.Log.Error("no job can come to this node", logkey.Err, err)
+// OpenFence opens the fence. With a damaged one the agent starts, and admits no job. If the file is
+// missing although the node has jobs, an operator removed it, as [handoff.ErrFenceDamaged] says:
+// its grants are lost, and the fence notes that.
+func (n *Node) OpenFence() (err error) {
+	_, missing := os.Lstat(n.Paths.Fence())
+	if n.Fence, err = handoff.OpenFence(n.Paths.Fence()); err != nil {
+		n.Log.Error("no job can come to this node", logkey.Err, err)
 		return nil
 	}
-	ids, err := a.Jobs.IDs()
+	ids, err := n.Jobs.IDs()
 	if err == nil && errors.Is(missing, fs.ErrNotExist) && len(ids) > 0 {
-		err = a.Fence.Lose("")
+		err = n.Fence.MarkLost("")
 	}
-	return errors.Join(err, a.Fence.Booted(a.Boot, slices.Collect(maps.Keys(a.Config.Peers))))
+	return errors.Join(err, n.Fence.Booted(n.Boot, slices.Collect(maps.Keys(n.Config.Peers))))
 }
 
-// keepMoves is how long finished moves stay in the journal: longer than a peer may
-// be away and still want to know how one ended.
-const keepMoves = 60 * 24 * time.Hour
+// moveRetention is how long finished moves stay in the journal: longer than a peer may
+// be away and then ask how one ended.
+const moveRetention = 60 * 24 * time.Hour
 
-// Open opens what an agent keeps of its  What cannot be read is an error, or guards the
-// jobs that it may be about.
+// Open makes the directories of a node and opens its certificate, journal, fence and records. It
+// needs root. A journal that cannot be read guards the jobs that it may be about.
 func Open(cfg Config) (*Node, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("an agent must run as root: it makes namespaces and cgroups for everybody's jobs")
 	}
 	if err := safepath.Check(cfg.PKIDir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, RootsAlone(err, "--pki") // who could change the CA could be any node
+		return nil, OnlyRootHint(err, "--pki") // with a CA of its own a user would pass for any node
 	}
 	id, err := pki.Load(cfg.PKIDir)
 	if err != nil {
@@ -81,7 +80,7 @@ func Open(cfg Config) (*Node, error) {
 	if err := a.OpenRecords(); err != nil {
 		return nil, err
 	}
-	if err := a.Journal.Prune(time.Now().Add(-keepMoves)); err != nil {
+	if err := a.Journal.Prune(time.Now().Add(-moveRetention)); err != nil {
 		a.Log.Warn("some old moves stay in the journal", logkey.Err, err)
 	}
 	for _, d := range a.Journal.Damaged() {
@@ -90,26 +89,27 @@ func Open(cfg Config) (*Node, error) {
 	return a, nil
 }
 
-// OpenRecords opens what the node has written down about jobs and moves.
-func (a *Node) OpenRecords() (err error) {
-	if a.Jobs, err = job.OpenStore(a.Paths.Jobs()); err != nil {
+// OpenRecords opens the records of jobs and moves, the fence and the journal.
+func (n *Node) OpenRecords() (err error) {
+	if n.Jobs, err = job.OpenStore(n.Paths.Jobs()); err != nil {
 		return err
 	}
-	a.Usage = &output.Usage{Store: a.Jobs, Alive: a.HasRunDir}
-	if err = a.OpenFence(); err != nil {
+	n.Usage = &output.Usage{Store: n.Jobs, Alive: n.HasRunDir}
+	if err = n.OpenFence(); err != nil {
 		return err
 	}
-	a.Records = &progress.Records{Dir: a.Paths.Records(), Log: a.Log}
-	a.Journal, err = handoff.OpenJournal(a.Paths.Moves())
+	n.Records = &progress.Records{Dir: n.Paths.Records(), Log: n.Log}
+	n.Journal, err = handoff.OpenJournal(n.Paths.Moves())
 	return err
 }
 
-// UsableCRIU finds a CRIU; whether it suits the kernel is for preflight.
-func (a *Node) UsableCRIU(explicit string) error {
+// UsableCRIU finds a CRIU, explicit or in the usual places. Preflight checks whether it suits the
+// kernel.
+func (n *Node) UsableCRIU(explicit string) error {
 	path, err := criu.Find(explicit)
 	if err != nil {
 		return err
 	}
-	a.CRIUPath = path
+	n.CRIUPath = path
 	return nil
 }

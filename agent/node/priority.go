@@ -11,26 +11,26 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
-// Priority keeps the agent behind the jobs of its node while it sends memory of jobs that
-// run, unless one stands still for what it does. What that leaves it has a floor.
+// Priority lowers the agent's priority below that of jobs while it sends memory of running jobs,
+// unless a job is frozen for a move. osthread.Floor keeps a minimum of the processors for it.
 type Priority struct {
 	set  func(nice int) error
 	used func() osthread.Usage // since the last call
 
 	mu      sync.Mutex
-	warming int // rounds of jobs that run
-	waited  int // moves that a job stands still for
+	warmups int // warm-up rounds under way
+	urgent  int // moves with a frozen job
 	floor   osthread.Floor
-	seen    time.Time
+	sampled time.Time
 	nice    int
-	stop    chan struct{} // ends the looks; nil when nothing is warming
+	stop    chan struct{} // ends watch; nil without a warm-up
 }
 
-// lookEvery is how often it is asked whether the agent has its floor.
-const lookEvery = 50 * time.Millisecond
+// sampleEvery is how often the agent compares its processor time with the floor.
+const sampleEvery = 50 * time.Millisecond
 
-// NewPriority leaves a session alone that is not the agent's own: others are in it, and an
-// agent that is killed could not give it its priority back.
+// NewPriority changes nothing unless the agent leads its session: the priority of a session is for
+// all processes in it, and a killed agent could not restore it.
 func NewPriority() *Priority {
 	p := &Priority{set: osthread.Session, used: new(osthread.Process).Since}
 	if sid, err := unix.Getsid(0); err != nil || sid != os.Getpid() {
@@ -39,16 +39,18 @@ func NewPriority() *Priority {
 	return p
 }
 
-// Warm is for the time of a warm-up, urgent for that in which a job stands still.
-func (p *Priority) Warm() (done func())   { return p.count(&p.warming) }
-func (p *Priority) Urgent() (done func()) { return p.count(&p.waited) }
+// WarmUp lowers the priority until done is called.
+func (p *Priority) WarmUp() (done func()) { return p.count(&p.warmups) }
 
-// TakesTurns says that the node's processors are so busy that the warm-up takes turns
-// with jobs.
-func (p *Priority) TakesTurns() bool {
+// Urgent restores the priority, for the downtime of a job, until done is called.
+func (p *Priority) Urgent() (done func()) { return p.count(&p.urgent) }
+
+// Yields tells whether the processors are so busy that the warm-up shares them with jobs by the
+// floor.
+func (p *Priority) Yields() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.warming > 0 && p.waited == 0 && p.floor.Level() != osthread.Polite
+	return p.warmups > 0 && p.urgent == 0 && p.floor.Level() != osthread.Polite
 }
 
 func (p *Priority) count(n *int) (done func()) {
@@ -61,48 +63,48 @@ func (p *Priority) change(by func()) {
 	defer p.mu.Unlock()
 	by()
 	switch {
-	case p.warming > 0 && p.stop == nil:
-		p.floor, p.seen, p.stop = osthread.Floor{}, time.Now(), make(chan struct{})
+	case p.warmups > 0 && p.stop == nil:
+		p.floor, p.sampled, p.stop = osthread.Floor{}, time.Now(), make(chan struct{})
 		_ = p.used()
-		go p.look(p.stop)
-	case p.warming == 0 && p.stop != nil:
+		go p.watch(p.stop)
+	case p.warmups == 0 && p.stop != nil:
 		close(p.stop)
 		p.stop = nil
 	}
-	p.settle()
+	p.apply()
 }
 
-func (p *Priority) settle() {
+func (p *Priority) apply() {
 	nice := 0
-	if p.warming > 0 && p.waited == 0 {
+	if p.warmups > 0 && p.urgent == 0 {
 		nice = p.floor.Level()
 	}
-	if nice != p.nice && p.set(nice) == nil { // otherwise it goes on as it did
+	if nice != p.nice && p.set(nice) == nil { // else the priority stays
 		p.nice = nice
 	}
 }
 
-func (p *Priority) look(stop <-chan struct{}) {
-	tick := time.NewTicker(lookEvery)
+func (p *Priority) watch(stop <-chan struct{}) {
+	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
-			p.see()
+			p.sample()
 		}
 	}
 }
 
-// see has the agent take its turn if it has less than its floor of the processors. More
-// threads than those cannot want anything.
-func (p *Priority) see() {
+// sample raises the priority for a while if the agent got less of the processors than its floor.
+// Waiting threads count up to the number of processors.
+func (p *Priority) sample() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u, now := p.used(), time.Now()
-	most := now.Sub(p.seen) * time.Duration(runtime.GOMAXPROCS(0))
-	p.seen = now
+	most := now.Sub(p.sampled) * time.Duration(runtime.GOMAXPROCS(0))
+	p.sampled = now
 	p.floor.After(u.Ran, max(0, min(u.Waited, most-u.Ran)))
-	p.settle()
+	p.apply()
 }

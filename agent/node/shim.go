@@ -14,11 +14,11 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// AwaitShimGone waits until the shim has cleaned up and ended, so that the job
-// may come back.
-func (a *Node) AwaitShimGone(ctx context.Context, id job.ID) error {
+// AwaitShimExit waits until the shim has cleaned up and ended, so that the job
+// may come back. It fails with the cause of ctx.
+func (n *Node) AwaitShimExit(ctx context.Context, id job.ID) error {
 	for {
-		st, err := a.ShimOf(id).Status(ctx)
+		st, err := n.ShimOf(id).Status(ctx)
 		if errors.Is(err, shim.ErrGone) {
 			return nil
 		}
@@ -33,7 +33,7 @@ func (a *Node) AwaitShimGone(ctx context.Context, id job.ID) error {
 	}
 }
 
-// AwaitProcess returns when the process has ended, ctx ends or the time is up.
+// AwaitProcess returns when the process has ended, ctx ends or most has passed.
 func AwaitProcess(ctx context.Context, pid int, most time.Duration) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -51,7 +51,8 @@ func AwaitProcess(ctx context.Context, pid int, most time.Duration) {
 	}
 }
 
-func (a *Node) HasRunDir(id job.ID) bool {
-	_, err := os.Lstat(a.Paths.JobRun(id))
+// HasRunDir tells whether the run directory of a job exists: its shim has not cleaned up.
+func (n *Node) HasRunDir(id job.ID) bool {
+	_, err := os.Lstat(n.Paths.JobRun(id))
 	return err == nil
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// IdleTime is how long a connection may lie idle over which nothing is under way.
+// IdleTime is how long a connection without a request may stay open.
 const IdleTime = 2 * time.Minute
 
-// What two agents say to each other about a move, on the control connection of a
-// session. The source asks, the target answers; the last one goes both ways.
+// Messages of two agents about a move, on the control connection of a session. The source asks,
+// the target answers; yield goes both ways.
 //
 //	offer    → accept | refuse     before anything is touched
 //	prepare  → prepared            everything has been sent; restore and park
@@ -52,10 +52,11 @@ const (
 	SayComplete = "complete"
 )
 
-// FeatureIdentity says that the images hold the source's record of who the job's threads are.
+// FeatureIdentity says that the images hold the source's record of the credentials of the job's
+// threads.
 const FeatureIdentity = "identity"
 
-// Offer is what a target must know to say yes or no.
+// Offer is what a target must know to accept or refuse a job.
 type Offer struct {
 	Move   handoff.MoveID  `json:"move"`
 	Epoch  int64           `json:"epoch"`
@@ -64,28 +65,33 @@ type Offer struct {
 	Needs  preflight.Needs `json:"needs"`
 }
 
+// Refusal answers an offer with the findings that stand in the way.
 type Refusal struct {
 	Findings []api.Finding `json:"findings"`
 }
 
+// PrepareRequest asks the target to restore the job and park it.
 type PrepareRequest struct {
 	Move   handoff.MoveID `json:"move"`
-	Record job.Record     `json:"record"` // as it is at the freeze
+	Record job.Record     `json:"record"` // as of the freeze
 	// Pull says that memory which was not sent is pulled: its lack is no reason to fail.
 	Pull bool `json:"pull,omitempty"`
 }
 
+// MoveRef names the move that a message is about.
 type MoveRef struct {
 	Move handoff.MoveID `json:"move"`
 }
 
+// StateReply is the state of a move in the answering node's journal.
 type StateReply struct {
 	State handoff.State `json:"state"`
-	// InDoubt says that this node can do nothing about the state by itself.
+	// InDoubt says that the node cannot leave the state by itself.
 	InDoubt bool `json:"in_doubt,omitempty"`
 }
 
-// Ask sends one message and waits for the one that answers it.
+// Ask sends a message and waits for the answer, of kind want, which it decodes into into, unless
+// that is nil. The peer's refusals and errors come back as errors.
 func Ask(ctx context.Context, s *transport.Session, kind string, body any, want string, into any) error {
 	m, err := transport.NewMessage(kind, body)
 	if err != nil {
@@ -114,68 +120,68 @@ func Ask(ctx context.Context, s *transport.Session, kind string, body any, want 
 	return answer.Decode(into)
 }
 
+// Refused is the error of a move that preflight refused.
 func Refused(findings []api.Finding) error {
 	return &api.Error{Code: api.CodeRefused, Message: "preflight refused the move", Findings: findings,
 		Hint: "remove what stands in the way above, then `migrate move` again; nothing was touched"}
 }
 
-// Client is the other node's half of a move. It uses the session that the move
-// began with as long as that lasts, and a new one for each word after that.
+// Client is the other node's half of a move: handoff.Peer. It uses the session that the move
+// began with as long as that lasts, and then a new one for each message.
 type Client struct {
-	A       *node.Node
-	Node    string
-	Addr    string
-	Move    handoff.MoveID
-	Session *transport.Session    // nil: none, or broken
-	Request func() PrepareRequest // of Prepare
-	Sending func() Delivery       // what is under way besides
-	Ran     func()                // told when the target says that the job runs; may be nil
+	Local       *node.Node
+	Node        string
+	Addr        string
+	Move        handoff.MoveID
+	Session     *transport.Session    // nil: none, or broken
+	PrepareBody func() PrepareRequest // of Prepare
+	Sending     func() PendingSend    // memory that is still being sent
+	OnRunning   func()                // called when the target says that the job runs; may be nil
 }
 
-// Delivery is the job's memory on its way to the target.
-type Delivery interface {
+// PendingSend is memory of the job that goes to the target beside the messages.
+type PendingSend interface {
 	Ended() <-chan struct{} // closed when nothing more is sent; nil if nothing was ever begun
-	Failed() error          // why it ended too early, once Ended is closed
+	Failed() error          // why it failed, nil if all was sent; once Ended is closed
 }
 
-// Prepare waits for the target's word that the job is parked. A broken connection
-// can take a minute to show, during which the job would stand still for nothing;
-// so while the answer is awaited the target is asked over new ones how it is
-// getting on.
-func (r *Client) Prepare(ctx context.Context) error {
-	if r.Session == nil {
+// Prepare waits until the target says that the job is parked. A broken connection can take a
+// minute to show, and the job would be frozen all that time. So Prepare meanwhile polls the
+// target's state over new connections.
+func (c *Client) Prepare(ctx context.Context) error {
+	if c.Session == nil {
 		return errors.New("the connection to the target is gone")
 	}
 	answered := make(chan error, 1)
-	go func() { answered <- Ask(ctx, r.Session, SayPrepare, r.Request(), SayPrepared, nil) }()
-	tick := time.NewTicker(askEvery)
+	go func() { answered <- Ask(ctx, c.Session, SayPrepare, c.PrepareBody(), SayPrepared, nil) }()
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	sent := r.Sending().Ended()
+	sent := c.Sending().Ended()
 	for missed := 0; ; {
 		select {
 		case err := <-answered:
 			if err != nil && !IsAnswer(err) {
-				r.hangUp()
+				c.abandon()
 			}
 			return err
 		case <-sent:
-			if err := r.Sending().Failed(); err != nil {
-				return r.giveUp(answered, err)
+			if err := c.Sending().Failed(); err != nil {
+				return c.fail(answered, err)
 			}
 			sent = nil
 			continue
 		case <-tick.C:
 		}
-		state, err := r.askAnew(ctx)
+		state, err := c.pollState(ctx)
 		switch {
 		case err == nil && state == handoff.StateReceiving:
 			missed = 0
 			continue
-		case err != nil && missed < mayMiss:
+		case err != nil && missed < maxMissedPolls:
 			missed++
 			continue
 		}
-		r.hangUp() // its answer, if there is one, is lost
+		c.abandon() // its answer, if there is one, is lost
 		<-answered
 		if err == nil && state != handoff.StatePrepared {
 			err = fmt.Errorf("the move is %s there", state)
@@ -184,97 +190,101 @@ func (r *Client) Prepare(ctx context.Context) error {
 	}
 }
 
-// giveUp ends Prepare because the job's memory does not get through. The target finds
-// that out as well, and its answer may say why.
-func (r *Client) giveUp(answered <-chan error, err error) error {
+// fail ends Prepare because the job's memory does not get through. The target notices that, too,
+// and its answer may say why.
+func (c *Client) fail(answered <-chan error, err error) error {
 	select {
 	case why := <-answered:
 		if IsAnswer(why) {
 			return why
 		}
 	case <-time.After(whyTime):
-		r.hangUp()
+		c.abandon()
 		<-answered
 	}
 	return err
 }
 
 const (
-	askEvery = 3 * time.Second
-	mayMiss  = 2
+	pollEvery      = 3 * time.Second
+	maxMissedPolls = 2
 )
 
-// askAnew asks for the state of the move over a connection of its own.
-func (r *Client) askAnew(ctx context.Context) (handoff.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, askEvery)
+// pollState asks for the state of the move over a connection of its own, within pollEvery.
+func (c *Client) pollState(ctx context.Context) (handoff.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollEvery)
 	defer cancel()
-	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {
 		return "", err
 	}
 	defer s.Close()
 	var st StateReply
-	err = Ask(ctx, s, SayOutcome, MoveRef{r.Move}, SayState, &st)
+	err = Ask(ctx, s, SayOutcome, MoveRef{c.Move}, SayState, &st)
 	return st.State, err
 }
 
-// hangUp gives a session up whose answer is still to come or never will: the next
-// word must not wait behind it.
-func (r *Client) hangUp() {
-	_ = r.Session.Abandon() // a commit that is under way must not arrive when it is no longer meant
-	r.Session = nil
+// abandon closes a session on which an answer is outstanding: the next message must not wait for
+// that one.
+func (c *Client) abandon() {
+	_ = c.Session.Abandon() // a commit on its way must not arrive after a decision against it
+	c.Session = nil
 }
 
-// Why asks a target that hung up on the data what was wrong with it, over a connection
-// of its own: an answer may be awaited on the other one.
-func (r *Client) Why(ctx context.Context) error {
+// Why asks a target that has closed the data connections for the reason. It uses a connection of
+// its own: an answer may be outstanding on the other one. Without a reason it returns nil.
+func (c *Client) Why(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, whyTime)
 	defer cancel()
-	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {
 		return nil
 	}
 	defer s.Close()
-	if err := Ask(ctx, s, SayWhy, MoveRef{r.Move}, SayNothing, nil); IsAnswer(err) {
-		return fmt.Errorf("%s says: %w", r.Node, err)
+	if err := Ask(ctx, s, SayWhy, MoveRef{c.Move}, SayNothing, nil); IsAnswer(err) {
+		return fmt.Errorf("%s says: %w", c.Node, err)
 	}
 	return nil
 }
 
 const whyTime = 3 * time.Second
 
-func (r *Client) Commit(ctx context.Context) error {
-	err := r.say(ctx, SayCommit, SayRunning, nil)
-	if err == nil && r.Ran != nil {
-		r.Ran()
+// Commit returns nil when the job runs on the target.
+func (c *Client) Commit(ctx context.Context) error {
+	err := c.call(ctx, SayCommit, SayRunning, nil)
+	if err == nil && c.OnRunning != nil {
+		c.OnRunning()
 	}
 	return err
 }
 
-func (r *Client) Abort(ctx context.Context) error {
-	return r.say(ctx, SayAbort, SayAborted, nil)
+// Abort has the target drop its copy.
+func (c *Client) Abort(ctx context.Context) error {
+	return c.call(ctx, SayAbort, SayAborted, nil)
 }
 
-func (r *Client) Yield(ctx context.Context) error {
-	return r.say(ctx, SayYield, SayYielded, nil)
+// Yield has the other node end what it has of the job.
+func (c *Client) Yield(ctx context.Context) error {
+	return c.call(ctx, SayYield, SayYielded, nil)
 }
 
-func (r *Client) Outcome(ctx context.Context) (handoff.State, error) {
+// Outcome is the state of the move in the other node's journal.
+func (c *Client) Outcome(ctx context.Context) (handoff.State, error) {
 	var st StateReply
-	err := r.say(ctx, SayOutcome, SayState, &st)
+	err := c.call(ctx, SayOutcome, SayState, &st)
 	return st.State, err
 }
 
-func (r *Client) say(ctx context.Context, kind, want string, into any) error {
-	ref := MoveRef{r.Move}
-	if r.Session != nil {
-		err := Ask(ctx, r.Session, kind, ref, want, into)
+func (c *Client) call(ctx context.Context, kind, want string, into any) error {
+	ref := MoveRef{c.Move}
+	if c.Session != nil {
+		err := Ask(ctx, c.Session, kind, ref, want, into)
 		if err == nil || IsAnswer(err) {
 			return fromPeer(err)
 		}
-		r.hangUp()
+		c.abandon()
 	}
-	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {
 		return err
 	}
@@ -282,23 +292,23 @@ func (r *Client) say(ctx context.Context, kind, want string, into any) error {
 	if err != nil && !IsAnswer(err) {
 		_ = s.Abandon()
 	}
-	_ = s.Close() // all that mattered was said
+	_ = s.Close() // the answer is here
 	return fromPeer(err)
 }
 
-// Codes that cross the wire for errors of package handoff that the peer branches on.
+// Codes on the wire for errors of package handoff.
 const (
 	CodeUnknownMove = "unknown-move"
 	CodeTaken       = "taken"
 )
 
-// fromPeer gives an error that the peer told us the meaning that it had there.
+// fromPeer wraps the error of package handoff that the code of a peer's error stands for.
 func fromPeer(err error) error {
-	var told *transport.Error
-	if !errors.As(err, &told) {
+	var remote *transport.Error
+	if !errors.As(err, &remote) {
 		return err
 	}
-	switch told.Code {
+	switch remote.Code {
 	case CodeUnknownMove:
 		return fmt.Errorf("%w: %w", handoff.ErrUnknownMove, err)
 	case CodeTaken:
@@ -307,29 +317,30 @@ func fromPeer(err error) error {
 	return err
 }
 
-// IsAnswer tells an error that the peer told us from one of the connection.
+// IsAnswer tells an error that the peer has sent from one of the connection.
 func IsAnswer(err error) bool {
-	var told *transport.Error
-	return errors.As(err, &told)
+	var remote *transport.Error
+	return errors.As(err, &remote)
 }
 
-// PeerAddr finds where a node's agent listens.
-func (a *Peers) PeerAddr(node, explicit string) string {
+// AddrOf is the host:port of a node's agent: explicit, configured, or the node's name and
+// DefaultPort.
+func (p *Peers) AddrOf(node, explicit string) string {
 	if explicit != "" {
 		return explicit
 	}
-	if addr, ok := a.Config.Peers[node]; ok {
+	if addr, ok := p.Config.Peers[node]; ok {
 		return addr
 	}
 	return net.JoinHostPort(node, strconv.Itoa(DefaultPort))
 }
 
-// DefaultPort is where agents listen for each other.
+// DefaultPort is the TCP port of agents for each other.
 const DefaultPort = 7707
 
-// ListenPort is the port of this agent, for peers to call back at.
-func (a *Peers) ListenPort() int {
-	_, port, err := net.SplitHostPort(a.Config.Listen)
+// ListenPort is the port at which peers can call this agent.
+func (p *Peers) ListenPort() int {
+	_, port, err := net.SplitHostPort(p.Config.Listen)
 	if err != nil {
 		return DefaultPort
 	}
@@ -340,18 +351,18 @@ func (a *Peers) ListenPort() int {
 	return n
 }
 
-// PublicAddr is where others can call this agent, as far as it knows itself: ""
-// leaves it to them to know the node.
-func (a *Peers) PublicAddr() string {
-	host, _, err := net.SplitHostPort(a.Config.Listen)
+// PublicAddr is the host:port at which peers can call this agent, "" if it listens on all
+// addresses: peers then use their own configuration.
+func (p *Peers) PublicAddr() string {
+	host, _, err := net.SplitHostPort(p.Config.Listen)
 	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
 		return ""
 	}
-	return a.Config.Listen
+	return p.Config.Listen
 }
 
-// BackAddr is where the node at the other end of a session can be called.
-func BackAddr(s *transport.Session, port int) string {
+// CallbackAddr is the host:port of the agent at the other end of a session, "" if unknown.
+func CallbackAddr(s *transport.Session, port int) string {
 	host, _, err := net.SplitHostPort(s.RemoteAddr().String())
 	if err != nil {
 		return ""
@@ -359,21 +370,21 @@ func BackAddr(s *transport.Session, port int) string {
 	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// Pauses between two tries to tell a peer.
+// Pauses between two tries to reach a peer: the first, and the longest.
 const (
-	FirstTold = time.Second
-	MostTold  = time.Minute
+	FirstRetry   = time.Second
+	LongestRetry = time.Minute
 )
 
 // YieldTime is how long the other node may take to end its copy.
 const YieldTime = time.Minute
 
-// Asked is the other node's word about the move.
-func (r *Client) Asked(ctx context.Context) (st StateReply, err error) {
-	s, err := transport.Dial(ctx, r.Addr, r.Node, r.A.Identity, 0)
+// FetchState asks the other node for the state of the move, over a connection of its own.
+func (c *Client) FetchState(ctx context.Context) (st StateReply, err error) {
+	s, err := transport.Dial(ctx, c.Addr, c.Node, c.Local.Identity, 0)
 	if err != nil {
 		return st, err
 	}
 	defer s.Close()
-	return st, Ask(ctx, s, SayOutcome, MoveRef{r.Move}, SayState, &st)
+	return st, Ask(ctx, s, SayOutcome, MoveRef{c.Move}, SayState, &st)
 }

@@ -1,3 +1,3 @@
-// Package progress tells a user how an operation gets on, as events, and writes the record of
-// a move. A user that reads slowly, or not at all, holds up nothing.
+// Package progress sends a user the progress of an operation, as events, and writes the record of a
+// move. A user that reads slowly, or not at all, holds up nothing.
 package progress

@@ -8,33 +8,32 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// listener is the command that is told how its move, checkpoint or restore gets on.
-// One that is stopped or slow holds up nothing: what it has not read waits here, and
-// what only says how things stand is left out meanwhile. So as many events wait as a
-// move has phases and rounds, and one more.
+// listener is the command that reads the events of its move, checkpoint or restore. A stopped or
+// slow one holds up nothing: events wait here, and optional ones are left out meanwhile. So at most
+// as many wait as a move has phases and rounds, and one more.
 type listener struct {
-	more chan struct{} // holds a token when there is something to say
-	done chan struct{} // closed when the last word is said, or nobody listens any more
+	more chan struct{} // holds a token when the queue has events
+	done chan struct{} // closed when the last event is written, or the reader has left
 
 	mu    sync.Mutex
 	queue []api.Event
-	over  bool // the last word is in the queue, or was
+	ended bool // the last event was queued
 }
 
 func newListener(out io.Writer) *listener {
 	l := &listener{more: make(chan struct{}, 1), done: make(chan struct{})}
-	go l.speak(out)
+	go l.write(out)
 	return l
 }
 
-func (l *listener) speak(out io.Writer) {
+func (l *listener) write(out io.Writer) {
 	defer close(l.done)
 	enc := json.NewEncoder(out)
 	for range l.more {
-		queue, over := l.take()
+		queue, over := l.drain()
 		for _, e := range queue {
 			if enc.Encode(e) != nil {
-				return // it has left
+				return // the reader has left
 			}
 		}
 		if over {
@@ -43,18 +42,18 @@ func (l *listener) speak(out io.Writer) {
 	}
 }
 
-func (l *listener) take() (queue []api.Event, over bool) {
+func (l *listener) drain() (queue []api.Event, over bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	queue, l.queue = l.queue, nil
-	return queue, l.over
+	return queue, l.ended
 }
 
-// tell says something that must be heard, mention what may be left out.
-func (l *listener) tell(e api.Event)    { l.say(e, true) }
-func (l *listener) mention(e api.Event) { l.say(e, false) }
+// send says something that must be heard, mention what may be left out.
+func (l *listener) send(e api.Event)         { l.enqueue(e, true) }
+func (l *listener) sendOptional(e api.Event) { l.enqueue(e, false) }
 
-func (l *listener) say(e api.Event, must bool) {
+func (l *listener) enqueue(e api.Event, must bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
@@ -62,25 +61,25 @@ func (l *listener) say(e api.Event, must bool) {
 		return
 	default:
 	}
-	if l.over || !must && len(l.queue) > 0 {
+	if l.ended || !must && len(l.queue) > 0 {
 		return
 	}
 	l.queue = append(l.queue, e)
-	l.wake()
+	l.notify()
 }
 
-func (l *listener) wake() {
+func (l *listener) notify() {
 	select {
 	case l.more <- struct{}{}:
 	default:
 	}
 }
 
-// end says the last word and waits until it is heard, or nobody is there to hear it.
+// end queues the last event and waits until it is written, or the reader has left.
 func (l *listener) end(e api.Event) {
 	l.mu.Lock()
-	l.queue, l.over = append(l.queue, e), true
-	l.wake()
+	l.queue, l.ended = append(l.queue, e), true
+	l.notify()
 	l.mu.Unlock()
 	<-l.done
 }

@@ -19,7 +19,7 @@ func (s *stopped) Write(p []byte) (int, error) {
 	return s.Buffer.Write(p)
 }
 
-func TestAListenerThatIsStoppedHoldsNothingUpAndHearsEveryPhaseLater(t *testing.T) {
+func TestProgressGoesOnWhileItsListenerIsStoppedAndTellsEveryPhaseLater(t *testing.T) {
 	out := &stopped{goesOn: make(chan struct{})}
 	tell := New(out, "j", "m", nil)
 	phases := []api.Phase{api.PhasePreflight, api.PhaseWarmup, api.PhaseFreeze, api.PhaseDump, api.PhaseResidue, api.PhasePark, api.PhaseCommit, api.PhaseResume, api.PhaseRelease}
@@ -28,7 +28,7 @@ func TestAListenerThatIsStoppedHoldsNothingUpAndHearsEveryPhaseLater(t *testing.
 		tell.Round(api.Round{Reason: "round in " + string(p)})
 	}
 	for range 1000 {
-		tell.to.mention(api.Event{})
+		tell.listener.sendOptional(api.Event{})
 	}
 	ended := make(chan struct{})
 	freed := make(chan struct{})

@@ -13,140 +13,139 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// Progress tells how a move, checkpoint or restore gets on, and keeps the times
-// of its phases.
+// Progress sends events about a move, checkpoint or restore, and keeps the times of its phases.
 type Progress struct {
-	mu     sync.Mutex
-	to     *listener
-	began  time.Time
-	now    api.Event
-	since  time.Time
-	phases map[api.Phase]time.Duration
-	spans  []api.Span
-	rounds []api.Round
-	sent   map[api.Phase]int64 // on the wire when the phase began
-	Keep   *Recorder           // of a move; nil for others
-	sizes  func(*api.Event)
-	stop   chan struct{}
-	done   sync.WaitGroup
+	mu       sync.Mutex
+	listener *listener
+	began    time.Time
+	now      api.Event
+	since    time.Time
+	phases   map[api.Phase]time.Duration
+	spans    []api.Span
+	rounds   []api.Round
+	sent     map[api.Phase]int64 // bytes on the wire when the phase began
+	Recorder *Recorder           // of a move; nil for other operations
+	sizes    func(*api.Event)
+	stop     chan struct{}
+	done     sync.WaitGroup
 }
 
-// tellEvery is how often progress is told within a phase.
-const tellEvery = 100 * time.Millisecond
+// tickEvery is how often an event is sent within a phase.
+const tickEvery = 100 * time.Millisecond
 
-// New begins an account that is told to out; sizes, which may be nil, fills in
-// the counters. It must be ended.
+// New begins to write events to out, as JSON lines. sizes, which may be nil, fills in the counters.
+// End must be called.
 func New(out io.Writer, id job.ID, move string, sizes func(*api.Event)) *Progress {
-	t := &Progress{to: newListener(out), began: time.Now(), phases: map[api.Phase]time.Duration{}, sent: map[api.Phase]int64{}, sizes: sizes, stop: make(chan struct{})}
+	t := &Progress{listener: newListener(out), began: time.Now(), phases: map[api.Phase]time.Duration{}, sent: map[api.Phase]int64{}, sizes: sizes, stop: make(chan struct{})}
 	t.now = api.Event{Job: id, Move: move}
-	t.done.Go(t.beat)
+	t.done.Go(t.sendTicks)
 	return t
 }
 
-func (t *Progress) beat() {
-	tick := time.NewTicker(tellEvery)
+func (p *Progress) sendTicks() {
+	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-t.stop:
+		case <-p.stop:
 			return
 		case <-tick.C:
-			t.mu.Lock()
-			if t.now.Phase != "" {
-				t.to.mention(t.event(""))
+			p.mu.Lock()
+			if p.now.Phase != "" {
+				p.listener.sendOptional(p.event(""))
 			}
-			t.mu.Unlock()
+			p.mu.Unlock()
 		}
 	}
 }
 
-// Enter says that a phase begins, and with it that the one before is over.
-func (t *Progress) Enter(p api.Phase, note string) {
-	if t == nil {
+// Enter begins a phase, which ends the one before. On a nil Progress it does nothing.
+func (p *Progress) Enter(phase api.Phase, note string) {
+	if p == nil {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.close()
-	t.now.Phase, t.now.Note, t.since = p, note, time.Now()
-	t.spans = append(t.spans, api.Span{Phase: p, Began: t.since})
-	e := t.event("")
-	t.to.tell(e)
-	t.sent[p] = e.Sent
-	if t.Keep != nil && t.Keep.due(p) {
-		t.Keep.beside(t.record())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.close()
+	p.now.Phase, p.now.Note, p.since = phase, note, time.Now()
+	p.spans = append(p.spans, api.Span{Phase: phase, Began: p.since})
+	e := p.event("")
+	p.listener.send(e)
+	p.sent[phase] = e.Sent
+	if p.Recorder != nil && p.Recorder.savesAt(phase) {
+		p.Recorder.saveAsync(p.record())
 	}
 }
 
-// Round tells of a warm-up round that has ended.
-func (t *Progress) Round(r api.Round) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.rounds = append(t.rounds, r)
-	t.now.Round = &r
-	t.to.tell(t.event(r.Reason))
-	t.now.Round = nil
+// Round sends the event of a warm-up round that has ended.
+func (p *Progress) Round(r api.Round) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rounds = append(p.rounds, r)
+	p.now.Round = &r
+	p.listener.send(p.event(r.Reason))
+	p.now.Round = nil
 }
 
-func (t *Progress) close() {
-	if t.now.Phase != "" {
-		took := time.Since(t.since)
-		t.phases[t.now.Phase] += took
-		t.spans[len(t.spans)-1].Took = took
+func (p *Progress) close() {
+	if p.now.Phase != "" {
+		took := time.Since(p.since)
+		p.phases[p.now.Phase] += took
+		p.spans[len(p.spans)-1].Took = took
 	}
 }
 
-// event is how it stands, with a note, "" for that of the phase.
-func (t *Progress) event(note string) api.Event {
-	e := t.now
+// event is an event of now, with a note, "" for that of the phase.
+func (p *Progress) event(note string) api.Event {
+	e := p.now
 	e.At, e.Note = time.Now(), cmp.Or(note, e.Note)
-	if t.sizes != nil {
-		t.sizes(&e)
+	if p.sizes != nil {
+		p.sizes(&e)
 	}
 	return e
 }
 
-// Know changes what sizes looks at.
-func (t *Progress) Know(change func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// Update runs change, which changes what sizes reads, without an event in between.
+func (p *Progress) Update(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	change()
 }
 
-// End tells the last event: the result, or the error. A move's record is on the
-// disk by then, and free has been called: whoever hears the end may begin anew.
-func (t *Progress) End(res *api.Result, err error, free ...func()) {
-	close(t.stop)
-	t.done.Wait()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.close()
-	e := t.now
+// End sends the last event: the result, or the error. Before that it writes a move's record and
+// calls free, so that a user who reads the end can begin the next operation.
+func (p *Progress) End(res *api.Result, err error, free ...func()) {
+	close(p.stop)
+	p.done.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.close()
+	e := p.now
 	e.At, e.Note = time.Now(), ""
-	if t.sizes != nil {
-		t.sizes(&e)
+	if p.sizes != nil {
+		p.sizes(&e)
 	}
 	if err != nil {
 		e.Error = httpjson.ErrorOf(err)
 	} else {
-		res.Took, res.Phases = time.Since(t.began), maps.Clone(t.phases)
-		res.Read, res.Sent, res.Pulled, res.Rounds = e.Read, e.Sent, e.Pulled, t.rounds
+		res.Took, res.Phases = time.Since(p.began), maps.Clone(p.phases)
+		res.Read, res.Sent, res.Pulled, res.Rounds = e.Read, e.Sent, e.Pulled, p.rounds
 		e.Done = res
 	}
-	if t.Keep != nil {
-		t.Keep.end(t.record(), e.Done, e.Error)
+	if p.Recorder != nil {
+		p.Recorder.end(p.record(), e.Done, e.Error)
 	}
 	for _, f := range free {
 		f()
 	}
-	t.to.end(e)
+	p.listener.end(e)
 }
 
-// record is the account as it stands; the caller holds its lock.
-func (t *Progress) record() api.MoveRecord {
-	r := t.Keep.Begin
-	r.Took, r.State = time.Since(t.began), api.MoveUnderWay
-	r.Phases, r.Rounds = slices.Clone(t.spans), slices.Clone(t.rounds)
+// record is the record of the move as of now; the caller holds the lock.
+func (p *Progress) record() api.MoveRecord {
+	r := p.Recorder.Initial
+	r.Took, r.State = time.Since(p.began), api.MoveUnderWay
+	r.Phases, r.Rounds = slices.Clone(p.spans), slices.Clone(p.rounds)
 	for _, s := range r.Phases {
 		switch s.Phase {
 		case api.PhaseFreeze:
@@ -156,15 +155,15 @@ func (t *Progress) record() api.MoveRecord {
 		}
 	}
 	var e api.Event
-	if t.sizes != nil {
-		t.sizes(&e)
+	if p.sizes != nil {
+		p.sizes(&e)
 	}
 	r.Read, r.Sent = e.Read, e.Sent
-	if end, ok := t.sent[api.PhaseCommit]; ok {
-		r.Residue = end - t.sent[api.PhaseFreeze]
+	if end, ok := p.sent[api.PhaseCommit]; ok {
+		r.Residue = end - p.sent[api.PhaseFreeze]
 	}
-	if t.Keep.Describe != nil {
-		t.Keep.Describe(&r)
+	if p.Recorder.Describe != nil {
+		p.Recorder.Describe(&r)
 	}
 	if !r.Frozen.IsZero() && !r.Resumed.IsZero() {
 		r.Downtime = r.Resumed.Sub(r.Frozen)

@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// Events decodes what an account told.
+// events decodes what a Progress has written.
 func events(t *testing.T, out *bytes.Buffer) (list []api.Event) {
 	t.Helper()
 	for dec := json.NewDecoder(out); dec.More(); {
@@ -24,7 +24,7 @@ func events(t *testing.T, out *bytes.Buffer) (list []api.Event) {
 	return list
 }
 
-func TestAnAccountTellsPhasesInOrderAndTheEndOnceAndLast(t *testing.T) {
+func TestProgressTellsPhasesInOrderAndTheEndOnceAndLast(t *testing.T) {
 	var out bytes.Buffer
 	read := int64(0)
 	tell := New(&out, "j", "m", func(e *api.Event) { read++; e.Read = read })
@@ -55,7 +55,7 @@ func TestAnAccountTellsPhasesInOrderAndTheEndOnceAndLast(t *testing.T) {
 	}
 }
 
-func TestAnAccountOfAFailureEndsWithTheError(t *testing.T) {
+func TestProgressOfAFailureEndsWithTheError(t *testing.T) {
 	var out bytes.Buffer
 	tell := New(&out, "j", "m", nil)
 	tell.Enter(api.PhaseDump, "")
@@ -71,7 +71,7 @@ type deaf struct{}
 
 func (deaf) Write([]byte) (int, error) { return 0, errors.New("nobody listens") }
 
-func TestAnAccountWithoutAListenerHoldsNothingUp(t *testing.T) {
+func TestProgressWithoutAListenerHoldsNothingUp(t *testing.T) {
 	var none *Progress
 	none.Enter(api.PhaseDump, "") // recovery has none
 	for _, tell := range []*Progress{New(io.Discard, "j", "m", nil), New(deaf{}, "j", "m", nil)} {

@@ -6,27 +6,26 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 )
 
-// Recorder keeps the record of one move as it gets on, so that what is known of it
-// outlives the agent.
+// Recorder writes the record of one move at some of its phases, so that it outlives the agent.
 type Recorder struct {
 	Store    *Records
-	Begin    api.MoveRecord
-	Describe func(*api.MoveRecord) // fills in what only the movement knows
+	Initial  api.MoveRecord
+	Describe func(*api.MoveRecord) // fills in what only the move knows
 
 	mu     sync.Mutex // held while writing
 	newest *api.MoveRecord
 	work   sync.WaitGroup
 }
 
-// due are the phases at whose begin the record is written: when the target has
-// agreed, when all rounds are over, and when the job runs there. Never between
-// prepare and resume: the disk is the journal's then, and the job stands still.
-func (k *Recorder) due(p api.Phase) bool {
+// savesAt tells whether the begin of a phase writes the record: when the target has agreed, when all
+// rounds are over, and when the job runs there. Never between prepare and resume: in the downtime
+// the disk is for the journal.
+func (k *Recorder) savesAt(p api.Phase) bool {
 	return p == api.PhaseWarmup || p == api.PhaseDump || p == api.PhaseResume
 }
 
-// beside writes the record while the move goes on.
-func (k *Recorder) beside(r api.MoveRecord) {
+// saveAsync writes the record in the background.
+func (k *Recorder) saveAsync(r api.MoveRecord) {
 	k.mu.Lock()
 	k.newest = &r
 	k.mu.Unlock()
@@ -37,7 +36,7 @@ func (k *Recorder) beside(r api.MoveRecord) {
 	})
 }
 
-// end writes the record for good.
+// end writes the final record.
 func (k *Recorder) end(r api.MoveRecord, res *api.Result, err *api.Error) {
 	k.work.Wait()
 	r.State, r.Error = endState(err), err

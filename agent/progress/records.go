@@ -13,16 +13,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
-// Records keeps what this node, as a source, can tell of its moves. It decides
-// nothing: whose a job is says the journal. So a record that cannot be written is
-// a line in the log, and never fails a move.
+// Records keeps the records of moves from this node, for users to read. The journal, not they,
+// decides where a job is. So a record that cannot be written is a line in the log, and fails no
+// move.
 type Records struct {
 	Dir string
 	Log *slog.Logger
@@ -30,13 +29,14 @@ type Records struct {
 	mu sync.Mutex
 }
 
-// KeptRecords bounds how many records are kept, and maxRecord each, in bytes.
+// KeptRecords bounds the number of records that are kept, and maxRecord each, in bytes.
 const (
 	KeptRecords = 1000
 	maxRecord   = 4 << 20
 	recordExt   = ".json"
 )
 
+// Path is the file of a move's record.
 func (s *Records) Path(m string) string { return filepath.Join(s.Dir, m+recordExt) }
 
 func (s *Records) save(r api.MoveRecord) {
@@ -45,6 +45,7 @@ func (s *Records) save(r api.MoveRecord) {
 	}
 }
 
+// Write writes a record, durably, and removes the oldest beyond KeptRecords.
 func (s *Records) Write(r api.MoveRecord) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +65,7 @@ func (s *Records) Write(r api.MoveRecord) error {
 	return s.prune()
 }
 
-// prune removes the oldest records beyond those to be kept.
+// prune removes the oldest records beyond KeptRecords.
 func (s *Records) prune() error {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil || len(entries) <= KeptRecords {

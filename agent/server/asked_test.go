@@ -18,7 +18,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// Who decides about a field of a request. Whoever adds one has to say.
+// Who decides about a field of a request. A new field needs a row.
 const (
 	callers = "the caller's: it gives no right that the caller lacks"
 	checked = "the caller's, within what Validate or the caller's own rights allow"
@@ -36,10 +36,10 @@ var decides = map[string]string{
 	"run.spec.limits.memory_bytes": checked, "run.spec.limits.cpu_milli": checked, "run.spec.limits.pids": checked,
 	"run.spec.output_limit": checked, // and what a user has in all, and the room that is left
 	"run.spec.network.mode": checked, "run.spec.network.address": checked, "run.spec.network.gateway": checked, "run.spec.network.mac": checked,
-	"run.spec.user_ns": callers, "run.spec.init": callers, // the root of the namespace is nobody
+	"run.spec.user_ns": callers, "run.spec.init": callers, // the root of the namespace has no rights outside
 	"run.spec.uid_base": nodes,                         // chooseIDs
 	"run.foreground":    callers,                       // into a cgroup that the caller is in
-	"move.node":         checked, "move.addr": checked, // whoever answers has that node's certificate
+	"move.node":         checked, "move.addr": checked, // the node that answers needs its certificate
 	"move.connections": checked, "move.max_downtime": callers, "move.throttle": callers, "move.post_copy": callers, "move.force": callers,
 	"move.stop_copy": callers, "move.eager": callers, "move.verify": callers, "move.bandwidth": callers,
 	"checkpoint.dir": checked, "checkpoint.leave_running": callers, // made as the caller
@@ -74,7 +74,7 @@ func fields(t *testing.T, name string, v reflect.Value, each func(name string, v
 	}
 }
 
-func TestEveryFieldOfARequestIsTheCallersOrTheNodes(t *testing.T) {
+func TestRequestFieldsAreEachTheCallersOrTheNodes(t *testing.T) {
 	known := map[string]bool{}
 	for name, request := range map[string]any{
 		"run": &api.RunRequest{}, "move": &api.MoveRequest{}, "checkpoint": &api.CheckpointRequest{}, "restore": &api.RestoreRequest{},
@@ -113,7 +113,7 @@ func some(t *testing.T, v reflect.Value) {
 	}
 }
 
-func TestWhatTheNodeDecidesNobodyMayAskFor(t *testing.T) {
+func TestRequestMayNotSetWhatTheNodeDecides(t *testing.T) {
 	a := newAgent(t)
 	var all []string
 	for field, who := range decides {
@@ -158,9 +158,9 @@ var travels = map[string]string{
 	"foreground": nodes, "cgroup": nodes, "moved_to": nodes, "exit": nodes, "saved_in": nodes, "from_move": nodes, "superseded": nodes, "sealed": nodes,
 }
 
-func TestWhatAnotherNodeSaysOfItselfDoesNotArrive(t *testing.T) {
+func TestArrivingRecordHasNothingOfTheOtherNode(t *testing.T) {
 	full := job.Record{Foreground: true, Cgroup: map[string]string{"unified": "/"}, MovedTo: &job.Moved{}, Exit: &job.Exit{}, SavedIn: "/x", FromMove: "m", Superseded: &job.Moved{}, Sealed: "m"}
-	v, before := reflect.ValueOf(launch.Arriving(full)), reflect.ValueOf(full)
+	v, before := reflect.ValueOf(launch.ArrivingRecord(full)), reflect.ValueOf(full)
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		switch {
@@ -177,7 +177,7 @@ func TestWhatAnotherNodeSaysOfItselfDoesNotArrive(t *testing.T) {
 	if err := os.MkdirAll(l.Dir(), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Expect(rec, false); err != nil {
+	if err := l.SetRecord(rec, false); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := l.Record(); err != nil || !got.Here() || got.Cgroup != nil {

@@ -1,4 +1,4 @@
-// Package server answers users and other nodes: a route for each verb, in a file of its
-// name. It finds the job that a request is about, says who may ask, bounds what callers
-// may have under way, and passes on what concerns a job that has moved.
+// Package server answers users and other nodes: a route for each verb, in a file of its name. It
+// finds the job of a request, checks the caller, bounds what callers have under way, and forwards
+// requests about a job that has moved.
 package server

@@ -16,8 +16,8 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
-// cannotEnter says why no command can be run in a job now.
-func cannotEnter(v api.Job) error {
+// execRefusal is the error if no command can run in a job now.
+func execRefusal(v api.Job) error {
 	e := &api.Error{Code: api.CodeFailed, Where: fmt.Sprintf("on %s, %s", v.Node, v.State)}
 	switch v.State {
 	case api.JobExited, api.JobLost, api.JobAstray, api.JobSaved, api.JobMoved:
@@ -41,18 +41,18 @@ func cannotEnter(v api.Job) error {
 }
 
 // handleExec runs a command inside the job for its owner.
-func (a *jobServer) handleExec(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
-	groups, err := c.GroupsIn(rec)
+func (s *jobServer) handleExec(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
+	groups, err := c.JobGroups(rec)
 	if err != nil {
 		return err
 	}
-	leave, ok := a.visits.Take(c, 1)
+	leave, ok := s.execs.Take(c, 1)
 	if !ok {
-		return caller.Busy("as many commands of `migrate exec` run on %s as one user, or all, may have (%d, %d)", a.Config.Node, userVisits, allVisits)
+		return caller.Busy("as many commands of `migrate exec` run on %s as one user, or all, may have (%d, %d)", s.Config.Node, userExecs, allExecs)
 	}
 	defer leave()
-	v := a.View(r.Context(), rec)
-	if err := cannotEnter(v); err != nil {
+	v := s.View(r.Context(), rec)
+	if err := execRefusal(v); err != nil {
 		return err
 	}
 	return api.ServeExec(w, r, func(ctx context.Context, req api.ExecRequest, in io.Reader, out, errOut io.Writer) (int, error) {
@@ -69,7 +69,7 @@ func (a *jobServer) handleExec(w http.ResponseWriter, r *http.Request, c caller.
 			Stdin: in, Stdout: out, Stderr: errOut,
 		})
 		if errors.Is(err, namespaces.ErrNotStarted) {
-			err = &api.Error{Code: api.CodeFailed, Message: err.Error(), Where: "`migrate inspect " + string(rec.ID) + "` tells; a move may have taken it from " + a.Config.Node, Hint: "the same command again"}
+			err = &api.Error{Code: api.CodeFailed, Message: err.Error(), Where: "`migrate inspect " + string(rec.ID) + "` tells; a move may have taken it from " + s.Config.Node, Hint: "the same command again"}
 		}
 		return code, err
 	})

@@ -14,37 +14,37 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// find looks a job up by id or by a name that only one of the caller's has. A name is never
-// that of another user's job, not for root either: users choose names, and agents ids.
-func (a *Server) find(ctx context.Context, ref string, c caller.Caller) (job.Record, error) {
+// find looks a job up by id, or by a name that one job of the caller has. A name never leads to
+// another user's job, not for root either: users choose names, and agents ids.
+func (s *Server) find(ctx context.Context, ref string, c caller.Caller) (job.Record, error) {
 	if id, err := job.ParseID(ref); err == nil {
-		rec, err := a.Jobs.Get(id)
+		rec, err := s.Jobs.Get(id)
 		var unread *job.RecordError
 		switch {
 		case errors.Is(err, job.ErrNotFound):
 			return rec, notFound(ref)
-		case errors.As(err, &unread) && !c.May(a.Broken(unread)):
+		case errors.As(err, &unread) && !c.CanAccess(s.DamagedRecord(unread)):
 			return rec, caller.Forbidden()
 		case err != nil:
 			return rec, err
-		case !c.May(rec):
+		case !c.CanAccess(rec):
 			return rec, caller.Forbidden()
 		}
 		return rec, nil
 	}
-	done, err := a.look(a.Life, c)
+	done, err := s.awaitLook(s.Life, c)
 	if err != nil {
 		return job.Record{}, err
 	}
 	defer done()
-	recs, broken, err := a.Jobs.ListAll()
+	recs, broken, err := s.Jobs.ListAll()
 	if err != nil {
 		return job.Record{}, err
 	}
 	var found, others []job.Record
 	for _, rec := range recs {
 		switch {
-		case ref == "" || rec.Spec.Name != ref || !c.May(rec):
+		case ref == "" || rec.Spec.Name != ref || !c.CanAccess(rec):
 		case rec.Spec.UID == c.UID:
 			found = append(found, rec)
 		default:
@@ -55,15 +55,16 @@ func (a *Server) find(ctx context.Context, ref string, c caller.Caller) (job.Rec
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0 && len(others) > 0:
-		return job.Record{}, anothers(others, ref)
+		return job.Record{}, otherUsersJobs(others, ref)
 	case len(found) == 0:
-		return job.Record{}, a.unnamed(ref, broken, c)
+		return job.Record{}, s.nameNotFound(ref, broken, c)
 	}
-	return a.living(ctx, found, ref)
+	return s.onlyAlive(ctx, found, ref)
 }
 
-// anothers tells root whose jobs have a name: first those that are here, the newest first.
-func anothers(jobs []job.Record, ref string) error {
+// otherUsersJobs is the error that lists other users' jobs of a name to root: those here first, the
+// newest first.
+func otherUsersJobs(jobs []job.Record, ref string) error {
 	slices.SortStableFunc(jobs, func(x, y job.Record) int {
 		if x.Here() != y.Here() {
 			return map[bool]int{true: -1, false: 1}[x.Here()]
@@ -86,24 +87,24 @@ func anothers(jobs []job.Record, ref string) error {
 		Hint: "the same command with the id: " + string(jobs[0].ID)}
 }
 
-// unnamed is the answer for a name that no job has whose record can be read.
-func (a *Server) unnamed(ref string, broken []*job.RecordError, c caller.Caller) error {
+// nameNotFound is the error for a name that no readable record has.
+func (s *Server) nameNotFound(ref string, broken []*job.RecordError, c caller.Caller) error {
 	for _, b := range broken {
-		if c.May(a.Broken(b)) {
+		if c.CanAccess(s.DamagedRecord(b)) {
 			return &api.Error{Code: api.CodeDamaged, Message: fmt.Sprintf("no job is called %s, unless it is %s, whose record is damaged: %v", ref, b.ID, b.Err),
-				Where: "on " + a.Config.Node, Hint: "name it by its id; `migrate ps -a` lists what is damaged"}
+				Where: "on " + s.Config.Node, Hint: "name it by its id; `migrate ps -a` lists what is damaged"}
 		}
 	}
 	return notFound(ref)
 }
 
-// living prefers, among jobs of one name, the only one that is not over, wherever it is, or else the
-// only one that has not come to its end: it is saved, or lost.
-func (a *Server) living(ctx context.Context, found []job.Record, ref string) (job.Record, error) {
-	fates := a.Copies.Fates(ctx, found, httpjson.AskTime)
+// onlyAlive picks, among jobs of one name, the only one that runs, wherever it is, or else the only
+// one that is saved or lost.
+func (s *Server) onlyAlive(ctx context.Context, found []job.Record, ref string) (job.Record, error) {
+	fates := s.Copies.Fates(ctx, found, httpjson.PeerTimeout)
 	var alive, resting []job.Record
 	for _, rec := range found {
-		here, there := a.View(ctx, rec).State, fates[rec.ID].State
+		here, there := s.View(ctx, rec).State, fates[rec.ID].State
 		switch {
 		case here == api.JobExited || there == api.JobExited:
 		case copies.Over(here) || copies.Over(there):

@@ -15,25 +15,25 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// passOn lets the node that a job moved to answer a request about it.
-func (a *Server) passOn(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
+// forward has the node that a job moved to answer a request about it.
+func (s *Server) forward(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
 	hops := caller.HopsOf(r)
 	if hops >= caller.MaxHops {
 		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s was not found within %d nodes that it moved between", rec.ID, hops)}
 	}
 	to := rec.MovedTo
-	t := transport.HTTPTransport(to.Addr, to.Node, a.Identity)
+	t := transport.HTTPTransport(to.Addr, to.Node, s.Identity)
 	defer t.CloseIdleConnections()
 	proxy := &httputil.ReverseProxy{
 		Transport:     t,
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host = "https", to.Addr
-			p.Out.URL.Path = peer.JobPathById(p.In, rec.ID)
-			for _, h := range []string{caller.UidHeader, caller.GidHeader, caller.GroupsHeader} {
+			p.Out.URL.Path = peer.JobPathByID(p.In, rec.ID)
+			for _, h := range []string{caller.UIDHeader, caller.GIDHeader, caller.GroupsHeader} {
 				p.Out.Header.Del(h)
 			}
-			c.SpeakFor(p.Out.Header)
+			c.SetHeaders(p.Out.Header)
 			p.Out.Header.Set(caller.HopsHeader, strconv.Itoa(hops+1))
 		},
 		ModifyResponse: func(resp *http.Response) error {
@@ -41,13 +41,13 @@ func (a *Server) passOn(w http.ResponseWriter, r *http.Request, c caller.Caller,
 			if r.Method != http.MethodDelete || !gone {
 				return nil
 			}
-			// Nobody knows of the job any more but this node.
-			err := errors.Join(resp.Body.Close(), a.Jobs.Remove(rec.ID))
+			// Only this node still knows of the job.
+			err := errors.Join(resp.Body.Close(), s.Jobs.Remove(rec.ID))
 			resp.StatusCode, resp.Header, resp.Body = http.StatusNoContent, http.Header{}, http.NoBody
 			return err
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			if rec.Exit != nil && a.answerOver(w, r, rec) {
+			if rec.Exit != nil && s.answerEnded(w, r, rec) {
 				return
 			}
 			httpjson.ReplyError(w, &api.Error{Code: api.CodeUnreachable,
@@ -59,19 +59,19 @@ func (a *Server) passOn(w http.ResponseWriter, r *http.Request, c caller.Caller,
 	return nil
 }
 
-// answerOver answers, instead of a node that is away, for a job that is known to have ended there. It
-// tells whether it has.
-func (a *Server) answerOver(w http.ResponseWriter, r *http.Request, rec job.Record) bool {
+// answerEnded answers, in place of a node that is away, for a job that has ended there. It tells
+// whether it answered.
+func (s *Server) answerEnded(w http.ResponseWriter, r *http.Request, rec job.Record) bool {
 	base := "/v1/jobs/" + r.PathValue("job")
 	switch {
 	case r.Method == http.MethodDelete:
-		if err := a.Jobs.Remove(rec.ID); err != nil {
+		if err := s.Jobs.Remove(rec.ID); err != nil {
 			httpjson.ReplyError(w, err)
 			return true
 		}
 		w.WriteHeader(http.StatusNoContent)
 	case r.Method == http.MethodGet && (r.URL.Path == base || r.URL.Path == base+"/wait"):
-		_ = httpjson.Reply(w, a.View(r.Context(), rec))
+		_ = httpjson.Reply(w, s.View(r.Context(), rec))
 	default:
 		return false
 	}

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
@@ -27,7 +26,7 @@ import (
 // frozenCopy is a job of root's that a move has frozen, with one task.
 func frozenCopy(t *testing.T, a *Server) (job.Record, *cgroup.Cgroup) {
 	t.Helper()
-	cg := &cgroup.Cgroup{Dirs: frozenCgroup(t)}
+	cg := &cgroup.Cgroup{Dirs: nodetest.FrozenCgroup(t).Dirs}
 	cmd := exec.Command("sleep", "1000")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -47,7 +46,7 @@ func frozenCopy(t *testing.T, a *Server) (job.Record, *cgroup.Cgroup) {
 		t.Fatal(err)
 	}
 	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Cgroup, r.Epoch, r.Spec.UID, r.Spec.GID = cg.Dirs, 1, 0, 0 })
-	shimThat(t, a, rec.ID, func(w http.ResponseWriter, _ *http.Request) {
+	nodetest.PlayShim(t, a.Node, rec.ID, func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(shim.Status{State: shim.Running, Init: cmd.Process.Pid, Shim: os.Getpid()})
 	})
 	return rec, cg
@@ -88,7 +87,7 @@ func codeIn(t *testing.T, w *httptest.ResponseRecorder) api.Code {
 
 // A copy that a committed move has left frozen must not run again, whatever happens to the
 // journal that says so.
-func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
+func TestGuardKeepsAFrozenCopyFromRunningWhateverDamagesTheJournal(t *testing.T) {
 	a := newAgent(t)
 	rec, cg := frozenCopy(t, a)
 	move := handoff.NewMoveID()
@@ -113,7 +112,7 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		a.reopenJournal(t)
+		nodetest.ReopenJournal(t, a.Node)
 		if rec, err := a.Journal.Get(move); err == nil { // the damage was of no account
 			if rec.State != handoff.StateCommitted {
 				t.Fatalf("%s: the move is %s", name, rec.State)
@@ -131,19 +130,19 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 				t.Fatalf("%s: %s %s: held %v, frozen %v, tasks %v", name, r.Method, r.URL, held, frozen, pids)
 			}
 		}
-		if err := a.MayArrive(rec); nodetest.CodeOf(err) != api.CodeRefused {
+		if err := a.CheckArrival(rec); nodetest.CodeOf(err) != api.CodeRefused {
 			t.Errorf("%s: the job may come here: %v", name, err)
 		}
 	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a.reopenJournal(t)
+	nodetest.ReopenJournal(t, a.Node)
 	w := answer(a, root, httptest.NewRequest("POST", "/v1/moves/"+string(move)+"/resolve?forget=true", nil))
 	if w.Code != http.StatusOK {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	// What is not guarded any more is still nobody's to thaw.
+	// Without the guard the freeze still has no owner here that may end it.
 	for _, r := range wouldThaw(t, rec.ID)[:3] {
 		if code := codeIn(t, answer(a, root, r)); code != api.CodeSuspended {
 			t.Errorf("%s: %s", r.URL, code)
@@ -151,44 +150,5 @@ func TestNoDamageOfAJournalLetsAFrozenCopyRun(t *testing.T) {
 	}
 	if held, err := cg.SelfFreezing(); !held || err != nil {
 		t.Errorf("held %v, %v", held, err)
-	}
-}
-
-// reopenJournal is what the next agent does.
-func (a *Server) reopenJournal(t *testing.T) {
-	t.Helper()
-	if err := a.Journal.Close(); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if a.Journal, err = handoff.OpenJournal(a.Paths.Moves()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestAJournalThatTellsOfNoJobGuardsThoseThatWereThere(t *testing.T) {
-	a := newAgent(t)
-	if err := os.WriteFile(filepath.Join(a.Paths.Moves(), string(handoff.NewMoveID())+".journal"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	a.reopenJournal(t)
-	now := time.Now()
-	for name, c := range map[string]struct {
-		rec     job.Record
-		guarded bool
-	}{
-		"moved before":                      {job.Record{Epoch: 1, Created: now.Add(-time.Hour)}, true},
-		"moved before, of the same time":    {job.Record{Epoch: 1, Created: now}, true},
-		"moved before, if clocks are right": {job.Record{Epoch: 1, Created: now.Add(time.Hour)}, true},
-		"younger":                           {job.Record{Epoch: 1, Created: now.Add(25 * time.Hour)}, false},
-		"never moved":                       {job.Record{Created: now.Add(-time.Hour)}, false},
-	} {
-		c.rec.ID = job.NewID()
-		if err := a.MayBegin(c.rec); (nodetest.CodeOf(err) == api.CodeRefused) != c.guarded {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := a.MayArrive(c.rec); err != nil {
-			t.Errorf("%s: it was never here, and may not come: %v", name, err)
-		}
 	}
 }

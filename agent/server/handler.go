@@ -7,11 +7,11 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// handler is a request whose caller is known.
+// handler answers a request whose caller is known.
 type handler func(w http.ResponseWriter, r *http.Request, c caller.Caller) error
 
-// jobHandler is a request about a job that the caller may touch.
+// jobHandler answers a request about a job that the caller may change.
 type jobHandler func(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error
 
-// brokenHandler is a request about a job whose record cannot be read.
-type brokenHandler func(w http.ResponseWriter, r *http.Request, c caller.Caller, e *job.RecordError) error
+// damagedHandler answers a request about a job whose record cannot be read.
+type damagedHandler func(w http.ResponseWriter, r *http.Request, c caller.Caller, e *job.RecordError) error

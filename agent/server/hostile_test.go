@@ -40,7 +40,7 @@ var aboutAJob = [][2]string{
 	{"POST", "/move"}, {"POST", "/checkpoint"}, {"DELETE", ""}, {"DELETE", "?force=true"},
 }
 
-func TestNoRequestAboutAnothersJobIsAnswered(t *testing.T) {
+func TestForbiddenIsEveryRequestAboutAnothersJob(t *testing.T) {
 	a := newAgent(t)
 	secret := func(r *job.Record) { r.Spec.Name, r.Spec.Args = "secret-name", []string{"secret-command"} }
 	ended := func(r *job.Record) { secret(r); r.Exit = &job.Exit{} }
@@ -51,7 +51,7 @@ func TestNoRequestAboutAnothersJobIsAnswered(t *testing.T) {
 			for _, ref := range []string{string(rec.ID), "secret-name"} {
 				for _, body := range []string{"", `{"node":"there"}`, `{"signal":9}`, "{"} {
 					r := httptest.NewRequest(q[0], "/v1/jobs/"+ref+q[1], strings.NewReader(body))
-					nodetest.Operator.SpeakFor(r.Header)
+					nodetest.Operator.SetHeaders(r.Header)
 					w := answer(a, nodetest.Stranger, r)
 					want := http.StatusForbidden
 					if ref == "secret-name" {
@@ -70,7 +70,7 @@ func TestNoRequestAboutAnothersJobIsAnswered(t *testing.T) {
 	}
 }
 
-func TestACallerIsToldByNobodyButTheKernelOrANode(t *testing.T) {
+func TestCallerIsToldByTheKernelOrANodeOnly(t *testing.T) {
 	ca := testenv.NewAuthority(t)
 	from, to := newAgent(t), newAgent(t)
 	from.Identity, to.Identity = ca.Node(t, "from"), ca.Node(t, "to")
@@ -80,10 +80,10 @@ func TestACallerIsToldByNobodyButTheKernelOrANode(t *testing.T) {
 	if err := from.Jobs.Create(gone); err != nil {
 		t.Fatal(err)
 	}
-	for _, connection := range []string{"", caller.UidHeader, caller.UidHeader + ", " + caller.GidHeader + ", " + caller.GroupsHeader, "close"} {
+	for _, connection := range []string{"", caller.UIDHeader, caller.UIDHeader + ", " + caller.GIDHeader + ", " + caller.GroupsHeader, "close"} {
 		r := httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil)
-		nodetest.Operator.SpeakFor(r.Header)
-		r.Header.Add(caller.UidHeader, "0")
+		nodetest.Operator.SetHeaders(r.Header)
+		r.Header.Add(caller.UIDHeader, "0")
 		r.Header.Set("Connection", connection)
 		if w := answer(from, nodetest.Stranger, r); w.Code != http.StatusForbidden {
 			t.Errorf("Connection %q: %d %s", connection, w.Code, w.Body)
@@ -245,7 +245,7 @@ func served(t *testing.T, h http.Handler) *testenv.Pipes {
 	ctx, cancel := context.WithCancel(t.Context())
 	l, ended := testenv.NewPipes(), make(chan error, 1)
 	who := func(ctx context.Context, _ net.Conn) context.Context {
-		return context.WithValue(ctx, caller.CallerKey{}, nodetest.Stranger)
+		return context.WithValue(ctx, caller.ContextKey{}, nodetest.Stranger)
 	}
 	go func() { ended <- Serve(ctx, l, h, who) }()
 	t.Cleanup(func() {
@@ -288,7 +288,7 @@ func TestCallersThatAreSlowOrSilentAreHungUpOn(t *testing.T) {
 	}
 }
 
-func TestARequestThatHasArrivedMayTakeItsTime(t *testing.T) {
+func TestRequestThatHasArrivedMayTakeItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
@@ -317,7 +317,7 @@ func TestARequestThatHasArrivedMayTakeItsTime(t *testing.T) {
 	})
 }
 
-func TestANodeThatOpensASessionAndSaysNothingIsHungUpOn(t *testing.T) {
+func TestSessionOfASilentNodeIsHungUpOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, ca, wire := newAgent(t), testenv.NewAuthority(t), testenv.NewPipes()
 		a.Identity = ca.Node(t, "here")

@@ -12,8 +12,8 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-func (a *jobServer) handleInspect(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
-	v := a.View(r.Context(), rec)
+func (s *jobServer) handleInspect(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
+	v := s.View(r.Context(), rec)
 	if v.Init == 0 {
 		return httpjson.Reply(w, v)
 	}
@@ -21,13 +21,13 @@ func (a *jobServer) handleInspect(w http.ResponseWriter, r *http.Request, _ call
 	v.Namespaces, _ = namespaces.Of(v.Init)
 	v.Pids, _ = pidmap.InNamespace(v.Init)
 	v.Clocks = node.ClocksOf(v.Init)
-	v.Caught = caughtBy(v.Init)
+	v.Caught = handledSignals(v.Init)
 	return httpjson.Reply(w, v)
 }
 
-// caughtBy is the mask of signals that a process handles or blocks; PID 1 of a
-// pid namespace gets no others but SIGKILL and SIGSTOP.
-func caughtBy(pid int) *uint64 {
+// handledSignals is the mask of signals that a process handles or blocks. The kernel gives PID 1 of
+// a pid namespace no others, SIGKILL and SIGSTOP excepted.
+func handledSignals(pid int) *uint64 {
 	status, err := procfs.ReadStatus(pid)
 	if err != nil {
 		return nil

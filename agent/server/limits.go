@@ -12,26 +12,29 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-const maxHeader = 16 << 10 // bytes of a local request's head
+const (
+	// maxHeader bounds the head of a local request, in bytes.
+	maxHeader = 16 << 10
 
-const userBodies = 8 << 20 // bytes of bodies whose requests are not answered
+	// userBodies bounds, for one user, the bodies of requests that are not answered yet, in bytes.
+	userBodies = 8 << 20
+	allBodies  = 8 * userBodies
 
-const allBodies = 8 * userBodies
+	// userLooks bounds, for one user, the requests that read all jobs or moves, or all of one job.
+	userLooks = 2
+	allLooks  = 8 * userLooks
+	// lookTime is how long such a request waits for others of its user.
+	lookTime = 10 * time.Second
 
-const userLooks = 2 // requests that look at all jobs or moves, or at all of one job
+	// userExecs bounds, for one user, the commands inside of jobs.
+	userExecs = 64
+	allExecs  = 16 * userExecs
+)
 
-const allLooks = 8 * userLooks
-
-const userVisits = 64 // commands inside of jobs
-
-const allVisits = 16 * userVisits
-
-const lookTime = 10 * time.Second // that a look waits for others of its user
-
-// admitBody sets aside what the body of a request takes, before a byte of it is read.
-func (a *Server) admitBody(w http.ResponseWriter, r *http.Request, c caller.Caller, most int64) (give func(), err error) {
+// reserveBody reserves the memory for the body of a request before the agent reads a byte of it.
+func (s *Server) reserveBody(w http.ResponseWriter, r *http.Request, c caller.Caller, most int64) (give func(), err error) {
 	if r.ContentLength > most {
-		w.Header().Set("Connection", "close") // nobody reads the rest
+		w.Header().Set("Connection", "close") // the rest stays unread
 		return nil, &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("the request has %s, above the %s that it may have", humanize.Size(r.ContentLength), humanize.Size(most)),
 			Where: "nothing was done", Hint: "put long lists into a file, or start it with a short environment: `env -i migrate run …`"}
 	}
@@ -39,7 +42,7 @@ func (a *Server) admitBody(w http.ResponseWriter, r *http.Request, c caller.Call
 	if n < 0 {
 		n = most
 	}
-	give, ok := a.bodies.Take(c, n)
+	give, ok := s.bodies.Take(c, n)
 	if !ok {
 		w.Header().Set("Connection", "close")
 		return nil, caller.Busy("requests that are not answered yet hold as much of the agent's memory as one user, or all, may have (%s, %s)", humanize.Size(userBodies), humanize.Size(allBodies))
@@ -48,21 +51,21 @@ func (a *Server) admitBody(w http.ResponseWriter, r *http.Request, c caller.Call
 	return give, nil
 }
 
-// look waits for the caller's turn to have much read.
-func (a *Server) look(ctx context.Context, c caller.Caller) (done func(), err error) {
+// awaitLook waits until the caller may have one more look; done ends it.
+func (s *Server) awaitLook(ctx context.Context, c caller.Caller) (done func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	done, ok := a.looks.Await(ctx, c, 1)
+	done, ok := s.looks.Await(ctx, c, 1)
 	if !ok {
 		return nil, caller.Busy("%d requests of yours are being answered, and this one has waited %v for them", userLooks, lookTime)
 	}
 	return done, nil
 }
 
-// looking is a request whose answer may be large, one of few at a time.
-func (a *Server) looking(h handler) handler {
+// limitLooks bounds how many requests with large answers run at a time.
+func (s *Server) limitLooks(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
-		done, err := a.look(r.Context(), c)
+		done, err := s.awaitLook(r.Context(), c)
 		if err != nil {
 			return err
 		}
@@ -71,9 +74,9 @@ func (a *Server) looking(h handler) handler {
 	}
 }
 
-// lookingAt is the same for a request about a job.
-func (a *Server) lookingAt(h jobHandler) jobHandler {
+// limitJobLooks is limitLooks for a request about a job.
+func (s *Server) limitJobLooks(h jobHandler) jobHandler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
-		return a.looking(func(w http.ResponseWriter, r *http.Request, c caller.Caller) error { return h(w, r, c, rec) })(w, r, c)
+		return s.limitLooks(func(w http.ResponseWriter, r *http.Request, c caller.Caller) error { return h(w, r, c, rec) })(w, r, c)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -14,21 +12,22 @@ import (
 	"github.com/migrate-hpc/migrate/agent/copies"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
-func (a *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
-	recs, broken, err := a.Jobs.ListAll()
+func (s *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
+	recs, broken, err := s.Jobs.ListAll()
 	if err != nil {
 		return err
 	}
-	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return !c.May(rec) })
+	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return !c.CanAccess(rec) })
 	views := make([]api.Job, len(recs))
-	fates := a.Copies.Fates(r.Context(), recs, fateTime)
+	fates := s.Copies.Fates(r.Context(), recs, fateTime)
 	var all errgroup.Group
 	all.SetLimit(manyViews)
 	for i, rec := range recs {
 		all.Go(func() error {
-			views[i] = a.View(r.Context(), rec)
+			views[i] = s.View(r.Context(), rec)
 			if f := fates[rec.ID]; views[i].State == api.JobMoved && copies.Over(f.State) {
 				views[i].State, views[i].Exit = f.State, f.Exit
 			}
@@ -37,18 +36,17 @@ func (a *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.
 	}
 	_ = all.Wait() // none fails
 	for _, b := range broken {
-		a.Log.Error("the record of a job cannot be read", logkey.Job, b.ID, logkey.Err, b.Err)
-		if v := a.viewBroken(r.Context(), b); c.May(v.Record) {
+		s.Log.Error("the record of a job cannot be read", logkey.Job, b.ID, logkey.Err, b.Err)
+		if v := s.viewDamaged(r.Context(), b); c.CanAccess(v.Record) {
 			views = append(views, v)
 		}
 	}
 	return httpjson.Reply(w, views)
 }
 
-// fateTime is how long a list waits for the nodes that jobs have gone to; those of a node that does
+// fateTime is how long a list waits for the nodes that jobs have gone to. Jobs of a node that does
 // not answer are shown as moved there.
 const fateTime = time.Second
 
-// manyViews is how many shims a list asks at a time: one that does not answer costs a
-// second.
+// manyViews is how many shims a list asks at a time: a silent one costs a second.
 const manyViews = 16

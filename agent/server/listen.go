@@ -13,12 +13,12 @@ import (
 func Serve(ctx context.Context, l net.Listener, h http.Handler, who func(context.Context, net.Conn) context.Context) error {
 	srv := &http.Server{
 		Handler: h, ConnContext: who,
-		// What has arrived wholly has no deadline: its answer may take long.
+		// A request that has arrived has no deadline: its answer may take long.
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: peer.IdleTime,
 		MaxHeaderBytes: maxHeader,
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 	}
-	if who == nil { // nodes, which name all groups of a user
+	if who == nil { // peers, whose headers name all groups of a user
 		srv.MaxHeaderBytes = http.DefaultMaxHeaderBytes
 	}
 	done := make(chan error, 1)
@@ -31,7 +31,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, who func(context
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(end); err != nil {
-		_ = srv.Close() // somebody follows logs; they reconnect to the next agent
+		_ = srv.Close() // users that follow logs reconnect to the next agent
 	}
 	<-done
 	return nil

@@ -18,10 +18,10 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// followStep is how often a followed file is looked at.
+// followStep is how often a followed file is read.
 const followStep = 50 * time.Millisecond
 
-func (a *jobServer) handleLogs(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
+func (s *jobServer) handleLogs(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
 	q := r.URL.Query()
 	stream := q.Get("stream")
 	if stream != "stdout" && stream != "stderr" {
@@ -34,7 +34,7 @@ func (a *jobServer) handleLogs(w http.ResponseWriter, r *http.Request, _ caller.
 	if own := map[string]string{"stdout": rec.Spec.Stdout, "stderr": rec.Spec.Stderr}[stream]; own != "" && q.Get("follow") != "true" {
 		return &api.Error{Code: api.CodeFailed, Message: "the job's " + stream + " goes to " + own, Hint: "read that file: `tail " + own + "`"}
 	}
-	f, _, err := checkpoint.OpenOutput(a.IODir(rec.ID), stream)
+	f, _, err := checkpoint.OpenOutput(s.IODir(rec.ID), stream)
 	if errors.Is(err, os.ErrNotExist) {
 		f, err = os.Open(os.DevNull)
 	}
@@ -45,21 +45,21 @@ func (a *jobServer) handleLogs(w http.ResponseWriter, r *http.Request, _ caller.
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.WriteHeader(http.StatusOK)
 	out := httpjson.Flushed(w)
-	return a.copyLog(r.Context(), out, f, offset, q.Get("follow") == "true", rec.ID)
+	return s.copyLog(r.Context(), out, f, offset, q.Get("follow") == "true", rec.ID)
 }
 
-// copyLog copies what the file has from offset on, and with follow what it gets,
-// until the job is no longer here. The state is asked before the last copy, so
-// that nothing written before the end is missed.
-func (a *jobServer) copyLog(ctx context.Context, w io.Writer, f *os.File, offset int64, follow bool, id job.ID) error {
+// copyLog copies the file from offset on, and with follow what is appended, until the job is no
+// longer here. It reads the state before the last copy, so that no output before the end is
+// missed.
+func (s *jobServer) copyLog(ctx context.Context, w io.Writer, f *os.File, offset int64, follow bool, id job.ID) error {
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		return err
 	}
 	for {
-		over := !follow || a.over(ctx, id)
+		over := !follow || s.over(ctx, id)
 		n, err := io.Copy(w, f)
 		if err != nil || over || ctx.Err() != nil {
-			return nil // the reader is gone, or has all; there is nobody to tell
+			return nil // the reader has left, or has all
 		}
 		if n > 0 {
 			continue
@@ -71,13 +71,12 @@ func (a *jobServer) copyLog(ctx context.Context, w io.Writer, f *os.File, offset
 	}
 }
 
-// over tells whether the job has ended here or left. A job that stands still on
-// its way is not over.
-func (a *jobServer) over(ctx context.Context, id job.ID) bool {
-	rec, err := a.Jobs.Get(id)
+// over tells whether the job has ended here or left. A job that is frozen for a move is not over.
+func (s *jobServer) over(ctx context.Context, id job.ID) bool {
+	rec, err := s.Jobs.Get(id)
 	if err != nil || !rec.Here() {
 		return true
 	}
-	_, err = a.ShimOf(id).Status(ctx)
-	return node.Gone(rec, err)
+	_, err = s.ShimOf(id).Status(ctx)
+	return node.NoTasksLeft(rec, err)
 }

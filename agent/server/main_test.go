@@ -16,12 +16,6 @@ import (
 func TestMain(m *testing.M) {
 	namespaces.Stage()
 	shim.Main()
-	if len(os.Args) == 3 && os.Args[1] == callerRole {
-		if err := playCaller(os.Args[2]); err != nil {
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
 	os.Exit(m.Run())
 }
 
@@ -29,17 +23,17 @@ func TestMain(m *testing.M) {
 func newAgent(t testing.TB) *Server { return New(transfer.New(nodetest.New(t))) }
 
 // reachable has the agent answer its peers, and returns where.
-func (a *Server) reachable(t testing.TB) string {
+func (s *Server) reachable(t testing.TB) string {
 	t.Helper()
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := transport.NewListener(raw, a.Identity, a.Log)
+	l := transport.NewListener(raw, s.Identity, s.Log)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 2)
-	go func() { served <- Serve(ctx, l.HTTP(), a.PeerHandler(), nil) }()
-	go func() { served <- a.Arrivals.AcceptMoves(ctx, l) }()
+	go func() { served <- Serve(ctx, l.HTTP(), s.PeerHandler(), nil) }()
+	go func() { served <- s.Arrivals.AcceptMoves(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := l.Close(); err != nil {
@@ -51,6 +45,6 @@ func (a *Server) reachable(t testing.TB) string {
 			}
 		}
 	})
-	a.Config.Listen = raw.Addr().String()
-	return a.Config.Listen
+	s.Config.Listen = raw.Addr().String()
+	return s.Config.Listen
 }

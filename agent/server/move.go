@@ -11,16 +11,16 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-func (a *moveServer) handleMove(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
+func (s *moveServer) handleMove(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
 	var req api.MoveRequest
 	if err := httpjson.Decode(r, &req); err != nil {
 		return err
 	}
-	if req.Node == "" || req.Node == a.Config.Node {
-		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, a.Config.Node), Where: "on " + a.Config.Node, Hint: "name another node: `migrate move JOB NODE`"}
+	if req.Node == "" || req.Node == s.Config.Node {
+		return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("job %s is on %s already", rec.ID, s.Config.Node), Where: "on " + s.Config.Node, Hint: "name another node: `migrate move JOB NODE`"}
 	}
 	if req.Eager && req.PostCopy {
-		return &api.Error{Code: api.CodeUsage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + a.Config.Node, Hint: "`migrate move --eager` or `migrate move --post-copy`, not both"}
+		return &api.Error{Code: api.CodeUsage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + s.Config.Node, Hint: "`migrate move --eager` or `migrate move --post-copy`, not both"}
 	}
-	return a.Transfers.Move(r.Context(), rec, req, func() io.Writer { return httpjson.Events(w) })
+	return s.Transfers.Move(r.Context(), rec, req, func() io.Writer { return httpjson.Events(w) })
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -35,12 +34,12 @@ func told(t *testing.T, a *Server, c caller.Caller, path string, v any) (status 
 }
 
 // attempt is a move of a job as its source keeps it, ended with err.
-func (a *Server) attempt(t *testing.T, rec job.Record, err error) handoff.MoveID {
+func (s *Server) attempt(t *testing.T, rec job.Record, err error) handoff.MoveID {
 	t.Helper()
 	m := handoff.NewMoveID()
 	tell := progress.New(io.Discard, rec.ID, string(m), nil)
-	tell.Keep = &progress.Recorder{Store: a.Records, Describe: func(*api.MoveRecord) {}, Begin: api.MoveRecord{Move: string(m), Job: rec.ID, Name: rec.Spec.Name,
-		UID: rec.Spec.UID, From: a.Config.Node, To: "there", Epoch: rec.Epoch, Began: time.Now()}}
+	tell.Recorder = &progress.Recorder{Store: s.Records, Describe: func(*api.MoveRecord) {}, Initial: api.MoveRecord{Move: string(m), Job: rec.ID, Name: rec.Spec.Name,
+		UID: rec.Spec.UID, From: s.Config.Node, To: "there", Epoch: rec.Epoch, Began: time.Now()}}
 	for _, p := range []api.Phase{api.PhasePreflight, api.PhaseWarmup} {
 		tell.Enter(p, "")
 	}
@@ -52,7 +51,7 @@ func (a *Server) attempt(t *testing.T, rec job.Record, err error) handoff.MoveID
 	return m
 }
 
-func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
+func TestMoveRecordTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 	a := newAgent(t)
 	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Spec.Name = "sim" })
 	for _, c := range []struct {
@@ -87,7 +86,7 @@ func TestTheRecordOfAMoveTellsPhasesRoundsAndHowItEnded(t *testing.T) {
 	}
 }
 
-func TestAMoveThatItsAgentLeftIsShownAsTheJournalHasIt(t *testing.T) {
+func TestMoveThatItsAgentLeftIsShownAsTheJournalHasIt(t *testing.T) {
 	a := newAgent(t)
 	for _, c := range []struct {
 		states []handoff.State
@@ -112,7 +111,7 @@ func TestAMoveThatItsAgentLeftIsShownAsTheJournalHasIt(t *testing.T) {
 	}
 }
 
-func TestAMoveOfAnotherUserIsAsUnknownAsNone(t *testing.T) {
+func TestMoveOfAnotherUserIsAsUnknownAsNone(t *testing.T) {
 	a := newAgent(t)
 	rec := nodetest.Known(t, a.Node, nil)
 	kept := a.attempt(t, rec, nil)
@@ -163,7 +162,7 @@ func TestMovesAreListedUnfinishedFirstAndOthersOnRequest(t *testing.T) {
 	}
 }
 
-func TestTheTargetAsksTheSourceForTheRecord(t *testing.T) {
+func TestMoveRecordIsAskedOfTheSourceByTheTarget(t *testing.T) {
 	ca := testenv.NewAuthority(t)
 	source, target := newAgent(t), newAgent(t)
 	source.Config.Node, source.Identity = "a", ca.Node(t, "a")
@@ -190,48 +189,5 @@ func TestTheTargetAsksTheSourceForTheRecord(t *testing.T) {
 	gone := nodetest.Journalled(t, target.Node, handoff.Record{Job: string(job.NewID()), Role: handoff.RoleTarget, Peer: "z", PeerAddr: "127.0.0.1:1"}, handoff.StateReceiving)
 	if code, body := told(t, target, nodetest.Operator, "/v1/moves/"+string(gone.Move), &r); code != http.StatusOK || r.From != "z" || r.To != "b" || !strings.Contains(r.Partial, "z, which keeps the record") {
 		t.Errorf("without the source: %d %s", code, body)
-	}
-}
-
-func TestOfManyRecordsTheNewestAreKept(t *testing.T) {
-	s := newAgent(t).Records
-	var first, last api.MoveRecord
-	for i := range progress.KeptRecords + 3 {
-		last = api.MoveRecord{Move: string(handoff.NewMoveID())}
-		if i == 0 {
-			first = last
-		}
-		if err := s.Write(last); err != nil {
-			t.Fatal(err)
-		}
-		when := time.Now().Add(time.Duration(i-2*progress.KeptRecords) * time.Minute)
-		if err := os.Chtimes(s.Path(last.Move), when, when); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if kept := s.List(); len(kept) != progress.KeptRecords {
-		t.Errorf("%d are kept", len(kept))
-	}
-	if _, err := s.Get(handoff.MoveID(first.Move)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the oldest: %v", err)
-	}
-	if _, err := s.Get(handoff.MoveID(last.Move)); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestARecordOfTheFirstVersionsKeepsItsDowntime(t *testing.T) {
-	s := newAgent(t).Records
-	for text, want := range map[string]time.Duration{`"stood_still":5`: 5, `"downtime":7`: 7, `"took":1`: 0} {
-		m := handoff.NewMoveID()
-		if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(s.Path(string(m)), []byte(`{"move":"`+string(m)+`",`+text+`}`), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if r, err := s.Get(m); err != nil || r.Downtime != want {
-			t.Errorf("%s: %v, %v", text, r.Downtime, err)
-		}
 	}
 }

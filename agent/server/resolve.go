@@ -10,36 +10,36 @@ import (
 	"github.com/migrate-hpc/migrate/agent/transfer"
 )
 
-// handleResolve says what an operator's decision about a move would do, and with
-// POST carries it out.
-func (a *moveServer) handleResolve(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
+// handleResolve shows the consequences of an operator's decision about a move, and with POST carries
+// it out.
+func (s *moveServer) handleResolve(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
 	if !c.Root() || c.Peer != "" {
 		return &api.Error{Code: api.CodeForbidden, Message: "only root decides about a move, on the node itself",
 			Hint: "nothing was done; ask the operator, who finds out where the job is and types `migrate resolve` there"}
 	}
 	if r.URL.Query().Get("forget") == "true" {
-		return a.handleForget(w, r)
+		return s.handleForget(w, r)
 	}
-	rec, err := a.Resolver.Resolvable(r.PathValue("move"))
+	rec, err := s.Resolver.Resolvable(r.PathValue("move"))
 	if err != nil {
 		return err
 	}
 	take := r.URL.Query().Get("take") == "true"
-	plan, err := a.Resolver.PlanOf(r.Context(), rec, take)
+	plan, err := s.Resolver.PlanOf(r.Context(), rec, take)
 	if err != nil {
 		return err
 	}
 	if r.Method == http.MethodGet {
-		if plan.Why, err = a.Resolver.Apart(r.Context(), rec, take); err != nil {
+		if plan.Why, err = s.Resolver.Apart(r.Context(), rec, take); err != nil {
 			return err
 		}
 		return httpjson.Reply(w, plan)
 	}
-	// Not the caller's context: half a decision is worse than one too many.
-	ctx, cancel := context.WithTimeout(a.Life, transfer.ResolveTime)
+	// Not the caller's context: a decision must not stop half way.
+	ctx, cancel := context.WithTimeout(s.Life, transfer.ResolveTime)
 	defer cancel()
-	if err := a.Resolver.Resolve(ctx, rec, take); err != nil {
+	if err := s.Resolver.Resolve(ctx, rec, take); err != nil {
 		return err
 	}
-	return httpjson.Reply(w, a.Resolver.Resolved(rec.Move, plan))
+	return httpjson.Reply(w, s.Resolver.Resolved(rec.Move, plan))
 }

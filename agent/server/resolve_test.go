@@ -17,9 +17,9 @@ import (
 )
 
 // decide asks for what a decision would do, as who says.
-func (a *Server) decide(t *testing.T, who caller.Caller, m handoff.MoveID, take string) (plan api.ResolvePlan, status int, refusal api.Error) {
+func (s *Server) decide(t *testing.T, who caller.Caller, m handoff.MoveID, take string) (plan api.ResolvePlan, status int, refusal api.Error) {
 	t.Helper()
-	w := answer(a, who, httptest.NewRequest("GET", "/v1/moves/"+string(m)+"/resolve?take="+take, nil))
+	w := answer(s, who, httptest.NewRequest("GET", "/v1/moves/"+string(m)+"/resolve?take="+take, nil))
 	var into any = &plan
 	if w.Code != http.StatusOK {
 		into = &refusal
@@ -43,13 +43,13 @@ func pair(t *testing.T) (source, target *Server) {
 }
 
 // half writes one node's records of a move between a and b.
-func (a *Server) half(t *testing.T, peer *Server, m handoff.MoveID, id job.ID, boot string, states ...handoff.State) {
+func (s *Server) half(t *testing.T, peer *Server, m handoff.MoveID, id job.ID, boot string, states ...handoff.State) {
 	t.Helper()
 	rec := handoff.Record{Move: m, Job: string(id), Role: handoff.RoleSource, Peer: peer.Config.Node, PeerAddr: peer.Config.Listen, BootID: boot}
-	if a.Config.Node == "b" {
+	if s.Config.Node == "b" {
 		rec.Role = handoff.RoleTarget
 	}
-	nodetest.Journalled(t, a.Node, rec, states...)
+	nodetest.Journalled(t, s.Node, rec, states...)
 }
 
 var (
@@ -58,7 +58,7 @@ var (
 	landed      = append(toPrepared[:2:2], handoff.StateCommitted)
 )
 
-func TestAMoveIsForAnOperatorOnlyWhenTheOtherNodeCannotDecideIt(t *testing.T) {
+func TestResolveIsRefusedWhenTheOtherNodeCanDecide(t *testing.T) {
 	source, target := pair(t)
 	for name, c := range map[string]struct {
 		target []handoff.State
@@ -89,7 +89,7 @@ func TestAMoveIsForAnOperatorOnlyWhenTheOtherNodeCannotDecideIt(t *testing.T) {
 	}
 }
 
-func TestATargetThatWentDownInItsResumeCanBeDroppedAndNotTaken(t *testing.T) {
+func TestResolveDropsATargetThatWentDownInItsResumeAndDoesNotTakeIt(t *testing.T) {
 	source, target := pair(t)
 	m, id := handoff.NewMoveID(), job.NewID()
 	source.half(t, target, m, id, "boot", toCommitted...)
@@ -102,7 +102,7 @@ func TestATargetThatWentDownInItsResumeCanBeDroppedAndNotTaken(t *testing.T) {
 	}
 }
 
-func TestWhatNeedsNoDecisionGetsNone(t *testing.T) {
+func TestResolveRefusesWhatNeedsNoDecision(t *testing.T) {
 	a := newAgent(t)
 	a.Identity = testenv.NewAuthority(t).Node(t, "here")
 	away := func(role handoff.Role, boot string, kind handoff.Kind, states ...handoff.State) handoff.MoveID {
@@ -143,7 +143,7 @@ func TestWhatNeedsNoDecisionGetsNone(t *testing.T) {
 	}
 }
 
-func TestOnlyRootOfTheNodeDecides(t *testing.T) {
+func TestResolveIsForRootOfTheNodeOnly(t *testing.T) {
 	a := newAgent(t)
 	rec := nodetest.Known(t, a.Node, nil)
 	mine := nodetest.Journalled(t, a.Node, handoff.Record{Job: string(rec.ID), Role: handoff.RoleSource, Peer: "away"}, toCommitted...).Move
@@ -156,7 +156,7 @@ func TestOnlyRootOfTheNodeDecides(t *testing.T) {
 	}
 }
 
-func TestAJobThatHasMovedOnSinceIsNotEndedByAnOldDecision(t *testing.T) {
+func TestResolveOfAnOldMoveEndsNoJobThatHasMovedOn(t *testing.T) {
 	source, target := pair(t)
 	for name, c := range map[string]struct {
 		edit  func(*job.Record)
@@ -185,7 +185,7 @@ func TestAJobThatHasMovedOnSinceIsNotEndedByAnOldDecision(t *testing.T) {
 	}
 }
 
-func TestAPeerIsToldOfADecisionUntilItYields(t *testing.T) {
+func TestResolveTellsThePeerUntilItYields(t *testing.T) {
 	source, target := pair(t)
 	rec := nodetest.Known(t, source.Node, nil)
 	m := handoff.NewMoveID()

@@ -12,7 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/timens"
 )
 
-func (a *moveServer) handleRestore(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
+func (s *moveServer) handleRestore(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
 	var req api.RestoreRequest
 	if err := httpjson.Decode(r, &req); err != nil {
 		return err
@@ -27,5 +27,5 @@ func (a *moveServer) handleRestore(w http.ResponseWriter, r *http.Request, c cal
 	if err != nil {
 		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "`migrate restore --clock continuous` or `migrate restore --clock elapsed`"}
 	}
-	return a.Transfers.Restore(r.Context(), c, req, mode, func() io.Writer { return httpjson.Events(w) })
+	return s.Transfers.Restore(r.Context(), c, req, mode, func() io.Writer { return httpjson.Events(w) })
 }

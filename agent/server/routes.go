@@ -4,19 +4,19 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/migrate-hpc/migrate/agent/peer"
-	"github.com/migrate-hpc/migrate/agent/transfer"
-	"github.com/migrate-hpc/migrate/transport"
-
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/agent/peer"
+	"github.com/migrate-hpc/migrate/agent/transfer"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/transport"
 )
 
-func (a *Server) LocalHandler() http.Handler {
-	return a.routes(func(r *http.Request) (caller.Caller, error) {
-		c, ok := r.Context().Value(caller.CallerKey{}).(caller.Caller)
+// LocalHandler answers users on the local socket.
+func (s *Server) LocalHandler() http.Handler {
+	return s.routes(func(r *http.Request) (caller.Caller, error) {
+		c, ok := r.Context().Value(caller.ContextKey{}).(caller.Caller)
 		if !ok {
 			return c, errors.New("the kernel does not say who you are")
 		}
@@ -24,28 +24,28 @@ func (a *Server) LocalHandler() http.Handler {
 	})
 }
 
-func (a *Server) routes(who func(*http.Request) (caller.Caller, error)) http.Handler {
+func (s *Server) routes(who func(*http.Request) (caller.Caller, error)) http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
-		"GET /v1/node":                   a.jobVerbs.handleNode,
-		"GET /v1/jobs":                   a.looking(a.jobVerbs.handleList),
-		"POST /v1/jobs":                  a.jobVerbs.handleRun,
-		"GET /v1/jobs/{job}":             a.onJob(a.lookingAt(a.jobVerbs.handleInspect), a.jobVerbs.inspectBroken),
-		"GET /v1/jobs/{job}/wait":        a.onJob(a.jobVerbs.handleWait),
-		"GET /v1/jobs/{job}/logs":        a.onJob(a.jobVerbs.handleLogs),
-		"POST /v1/jobs/{job}/signal":     a.onJob(a.jobVerbs.handleSignal, a.jobVerbs.signalBroken),
-		"POST /v1/jobs/{job}/exec":       a.onJob(a.jobVerbs.whenRunning(a.jobVerbs.handleExec, false)),
-		"POST /v1/jobs/{job}/move":       a.onJob(a.moveVerbs.handleMove),
-		"POST /v1/jobs/{job}/checkpoint": a.onJob(a.moveVerbs.handleCheckpoint),
-		"DELETE /v1/jobs/{job}":          a.onJob(a.jobVerbs.handleRemove, a.jobVerbs.removeBroken),
-		"POST /v1/restore":               a.moveVerbs.handleRestore,
-		"GET /v1/moves":                  a.looking(a.moveVerbs.handleMoves),
-		"GET /v1/moves/{move}":           a.looking(a.moveVerbs.handleMoveRecord),
-		"GET /v1/moves/{move}/resolve":   a.moveVerbs.handleResolve,
-		"POST /v1/moves/{move}/resolve":  a.moveVerbs.handleResolve,
+		"GET /v1/node":                   s.jobVerbs.handleNode,
+		"GET /v1/jobs":                   s.limitLooks(s.jobVerbs.handleList),
+		"POST /v1/jobs":                  s.jobVerbs.handleRun,
+		"GET /v1/jobs/{job}":             s.onJob(s.limitJobLooks(s.jobVerbs.handleInspect), s.jobVerbs.inspectDamaged),
+		"GET /v1/jobs/{job}/wait":        s.onJob(s.jobVerbs.handleWait),
+		"GET /v1/jobs/{job}/logs":        s.onJob(s.jobVerbs.handleLogs),
+		"POST /v1/jobs/{job}/signal":     s.onJob(s.jobVerbs.handleSignal, s.jobVerbs.signalDamaged),
+		"POST /v1/jobs/{job}/exec":       s.onJob(s.jobVerbs.whenRunning(s.jobVerbs.handleExec, false)),
+		"POST /v1/jobs/{job}/move":       s.onJob(s.moveVerbs.handleMove),
+		"POST /v1/jobs/{job}/checkpoint": s.onJob(s.moveVerbs.handleCheckpoint),
+		"DELETE /v1/jobs/{job}":          s.onJob(s.jobVerbs.handleRemove, s.jobVerbs.removeDamaged),
+		"POST /v1/restore":               s.moveVerbs.handleRestore,
+		"GET /v1/moves":                  s.limitLooks(s.moveVerbs.handleMoves),
+		"GET /v1/moves/{move}":           s.limitLooks(s.moveVerbs.handleMoveRecord),
+		"GET /v1/moves/{move}/resolve":   s.moveVerbs.handleResolve,
+		"POST /v1/moves/{move}/resolve":  s.moveVerbs.handleResolve,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := a.admitted(w, r, who, pattern, h); err != nil {
+			if err := s.serve(w, r, who, pattern, h); err != nil {
 				httpjson.ReplyError(w, err)
 			}
 		})
@@ -53,8 +53,8 @@ func (a *Server) routes(who func(*http.Request) (caller.Caller, error)) http.Han
 	return mux
 }
 
-// admitted answers a request, if its caller is known and has room for its body.
-func (a *Server) admitted(w http.ResponseWriter, r *http.Request, who func(*http.Request) (caller.Caller, error), pattern string, h handler) error {
+// serve answers a request if its caller is known and has room for its body.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, who func(*http.Request) (caller.Caller, error), pattern string, h handler) error {
 	c, err := who(r)
 	if err != nil {
 		return &api.Error{Code: api.CodeForbidden, Message: err.Error()}
@@ -63,7 +63,7 @@ func (a *Server) admitted(w http.ResponseWriter, r *http.Request, who func(*http
 	if carriesCommand[pattern] {
 		most = api.MaxCommandBody
 	}
-	give, err := a.admitBody(w, r, c, most)
+	give, err := s.reserveBody(w, r, c, most)
 	if err != nil {
 		return err
 	}
@@ -71,40 +71,40 @@ func (a *Server) admitted(w http.ResponseWriter, r *http.Request, who func(*http
 	return h(w, r, c)
 }
 
-// carriesCommand are the requests that have arguments and environment in them.
+// carriesCommand are the routes whose requests hold arguments and environment.
 var carriesCommand = map[string]bool{"POST /v1/jobs": true, "POST /v1/jobs/{job}/exec": true}
 
-// onJob finds the job that a request names. One that has moved on is answered by
-// the node that it moved to. For one whose record cannot be read there may be another
-// handler.
-func (a *Server) onJob(h jobHandler, broken ...brokenHandler) handler {
+// onJob finds the job that a request names. The node that the job moved to answers for it. A job
+// whose record cannot be read may have a handler of its own.
+func (s *Server) onJob(h jobHandler, broken ...damagedHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
-		rec, err := a.find(r.Context(), r.PathValue("job"), c)
+		rec, err := s.find(r.Context(), r.PathValue("job"), c)
 		var unread *job.RecordError
 		switch {
 		case errors.As(err, &unread) && len(broken) > 0:
 			return broken[0](w, r, c, unread)
 		case errors.As(err, &unread):
-			return a.jobVerbs.cannotRead(r.Context(), unread)
+			return s.jobVerbs.damagedError(r.Context(), unread)
 		}
 		if err != nil {
 			return err
 		}
 		if rec.MovedTo != nil {
-			return a.passOn(w, r, c, rec)
+			return s.forward(w, r, c, rec)
 		}
 		return h(w, r, c, rec)
 	}
 }
 
-func (a *Server) PeerHandler() http.Handler {
+// PeerHandler answers peers: for their users, and questions of their own.
+func (s *Server) PeerHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/", a.routes(caller.FromPeer))
-	for pattern, answer := range map[string]peer.PeerQuestion{
-		"GET " + peer.PeerPath + "/{job}":             a.Copies.AnswerStanding,
-		"POST " + peer.PeerPath + "/{job}/grant":      a.Copies.AnswerGrant,
-		"POST " + peer.PeerPath + "/{job}/superseded": a.Copies.AnswerSuperseded,
-		"POST " + peer.PeerPath:                       a.Copies.AnswerNews,
+	mux.Handle("/", s.routes(caller.FromPeer))
+	for pattern, answer := range map[string]peer.QuestionHandler{
+		"GET " + peer.PeerPath + "/{job}":             s.Copies.AnswerInquiry,
+		"POST " + peer.PeerPath + "/{job}/grant":      s.Copies.AnswerGrant,
+		"POST " + peer.PeerPath + "/{job}/superseded": s.Copies.AnswerSuperseded,
+		"POST " + peer.PeerPath:                       s.Copies.AnswerNews,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, httpjson.MaxBody)
@@ -124,11 +124,11 @@ func (a *Server) PeerHandler() http.Handler {
 	return mux
 }
 
-// New returns the server of a node.
+// New returns the server of a node with its operations.
 func New(t *transfer.Transfers) *Server {
 	a := &Server{Node: t.Node, Transfers: t, Peers: t.Peers, Launcher: t.Launcher, Sources: t.Sources, Targets: t.Targets, Copies: t.Copies,
 		Arrivals: t.Arrivals, Recovery: t.Recovery, Resolver: t.Resolver, History: t.History}
 	a.jobVerbs, a.moveVerbs = &jobServer{a}, &moveServer{a}
-	a.bodies, a.looks, a.visits = caller.NewShare(userBodies, allBodies), caller.NewShare(userLooks, allLooks), caller.NewShare(userVisits, allVisits)
+	a.bodies, a.looks, a.execs = caller.NewShare(userBodies, allBodies), caller.NewShare(userLooks, allLooks), caller.NewShare(userExecs, allExecs)
 	return a
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-func (a *jobServer) handleRun(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
+func (s *jobServer) handleRun(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
 	var req api.RunRequest
 	if err := httpjson.Decode(r, &req); err != nil {
 		return err
@@ -24,20 +24,20 @@ func (a *jobServer) handleRun(w http.ResponseWriter, r *http.Request, c caller.C
 	if c.Peer != "" {
 		return &api.Error{Code: api.CodeForbidden, Message: "a job is started on its own node"}
 	}
-	if err := launch.MayAsk(req.Spec); err != nil {
+	if err := launch.CheckRequest(req.Spec); err != nil {
 		return err
 	}
 	req.Spec.UID, req.Spec.GID, req.Spec.Groups = c.UID, c.GID, c.Groups
 	if err := req.Spec.Validate(); err != nil {
 		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Hint: "see `migrate run --help`"}
 	}
-	if err := launch.Reachable(c, req.Spec); err != nil {
+	if err := launch.CheckReachable(c, req.Spec); err != nil {
 		return &api.Error{Code: api.CodeUsage, Message: err.Error()}
 	}
-	if err := launch.WorkDirExists(req.Spec); err != nil {
+	if err := launch.CheckWorkDir(req.Spec); err != nil {
 		return err
 	}
-	if err := launch.BindTargetsExist(c, req.Spec); err != nil {
+	if err := launch.CheckBindTargets(c, req.Spec); err != nil {
 		return err
 	}
 	err := launch.Inherit(&req.Spec, c)
@@ -49,19 +49,19 @@ func (a *jobServer) handleRun(w http.ResponseWriter, r *http.Request, c caller.C
 		e.Where = cmp.Or(e.Where, caller.NotStarted)
 		return e
 	}
-	done, err := a.Launcher.Admit(req.Spec.UID)
+	done, err := s.Launcher.Admit(req.Spec.UID)
 	if err != nil {
 		return err
 	}
 	defer done()
 	rec := job.Record{ID: job.NewID(), Spec: req.Spec, Created: time.Now(), Foreground: req.Foreground}
-	defer a.IDs.LetGo(string(rec.ID))
-	if err := a.Launcher.Settle(&rec); err != nil {
+	defer s.IDs.Release(string(rec.ID))
+	if err := s.Launcher.FillIn(&rec); err != nil {
 		e := httpjson.ErrorOf(err)
 		e.Where = cmp.Or(e.Where, caller.NotStarted)
 		return e
 	}
-	err = a.Launcher.LaunchWithRoom(r.Context(), rec, c)
+	err = s.Launcher.Launch(r.Context(), rec, c)
 	if refusal := (*api.Error)(nil); errors.As(err, &refusal) {
 		refusal.Where = caller.NotStarted
 		return refusal
@@ -69,19 +69,19 @@ func (a *jobServer) handleRun(w http.ResponseWriter, r *http.Request, c caller.C
 	if err != nil {
 		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Where: caller.NotStarted, Hint: "put right what the message names, and the same command again"}
 	}
-	return a.replyJob(r.Context(), w, rec.ID)
+	return s.replyJob(r.Context(), w, rec.ID)
 }
 
-func (a *jobServer) replyJob(ctx context.Context, w http.ResponseWriter, id job.ID) error {
-	rec, err := a.Jobs.Get(id)
+func (s *jobServer) replyJob(ctx context.Context, w http.ResponseWriter, id job.ID) error {
+	rec, err := s.Jobs.Get(id)
 	if err != nil {
 		return err
 	}
-	return httpjson.Reply(w, a.View(ctx, rec))
+	return httpjson.Reply(w, s.View(ctx, rec))
 }
 
-func (a *jobServer) handleNode(w http.ResponseWriter, r *http.Request, _ caller.Caller) error {
-	n := api.Node{Node: a.Config.Node, Version: a.Config.Version, CRIU: a.CRIUPath, Listen: a.Config.Listen}
+func (s *jobServer) handleNode(w http.ResponseWriter, r *http.Request, _ caller.Caller) error {
+	n := api.Node{Node: s.Config.Node, Version: s.Config.Version, CRIU: s.CRIUPath, Listen: s.Config.Listen}
 	var err error
 	if n.Kernel, err = node.KernelRelease(); err != nil {
 		return fmt.Errorf("kernel: %w", err)

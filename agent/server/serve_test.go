@@ -19,7 +19,7 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
+func TestFindTakesAnIDOrANameThatIsTheCallersOwn(t *testing.T) {
 	a := newAgent(t)
 	named := func(name string, uid uint32, over bool) job.Record {
 		return nodetest.Known(t, a.Node, func(r *job.Record) {
@@ -52,7 +52,7 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
 		{"alone", nodetest.Stranger, strangers.ID, ""},
 		{"alone", nodetest.Operator, "", api.CodeNotFound}, // two users have one each, and root none
 		{"again", nodetest.Operator, "", api.CodeNotFound}, // another user's only one that is not over
-		{"ours", nodetest.Operator, roots.ID, ""},          // whoever else calls a job so
+		{"ours", nodetest.Operator, roots.ID, ""},          // another user has a job of that name, too
 		{"ours", nodetest.Owner, ours.ID, ""},
 		{"again", nodetest.Owner, alive.ID, ""}, // the one that is not over
 		{"again", nodetest.Stranger, "", api.CodeNotFound},
@@ -71,7 +71,7 @@ func TestAJobIsFoundByIDOrByANameThatIsTheCallersOwn(t *testing.T) {
 
 // Users choose names: one that root types leads into no job of theirs, locally or as another
 // node's root.
-func TestANameLeadsRootIntoNoUsersJob(t *testing.T) {
+func TestFindByNameLeadsRootIntoNoUsersJob(t *testing.T) {
 	a := newAgent(t)
 	over := nodetest.Known(t, a.Node, func(r *job.Record) { r.Spec.Name, r.MovedTo = "sim", &job.Moved{Node: "there", Addr: "127.0.0.1:1"} })
 	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Spec.Name, r.Created = "sim", over.Created.Add(-time.Hour) })
@@ -94,7 +94,7 @@ func TestANameLeadsRootIntoNoUsersJob(t *testing.T) {
 	}
 }
 
-func TestARefusalSaysNothingAboutTheJob(t *testing.T) {
+func TestForbiddenSaysNothingAboutTheJob(t *testing.T) {
 	a := newAgent(t)
 	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Spec.Name, r.Spec.Args = "secret-name", []string{"secret-command"} })
 	for _, h := range []string{"", "/logs?stream=stdout", "/wait"} {
@@ -112,7 +112,7 @@ func TestARefusalSaysNothingAboutTheJob(t *testing.T) {
 // answer has the agent answer a local caller.
 func answer(a *Server, c caller.Caller, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	a.LocalHandler().ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), caller.CallerKey{}, c)))
+	a.LocalHandler().ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), caller.ContextKey{}, c)))
 	return w
 }
 
@@ -136,7 +136,7 @@ func TestRequestsThatMakeNoSenseAreTheCallersMistake(t *testing.T) {
 	}
 }
 
-func TestACallerWithoutANameIsRefused(t *testing.T) {
+func TestCallerWithoutANameIsRefused(t *testing.T) {
 	a := newAgent(t)
 	w := httptest.NewRecorder()
 	a.LocalHandler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/jobs", nil))
@@ -150,7 +150,7 @@ func TestACallerWithoutANameIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPeersWordForItsCallerIsReadStrictly(t *testing.T) {
+func TestCallerHeadersOfAPeerAreReadStrictly(t *testing.T) {
 	id := testenv.NewAuthority(t).Node(t, "there")
 	request := func(headers map[string]string) *http.Request {
 		r := httptest.NewRequest("GET", "/v1/jobs", nil)
@@ -167,7 +167,7 @@ func TestAPeersWordForItsCallerIsReadStrictly(t *testing.T) {
 	}
 	for _, c := range []caller.Caller{{UID: 1000, GID: 100, Groups: []uint32{1, 2, 3}}, {}, {UID: 1<<32 - 2, GID: 5}} {
 		r := request(nil)
-		c.SpeakFor(r.Header)
+		c.SetHeaders(r.Header)
 		got, err := caller.FromPeer(r)
 		c.Peer = "there"
 		if err != nil || !reflect.DeepEqual(got, c) {
@@ -175,8 +175,8 @@ func TestAPeersWordForItsCallerIsReadStrictly(t *testing.T) {
 		}
 	}
 	for _, h := range []map[string]string{
-		{}, {caller.UidHeader: "1000"}, {caller.GidHeader: "1000"}, {caller.UidHeader: "", caller.GidHeader: ""}, {caller.UidHeader: "root", caller.GidHeader: "0"}, {caller.UidHeader: "-1", caller.GidHeader: "0"},
-		{caller.UidHeader: "4294967296", caller.GidHeader: "0"}, {caller.UidHeader: "1", caller.GidHeader: "1", caller.GroupsHeader: "1 x"}, {caller.UidHeader: "1", caller.GidHeader: "1", caller.GroupsHeader: "[1 2]"}, {caller.UidHeader: " 0", caller.GidHeader: "0"},
+		{}, {caller.UIDHeader: "1000"}, {caller.GIDHeader: "1000"}, {caller.UIDHeader: "", caller.GIDHeader: ""}, {caller.UIDHeader: "root", caller.GIDHeader: "0"}, {caller.UIDHeader: "-1", caller.GIDHeader: "0"},
+		{caller.UIDHeader: "4294967296", caller.GIDHeader: "0"}, {caller.UIDHeader: "1", caller.GIDHeader: "1", caller.GroupsHeader: "1 x"}, {caller.UIDHeader: "1", caller.GIDHeader: "1", caller.GroupsHeader: "[1 2]"}, {caller.UIDHeader: " 0", caller.GIDHeader: "0"},
 	} {
 		if c, err := caller.FromPeer(request(h)); err == nil {
 			t.Errorf("%v passes for %+v", h, c)
@@ -184,7 +184,7 @@ func TestAPeersWordForItsCallerIsReadStrictly(t *testing.T) {
 	}
 }
 
-func TestARequestThatGoesRoundInCirclesEnds(t *testing.T) {
+func TestForwardedRequestThatGoesRoundInCirclesEnds(t *testing.T) {
 	a := newAgent(t)
 	a.Identity = testenv.NewAuthority(t).Node(t, "here")
 	addr := a.reachable(t)
@@ -202,7 +202,7 @@ func TestARequestThatGoesRoundInCirclesEnds(t *testing.T) {
 	}
 }
 
-func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
+func TestForwardedRequestSpeaksForItsCallerOnly(t *testing.T) {
 	ca := testenv.NewAuthority(t)
 	from, to := newAgent(t), newAgent(t)
 	from.Identity, to.Identity = ca.Node(t, "from"), ca.Node(t, "to")
@@ -214,7 +214,7 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest("GET", "/v1/jobs/"+string(rec.ID), nil)
-	nodetest.Operator.SpeakFor(r.Header) // what a caller says of itself does not count
+	nodetest.Operator.SetHeaders(r.Header) // what a caller says of itself does not count
 	w := answer(from, nodetest.Owner, r)
 	var j api.Job
 	if err := json.Unmarshal(w.Body.Bytes(), &j); err != nil || w.Code != http.StatusOK || j.Node != "to" || j.Exit == nil || j.Exit.Code != 7 {
@@ -241,7 +241,7 @@ func TestARequestIsPassedOnForItsCallerAndForNobodyElse(t *testing.T) {
 	}
 }
 
-func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
+func TestForwardNamesANodeThatDoesNotAnswer(t *testing.T) {
 	a := newAgent(t)
 	a.Identity = testenv.NewAuthority(t).Node(t, "here")
 	rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.MovedTo = &job.Moved{Node: "away", Addr: "127.0.0.1:1"} })
@@ -249,43 +249,5 @@ func TestANodeThatDoesNotAnswerIsNamed(t *testing.T) {
 	var e api.Error
 	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code != api.CodeUnreachable || w.Code != http.StatusBadGateway || !strings.Contains(e.Message, "away") {
 		t.Errorf("%d %s", w.Code, w.Body)
-	}
-}
-
-func TestAJobLeavesByOneWayAtATime(t *testing.T) {
-	a, id := newAgent(t), job.NewID()
-	release, err := a.Leaving.Claim(id, "m1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.Leaving.Claim(id, "m2"); err == nil || !strings.Contains(err.Error(), "m1") || !a.Leaving.Moving(id) {
-		t.Errorf("got %v", err)
-	}
-	release()
-	if a.Leaving.Moving(id) {
-		t.Error("it is still claimed")
-	}
-	if release, err = a.Leaving.Claim(id, "m2"); err != nil {
-		t.Fatal(err)
-	}
-	release()
-}
-
-func TestAJobWhoseShimIsGoneIsLostUnlessItsRecordSaysMore(t *testing.T) {
-	a := newAgent(t)
-	for want, edit := range map[api.JobState]func(*job.Record){
-		api.JobLost:   nil,
-		api.JobExited: func(r *job.Record) { r.Exit = &job.Exit{CPU: time.Second} },
-		api.JobMoved:  func(r *job.Record) { r.MovedTo = &job.Moved{Node: "there"} },
-		api.JobSaved:  func(r *job.Record) { r.SavedIn = "/dir" },
-	} {
-		rec := nodetest.Known(t, a.Node, edit)
-		if v := a.View(testenv.Bounded(t), rec); v.State != want {
-			t.Errorf("got %s, want %s", v.State, want)
-		}
-		rec.Exit, rec.MovedTo, rec.SavedIn = nil, nil, "" // as read just before it was written
-		if v := a.View(testenv.Bounded(t), rec); v.State != want {
-			t.Errorf("looked at too early: got %s, want %s", v.State, want)
-		}
 	}
 }

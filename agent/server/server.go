@@ -11,7 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/transfer"
 )
 
-// Server answers users and other nodes.
+// Server answers users and other nodes, with the operations of a node.
 type Server struct {
 	*node.Node
 	Transfers *transfer.Transfers
@@ -28,10 +28,10 @@ type Server struct {
 	jobVerbs  *jobServer
 	moveVerbs *moveServer
 
-	bodies, looks, visits *caller.Share // of callers
+	bodies, looks, execs *caller.Share // of callers
 }
 
-// jobServer has the verbs about a job where it is.
+// jobServer has the verbs that leave a job where it is.
 type jobServer struct{ *Server }
 
 // moveServer has the verbs that take a job elsewhere.

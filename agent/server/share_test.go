@@ -17,21 +17,18 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
-	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/agent/transfer"
-	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/output"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-func TestWhoWaitsForAShareGetsItWhenOthersHaveEnded(t *testing.T) {
+func TestLooksOfAUserWaitForTheirOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := New(transfer.New(&node.Node{Life: t.Context()}))
 		var gives []func()
 		for range userLooks {
-			give, err := a.look(t.Context(), nodetest.Owner)
+			give, err := a.awaitLook(t.Context(), nodetest.Owner)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -39,24 +36,21 @@ func TestWhoWaitsForAShareGetsItWhenOthersHaveEnded(t *testing.T) {
 		}
 		began := time.Now()
 		var told *api.Error
-		if _, err := a.look(t.Context(), nodetest.Owner); !errors.As(err, &told) || told.Code != api.CodeBusy || time.Since(began) != lookTime {
+		if _, err := a.awaitLook(t.Context(), nodetest.Owner); !errors.As(err, &told) || told.Code != api.CodeBusy || time.Since(began) != lookTime {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		if give, err := a.look(t.Context(), nodetest.Stranger); err != nil {
+		if give, err := a.awaitLook(t.Context(), nodetest.Stranger); err != nil {
 			t.Errorf("another user: %v", err)
 		} else {
 			give()
 		}
 		time.AfterFunc(time.Second, gives[0])
-		if give, err := a.look(t.Context(), nodetest.Owner); err != nil {
+		if give, err := a.awaitLook(t.Context(), nodetest.Owner); err != nil {
 			t.Errorf("when one has ended: %v", err)
 		} else {
 			give()
 		}
 		gives[1]()
-		if len(a.looks.Held) > 0 || a.looks.Sum[false] != 0 {
-			t.Errorf("left: %v, %v", a.looks.Held, a.looks.Sum)
-		}
 	})
 }
 
@@ -96,7 +90,7 @@ func heard(conn net.Conn) string {
 }
 
 // What is said to come is set aside before it comes, and what is too much is not read.
-func TestUnfinishedBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
+func TestBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
 	const alice, bob, many = 1001, 1002, 200
 	for name, head := range map[string]string{
 		"of a command": fmt.Sprintf("POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n{", api.MaxCommandBody),
@@ -108,7 +102,7 @@ func TestUnfinishedBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
 			const most = userBodies / api.MaxCommandBody
 			var refused, open int
 			for range many {
-				conn := dialAs(t, alice, socket)
+				conn := testenv.DialAs(t, alice, socket)
 				if _, err := io.WriteString(conn, head); err != nil {
 					t.Fatal(err)
 				}
@@ -126,7 +120,7 @@ func TestUnfinishedBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
 				t.Errorf("%d are refused", refused)
 			}
 			for _, uid := range []int{bob, 0, alice} {
-				client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dialAs(t, uid, socket), nil }}, Timeout: testenv.Patience}
+				client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return testenv.DialAs(t, uid, socket), nil }}, Timeout: testenv.Patience}
 				if r, err := client.Get("http://agent/v1/jobs"); err != nil || r.StatusCode != 200 {
 					t.Errorf("user %d is not served: %v, %v", uid, r, err)
 				}
@@ -135,19 +129,22 @@ func TestUnfinishedBodiesOfOneUserAreBoundedAndOthersAreServed(t *testing.T) {
 	}
 }
 
+// awaitHeld waits until the bodies of a user hold so many bytes.
 func awaitHeld(t *testing.T, a *Server, uid uint32, want int64) {
 	t.Helper()
-	for end := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
-		a.bodies.Mu.Lock()
-		held := a.bodies.Held[caller.Holder{UID: uid}]
-		a.bodies.Mu.Unlock()
-		if held == want {
-			return
+	user := caller.Caller{UID: uid}
+	testenv.Eventually(t, func() bool {
+		free := userBodies - want
+		give, atMost := a.bodies.Take(user, free)
+		if atMost {
+			give()
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%d bytes are set aside, want %d", held, want)
+		give, below := a.bodies.Take(user, free+1)
+		if below {
+			give()
 		}
-	}
+		return atMost && !below
+	})
 }
 
 func TestRequestsThatAreTooLargeAreRefusedUnread(t *testing.T) {
@@ -161,67 +158,12 @@ func TestRequestsThatAreTooLargeAreRefusedUnread(t *testing.T) {
 		{"a question with a body", fmt.Sprintf("GET /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", 8<<20), "400 "},
 		{"a head", "GET /v1/jobs HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n", "431 "},
 	} {
-		conn := dialAs(t, 1001, socket)
+		conn := testenv.DialAs(t, 1001, socket)
 		if _, err := io.WriteString(conn, c.head); err != nil {
 			t.Fatal(err)
 		}
 		if got := heard(conn); !strings.HasPrefix(got, "HTTP/1.1 "+c.want) {
 			t.Errorf("%s: %s", c.name, got)
-		}
-	}
-}
-
-func TestWhatAUserKeepsIsBounded(t *testing.T) {
-	a := newAgent(t)
-	room, err := output.RoomAt(a.Paths.Jobs())
-	if err != nil {
-		t.Fatal(err)
-	}
-	user := func(uid uint32) func(*job.Record) { return func(r *job.Record) { r.Spec.UID = uid } }
-	done, err := a.Launcher.Admit(1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done()
-	rec := nodetest.Known(t, a.Node, user(1000))
-	if err := os.MkdirAll(a.IODir(rec.ID), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.WriteFile(filepath.Join(a.IODir(rec.ID), "stdout"), nil, 0o600), os.Truncate(filepath.Join(a.IODir(rec.ID), "stdout"), room.Share()+1)); err != nil {
-		t.Fatal(err)
-	}
-	var told *api.Error
-	if _, err := a.Launcher.Admit(1000); !errors.As(err, &told) || told.Code != api.CodeQuota || !strings.Contains(told.Hint, "migrate rm") {
-		t.Errorf("with output of %d bytes: %v", room.Share()+1, err)
-	}
-	for _, uid := range []uint32{1001, 0} {
-		if done, err := a.Launcher.Admit(uid); err != nil {
-			t.Errorf("user %d: %v", uid, err)
-		} else {
-			done()
-		}
-	}
-	if found := a.Launcher.QuotaOf(job.Record{ID: job.NewID(), Spec: job.Spec{UID: 1000}}); len(found) != 1 || found[0].Code != "quota-reached" {
-		t.Errorf("for a move that arrives: %v", found)
-	}
-	if found := a.Launcher.QuotaOf(job.Record{ID: job.NewID(), Spec: job.Spec{UID: 1001}}); len(found) != 0 {
-		t.Errorf("for another user's: %v", found)
-	}
-}
-
-func TestJobsOfOneUserAreCountedWhileTheyStart(t *testing.T) {
-	a := newAgent(t)
-	for range launch.MostAlive {
-		if _, err := a.Launcher.Admit(1000); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := a.Launcher.Admit(1000); err == nil {
-		t.Errorf("%d jobs start at a time", launch.MostAlive+1)
-	}
-	for range 2 * launch.MostAlive {
-		if _, err := a.Launcher.Admit(0); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

@@ -9,18 +9,17 @@ import (
 	"net/http"
 	"syscall"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-func (a *jobServer) handleSignal(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
+func (s *jobServer) handleSignal(w http.ResponseWriter, r *http.Request, c caller.Caller, rec job.Record) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return &api.Error{Code: api.CodeUsage, Message: "the request did not arrive: " + err.Error()}
@@ -31,71 +30,71 @@ func (a *jobServer) handleSignal(w http.ResponseWriter, r *http.Request, c calle
 		return err
 	}
 	if req.Signal < 1 || req.Signal > 64 {
-		return noSignal(req.Signal)
+		return unknownSignal(req.Signal)
 	}
-	if err := a.MaySignal(rec); err != nil {
+	if err := s.CheckSignal(rec); err != nil {
 		return err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body)) // for the node that the job moves to
-	return a.whenRunning(func(_ http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
-		err := a.signal(r.Context(), rec, syscall.Signal(req.Signal))
+	return s.whenRunning(func(_ http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
+		err := s.signal(r.Context(), rec, syscall.Signal(req.Signal))
 		if errors.Is(err, shim.ErrGone) {
-			return a.signalLost(r.Context(), rec, syscall.Signal(req.Signal))
+			return s.signalLost(r.Context(), rec, syscall.Signal(req.Signal))
 		}
 		return err
 	}, true)(w, r, c, rec)
 }
 
-func noSignal(n int) error {
+func unknownSignal(n int) error {
 	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf("there is no signal %d", n)}
 }
 
-// signal waits no longer than passTime for the shim. It fails with shim.ErrGone if the job
-// is over.
-func (a *jobServer) signal(ctx context.Context, rec job.Record, sig syscall.Signal) error {
-	ctx, cancel := context.WithTimeout(ctx, node.PassTime)
+// signal sends a signal by the shim, within node.SharedLockTime. It fails with shim.ErrGone if the
+// job has ended.
+func (s *jobServer) signal(ctx context.Context, rec job.Record, sig syscall.Signal) error {
+	ctx, cancel := context.WithTimeout(ctx, node.SharedLockTime)
 	defer cancel()
-	if asleep := a.Sources.Awake(rec); asleep != nil {
-		if _, err := a.Status(ctx, rec.ID); errors.Is(err, context.DeadlineExceeded) { // its shim is suspended, too
+	if asleep := s.Sources.CheckNotSuspended(rec); asleep != nil {
+		if _, err := s.Status(ctx, rec.ID); errors.Is(err, context.DeadlineExceeded) { // its shim is suspended, too
 			if sig == syscall.SIGKILL {
 				return (&cgroup.Cgroup{Dirs: rec.Cgroup}).SendKill()
 			}
 			return asleep
 		}
 	}
-	err := a.ShimOf(rec.ID).Signal(ctx, sig)
+	err := s.ShimOf(rec.ID).Signal(ctx, sig)
 	if err == nil && sig == syscall.SIGKILL {
-		if err := a.EndSuspended(ctx, rec); err != nil {
-			a.Log.Info("a job that was killed ends later", logkey.Job, rec.ID, logkey.Err, err)
+		if err := s.EndSuspended(ctx, rec); err != nil {
+			s.Log.Info("a job that was killed ends later", logkey.Job, rec.ID, logkey.Err, err)
 		}
 	}
 	switch {
 	case err == nil || errors.Is(err, shim.ErrGone):
 		return err
 	case errors.Is(err, context.DeadlineExceeded):
-		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the shim of job %s has not answered within %v; nobody knows whether the signal was sent", rec.ID, node.PassTime),
-			Where: "on " + a.Config.Node, Hint: "the same command again"}
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the shim of job %s has not answered within %v; nobody knows whether the signal was sent", rec.ID, node.SharedLockTime),
+			Where: "on " + s.Config.Node, Hint: "the same command again"}
 	}
-	if st, asked := a.ShimOf(rec.ID).Status(ctx); errors.Is(asked, shim.ErrGone) || asked == nil && st.State == shim.Exited {
-		return shim.ErrGone // about to be: it writes down how the job ended
+	if st, asked := s.ShimOf(rec.ID).Status(ctx); errors.Is(asked, shim.ErrGone) || asked == nil && st.State == shim.Exited {
+		return shim.ErrGone // about to end: the shim records the exit
 	}
-	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the signal was not sent: %v", err), Where: "on " + a.Config.Node,
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the signal was not sent: %v", err), Where: "on " + s.Config.Node,
 		Hint: "`migrate inspect " + string(rec.ID) + "` tells how the job stands; the same command again when it runs"}
 }
 
-// signalLost ends a job that no shim answers for, if that is what is asked for.
-func (a *jobServer) signalLost(ctx context.Context, rec job.Record, sig syscall.Signal) error {
-	v := a.View(ctx, rec)
+// signalLost sends SIGKILL to the tasks of a job without a shim. Other signals fail.
+func (s *jobServer) signalLost(ctx context.Context, rec job.Record, sig syscall.Signal) error {
+	v := s.View(ctx, rec)
 	if v.State != api.JobAstray || sig != syscall.SIGKILL {
-		return a.NotRunning(ctx, rec)
+		return s.NotRunning(ctx, rec)
 	}
-	if err := a.MaySignal(rec); err != nil {
+	if err := s.CheckSignal(rec); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, node.PassTime)
+	ctx, cancel := context.WithTimeout(ctx, node.SharedLockTime)
 	defer cancel()
 	if err := (&cgroup.Cgroup{Dirs: rec.Cgroup}).Kill(ctx); err != nil {
-		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s: %v", rec.ID, err), Where: "on " + a.Config.Node, Hint: "the same command again; a task may wait for a file server that does not answer"}
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s: %v", rec.ID, err), Where: "on " + s.Config.Node, Hint: "the same command again; a task may wait for a file server that does not answer"}
 	}
 	return nil
 }

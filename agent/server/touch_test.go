@@ -3,79 +3,41 @@ package server
 import (
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/node/nodetest"
 	"github.com/migrate-hpc/migrate/job"
-	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/shim"
-	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// shimThat stands in for the shim of a job, which answers as told.
-func shimThat(t *testing.T, a *Server, id job.ID, answers http.HandlerFunc) {
-	t.Helper()
-	if err := os.MkdirAll(a.Paths.JobRun(id), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("unix", filepath.Join(a.Paths.JobRun(id), "shim.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{Handler: answers}
-	go func() { _ = s.Serve(l) }() // until it is closed
-	t.Cleanup(func() { _ = s.Close() })
-}
-
-// frozenCgroup is one that nobody is in.
-func frozenCgroup(t *testing.T) map[string]string {
-	t.Helper()
-	testenv.NeedRoot(t)
-	c, err := cgroup.New(os.Getpid(), "migrate-test-"+string(job.NewID()))
-	if err != nil {
-		testenv.Missing(t, "no cgroup can be made: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := c.Remove(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := c.Freeze(testenv.Bounded(t)); err != nil {
-		t.Fatal(err)
-	}
-	return c.Dirs
-}
-
-func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
+func TestExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 	says := func(st shim.Status) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(st) }
 	}
 	for name, c := range map[string]struct {
-		cgroup             func(*testing.T) map[string]string
+		frozen             bool
 		shim               http.HandlerFunc
 		message, where, do string
 	}{
-		"frozen":   {frozenCgroup, says(shim.Status{State: shim.Running, Init: 1 << 30}), "suspended", "on here, suspended", "scontrol resume"},
-		"slow":     {nil, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "does not answer", "on here, running", "again"},
-		"arriving": {nil, says(shim.Status{State: shim.Waiting}), "not run here yet", "on here, arriving", "inspect"},
-		"gone":     {nil, nil, "does not run any more", "over", "how it ended"},
+		"frozen":   {true, says(shim.Status{State: shim.Running, Init: 1 << 30}), "suspended", "on here, suspended", "scontrol resume"},
+		"slow":     {false, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "does not answer", "on here, running", "again"},
+		"arriving": {false, says(shim.Status{State: shim.Waiting}), "not run here yet", "on here, arriving", "inspect"},
+		"gone":     {false, nil, "does not run any more", "over", "how it ended"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAgent(t)
 			rec := nodetest.Known(t, a.Node, func(r *job.Record) {
-				if c.cgroup != nil {
-					r.Cgroup = c.cgroup(t)
+				if c.frozen {
+					r.Cgroup = nodetest.FrozenCgroup(t).Dirs
 				}
 			})
 			if c.shim != nil {
-				shimThat(t, a, rec.ID, c.shim)
+				nodetest.PlayShim(t, a.Node, rec.ID, c.shim)
 			}
 			w := answer(a, nodetest.Owner, httptest.NewRequest("POST", "/v1/jobs/"+string(rec.ID)+"/exec", strings.NewReader(`{"args":["true"]}`)))
 			var e api.Error
@@ -89,11 +51,11 @@ func TestAnExecThatIsNotPossibleNowIsNotCalledOver(t *testing.T) {
 	}
 }
 
-func TestOnlyAJobThatIsNotHereAnyMoreIsOver(t *testing.T) {
+func TestLogsEndOnlyWithAJobThatIsNotHereAnyMore(t *testing.T) {
 	over := map[api.JobState]bool{api.JobExited: true, api.JobLost: true, api.JobMoved: true} // one that was saved may be elsewhere
 	for _, s := range []api.JobState{api.JobRunning, api.JobFrozen, api.JobSuspended, api.JobArriving, api.JobMoved, api.JobExited, api.JobSaved, api.JobLost} {
 		for _, init := range []int{0, 7} {
-			err := cannotEnter(api.Job{State: s, Init: init})
+			err := execRefusal(api.Job{State: s, Init: init})
 			if s == api.JobRunning && init != 0 {
 				if err != nil {
 					t.Errorf("a running job: %v", err)
@@ -108,14 +70,14 @@ func TestOnlyAJobThatIsNotHereAnyMoreIsOver(t *testing.T) {
 	}
 }
 
-func TestASignalThatDoesNotGetThroughSaysHowTheJobStands(t *testing.T) {
+func TestSignalThatDoesNotGetThroughSaysInWhatStateTheJobIs(t *testing.T) {
 	for state, want := range map[shim.State]api.Error{
 		shim.Exited:   {Message: "does not run any more", Where: "over"},
 		shim.Starting: {Message: "the job is starting", Where: "on here", Hint: "migrate inspect"},
 	} {
 		a := newAgent(t)
 		rec := nodetest.Known(t, a.Node, nil)
-		shimThat(t, a, rec.ID, func(w http.ResponseWriter, r *http.Request) {
+		nodetest.PlayShim(t, a.Node, rec.ID, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/signal" {
 				w.WriteHeader(http.StatusConflict)
 				_ = json.NewEncoder(w).Encode(map[string]string{"error": "the job is " + string(state)})
@@ -135,11 +97,11 @@ func TestASignalThatDoesNotGetThroughSaysHowTheJobStands(t *testing.T) {
 }
 
 // A shim writes the end of its job down before it says of itself that it is over.
-func TestAJobWhoseEndIsWrittenDownDoesNotRun(t *testing.T) {
+func TestKillEndsWhenTheEndIsWrittenDown(t *testing.T) {
 	a := newAgent(t)
 	for want, exit := range map[bool]*job.Exit{true: nil, false: {Signal: 9}} {
 		rec := nodetest.Known(t, a.Node, func(r *job.Record) { r.Exit = exit })
-		shimThat(t, a, rec.ID, func(w http.ResponseWriter, _ *http.Request) {
+		nodetest.PlayShim(t, a.Node, rec.ID, func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(shim.Status{State: shim.Running, Shim: os.Getpid()})
 		})
 		if got := a.jobVerbs.stillRuns(t.Context(), rec.ID); got != want {

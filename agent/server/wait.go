@@ -11,25 +11,25 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 )
 
-// handleWait answers when the job has ended or left, or after a while, so that a
-// broken connection does not go unnoticed for long.
-func (a *jobServer) handleWait(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
-	if err := a.untilOver(r.Context(), rec.ID, 20*time.Second); err != nil {
+// handleWait answers when the job has ended or left, or after a while: so a broken connection shows
+// soon.
+func (s *jobServer) handleWait(w http.ResponseWriter, r *http.Request, _ caller.Caller, rec job.Record) error {
+	if err := s.awaitEnd(r.Context(), rec.ID, 20*time.Second); err != nil {
 		return err
 	}
-	return a.replyJob(r.Context(), w, rec.ID)
+	return s.replyJob(r.Context(), w, rec.ID)
 }
 
-// untilOver returns when the job is no longer here, ctx ends or the time is up.
-func (a *jobServer) untilOver(ctx context.Context, id job.ID, most time.Duration) error {
+// awaitEnd returns when the job is no longer here, ctx ends or most has passed.
+func (s *jobServer) awaitEnd(ctx context.Context, id job.ID, most time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	for ctx.Err() == nil {
-		rec, err := a.Jobs.Get(id)
+		rec, err := s.Jobs.Get(id)
 		if err != nil || !rec.Here() {
 			return err
 		}
-		if st, err := a.ShimOf(id).Status(ctx); node.Gone(rec, err) {
+		if st, err := s.ShimOf(id).Status(ctx); node.NoTasksLeft(rec, err) {
 			return nil
 		} else if err == nil && st.Shim > 0 {
 			node.AwaitProcess(ctx, st.Shim, most)

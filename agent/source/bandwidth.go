@@ -12,20 +12,20 @@ import (
 )
 
 const (
-	// window is what Linux lets be under way on a TCP connection unless it was tuned
-	// (the largest value of net.ipv4.tcp_wmem), in bytes.
+	// window is how much Linux sends on a TCP connection ahead of acknowledgements, untuned: the
+	// largest value of net.ipv4.tcp_wmem, in bytes.
 	window = 4 << 20
-	// perCore is what a core packs, encrypts and sends at best, in bytes per second.
+	// perCore is how much a core compresses, encrypts and sends at best, in bytes per second.
 	perCore = 500e6
-	// mostChosen bounds what is chosen: each connection costs a handshake, and what
-	// looks like a long way may be a node without time to answer.
+	// mostChosen bounds the choice: each connection costs a handshake, and a long round trip may
+	// also mean a busy node.
 	mostChosen = 6
 )
 
-// Connections is how many data connections a move uses: as many as the user says, or
-// one for each core up to four, and more where the way is so long that TCP's window
-// keeps one below what its share of the cores could send. One more is for images and
-// output, which must not queue up behind memory.
+// Connections is the number of data connections of a move: asked, if that is above 0, or one for
+// each core up to four. With a long round trip, trip, it is more: TCP's window then keeps a
+// connection below what a core could send. One more is for images and output, which must not queue
+// up behind memory.
 func Connections(asked int, trip time.Duration) int {
 	if asked > 0 {
 		return asked + 1
@@ -35,12 +35,12 @@ func Connections(asked int, trip time.Duration) int {
 	return min(max(cores, needed), mostChosen) + 1
 }
 
-// burst is what may cross at once, in bytes: a limit is kept on average over a few
+// burst is how much a limited lane sends at once, in bytes: a limit holds on average over a few
 // hundredths of a second.
 const burst = 256 << 10
 
-// LanesOf are the data connections of a session as lanes, together held to a
-// number of bytes per second; 0 is no limit.
+// LanesOf are the data connections of a session as lanes. All of them together send at most
+// perSecond bytes per second; 0 is no limit.
 func LanesOf(ctx context.Context, conns []net.Conn, perSecond int64) []io.Writer {
 	limiter := rate.NewLimiter(rate.Limit(perSecond), burst)
 	var lanes []io.Writer
@@ -50,27 +50,27 @@ func LanesOf(ctx context.Context, conns []net.Conn, perSecond int64) []io.Writer
 			continue
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		lanes = append(lanes, &limited{ctx, cancel, c, limiter})
+		lanes = append(lanes, &limitedLane{ctx, cancel, c, limiter})
 	}
 	return lanes
 }
 
-// limited is a writer that waits for its turn.
-type limited struct {
+// limitedLane is a connection that shares a rate limit with others.
+type limitedLane struct {
 	ctx     context.Context // of the move: a wait must end with it
 	cancel  context.CancelFunc
 	conn    net.Conn
 	limiter *rate.Limiter
 }
 
-// SetWriteDeadline is for a time that has come: no more is taken, whether a write waits for
-// its turn or for the peer.
-func (l *limited) SetWriteDeadline(t time.Time) error {
+// SetWriteDeadline is for a deadline of now: it ends a write that waits for the limit or for the
+// peer, and all later ones.
+func (l *limitedLane) SetWriteDeadline(t time.Time) error {
 	l.cancel()
 	return l.conn.SetWriteDeadline(t)
 }
 
-func (l *limited) Write(p []byte) (int, error) {
+func (l *limitedLane) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
 		n := min(len(p)-done, burst)

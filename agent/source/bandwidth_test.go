@@ -28,7 +28,7 @@ func (s *sink) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func TestAllLanesTogetherKeepToTheLimit(t *testing.T) {
+func TestBandwidthLimitHoldsForAllLanesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := &sink{}, &sink{}
 		lanes := LanesOf(t.Context(), []net.Conn{a, b}, 1<<20)
@@ -47,7 +47,7 @@ func TestAllLanesTogetherKeepToTheLimit(t *testing.T) {
 	})
 }
 
-func TestAWaitForBandwidthEndsWithTheMove(t *testing.T) {
+func TestBandwidthWaitEndsWithTheMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
@@ -58,7 +58,7 @@ func TestAWaitForBandwidthEndsWithTheMove(t *testing.T) {
 	})
 }
 
-func TestAWaitForBandwidthEndsWhenTheLaneIsCut(t *testing.T) {
+func TestBandwidthWaitEndsWhenTheLaneIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := &sink{}
 		lane := LanesOf(t.Context(), []net.Conn{conn}, 1)[0]
@@ -81,14 +81,14 @@ func TestAWaitForBandwidthEndsWhenTheLaneIsCut(t *testing.T) {
 	})
 }
 
-func TestWithoutALimitALaneIsItsConnection(t *testing.T) {
+func TestBandwidthWithoutALimitLeavesTheConnection(t *testing.T) {
 	c := &sink{}
 	if lane := LanesOf(t.Context(), []net.Conn{c}, 0)[0]; lane != io.Writer(c) {
 		t.Errorf("the lane is %T", lane)
 	}
 }
 
-func TestALongWayGetsMoreConnections(t *testing.T) {
+func TestConnectionsAreMoreOnALongWay(t *testing.T) {
 	near, far := Connections(0, 100*time.Microsecond), Connections(0, 50*time.Millisecond)
 	if near < 2 || near > 5 || far <= near || far > transport.MaxData {
 		t.Errorf("%d connections nearby, %d far away", near, far)

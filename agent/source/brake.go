@@ -9,30 +9,29 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 )
 
-// Brake slows a job down.
+// Brake throttles a job by its cgroup's CPU limit.
 type Brake struct{ Job *Job }
 
-// Set lets the job use so many per cent of the processor time that it uses when
-// nothing holds it back.
+// Set lets the job use percent of the processor time that it uses unthrottled.
 func (b *Brake) Set(ctx context.Context, percent int64) error {
 	d := b.Job
-	if d.fullSpeed == 0 {
+	if d.unthrottledCPU == 0 {
 		milli, err := coresUsed(ctx, d)
 		if err != nil {
 			return fmt.Errorf("slow the job down: %w", err)
 		}
-		d.fullSpeed = milli
+		d.unthrottledCPU = milli
 	}
-	if err := d.Src.Cgroup.SetCPU(max(1, d.fullSpeed*percent/100)); err != nil {
+	if err := d.Src.Cgroup.SetCPU(max(1, d.unthrottledCPU*percent/100)); err != nil {
 		return fmt.Errorf("slow the job down: %w", err)
 	}
 	return nil
 }
 
-// sampleTime is how long a job is watched to know what it uses.
+// sampleTime is how long coresUsed measures.
 const sampleTime = 200 * time.Millisecond
 
-// coresUsed is the processor time that a job uses, in thousandths of a core.
+// coresUsed measures the processor time of a job, in thousandths of a core.
 func coresUsed(ctx context.Context, d *Job) (int64, error) {
 	before, err := d.Src.Cgroup.CPUTime()
 	if err != nil {
@@ -52,21 +51,21 @@ func coresUsed(ctx context.Context, d *Job) (int64, error) {
 }
 
 // Unthrottle gives the job back the speed that its specification allows.
-func (d *Job) Unthrottle() error {
-	if d.fullSpeed == 0 {
+func (j *Job) Unthrottle() error {
+	if j.unthrottledCPU == 0 {
 		return nil // it was never slowed down
 	}
-	err := d.Src.Cgroup.SetCPU(d.Rec.Spec.Limits.CPUMilli)
+	err := j.Src.Cgroup.SetCPU(j.Rec.Spec.Limits.CPUMilli)
 	if err != nil {
 		return fmt.Errorf("give the job its speed back: %w", err)
 	}
 	return nil
 }
 
-// UnthrottleAll gives every job here its speed back: an agent that ended in the
-// middle of a warm-up may have left one slowed down.
-func (a *Sources) UnthrottleAll() error {
-	recs, err := a.Jobs.List()
+// UnthrottleAll gives every job here its speed back: an agent that ended in a warm-up may have left
+// one throttled.
+func (s *Sources) UnthrottleAll() error {
+	recs, err := s.Jobs.List()
 	errs := []error{err}
 	for _, rec := range recs {
 		if !rec.Here() || len(rec.Cgroup) == 0 {

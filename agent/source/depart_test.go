@@ -11,10 +11,10 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-func TestAThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
+func TestThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
 	freezer, dir := t.TempDir(), t.TempDir()
 	state := filepath.Join(freezer, "freezer.state")
-	if err := os.Mkdir(state, 0o700); err != nil { // a file that nobody can write
+	if err := os.Mkdir(state, 0o700); err != nil { // a file that cannot be written
 		t.Fatal(err)
 	}
 	d := &Job{dir: dir, Src: &checkpoint.Source{Dir: dir, Cgroup: &cgroup.Cgroup{Dirs: map[string]string{"freezer": freezer}}}}
@@ -39,7 +39,7 @@ func TestAThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
 	}
 }
 
-func TestAThawDoesNotWaitForAFileServer(t *testing.T) {
+func TestThawDoesNotWaitForAFileServer(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stalled := &sending{cancel: cancel, done: make(chan struct{})} // in a write that does not return
 	dir := t.TempDir()

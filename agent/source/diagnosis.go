@@ -6,18 +6,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/checkpoint"
 	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// WithDiagnosis adds what CRIU's log says, and what to do about it where that
-// is known.
+// WithDiagnosis adds the telling lines of CRIU's log to e, and the remedy where one is known.
 func WithDiagnosis(e *api.Error, err error) *api.Error {
 	var failure *criu.Error
 	if errors.As(err, &failure) {
@@ -28,37 +26,37 @@ func WithDiagnosis(e *api.Error, err error) *api.Error {
 			e.Hint = failure.Remedy
 		}
 	}
-	var told *transport.Error
-	if errors.As(err, &told) && told.Hint != "" {
-		e.Hint = told.Hint
+	var remote *transport.Error
+	if errors.As(err, &remote) && remote.Hint != "" {
+		e.Hint = remote.Hint
 	}
 	return e
 }
 
-// Aborted is the error of a move or checkpoint that left the job where it was.
-func (d *Job) Aborted(err error, where, hint string) *api.Error {
+// AbortError is the error of a move or checkpoint that left the job where it was.
+func (j *Job) AbortError(err error, where, hint string) *api.Error {
 	e := WithDiagnosis(&api.Error{Code: api.CodeAborted, Message: err.Error(), Where: where, Hint: hint}, err)
 	if by, ok := checkpoint.AsSuspended(err); ok {
-		e.Where, e.Hint = "on "+d.A.Config.Node+", suspended", by.ResumeHint()
+		e.Where, e.Hint = "on "+j.sources.Config.Node+", suspended", by.ResumeHint()
 	}
-	e.Findings = AsFindings(d.lookAgain(err))
+	e.Findings = AsFindings(j.recheck(err))
 	return e
 }
 
-// lookAgain finds what stands in the way of a job that CRIU, or a Source, has refused. The
-// preflight has not seen what came during a long warm-up. What it finds need not be the cause.
-func (d *Job) lookAgain(err error) []preflight.Finding {
+// recheck runs preflight again on a job that CRIU, or a Source, has refused: something may have
+// come during a long warm-up. A finding need not be the cause.
+func (j *Job) recheck(err error) []preflight.Finding {
 	var failure *criu.Error
 	var obstacle *carry.Obstacle
 	known := errors.As(err, &failure) || errors.As(err, &obstacle) || errors.Is(err, checkpoint.ErrExecRunning) || errors.Is(err, errKeys)
-	if d == nil || !known {
+	if j == nil || !known {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(d.A.Life, 10*time.Second)
+	ctx, cancel := context.WithTimeout(j.sources.Life, 10*time.Second)
 	defer cancel()
-	_, findings, lookErr := preflight.CheckJob(ctx, d.Rec, d.Src.Init, d.Src.Cgroup, d.Src.CRIU)
+	_, findings, lookErr := preflight.CheckJob(ctx, j.Rec, j.Src.Init, j.Src.Cgroup, j.Src.CRIU)
 	if lookErr != nil {
-		d.A.Log.Warn("why CRIU refused the job was not found", logkey.Job, d.Rec.ID, logkey.Err, lookErr)
+		j.sources.Log.Warn("why CRIU refused the job was not found", logkey.Job, j.Rec.ID, logkey.Err, lookErr)
 	}
 	return findings
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
+// AsFindings are preflight's findings as the API has them.
 func AsFindings(list []preflight.Finding) []api.Finding {
 	out := make([]api.Finding, len(list))
 	for i, f := range list {

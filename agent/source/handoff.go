@@ -16,147 +16,155 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-func (d *Job) Freeze(ctx context.Context) error {
-	d.tell.Enter(api.PhaseFreeze, "")
-	d.Frozen = time.Now()
+// Freeze freezes the job, within FreezeTime, once signals under way have arrived. It fails if the job
+// has keys in its session keyring.
+func (j *Job) Freeze(ctx context.Context) error {
+	j.progress.Enter(api.PhaseFreeze, "")
+	j.Frozen = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, FreezeTime)
 	defer cancel()
-	if err := d.freeze(ctx); err != nil {
+	if err := j.freeze(ctx); err != nil {
 		return err
 	}
-	if err := d.holdsNoKeys(); err != nil {
+	if err := j.checkKeyrings(); err != nil {
 		return err
 	}
-	return d.Unthrottle() // what CRIU does in the job's tasks must not be slow
+	return j.Unthrottle() // CRIU runs code in the job's tasks during the downtime
 }
 
 // errKeys may come after the preflight, as long as the job runs.
 var errKeys = errors.New("the job has keys in its session keyring, which no checkpoint can carry")
 
-func (d *Job) holdsNoKeys() error {
-	n, err := osthread.KeyringsWithKeys(string(d.Rec.ID))
+func (j *Job) checkKeyrings() error {
+	n, err := osthread.KeyringsWithKeys(string(j.Rec.ID))
 	if err == nil && n > 0 {
 		err = errKeys
 	}
 	return err
 }
 
-func (d *Job) freeze(ctx context.Context) error {
-	open, err := d.A.FreezeLocks.Shut(ctx, d.Rec.ID)
+func (j *Job) freeze(ctx context.Context) error {
+	open, err := j.sources.FreezeLocks.LockExclusive(ctx, j.Rec.ID)
 	if err != nil {
 		return err
 	}
 	defer open()
-	return d.Src.Freeze(ctx)
+	return j.Src.Freeze(ctx)
 }
 
+// FreezeTime bounds a freeze.
 const FreezeTime = 20 * time.Second
 
-func (d *Job) Transfer(ctx context.Context) error {
-	d.tell.Enter(api.PhaseDump, "")
-	release := context.AfterFunc(ctx, d.HangUp) // a blocked write does not see the end of ctx
+// Transfer dumps the job and sends what the target needs to restore it. To a node, the rest of its
+// memory follows in the background.
+func (j *Job) Transfer(ctx context.Context) error {
+	j.progress.Enter(api.PhaseDump, "")
+	release := context.AfterFunc(ctx, j.HangUp) // a blocked write does not see the end of ctx
 	defer release()
-	if _, err := d.Src.Dump(ctx, d.Out); err != nil {
-		if kept := d.A.KeepLog(d.Src.DumpLog(), filepath.Base(d.dir)+"-dump.log"); kept != "" {
+	if _, err := j.Src.Dump(ctx, j.Out); err != nil {
+		if kept := j.sources.SaveCRIULog(j.Src.DumpLog(), filepath.Base(j.dir)+"-dump.log"); kept != "" {
 			return fmt.Errorf("save the job: %w (all of CRIU's log: %s)", err, kept)
 		}
 		return fmt.Errorf("save the job: %w", err)
 	}
-	d.tell.Enter(api.PhaseResidue, "")
-	if err := d.send(ctx); err != nil {
+	j.progress.Enter(api.PhaseResidue, "")
+	if err := j.send(ctx); err != nil {
 		return err
 	}
-	if d.PostCopy { // also what CRIU touches while it restores
-		d.beginPull()
+	if j.PostCopy { // CRIU touches missing pages while it restores
+		j.beginPull()
 	}
-	d.tell.Enter(api.PhasePark, "")
+	j.progress.Enter(api.PhasePark, "")
 	return nil
 }
 
-func (d *Job) StillFrozen(ctx context.Context) error {
-	d.tell.Enter(api.PhaseCommit, "")
-	if err := d.Sending.wait(ctx); err != nil {
+// StillFrozen waits until all is sent, and then asks the kernel whether every task is frozen.
+func (j *Job) StillFrozen(ctx context.Context) error {
+	j.progress.Enter(api.PhaseCommit, "")
+	if err := j.Sending.wait(ctx); err != nil {
 		return err
 	}
-	return d.Src.StillFrozen(ctx)
+	return j.Src.StillFrozen(ctx)
 }
 
-func (d *Job) Thaw(ctx context.Context) error {
-	d.tell.Enter(api.PhaseAbort, "")
-	d.Sending.giveUp() // close waits for its end: the job does not stand still for a file server
-	d.endPull()
-	err := errors.Join(d.Unthrottle(), d.Src.Thaw(ctx))
-	d.Thawed = time.Now()
+// Thaw gives up the transfer and lets the job run here again, at full speed.
+func (j *Job) Thaw(ctx context.Context) error {
+	j.progress.Enter(api.PhaseAbort, "")
+	j.Sending.stop() // Close waits for its end: the job does not stay frozen for a file server
+	j.endPull()
+	err := errors.Join(j.Unthrottle(), j.Src.Thaw(ctx))
+	j.Thawed = time.Now()
 	if err != nil {
 		return err // the next try must know of a CRIU that still holds the job
 	}
-	return os.RemoveAll(d.dir)
+	return os.RemoveAll(j.dir)
 }
 
-// Release ends the job's copy here, once the target has every page of it. The record
-// says where the job is before the frozen tree is gone, so that nobody can be told that
-// it was lost.
-func (d *Job) Release(ctx context.Context) error {
-	d.Sending.end()
-	if err := d.recordLeft(); err != nil {
+// Release ends the job's copy here, once the target has every page of it. The record names the
+// target before the frozen tree is gone, so that the job never looks lost.
+func (j *Job) Release(ctx context.Context) error {
+	j.Sending.end()
+	if err := j.recordLeft(); err != nil {
 		return err
 	}
-	if d.Kind == handoff.KindMove && !d.Vouched {
-		if err := d.awaitPull(ctx); err != nil {
-			return fmt.Errorf("memory is still being pulled by %s: %w", d.To.Node, err)
+	if j.Kind == handoff.KindMove && !j.SkipPull {
+		if err := j.awaitPull(ctx); err != nil {
+			return fmt.Errorf("memory is still being pulled by %s: %w", j.To.Node, err)
 		}
 	}
-	d.tell.Enter(api.PhaseRelease, "")
-	if err := d.A.Awake(d.Rec); err != nil { // what is frozen ends in its time
+	j.progress.Enter(api.PhaseRelease, "")
+	if err := j.sources.CheckNotSuspended(j.Rec); err != nil { // a shim that is frozen with its job cannot answer
 		return err
 	}
-	if err := d.A.ShimOf(d.Rec.ID).Release(ctx); err != nil && !errors.Is(err, shim.ErrGone) {
+	if err := j.sources.ShimOf(j.Rec.ID).Release(ctx); err != nil && !errors.Is(err, shim.ErrGone) {
 		return err
 	}
-	if err := d.A.AwaitShimGone(ctx, d.Rec.ID); err != nil {
+	if err := j.sources.AwaitShimExit(ctx, j.Rec.ID); err != nil {
 		return err
 	}
 	var err error
-	if d.Kind == handoff.KindMove {
-		err = os.RemoveAll(d.A.IODir(d.Rec.ID)) // it went with the job
+	if j.Kind == handoff.KindMove {
+		err = os.RemoveAll(j.sources.IODir(j.Rec.ID)) // it went with the job
 	}
 	// A shim that was killed has freed nothing.
-	return errors.Join(err, d.A.Sweep(ctx, d.Rec), os.RemoveAll(d.dir))
+	return errors.Join(err, j.sources.RemoveLeftovers(ctx, j.Rec), os.RemoveAll(j.dir))
 }
 
-func (d *Job) recordLeft() error {
-	_, err := d.A.Jobs.Update(d.Rec.ID, func(r *job.Record) error {
-		r.MovedTo, r.SavedIn = d.To, d.Saved
+func (j *Job) recordLeft() error {
+	_, err := j.sources.Jobs.Update(j.Rec.ID, func(r *job.Record) error {
+		r.MovedTo, r.SavedIn = j.To, j.Saved
 		if n := len(r.Placements); n > 0 && r.Placements[n-1].To.IsZero() {
 			r.Placements[n-1].To = time.Now()
 		}
 		return nil
 	})
 	if errors.Is(err, job.ErrNotFound) {
-		return nil // forgotten by its user meanwhile
+		return nil // its user has removed it meanwhile
 	}
 	return err
 }
 
-// EndCopy ends a copy that runs here and is wanted no more.
-func (a *Sources) EndCopy(ctx context.Context, rec job.Record, move string, from node.Origin) error {
-	d, err := a.JobOf(ctx, rec, move, nil)
+// EndCopy ends a copy that runs here and is not the job any more; from is where its record points
+// then.
+func (s *Sources) EndCopy(ctx context.Context, rec job.Record, move string, from node.Origin) error {
+	d, err := s.JobOf(ctx, rec, move, nil)
 	if err != nil {
 		return err
 	}
 	d.Kind, d.To, d.Saved = from.Kind, from.To, from.Saved
-	return Ending{d}.Release(ctx)
+	return EndingJob{d}.Release(ctx)
 }
 
-// Ending is a departure of a job that may run, and that is wanted no more: the peer is
-// not asked what it lacks.
-type Ending struct{ *Job }
+// EndingJob is a Job whose copy here is not the job any more, and may run. Its Release asks the peer
+// for no missing pages.
+type EndingJob struct{ *Job }
 
-func (e Ending) Release(ctx context.Context) error {
-	e.Vouched = true
-	rec, err := e.A.Jobs.Get(e.Rec.ID)
+// Release stops the copy, unless the job has exited here, and frees it.
+func (e EndingJob) Release(ctx context.Context) error {
+	e.SkipPull = true
+	rec, err := e.sources.Jobs.Get(e.Rec.ID)
 	if err == nil && rec.Exit != nil {
-		return os.RemoveAll(e.dir) // it came to its end here
+		return os.RemoveAll(e.dir) // it has exited here
 	}
 	if e.Src.Init != 0 {
 		if err := e.Src.Stop(ctx); err != nil {

@@ -12,16 +12,16 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 )
 
-// beginPull starts to answer what the target lacks, unless that is under way.
-func (d *Job) beginPull() {
-	if d.pull != nil {
+// beginPull starts to serve pages that the target lacks, unless it already does.
+func (j *Job) beginPull() {
+	if j.pull != nil {
 		return
 	}
-	ctx, cancel := context.WithCancelCause(d.A.Life)
+	ctx, cancel := context.WithCancelCause(j.sources.Life)
 	p := &pull{cancel: cancel, done: make(chan struct{})}
-	p.pulling = pulling{a: d.A, peer: &peer.Client{A: d.A.Node, Node: d.To.Node, Addr: d.To.Addr, Move: handoff.MoveID(filepath.Base(d.dir))},
-		open: d.openPuller, pulled: &d.Pulled, sent: &d.PullSent, limit: d.Bandwidth, missing: make(chan struct{})}
-	d.pull = p
+	p.pulling = pulling{sources: j.sources, peer: &peer.Client{Local: j.sources.Node, Node: j.To.Node, Addr: j.To.Addr, Move: handoff.MoveID(filepath.Base(j.dir))},
+		open: j.openPuller, pulled: &j.Pulled, sent: &j.PullSent, limit: j.Bandwidth, missing: make(chan struct{})}
+	j.pull = p
 	go func() {
 		defer close(p.done)
 		p.err = p.run(ctx)
@@ -29,39 +29,39 @@ func (d *Job) beginPull() {
 }
 
 // awaitPull waits until the target has every page.
-func (d *Job) awaitPull(ctx context.Context) error {
-	d.beginPull()
-	missing := d.pull.missing
+func (j *Job) awaitPull(ctx context.Context) error {
+	j.beginPull()
+	missing := j.pull.missing
 	for {
 		select {
 		case <-missing:
-			d.tell.Enter(api.PhasePull, "")
+			j.progress.Enter(api.PhasePull, "")
 			missing = nil
-		case <-d.pull.done:
-			return d.pull.err
+		case <-j.pull.done:
+			return j.pull.err
 		case <-ctx.Done():
-			d.endPull()
+			j.endPull()
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// endPull stops it, if it was begun.
-func (d *Job) endPull() {
-	if d.pull != nil {
-		d.pull.cancel(errors.New("the pull was given up"))
-		<-d.pull.done
-		d.pull = nil
+// endPull stops the pull, if it was begun.
+func (j *Job) endPull() {
+	if j.pull != nil {
+		j.pull.cancel(errors.New("the pull was given up"))
+		<-j.pull.done
+		j.pull = nil
 	}
 }
 
-// openPuller fails with errLost only if it is proven that no task is left to read.
-func (d *Job) openPuller() (*scan.Puller, error) {
-	p, err := d.Src.Puller()
+// openPuller fails with errLost only if no task is left to read from.
+func (j *Job) openPuller() (*scan.Puller, error) {
+	p, err := j.Src.Puller()
 	if err == nil {
 		return p, nil
 	}
-	if pids, listErr := d.Src.Cgroup.Pids(); listErr == nil && len(pids) == 0 {
+	if pids, listErr := j.Src.Cgroup.Pids(); listErr == nil && len(pids) == 0 {
 		return nil, fmt.Errorf("%w: %w", errLost, err)
 	}
 	return nil, err

@@ -7,19 +7,19 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 )
 
-// send sends everything. To another node it returns as soon as the target can restore
-// the job, and the rest of its memory follows; a directory must be complete.
-func (d *Job) send(ctx context.Context) error {
+// send sends everything. To another node it returns as soon as the target can restore the job; the
+// rest of its memory follows. A checkpoint must be complete.
+func (j *Job) send(ctx context.Context) error {
 	parkable := make(chan struct{})
-	d.Src.OnImagesSent = func() { close(parkable) }
+	j.Src.OnImagesSent = func() { close(parkable) }
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &sending{cancel: cancel, done: make(chan struct{})}
-	d.Sending = s
+	j.Sending = s
 	go func() {
 		defer close(s.done)
-		s.err = d.sendAll(ctx)
+		s.err = j.sendAll(ctx)
 	}()
-	if d.Kind != handoff.KindMove {
+	if j.Kind != handoff.KindMove {
 		return s.wait(ctx)
 	}
 	select {
@@ -30,12 +30,12 @@ func (d *Job) send(ctx context.Context) error {
 	}
 }
 
-func (d *Job) sendAll(ctx context.Context) error {
-	release := context.AfterFunc(ctx, d.HangUp) // as in Transfer
+func (j *Job) sendAll(ctx context.Context) error {
+	release := context.AfterFunc(ctx, j.HangUp) // as in Transfer
 	defer release()
-	_, err := d.Src.Send(ctx, d.Out)
+	_, err := j.Src.Send(ctx, j.Out)
 	if err != nil && ctx.Err() == nil {
-		return errors.Join(d.Why(ctx), err)
+		return errors.Join(j.AskWhy(ctx), err)
 	}
 	return err
 }

@@ -3,45 +3,45 @@ package source
 import (
 	"context"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/checkpoint"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/preflight"
 )
 
-// MayLeave is what the job asks of the node that it comes to, or why it cannot leave.
-func (d *Job) MayLeave(ctx context.Context) (preflight.Needs, error) {
-	if err := d.free(); err != nil {
+// CheckLeave is what the job needs of its target. It fails with preflight's findings if the job cannot
+// leave.
+func (j *Job) CheckLeave(ctx context.Context) (preflight.Needs, error) {
+	if err := j.checkSuspended(); err != nil {
 		return preflight.Needs{}, err
 	}
-	needs, findings, err := preflight.CheckJob(ctx, d.Rec, d.Src.Init, d.Src.Cgroup, d.Src.CRIU)
+	needs, findings, err := preflight.CheckJob(ctx, j.Rec, j.Src.Init, j.Src.Cgroup, j.Src.CRIU)
 	if err != nil {
 		return needs, err
 	}
-	needs.Eager = d.Src.Eager
-	short, err := preflight.CheckImageRoom(needs, d.A.Paths.Memory)
+	needs.Eager = j.Src.Eager
+	short, err := preflight.CheckImageRoom(needs, j.sources.Paths.Memory)
 	if findings = append(findings, short...); err == nil && len(findings) > 0 {
 		err = peer.Refused(AsFindings(findings))
 	}
 	return needs, err
 }
 
-// free refuses a job that somebody else keeps from running. No move of it may be under way.
-func (d *Job) free() error {
-	by, err := checkpoint.FindSuspension(d.Src.Cgroup)
+// checkSuspended refuses a job that is frozen, which no move has done: none may be under way.
+func (j *Job) checkSuspended() error {
+	by, err := checkpoint.FindSuspension(j.Src.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
-	return node.Suspended(d.Rec.ID, d.A.Config.Node, by)
+	return node.Suspended(j.Rec.ID, j.sources.Config.Node, by)
 }
 
-// Close frees what was kept of the memory that was sent.
-func (d *Job) Close() {
-	d.Sending.end()
-	d.endPull()
-	if err := d.Src.Close(); err != nil {
-		d.A.Log.Error("memory of a move", logkey.Err, err)
+// Close ends sending and pulling, and frees what they kept of the memory.
+func (j *Job) Close() {
+	j.Sending.end()
+	j.endPull()
+	if err := j.Src.Close(); err != nil {
+		j.sources.Log.Error("memory of a move", logkey.Err, err)
 	}
 }

@@ -9,40 +9,39 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 	"github.com/migrate-hpc/migrate/stream"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
 const (
-	// silence is how long a target may say nothing before a new connection is tried.
-	silence = 8 * time.Second
-	// lastWord is how long one that has hung up on pages has to say that it is complete.
-	lastWord = 500 * time.Millisecond
-	// maxPulled bounds what may be asked for at once: the window of the shim, urgent
-	// wants that come on top, and as much again.
+	// wantTimeout is how long the source waits for a message of the target before it reconnects.
+	wantTimeout = 8 * time.Second
+	// completeTimeout is how long a target that has closed a lane has to send complete.
+	completeTimeout = 500 * time.Millisecond
+	// maxPulled bounds the pages that may be outstanding, in bytes: the window of the shim, urgent
+	// requests on top of it, and a reserve.
 	maxPulled = 2*uffd.RequestWindow + 64<<20
 )
 
-// errLost: the memory that is still missing on the target is gone.
+// errLost says that memory which the target still lacks is gone.
 var errLost = errors.New("the frozen tasks are gone, and their memory with them")
 
-// pulling is a pull, which may take several connections.
+// pulling serves a pull, over one session after another.
 type pulling struct {
-	a      *Sources
-	peer   *peer.Client
-	open   func() (*scan.Puller, error)
-	pulled *atomic.Int64 // bytes of memory
-	sent   *atomic.Int64 // bytes on the wire
-	limit  int64         // of them per second; 0 is none
+	sources *Sources
+	peer    *peer.Client
+	open    func() (*scan.Puller, error)
+	pulled  *atomic.Int64 // bytes of memory
+	sent    *atomic.Int64 // bytes on the wire
+	limit   int64         // of them per second; 0 is none
 
-	missing chan struct{} // closed as soon as something is
+	missing chan struct{} // closed with the first page that the target wants
 	once    sync.Once
 }
 
@@ -55,15 +54,15 @@ func (p *pulling) run(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if time.Since(began) > mostPullPause { // it went on for a while
+		if time.Since(began) > mostPullPause { // the session worked for a while
 			pause = firstPullPause
 		}
-		p.a.Log.Warn("the pull is interrupted", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
+		p.sources.Log.Warn("the pull is interrupted", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
 		select {
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
-		case <-p.a.Life.Done():
-			return errors.Join(context.Cause(p.a.Life), err)
+		case <-p.sources.Life.Done():
+			return errors.Join(context.Cause(p.sources.Life), err)
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, mostPullPause)
@@ -75,10 +74,10 @@ const (
 	mostPullPause  = 5 * time.Second
 )
 
-// try pulls over one session.
+// try serves the pull over one session.
 func (p *pulling) try(ctx context.Context) error {
-	s, err := transport.Dial(ctx, p.peer.Addr, p.peer.Node, p.a.Identity, 0, transport.WithData(func(trip time.Duration) int {
-		return Connections(0, trip) - 1 // there are no images
+	s, err := transport.Dial(ctx, p.peer.Addr, p.peer.Node, p.sources.Identity, 0, transport.WithData(func(trip time.Duration) int {
+		return Connections(0, trip) - 1 // no lane for images
 	}))
 	if err != nil {
 		return err
@@ -89,7 +88,7 @@ func (p *pulling) try(ctx context.Context) error {
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
-	leave := context.AfterFunc(p.a.Life, func() { _ = s.Close() })
+	leave := context.AfterFunc(p.sources.Life, func() { _ = s.Close() })
 	defer leave()
 	m, err := transport.NewMessage(peer.SayPull, peer.MoveRef{Move: p.peer.Move})
 	if err == nil {
@@ -110,7 +109,7 @@ func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
 	all.Go(func() error {
 		defer q.close()
 		defer close(heard)
-		err := p.hear(ctx, s, q)
+		err := p.recvWants(ctx, s, q)
 		complete = err == nil
 		return err
 	})
@@ -122,7 +121,7 @@ func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
 		}
 		p.once.Do(func() { close(p.missing) })
 		if first, err = p.open(); err != nil {
-			return p.explain(s, err)
+			return p.reportLost(s, err)
 		}
 		return nil
 	})
@@ -138,9 +137,9 @@ func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
 			}
 			select { // a target that lacks nothing hangs up on what still comes, then says so
 			case <-heard:
-			case <-time.After(lastWord):
+			case <-time.After(completeTimeout):
 			}
-			return p.explain(s, err)
+			return p.reportLost(s, err)
 		})
 	}
 	if err := all.Wait(); !complete { // else a lane may have been cut short by that
@@ -149,9 +148,9 @@ func (p *pulling) serve(ctx context.Context, s *transport.Session) error {
 	return nil
 }
 
-// hear takes in what the target wants.
-func (p *pulling) hear(ctx context.Context, s *transport.Session, q *wantQueue) error {
-	s.SetRecvTimeout(silence)
+// recvWants queues what the target wants, until it is complete.
+func (p *pulling) recvWants(ctx context.Context, s *transport.Session, q *wantQueue) error {
+	s.SetRecvTimeout(wantTimeout)
 	for {
 		m, err := s.RecvContext(ctx)
 		if err != nil {
@@ -194,13 +193,13 @@ func (p *pulling) lane(q *wantQueue, puller *scan.Puller, c io.Writer) (err erro
 	}
 }
 
-// explain tells the target, if it will never have what it lacks, and then waits for it
-// to be complete without. Any other error ends the session.
-func (p *pulling) explain(s *transport.Session, err error) error {
+// reportLost tells the target if the missing pages are gone for ever; the session then goes on until
+// the target is complete without them. Any other error ends the session.
+func (p *pulling) reportLost(s *transport.Session, err error) error {
 	if !errors.Is(err, errLost) && !errors.Is(err, scan.ErrEnded) {
 		return err
 	}
-	p.a.Log.Error("memory that is pulled is lost", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
+	p.sources.Log.Error("memory that is pulled is lost", logkey.Move, p.peer.Move, logkey.Peer, p.peer.Node, logkey.Err, err)
 	m, failed := transport.NewMessage(peer.SayLost, peer.Lost{Move: p.peer.Move, Why: err.Error()})
 	if failed == nil {
 		failed = s.Send(m)
@@ -208,19 +207,19 @@ func (p *pulling) explain(s *transport.Session, err error) error {
 	return failed
 }
 
-// wantQueue holds what is to be read: what threads wait for first.
+// wantQueue holds pages to read, urgent ones first: threads wait for those.
 type wantQueue struct {
 	mu     sync.Mutex
-	news   sync.Cond
+	cond   sync.Cond
 	urgent []uffd.PageRequest
 	other  []uffd.PageRequest
 	asked  int64 // bytes
-	over   bool
+	closed bool
 }
 
 func newWantQueue() *wantQueue {
 	q := &wantQueue{}
-	q.news.L = &q.mu
+	q.cond.L = &q.mu
 	return q
 }
 
@@ -240,7 +239,7 @@ func (q *wantQueue) push(list []uffd.PageRequest) error {
 			q.other = append(q.other, w)
 		}
 	}
-	q.news.Broadcast()
+	q.cond.Broadcast()
 	return nil
 }
 
@@ -248,14 +247,14 @@ func (q *wantQueue) push(list []uffd.PageRequest) error {
 func (q *wantQueue) pop() (w uffd.PageRequest, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.over && len(q.urgent)+len(q.other) == 0 {
-		q.news.Wait()
+	for !q.closed && len(q.urgent)+len(q.other) == 0 {
+		q.cond.Wait()
 	}
 	from := &q.urgent
 	if len(*from) == 0 {
 		from = &q.other
 	}
-	if q.over {
+	if q.closed {
 		return w, false
 	}
 	w, *from = (*from)[0], (*from)[1:]
@@ -267,20 +266,20 @@ func (q *wantQueue) pop() (w uffd.PageRequest, ok bool) {
 func (q *wantQueue) wait() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.over && len(q.urgent)+len(q.other) == 0 {
-		q.news.Wait()
+	for !q.closed && len(q.urgent)+len(q.other) == 0 {
+		q.cond.Wait()
 	}
-	return !q.over
+	return !q.closed
 }
 
 func (q *wantQueue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.over = true
-	q.news.Broadcast()
+	q.closed = true
+	q.cond.Broadcast()
 }
 
-// pull answers what the target lacks, in the background.
+// pull is a pulling in the background.
 type pull struct {
 	pulling
 	cancel context.CancelCauseFunc

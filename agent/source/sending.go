@@ -5,15 +5,14 @@ import (
 	"errors"
 )
 
-// sending is the job on its way to the target after the dump. It goes on while the
-// target restores already.
+// sending sends the job to the target after the dump, also while the target already restores.
 type sending struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 	err    error // once done is closed
 }
 
-// wait returns how it ended, nil if nothing was ever begun.
+// wait returns its error, nil if it was never begun.
 func (s *sending) wait(ctx context.Context) error {
 	if s == nil {
 		return nil
@@ -26,25 +25,25 @@ func (s *sending) wait(ctx context.Context) error {
 	}
 }
 
-// giveUp has it end as soon as what it writes to allows.
-func (s *sending) giveUp() {
+// stop makes it end as soon as its writes return.
+func (s *sending) stop() {
 	if s != nil {
 		s.cancel(errors.New("nobody waits for the job's memory any more"))
 	}
 }
 
-// end ends it, if it has not ended.
+// end stops it and waits for its end.
 func (s *sending) end() {
 	if s != nil {
-		s.giveUp()
+		s.stop()
 		<-s.done
 	}
 }
 
-// Failed is why it ended too early, once Ended is closed.
+// Failed is its error, nil if all was sent, once Ended is closed.
 func (s *sending) Failed() error { return s.err }
 
-// Ended is closed when nothing more is sent; nil if nothing was ever begun.
+// Ended is closed at its end; nil if it was never begun.
 func (s *sending) Ended() <-chan struct{} {
 	if s == nil {
 		return nil

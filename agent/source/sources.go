@@ -2,5 +2,5 @@ package source
 
 import "github.com/migrate-hpc/migrate/agent/node"
 
-// Sources are the jobs of a node that leave it.
+// Sources opens jobs that leave their node.
 type Sources struct{ *node.Node }

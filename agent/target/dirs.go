@@ -6,18 +6,18 @@ import (
 	"github.com/migrate-hpc/migrate/agent/node"
 )
 
-// dirs are where a move keeps what comes of a job.
+// dirs are the directories of a move on its target.
 type dirs struct {
 	paths node.Paths
 	move  string
 }
 
-// The durable part of an arrival: what is to become the job's directory.
+// Dir, IODir and RecordPath are durable: Dir becomes the job's directory.
 func (d dirs) Dir() string        { return d.paths.Incoming(d.move) }
 func (d dirs) IODir() string      { return filepath.Join(d.Dir(), "io") }
 func (d dirs) RecordPath() string { return d.paths.IncomingRecord(d.move) }
 
-// The volatile part: images and pages.
+// Memory and Images, and those below, are volatile: images and pages.
 func (d dirs) Memory() string { return d.paths.Move(d.move) }
 func (d dirs) Images() string { return filepath.Join(d.Memory(), "images") }
 func (d dirs) pages() string  { return filepath.Join(d.Memory(), "pages") }

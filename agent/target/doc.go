@@ -1,3 +1,3 @@
-// Package target is a job on the node that it comes to: what was received, the copy that is
-// parked, and what becomes of it.
+// Package target is a job on the node that it comes to: what the node has received, the parked
+// copy, and its resume or end.
 package target

@@ -13,18 +13,16 @@ import (
 
 const (
 	faultSysctl = "/proc/sys/vm/unprivileged_userfaultfd"
-	// faultLock is held, shared, by everyone who needs the switch on. It is one file
-	// per machine, because the switch is, and holds a mark while the switch is on
-	// because of us.
+	// faultLock is locked, shared, by each restore that needs the switch on. There is one file a
+	// machine, as there is one switch. It holds a mark while migrate has the switch on.
 	faultLock = "/run/migrate-userfaultfd.lock"
 	faultMark = "1"
 )
 
-// openFaultAccess opens userfaultfd(2) to tasks in user namespaces for as long as
-// CRIU needs it there: while it restores such a job lazily, its tasks make the
-// descriptors themselves, and the kernel lets only root outside do that unless
-// this switch is on. It is asked when a descriptor is made and never again. done
-// puts it back when nobody else on the machine needs it.
+// openFaultAccess opens userfaultfd(2) to tasks in user namespaces while CRIU needs it: in a lazy
+// restore of such a job, its tasks make the descriptors themselves. The kernel lets only root
+// outside do that unless this switch is on, and asks only when a descriptor is made. done puts the
+// switch back once no other restore on the machine needs it.
 func openFaultAccess() (done func() error, err error) {
 	f, err := lockFaults(unix.LOCK_SH)
 	if err != nil {
@@ -46,9 +44,8 @@ func openFaultAccess() (done func() error, err error) {
 	}, nil
 }
 
-// CloseFaultAccess puts the switch back if we turned it on and nobody needs it
-// any more. An agent calls it at its start too, for one that was killed in
-// between.
+// CloseFaultAccess puts the switch back if migrate turned it on and no restore needs it any more. An
+// agent calls it at its start, too: an earlier one may have been killed in between.
 func CloseFaultAccess() error {
 	f, err := lockFaults(unix.LOCK_EX | unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

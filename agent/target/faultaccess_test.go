@@ -18,7 +18,7 @@ func faultSwitch(t *testing.T) string {
 	return strings.TrimSpace(string(data))
 }
 
-func TestTheFaultSwitchIsOnAsLongAsSomebodyNeedsIt(t *testing.T) {
+func TestFaultAccessIsOnAsLongAsItIsNeeded(t *testing.T) {
 	testenv.NeedRoot(t)
 	if faultSwitch(t) == "1" {
 		testenv.Missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")
@@ -43,7 +43,7 @@ func TestTheFaultSwitchIsOnAsLongAsSomebodyNeedsIt(t *testing.T) {
 	}
 }
 
-func TestTheFaultSwitchIsOffAfterManyUsersAtOnce(t *testing.T) {
+func TestFaultAccessIsOffAfterManyUsersAtOnce(t *testing.T) {
 	testenv.NeedRoot(t)
 	if faultSwitch(t) == "1" {
 		testenv.Missing(t, "vm.unprivileged_userfaultfd is on, by the operator or by an agent that restores just now")

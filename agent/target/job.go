@@ -17,117 +17,120 @@ import (
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 )
 
-// Job is the copy of a job on the node that it comes to: handoff.Target.
-// What it needs after the agent has restarted is in its directory.
+// Job is the copy of a job on the node that it comes to: handoff.Target. What it needs after a
+// restart of the agent is in its directory.
 type Job struct {
-	a *Targets
+	targets *Targets
 	dirs
-	Job job.ID
+	ID job.ID
 
-	mu      sync.Mutex
-	failure error // of receiving
+	mu         sync.Mutex
+	receiveErr error // of receiving
 
-	Offered *job.Record // what preflight has seen; nil: nobody offered it
+	Offered *job.Record // as the source offered it to preflight; nil without an offer
 
-	pulls    bool // memory that was not sent is pulled after the commit
-	Recorded bool // the source says who the job's threads are
+	postCopy bool // memory that was not sent is pulled after the commit
+	Recorded bool // the images hold the credentials of the job's threads
 
-	room     *room // nil until it is made
-	In       *restore.Receiver
-	Received chan error // one value: how receiving ended
+	shim     *waitingShim // nil until it is started
+	Receiver *restore.Receiver
+	Received chan error // one value, when receiving has ended
 	stop     context.CancelFunc
 }
 
+// NewJob is the copy of job id that a move brings here.
 func NewJob(a *Targets, move string, id job.ID) *Job {
-	return &Job{a: a, dirs: dirs{a.Paths, move}, Job: id, Received: make(chan error, 1), stop: func() {}}
+	return &Job{targets: a, dirs: dirs{a.Paths, move}, ID: id, Received: make(chan error, 1), stop: func() {}}
 }
 
-// Open makes the directories.
-func (l *Job) Open() error {
-	for _, d := range []string{l.Dir(), l.IODir(), l.Images(), l.pages(), l.work()} {
+// Open makes the directories and the store of pages.
+func (j *Job) Open() error {
+	for _, d := range []string{j.Dir(), j.IODir(), j.Images(), j.pages(), j.work()} {
 		if err := os.MkdirAll(d, 0o711); err != nil {
 			return fmt.Errorf("room for the job: %w", err)
 		}
 	}
-	if err := os.Chmod(l.IODir(), launch.IODirMode); err != nil {
+	if err := os.Chmod(j.IODir(), launch.IODirMode); err != nil {
 		return err
 	}
-	store, err := pagestore.Create(l.pages())
+	store, err := pagestore.Create(j.pages())
 	if err != nil {
 		return err
 	}
-	l.In = restore.NewReceiver(l.Images(), store, l.IODir())
+	j.Receiver = restore.NewReceiver(j.Images(), store, j.IODir())
 	return nil
 }
 
-// Receive reads the lanes in the background; Prepare waits for it. When one fails
-// all are closed: a source that has more to send than the network takes would
-// otherwise wait for ever, its job frozen.
-func (l *Job) Receive(ctx context.Context, conns []net.Conn) {
-	ctx, l.stop = context.WithCancel(ctx)
+// Receive reads the lanes in the background; Prepare waits for it. When one fails it closes all of
+// them: else a source could block on the others for ever, with its job frozen.
+func (j *Job) Receive(ctx context.Context, conns []net.Conn) {
+	ctx, j.stop = context.WithCancel(ctx)
 	closeAll := func() { CloseConns(conns) }
-	l.In.Stop = closeAll
+	j.Receiver.Stop = closeAll
 	var lanes []io.Reader
 	for _, c := range conns {
 		lanes = append(lanes, c)
 	}
-	l.a.Background.Go(func() {
+	j.targets.Background.Go(func() {
 		release := context.AfterFunc(ctx, closeAll)
 		defer release()
-		err := l.In.Receive(ctx, lanes)
-		l.mu.Lock()
-		l.failure = err
-		l.mu.Unlock()
-		l.Received <- err
+		err := j.Receiver.Receive(ctx, lanes)
+		j.mu.Lock()
+		j.receiveErr = err
+		j.mu.Unlock()
+		j.Received <- err
 	})
 }
 
-// Why is the reason for which receiving failed, nil as long as it has not.
-func (l *Job) Why() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.failure
+// ReceiveError is the error of receiving, nil as long as there is none.
+func (j *Job) ReceiveError() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.receiveErr
 }
 
+// CloseConns closes data connections of a session that is given up.
 func CloseConns(conns []net.Conn) {
 	for _, c := range conns {
 		_ = c.Close() // the session is given up
 	}
 }
 
-// Expect writes down the record that the job has at the freeze. pulls says that memory
-// which was not sent is pulled.
-func (l *Job) Expect(rec job.Record, pulls bool) error {
-	l.pulls = pulls
-	if rec.ID != l.Job {
-		return fmt.Errorf("the record is of job %s, the move of %s", rec.ID, l.Job)
+// SetRecord writes down the record of the job as of the freeze. With pulls, memory that was not sent
+// is pulled. It fails if the job is not the one that was offered.
+func (j *Job) SetRecord(rec job.Record, pulls bool) error {
+	j.postCopy = pulls
+	if rec.ID != j.ID {
+		return fmt.Errorf("the record is of job %s, the move of %s", rec.ID, j.ID)
 	}
 	if err := rec.Validate(); err != nil {
 		return err
 	}
-	if l.Offered != nil && !reflect.DeepEqual([]any{rec.Spec, rec.Mounts}, []any{l.Offered.Spec, l.Offered.Mounts}) {
+	if j.Offered != nil && !reflect.DeepEqual([]any{rec.Spec, rec.Mounts}, []any{j.Offered.Spec, j.Offered.Mounts}) {
 		return fmt.Errorf("job %s is not started as the one that was offered", rec.ID)
 	}
-	rec = launch.Arriving(rec)
-	if l.room != nil {
-		rec.Cgroup = l.room.cgroup.Dirs
+	rec = launch.ArrivingRecord(rec)
+	if j.shim != nil {
+		rec.Cgroup = j.shim.cgroup.Dirs
 	}
-	return l.Save(rec)
+	return j.SaveRecord(rec)
 }
 
-// Admit has the copy's address be its own on this node, which its record says to others.
-func (l *Job) Admit(rec job.Record) error {
-	return l.a.Launcher.Assign(rec, func() error { return l.Save(launch.Arriving(rec)) })
+// ClaimAddress claims the job's address on this node by writing the record of the copy.
+func (j *Job) ClaimAddress(rec job.Record) error {
+	return j.targets.Launcher.ClaimAddress(rec, func() error { return j.SaveRecord(launch.ArrivingRecord(rec)) })
 }
 
-func (l *Job) Save(rec job.Record) error {
+// SaveRecord writes the record of the copy, durably.
+func (j *Job) SaveRecord(rec job.Record) error {
 	data, err := json.Marshal(rec)
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(l.RecordPath(), data, 0o600)
+	return durable.WriteFile(j.RecordPath(), data, 0o600)
 }
 
-func (l *Job) Record() (job.Record, error) {
-	return l.a.IncomingRecord(l.move)
+// Record is the record of the copy; os.ErrNotExist before it is written and after Publish.
+func (j *Job) Record() (job.Record, error) {
+	return j.targets.IncomingRecord(j.move)
 }

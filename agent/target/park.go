@@ -9,48 +9,47 @@ import (
 	"sync"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// Prepare restores the job and parks it, once its images are here, and waits for its
-// memory, which comes meanwhile.
-func (l *Job) Prepare(ctx context.Context) error {
-	if l.In == nil { // of a move that could not begin, or that an earlier agent began
+// Prepare restores the job and parks it, once its images are here, and waits for its memory, which
+// arrives meanwhile.
+func (j *Job) Prepare(ctx context.Context) error {
+	if j.Receiver == nil { // the move could not begin, or an earlier agent began it
 		return errors.New("nothing of the job was received")
 	}
-	defer l.a.Priority.Urgent()()
+	defer j.targets.Priority.Urgent()()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	arrived := make(chan struct{}) // closed when all lanes have ended well
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		if err := l.awaitLanes(ctx); err != nil {
+		if err := j.awaitLanes(ctx); err != nil {
 			stop(err)
 			return
 		}
 		close(arrived)
 	})
-	err := l.prepare(ctx, arrived)
+	err := j.prepare(ctx, arrived)
 	stop(err)
 	watch.Wait()
 	return err
 }
 
-func (l *Job) awaitLanes(ctx context.Context) error {
+func (j *Job) awaitLanes(ctx context.Context) error {
 	select {
-	case err := <-l.Received:
-		l.Received <- err // for a second call
+	case err := <-j.Received:
+		j.Received <- err // for a second call
 		if err != nil {
 			return fmt.Errorf("receive the job: %w", err)
 		}
@@ -60,43 +59,43 @@ func (l *Job) awaitLanes(ctx context.Context) error {
 	}
 }
 
-func (l *Job) prepare(ctx context.Context, arrived <-chan struct{}) error {
+func (j *Job) prepare(ctx context.Context, arrived <-chan struct{}) error {
 	select {
-	case <-l.In.Ready():
+	case <-j.Receiver.Ready():
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	rec, err := l.Record()
+	rec, err := j.Record()
 	if err != nil {
 		return err
 	}
-	return l.park(ctx, rec, arrived)
+	return j.park(ctx, rec, arrived)
 }
 
-// settle tells the shim when all memory has come.
-func (l *Job) settle(ctx context.Context, client *shim.Client, arrived <-chan struct{}) error {
+// endPush tells the shim when all memory has arrived.
+func (j *Job) endPush(ctx context.Context, client *shim.Client, arrived <-chan struct{}) error {
 	select {
 	case <-arrived:
-		return client.EndPush(ctx, l.pulls)
+		return client.EndPush(ctx, j.postCopy)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// parkTime bounds a restore, from when all memory is here that it may have to wait for.
+// parkTime bounds a restore, from when all memory that it may wait for is here.
 const parkTime = 60 * time.Second
 
 // park has the job's shim restore it.
-func (l *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{}) error {
-	room, err := l.MakeRoom(ctx, rec)
+func (j *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{}) error {
+	room, err := j.StartShim(ctx, rec)
 	if err != nil {
 		return err
 	}
-	defer l.In.CloseMounts() // CRIU has them now, or nobody needs them
+	defer j.Receiver.CloseMounts() // CRIU has them now, or nobody needs them
 	if rec.Spec.UserNS {
-		uids, _ := launch.IdMaps(rec.Spec)
+		uids, _ := launch.IDMaps(rec.Spec)
 		root, _ := namespaces.HostID(uids, 0) // which is in every map
-		if err := image.Give(l.Images(), int(root)); err != nil {
+		if err := image.Give(j.Images(), int(root)); err != nil {
 			return err
 		}
 		done, err := openFaultAccess()
@@ -105,44 +104,44 @@ func (l *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 		}
 		defer func() {
 			if err := done(); err != nil {
-				l.a.Log.Error("userfaultfd", logkey.Err, err)
+				j.targets.Log.Error("userfaultfd", logkey.Err, err)
 			}
 		}()
 	}
 	both, ctx := errgroup.WithContext(ctx)
-	// Before the shim reads what is in the store: what came later would escape it.
-	if err := l.In.HandOver(func() restore.PageSink { return room.client.Pages(ctx, false) }); err != nil {
+	// Before the shim reads the store: it would miss pages that came later.
+	if err := j.Receiver.HandOver(func() restore.PageSink { return room.client.Pages(ctx, false) }); err != nil {
 		return err
 	}
 	parking, late := context.WithCancelCause(ctx)
 	defer late(nil)
 	both.Go(func() error {
-		err := l.settle(ctx, room.client, arrived)
+		err := j.endPush(ctx, room.client, arrived)
 		if err == nil {
 			time.AfterFunc(parkTime, func() { late(fmt.Errorf("CRIU did not finish the restore within %v", parkTime)) })
 		}
 		return err
 	})
-	plan, err := l.plan(rec, room.cfg)
+	plan, err := j.plan(rec, room.cfg)
 	if err != nil {
 		return err
 	}
 	both.Go(func() error {
-		return room.client.Park(parking, shim.ParkRequest{Plan: plan, Volatile: l.Memory()})
+		return room.client.Park(parking, shim.ParkRequest{Plan: plan, Volatile: j.Memory()})
 	})
 	err = both.Wait()
 	if err == nil {
 		return room.cgroup.Limit(cgroup.Limits{Pids: rec.Spec.Limits.Pids})
 	}
-	if kept := l.a.KeepLog(filepath.Join(l.work(), "restore.log"), l.move+"-restore.log"); kept != "" {
-		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, l.a.Config.Node)
+	if kept := j.targets.SaveCRIULog(filepath.Join(j.work(), "restore.log"), j.move+"-restore.log"); kept != "" {
+		return fmt.Errorf("%w (all of CRIU's log: %s on %s)", err, kept, j.targets.Config.Node)
 	}
 	return err
 }
 
-// plan says what is restored.
-func (l *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
-	launched, err := launch.NamespaceConfig(rec, cfg.RootDir(), l.IODir())
+// plan is the shim's plan of the restore.
+func (j *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
+	launched, err := launch.NamespaceConfig(rec, cfg.RootDir(), j.IODir())
 	if err != nil {
 		return restore.Plan{}, err
 	}
@@ -151,7 +150,7 @@ func (l *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 	for i, at := range table.Carried.Mounts() {
 		dirs[at] = cfg.MountDir(i)
 	}
-	for at, f := range l.In.Mounts() {
+	for at, f := range j.Receiver.Mounts() {
 		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: dirs[at]})
 	}
 	var binds []restore.Bind
@@ -159,8 +158,8 @@ func (l *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 		binds = append(binds, restore.Bind{Mount: m, Dir: cfg.BindDir(i)})
 	}
 	return restore.Plan{
-		Images: l.Images(), Store: l.pages(), Work: l.work(), TCP: true, RestoreEnv: *cfg.RestoreEnv,
-		Mounts: launch.ExternalMounts(rec, l.IODir(), dirs), Binds: binds, Private: mounts,
-		Interface: launch.JobInterface(rec), Rule: launch.IdentityRule(launched), Recorded: l.Recorded,
+		Images: j.Images(), Store: j.pages(), Work: j.work(), TCP: true, RestoreEnv: *cfg.RestoreEnv,
+		Mounts: launch.ExternalMounts(rec, j.IODir(), dirs), Binds: binds, Private: mounts,
+		Interface: launch.JobInterface(rec), Rule: launch.IdentityRule(launched), Recorded: j.Recorded,
 	}, nil
 }

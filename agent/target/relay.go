@@ -8,8 +8,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"golang.org/x/sync/errgroup"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -19,6 +17,7 @@ import (
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/humanize"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/restore/uffd"
 	"github.com/migrate-hpc/migrate/shim"
@@ -27,32 +26,34 @@ import (
 )
 
 // TakeOverPull makes s the one session that pulls for the move.
-func (a *Targets) TakeOverPull(m handoff.MoveID, s *transport.Session) (release func()) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if old := a.pulls[m]; old != nil {
+func (t *Targets) TakeOverPull(m handoff.MoveID, s *transport.Session) (release func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.pulls[m]; old != nil {
 		_ = old.Close() // the source has given it up
 	}
-	a.pulls[m] = s
+	t.pulls[m] = s
 	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.pulls[m] == s {
-			delete(a.pulls, m)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.pulls[m] == s {
+			delete(t.pulls, m)
 		}
 	}
 }
 
+// Relay passes requests for pages from a job's shim to the source, and the pages back, over one
+// session.
 type Relay struct {
-	A       *Targets
+	Targets *Targets
 	Move    handoff.MoveID
 	Session *transport.Session
 	Digests *pagestore.Digests // may be nil
 }
 
 var (
-	errLacksNothing = errors.New("the job lacks nothing")
-	errHungUp       = errors.New("the source has hung up")
+	errComplete = errors.New("the job lacks nothing")
+	errHungUp   = errors.New("the source has hung up")
 )
 
 // Run returns nil when the job lacks no page, or has ended.
@@ -61,39 +62,39 @@ func (r *Relay) Run(ctx context.Context) error {
 	for _, c := range r.Session.Data() {
 		all.Go(func() error { return r.lane(ctx, c) })
 	}
-	all.Go(func() error { return r.hear(ctx) })
+	all.Go(func() error { return r.recvLost(ctx) })
 	all.Go(func() error {
-		err := r.ask(ctx)
+		err := r.relayRequests(ctx)
 		if err == nil {
-			err = errLacksNothing
+			err = errComplete
 		}
 		return err
 	})
 	stop := context.AfterFunc(ctx, func() { CloseConns(r.Session.Data()) })
 	defer stop()
-	if err := all.Wait(); !errors.Is(err, errLacksNothing) {
+	if err := all.Wait(); !errors.Is(err, errComplete) {
 		return err
 	}
 	return nil
 }
 
-// ask passes on what the shim wants, until it wants nothing more. A shim that is not
-// there yet, or busy ending, is asked again.
-func (r *Relay) ask(ctx context.Context) error {
+// relayRequests passes on the shim's requests until it has all pages. It asks a shim again that is
+// not there yet, or busy with its end.
+func (r *Relay) relayRequests(ctx context.Context) error {
 	for {
 		client, over, err := r.shim()
 		if err != nil || over {
 			return err
 		}
-		err = client.PageRequests(ctx, func(w []uffd.PageRequest) error { return r.tell(w) })
+		err = client.PageRequests(ctx, func(w []uffd.PageRequest) error { return r.sendRequests(w) })
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		var broken *tellError
+		var broken *sendError
 		if errors.As(err, &broken) {
 			return err
 		}
-		if err := r.tell(nil); err != nil {
+		if err := r.sendRequests(nil); err != nil {
 			return err
 		}
 		select {
@@ -104,31 +105,31 @@ func (r *Relay) ask(ctx context.Context) error {
 	}
 }
 
-// tellError: the source cannot be told what is missing.
-type tellError struct{ err error }
+// sendError says that a request could not be sent to the source.
+type sendError struct{ err error }
 
-func (e *tellError) Error() string { return e.err.Error() }
-func (e *tellError) Unwrap() error { return e.err }
+func (e *sendError) Error() string { return e.err.Error() }
+func (e *sendError) Unwrap() error { return e.err }
 
-func (r *Relay) tell(w []uffd.PageRequest) error {
+func (r *Relay) sendRequests(w []uffd.PageRequest) error {
 	m, err := transport.NewMessage(peer.SayWant, peer.Wants{Wants: w})
 	if err == nil {
 		err = r.Session.Send(m)
 	}
 	if err != nil {
-		return &tellError{err}
+		return &sendError{err}
 	}
 	return nil
 }
 
-// shim finds the shim of the copy that this move has brought. over says that there is
-// no such copy any more: it has ended, or left.
+// shim finds the shim of the copy that this move has brought. over says that the copy has ended, or
+// left.
 func (r *Relay) shim() (client *shim.Client, over bool, err error) {
-	rec, err := r.A.Journal.Get(r.Move)
+	rec, err := r.Targets.Journal.Get(r.Move)
 	if err != nil {
 		return nil, false, err
 	}
-	client = r.A.ShimOf(job.ID(rec.Job))
+	client = r.Targets.ShimOf(job.ID(rec.Job))
 	switch rec.State {
 	case handoff.StateDropped:
 		return nil, false, errors.New("the copy of the job was dropped here")
@@ -136,7 +137,7 @@ func (r *Relay) shim() (client *shim.Client, over bool, err error) {
 	default:
 		return client, false, nil
 	}
-	known, err := r.A.Jobs.Get(job.ID(rec.Job))
+	known, err := r.Targets.Jobs.Get(job.ID(rec.Job))
 	if errors.Is(err, job.ErrNotFound) || err == nil && (known.FromMove != string(r.Move) || !known.Here()) {
 		return nil, true, nil
 	}
@@ -149,7 +150,7 @@ func (r *Relay) shim() (client *shim.Client, over bool, err error) {
 	return client, errors.Is(err, shim.ErrGone), nil
 }
 
-// lane takes the pages that come on one connection to the shim.
+// lane passes pages from one connection to the shim.
 func (r *Relay) lane(ctx context.Context, c net.Conn) error {
 	s, err := stream.NewReader(c, stream.KindPages)
 	if err != nil {
@@ -175,16 +176,16 @@ func (r *Relay) lane(ctx context.Context, c net.Conn) error {
 			feed.Abort()
 			var wrong *pagestore.WrongPageError
 			if errors.As(err, &wrong) {
-				err = errors.Join(err, r.lose(ctx, err.Error()))
+				err = errors.Join(err, r.markLost(ctx, err.Error()))
 			}
 			return err
 		}
 	}
 }
 
-// hear waits for what else the source says: that there is nothing left to pull from, or
-// nothing, when it has gone.
-func (r *Relay) hear(ctx context.Context) error {
+// recvLost waits for the message that the missing pages are lost, or for the end of the
+// connection.
+func (r *Relay) recvLost(ctx context.Context) error {
 	for {
 		m, err := r.Session.RecvContext(ctx)
 		if err != nil {
@@ -197,14 +198,14 @@ func (r *Relay) hear(ctx context.Context) error {
 		if err := m.Decode(&why); err != nil {
 			return err
 		}
-		if err := r.lose(ctx, why.Why); err != nil {
+		if err := r.markLost(ctx, why.Why); err != nil {
 			return err
 		}
 	}
 }
 
-// check compares pages with what the source said before the commit that they hold, if
-// it did and this agent has heard it.
+// check compares pages with the digests that the source sent before the commit, if this agent has
+// them.
 func (r *Relay) check(frame []byte) error {
 	if r.Digests == nil {
 		return nil
@@ -217,18 +218,18 @@ func (r *Relay) check(frame []byte) error {
 	})
 }
 
-// loseTime is how long a shim may take to hear that.
-const loseTime = 10 * time.Second
+// markLostTime bounds markLost.
+const markLostTime = 10 * time.Second
 
-// lose has the job ended, which will never have all of its memory. That the source has
-// hung up meanwhile does not change it.
-func (r *Relay) lose(ctx context.Context, why string) error {
+// markLost ends a job that will never have all of its memory, even if the source closes the
+// connection meanwhile.
+func (r *Relay) markLost(ctx context.Context, why string) error {
 	client, over, err := r.shim()
 	if err != nil || over {
 		return err
 	}
-	r.A.Log.Error("memory that a job lacks is lost; the job is ended", logkey.Move, r.Move, logkey.Peer, r.Session.Peer(), logkey.Why, why)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loseTime)
+	r.Targets.Log.Error("memory that a job lacks is lost; the job is ended", logkey.Move, r.Move, logkey.Peer, r.Session.Peer(), logkey.Why, why)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markLostTime)
 	defer cancel()
 	if err := client.MarkLost(ctx, why); err != nil && !errors.Is(err, shim.ErrGone) {
 		return err
@@ -236,21 +237,21 @@ func (r *Relay) lose(ctx context.Context, why string) error {
 	return nil
 }
 
-// fillPause is how often a job is looked at whose memory is being put in place.
+// fillPause is how often AwaitMemory asks the shim.
 const fillPause = 10 * time.Millisecond
 
-// AwaitWhole waits until all memory of a job that came here is in place: what is not
-// would be saved as zeros. It refuses a job whose memory has not all arrived.
-func (a *Targets) AwaitWhole(ctx context.Context, rec job.Record) error {
+// AwaitMemory waits until all memory of a job that came here is in place: a dump would save a
+// missing page as zeros. It refuses a job whose memory has not all arrived.
+func (t *Targets) AwaitMemory(ctx context.Context, rec job.Record) error {
 	for {
-		st, err := a.ShimOf(rec.ID).Status(ctx)
+		st, err := t.ShimOf(rec.ID).Status(ctx)
 		switch {
 		case errors.Is(err, shim.ErrGone) || err == nil && !st.Filling:
 			return nil
 		case err != nil:
 			return err
 		case st.Absent > 0:
-			return a.stillPulled(rec, st.Absent)
+			return t.memoryMissing(rec, st.Absent)
 		}
 		select {
 		case <-ctx.Done():
@@ -260,7 +261,7 @@ func (a *Targets) AwaitWhole(ctx context.Context, rec job.Record) error {
 	}
 }
 
-func (a *Targets) stillPulled(rec job.Record, absent int64) error {
-	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("memory is still being pulled from %s: %s are to come", node.CameFrom(rec), humanize.Size(absent)),
-		Where: "on " + a.Config.Node + ", running", Hint: "wait until all is here; `migrate inspect " + string(rec.ID) + "` shows how much is to come"}
+func (t *Targets) memoryMissing(rec job.Record, absent int64) error {
+	return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("memory is still being pulled from %s: %s are to come", node.PreviousNode(rec), humanize.Size(absent)),
+		Where: "on " + t.Config.Node + ", running", Hint: "wait until all is here; `migrate inspect " + string(rec.ID) + "` shows how much is to come"}
 }

@@ -8,29 +8,28 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/migrate-hpc/migrate/logkey"
-
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/durable"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// What becomes of a copy that is parked.
+// The end of a parked copy: it resumes, or is dropped.
 
-// StillParked asks the shim. That none answers proves that the copy is gone, and
-// that it never ran unless the shim says so.
-func (l *Job) StillParked(ctx context.Context) error {
-	st, err := l.a.ShimOf(l.Job).Status(ctx)
+// StillParked asks the shim. If there is none, the copy is gone, and never ran unless the shim has
+// left its mark.
+func (j *Job) StillParked(ctx context.Context) error {
+	st, err := j.targets.ShimOf(j.ID).Status(ctx)
 	switch {
 	case errors.Is(err, shim.ErrGone):
-		ran, asked := l.ran()
+		ran, asked := j.hasRun()
 		switch {
 		case asked != nil:
 			return asked
@@ -48,75 +47,74 @@ func (l *Job) StillParked(ctx context.Context) error {
 	return nil
 }
 
-// Resume lets the copy run. Its record comes first: from its first instruction
-// on the job may end, and its shim then writes that down.
-func (l *Job) Resume(ctx context.Context) error {
-	if err := l.Publish(); err != nil {
+// Resume lets the copy run. It publishes the record first: the job may end with its first
+// instruction, and its shim then writes that down.
+func (j *Job) Resume(ctx context.Context) error {
+	if err := j.Publish(); err != nil {
 		return err
 	}
-	_, err := l.a.ShimOf(l.Job).Resume(ctx)
-	if err == nil || !errors.Is(err, shim.ErrGone) && !l.gaveUp(ctx) {
+	_, err := j.targets.ShimOf(j.ID).Resume(ctx)
+	if err == nil || !errors.Is(err, shim.ErrGone) && !j.shimDropped(ctx) {
 		return err
 	}
-	ran, asked := l.ran()
+	ran, asked := j.hasRun()
 	if asked != nil {
 		return asked
 	}
 	if ran {
-		return nil // and is over already
+		return nil // and has ended already
 	}
 	return fmt.Errorf("%w: %w", handoff.ErrGone, err)
 }
 
-// gaveUp tells whether a shim that could not let its job run has dropped it.
-func (l *Job) gaveUp(ctx context.Context) bool {
-	st, err := l.a.ShimOf(l.Job).Status(ctx)
+// shimDropped tells whether the shim could not resume its job and has dropped it.
+func (j *Job) shimDropped(ctx context.Context) bool {
+	st, err := j.targets.ShimOf(j.ID).Status(ctx)
 	return errors.Is(err, shim.ErrGone) || err == nil && st.State == shim.Dropped
 }
 
-// ran tells whether a copy whose shim is gone was ever let run. A shim stays until it
-// has written down how its job ended; one that was killed has left its mark. A record
-// that cannot be read proves nothing.
-func (l *Job) ran() (bool, error) {
-	rec, err := l.a.Jobs.Get(l.Job)
+// hasRun tells whether a copy whose shim has ended was ever resumed. A shim stays until it has
+// written down how its job ended; a killed one has left its mark. An unreadable record proves
+// nothing.
+func (j *Job) hasRun() (bool, error) {
+	rec, err := j.targets.Jobs.Get(j.ID)
 	if err != nil && !errors.Is(err, job.ErrNotFound) {
 		return false, err
 	}
-	if err == nil && rec.FromMove == l.move && rec.Exit != nil {
+	if err == nil && rec.FromMove == j.move && rec.Exit != nil {
 		return true, nil
 	}
-	if _, err := os.Lstat(l.a.Paths.JobRun(l.Job)); err == nil {
-		return l.a.ShimOf(l.Job).Resumed(), nil
+	if _, err := os.Lstat(j.targets.Paths.JobRun(j.ID)); err == nil {
+		return j.targets.ShimOf(j.ID).Resumed(), nil
 	}
-	copied, err := l.Record()
+	copied, err := j.Record()
 	if errors.Is(err, os.ErrNotExist) {
 		copied, err = rec, nil // published, or dropped
 	}
 	if err != nil {
 		return false, err
 	}
-	n, err := node.TasksOf(copied)
+	n, err := node.CountTasks(copied)
 	if n > 0 { // the directory with the mark is lost
 		err = fmt.Errorf("no shim answers for the copy, but %d of its tasks live: nobody knows whether it has run", n)
 	}
 	return false, err
 }
 
-// Publish makes the job known as one of this node's. Doing it again changes
-// nothing.
-func (l *Job) Publish() error {
-	if known, err := l.a.Jobs.Get(l.Job); err == nil && known.FromMove == l.move {
-		return l.settleFiles()
+// Publish makes the copy's record that of a job of this node. A second call changes nothing.
+func (j *Job) Publish() error {
+	if known, err := j.targets.Jobs.Get(j.ID); err == nil && known.FromMove == j.move {
+		return j.moveFiles()
 	}
-	rec, err := l.Record()
+	rec, err := j.Record()
 	if err != nil {
 		return err
 	}
-	rec.FromMove, rec.MovedTo, rec.Exit, rec.SavedIn = l.move, nil, nil, ""
-	rec.Placements = append(rec.Placements, job.Placement{Node: l.a.Config.Node, From: time.Now(), Epoch: rec.Epoch})
-	err = l.a.Jobs.Create(rec)
+	rec.FromMove, rec.MovedTo, rec.Exit, rec.SavedIn = j.move, nil, nil, ""
+	rec.Placements = append(rec.Placements, job.Placement{Node: j.targets.Config.Node, From: time.Now(), Epoch: rec.Epoch})
+	err = j.targets.Jobs.Create(rec)
 	if errors.Is(err, job.ErrExists) { // it was here before
-		_, err = l.a.Jobs.Update(l.Job, func(r *job.Record) error {
+		_, err = j.targets.Jobs.Update(j.ID, func(r *job.Record) error {
 			*r = rec
 			return nil
 		})
@@ -124,97 +122,96 @@ func (l *Job) Publish() error {
 	if err != nil {
 		return err
 	}
-	return l.settleFiles()
+	return j.moveFiles()
 }
 
-// settleFiles moves output and log to the job's directory. The directory that
-// the job has mounted stays the same one under its new name. What an earlier try has
-// done is done; all that is left of it follows.
-func (l *Job) settleFiles() error {
-	to := l.a.IODir(l.Job)
-	if _, err := os.Stat(l.IODir()); err == nil {
+// moveFiles moves output and log to the job's directory. The directory that the job has mounted
+// stays the same one under its new name. It goes on where an earlier try ended.
+func (j *Job) moveFiles() error {
+	to := j.targets.IODir(j.ID)
+	if _, err := os.Stat(j.IODir()); err == nil {
 		if err := os.RemoveAll(to); err != nil {
 			return err
 		}
 		//house:allow os.Rename: of a directory, which is synced below
-		if err := os.Rename(l.IODir(), to); err != nil {
+		if err := os.Rename(j.IODir(), to); err != nil {
 			return err
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	// The shim goes on writing to its log under whatever name.
+	// The shim goes on writing to its log under the new name.
 	//house:allow os.Rename: a log, and the directory is synced below
-	err := os.Rename(filepath.Join(l.Dir(), shim.LogName), filepath.Join(filepath.Dir(to), shim.LogName))
+	err := os.Rename(filepath.Join(j.Dir(), shim.LogName), filepath.Join(filepath.Dir(to), shim.LogName))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if err := durable.SyncDir(filepath.Dir(to)); err != nil {
 		return err
 	}
-	return os.RemoveAll(l.Dir())
+	return os.RemoveAll(j.Dir())
 }
 
-// Drop ends a copy that has not run and frees what was received.
-func (l *Job) Drop(ctx context.Context) error {
-	l.stop()
-	known, err := l.a.Jobs.Get(l.Job)
+// Drop ends a copy that has not run, and frees what the node received.
+func (j *Job) Drop(ctx context.Context) error {
+	j.stop()
+	known, err := j.targets.Jobs.Get(j.ID)
 	published := err == nil && known.Here()
-	if published && known.FromMove != l.move {
+	if published && known.FromMove != j.move {
 		return nil // the job that lives here is not this copy
 	}
-	if err := l.a.ShimOf(l.Job).Drop(ctx); err != nil {
+	if err := j.targets.ShimOf(j.ID).Drop(ctx); err != nil {
 		return err
 	}
-	if err := l.a.AwaitShimGone(ctx, l.Job); err != nil {
+	if err := j.targets.AwaitShimExit(ctx, j.ID); err != nil {
 		return err
 	}
-	rec, err := l.Record()
+	rec, err := j.Record()
 	if published {
-		rec, err = known, l.retract()
+		rec, err = known, j.unpublish()
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	rec.ID = l.Job
-	if err := l.putBack(ctx, rec); err != nil {
+	rec.ID = j.ID
+	if err := j.restoreSocketNames(ctx, rec); err != nil {
 		return err
 	}
-	if err := l.a.Sweep(ctx, rec); err != nil { // a shim that was killed has freed nothing
+	if err := j.targets.RemoveLeftovers(ctx, rec); err != nil { // a shim that was killed has freed nothing
 		return err
 	}
-	if l.In != nil {
-		_ = l.In.Store.Close() // its files go next
-		_ = l.In.CloseMounts() // so does the last that holds them
+	if j.Receiver != nil {
+		_ = j.Receiver.Store.Close() // its files go next
+		_ = j.Receiver.CloseMounts() // so does the last that holds them
 	}
-	return errors.Join(os.RemoveAll(l.Memory()), os.RemoveAll(l.Dir()))
+	return errors.Join(os.RemoveAll(j.Memory()), os.RemoveAll(j.Dir()))
 }
 
-// putBack gives the names of Unix sockets back that a shim which was killed has put aside.
-func (l *Job) putBack(ctx context.Context, rec job.Record) error {
+// restoreSocketNames restores names of Unix sockets that a killed shim had set aside.
+func (j *Job) restoreSocketNames(ctx context.Context, rec job.Record) error {
 	if cg := (cgroup.Cgroup{Dirs: rec.Cgroup}); cg.FreezerDir() != "" { // also the CRIU that it had started
 		if err := cg.Kill(ctx); err != nil {
 			return err
 		}
 	}
-	plan := restore.Plan{Work: l.work(), Mounts: launch.ExternalMounts(rec, l.IODir(), nil), RestoreEnv: namespaces.RestoreEnv{Root: rec.Spec.Root, User: caller.OwnerOf(rec.Spec).User()}}
+	plan := restore.Plan{Work: j.work(), Mounts: launch.ExternalMounts(rec, j.IODir(), nil), RestoreEnv: namespaces.RestoreEnv{Root: rec.Spec.Root, User: caller.OwnerOf(rec.Spec).User()}}
 	if err := plan.Recover(); err != nil { // who owns the directory must not hold up the end of the copy
-		l.a.Log.Error("names of the job's Unix sockets lead nowhere", logkey.Job, l.Job, logkey.Move, l.move, logkey.Err, err, logkey.Try, "rename .NAME.migrate-was")
+		j.targets.Log.Error("names of the job's Unix sockets lead nowhere", logkey.Job, j.ID, logkey.Move, j.move, logkey.Err, err, logkey.Try, "rename .NAME.migrate-was")
 	}
 	return nil
 }
 
-// retract takes back that the job is one of this node's: the copy was published,
-// and turned out to be gone before it ran. The job is where it came from.
-func (l *Job) retract() error {
-	from, err := l.origin()
+// unpublish undoes Publish for a copy that turned out to be gone before it ran: the record points
+// to where the job came from.
+func (j *Job) unpublish() error {
+	from, err := j.origin()
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(l.a.IODir(l.Job)); err != nil {
+	if err := os.RemoveAll(j.targets.IODir(j.ID)); err != nil {
 		return err
 	}
-	_, err = l.a.Jobs.Update(l.Job, func(r *job.Record) error {
+	_, err = j.targets.Jobs.Update(j.ID, func(r *job.Record) error {
 		r.MovedTo, r.SavedIn = from.To, from.Saved
 		if n := len(r.Placements); from.Kind == handoff.KindRestore && n > 1 { // under the epoch of this restore nothing has run
 			r.Placements = r.Placements[:n-1]
@@ -225,25 +222,25 @@ func (l *Job) retract() error {
 	return err
 }
 
-// End ends whatever this node has of a copy that may have run.
-func (l *Job) End(ctx context.Context) error {
-	rec, err := l.a.Jobs.Get(l.Job)
-	mine := err == nil && rec.FromMove == l.move && rec.Here()
-	if st, err := l.a.ShimOf(l.Job).Status(ctx); !mine || err != nil || st.State != shim.Running {
-		return l.Drop(ctx)
+// End ends all that this node has of a copy that may have run.
+func (j *Job) End(ctx context.Context) error {
+	rec, err := j.targets.Jobs.Get(j.ID)
+	mine := err == nil && rec.FromMove == j.move && rec.Here()
+	if st, err := j.targets.ShimOf(j.ID).Status(ctx); !mine || err != nil || st.State != shim.Running {
+		return j.Drop(ctx)
 	}
-	from, err := l.origin()
+	from, err := j.origin()
 	if err != nil {
 		return err
 	}
-	if err := l.a.EndRunning(ctx, rec, l.move, from); err != nil {
+	if err := j.targets.EndRunning(ctx, rec, j.move, from); err != nil {
 		return err
 	}
-	return os.RemoveAll(l.Dir())
+	return os.RemoveAll(j.Dir())
 }
 
-func (l *Job) origin() (node.Origin, error) {
-	rec, err := l.a.Journal.Get(handoff.MoveID(l.move))
+func (j *Job) origin() (node.Origin, error) {
+	rec, err := j.targets.Journal.Get(handoff.MoveID(j.move))
 	if err != nil {
 		return node.Origin{}, err
 	}

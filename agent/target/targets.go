@@ -11,18 +11,18 @@ import (
 	"github.com/migrate-hpc/migrate/transport"
 )
 
-// Targets are the jobs that come to a node.
+// Targets opens jobs that come to their node.
 type Targets struct {
 	*node.Node
 	Launcher *launch.Launcher
-	// EndRunning ends a copy that runs, as one that leaves.
+	// EndRunning ends a copy that runs, as the source of a move does.
 	EndRunning func(ctx context.Context, rec job.Record, move string, from node.Origin) error
 
 	mu    sync.Mutex
-	pulls map[handoff.MoveID]*transport.Session // by which memory comes that was not sent
+	pulls map[handoff.MoveID]*transport.Session // sessions that pull memory
 }
 
-// New returns those of a node.
+// New returns the targets of a node; end is EndRunning.
 func New(n *node.Node, l *launch.Launcher, end func(ctx context.Context, rec job.Record, move string, from node.Origin) error) *Targets {
 	return &Targets{Node: n, Launcher: l, EndRunning: end, pulls: map[handoff.MoveID]*transport.Session{}}
 }

@@ -35,13 +35,13 @@ func (a *Arrivals) Answer(ctx context.Context, s *transport.Session, m transport
 	}
 	switch m.Type {
 	case peer.SayWhy:
-		return said(peer.SayNothing, arr.landing.Why())
+		return said(peer.SayNothing, arr.landing.ReceiveError())
 	case peer.SayPrepare:
 		var p peer.PrepareRequest
 		if err := m.Decode(&p); err != nil {
 			return transport.Message{}, err
 		}
-		if err := arr.landing.Expect(p.Record, p.Pull); err != nil {
+		if err := arr.landing.SetRecord(p.Record, p.Pull); err != nil {
 			return transport.Message{}, err
 		}
 		return said(peer.SayPrepared, arr.half.Prepare(ctx))

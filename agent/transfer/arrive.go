@@ -42,7 +42,7 @@ func (a *Arrivals) finishLater(arr *Arrival) {
 }
 
 func (a *Arrivals) ClientOf(rec handoff.Record) *peer.Client {
-	return &peer.Client{A: a.Node, Node: rec.Peer, Addr: rec.PeerAddr, Move: rec.Move}
+	return &peer.Client{Local: a.Node, Node: rec.Peer, Addr: rec.PeerAddr, Move: rec.Move}
 }
 
 // consider decides about an offer. What it refuses has touched nothing.
@@ -58,23 +58,23 @@ func (a *Arrivals) consider(ctx context.Context, s *transport.Session, m transpo
 	if err != nil {
 		return nil, transport.Message{}, err
 	}
-	taken, err := a.KeepIDs(o.Move, o.Record)
+	taken, err := a.ReserveIDs(o.Move, o.Record)
 	if err != nil {
 		return nil, transport.Message{}, err
 	}
 	if findings = append(findings, taken...); len(findings) > 0 {
-		a.IDs.LetGo(string(o.Move))
+		a.IDs.Release(string(o.Move))
 		answer, err := transport.NewMessage(peer.SayRefuse, peer.Refusal{Findings: source.AsFindings(findings)})
 		return nil, answer, err
 	}
-	if err := a.Copies.Newer(ctx, s.Peer(), peer.BackAddr(s, o.Port), o); err != nil {
-		a.IDs.LetGo(string(o.Move))
+	if err := a.Copies.EndOlderCopy(ctx, s.Peer(), peer.CallbackAddr(s, o.Port), o); err != nil {
+		a.IDs.Release(string(o.Move))
 		return nil, transport.Message{}, err
 	}
 	arr, err := a.begin(ctx, s, o)
 	if err != nil {
 		if a.ArrivalOf(o.Move) == nil { // else until that is finished
-			a.IDs.LetGo(string(o.Move))
+			a.IDs.Release(string(o.Move))
 		}
 		return nil, transport.Message{}, err
 	}
@@ -96,13 +96,13 @@ func CheckOffer(o peer.Offer) error {
 }
 
 func (a *Arrivals) examine(ctx context.Context, needs preflight.Needs, rec job.Record) ([]preflight.Finding, error) {
-	node, err := a.Launcher.AsTarget()
+	node, err := a.Launcher.PreflightNode()
 	if err != nil {
 		return nil, err
 	}
 	findings, err := preflight.CheckNode(ctx, needs, rec, node)
 	if err == nil && len(findings) == 0 { // what is missing has been told
-		findings = append(launch.Unreachable(rec.Spec), a.Launcher.QuotaOf(rec)...)
+		findings = append(launch.UnreachableFindings(rec.Spec), a.Launcher.QuotaFindings(rec)...)
 	}
 	return findings, err
 }
@@ -112,9 +112,9 @@ func (a *Arrivals) begin(ctx context.Context, s *transport.Session, o peer.Offer
 	l := target.NewJob(a.Targets, string(o.Move), o.Record.ID)
 	l.Offered = &o.Record
 	l.Recorded = slices.Contains(s.Features(), peer.FeatureIdentity)
-	rec := handoff.Record{Move: o.Move, Kind: handoff.KindMove, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: peer.BackAddr(s, o.Port), Epoch: o.Epoch, BootID: a.Boot,
-		Since: a.ArrivesSince(o.Record)}
-	if err := a.MayArrive(o.Record); err != nil {
+	rec := handoff.Record{Move: o.Move, Kind: handoff.KindMove, Job: string(o.Record.ID), Peer: s.Peer(), PeerAddr: peer.CallbackAddr(s, o.Port), Epoch: o.Epoch, BootID: a.Boot,
+		Since: a.EarliestArrival(o.Record)}
+	if err := a.CheckArrival(o.Record); err != nil {
 		return nil, err
 	}
 	arr := &Arrival{landing: l, half: a.engine().NewTarget(rec, l), source: a.ClientOf(rec)}
@@ -124,7 +124,7 @@ func (a *Arrivals) begin(ctx context.Context, s *transport.Session, o peer.Offer
 	}
 	err := l.Open()
 	if err == nil {
-		err = l.Admit(o.Record)
+		err = l.ClaimAddress(o.Record)
 	}
 	if err != nil {
 		if err = errors.Join(err, arr.half.Abort(ctx)); !arr.half.State().Finished() {
@@ -133,9 +133,9 @@ func (a *Arrivals) begin(ctx context.Context, s *transport.Session, o peer.Offer
 		}
 		return nil, err
 	}
-	l.In.OutputLimit = o.Record.Spec.OutputLimit
-	if _, err := l.MakeRoom(ctx, o.Record); err != nil {
-		a.Log.Info("room for a job is made later", logkey.Job, l.Job, logkey.Move, o.Move, logkey.Err, err)
+	l.Receiver.OutputLimit = o.Record.Spec.OutputLimit
+	if _, err := l.StartShim(ctx, o.Record); err != nil {
+		a.Log.Info("room for a job is made later", logkey.Job, l.ID, logkey.Move, o.Move, logkey.Err, err)
 	}
 	l.Receive(ctx, s.Data())
 	a.know(arr)
@@ -158,7 +158,7 @@ func (a *Arrivals) settleEarlier(ctx context.Context, id job.ID) {
 	a.mu.Lock()
 	var earlier []*Arrival
 	for _, arr := range a.underWay {
-		if arr.landing.Job == id {
+		if arr.landing.ID == id {
 			earlier = append(earlier, arr)
 		}
 	}
@@ -189,7 +189,7 @@ func (a *Arrivals) forget(m handoff.MoveID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.underWay, m)
-	a.IDs.LetGo(string(m))
+	a.IDs.Release(string(m))
 }
 
 func (a *Arrivals) ArrivalOf(m handoff.MoveID) *Arrival {

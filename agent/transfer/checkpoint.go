@@ -48,7 +48,7 @@ func (s *checkpointOp) run(ctx context.Context) (*api.Result, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	s.dep.GetReady(ctx)
+	s.dep.PrepareDump(ctx)
 	ref, err := s.draft.Ref()
 	if err != nil {
 		return nil, err
@@ -82,21 +82,21 @@ func (s *checkpointOp) run(ctx context.Context) (*api.Result, error) {
 }
 
 func (s *checkpointOp) prepare(ctx context.Context) error {
-	err := s.a.MayBegin(s.rec)
+	err := s.a.CheckMovable(s.rec)
 	if err != nil {
 		return err
 	}
-	s.since = node.UntouchedUntil(s.rec)
+	s.since = node.EarliestMove(s.rec)
 	if s.dep, err = s.a.Sources.JobOf(ctx, s.rec, string(s.id), s.tell); err != nil {
 		return err
 	}
 	if s.dep.Src.Init == 0 {
 		return s.a.NotRunning(ctx, s.rec)
 	}
-	if err := s.a.Targets.AwaitWhole(ctx, s.rec); err != nil {
+	if err := s.a.Targets.AwaitMemory(ctx, s.rec); err != nil {
 		return err
 	}
-	if s.needs, err = s.dep.MayLeave(ctx); err != nil {
+	if s.needs, err = s.dep.CheckLeave(ctx); err != nil {
 		return err
 	}
 	s.rec, err = s.a.nextEpoch(s.rec.ID)
@@ -120,7 +120,7 @@ func (s *checkpointOp) explain(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return &api.Error{Code: api.CodeCancelled, Message: "cancelled; nothing was saved", Where: here}
 	}
-	return s.dep.Aborted(err, here, "nothing was lost; remove the cause, then `migrate checkpoint` again")
+	return s.dep.AbortError(err, here, "nothing was lost; remove the cause, then `migrate checkpoint` again")
 }
 
 // nextEpoch uses up an epoch of the job, so that this attempt is told from all

@@ -37,7 +37,7 @@ func (a *Resolver) ForgetPlan(r *http.Request, d handoff.Damage) api.ResolvePlan
 	p.Vouch = []string{fmt.Sprintf("You have looked on all nodes where %s is. At most one copy of it runs, or will run.", guarded)}
 	recs, _ := a.Jobs.List() // of those that can be read
 	for _, rec := range recs {
-		if state, _ := a.Stands(rec); rec.Here() && state == api.JobFrozen && a.Unfinished(rec.ID) == "" {
+		if state, _ := a.RunState(rec); rec.Here() && state == api.JobFrozen && a.UnfinishedRole(rec.ID) == "" {
 			p.Does = append(p.Does, fmt.Sprintf("Job %s is frozen here by a move. It is then suspended: if another node has it, `migrate rm -f %s` here.", rec.ID, rec.ID))
 		}
 	}

@@ -33,11 +33,11 @@ func (a *Transfers) taken(t testing.TB, rec job.Record) bool {
 	t.Helper()
 	m := handoff.NewMoveID()
 	rec.ID = job.NewID()
-	findings, err := a.KeepIDs(m, rec)
+	findings, err := a.ReserveIDs(m, rec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.IDs.LetGo(string(m))
+	a.IDs.Release(string(m))
 	if len(findings) > 0 && (findings[0].Code != preflight.UIDRangeTaken || findings[0].Remedy == "") {
 		t.Errorf("the finding is %+v", findings)
 	}
@@ -62,7 +62,7 @@ func TestIDsAreAJobsAloneFromItsLaunchToItsEnd(t *testing.T) {
 	}{
 		{"while it is being started", func() error { return nil }, true},
 		{"when it has its record", func() error { return a.Jobs.Create(rec) }, true},
-		{"when it has started", func() error { a.IDs.LetGo(string(rec.ID)); return nil }, true},
+		{"when it has started", func() error { a.IDs.Release(string(rec.ID)); return nil }, true},
 		{"while its frozen copy is here", func() error {
 			edit(func(r *job.Record) { r.MovedTo = &job.Moved{Node: "there"} })
 			return os.WriteFile(tasks, []byte("4711\n4712\n"), 0o600)
@@ -84,15 +84,15 @@ func TestIDsAreAJobsAloneFromItsLaunchToItsEnd(t *testing.T) {
 func TestIDsOfAJobThatArrivesAreItsAlone(t *testing.T) {
 	a := New(nodetest.New(t))
 	rec, m := a.chosen(t, job.NewID()), handoff.NewMoveID()
-	a.IDs.LetGo(string(rec.ID))
-	if findings, err := a.KeepIDs(m, rec); len(findings) > 0 || err != nil {
+	a.IDs.Release(string(rec.ID))
+	if findings, err := a.ReserveIDs(m, rec); len(findings) > 0 || err != nil {
 		t.Fatal(findings, err)
 	}
 	if !a.taken(t, rec) {
 		t.Error("another job may have them while it is received")
 	}
 	l := target.NewJob(a.Targets, string(m), rec.ID)
-	if err := errors.Join(os.MkdirAll(l.Dir(), 0o700), l.Save(rec)); err != nil {
+	if err := errors.Join(os.MkdirAll(l.Dir(), 0o700), l.SaveRecord(rec)); err != nil {
 		t.Fatal(err)
 	}
 	a.Arrivals.forget(m)
@@ -118,7 +118,7 @@ func TestIDsAreGivenOnce(t *testing.T) {
 	for range 32 {
 		all.Go(func() {
 			rec := job.Record{ID: job.NewID(), Spec: first.Spec}
-			mine, err := a.KeepIDs(handoff.NewMoveID(), rec)
+			mine, err := a.ReserveIDs(handoff.NewMoveID(), rec)
 			if err != nil || len(mine) == 0 {
 				t.Errorf("the ids of a job that is started are given to one that arrives: %v", err)
 			}
@@ -159,11 +159,11 @@ func TestAnyIDsMayBeTheIDsOfAJobThatCannotBeRead(t *testing.T) {
 		if err := a.ChooseIDs(&rec); err == nil {
 			t.Errorf("%s: a launch gets %d", name, rec.Spec.UIDBase)
 		}
-		if _, err := a.KeepIDs("m2", job.Record{ID: job.NewID(), Spec: job.Spec{UserNS: true, UIDBase: job.FirstBase}}); err == nil {
+		if _, err := a.ReserveIDs("m2", job.Record{ID: job.NewID(), Spec: job.Spec{UserNS: true, UIDBase: job.FirstBase}}); err == nil {
 			t.Errorf("%s: an arrival keeps its ids", name)
 		}
 		rec.Spec.UserNS = false
-		if _, err := a.KeepIDs("m2", rec); err != nil {
+		if _, err := a.ReserveIDs("m2", rec); err != nil {
 			t.Errorf("%s: a job without a user namespace: %v", name, err)
 		}
 	}
@@ -201,7 +201,7 @@ func TestAJobThatIsNotTheOneOfferedIsRefused(t *testing.T) {
 	}
 	o := back(offered)
 	l.Offered = &o
-	if err := l.Expect(back(offered), false); err != nil {
+	if err := l.SetRecord(back(offered), false); err != nil {
 		t.Error(err)
 	}
 	for name, change := range map[string]func(*job.Record){
@@ -215,7 +215,7 @@ func TestAJobThatIsNotTheOneOfferedIsRefused(t *testing.T) {
 	} {
 		r := back(offered)
 		change(&r)
-		if err := l.Expect(r, false); err == nil {
+		if err := l.SetRecord(r, false); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}

@@ -25,12 +25,12 @@ func (a *Transfers) arriving(t *testing.T) *target.Job {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := l.In.Store.Close(); err != nil {
+		if err := l.Receiver.Store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	rec := job.Record{ID: l.Job, Spec: job.Spec{Args: []string{"true"}, UID: 1000, GID: 1000}}
-	for _, err := range []error{l.Expect(rec, false), os.WriteFile(filepath.Join(l.Dir(), shim.LogName), []byte("log"), 0o600)} {
+	rec := job.Record{ID: l.ID, Spec: job.Spec{Args: []string{"true"}, UID: 1000, GID: 1000}}
+	for _, err := range []error{l.SetRecord(rec, false), os.WriteFile(filepath.Join(l.Dir(), shim.LogName), []byte("log"), 0o600)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func TestWhatAnAgentLeftOfAnArrivalIsSettledByTheNext(t *testing.T) {
 	if _, err := os.Stat(l.Dir()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("of the arrival is left %v (%v)", testenv.Names(t, l.Dir()), err)
 	}
-	for path, want := range map[string]string{filepath.Join(a.IODir(l.Job), "stdout"): "said", filepath.Join(filepath.Dir(a.IODir(l.Job)), shim.LogName): "more log"} {
+	for path, want := range map[string]string{filepath.Join(a.IODir(l.ID), "stdout"): "said", filepath.Join(filepath.Dir(a.IODir(l.ID)), shim.LogName): "more log"} {
 		if got, err := os.ReadFile(path); string(got) != want {
 			t.Errorf("%s holds %q (%v)", path, got, err)
 		}
@@ -66,7 +66,7 @@ func TestARecordThatCannotBeReadProvesNothingAboutACopy(t *testing.T) {
 	if err := l.Publish(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(a.Jobs.Dir(l.Job), "record.json"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(a.Jobs.Dir(l.ID), "record.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.StillParked(testenv.Bounded(t)); err == nil || errors.Is(err, handoff.ErrGone) || errors.Is(err, handoff.ErrRuns) {

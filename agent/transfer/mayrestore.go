@@ -70,8 +70,8 @@ func (b *restoreOp) refusal(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &alive):
-		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s is still alive: %s", b.rec.ID, alive.Standing.Alive), Where: "on " + alive.Standing.Node,
-			Hint: fmt.Sprintf("end it first, with `migrate rm -f %s` on %s", b.rec.ID, alive.Standing.Node)}
+		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("job %s is still alive: %s", b.rec.ID, alive.Answer.Alive), Where: "on " + alive.Answer.Node,
+			Hint: fmt.Sprintf("end it first, with `migrate rm -f %s` on %s", b.rec.ID, alive.Answer.Node)}
 	case errors.As(err, &silent):
 		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("nobody can say whether job %s runs: it may be on a node that cannot be asked (%v)", b.rec.ID, silent), Where: "there, or nowhere but in " + b.req.Dir,
 			Hint: b.wayOut(silent)}
@@ -110,14 +110,14 @@ func (b *restoreOp) rival(err error) error {
 // begin admits the restore here, if this node knows no more of the job than when it was asked: from
 // then on whoever asks it hears that the job comes to life here.
 func (b *restoreOp) begin(ctx context.Context, half *handoff.TargetHalf) error {
-	b.a.Copies.Granting.Lock()
-	defer b.a.Copies.Granting.Unlock()
-	now, err := b.a.Copies.Standing(ctx, b.rec.ID)
+	b.a.Copies.GrantLock.Lock()
+	defer b.a.Copies.GrantLock.Unlock()
+	now, err := b.a.Copies.Inquire(ctx, b.rec.ID)
 	if err != nil {
 		return err
 	}
 	if now.Alive != "" {
-		return b.refusal(&handoff.AliveError{Standing: now})
+		return b.refusal(&handoff.AliveError{Answer: now})
 	}
 	if now.Seen != b.asked.Seen(b.a.Config.Node) {
 		return b.rival(fmt.Errorf("epoch %d, seen %d", b.rec.Epoch, now.Seen))

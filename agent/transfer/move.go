@@ -31,9 +31,9 @@ func (a *Transfers) Move(ctx context.Context, rec job.Record, req api.MoveReques
 		return err
 	}
 	defer release()
-	m := &moveOp{a: a, rec: rec, req: req, id: move, addr: a.Peers.PeerAddr(req.Node, req.Addr), give: func() {}}
+	m := &moveOp{a: a, rec: rec, req: req, id: move, addr: a.Peers.AddrOf(req.Node, req.Addr), give: func() {}}
 	m.tell = progress.New(begun(), rec.ID, string(move), m.sizes)
-	m.tell.Keep = m.recorder()
+	m.tell.Recorder = m.recorder()
 	res, err := m.inTurn(ctx)
 	m.tell.End(res, err, m.give, release)
 	return nil
@@ -61,7 +61,7 @@ func (m *moveOp) run(ctx context.Context) (*api.Result, error) {
 	if err != nil {
 		return nil, m.explain(err)
 	}
-	m.dep.GetReady(ctx)
+	m.dep.PrepareDump(ctx)
 	m.tell.Enter(api.PhaseWarmup, m.unshared())
 	if err := m.sendAhead(ctx); err != nil {
 		return nil, m.explain(errors.Join(err, m.dep.Unthrottle()))
@@ -89,23 +89,23 @@ func (m *moveOp) sendAhead(ctx context.Context) error {
 
 // prepare looks at both sides and asks the target, before anything is touched.
 func (m *moveOp) prepare(ctx context.Context) error {
-	if err := m.a.MayBegin(m.rec); err != nil {
+	if err := m.a.CheckMovable(m.rec); err != nil {
 		return err
 	}
-	m.since = node.UntouchedUntil(m.rec)
+	m.since = node.EarliestMove(m.rec)
 	dep, err := m.a.Sources.JobOf(ctx, m.rec, string(m.id), m.tell)
 	if err != nil {
 		return err
 	}
-	m.tell.Know(func() { m.dep = dep })
+	m.tell.Update(func() { m.dep = dep })
 	if m.dep.Src.Init == 0 {
 		return m.a.NotRunning(ctx, m.rec)
 	}
-	if err := m.a.Targets.AwaitWhole(ctx, m.rec); err != nil {
+	if err := m.a.Targets.AwaitMemory(ctx, m.rec); err != nil {
 		return err
 	}
 	m.dep.Src.Verify, m.dep.Src.Eager = m.req.Verify, m.req.Eager
-	needs, err := m.dep.MayLeave(ctx)
+	needs, err := m.dep.CheckLeave(ctx)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (m *moveOp) prepare(ctx context.Context) error {
 		return &api.Error{Code: api.CodeUnreachable, Message: fmt.Sprintf("node %s at %s: %v", m.req.Node, m.addr, err),
 			Hint: "see whether its agent runs and this is its address; name another one with `migrate move JOB NODE=HOST:PORT`, or start the agent here with `migrate agent --peer NODE=HOST:PORT`"}
 	}
-	m.tell.Know(func() { m.sess = sess })
+	m.tell.Update(func() { m.sess = sess })
 	m.dep.Out = source.LanesOf(ctx, m.sess.Data(), m.req.Bandwidth)
 	if f := preflight.CheckClocks(m.sess.Skew()); f != nil {
 		return peer.Refused(source.AsFindings([]preflight.Finding{*f}))
@@ -155,7 +155,7 @@ func (m *moveOp) handOver(ctx context.Context) (*api.Result, error) {
 	m.dep.Kind, m.dep.To, m.dep.PostCopy = handoff.KindMove, to, m.mode == api.ModePostCopy
 	m.dep.Src.PostCopy, m.dep.Bandwidth = m.dep.PostCopy, m.req.Bandwidth
 	peer := m.peer()
-	m.dep.HangUp, m.dep.Why = func() { target.CloseConns(m.sess.Data()) }, peer.Why
+	m.dep.HangUp, m.dep.AskWhy = func() { target.CloseConns(m.sess.Data()) }, peer.Why
 	rec := handoff.Record{Move: m.id, Kind: handoff.KindMove, Job: string(m.rec.ID), Peer: m.req.Node, PeerAddr: m.addr, Epoch: m.rec.Epoch, BootID: m.a.Boot, Since: m.since}
 
 	own, cancel := context.WithCancelCause(m.a.Life)
@@ -182,7 +182,7 @@ func (m *moveOp) handOver(ctx context.Context) (*api.Result, error) {
 // job runs.
 func (m *moveOp) watch(peer *peer.Client, confirm *time.Timer) func() time.Duration {
 	var ran time.Time
-	peer.Ran = func() {
+	peer.OnRunning = func() {
 		confirm.Stop()
 		ran = time.Now()
 		m.tell.Enter(api.PhaseResume, "")
@@ -231,5 +231,5 @@ func (m *moveOp) explain(err error) error {
 		}
 		return told
 	}
-	return m.dep.Aborted(err, here, "nothing was lost; remove the cause and move it again with `migrate move`")
+	return m.dep.AbortError(err, here, "nothing was lost; remove the cause and move it again with `migrate move`")
 }

@@ -28,7 +28,7 @@ func TestAPullGivesItsTurnToTheNextMove(t *testing.T) {
 		peer := &peer.Client{}
 		confirm := time.AfterFunc(time.Hour, func() {})
 		m.watch(peer, confirm)
-		peer.Ran()
+		peer.OnRunning()
 		m.tell.End(&api.Result{}, nil)
 		if given != want || confirm.Stop() {
 			t.Errorf("%s: the turn was given %d times as soon as the job ran, want %d", mode, given, want)

@@ -32,7 +32,7 @@ type moveOp struct {
 }
 
 func (m *moveOp) sizes(e *api.Event) {
-	e.LowPriority = e.Phase == api.PhaseWarmup && m.a.Priority.TakesTurns()
+	e.LowPriority = e.Phase == api.PhaseWarmup && m.a.Priority.Yields()
 	if m.dep != nil {
 		e.Read, e.Total, e.Pulled = m.dep.Read.Load(), m.dep.Total, m.dep.Pulled.Load()
 	}
@@ -45,7 +45,7 @@ func (m *moveOp) sizes(e *api.Event) {
 }
 
 func (m *moveOp) recorder() *progress.Recorder {
-	return &progress.Recorder{Store: m.a.Records, Describe: m.describe, Begin: api.MoveRecord{Move: string(m.id), Job: m.rec.ID, Name: m.rec.Spec.Name, UID: m.rec.Spec.UID,
+	return &progress.Recorder{Store: m.a.Records, Describe: m.describe, Initial: api.MoveRecord{Move: string(m.id), Job: m.rec.ID, Name: m.rec.Spec.Name, UID: m.rec.Spec.UID,
 		From: m.a.Config.Node, To: m.req.Node, Epoch: m.rec.Epoch, Options: m.req.MoveOptions, Began: time.Now()}}
 }
 
@@ -72,8 +72,8 @@ func (m *moveOp) describe(r *api.MoveRecord) {
 
 // peer is the target's half of this move.
 func (m *moveOp) peer() *peer.Client {
-	return &peer.Client{A: m.a.Node, Node: m.req.Node, Addr: m.addr, Move: m.id, Session: m.sess, Sending: func() peer.Delivery { return m.dep.Sending },
-		Request: func() peer.PrepareRequest {
-			return peer.PrepareRequest{Move: m.id, Record: m.dep.Traveller(), Pull: m.dep.PostCopy}
+	return &peer.Client{Local: m.a.Node, Node: m.req.Node, Addr: m.addr, Move: m.id, Session: m.sess, Sending: func() peer.PendingSend { return m.dep.Sending },
+		PrepareBody: func() peer.PrepareRequest {
+			return peer.PrepareRequest{Move: m.id, Record: m.dep.RecordAtFreeze(), Pull: m.dep.PostCopy}
 		}}
 }

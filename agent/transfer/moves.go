@@ -39,7 +39,7 @@ func (a *History) Summary(rec handoff.Record, name string) api.MoveSummary {
 		return s
 	}
 	if x, err := node.SavingOf(rec); err == nil {
-		s.Peer, s.Role, s.Finished = x.Checkpoint.Name, string(rec.Kind), s.Finished && a.Copies.Untold(rec) == ""
+		s.Peer, s.Role, s.Finished = x.Checkpoint.Name, string(rec.Kind), s.Finished && a.Copies.PeersToTell(rec) == ""
 	}
 	return s
 }
@@ -61,13 +61,13 @@ func (a *History) waitsFor(rec handoff.Record) string {
 		return fmt.Sprintf("; if that is gone for good: `migrate resolve %s %s`", rec.Move, words)
 	}
 	switch {
-	case a.Copies.Untold(rec) != "":
-		return a.Copies.Untold(rec) + " to hear that the job was brought back here"
+	case a.Copies.PeersToTell(rec) != "":
+		return a.Copies.PeersToTell(rec) + " to hear that the job was brought back here"
 	case rec.PeerToTell:
 		return rec.Peer + " to hear that the job was taken here"
 	case rec.State.Finished():
 		return ""
-	case rec.Role == handoff.RoleSource && rec.State != handoff.StateCommitted && a.Leaving.Under(job.ID(rec.Job), rec.Move):
+	case rec.Role == handoff.RoleSource && rec.State != handoff.StateCommitted && a.Leaving.IsActive(job.ID(rec.Job), rec.Move):
 		return "nothing: it is under way"
 	case rec.Kind != handoff.KindMove:
 		return "nothing: the agent finishes or undoes it"
@@ -109,7 +109,7 @@ func (a *History) MoveRecord(ctx context.Context, m handoff.MoveID, c caller.Cal
 		return a.recordElsewhere(ctx, m, c, hops)
 	}
 	whose, known := a.Whose(rec)
-	if !c.Root() && !(known && c.May(whose)) {
+	if !c.Root() && !(known && c.CanAccess(whose)) {
 		return api.MoveRecord{}, MoveNotFound(string(m))
 	}
 	mine := a.fromJournal(rec, whose)
@@ -132,7 +132,7 @@ func (a *History) MoveRecord(ctx context.Context, m handoff.MoveID, c caller.Cal
 func (a *History) SettleRecord(r *api.MoveRecord) {
 	m := handoff.MoveID(r.Move)
 	r.Steps = a.steps(m)
-	if r.State != api.MoveUnderWay && r.State != api.MoveWaiting || a.Leaving.Under(r.Job, m) {
+	if r.State != api.MoveUnderWay && r.State != api.MoveWaiting || a.Leaving.IsActive(r.Job, m) {
 		return
 	}
 	rec, err := a.Journal.Get(m)
@@ -162,7 +162,7 @@ func (a *History) stateOf(rec handoff.Record) api.MoveState {
 	case handoff.StateDropped:
 		return api.MoveAborted
 	}
-	if a.Leaving.Under(job.ID(rec.Job), rec.Move) {
+	if a.Leaving.IsActive(job.ID(rec.Job), rec.Move) {
 		return api.MoveUnderWay
 	}
 	return api.MoveWaiting
@@ -212,7 +212,7 @@ func (a *History) recordElsewhere(ctx context.Context, m handoff.MoveID, c calle
 	recs, _ := a.Jobs.List() // those that can be read
 	asked := map[string]bool{}
 	for _, rec := range recs {
-		if rec.MovedTo == nil || !c.May(rec) || asked[rec.MovedTo.Node] || len(asked) == maxAsked {
+		if rec.MovedTo == nil || !c.CanAccess(rec) || asked[rec.MovedTo.Node] || len(asked) == maxAsked {
 			continue
 		}
 		asked[rec.MovedTo.Node] = true

@@ -21,9 +21,9 @@ func (a *Arrivals) Relay(ctx context.Context, s *transport.Session, m transport.
 	s.SetRecvTimeout(0) // a source has nothing to say as long as all is well
 	release := a.Targets.TakeOverPull(ref.Move, s)
 	defer release()
-	r := &target.Relay{A: a.Targets, Move: ref.Move, Session: s}
-	if arr := a.ArrivalOf(ref.Move); arr != nil && arr.landing.In != nil {
-		r.Digests = &arr.landing.In.Digests
+	r := &target.Relay{Targets: a.Targets, Move: ref.Move, Session: s}
+	if arr := a.ArrivalOf(ref.Move); arr != nil && arr.landing.Receiver != nil {
+		r.Digests = &arr.landing.Receiver.Digests
 	}
 	return said(peer.SayComplete, r.Run(ctx))
 }

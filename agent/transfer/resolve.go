@@ -47,7 +47,7 @@ func (a *Resolver) Resolvable(ref string) (handoff.Record, error) {
 		return undecided("the agent finishes or undoes a checkpoint or restore by itself")
 	case rec.State == handoff.StateReceiving:
 		return undecided("the copy here is not whole; it is dropped when the connection breaks, and the job stays on %s", rec.Peer)
-	case rec.Role == handoff.RoleSource && rec.State == handoff.StateFrozen && a.Leaving.Under(job.ID(rec.Job), m):
+	case rec.Role == handoff.RoleSource && rec.State == handoff.StateFrozen && a.Leaving.IsActive(job.ID(rec.Job), m):
 		return undecided("it is under way; Ctrl-C in the command that moves the job ends it")
 	}
 	return rec, nil
@@ -122,9 +122,9 @@ func (a *Resolver) cannotDecide(m handoff.MoveID) bool {
 // Apart makes sure that the move cannot decide itself, and says why: its other node
 // does not answer, or answers that it does not know, either.
 func (a *Resolver) Apart(ctx context.Context, rec handoff.Record, take bool) (why string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, httpjson.AskTime)
+	ctx, cancel := context.WithTimeout(ctx, httpjson.PeerTimeout)
 	defer cancel()
-	theirs, err := a.Arrivals.ClientOf(rec).Asked(ctx)
+	theirs, err := a.Arrivals.ClientOf(rec).FetchState(ctx)
 	switch {
 	case peer.IsAnswer(err):
 		return fmt.Sprintf("%s answers, but cannot decide it: %v", rec.Peer, err), nil
@@ -149,9 +149,9 @@ func (a *Resolver) Resolve(ctx context.Context, rec handoff.Record, take bool) e
 		return err
 	}
 	if d, ok := s.(*source.Job); ok {
-		d.Vouched = !take
+		d.SkipPull = !take
 	}
-	decision := handoff.Decision{Take: take, Apart: func(ctx context.Context) error {
+	decision := handoff.Decision{Take: take, CheckUnreachable: func(ctx context.Context) error {
 		_, err := a.Apart(ctx, rec, take)
 		return err
 	}}

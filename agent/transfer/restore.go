@@ -37,7 +37,7 @@ func (a *Transfers) Restore(ctx context.Context, c caller.Caller, req api.Restor
 
 func (b *restoreOp) sizes(e *api.Event) {
 	if b.landing != nil {
-		e.Read = b.landing.In.Received.Load()
+		e.Read = b.landing.Receiver.Received.Load()
 	}
 }
 
@@ -63,10 +63,10 @@ func (b *restoreOp) open(ctx context.Context, c caller.Caller) error {
 	}
 	b.cargo.Needs.FromCheckpoint = true
 	b.rec = b.cargo.Record
-	if !c.May(b.rec) {
+	if !c.CanAccess(b.rec) {
 		return caller.Forbidden()
 	}
-	if err := c.StillIn(b.rec); err != nil {
+	if err := c.CheckGroups(b.rec); err != nil {
 		return err
 	}
 	return b.inquire(ctx)
@@ -117,12 +117,12 @@ func (b *restoreOp) restore(ctx context.Context) error {
 		return err
 	}
 	rec := handoff.Record{Move: b.id, Kind: handoff.KindRestore, Job: string(b.rec.ID), Peer: b.a.Config.Node, Epoch: b.rec.Epoch, BootID: b.a.Boot, Extra: extra,
-		Since: b.a.ArrivesSince(b.rec)}
-	if err := b.a.MayArrive(b.rec); err != nil {
+		Since: b.a.EarliestArrival(b.rec)}
+	if err := b.a.CheckArrival(b.rec); err != nil {
 		return err
 	}
 	half := b.a.Arrivals.engine().NewTarget(rec, l)
-	taken, err := b.a.KeepIDs(b.id, b.rec)
+	taken, err := b.a.ReserveIDs(b.id, b.rec)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (b *restoreOp) restore(ctx context.Context) error {
 		return peer.Refused(source.AsFindings(taken))
 	}
 	if err := b.begin(ctx, half); err != nil {
-		b.a.IDs.LetGo(string(b.id))
+		b.a.IDs.Release(string(b.id))
 		return err
 	}
 	return b.settle(half, b.bring(ctx, l, half))
@@ -141,7 +141,7 @@ func (b *restoreOp) bring(ctx context.Context, l *target.Job, half *handoff.Targ
 	if err := b.own(ctx); err != nil {
 		return err
 	}
-	free := b.a.Launcher.AskNetwork(ctx, b.rec.Spec)
+	free := b.a.Launcher.ProbeNetwork(ctx, b.rec.Spec)
 	if err := errors.Join(b.fetch(ctx, l), free()); err != nil {
 		return err
 	}
@@ -200,21 +200,21 @@ func (b *restoreOp) fetch(ctx context.Context, l *target.Job) error {
 	if err := l.Open(); err != nil {
 		return err
 	}
-	b.tell.Know(func() { b.landing = l })
-	if err := l.Admit(b.rec); err != nil {
+	b.tell.Update(func() { b.landing = l })
+	if err := l.ClaimAddress(b.rec); err != nil {
 		return err
 	}
-	if err := l.Expect(b.rec, false); err != nil {
+	if err := l.SetRecord(b.rec, false); err != nil {
 		return err
 	}
 	var err error
 	if b.lanes, err = b.saved.Lanes(); err != nil {
 		return err
 	}
-	l.In.Stop = b.lanes.GiveUp // who reads does not see the end of ctx
+	l.Receiver.Stop = b.lanes.GiveUp // who reads does not see the end of ctx
 	release := context.AfterFunc(ctx, b.lanes.GiveUp)
 	defer release()
-	err = l.In.Receive(ctx, b.lanes.Readers)
+	err = l.Receiver.Receive(ctx, b.lanes.Readers)
 	if ctx.Err() == nil && (errors.Is(err, store.ErrDigest) || errors.Is(err, image.ErrSize)) {
 		return b.notTrusted(err)
 	}

@@ -42,7 +42,7 @@ func (m *moveOp) warmUp(ctx context.Context) error {
 	}
 	plan := converge.New(limits, costs)
 	brake := &source.Brake{Job: m.dep}
-	proceed := m.a.Priority.Warm()
+	proceed := m.a.Priority.WarmUp()
 	defer proceed()
 	var last time.Time
 	for n := 1; ; n++ {

@@ -38,7 +38,7 @@ func (a *Arrivals) Yield(ctx context.Context, peer string, m handoff.MoveID) err
 		return err
 	}
 	if d, ok := s.(*source.Job); ok {
-		s = source.Ending{Job: d}
+		s = source.EndingJob{Job: d}
 	}
 	outcome, err := a.engine().YieldSource(ctx, m, s, p)
 	if outcome == handoff.OutcomeUnclean {
@@ -89,7 +89,7 @@ func (a *Arrivals) sameJob(rec handoff.Record) error {
 // tellPeer tells the other node of an operator's decision, for as long as it takes.
 func (a *Arrivals) tellPeer(m handoff.MoveID) {
 	a.Background.Go(func() {
-		for pause := peer.FirstTold; ; pause = min(2*pause, peer.MostTold) {
+		for pause := peer.FirstRetry; ; pause = min(2*pause, peer.LongestRetry) {
 			rec, err := a.Journal.Get(m)
 			if err != nil || !rec.PeerToTell {
 				return
@@ -97,7 +97,7 @@ func (a *Arrivals) tellPeer(m handoff.MoveID) {
 			if err = a.told(rec); err == nil {
 				return
 			}
-			if pause == peer.FirstTold || peer.IsAnswer(err) {
+			if pause == peer.FirstRetry || peer.IsAnswer(err) {
 				a.Log.Warn("the other node has not heard of an operator's decision", logkey.Job, rec.Job, logkey.Move, m, logkey.Peer, rec.Peer, logkey.Err, err)
 			}
 			select {
@@ -117,7 +117,7 @@ func (a *Arrivals) told(rec handoff.Record) error {
 		return err
 	}
 	a.Log.Info("the other node has yielded", logkey.Job, rec.Job, logkey.Move, rec.Move, logkey.Peer, rec.Peer)
-	return a.Journal.Told(rec.Move)
+	return a.Journal.PeerTold(rec.Move)
 }
 
 // TellPeers goes on with what an earlier agent could not tell.

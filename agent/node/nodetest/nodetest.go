@@ -16,14 +16,14 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// Callers: the user of the jobs that Known adds, another user, and root.
+// Owner is the user of the jobs that Known adds, Stranger another one, Operator root.
 var (
 	Owner    = caller.Caller{UID: 1000, GID: 1000}
 	Stranger = caller.Caller{UID: 2000, GID: 2000}
 	Operator = caller.Caller{}
 )
 
-// New is a node without an agent, in directories of its own.
+// New is a node in directories of its own, without an agent.
 func New(t testing.TB) *node.Node {
 	t.Helper()
 	state, run := testenv.OpenDir(t), testenv.OpenDir(t)
@@ -62,7 +62,7 @@ func CodeOf(err error) api.Code {
 	return httpjson.ErrorOf(err).Code
 }
 
-// Journalled writes a record of a move with each of the states. What it does not say is made up.
+// Journalled writes a record of a move for each state, and fills in the fields that are empty.
 func Journalled(t testing.TB, n *node.Node, rec handoff.Record, states ...handoff.State) handoff.Record {
 	t.Helper()
 	if rec.Move == "" {
@@ -75,4 +75,16 @@ func Journalled(t testing.TB, n *node.Node, rec handoff.Record, states ...handof
 		}
 	}
 	return rec
+}
+
+// ReopenJournal opens the journal of a node anew, as the next agent does.
+func ReopenJournal(t testing.TB, n *node.Node) {
+	t.Helper()
+	if err := n.Journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if n.Journal, err = handoff.OpenJournal(n.Paths.Moves()); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -6,17 +6,17 @@ import (
 	"fmt"
 )
 
-// settle brings the move to its end without a connection to the source, by asking it. A committed copy
+// askUntilDecided brings the move to its end without a connection to the source, by asking it. A committed copy
 // asks, too, before it is resumed once more: since its record was written the source's operator may have
 // taken the job back. Other methods may come in between.
-func (h *TargetHalf) settle(ctx context.Context, source Asker) error {
+func (h *TargetHalf) askUntilDecided(ctx context.Context, source Asker) error {
 	var pause backoff
 	for {
 		err := h.advance(ctx, source)
 		if h.State().Finished() || h.State() == StateReceiving {
 			return err
 		}
-		if pause.wait(ctx, h.settled) || ctx.Err() == nil {
+		if pause.wait(ctx, h.finished) || ctx.Err() == nil {
 			continue
 		}
 		return errors.Join(ErrInDoubt, fmt.Errorf("move %s: the copy of job %s stays as it is: %w", h.rec.Move, h.rec.Job,
@@ -30,7 +30,7 @@ func (h *TargetHalf) advance(ctx context.Context, source Asker) error {
 	switch h.State() {
 	case StateCommitted, StatePrepared:
 		var err error
-		if event, err = h.question(ctx, source); err != nil {
+		if event, err = h.askOutcome(ctx, source); err != nil {
 			return err
 		}
 	}
@@ -44,9 +44,9 @@ func (h *TargetHalf) advance(ctx context.Context, source Asker) error {
 	return err
 }
 
-// question finds out what to do about a copy.
-func (h *TargetHalf) question(ctx context.Context, source Asker) (Event, error) {
-	if err := h.noticeDeath(ctx); err != nil || h.State().Finished() {
+// askOutcome finds out what to do about a copy.
+func (h *TargetHalf) askOutcome(ctx context.Context, source Asker) (Event, error) {
+	if err := h.dropIfGone(ctx); err != nil || h.State().Finished() {
 		return "", err
 	}
 	var state State
@@ -63,20 +63,20 @@ func (h *TargetHalf) question(ctx context.Context, source Asker) (Event, error) 
 		return EventYield, nil
 	case StateReleased:
 		if h.InDoubt() {
-			h.blame(fmt.Errorf("this node went down with the copy, and an operator gave the one on %s up", h.rec.Peer))
+			h.addNote(fmt.Errorf("this node went down with the copy, and an operator gave the one on %s up", h.rec.Peer))
 			return EventLost, nil
 		}
 		return EventCommit, nil
 	case StateCommitted:
 		if h.InDoubt() {
-			return "", h.unknown()
+			return "", h.inDoubtError()
 		}
 		return EventCommit, nil
 	case StateAborting, StateAborted:
 		if !committed {
 			return EventAbort, nil
 		}
-		if h.Record().Taken && !h.gone {
+		if h.Record().Taken && !h.rebooted {
 			return EventCommit, nil // an operator's decision stands, and the source yields
 		}
 		return EventYield, nil
@@ -84,10 +84,10 @@ func (h *TargetHalf) question(ctx context.Context, source Asker) (Event, error) 
 	return "", fmt.Errorf("%s has not decided: %.40q", h.rec.Peer, state)
 }
 
-// noticeDeath drops a parked copy that is proven to be gone. It takes its turn, so that no commit
+// dropIfGone drops a parked copy that is proven to be gone. It holds the lock, so that no commit
 // lets the copy run in between.
-func (h *TargetHalf) noticeDeath(ctx context.Context) error {
-	release, err := h.take(ctx)
+func (h *TargetHalf) dropIfGone(ctx context.Context) error {
+	release, err := h.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (h *TargetHalf) noticeDeath(ctx context.Context) error {
 		return nil
 	}
 	if event, err := h.checkParked(ctx); event == EventGone {
-		h.blame(err)
+		h.addNote(err)
 		return h.follow(ctx, event)
 	}
 	return nil

@@ -1,10 +1,13 @@
 package caller
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-func TestSharesAreOfUsersOfAllAndNotOfRoot(t *testing.T) {
+func TestShareIsOfOneUserOfAllAndNotOfRoot(t *testing.T) {
 	s := NewShare(10, 25)
 	take := func(c Caller, n int64, want bool) (give func()) {
 		t.Helper()
@@ -31,4 +34,28 @@ func TestSharesAreOfUsersOfAllAndNotOfRoot(t *testing.T) {
 	take(user(1, ""), 9, false)
 	take(user(1, ""), 8, true)
 	take(user(4, ""), 1, false)
+}
+
+func TestShareWaitsUntilAnotherIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, user := NewShare(1, 4), Caller{UID: 1}
+		give, ok := s.Await(t.Context(), user, 1)
+		if !ok {
+			t.Fatal("the first waits")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, ok := s.Await(ctx, user, 1); ok {
+			t.Error("two at a time")
+		}
+		time.AfterFunc(time.Second, give)
+		again, ok := s.Await(t.Context(), user, 1)
+		if !ok {
+			t.Fatal("the second waits for ever")
+		}
+		again()
+		if len(s.held) > 0 || s.sum[false] != 0 {
+			t.Errorf("left: %v, %v", s.held, s.sum)
+		}
+	})
 }

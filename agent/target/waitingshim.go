@@ -5,9 +5,8 @@ import (
 	"github.com/migrate-hpc/migrate/shim"
 )
 
-// room is what a copy needs before anything of it can be restored: a cgroup of the
-// job's own, and a shim that waits.
-type room struct {
+// waitingShim is what a restore starts from: a cgroup of the job's own, and a shim that waits.
+type waitingShim struct {
 	cgroup *cgroup.Cgroup
 	cfg    shim.Config
 	client *shim.Client
