@@ -12,6 +12,11 @@
 // cgroups of the command that started it. So a scheduler's accounting, limits and kill reach
 // it. Any other shim runs in the agent's cgroup, and so does every shim on a target.
 //
+// The shim changes the state of its job, one change at a time. The service answers the
+// agent, and takes the pages in that come while the job is restored: memory is where
+// they go. The recorder writes down how the job ended, the outputLimiter holds it to its
+// output limit, the guard ends it if the shim is killed while it lacks memory.
+//
 // A shim's life:
 //
 //	launch ─► running ─► exited            record written, cgroup removed, gone

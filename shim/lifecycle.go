@@ -7,6 +7,9 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/network"
@@ -17,7 +20,7 @@ func (s *shim) runJob(p *namespaces.Process) {
 	s.mu.Lock()
 	s.state, s.init = Running, p
 	s.mu.Unlock()
-	go s.watchOutput(p)
+	go s.output.watch(p)
 	go s.reap(p)
 }
 
@@ -29,7 +32,7 @@ func (s *shim) reap(p *namespaces.Process) {
 		s.log.Error("wait for the job", logkey.Err, err)
 	}
 	if s.currentState() != Released {
-		s.record(s.endOutput(s.exitOf(ws)))
+		s.recorder.record(s.output.end(s.exitOf(ws)), s.publishExit)
 		s.setState(Exited)
 		s.log.Info("job ended", logkey.Code, ws.ExitStatus(), logkey.Signaled, ws.Signaled())
 	}
@@ -37,6 +40,26 @@ func (s *shim) reap(p *namespaces.Process) {
 		s.log.Error("clean-up", logkey.Err, err)
 	}
 	close(s.done)
+}
+
+// exitOf is how the job ended; its CPU time is what it used on this node.
+func (s *shim) exitOf(ws unix.WaitStatus) job.Exit {
+	cpu, err := s.cfg.Cgroup.CPUTime()
+	if err != nil {
+		s.log.Warn("CPU time unknown", logkey.Err, err)
+	}
+	exit := job.Exit{Code: ws.ExitStatus(), At: time.Now(), CPU: time.Duration(cpu)}
+	if ws.Signaled() {
+		exit.Code, exit.Signal = 128+int(ws.Signal()), int(ws.Signal())
+	}
+	return exit
+}
+
+// publishExit has the status tell what is not in the record yet.
+func (s *shim) publishExit(exit job.Exit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.exit = Exited, &exit
 }
 
 // cleanUp frees what the job had on the node. What is missing already is no error.

@@ -1,17 +1,13 @@
 package shim
 
 import (
-	"context"
 	"errors"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,13 +33,13 @@ func Main() {
 	if err != nil {
 		fail(report, err)
 	}
-	served := s.serve() // a status request during the start must not wait
-	if err := s.start(); err != nil {
-		fail(report, err)
+	served := s.begin() // a status request during the start must not wait
+	if err := s.shim.start(); err != nil {
+		fail(report, errors.Join(err, s.listen.Close()))
 	}
 	_, _ = io.WriteString(report, "ok")
 	_ = report.Close()
-	s.serveUntilDone(served)
+	s.untilDone(served)
 	os.Exit(0)
 }
 
@@ -53,7 +49,7 @@ func fail(report *os.File, err error) {
 	os.Exit(1)
 }
 
-func prepare(runDir string) (*shim, error) {
+func prepare(runDir string) (*service, error) {
 	cfg, err := readConfig(runDir)
 	if err != nil {
 		return nil, err
@@ -67,66 +63,26 @@ func prepare(runDir string) (*shim, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shim{cfg: cfg, store: store, done: make(chan struct{}), opened: make(chan struct{}), state: Starting}
-	s.log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With(logkey.Job, cfg.Job)
-	if cfg.Output != nil {
-		if s.output, err = newOutputLimiter(*cfg.Output, store); err != nil {
-			return nil, err
-		}
-	}
-	if s.listen, err = listenSocket(filepath.Join(runDir, socketName)); err != nil {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With(logkey.Job, cfg.Job)
+	s := &shim{cfg: cfg, log: log, done: make(chan struct{}), state: Starting}
+	s.recorder = recorder{store, cfg.Job, log}
+	s.memory.opened = make(chan struct{})
+	if s.output, err = newOutputLimiter(cfg, store, log); err != nil {
 		return nil, err
 	}
-	return s, nil
-}
-
-func listenSocket(path string) (net.Listener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
+	listen, err := listenSocket(filepath.Join(runDir, socketName))
 	if err != nil {
 		return nil, err
 	}
-	return l, os.Chmod(path, 0o600)
+	return &service{shim: s, listen: listen}, nil
 }
 
 // start starts the job, or gets ready to be told to restore it.
 func (s *shim) start() error {
 	if s.cfg.Launch == nil {
-		s.prestart()
+		s.prestarted.start(s.cfg, s.criuClient(), s.log)
 		s.setState(Waiting)
 		return nil
 	}
-	if err := s.launch(); err != nil {
-		return errors.Join(err, s.listen.Close())
-	}
-	return nil
+	return s.launch()
 }
-
-// serve answers the agent from now on.
-func (s *shim) serve() (served <-chan error) {
-	s.server = &http.Server{Handler: s.routes()}
-	ended := make(chan error, 1)
-	go func() { ended <- s.server.Serve(s.listen) }()
-	return ended
-}
-
-// serveUntilDone goes on until the job is over here.
-func (s *shim) serveUntilDone(served <-chan error) {
-	select {
-	case <-s.done:
-	case err := <-served:
-		s.log.Error("lost the socket", logkey.Err, err)
-		<-s.done
-	}
-	// The request that ends the job gets its answer before the process exits.
-	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
-	defer cancel()
-	if s.server.Shutdown(ctx) != nil {
-		_ = s.server.Close() // a request that still sends pages is not needed
-	}
-}
-
-// answerTime is how long the end of a shim waits for requests under way.
-const answerTime = 5 * time.Second

@@ -14,40 +14,40 @@ import (
 // endTime is how long a job that handles SIGXFSZ has to end.
 const endTime = 10 * time.Second
 
-// watchOutput checks the size of the job's output until the job has ended. It ends a job that
+// watch checks the size of the job's output until the job has ended. It ends a job that
 // prints too much, and cuts off what exceeds the limit. A frozen job prints nothing and is not
 // ended: it may run elsewhere by now. But its user may write to its files from outside while it is
 // suspended.
-func (s *shim) watchOutput(init *namespaces.Process) {
-	if s.output == nil {
+func (w *outputLimiter) watch(init *namespaces.Process) {
+	if w == nil {
 		return
 	}
 	var end time.Time // when it is killed
 	for pause := time.Duration(0); ; {
 		select {
-		case <-s.output.over:
+		case <-w.over:
 			return
 		case <-time.After(pause):
 		}
 		pause = frozenPause
-		if frozen, err := s.cfg.Cgroup.Frozen(); err == nil && frozen {
-			if _, _, err := s.output.check(); err != nil {
-				s.log.Error("the job's output", logkey.Err, err)
+		if frozen, err := w.cgroup.Frozen(); err == nil && frozen {
+			if _, _, err := w.check(); err != nil {
+				w.log.Error("the job's output", logkey.Err, err)
 			}
 			continue
 		}
 		var why string
 		var err error
-		if why, pause, err = s.output.check(); err != nil {
-			s.log.Error("the job's output", logkey.Err, err)
+		if why, pause, err = w.check(); err != nil {
+			w.log.Error("the job's output", logkey.Err, err)
 		}
 		switch {
 		case why == "":
 		case end.IsZero():
-			s.log.Warn("the job is ended", logkey.Why, why)
-			end = s.askToEnd(init)
+			w.log.Warn("the job is ended", logkey.Why, why)
+			end = askToEnd(init)
 		case !time.Now().Before(end):
-			s.killFor(init)
+			w.kill(init)
 		}
 	}
 }
@@ -57,17 +57,17 @@ const frozenPause = 100 * time.Millisecond
 
 // askToEnd sends SIGXFSZ to a PID 1 that handles it. The kernel does so when a file gets too
 // large. It returns when the job's time is over.
-func (s *shim) askToEnd(init *namespaces.Process) time.Time {
+func askToEnd(init *namespaces.Process) time.Time {
 	if !handlesSignal(init.Pid, unix.SIGXFSZ) || init.Signal(unix.SIGXFSZ) != nil {
 		return time.Now()
 	}
 	return time.Now().Add(endTime)
 }
 
-// killFor kills the job.
-func (s *shim) killFor(init *namespaces.Process) {
+// kill kills the job.
+func (w *outputLimiter) kill(init *namespaces.Process) {
 	if err := init.Signal(unix.SIGKILL); err != nil {
-		s.log.Warn("end the job", logkey.Err, err)
+		w.log.Warn("end the job", logkey.Err, err)
 	}
 }
 
@@ -82,16 +82,16 @@ func handlesSignal(pid int, sig unix.Signal) bool {
 	return err == nil && mask>>(uint(sig)-1)&1 == 1
 }
 
-// endOutput checks the output once more when the job has ended. It adds to the exit why the job
+// end checks the output once more when the job has ended. It adds to the exit why the job
 // was ended.
-func (s *shim) endOutput(exit job.Exit) job.Exit {
-	if s.output == nil {
+func (w *outputLimiter) end(exit job.Exit) job.Exit {
+	if w == nil {
 		return exit
 	}
-	close(s.output.over)
-	why, _, err := s.output.check()
+	close(w.over)
+	why, _, err := w.check()
 	if err != nil {
-		s.log.Error("the job's output", logkey.Err, err)
+		w.log.Error("the job's output", logkey.Err, err)
 	}
 	exit.Reason = why
 	if why != "" && (exit.Signal == int(unix.SIGKILL) || exit.Code == 0) {

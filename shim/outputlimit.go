@@ -1,19 +1,24 @@
 package shim
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/output"
 )
 
-// outputLimiter holds a job to its output limit.
+// outputLimiter holds a job to its output limit. Nil holds it to none.
 type outputLimiter struct {
 	files *output.Files
 	usage *output.Usage
 	uid   uint32
 	over  chan struct{} // closed when the job has ended
+
+	cgroup cgroup.Cgroup // the job's
+	log    *slog.Logger
 
 	mu   sync.Mutex // the fields below; held for a look
 	rule output.Rule
@@ -49,12 +54,18 @@ func (w *outputLimiter) check() (why string, again time.Duration, err error) {
 	return why, cutAgain, w.files.Cut(w.keep)
 }
 
-func newOutputLimiter(o Output, store *job.Store) (*outputLimiter, error) {
+// newOutputLimiter returns nil if the job's output is not limited.
+func newOutputLimiter(cfg Config, store *job.Store, log *slog.Logger) (*outputLimiter, error) {
+	o := cfg.Output
+	if o == nil {
+		return nil, nil
+	}
 	files, err := output.Open(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	return &outputLimiter{files: files, usage: &output.Usage{Store: store}, uid: o.UID, over: make(chan struct{}), rule: output.Rule{Limit: o.Limit}}, nil
+	return &outputLimiter{files: files, usage: &output.Usage{Store: store}, uid: o.UID, over: make(chan struct{}),
+		cgroup: cfg.Cgroup, log: log, rule: output.Rule{Limit: o.Limit}}, nil
 }
 
 // cutAgain is how often the output of a job that ends is cut.

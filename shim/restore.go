@@ -36,9 +36,9 @@ func (s *shim) park(r *http.Request) error {
 		ahead.criu.Close()
 		return errors.Join(err, g.dismiss())
 	}
-	s.openMemory(p)
+	s.memory.open(p.Memory())
 	if err := p.Park(r.Context(), client, s.log); err != nil {
-		s.closeMemory()
+		s.memory.close()
 		return errors.Join(err, g.dismiss())
 	}
 	s.mu.Lock()

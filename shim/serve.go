@@ -4,22 +4,48 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"net"
 	"net/http"
+	"os"
+	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/migrate-hpc/migrate/failpoint"
+	"github.com/migrate-hpc/migrate/logkey"
 )
 
-func (s *shim) routes() http.Handler {
+// service answers the agent.
+type service struct {
+	shim   *shim
+	server *http.Server
+	listen net.Listener
+}
+
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, 0o600)
+}
+
+// begin answers from now on.
+func (s *service) begin() (served <-chan error) {
+	s.server = &http.Server{Handler: s.routes()}
+	ended := make(chan error, 1)
+	go func() { ended <- s.server.Serve(s.listen) }()
+	return ended
+}
+
+func (s *service) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", s.answer(func(*http.Request) error { return nil }, maxRequest))
-	mux.HandleFunc("POST /signal", s.answer(s.signal, maxRequest))
-	mux.HandleFunc("POST /park", s.answer(s.park, maxRequest))
-	mux.HandleFunc("POST /resume", s.answer(s.resume, maxRequest))
-	mux.HandleFunc("POST /drop", s.answer(s.drop, maxRequest))
-	mux.HandleFunc("POST /release", s.answer(s.release, maxRequest))
+	mux.HandleFunc("POST /signal", s.answer(s.shim.signal, maxRequest))
+	mux.HandleFunc("POST /park", s.answer(s.shim.park, maxRequest))
+	mux.HandleFunc("POST /resume", s.answer(s.shim.resume, maxRequest))
+	mux.HandleFunc("POST /drop", s.answer(s.shim.drop, maxRequest))
+	mux.HandleFunc("POST /release", s.answer(s.shim.release, maxRequest))
 	mux.HandleFunc("POST /pages", s.receivePages)
 	mux.HandleFunc("POST /settle", s.answer(s.endPush, maxRequest))
 	mux.HandleFunc("GET /wanted", s.streamRequests)
@@ -27,45 +53,41 @@ func (s *shim) routes() http.Handler {
 	return mux
 }
 
-func (s *shim) signal(r *http.Request) error {
-	var req signalRequest
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
-		return err
+// answer runs one request and replies with the status after it. The body may have most bytes, any
+// number for 0.
+func (s *service) answer(do func(*http.Request) error, most int64) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if most > 0 {
+			r.Body = http.MaxBytesReader(w, r.Body, most)
+		}
+		err := do(r)
+		w.Header().Set("Content-Type", "application/json")
+		var reply any = s.shim.status()
+		if err != nil {
+			w.WriteHeader(http.StatusConflict)
+			reply = failure{err.Error()}
+		}
+		_ = json.NewEncoder(w).Encode(reply)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state != Running {
-		return fmt.Errorf("the job is %s", s.state)
-	}
-	return s.init.Signal(unix.Signal(req.Signal))
 }
 
-// release ends the frozen tree of a job that lives on elsewhere. No exit is
-// written down: it has not exited.
-func (s *shim) release(r *http.Request) error {
-	s.stateChange.Lock()
-	defer s.stateChange.Unlock()
-	switch now := s.currentState(); now {
-	case Released:
-		return nil
-	case Running:
-	default:
-		return fmt.Errorf("cannot release: the job is %s", now)
+const maxRequest = 1 << 20
+
+// untilDone goes on until the job is over here.
+func (s *service) untilDone(served <-chan error) {
+	select {
+	case <-s.shim.done:
+	case err := <-served:
+		s.shim.log.Error("lost the socket", logkey.Err, err)
+		<-s.shim.done
 	}
-	frozen, err := s.cfg.Cgroup.Frozen()
-	if err != nil {
-		return err
+	// The request that ends the job gets its answer before the process exits.
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		_ = s.server.Close() // a request that still sends pages is not needed
 	}
-	if !frozen {
-		return errors.New("refused to release a job that is not frozen")
-	}
-	s.setState(Released)
-	failpoint.Point("shim", "released")
-	s.log.Info("job released")
-	// A user who may write to another cgroup can move tasks out of the frozen one, and they
-	// run there. All tasks of a pid namespace end with its PID 1.
-	if err := s.init.Signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return err
-	}
-	return s.cfg.Cgroup.Kill(context.WithoutCancel(r.Context()))
 }
+
+// answerTime is how long the end of a shim waits for requests under way.
+const answerTime = 5 * time.Second

@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
 	"github.com/migrate-hpc/migrate/stream"
 )
@@ -94,8 +95,8 @@ func (s *scene) finish(t testing.TB, tasks []Task) (scan, rest Round) {
 // compare compares every page with what the store has.
 func (s *scene) compare(t testing.TB, tasks []Task, regions map[stream.VPID][]image.Region) {
 	t.Helper()
-	if vpid, addr, n, missing := s.store.Missing(regions); missing {
-		t.Fatalf("%d pages of %d from %#x on are missing", n, vpid, addr)
+	if err := pagestore.FirstOf(s.store.Gaps(pageset.LazyOf(regions))); err != nil {
+		t.Fatal(err)
 	}
 	pages := 0
 	for _, task := range tasks {

@@ -5,15 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/stream"
 )
-
-// maxVectors is IOV_MAX of Linux.
-const maxVectors = 1024
 
 // PutBatch applies the runs of a frame in their order. It joins consecutive runs of data and of
 // zeros: one write for the new pages and one for the log. With many small runs each would
@@ -75,7 +69,7 @@ func (s *Store) putOne(r stream.Run) error {
 	if r.Drop {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.drop(r.VPID, s.tableOf(r.VPID), r.Addr, r.Addr+uint64(r.Pages)*stream.PageSize)
+		return s.drop(r.VPID, s.index.of(r.VPID), r.Addr, r.Addr+uint64(r.Pages)*stream.PageSize)
 	}
 	data := make([]byte, min(r.Pages, stream.MaxCopyPages)*stream.PageSize)
 	if err := s.Read(r.From, data); err != nil {
@@ -88,7 +82,7 @@ func (s *Store) putOne(r stream.Run) error {
 // it lacks is ErrMissing.
 func (s *Store) Read(from stream.Place, data []byte) error {
 	s.mu.Lock()
-	found := s.tableOf(from.VPID).Within(from.Addr, from.Addr+uint64(len(data)))
+	found := s.index.of(from.VPID).Within(from.Addr, from.Addr+uint64(len(data)))
 	s.mu.Unlock()
 	at := from.Addr
 	for _, sp := range found {
@@ -109,12 +103,6 @@ func (s *Store) Read(from stream.Place, data []byte) error {
 	return nil
 }
 
-// place is where a part of a run goes in the data file.
-type place struct {
-	data []byte
-	off  int64
-}
-
 // arrival is what a batch brings: where its pages go and what the index learns.
 type arrival struct {
 	fresh [][]byte // one after the other from off on
@@ -132,10 +120,10 @@ type news struct {
 
 func (s *Store) putTogether(runs []stream.Run) error {
 	a := s.arrive(runs)
-	if err := s.writeData(a.fresh, a.off); err != nil {
+	if err := s.data.writePieces(a.fresh, a.off); err != nil {
 		return err
 	}
-	if err := s.overwrite(a.old); err != nil {
+	if err := s.data.overwrite(a.old); err != nil {
 		return err
 	}
 	return s.publishAll(a.news)
@@ -153,7 +141,7 @@ func (s *Store) arrive(runs []stream.Run) (a arrival) {
 			continue
 		}
 		done := int64(0)
-		for _, sp := range s.tableOf(r.VPID).Within(r.Addr, r.Addr+uint64(len(r.Data))) {
+		for _, sp := range s.index.of(r.VPID).Within(r.Addr, r.Addr+uint64(len(r.Data))) {
 			if sp.Zero() {
 				continue
 			}
@@ -186,47 +174,6 @@ func (a *arrival) add(r stream.Run, from, to int64) {
 	a.size += to - from
 }
 
-// writeData writes the pieces one after the other.
-func (s *Store) writeData(pieces [][]byte, off int64) error {
-	for len(pieces) > 0 {
-		n, err := linux.RetryValue(func() (int, error) {
-			return unix.Pwritev(int(s.data.Fd()), pieces[:min(len(pieces), maxVectors)], off)
-		})
-		if err != nil {
-			return err
-		}
-		off += int64(n)
-		for len(pieces) > 0 && n >= len(pieces[0]) {
-			n -= len(pieces[0])
-			pieces = pieces[1:]
-		}
-		if n > 0 {
-			pieces[0] = pieces[0][n:]
-		}
-	}
-	return nil
-}
-
-// overwrite writes pages that have a place. Those that lie one after the other go
-// together.
-func (s *Store) overwrite(old []place) error {
-	var together [][]byte
-	for len(old) > 0 {
-		n, end := 0, old[0].off
-		together = together[:0]
-		for n < len(old) && old[n].off == end {
-			together = append(together, old[n].data)
-			end += int64(len(old[n].data))
-			n++
-		}
-		if err := s.writeData(together, old[0].off); err != nil {
-			return err
-		}
-		old = old[n:]
-	}
-	return nil
-}
-
 // publishAll makes spans known, now that their data is in place.
 func (s *Store) publishAll(all []news) error {
 	if len(all) == 0 {
@@ -245,5 +192,5 @@ func (s *Store) publishAll(all []news) error {
 			return err
 		}
 	}
-	return s.appendAll(records)
+	return s.log.append(records)
 }

@@ -17,9 +17,6 @@ type blocks struct {
 	live []int32 // users of pages, by block
 }
 
-// hole is an unused part of the data file.
-type hole struct{ off, size int64 }
-
 // alloc reserves size bytes, with one user for each page.
 func (b *blocks) alloc(size int64) int64 {
 	off := b.next
@@ -73,4 +70,17 @@ func (b *blocks) release(spans []pageset.Span) []hole {
 		}
 	}
 	return out
+}
+
+// count returns the blocks of a data file of this size, in bytes, with the users that the
+// index tells of.
+func count(all index, size int64) blocks {
+	b := blocks{next: size}
+	b.grow()
+	for _, t := range all {
+		for _, leaf := range t.Leaves {
+			b.retain(leaf)
+		}
+	}
+	return b
 }

@@ -6,36 +6,15 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// Missing looks for the first lazy page of CRIU's pagemaps that the store lacks, in order of vpid
-// and address. It returns the run of missing pages that starts there. A store may hold more than
-// the pagemaps name; see Trim.
-func (s *Store) Missing(regions map[stream.VPID][]image.Region) (vpid stream.VPID, addr uint64, pages int64, missing bool) {
-	gaps := s.Gaps(pageset.LazyOf(regions))
-	for _, vpid := range slices.Sorted(maps.Keys(gaps)) {
-		for _, g := range gaps[vpid] {
-			return vpid, g.Start, g.Pages(), true
-		}
-	}
-	return 0, 0, 0, false
-}
-
-// Gaps returns the lazy pages that the store lacks.
+// Gaps returns the lazy pages that the store lacks. It may hold more than those; see Trim.
 func (s *Store) Gaps(lazy map[stream.VPID][]pageset.Range) map[stream.VPID][]pageset.Range {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[stream.VPID][]pageset.Range, len(lazy))
-	for vpid, ranges := range lazy {
-		out[vpid] = ranges
-		if t := s.index[vpid]; t != nil {
-			out[vpid] = pageset.Subtract(ranges, t.Ranges())
-		}
-	}
-	return out
+	return s.index.gaps(lazy)
 }
 
 // FirstOf returns the first gap of the first task as an error.
@@ -63,7 +42,7 @@ func (s *Store) Trim(lazy map[stream.VPID][]pageset.Range) error {
 			}
 		}
 	}
-	if err := errors.Join(s.appendAll(records), s.punch(s.blocks.release(gone))); err != nil {
+	if err := errors.Join(s.log.append(records), s.data.punch(s.blocks.release(gone))); err != nil {
 		return fmt.Errorf("trim the page store: %w", err)
 	}
 	return nil
@@ -75,10 +54,10 @@ func (s *Store) drop(vpid stream.VPID, t *pageset.Set, start, end uint64) error 
 	for _, sp := range old {
 		records = appendRecord(records, recordDrop, vpid, sp)
 	}
-	if err := s.appendAll(records); err != nil {
+	if err := s.log.append(records); err != nil {
 		return err
 	}
-	return s.punch(s.blocks.release(old))
+	return s.data.punch(s.blocks.release(old))
 }
 
 // Take hands over the pages of vpid in [start, end). The store does not know them any more, and
@@ -86,28 +65,26 @@ func (s *Store) drop(vpid stream.VPID, t *pageset.Set, start, end uint64) error 
 func (s *Store) Take(vpid stream.VPID, start, end uint64) []pageset.Span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t := s.index[vpid]; t != nil {
-		return t.Cut(start, end)
-	}
-	return nil
+	return s.index.take(vpid, start, end)
 }
 
 // Held returns where the store has pages in [start, end).
 func (s *Store) Held(vpid stream.VPID, start, end uint64) []pageset.Span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t := s.index[vpid]; t != nil {
-		return t.Within(start, end)
-	}
-	return nil
+	return s.index.held(vpid, start, end)
+}
+
+// Bytes returns the size of the pages held, in bytes; zero pages are none.
+func (s *Store) Bytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index.bytes()
 }
 
 // BytesOf is the size of the pages held of one task; zero pages are none.
 func (s *Store) BytesOf(vpid stream.VPID) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t := s.index[vpid]; t != nil {
-		return t.Data
-	}
-	return 0
+	return s.index.bytesOf(vpid)
 }

@@ -100,20 +100,6 @@ func (s *Store) compare(vpid stream.VPID, e expected) error {
 	return nil
 }
 
-// presentUntil says whether the store has the page at addr, and up to where that holds.
-func (s *Store) presentUntil(vpid stream.VPID, addr, end uint64) (here bool, next uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sp, ok := s.tableOf(vpid).Next(addr)
-	switch {
-	case !ok || sp.Start >= end:
-		return false, end
-	case sp.Start > addr:
-		return false, sp.Start
-	}
-	return true, min(sp.End, end)
-}
-
 func (d *Digests) addPending(vpid stream.VPID, e expected) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -142,4 +128,11 @@ func (d *Digests) Arrived(vpid stream.VPID, addr uint64, data []byte) error {
 		}
 	}
 	return nil
+}
+
+// presentUntil says whether the store has the page at addr, and up to where that holds.
+func (s *Store) presentUntil(vpid stream.VPID, addr, end uint64) (here bool, next uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index.presentUntil(vpid, addr, end)
 }

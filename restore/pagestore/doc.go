@@ -7,6 +7,14 @@
 //
 // CRIU's pagemaps are the authority. A page that they do not name as lazy is never served,
 // though a warm-up may have sent it (Trim). A page that they name and the store lacks stops
+// the restore before the job can run (Gaps, FirstOf).
+//
+// A Store joins three subjects under one lock: the index says which pages lie where, the
+// blocks count the users of each part of the data file, the log makes the index known to
+// other processes.
+//
+// CRIU's pagemaps are the authority. A page that they do not name as lazy is never served,
+// though a warm-up may have sent it (Trim). A page that they name and the store lacks stops
 // the restore before the job can run (Missing, EndPush).
 //
 // The index of many gigabytes has millions of entries, and the job is frozen while the shim

@@ -72,17 +72,16 @@ func decodeRecord(b []byte, size int64) (kind uint32, vpid stream.VPID, sp pages
 	return 0, 0, pageset.Span{}, fmt.Errorf("%w: log record of kind %d", ErrDamaged, kind)
 }
 
-// append adds a record to the log. The caller holds mu, so that the order of
-// records is the order of changes.
-func (s *Store) append(kind uint32, vpid stream.VPID, sp pageset.Span) error {
-	return s.appendAll(appendRecord(nil, kind, vpid, sp))
-}
+// indexLog is the log that a store writes.
+type indexLog struct{ *os.File }
 
-func (s *Store) appendAll(records []byte) error {
+// append adds records. The caller holds the store's mu, so that the order of records is
+// the order of changes.
+func (l indexLog) append(records []byte) error {
 	if len(records) == 0 {
 		return nil
 	}
-	if _, err := s.log.Write(records); err != nil {
+	if _, err := l.Write(records); err != nil {
 		return fmt.Errorf("append to the index log: %w", err)
 	}
 	return nil
@@ -92,12 +91,12 @@ func (s *Store) appendAll(records []byte) error {
 type logReader struct {
 	log   *os.File
 	at    int64 // in bytes: what lies before is in the index
-	index map[stream.VPID]*pageset.Set
+	index index
 	buf   []byte
 }
 
 func newLogReader(log *os.File) *logReader {
-	return &logReader{log: log, index: make(map[stream.VPID]*pageset.Set)}
+	return &logReader{log: log, index: make(index)}
 }
 
 // readSize is how much of a log is read at once.
@@ -150,7 +149,7 @@ func (r *logReader) take(records []byte, size int64) error {
 		if err != nil {
 			return err
 		}
-		t := pageset.Of(r.index, vpid)
+		t := r.index.of(vpid)
 		if kind == recordDrop {
 			t.Cut(sp.Start, sp.End)
 		} else {
@@ -159,43 +158,4 @@ func (r *logReader) take(records []byte, size int64) error {
 		r.at += recordSize
 	}
 	return nil
-}
-
-// replay has the index be what r has read and what the log says behind that.
-func (s *Store) replay(r *logReader) error {
-	if err := r.advance(s.size); err != nil {
-		return err
-	}
-	if info, err := s.log.Stat(); err != nil {
-		return err
-	} else if !s.view && info.Size() != r.at {
-		return fmt.Errorf("%w: the index log ends inside a record", ErrDamaged)
-	}
-	size, err := s.size()
-	if err != nil {
-		return err
-	}
-	s.index = r.index
-	s.recount(size)
-	return nil
-}
-
-// size is the length of the data file, in bytes.
-func (s *Store) size() (int64, error) {
-	info, err := s.data.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
-
-// recount sets the counters of blocks from the index.
-func (s *Store) recount(size int64) {
-	s.blocks = blocks{next: size}
-	s.blocks.grow()
-	for _, t := range s.index {
-		for _, leaf := range t.Leaves {
-			s.blocks.retain(leaf)
-		}
-	}
 }

@@ -7,9 +7,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/stream"
 )
@@ -33,12 +30,12 @@ var (
 // that is put again replaces the earlier one. Of two puts at the same time either may win.
 type Store struct {
 	Dir  string
-	data *os.File
-	log  *os.File
+	data dataFile
+	log  indexLog
 	view bool // another process may be in the middle of writing a record
 
-	mu     sync.Mutex
-	index  map[stream.VPID]*pageset.Set
+	mu     sync.Mutex // for index, blocks and the order of records in the log
+	index  index
 	blocks blocks
 }
 
@@ -65,7 +62,7 @@ func open(dir string, reader func(log *os.File) *logReader) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open page store in %s: %w", dir, err)
 	}
-	if err := s.replay(reader(s.log)); err != nil {
+	if err := s.replay(reader(s.log.File)); err != nil {
 		return nil, fmt.Errorf("open page store in %s: %w", dir, errors.Join(err, s.Close()))
 	}
 	return s, nil
@@ -79,10 +76,29 @@ func (s *Store) View() (*Store, error) {
 		return nil, fmt.Errorf("view page store in %s: %w", s.Dir, err)
 	}
 	v.view = true
-	if err := v.replay(newLogReader(v.log)); err != nil {
+	if err := v.replay(newLogReader(v.log.File)); err != nil {
 		return nil, fmt.Errorf("view page store in %s: %w", s.Dir, errors.Join(err, v.Close()))
 	}
 	return v, nil
+}
+
+// replay has the index be what r has read and what the log says behind that.
+func (s *Store) replay(r *logReader) error {
+	if err := r.advance(s.data.size); err != nil {
+		return err
+	}
+	if info, err := s.log.Stat(); err != nil {
+		return err
+	} else if !s.view && info.Size() != r.at {
+		return fmt.Errorf("%w: the index log ends inside a record", ErrDamaged)
+	}
+	size, err := s.data.size()
+	if err != nil {
+		return err
+	}
+	s.index = r.index
+	s.blocks = count(s.index, size)
+	return nil
 }
 
 func openStore(dir string, flags int) (*Store, error) {
@@ -94,7 +110,7 @@ func openStore(dir string, flags int) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, data.Close())
 	}
-	return &Store{Dir: dir, data: data, log: log, index: make(map[stream.VPID]*pageset.Set)}, nil
+	return &Store{Dir: dir, data: dataFile{data}, log: indexLog{log}, index: make(index)}, nil
 }
 
 // putRange is a part of a put: data[from:to] goes to offset off of the data file.
@@ -133,7 +149,7 @@ func (s *Store) plan(vpid stream.VPID, addr uint64, size int64) []putRange {
 			out = append(out, putRange{done, to, s.blocks.alloc(to - done), true})
 		}
 	}
-	for _, old := range s.tableOf(vpid).Within(addr, addr+uint64(size)) {
+	for _, old := range s.index.of(vpid).Within(addr, addr+uint64(size)) {
 		if old.Zero() {
 			continue
 		}
@@ -155,7 +171,7 @@ func (s *Store) publish(vpid stream.VPID, addr uint64, pieces []putRange) error 
 			continue
 		}
 		sp := pageset.Span{Start: addr + uint64(p.from), End: addr + uint64(p.to), Off: p.off}
-		if err := s.append(recordData, vpid, sp); err != nil {
+		if err := s.log.append(appendRecord(nil, recordData, vpid, sp)); err != nil {
 			return err
 		}
 		if err := s.replace(vpid, sp); err != nil {
@@ -174,10 +190,10 @@ func (s *Store) PutZero(vpid stream.VPID, addr uint64, pages int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sp := pageset.Span{Start: addr, End: addr + uint64(pages)*stream.PageSize, Off: pageset.ZeroOff}
-	if known := s.tableOf(vpid).Within(sp.Start, sp.End); len(known) == 1 && known[0] == sp {
+	if known := s.index.of(vpid).Within(sp.Start, sp.End); len(known) == 1 && known[0] == sp {
 		return nil
 	}
-	err := s.append(recordZero, vpid, sp)
+	err := s.log.append(appendRecord(nil, recordZero, vpid, sp))
 	if err == nil {
 		err = s.replace(vpid, sp)
 	}
@@ -194,14 +210,12 @@ func checkRange(vpid stream.VPID, addr uint64, pages int64) error {
 	return nil
 }
 
-func (s *Store) tableOf(vpid stream.VPID) *pageset.Set { return pageset.Of(s.index, vpid) }
-
 // replace puts sp into the index and frees what it covers.
 func (s *Store) replace(vpid stream.VPID, sp pageset.Span) error {
-	t := s.tableOf(vpid)
+	t := s.index.of(vpid)
 	old := t.Cut(sp.Start, sp.End)
 	t.Insert(sp)
-	return s.punch(s.blocks.release(old))
+	return s.data.punch(s.blocks.release(old))
 }
 
 // Retain counts one more user of the pages of spans. Each user releases them.
@@ -216,43 +230,11 @@ func (s *Store) Release(spans ...pageset.Span) error {
 	s.mu.Lock()
 	holes := s.blocks.release(spans)
 	s.mu.Unlock()
-	return s.punch(holes)
-}
-
-func (s *Store) punch(holes []hole) error {
-	for _, h := range holes {
-		const mode = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
-		err := linux.Retry(func() error { return unix.Fallocate(int(s.data.Fd()), mode, h.off, h.size) })
-		if err != nil {
-			return fmt.Errorf("give back %d bytes of the page store: %w", h.size, err)
-		}
-	}
-	return nil
+	return s.data.punch(holes)
 }
 
 // Mmap maps the data file for reading, and more bytes by which it may grow; nil if both are empty.
-func (s *Store) Mmap(more int64) ([]byte, error) {
-	size, err := s.size()
-	if err != nil || size+more == 0 {
-		return nil, err
-	}
-	memory, err := unix.Mmap(int(s.data.Fd()), 0, int(size+more), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("map the page store: %w", err)
-	}
-	return memory, nil
-}
-
-// Bytes returns the size of the pages held, in bytes; zero pages are none.
-func (s *Store) Bytes() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var n int64
-	for _, t := range s.index {
-		n += t.Data
-	}
-	return n
-}
+func (s *Store) Mmap(more int64) ([]byte, error) { return s.data.mmap(more) }
 
 // Close closes the store's files. The pages stay until Remove.
 func (s *Store) Close() error {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -52,7 +53,7 @@ func load(t testing.TB, s *Store, vpid stream.VPID, addr uint64, pages int) [][]
 	out := make([][]byte, pages)
 	for i := range out {
 		a := addr + uint64(i)*stream.PageSize
-		for _, sp := range s.tableOf(vpid).Within(a, a+stream.PageSize) {
+		for _, sp := range s.index.of(vpid).Within(a, a+stream.PageSize) {
 			out[i] = make([]byte, stream.PageSize)
 			if sp.Zero() {
 				continue
@@ -185,7 +186,7 @@ func TestMemoryOfReleasedPagesIsGivenBack(t *testing.T) {
 	}
 }
 
-func TestMissingNamesTheFirstGap(t *testing.T) {
+func TestTheFirstGapIsNamed(t *testing.T) {
 	s := mustCreate(t)
 	mustPut(t, s, 5, 10*stream.PageSize, fill(4, 0))
 	if err := s.PutZero(5, 14*stream.PageSize, 2); err != nil {
@@ -198,22 +199,21 @@ func TestMissingNamesTheFirstGap(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		regions []image.Region
-		addr    uint64
-		pages   int64
+		want    string
 	}{
-		{"all there", []image.Region{eager, lazy(10, 6)}, 0, 0},
-		{"before", []image.Region{lazy(8, 4)}, 8 * stream.PageSize, 2},
-		{"behind", []image.Region{lazy(12, 1), lazy(13, 9)}, 16 * stream.PageSize, 6},
-		{"elsewhere", []image.Region{lazy(100, 3)}, 100 * stream.PageSize, 3},
+		{"all there", []image.Region{eager, lazy(10, 6)}, ""},
+		{"before", []image.Region{lazy(8, 4)}, "task 5, 2 pages at 0x8000"},
+		{"behind", []image.Region{lazy(12, 1), lazy(13, 9)}, "task 5, 6 pages at 0x10000"},
+		{"elsewhere", []image.Region{lazy(100, 3)}, "task 5, 3 pages at 0x64000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			vpid, addr, pages, missing := s.Missing(map[stream.VPID][]image.Region{5: c.regions})
-			if addr != c.addr || pages != c.pages || missing != (c.pages > 0) || missing && vpid != 5 {
-				t.Fatalf("Missing() = %d %#x %d %t", vpid, addr, pages, missing)
+			err := FirstOf(s.Gaps(pageset.LazyOf(map[stream.VPID][]image.Region{5: c.regions})))
+			if errors.Is(err, ErrMissing) != (c.want != "") || err != nil && !strings.HasPrefix(err.Error(), c.want+":") {
+				t.Fatalf("the first gap is %v, want %q", err, c.want)
 			}
 		})
 	}
-	if vpid, _, _, missing := s.Missing(map[stream.VPID][]image.Region{6: {lazy(1, 1)}}); !missing || vpid != 6 {
+	if gaps := s.Gaps(pageset.LazyOf(map[stream.VPID][]image.Region{6: {lazy(1, 1)}})); len(gaps[6]) != 1 {
 		t.Fatal("a task that the store does not know misses nothing")
 	}
 }

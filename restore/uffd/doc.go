@@ -32,6 +32,22 @@
 //     serve zeros. After any error all stay open: tasks then hang, and the caller
 //     kills them.
 //
+// # Parts and locks
+//
+// The Server has the life of the whole and the list of address spaces. A space is one
+// address space: its table, its messages, its copies. A handover takes tasks over from
+// CRIU, a filler is a worker of the background, and the poller waits for messages. The
+// supply is what comes while the server runs, the requests are what it asks for.
+//
+// A lock is taken before those below it:
+//
+//	supply.mu   what is pending, and which tasks CRIU has handed over
+//	space.gate  messages and copies of one address space; never of two at a time
+//	space.mu    its table, among holders of gate for reading
+//	Server.mu   the list of spaces, the requests, the end
+//
+// The locks of the Store and of the FDHolder come last.
+//
 // # Absent pages
 //
 // With AllowIncomplete, a server starts with a store that is still being filled. It serves

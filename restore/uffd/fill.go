@@ -5,25 +5,25 @@ import (
 	"fmt"
 	"runtime"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// chunkSize is what a background copy brings at once. A fault waits for the
-// copies under way in its address space, so it bounds the delay of a fault.
-const chunkSize = 64 * stream.PageSize
+// filler is a worker of the background.
+type filler struct {
+	server *Server
+	number int // among the workers
+}
 
-// fillSpaces brings pages in the background until all are there.
-func (s *Server) fillSpaces(worker int) {
+// fill brings pages until all are there.
+func (f *filler) fill() {
 	for {
-		sp := s.pick(worker)
+		sp := f.pick()
 		if sp == nil {
 			return
 		}
-		if err := s.fillChunk(sp); err != nil {
-			s.fail(fmt.Errorf("fill task %d: %w", sp.vpid, err))
+		if err := sp.fillChunk(); err != nil {
+			f.server.fail(fmt.Errorf("fill task %d: %w", sp.vpid, err))
 			return
 		}
 		// A thread that came back with a fault waits for Go's scheduler. On few cores only
@@ -33,75 +33,42 @@ func (s *Server) fillSpaces(worker int) {
 }
 
 // fillChunk brings the next pages of sp, or closes it if there are none.
-func (s *Server) fillChunk(sp *space) error {
-	chunk, more, err := s.copyNext(sp)
+func (sp *space) fillChunk() error {
+	chunk, more, err := sp.copyNext()
 	switch {
 	case errors.Is(err, errChanging):
-		return s.handle(sp)
+		return sp.handle()
 	case errors.Is(err, errGone):
-		return s.endGone(sp)
+		return sp.endGone()
 	case errors.Is(err, errUnregistered):
-		return s.retryUnmapped(sp, chunk)
+		return sp.retryUnmapped(chunk)
 	case err != nil || more:
 		return err
 	}
-	return s.retire(sp)
-}
-
-// copyNext copies one chunk with gate held for reading. more is false if the
-// table was empty. With errUnregistered it returns the chunk.
-func (s *Server) copyNext(sp *space) (chunk pageset.Span, more bool, err error) {
-	sp.gate.RLock()
-	defer sp.gate.RUnlock()
-	if sp.closed {
-		return pageset.Span{}, true, nil
-	}
-	chunk, more = sp.takeChunk(chunkSize)
-	if !more {
-		return pageset.Span{}, false, nil
-	}
-	s.populate(chunk)
-	return chunk, true, s.copyOut(sp, chunk)
-}
-
-// populate maps a chunk of the store, which saves the kernel a detour for every few pages that it
-// copies. It may fail (before Linux 5.14): the copy works without it. If the pages cannot be had,
-// the copy reports that.
-func (s *Server) populate(chunk pageset.Span) {
-	_ = unix.Madvise(s.memory[chunk.Off:chunk.Off+chunk.Bytes()], unix.MADV_POPULATE_READ)
-}
-
-// endGone closes an address space that has ended.
-func (s *Server) endGone(sp *space) error {
-	sp.gate.Lock()
-	defer sp.gate.Unlock()
-	if sp.closed {
-		return nil
-	}
-	return s.end(sp)
+	return sp.retire()
 }
 
 // retryUnmapped looks again at pages without a mapping, after all events that may explain it. A
 // page that stays expected and has no place would be lost to the job.
-func (s *Server) retryUnmapped(sp *space, chunk pageset.Span) error {
+func (sp *space) retryUnmapped(chunk pageset.Span) error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
 	if sp.closed {
 		return nil
 	}
-	if err := s.process(sp); err != nil || sp.closed {
+	if err := sp.process(); err != nil || sp.closed {
 		return err
 	}
 	for _, page := range sp.table.ready.Within(chunk.Start, chunk.End) {
 		page = page.Clip(page.Start, page.Start+stream.PageSize)
-		err := s.copyChunk(sp, page)
+		err := sp.copyChunk(page)
 		switch {
 		case err == nil || errors.Is(err, errChanging):
 			return nil
 		case errors.Is(err, errGone):
-			return s.end(sp)
+			return sp.end()
 		case errors.Is(err, errUnregistered) && page.Weak:
-			return s.drop(sp.table.cut(page.Start, page.End))
+			return sp.server.drop(sp.table.cut(page.Start, page.End))
 		default:
 			return err
 		}
@@ -111,33 +78,34 @@ func (s *Server) retryUnmapped(sp *space, chunk pageset.Span) error {
 
 // retire closes an address space that lacks nothing. It sets one aside that lacks only what is not
 // here. Before that, process makes sure that no fork is under way whose child lacks something.
-func (s *Server) retire(sp *space) error {
+func (sp *space) retire() error {
 	sp.gate.Lock()
 	defer sp.gate.Unlock()
 	if sp.closed {
 		return nil
 	}
-	if err := s.process(sp); err != nil || sp.closed || !sp.table.ready.Empty() {
+	if err := sp.process(); err != nil || sp.closed || !sp.table.ready.Empty() {
 		return err
 	}
 	if !sp.table.absent.Empty() {
 		sp.idle.Store(true)
 		return nil
 	}
-	return s.end(sp)
+	return sp.end()
 }
 
 // pick waits for an address space to fill; nil means that there will be none.
 // Forked children come last: many end soon, and what is copied to one was shared
 // before.
-func (s *Server) pick(worker int) *space {
+func (f *filler) pick() *space {
+	s := f.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		if s.over() {
 			return nil
 		}
-		if sp := choose(s.spaces, worker); s.filling && sp != nil {
+		if sp := choose(s.spaces, f.number); s.filling && sp != nil {
 			return sp
 		}
 		s.changed.Wait()

@@ -1,9 +1,32 @@
 package uffd
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/restore/pageset"
 )
+
+// fork gives the child the pages that its parent, sp, still lacks.
+func (sp *space) fork(fd int) error {
+	s := sp.server
+	child := &space{server: s, vpid: sp.vpid, forked: true, fd: fd, table: sp.table.clone()}
+	if !child.table.empty() {
+		ranges, err := notInherited(sp.pid)
+		if err != nil {
+			return errors.Join(fmt.Errorf("fork: %w", err), s.add(child))
+		}
+		for _, r := range ranges {
+			child.table.cut(r.Start, r.End)
+		}
+	}
+	s.store.Retain(child.table.all())
+	s.total.Add(child.table.bytes())
+	s.absent.Add(child.table.absent.Data)
+	s.count(func(st *Stats) { st.Forks++ })
+	return s.add(child)
+}
 
 // notInherited returns the mappings of a process whose pages a forked child does not have. They
 // are wiped (MADV_WIPEONFORK) or left out (MADV_DONTFORK). The kernel gives the child's

@@ -125,10 +125,10 @@ func prepared(b testing.TB, store *pagestore.Store, regions map[stream.VPID][]im
 
 // handed has a task in the server's charge, as addTask does with a real one.
 func handed(s *Server, vpid stream.VPID) *space {
-	s.supply.Lock()
-	defer s.supply.Unlock()
-	s.tasksSeen[vpid] = true
-	sp := &space{id: 1, vpid: vpid, fd: -1, table: s.tableFor(vpid)}
+	s.supply.mu.Lock()
+	defer s.supply.mu.Unlock()
+	s.supply.tasksSeen[vpid] = true
+	sp := &space{server: s, id: 1, vpid: vpid, fd: -1, table: s.supply.tableFor(vpid)}
 	s.spaces = append(s.spaces, sp)
 	return sp
 }

@@ -3,7 +3,6 @@ package uffd
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/migrate-hpc/migrate/restore/pageset"
 	"github.com/migrate-hpc/migrate/stream"
@@ -12,27 +11,114 @@ import (
 // ErrSuperseded ends Requests when it was called anew.
 var ErrSuperseded = errors.New("another call asks for the missing pages now")
 
+// PageRequest names memory that is requested, by its address at the freeze. A thread waits for an
+// urgent one.
+type PageRequest struct {
+	VPID   stream.VPID `json:"vpid"`
+	Addr   uint64      `json:"addr"`
+	Pages  int64       `json:"pages"`
+	Urgent bool        `json:"urgent,omitempty"`
+}
+
+const (
+	// RequestWindow bounds what is requested and has not arrived, in bytes; urgent requests come on
+	// top. It covers a link of 10 Gbit/s for 25 ms.
+	RequestWindow = 32 << 20
+	// MaxRequests bounds how many are returned at once.
+	MaxRequests = 64
+
+	minRequest = 64 * stream.PageSize // the background's runs grow from here
+	maxRequest = stream.MaxRunPages * stream.PageSize
+)
+
+// requests is what absent pages are asked for. Its fields are under the server's mu.
+type requests struct {
+	server     *Server
+	generation uint64        // counts what there is to look at
+	current    *requestState // nil: no call of Requests is under way
+}
+
+// wake has the call look again. The caller holds the server's mu.
+func (r *requests) wake() {
+	r.generation++
+	r.server.changed.Broadcast()
+}
+
+// urgent requests absent pages that a thread waits for.
+func (r *requests) urgent(vpid stream.VPID, absent []pageset.Span) (news bool) {
+	s := r.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := r.current
+	if a == nil || !s.supply.pushEnded {
+		return false
+	}
+	for _, sp := range absent {
+		for _, free := range a.notAsked(a.askedUrgently, vpid, sp) {
+			a.urgent = append(a.urgent, PageRequest{VPID: vpid, Addr: free.Start, Pages: free.Bytes() / stream.PageSize, Urgent: true})
+			news = true
+		}
+		for _, free := range a.notAsked(a.asked, vpid, sp) {
+			a.bytes += free.Bytes()
+		}
+	}
+	if news {
+		a.run = minRequest
+		r.wake()
+	}
+	return news
+}
+
+// arrived notes what has arrived, requested or not.
+func (r *requests) arrived(runs []stream.Run) {
+	s := r.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := r.current
+	if a == nil {
+		return
+	}
+	for _, run := range runs {
+		for _, sp := range pageset.Of(a.asked, run.VPID).Cut(run.Addr, endOf(run)) {
+			a.bytes -= sp.Bytes()
+		}
+		pageset.Of(a.askedUrgently, run.VPID).Cut(run.Addr, endOf(run))
+	}
+	r.wake()
+}
+
+// requestState is what one call of Requests has requested and not got yet, by origin.
+type requestState struct {
+	server        *Server
+	asked         map[stream.VPID]*pageset.Set
+	askedUrgently map[stream.VPID]*pageset.Set
+	bytes         int64         // asked for
+	urgent        []PageRequest // to be handed out
+	run           int64
+	next          int // the address space to look at next
+}
+
 // Requests calls ask with what is absent, until no living task lacks a page. What threads wait for
 // comes first. The rest comes in growing runs, with no more than RequestWindow under way. A new
 // call ends the one before it, and requests again what Deliver has not brought.
 func (s *Server) Requests(ctx context.Context, ask func([]PageRequest) error) error {
-	a := &requestState{asked: map[stream.VPID]*pageset.Set{}, askedUrgently: map[stream.VPID]*pageset.Set{}, run: minRequest}
+	a := &requestState{server: s, asked: map[stream.VPID]*pageset.Set{}, askedUrgently: map[stream.VPID]*pageset.Set{}, run: minRequest}
 	s.mu.Lock()
-	s.requests = a
-	s.wakeRequests()
+	s.requests.current = a
+	s.requests.wake()
 	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.wakeRequests()
+		s.requests.wake()
 	})
 	defer stop()
-	s.awaitPushEnd(ctx, a)
+	a.awaitPushEnd(ctx)
 	for _, sp := range s.living() {
-		s.requestWaiting(sp)
+		sp.requestWaiting()
 	}
 	for {
-		wants, err := s.nextRequests(ctx, a)
+		wants, err := a.nextRequests(ctx)
 		if err != nil || len(wants) == 0 {
 			return err
 		}
@@ -42,60 +128,79 @@ func (s *Server) Requests(ctx context.Context, ask func([]PageRequest) error) er
 	}
 }
 
+// requestWaiting requests again what threads wait for.
+func (sp *space) requestWaiting() {
+	sp.gate.RLock()
+	defer sp.gate.RUnlock()
+	if sp.closed {
+		return
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	for _, addr := range sp.waiting {
+		window := addr &^ (faultWindow - 1)
+		sp.server.requests.urgent(sp.vpid, sp.table.absent.Within(window, window+faultWindow))
+	}
+}
+
 // awaitPushEnd waits until it is known what is absent, or the wait has become useless.
-func (s *Server) awaitPushEnd(ctx context.Context, a *requestState) {
+func (a *requestState) awaitPushEnd(ctx context.Context) {
+	s := a.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.pushEnded && ctx.Err() == nil && s.requests == a && s.err == nil {
+	for !s.supply.pushEnded && ctx.Err() == nil && s.requests.current == a && s.err == nil {
 		s.changed.Wait()
 	}
 }
 
 // nextRequests waits until there is something to request; none is the end.
-func (s *Server) nextRequests(ctx context.Context, a *requestState) ([]PageRequest, error) {
+func (a *requestState) nextRequests(ctx context.Context) ([]PageRequest, error) {
+	s := a.server
 	for {
-		generation, wants, err := s.urgentRequests(ctx, a)
+		generation, wants, err := a.urgentRequests(ctx)
 		if err != nil || len(wants) > 0 {
 			return wants, err
 		}
-		wants, complete := s.backgroundRequests(a)
+		wants, complete := a.backgroundRequests()
 		if len(wants) > 0 || complete {
 			return wants, nil
 		}
 		s.mu.Lock()
-		for s.generation == generation {
+		for s.requests.generation == generation {
 			s.changed.Wait()
 		}
 		s.mu.Unlock()
 	}
 }
 
-func (s *Server) urgentRequests(ctx context.Context, a *requestState) (generation uint64, wants []PageRequest, err error) {
+func (a *requestState) urgentRequests(ctx context.Context) (generation uint64, wants []PageRequest, err error) {
+	s := a.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
 		return 0, nil, context.Cause(ctx)
-	case s.requests != a:
+	case s.requests.current != a:
 		return 0, nil, ErrSuperseded
 	case s.err != nil:
 		return 0, nil, s.err
 	}
 	n := min(len(a.urgent), MaxRequests)
 	wants, a.urgent = a.urgent[:n:n], a.urgent[n:]
-	return s.generation, wants, nil
+	return s.requests.generation, wants, nil
 }
 
 // backgroundRequests makes the next requests, one address space after the other. With complete
 // there are none and will be none.
-func (s *Server) backgroundRequests(a *requestState) (wants []PageRequest, complete bool) {
+func (a *requestState) backgroundRequests() (wants []PageRequest, complete bool) {
+	s := a.server
 	s.mu.Lock()
 	complete = s.finished
 	s.mu.Unlock()
 	spaces := s.living()
 	for i := range spaces {
 		sp := spaces[(a.next+i)%len(spaces)]
-		some, lacks := s.requestsFor(sp, a)
+		some, lacks := a.requestsFor(sp)
 		wants = append(wants, some...)
 		complete = complete && !lacks
 		if len(wants) >= MaxRequests {
@@ -107,7 +212,7 @@ func (s *Server) backgroundRequests(a *requestState) (wants []PageRequest, compl
 }
 
 // requestsFor makes a few requests for one address space.
-func (s *Server) requestsFor(sp *space, a *requestState) (wants []PageRequest, lacks bool) {
+func (a *requestState) requestsFor(sp *space) (wants []PageRequest, lacks bool) {
 	sp.gate.RLock()
 	defer sp.gate.RUnlock()
 	if sp.closed {
@@ -115,8 +220,8 @@ func (s *Server) requestsFor(sp *space, a *requestState) (wants []PageRequest, l
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	a.server.mu.Lock()
+	defer a.server.mu.Unlock()
 	absent := &sp.table.absent
 	for wrapped := false; a.bytes < RequestWindow && len(wants) < MaxRequests/2; {
 		next, ok := absent.Next(sp.nextRequest)
@@ -158,91 +263,4 @@ func (a *requestState) notAsked(to map[stream.VPID]*pageset.Set, vpid stream.VPI
 		set.Insert(o)
 	}
 	return out
-}
-
-// requestUrgent requests absent pages that a thread waits for.
-func (s *Server) requestUrgent(vpid stream.VPID, absent []pageset.Span) (news bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a := s.requests
-	if a == nil || !s.pushEnded {
-		return false
-	}
-	for _, sp := range absent {
-		for _, free := range a.notAsked(a.askedUrgently, vpid, sp) {
-			a.urgent = append(a.urgent, PageRequest{VPID: vpid, Addr: free.Start, Pages: free.Bytes() / stream.PageSize, Urgent: true})
-			news = true
-		}
-		for _, free := range a.notAsked(a.asked, vpid, sp) {
-			a.bytes += free.Bytes()
-		}
-	}
-	if news {
-		a.run = minRequest
-		s.wakeRequests()
-	}
-	return news
-}
-
-// requestWaiting requests again what threads wait for.
-func (s *Server) requestWaiting(sp *space) {
-	sp.gate.RLock()
-	defer sp.gate.RUnlock()
-	if sp.closed {
-		return
-	}
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	for _, addr := range sp.waiting {
-		window := addr &^ (faultWindow - 1)
-		s.requestUrgent(sp.vpid, sp.table.absent.Within(window, window+faultWindow))
-	}
-}
-
-// endedEvery is how often address spaces with absent pages are checked for their end.
-const endedEvery = 100 * time.Millisecond
-
-// watchEnded closes address spaces that have ended while nothing was copied to them. A copy would
-// have told.
-func (s *Server) watchEnded() {
-	for !s.stopped() {
-		time.Sleep(endedEvery)
-		for _, sp := range s.living() {
-			if !sp.idle.Load() || !s.hasEnded(sp) {
-				continue
-			}
-			if err := s.endGone(sp); err != nil {
-				s.fail(err)
-				return
-			}
-		}
-	}
-}
-
-func (s *Server) hasEnded(sp *space) bool {
-	sp.gate.RLock()
-	defer sp.gate.RUnlock()
-	if sp.closed {
-		return false
-	}
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	first, ok := sp.table.absent.Next(0)
-	return ok && gone(sp.fd, first.Start)
-}
-
-// noteArrived notes what has arrived, requested or not.
-func (s *Server) noteArrived(runs []stream.Run) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.requests == nil {
-		return
-	}
-	for _, r := range runs {
-		for _, sp := range pageset.Of(s.requests.asked, r.VPID).Cut(r.Addr, endOf(r)) {
-			s.requests.bytes -= sp.Bytes()
-		}
-		pageset.Of(s.requests.askedUrgently, r.VPID).Cut(r.Addr, endOf(r))
-	}
-	s.wakeRequests()
 }

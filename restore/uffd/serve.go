@@ -34,7 +34,7 @@ func (s *Server) Serve(ctx context.Context, store *pagestore.Store, regions map[
 	if err == nil {
 		err = s.run(ctx, max(workers, 1))
 	}
-	s.closeSupply(err)
+	s.supply.close(err)
 	err = errors.Join(err, s.unmap())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,12 +67,13 @@ func (s *Server) run(ctx context.Context, workers int) error {
 		wg.Go(s.readFaults)
 	}
 	for i := range workers {
-		wg.Go(func() { s.fillSpaces(i) })
+		wg.Go((&filler{s, i}).fill)
 	}
-	if s.incomplete {
+	if s.supply.incomplete {
 		wg.Go(s.watchEnded)
 	}
-	if err := s.receive(conn); err != nil {
+	tasks := handover{s, conn}
+	if err := tasks.receive(); err != nil {
 		s.fail(err)
 	}
 	wg.Wait()
@@ -84,7 +85,7 @@ func (s *Server) run(ctx context.Context, workers int) error {
 // prepare checks and maps the store.
 func (s *Server) prepare(store *pagestore.Store, regions map[stream.VPID][]image.Region) (err error) {
 	lazy := pageset.LazyOf(regions)
-	if !s.incomplete { // else runs that still come may copy from what is not lazy: EndPush trims
+	if !s.supply.incomplete { // else runs that still come may copy from what is not lazy: EndPush trims
 		if err := pagestore.FirstOf(store.Gaps(lazy)); err != nil {
 			return err
 		}
@@ -92,47 +93,12 @@ func (s *Server) prepare(store *pagestore.Store, regions map[stream.VPID][]image
 			return err
 		}
 	}
-	if s.memory, err = store.Mmap(s.room(lazy)); err != nil {
+	if s.memory, err = store.Mmap(s.supply.room(lazy)); err != nil {
 		return err
 	}
-	s.open(store, lazy)
-	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return fmt.Errorf("make an epoll instance: %w", err)
-	}
-	if s.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return fmt.Errorf("make an eventfd: %w", err)
-	}
-	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.wakeup, &unix.EpollEvent{Events: unix.EPOLLIN})
+	s.supply.open(store, lazy)
+	return s.poller.open()
 }
-
-// open lets Put, Deliver and EndPush in.
-func (s *Server) open(store *pagestore.Store, lazy map[stream.VPID][]pageset.Range) {
-	s.supply.Lock()
-	defer s.supply.Unlock()
-	s.store, s.lazy = store, lazy
-	if s.incomplete {
-		s.listPending()
-	} else {
-		s.pending, s.pushEnded = map[stream.VPID]*pageset.Set{}, true
-		s.total.Store(store.Bytes())
-	}
-	close(s.opened)
-}
-
-// room is how much the store may grow while the server runs. That is each lazy page once, and the
-// warm-up pages that were under way.
-func (s *Server) room(lazy map[stream.VPID][]pageset.Range) (n int64) {
-	if !s.incomplete {
-		return 0
-	}
-	for _, list := range lazy {
-		n += pageset.BytesIn(list)
-	}
-	return n + extraRoom
-}
-
-// extraRoom is address space only.
-const extraRoom = 16 << 30
 
 func (s *Server) unmap() error {
 	if s.memory == nil {
@@ -143,6 +109,25 @@ func (s *Server) unmap() error {
 
 // maxReaders bounds the threads that wait for faults.
 const maxReaders = 4
+
+// AllowIncomplete makes the server accept a store that is not complete. It serves a page only when
+// that is known to be of the freeze. Deliver says so page by page, EndPush for all. It must be
+// called before Serve.
+func (s *Server) AllowIncomplete() { s.supply.incomplete = true }
+
+// Put stores pages that may not be of the freeze yet: a later version replaces an earlier one. It
+// waits until Serve has opened the store.
+func (s *Server) Put(runs []stream.Run) error { return s.supply.put(runs) }
+
+// EndPush says that every page in the store is of the freeze. With pull, Deliver brings the
+// missing ones. Without, a missing page is ErrMissing, and nothing has changed. A second call
+// changes nothing.
+func (s *Server) EndPush(pull bool) error { return s.supply.endPush(pull) }
+
+// Deliver brings pages of the freeze, data or zero, to the address spaces that wait for them. It
+// skips pages that were delivered before, and those that are not lazy. It comes after EndPush;
+// after the end of Serve it does nothing.
+func (s *Server) Deliver(runs []stream.Run) error { return s.supply.deliver(runs) }
 
 // MarkLost ends Serve because pages will never come.
 func (s *Server) MarkLost(why error) {
@@ -201,11 +186,25 @@ func (s *Server) Close() error {
 		err = errors.Join(err, unix.Close(sp.fd))
 	}
 	s.spaces = nil
-	for _, fd := range []*int{&s.epoll, &s.wakeup} {
-		if *fd >= 0 {
-			err = errors.Join(err, unix.Close(*fd))
-			*fd = -1
+	return errors.Join(err, s.poller.close())
+}
+
+// endedEvery is how often address spaces with absent pages are checked for their end.
+const endedEvery = 100 * time.Millisecond
+
+// watchEnded closes address spaces that have ended while nothing was copied to them. A copy would
+// have told.
+func (s *Server) watchEnded() {
+	for !s.stopped() {
+		time.Sleep(endedEvery)
+		for _, sp := range s.living() {
+			if !sp.idle.Load() || !sp.hasEnded() {
+				continue
+			}
+			if err := sp.endGone(); err != nil {
+				s.fail(err)
+				return
+			}
 		}
 	}
-	return err
 }

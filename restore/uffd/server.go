@@ -2,7 +2,6 @@ package uffd
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -40,35 +39,23 @@ type Server struct {
 	total    atomic.Int64
 	absent   atomic.Int64 // of the total, what has not arrived
 
-	// What comes while the server runs; see supply.go. The lock is taken before that of any space, for
-	// writing where pages become available.
-	supply       sync.RWMutex
-	incomplete   bool
-	pushEnded    bool          // what the store has is as of the freeze; also under mu
-	opened       chan struct{} // closed when Serve has the store, or has failed
-	lazy         map[stream.VPID][]pageset.Range
-	pending      map[stream.VPID]*pageset.Set // by origin: not known to be as of the freeze
-	tasksSeen    map[stream.VPID]bool         // handed over by CRIU
-	supplyClosed bool                         // Serve has ended
-	serveErr     error
+	supply   supply   // what comes while the server runs
+	requests requests // what is asked for meanwhile
 
 	fdHolder FDHolder // may be nil
 	store    *pagestore.Store
 	memory   []byte                  // the store's data file
 	cancel   context.CancelCauseFunc // ends receive
-	epoll    int
-	wakeup   int // eventfd that ends the readers
+	poller   poller
 
-	mu         sync.Mutex
-	changed    sync.Cond // with mu: something that pick looks at
-	spaces     []*space
-	lastID     int32
-	filling    bool
-	finished   bool          // CRIU has let the tasks go
-	generation uint64        // counts what Requests has to look at
-	requests   *requestState // nil: no call of Requests is under way
-	err        error
-	stats      Stats
+	mu       sync.Mutex
+	changed  sync.Cond // with mu: something that a filler or Requests looks at
+	spaces   []*space
+	lastID   int32
+	filling  bool
+	finished bool // CRIU has let the tasks go
+	err      error
+	stats    Stats
 }
 
 // FDHolder holds every userfaultfd a second time, in a process that outlives this one for a
@@ -89,8 +76,9 @@ func Listen(workDir string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for CRIU in %s: %w", workDir, err)
 	}
-	s := &Server{listener: l, socket: filepath.Join(workDir, socketName), done: make(chan struct{}), epoll: -1, wakeup: -1,
-		opened: make(chan struct{}), tasksSeen: make(map[stream.VPID]bool)}
+	s := &Server{listener: l, socket: filepath.Join(workDir, socketName), done: make(chan struct{}), poller: poller{-1, -1}}
+	s.supply = supply{server: s, opened: make(chan struct{}), tasksSeen: make(map[stream.VPID]bool)}
+	s.requests.server = s
 	s.changed.L = &s.mu
 	return s, nil
 }
@@ -118,12 +106,11 @@ func (s *Server) fail(err error) {
 }
 
 func (s *Server) wakeIfOver() {
-	s.wakeRequests()
-	if !s.over() || s.wakeup < 0 {
+	s.requests.wake()
+	if !s.over() {
 		return
 	}
-	one := binary.NativeEndian.AppendUint64(nil, 1)
-	if _, err := unix.Write(s.wakeup, one); err != nil && s.err == nil {
+	if err := s.poller.wake(); err != nil && s.err == nil {
 		s.err = fmt.Errorf("wake the readers: %w", err)
 	}
 }
@@ -132,42 +119,6 @@ func (s *Server) count(change func(*Stats)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.stats)
-}
-
-// requestState is what one call of Requests has requested and not got yet, by origin.
-type requestState struct {
-	asked         map[stream.VPID]*pageset.Set
-	askedUrgently map[stream.VPID]*pageset.Set // urgently
-	bytes         int64                        // asked
-	urgent        []PageRequest                // to be handed out
-	run           int64
-	next          int // the address space to look at next
-}
-
-// PageRequest names memory that is requested, by its address at the freeze. A thread waits for an
-// urgent one.
-type PageRequest struct {
-	VPID   stream.VPID `json:"vpid"`
-	Addr   uint64      `json:"addr"`
-	Pages  int64       `json:"pages"`
-	Urgent bool        `json:"urgent,omitempty"`
-}
-
-const (
-	// RequestWindow bounds what is requested and has not arrived, in bytes; urgent requests come on
-	// top. It covers a link of 10 Gbit/s for 25 ms.
-	RequestWindow = 32 << 20
-	// MaxRequests bounds how many are returned at once.
-	MaxRequests = 64
-
-	minRequest = 64 * stream.PageSize // the background's runs grow from here
-	maxRequest = stream.MaxRunPages * stream.PageSize
-)
-
-// wakeRequests has Requests look again. The caller holds mu.
-func (s *Server) wakeRequests() {
-	s.generation++
-	s.changed.Broadcast()
 }
 
 func (s *Server) living() []*space {
@@ -186,4 +137,65 @@ func (s *Server) spacesOf(vpid stream.VPID) []*space {
 		}
 	}
 	return out
+}
+
+// add adds an address space and waits for its messages.
+func (s *Server) add(sp *space) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastID++
+	sp.id = s.lastID
+	s.spaces = append(s.spaces, sp)
+	s.requests.wake()
+	if err := sp.holdFD(); err != nil {
+		return fmt.Errorf("have task %d kept: %w", sp.vpid, err)
+	}
+	if err := unix.SetNonblock(sp.fd, true); err != nil {
+		return fmt.Errorf("take over task %d: %w", sp.vpid, err)
+	}
+	if err := s.poller.add(sp.fd, sp.id); err != nil {
+		return fmt.Errorf("take over task %d: %w", sp.vpid, err)
+	}
+	return nil
+}
+
+func (s *Server) remove(gone *space) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, sp := range s.spaces {
+		if sp == gone {
+			s.spaces = append(s.spaces[:i:i], s.spaces[i+1:]...)
+			break
+		}
+	}
+	s.wakeIfOver()
+}
+
+func (s *Server) byID(id int32) *space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sp := range s.spaces {
+		if sp.id == id {
+			return sp
+		}
+	}
+	return nil
+}
+
+// drop forgets pages that no task can touch any more.
+func (s *Server) drop(gone []pageset.Span) error {
+	lacked := int64(0)
+	for _, sp := range gone {
+		s.total.Add(-sp.Bytes())
+		if sp.Absent {
+			lacked += sp.Bytes()
+		}
+	}
+	if lacked > 0 {
+		s.absent.Add(-lacked)
+		s.mu.Lock()
+		s.requests.wake()
+		s.mu.Unlock()
+	}
+	return s.store.Release(gone...)
 }

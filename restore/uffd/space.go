@@ -1,10 +1,13 @@
 package uffd
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
-	"github.com/migrate-hpc/migrate/restore/pageset"
+	"golang.org/x/sys/unix"
+
 	"github.com/migrate-hpc/migrate/stream"
 )
 
@@ -14,6 +17,7 @@ import (
 // copy. Messages are read and handled with gate held for writing. So a copy that was decided
 // before an event never follows its acknowledgement: it would bring discarded memory back.
 type space struct {
+	server *Server
 	id     int32
 	vpid   stream.VPID
 	pid    int  // 0 if unknown
@@ -34,30 +38,62 @@ type space struct {
 	idle atomic.Bool // nothing to copy, but some pages are absent
 }
 
-// takeChunk takes up to size bytes out of the table for the caller to copy.
-func (sp *space) takeChunk(size int64) (pageset.Span, bool) {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	next, ok := sp.table.ready.Next(sp.cursor)
-	if !ok {
-		next, ok = sp.table.ready.Next(0)
+// clearIdle has an address space without anything to copy looked at again.
+func (sp *space) clearIdle() {
+	if sp.idle.Swap(false) {
+		sp.server.mu.Lock()
+		defer sp.server.mu.Unlock()
+		sp.server.changed.Broadcast()
 	}
-	if !ok {
-		return pageset.Span{}, false
-	}
-	start := max(next.Start, min(sp.cursor, next.End))
-	if start == next.End {
-		start = next.Start
-	}
-	chunk := next.Clip(start, start+uint64(size))
-	sp.table.cut(chunk.Start, chunk.End)
-	sp.cursor = chunk.End
-	return chunk, true
 }
 
-// putBack returns what was taken and not copied.
-func (sp *space) putBack(rest pageset.Span) {
+func (sp *space) hasEnded() bool {
+	sp.gate.RLock()
+	defer sp.gate.RUnlock()
+	if sp.closed {
+		return false
+	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	sp.table.insert(rest)
+	first, ok := sp.table.absent.Next(0)
+	return ok && gone(sp.fd, first.Start)
+}
+
+// endGone closes an address space that has ended.
+func (sp *space) endGone() error {
+	sp.gate.Lock()
+	defer sp.gate.Unlock()
+	if sp.closed {
+		return nil
+	}
+	return sp.end()
+}
+
+// end closes an address space that lacks nothing or has ended. The caller holds gate for writing.
+func (sp *space) end() error {
+	s := sp.server
+	sp.closed = true
+	rest := sp.table.cut(0, ^uint64(0))
+	err := s.poller.remove(sp.fd)
+	err = errors.Join(err, unix.Close(sp.fd), sp.dropFD(), s.drop(rest))
+	s.remove(sp)
+	if err != nil {
+		return fmt.Errorf("let go of task %d: %w", sp.vpid, err)
+	}
+	return nil
+}
+
+// holdFD and dropFD tell the holder, if there is one.
+func (sp *space) holdFD() error {
+	if sp.server.fdHolder == nil {
+		return nil
+	}
+	return sp.server.fdHolder.HoldFD(sp.id, sp.fd)
+}
+
+func (sp *space) dropFD() error {
+	if sp.server.fdHolder == nil {
+		return nil
+	}
+	return sp.server.fdHolder.DropFD(sp.id)
 }

@@ -150,3 +150,9 @@ func merge(a, b []pageset.Span) []pageset.Span {
 	}
 	return ordered(append(a, b...), byAddress)
 }
+
+// covering returns the span of the set that holds addr.
+func covering(set *pageset.Set, addr uint64) (pageset.Span, bool) {
+	sp, ok := set.Next(addr)
+	return sp, ok && sp.Start <= addr
+}

@@ -1,15 +1,11 @@
 package uffd
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/restore/pageset"
 )
-
-// ErrAlreadyMapped says that a page which the job lacks is mapped. Its content is unknown.
-var ErrAlreadyMapped = errors.New("a page of the job is there before it was brought")
 
 // maxGap is a distance between ranges of missing pages, in bytes. The memory between closer ranges
 // is searched too.
