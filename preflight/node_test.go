@@ -232,7 +232,7 @@ func TestThisNodeIsLookedAt(t *testing.T) {
 
 func TestAUserIsToldOfFilesThatHeSeesOnly(t *testing.T) {
 	testenv.NeedRoot(t)
-	dir, err := os.MkdirTemp("/var/tmp", "migrate-preflight-") // that everybody reaches
+	dir, err := os.MkdirTemp("/var/tmp", "migrate-preflight-") // that every user reaches
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ type sinkhole struct{}
 
 func (sinkhole) WriteFrame([]byte) error { return nil }
 
-// BenchmarkScan looks at unchanged memory of frozen processes. What counts is the processor
-// time, of the program and of the kernel for it: the clock also shows who else was there.
+// BenchmarkScan scans unchanged memory of frozen processes. The processor time counts, of the
+// program and of the kernel for it. The clock also shows what else ran.
 func BenchmarkScan(b *testing.B) {
 	for _, role := range []string{"gigabyte", "half gigabyte", "huge gigabyte", "huge half gigabyte"} {
 		for _, lanes := range []int{1, 2} {

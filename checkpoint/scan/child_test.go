@@ -27,8 +27,8 @@ const (
 	mib       = 1 << 20
 )
 
-// As a child the test binary does to its memory what its role says, and says "ready"
-// when the first of it is done.
+// As a child the test binary changes its memory as its role says. It says "ready" when the first
+// change is done.
 func TestMain(m *testing.M) {
 	role, isChild := os.LookupEnv(roleEnv)
 	if !isChild {
@@ -72,8 +72,8 @@ func (c *child) mmap(size, prot int) []byte {
 	return mem
 }
 
-// mmapApart is for memory with holes now and then: it lies so low that the kernel, which
-// looks from above, gives none of them to Go's runtime. It begins at a huge page.
+// mmapApart maps memory in which a test makes holes. It lies so low that the kernel, which looks
+// from above, gives none of it to Go's runtime. It begins at a huge page.
 func (c *child) mmapApart(size int) []byte {
 	const apart = 1 << 40
 	mem, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, apart), uintptr(size), unix.PROT_READ|unix.PROT_WRITE,

@@ -34,9 +34,8 @@
 // Only pages that exist are read. Reading another one would make it, and a job may reserve
 // far more than it uses. Pages are read in batches that the cache of a core keeps until
 // they have been compared. The kernel takes most of the time: it finds each page and copies
-// it. The call process_vm_readv does not read memory that the job itself may not read
-// (PROT_NONE, where garbage collectors and debug allocators keep data). Such pages come
-// through /proc/PID/mem.
+// it. Garbage collectors and debug allocators keep data in PROT_NONE memory, which
+// process_vm_readv does not read. Such pages come through /proc/PID/mem.
 //
 // PreCopy and Scan leave out what they cannot read. For Rest that is an error, and the
 // move is given up: CRIU has said that the page of the frozen job is there.

@@ -75,8 +75,8 @@ func pagesOf(list []image.Region) (n int64) {
 	return n
 }
 
-// What is held back is exactly what the target has forgotten, and what it gets later is
-// compared with the digests that came before.
+// The pages held back are exactly those that the target has forgotten. They are compared with the
+// digests that came before.
 func TestHeldBackPagesAreTheResidue(t *testing.T) {
 	for name, track := range trackers(t) {
 		t.Run(name, func(t *testing.T) {

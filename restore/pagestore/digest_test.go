@@ -6,9 +6,8 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-// FuzzDigests has a source say anything of what pages hold. A page that it says something
-// else of is never taken for right, whether it is there or lands later, and it says it of
-// no page twice.
+// FuzzDigests has a source send any digests. A page with another digest is never accepted, whether
+// it is there or arrives later. No page gets two digests.
 func FuzzDigests(f *testing.F) {
 	const seed, here, later = 7, 1 << 20, 1 << 21
 	data := fill(2, 1)

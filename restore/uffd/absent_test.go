@@ -225,8 +225,8 @@ func TestADeathEndsWhatIsWanted(t *testing.T) {
 	}
 }
 
-// answer plays the source: it brings what is asked for, now and then a page twice,
-// and breaks off after so many wants.
+// answer plays the source. It brings what is requested, now and then a page twice, and breaks off
+// after so many requests.
 func (s *scene) answer(tasks map[stream.VPID]*remote, rnd *rand.Rand, most int) error {
 	errCut := errors.New("cut")
 	err := s.server.Requests(context.Background(), func(wants []PageRequest) error {

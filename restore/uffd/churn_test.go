@@ -32,8 +32,8 @@ func (c *chunkOfMemory) wrong() int {
 	return -1
 }
 
-// churn lets threads move, grow, discard, unmap, overwrite and check their
-// memory, and forks now and then, while the pages arrive.
+// churn lets threads move, grow, discard, unmap, overwrite and check their memory, while the pages
+// arrive. Now and then one forks.
 func (t *testTask) churn(threads, rounds int, seed uint64) error {
 	const per = 24
 	var still sync.RWMutex // held for writing around a fork

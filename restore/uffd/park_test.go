@@ -13,7 +13,7 @@ import (
 // shape is memory as a job may have it: runs of data, with known zeros or nothing between them.
 type shape struct {
 	data, zero int64 // pages of a run
-	holes      bool  // nobody ever touched what lies between the runs of data
+	holes      bool  // the job never touched what lies between the runs of data
 }
 
 const shapeBase = uint64(0x7f00_0000_0000)
