@@ -3,18 +3,11 @@ package main
 // allowed are the breaches of the rules that are left, with what they come to today. A row is
 // lowered with every change that improves on it and goes when the rule is kept; none is added.
 var allowed = measured{
-	{fileLines, "agent/server/onecopy_test.go"}: 431,
-	{fileLines, "handoff/journal_test.go"}:      426,
-	{fileLines, "handoff/model_nodes_test.go"}:  482,
-	{fileLines, "preflight/node_test.go"}:       445,
-	{fileLines, "restore/receive_test.go"}:      454,
-	{fileLines, "restore/uffd/absent_test.go"}:  458,
-	{fileLines, "shim/shim_test.go"}:            537,
-	{fileLines, "tmpfs/tmpfs_test.go"}:          484,
+	{fileLines, "preflight/node_test.go"}:      445,
+	{fileLines, "restore/receive_test.go"}:     454,
+	{fileLines, "restore/uffd/absent_test.go"}: 458,
+	{fileLines, "shim/shim_test.go"}:           537,
+	{fileLines, "tmpfs/tmpfs_test.go"}:         484,
 
-	{methods, "agent/node.Node"}:         31,
-	{methods, "checkpoint.Source"}:       55,
-	{methods, "restore/pagestore.Store"}: 36,
-	{methods, "restore/uffd.Server"}:     78,
-	{methods, "shim.shim"}:               40,
+	{methods, "checkpoint.Source"}: 55,
 }
