@@ -13,7 +13,7 @@
 //
 // The job's memory is read by us and not by CRIU, because that is where the time
 // goes: several workers read it with process_vm_readv and compress and send what the
-// target lacks while the next is read (package pages). In the end CRIU's pagemaps say
+// target lacks while the next is read (package scan). In the end CRIU's pagemaps say
 // what has to be there. Nothing of it touches a disk.
 //
 // The frozen memory is scanned while CRIU works in the same tasks. CRIU leaves traces in

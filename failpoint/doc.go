@@ -4,8 +4,8 @@
 // record is on the disk, before the peer has heard of it. No test hits them from
 // outside but by luck. So the code names them:
 //
-//	fault.Point("before", role, state)        a moment
-//	err := fault.Fail("sync", path)           a moment at which something can also go wrong
+//	failpoint.Point("before", role, state)        a moment
+//	err := failpoint.Fail("sync", path)           a moment at which something can also go wrong
 //
 // Both are empty and are compiled to nothing, arguments included, unless the
 // program is built with the tag faults. Then a plan says what happens where. The

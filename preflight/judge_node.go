@@ -133,8 +133,8 @@ func judgeJobs(r *report, rec job.Record, here []job.Record) {
 			continue
 		}
 		if other.ID == rec.ID {
-			r.add(JobHere, fmt.Sprintf("see what it is: `migrate inspect %s` on this node; if it is a copy that must go: `migrate rm -f %s`", rec.ID, rec.ID),
-				"a job %s runs on this node already", rec.ID)
+			r.add(JobHere, fmt.Sprintf("on that node, `migrate inspect %s` tells what it is; only if it is a copy that must go, type `migrate rm -f %s` there", rec.ID, rec.ID),
+				"the node that the job comes to runs a job %s already", rec.ID)
 		}
 	}
 }

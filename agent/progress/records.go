@@ -1,7 +1,6 @@
 package progress
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,13 +90,9 @@ func (s *Records) Get(m handoff.MoveID) (r api.MoveRecord, err error) {
 	if err != nil {
 		return r, err
 	}
-	var older struct {
-		Downtime time.Duration `json:"stood_still"` // as records of the first versions have it
-	}
-	if err := errors.Join(json.Unmarshal(data, &r), json.Unmarshal(data, &older)); err != nil {
+	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("record of move %s: %w", m, err)
 	}
-	r.Downtime = cmp.Or(r.Downtime, older.Downtime)
 	return r, nil
 }
 

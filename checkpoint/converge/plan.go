@@ -124,7 +124,7 @@ func (p *Plan) choose(v *Verdict, limit time.Duration, gained, starved bool) {
 func (p *Plan) diverge(v *Verdict, limit time.Duration) {
 	why := fmt.Sprintf("forecast %s stays above %s", round(v.Forecast), round(limit))
 	if v.Least > limit {
-		why = fmt.Sprintf("%s alone needs %s, above %s", "the freeze", round(v.Least), round(limit))
+		why = fmt.Sprintf("freeze alone needs %s, above %s", round(v.Least), round(limit))
 	}
 	switch {
 	case p.limits.Throttle && p.cpu > leastCPU && v.Least <= limit && p.rounds < 2*maxRounds:
