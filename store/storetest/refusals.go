@@ -44,6 +44,18 @@ func unsigned(t *testing.T, s scene) {
 }
 
 func signedByAnother(t *testing.T, s scene) {
+	m := manifest()
+	m.Node = "there"
+	d := s.draft(t, "m1")
+	if err := d.Seal(m, s.id.Sign); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.open(t).Manifest(s.id.Verify); !errors.Is(err, store.ErrSignature) {
+		t.Errorf("another node than the one that it names has signed it: %+v, %v", m, err)
+	}
+	if err := d.Remove(); err != nil {
+		t.Fatal(err)
+	}
 	s.sealed(t).Discard()
 	if m, err := s.open(t).Manifest(testenv.NewAuthority(t).Node(t, "here").Verify); !errors.Is(err, store.ErrSignature) {
 		t.Errorf("another cluster takes it: %+v, %v", m, err)
