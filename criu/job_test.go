@@ -17,9 +17,6 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// limit bounds every conversation with the real CRIU.
-const limit = 60 * time.Second
-
 // realCRIU returns a client for the installed CRIU.
 func realCRIU(t testing.TB) *Client {
 	t.Helper()
