@@ -13,10 +13,6 @@
 // blocks count the users of each part of the data file, the log makes the index known to
 // other processes.
 //
-// CRIU's pagemaps are the authority. A page that they do not name as lazy is never served,
-// though a warm-up may have sent it (Trim). A page that they name and the store lacks stops
-// the restore before the job can run (Missing, EndPush).
-//
 // The index of many gigabytes has millions of entries, and the job is frozen while the shim
 // learns it. So a shim that waits for its job reads the log along (Follower). It has little
 // left to read in the end. An operation on all pages goes through index and pagemaps once,
