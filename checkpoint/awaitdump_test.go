@@ -85,7 +85,7 @@ func TestALivingDumpHoldsUpTheThaw(t *testing.T) {
 	s := &Source{Dir: t.TempDir(), Log: quiet()}
 	dump := byLoader(t)
 	s.note(t, dump.Process.Pid)
-	why := errors.New("no testenv.Patience")
+	why := errors.New("no patience")
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 50*time.Millisecond, why)
 	defer cancel()
 	err := s.awaitDump(ctx)

@@ -38,7 +38,7 @@ var rlimits = []string{
 	"locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime",
 }
 
-// Validate reports everything that is wrong with the specification, as SpecErrors joined. It looks
+// Validate reports everything that is wrong with the specification, each a SpecError, joined. It looks
 // at the specification only: whether paths, bridges and ids exist on a node is for preflight.
 func (s Spec) Validate() error {
 	return errors.Join(

@@ -20,7 +20,7 @@ func WithCodec(codec Codec) Option {
 	return func(w *Writer) { w.codec = codec }
 }
 
-// Stats counts what a StreamWriter has written so far.
+// Stats counts what a Writer has written so far.
 type Stats struct {
 	Payload int64           // bytes before packing
 	Wire    int64           // bytes written, headers included

@@ -1,4 +1,3 @@
-// Package testenv is what tests of several packages need of the machine that they run on.
 package testenv
 
 import (

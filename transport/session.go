@@ -57,7 +57,7 @@ func (s *Session) RoundTrip() time.Duration { return s.trip }
 func (s *Session) RemoteAddr() net.Addr { return s.control.RemoteAddr() }
 
 // Data returns the data connections; both sides see them in the same order. One Write
-// is one hand-over to the kernel, so write large pieces, as StreamWriter does.
+// is one hand-over to the kernel, so write large pieces, as a stream.Writer does.
 func (s *Session) Data() []net.Conn {
 	out := make([]net.Conn, len(s.data))
 	for i, c := range s.data {

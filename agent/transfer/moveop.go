@@ -58,7 +58,7 @@ func (m *moveOp) unshared() string {
 	return fmt.Sprintf("%d MiB that processes share by copy-on-write become separate copies; --eager keeps them shared", m.copyOnWrite>>20)
 }
 
-// describe adds to the move's record what the account does not see.
+// describe adds to the move's record what the progress does not know.
 func (m *moveOp) describe(r *api.MoveRecord) {
 	r.Epoch, r.Mode = m.rec.Epoch, m.mode
 	if m.dep == nil {

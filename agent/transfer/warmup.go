@@ -21,7 +21,7 @@ var freezeCosts = converge.Costs{Base: 200 * time.Millisecond, Pin: 0.1 / (1 << 
 const eagerPin = 3.0 / (1 << 30)
 
 // warmUp sends memory, round by round, while the job runs, until the rest is small
-// enough to stand still for. It leaves in the departure how the move is to end.
+// enough to stand still for. It leaves in the operation how the move is to end.
 func (m *moveOp) warmUp(ctx context.Context) error {
 	if m.req.StopCopy {
 		m.mode = api.ModeStopCopy

@@ -1,4 +1,3 @@
-// Package table has the carried resources, one a row.
 package table
 
 import (

@@ -167,7 +167,7 @@ func TestAnEmptyCgroupIsFrozenThawedAndKilledWithoutTrouble(t *testing.T) {
 func TestTheEndOfTheContextIsTheReasonWhyAKillGaveUp(t *testing.T) {
 	c := newCgroup(t)
 	runIn(t, c, "exec sleep 60")
-	why := errors.New("no testenv.Patience")
+	why := errors.New("no patience")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(why)
 	// A killed task may take its time, so either answer is right.
@@ -182,7 +182,7 @@ func TestAFreezeThatNeverComesAboutEndsWithTheContext(t *testing.T) {
 	if err := os.Symlink("/dev/null", state); err != nil {
 		t.Fatal(err)
 	}
-	why := errors.New("no testenv.Patience")
+	why := errors.New("no patience")
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 20*time.Millisecond, why)
 	defer cancel()
 	if err := c.Freeze(ctx); !errors.Is(err, why) {

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// zeroOff stands in place of an offset for pages known to be zero.
+	// ZeroOff stands in place of an offset for pages known to be zero.
 	ZeroOff = int64(-1)
 	// leafSpans bounds what an insertion or a removal has to shift.
 	leafSpans = 128
@@ -18,7 +18,7 @@ const (
 // store's data file.
 type Span struct {
 	Start, End uint64 // addresses in bytes, multiples of the page size
-	Off        int64  // offset of start's page in the data file, or zeroOff
+	Off        int64  // offset of start's page in the data file, or ZeroOff
 	Batch      uint32 // number of the batch of events that brought it to start; see events.go
 	Weak       bool   // its mapping may be gone: the kernel has the last word
 	Absent     bool   // not here yet; off is where start's page was at the freeze

@@ -1,7 +1,3 @@
-// Package storetest is what every form of store must pass.
-//
-// TestStore knows package store only. What is special about a place, such as what its users
-// can do to it, is for the tests of its form.
 package storetest
 
 import (

@@ -1,4 +1,3 @@
-// Package nodetest makes nodes for tests of what works on one.
 package nodetest
 
 import (

@@ -59,7 +59,7 @@ func TestWhoeverStopsWaitingHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &MoveQueue{Most: 1}
 		first, second, third := come(t, q), come(t, q), come(t, q)
-		why := errors.New("no testenv.Patience")
+		why := errors.New("no patience")
 		second.leave(why)
 		synctest.Wait()
 		if !errors.Is(second.err, why) || !slices.Equal(third.told, []int{2, 1}) {

@@ -1,0 +1,2 @@
+// Package nodetest makes nodes for tests of what works on one.
+package nodetest

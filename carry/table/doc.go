@@ -1,0 +1,2 @@
+// Package table has the carried resources, one a row.
+package table
