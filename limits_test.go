@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-var constantName = regexp.MustCompile("`([a-z]+)\\.([A-Za-z]+)`")
+var constantName = regexp.MustCompile("`([a-z]+(?:/[a-z]+)*)\\.([A-Za-z]+)`")
 
 // The numbers in docs/limits.md are those of the code.
 func TestLimitsAreThoseOfTheCode(t *testing.T) {
