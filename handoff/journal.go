@@ -105,12 +105,20 @@ func openJournal(dir string, d disk) (*Journal, error) {
 	return j, nil
 }
 
+// lockTime is how long the lock of a killed agent may last: a process that it was starting has a
+// copy of the descriptor until its exec.
+const lockTime = 2 * time.Second
+
 func lockDir(dir string) (*os.File, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	err = linux.Flock(d, unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(lockTime); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end); {
+		time.Sleep(lockTime / 100)
+		err = linux.Flock(d, unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = fmt.Errorf("%s is in use by another agent on this node: stop that one first", dir)
 	}
