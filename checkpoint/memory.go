@@ -15,7 +15,10 @@ import (
 // memoryOn returns the job's memory. All calls for a move name the same lanes.
 func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 	if s.memory != nil {
-		s.memory.pages.PostCopy, s.memory.pages.FullSpeed = s.PostCopy, s.FullSpeed
+		p := s.memory.pages
+		if p.PostCopy != s.PostCopy || p.FullSpeed != s.FullSpeed { // else a pass may be under way, and reads them
+			p.PostCopy, p.FullSpeed = s.PostCopy, s.FullSpeed
+		}
 		return s.memory, nil
 	}
 	if len(lanes) == 0 {

@@ -230,9 +230,11 @@ func TestNeedsCountEachKindOfMemory(t *testing.T) {
 	j := start(t, "memory", nil)
 	n, findings := j.look(t)
 	wantCodes(t, findings)
-	const all, program = privateSize + sharedSize + tmpfsSize, 40 << 20
-	if n.Memory < all || n.Memory > all+program {
-		t.Errorf("%d bytes, want %d and at most %d for the program", n.Memory, all, program)
+	clean := start(t, "clean", nil)
+	program, _ := clean.look(t) // the same without that memory
+	const all, some = privateSize + sharedSize + tmpfsSize, tmpfsSize / 2
+	if more := n.Memory - program.Memory; more < all-some || more > all+some+shadow {
+		t.Errorf("%d bytes more than the program's %d, want %d", more, program.Memory, all)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -147,10 +148,13 @@ func (j *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 	}
 	var mounts []restore.Mount
 	dirs := map[string]string{}
+	received := j.Receiver.Mounts()
 	for i, at := range table.Carried.Mounts() {
-		dirs[at] = cfg.MountDir(i)
+		if _, ok := received[at]; ok || !slices.Contains(table.Carried.BuiltMounts(), at) { // else what is left there of an earlier try would be the job's
+			dirs[at] = cfg.MountDir(i)
+		}
 	}
-	for at, f := range j.Receiver.Mounts() {
+	for at, f := range received {
 		mounts = append(mounts, restore.Mount{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Dir: dirs[at]})
 	}
 	var binds []restore.Bind

@@ -38,7 +38,7 @@ var (
 	// errUnregistered (ENOENT): no registered mapping holds the page.
 	errUnregistered = errors.New("no mapping registered for userfaultfd")
 	// ErrAlreadyMapped (EEXIST): a page which the job lacks is mapped. Its content is unknown.
-	ErrAlreadyMapped = errors.New("a page of the job is there before it was brought")
+	ErrAlreadyMapped = errors.New("a page of the job is there before it was brought; `migrate move --eager` brings all memory before the job runs")
 	// errGone (ESRCH): the address space has ended with its last task.
 	errGone = errors.New("address space is gone")
 )
