@@ -196,7 +196,10 @@ func TestAVisitorHasAsMuchAsTheJobAndNoMore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			visitor := pids[slices.IndexFunc(pids, func(p int) bool { return p != pid })]
+			visitor := pids[slices.IndexFunc(pids, func(p int) bool { // neither the job nor a stage that is ending
+				comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p))
+				return p != pid && err == nil && string(comm) == "sleep\n"
+			})]
 			theirs, err := LimitsOf(visitor)
 			if err != nil {
 				t.Fatal(err)

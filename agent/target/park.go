@@ -86,6 +86,9 @@ func (j *Job) endPush(ctx context.Context, client *shim.Client, arrived <-chan s
 // parkTime bounds a restore, from when all memory that it may wait for is here.
 const parkTime = 60 * time.Second
 
+// causeTime bounds how long a restore is waited for whose memory has no place any more.
+const causeTime = 5 * time.Second
+
 // park has the job's shim restore it.
 func (j *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{}) error {
 	room, err := j.StartShim(ctx, rec)
@@ -116,12 +119,15 @@ func (j *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 	}
 	parking, late := context.WithCancelCause(ctx)
 	defer late(nil)
+	var pushed error
 	both.Go(func() error {
-		err := j.endPush(ctx, room.client, arrived)
-		if err == nil {
-			time.AfterFunc(parkTime, func() { late(fmt.Errorf("CRIU did not finish the restore within %v", parkTime)) })
+		pushed = j.endPush(ctx, room.client, arrived)
+		within, why := parkTime, fmt.Errorf("CRIU did not finish the restore within %v", parkTime)
+		if pushed != nil { // the restore may have ended before, and tells the cause
+			within, why = causeTime, pushed
 		}
-		return err
+		time.AfterFunc(within, func() { late(why) })
+		return nil
 	})
 	plan, err := j.plan(rec, room.cfg)
 	if err != nil {
@@ -131,6 +137,9 @@ func (j *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 		return room.client.Park(parking, shim.ParkRequest{Plan: plan, Volatile: j.Memory()})
 	})
 	err = both.Wait()
+	if err == nil || errors.Is(err, context.Canceled) {
+		err = errors.Join(pushed, err)
+	}
 	if err == nil {
 		return room.cgroup.Limit(cgroup.Limits{Pids: rec.Spec.Limits.Pids})
 	}
