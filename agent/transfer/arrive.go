@@ -54,7 +54,7 @@ func (a *Arrivals) consider(ctx context.Context, s *transport.Session, m transpo
 	if err := CheckOffer(o); err != nil {
 		return nil, transport.Message{}, err
 	}
-	findings, err := a.examine(ctx, o.Needs, o.Record)
+	findings, err := a.examineOffer(ctx, s.Peer(), o)
 	if err != nil {
 		return nil, transport.Message{}, err
 	}
@@ -95,6 +95,13 @@ func CheckOffer(o peer.Offer) error {
 	return o.Record.Validate()
 }
 
+// examineOffer first ends what this node still has of earlier moves of the job from that source: else
+// a move that is tried again at once would meet its own predecessor.
+func (a *Arrivals) examineOffer(ctx context.Context, from string, o peer.Offer) ([]preflight.Finding, error) {
+	a.settleEarlier(ctx, from, o.Record.ID)
+	return a.examine(ctx, o.Needs, o.Record)
+}
+
 func (a *Arrivals) examine(ctx context.Context, needs preflight.Needs, rec job.Record) ([]preflight.Finding, error) {
 	node, err := a.Launcher.PreflightNode()
 	if err != nil {
@@ -118,7 +125,6 @@ func (a *Arrivals) begin(ctx context.Context, s *transport.Session, o peer.Offer
 		return nil, err
 	}
 	arr := &Arrival{landing: l, half: a.engine().NewTarget(rec, l), source: a.ClientOf(rec)}
-	a.settleEarlier(ctx, o.Record.ID)
 	if err := arr.half.Begin(ctx); err != nil {
 		return nil, err
 	}
@@ -152,13 +158,13 @@ func (a *Arrivals) know(arr *Arrival) {
 // settleTime is how long an offer waits for an earlier move to be sorted out.
 const settleTime = 8 * time.Second
 
-// settleEarlier ends earlier moves of a job that is offered again: its source has
-// given them up, which this node need not have heard yet when the link was cut.
-func (a *Arrivals) settleEarlier(ctx context.Context, id job.ID) {
+// settleEarlier ends earlier moves of a job that the same source offers again: it has given them up,
+// which this node need not have heard yet.
+func (a *Arrivals) settleEarlier(ctx context.Context, from string, id job.ID) {
 	a.mu.Lock()
 	var earlier []*Arrival
 	for _, arr := range a.underWay {
-		if arr.landing.ID == id {
+		if arr.landing.ID == id && arr.half.Record().Peer == from {
 			earlier = append(earlier, arr)
 		}
 	}

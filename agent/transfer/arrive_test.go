@@ -4,15 +4,18 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/node/nodetest"
+	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/shim"
 	"github.com/migrate-hpc/migrate/testenv"
 )
@@ -122,5 +125,34 @@ func TestACheckpointThatLeavesTheJobRunningLeavesNothingWhenItsAgentDies(t *test
 	}
 	if got := testenv.Names(t, filepath.Dir(path)); len(got) > 0 {
 		t.Errorf("half a checkpoint is left: %v", got)
+	}
+}
+
+func TestAMoveTriedAgainDoesNotMeetItsPredecessor(t *testing.T) {
+	testenv.NeedRoot(t)
+	a := New(nodetest.New(t))
+	rec := job.Record{ID: job.NewID(), Spec: job.Spec{Args: []string{"true"}, UID: 1000, GID: 1000}}
+	move := handoff.NewMoveID()
+	l := target.NewJob(a.Targets, string(move), rec.ID)
+	arr := &Arrival{landing: l, half: a.Arrivals.engine().NewTarget(handoff.Record{Move: move, Kind: handoff.KindMove, Job: string(rec.ID), Peer: "source", BootID: a.Boot, Epoch: 1}, l)}
+	for _, step := range []func() error{func() error { return arr.half.Begin(a.Life) }, l.Open, func() error { return l.ClaimAddress(rec) }} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.Arrivals.know(arr)
+	arrives := func(from string) bool {
+		t.Helper()
+		findings, err := a.Arrivals.examineOffer(a.Life, from, peer.Offer{Record: rec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(findings, func(f preflight.Finding) bool { return f.Code == preflight.JobHere })
+	}
+	if !arrives("another") || arr.half.State() != handoff.StateReceiving {
+		t.Errorf("another node's offer ended the move, which is %s", arr.half.State())
+	}
+	if arrives("source") || arr.half.State() != handoff.StateDropped {
+		t.Errorf("the move that the source gave up is %s", arr.half.State())
 	}
 }
