@@ -1,14 +1,11 @@
 package shim
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,129 +19,6 @@ import (
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/testenv"
 )
-
-func TestMain(m *testing.M) {
-	namespaces.Stage()
-	Main()
-	os.Exit(m.Run())
-}
-
-func eventually(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(testenv.Patience); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", testenv.Patience, what)
-		}
-	}
-}
-
-// scene is a node with one job's record, its cgroup and a configuration of a
-// shim for it.
-type scene struct {
-	store  *job.Store
-	cfg    Config
-	logDir string
-	ioDir  string
-}
-
-// newScene prepares a job that runs a shell script; "" prepares one that is to be
-// restored.
-func newScene(t *testing.T, script string) *scene {
-	t.Helper()
-	testenv.NeedRoot(t)
-	dir := t.TempDir()
-	s := &scene{logDir: t.TempDir(), ioDir: t.TempDir()}
-	var err error
-	if s.store, err = job.OpenStore(filepath.Join(dir, "jobs")); err != nil {
-		t.Fatal(err)
-	}
-	id := job.NewID()
-	rec := job.Record{ID: id, Spec: job.Spec{Args: []string{"sh"}}, Created: time.Now(), CPUBefore: time.Hour, Placements: []job.Placement{{Node: "here", From: time.Now()}}}
-	if err := s.store.Create(rec); err != nil {
-		t.Fatal(err)
-	}
-	cg, err := cgroup.New(os.Getpid(), "migrate-test-"+string(id))
-	if err != nil {
-		testenv.Missing(t, "no cgroup can be made: %v", err)
-	}
-	s.cfg = Config{Job: id, Records: filepath.Join(dir, "jobs"), RunDir: filepath.Join(dir, "run"), Cgroup: *cg}
-	if script != "" {
-		s.cfg.Launch = &Launch{Within: testenv.Patience, Namespaces: namespaces.Config{
-			Hostname: "job", RootDir: s.cfg.RootDir(), Root: "/", IODir: s.ioDir, WorkDir: "/",
-			Args: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"},
-			Stdin: "/dev/null", Stdout: namespaces.IOMount + "/stdout", Stderr: namespaces.IOMount + "/stderr",
-		}}
-	}
-	t.Cleanup(func() { s.end(t) })
-	return s
-}
-
-// end takes down what a test left standing.
-func (s *scene) end(t *testing.T) {
-	cg := s.cfg.Cgroup
-	if err := cg.Kill(testenv.Bounded(t)); err != nil {
-		t.Error(err)
-	}
-	if err := Find(s.cfg.RunDir).Drop(testenv.Bounded(t)); err != nil && !strings.Contains(err.Error(), "cannot drop") {
-		t.Error(err)
-	}
-	eventually(t, "the shim is gone", func() bool {
-		_, err := Find(s.cfg.RunDir).Status(testenv.Bounded(t))
-		return errors.Is(err, ErrGone)
-	})
-	eventually(t, "cgroup removed", func() bool { return cg.Remove() == nil })
-}
-
-func (s *scene) start(t *testing.T) *Client {
-	t.Helper()
-	c, err := Start(s.cfg, s.logDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func (s *scene) record(t *testing.T) job.Record {
-	t.Helper()
-	rec, err := s.store.Get(s.cfg.Job)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rec
-}
-
-// over waits until the shim has ended and returns the record that it left.
-func (s *scene) over(t *testing.T) job.Record {
-	t.Helper()
-	eventually(t, "the shim is gone", func() bool {
-		_, err := Find(s.cfg.RunDir).Status(testenv.Bounded(t))
-		return errors.Is(err, ErrGone)
-	})
-	return s.record(t)
-}
-
-// nothingLeft checks that the shim has cleaned up behind the job.
-func (s *scene) nothingLeft(t *testing.T) {
-	t.Helper()
-	eventually(t, "the run directory is gone", func() bool {
-		_, err := os.Stat(s.cfg.RunDir)
-		return errors.Is(err, os.ErrNotExist)
-	})
-	for _, dir := range s.cfg.Cgroup.Dirs {
-		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("cgroup %s is still there: %v", dir, err)
-		}
-	}
-}
-
-func state(t *testing.T, c *Client) State {
-	t.Helper()
-	st, err := c.Status(testenv.Bounded(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st.State
-}
 
 func TestTheEndOfAJobIsWrittenDownAndNothingIsLeft(t *testing.T) {
 	for script, want := range map[string]job.Exit{
@@ -387,82 +261,6 @@ func TestAWaitingShimTakesOnlyParkAndDrop(t *testing.T) {
 	s.nothingLeft(t)
 	if err := c.Drop(ctx); err != nil {
 		t.Errorf("a second drop: %v", err)
-	}
-}
-
-func TestConnectionsThatBreakChangeNothing(t *testing.T) {
-	s := newScene(t, "exec sleep 1000")
-	c := s.start(t)
-	for _, said := range []string{"", "POST /release HTTP/1.1\r\nHost: shim\r\nContent-Length: 100\r\n\r\n{", "GARBAGE\r\n\r\n", "POST /signal HTTP/1.1\r\nHost: shim\r\nContent-Length: 9\r\n\r\n{\"sig"} {
-		conn, err := net.Dial("unix", filepath.Join(s.cfg.RunDir, socketName))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conn.Write([]byte(said)); err != nil {
-			t.Fatal(err)
-		}
-		if err := conn.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := c.Status(ctx); err == nil || errors.Is(err, ErrGone) {
-		t.Errorf("a caller without time hears %v", err)
-	}
-	if now := state(t, c); now != Running {
-		t.Errorf("the job is %s", now)
-	}
-	if frozen, err := s.cfg.Cgroup.Frozen(); err != nil || frozen {
-		t.Errorf("frozen: %v %v", frozen, err)
-	}
-}
-
-func TestAShimThatGoesWhileItIsAskedIsGone(t *testing.T) {
-	for _, goes := range []bool{true, false} {
-		dir := t.TempDir()
-		l, err := net.Listen("unix", filepath.Join(dir, socketName))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var shim sync.WaitGroup
-		shim.Go(func() {
-			conn, err := l.Accept()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if goes {
-				_ = l.Close()
-			}
-			_ = conn.Close()
-		})
-		if _, err := Find(dir).Status(testenv.Bounded(t)); err == nil || errors.Is(err, ErrGone) != goes {
-			t.Errorf("goes: %v; got %v", goes, err)
-		}
-		_ = l.Close()
-		shim.Wait()
-	}
-}
-
-func TestADirectoryWithoutAShimIsGone(t *testing.T) {
-	dir := t.TempDir()
-	l, err := net.Listen("unix", filepath.Join(dir, socketName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := l.Close(); err != nil { // as a shim that was killed leaves it
-		t.Fatal(err)
-	}
-	for _, d := range []string{dir, t.TempDir(), "/no/such/directory"} {
-		c := Find(d)
-		if _, err := c.Status(testenv.Bounded(t)); !errors.Is(err, ErrGone) {
-			t.Errorf("%s: %v", d, err)
-		}
-		if err := c.Drop(testenv.Bounded(t)); err != nil || c.Resumed() {
-			t.Errorf("%s: drop %v", d, err)
-		}
 	}
 }
 
