@@ -23,7 +23,7 @@ func inside(t *testing.T, prefix, script string, flags ...string) Place {
 	testenv.NeedRoot(t)
 	cg, err := cgroup.New(os.Getpid(), prefix+strconv.Itoa(os.Getpid()))
 	if err != nil {
-		t.Skip("no cgroups here: ", err)
+		testenv.Missing(t, "no cgroups here: %v", err)
 	}
 	t.Cleanup(func() { eventually(t, cg.Remove) })
 	args := append([]string{"--fork", "--kill-child", "--pid", "--mount-proc", "--ipc", "--uts", "--net", "--time", "--cgroup"}, flags...)

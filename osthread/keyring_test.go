@@ -1,17 +1,15 @@
 package osthread
 
 import (
-	"os"
 	"strings"
 	"testing"
 
+	"github.com/migrate-hpc/migrate/testenv"
 	"golang.org/x/sys/unix"
 )
 
 func TestAKeyringIsNewEachTimeAndIsFoundByItsLabel(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("not root: root's keyrings alone are looked for")
-	}
+	testenv.NeedRoot(t) // root's keyrings alone are looked for
 	names := map[string]bool{}
 	for range 3 {
 		err := Throwaway(func() error {

@@ -134,7 +134,7 @@ func judgeJobs(r *report, rec job.Record, here []job.Record) {
 		}
 		if other.ID == rec.ID {
 			r.add(JobHere, fmt.Sprintf("on that node, `migrate inspect %s` tells what it is; only if it is a copy that must go, type `migrate rm -f %s` there", rec.ID, rec.ID),
-				"the node that the job comes to runs a job %s already", rec.ID)
+				"the node that the job comes to has a job %s already, which runs there or arrives", rec.ID)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -114,4 +115,20 @@ func Names(t testing.TB, dir string) (names []string) {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// PublicSocket listens on a socket that every user may connect to, as an agent's. The test must be
+// root's.
+func PublicSocket(t testing.TB) (path string, l net.Listener) {
+	t.Helper()
+	NeedRoot(t)
+	path = filepath.Join(OpenDir(t), "agent.sock")
+	l, err := net.Listen("unix", path)
+	if err == nil {
+		err = os.Chmod(path, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, l
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -31,15 +29,7 @@ func askedOver(conn net.Conn) (string, error) {
 // serveLimited is a socket that serves each user over at most so many connections.
 func serveLimited(t *testing.T, most int) (socket string) {
 	t.Helper()
-	testenv.NeedRoot(t)
-	socket = filepath.Join(testenv.OpenDir(t), "agent.sock")
-	l, err := net.Listen("unix", socket)
-	if err == nil {
-		err = os.Chmod(socket, 0o666)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	socket, l := testenv.PublicSocket(t)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(ContextKey{}).(Caller)
 		fmt.Fprintf(w, "you are %d", c.UID)

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,15 +55,7 @@ func TestLooksOfAUserWaitForTheirOthers(t *testing.T) {
 // answering serves an agent's local socket.
 func answering(t *testing.T, a *Server) (socket string) {
 	t.Helper()
-	testenv.NeedRoot(t)
-	socket = filepath.Join(testenv.OpenDir(t), "agent.sock")
-	l, err := net.Listen("unix", socket)
-	if err == nil {
-		err = os.Chmod(socket, 0o666)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	socket, l := testenv.PublicSocket(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {

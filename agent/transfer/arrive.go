@@ -45,7 +45,8 @@ func (a *Arrivals) ClientOf(rec handoff.Record) *peer.Client {
 	return &peer.Client{Local: a.Node, Node: rec.Peer, Addr: rec.PeerAddr, Move: rec.Move}
 }
 
-// consider decides about an offer. What it refuses has touched nothing.
+// consider decides about an offer. A refusal has touched nothing but what the same source has given
+// up before.
 func (a *Arrivals) consider(ctx context.Context, s *transport.Session, m transport.Message) (*Arrival, transport.Message, error) {
 	var o peer.Offer
 	if err := m.Decode(&o); err != nil {

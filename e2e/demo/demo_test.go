@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
 	"golang.org/x/sys/unix"
 )
 
@@ -99,7 +100,7 @@ func TestDemoUsageErrorsTouchNothing(t *testing.T) {
 
 func TestDemoWithoutCRIUSaysWhatToType(t *testing.T) {
 	if os.Geteuid() != 0 {
-		lacking(t, "not root")
+		testenv.Missing(t, "not root")
 	}
 	cmd := exec.CommandContext(t.Context(), binary(t), "demo")
 	cmd.Env = append(os.Environ(), "MIGRATE_CRIU="+filepath.Join(t.TempDir(), "criu"))

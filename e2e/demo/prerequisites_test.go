@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // envBin names the binary to test.
@@ -49,17 +50,9 @@ func binary(t *testing.T) string {
 func prerequisites(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		lacking(t, "not root, and the demo makes namespaces")
+		testenv.Missing(t, "not root, and the demo makes namespaces")
 	}
 	if _, err := criu.Find(""); err != nil {
-		lacking(t, err.Error())
+		testenv.Missing(t, "%v", err)
 	}
-}
-
-func lacking(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }

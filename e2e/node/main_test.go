@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/e2e/oracle"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // tools are the programs that every test here needs. They are made once.
@@ -136,10 +137,7 @@ func need(t *testing.T) {
 		}
 		return
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
+	testenv.Missing(t, "%v", missing)
 }
 
 // prerequisites is what the machine lacks. It finds the CRIU to use, too.

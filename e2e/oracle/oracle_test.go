@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/testenv"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,12 +44,7 @@ type job struct {
 // run starts the oracle in pid and ipc namespaces of its own.
 func run(t *testing.T, flags ...string) *job {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("namespaces need root")
-		}
-		t.Skip("namespaces need root")
-	}
+	testenv.NeedRoot(t)
 	j := &job{cmd: exec.Command(Need(t), append(flags, "--dir", t.TempDir())...)}
 	j.cmd.Stdout, j.cmd.Stderr = &j.out, &j.err
 	j.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC, Pdeathsig: syscall.SIGKILL}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/e2e/oracle"
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // labs are those that are open.
@@ -57,8 +58,8 @@ func openLab(t *testing.T) *Lab {
 	labs.Lock()
 	defer labs.Unlock()
 	l, err := NewLab(t.Context(), func(format string, args ...any) { fmt.Printf("    vm: "+format+"\n", args...) })
-	if errors.Is(err, ErrNoImage) && os.Getenv("CI") != "true" {
-		t.Skip(err)
+	if errors.Is(err, ErrNoImage) {
+		testenv.Missing(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)

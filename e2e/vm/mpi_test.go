@@ -3,11 +3,12 @@ package vm
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/migrate-hpc/migrate/testenv"
 )
 
 // Of testdata/mpi/ring.c.
@@ -98,8 +99,8 @@ func compile(t *testing.T, im Image, out string) {
 	cmd := exec.CommandContext(t.Context(), "gcc", "-O2", "-Wall", "-Werror", "-I"+filepath.Join(im.mpi(), "include"),
 		"testdata/mpi/ring.c", filepath.Join(im.mpi(), "libmpi.so"), "-Wl,--allow-shlib-undefined", "-o", out)
 	text, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") != "true" {
-		t.Skip("gcc is not installed: apt-get install gcc libc6-dev")
+	if errors.Is(err, exec.ErrNotFound) {
+		testenv.Missing(t, "gcc is not installed: apt-get install gcc libc6-dev")
 	}
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", cmd, err, text)
