@@ -11,11 +11,14 @@ import (
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
-func (s *Source) pidFile() string { return filepath.Join(s.Dir, "criu.pid") }
+// pidFile is the path of the file in which the pid of the CRIU that dumps is noted.
+type pidFile string
 
-// recordPID records the pid of the CRIU that is about to dump, before the request is sent. A later
+func (s *Source) dumpPID() pidFile { return pidFile(filepath.Join(s.Dir, "criu.pid")) }
+
+// record records the pid of the CRIU that is about to dump, before the request is sent. A later
 // Thaw, also of another agent, waits for that CRIU.
-func (s *Source) recordPID(pid int) error {
+func (f pidFile) record(pid int) error {
 	began, err := startTime(pid)
 	if errors.Is(err, errEnded) {
 		return nil
@@ -24,18 +27,18 @@ func (s *Source) recordPID(pid int) error {
 		return fmt.Errorf("note the pid of CRIU: %w", err)
 	}
 	//house:allow os.WriteFile: a note for this boot, in a tmpfs
-	return os.WriteFile(s.pidFile(), fmt.Appendf(nil, "%d %d\n", pid, began), 0o600)
+	return os.WriteFile(string(f), fmt.Appendf(nil, "%d %d\n", pid, began), 0o600)
 }
 
-// stuckDump is how long awaitDump waits before it thaws: CRIU may wait for a task that a signal
+// stuckDump is how long await waits before it thaws: CRIU may wait for a task that a signal
 // had stopped and that our freezer holds.
 const stuckDump = 2 * time.Second
 
-// awaitDump waits until the recorded CRIU, if any, has ended. CRIU freezes the job once more when
+// await waits until the recorded CRIU, if any, has ended. CRIU freezes the job once more when
 // it detaches. Killing it does not help, see package criu. CRIU cannot detach from a suspended job
-// before that is resumed, and awaitDump does not wait for it.
-func (s *Source) awaitDump(ctx context.Context) error {
-	data, err := os.ReadFile(s.pidFile())
+// before that is resumed, and await does not wait for it.
+func (f pidFile) await(ctx context.Context, of *Processes) error {
+	data, err := os.ReadFile(string(f))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -58,10 +61,10 @@ func (s *Source) awaitDump(ctx context.Context) error {
 		}
 		select {
 		case <-stuck.C:
-			if err := s.checkSuspended(); err != nil {
+			if err := of.checkSuspended(); err != nil {
 				return fmt.Errorf("CRIU (pid %d) holds the job until it is resumed: %w", pid, err)
 			}
-			if err := s.Cgroup.Thaw(ctx); err != nil {
+			if err := of.Cgroup.Thaw(ctx); err != nil {
 				return err
 			}
 		case <-ctx.Done():

@@ -38,62 +38,62 @@ func byLoader(t *testing.T) *exec.Cmd {
 	return cmd
 }
 
-func (s *Source) note(t *testing.T, pid int) {
+func (f pidFile) note(t *testing.T, pid int) {
 	t.Helper()
-	if err := s.recordPID(pid); err != nil {
+	if err := f.record(pid); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestThawWaitsForTheDumpThatWasNotedAndForNoOther(t *testing.T) {
-	s := &Source{Dir: t.TempDir(), Log: quiet()}
-	if err := s.awaitDump(testenv.Bounded(t)); err != nil {
+	f, job := (&Source{Dir: t.TempDir()}).dumpPID(), &Processes{}
+	if err := f.await(testenv.Bounded(t), job); err != nil {
 		t.Errorf("none noted: %v", err)
 	}
 	dead := byLoader(t)
-	s.note(t, dead.Process.Pid)
-	note, err := os.ReadFile(s.pidFile())
+	f.note(t, dead.Process.Pid)
+	note, err := os.ReadFile(string(f))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := dead.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.awaitDump(testenv.Bounded(t)); err != nil {
+	if err := f.await(testenv.Bounded(t), job); err != nil {
 		t.Errorf("not reaped yet: %v", err)
 	}
 	_ = dead.Wait() // killed
-	if err := s.awaitDump(testenv.Bounded(t)); err != nil {
+	if err := f.await(testenv.Bounded(t), job); err != nil {
 		t.Errorf("ended: %v", err)
 	}
-	s.note(t, dead.Process.Pid)
-	if now, err := os.ReadFile(s.pidFile()); err != nil || string(now) != string(note) {
+	f.note(t, dead.Process.Pid)
+	if now, err := os.ReadFile(string(f)); err != nil || string(now) != string(note) {
 		t.Errorf("one that had ended was noted: %q, %v", now, err)
 	}
 	// A number that is another's by now, and notes that a crash cut short.
 	for _, text := range []string{fmt.Sprint(os.Getpid(), 1), fmt.Sprint(os.Getpid()), "", "\n", "../../etc"} {
-		if err := os.WriteFile(s.pidFile(), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(string(f), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.awaitDump(testenv.Bounded(t)); err != nil {
+		if err := f.await(testenv.Bounded(t), job); err != nil {
 			t.Errorf("note %q: %v", text, err)
 		}
 	}
 }
 
 func TestALivingDumpHoldsUpTheThaw(t *testing.T) {
-	s := &Source{Dir: t.TempDir(), Log: quiet()}
+	f, job := (&Source{Dir: t.TempDir()}).dumpPID(), &Processes{}
 	dump := byLoader(t)
-	s.note(t, dump.Process.Pid)
+	f.note(t, dump.Process.Pid)
 	why := errors.New("no patience")
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 50*time.Millisecond, why)
 	defer cancel()
-	err := s.awaitDump(ctx)
+	err := f.await(ctx, job)
 	if !errors.Is(err, why) || !strings.Contains(err.Error(), strconv.Itoa(dump.Process.Pid)) {
 		t.Fatalf("got %v", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.awaitDump(testenv.Bounded(t)) }()
+	go func() { ended <- f.await(testenv.Bounded(t), job) }()
 	if err := dump.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

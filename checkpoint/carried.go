@@ -12,9 +12,16 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
-func (s *Source) resources() carried {
+// carried are the halves of the resources that CRIU does not carry.
+type carried struct {
+	sources []carry.Source
+	last    *background // their last round, while CRIU dumps
+	lane    io.Writer   // of that
+}
+
+func (s *Source) resources() *carried {
 	if s.carried == nil {
-		s.carried = table.Carried.Sources(s.job())
+		s.carried = &carried{sources: table.Carried.Sources(s.job())}
 	}
 	return s.carried
 }
@@ -31,9 +38,9 @@ func asPass(r carry.Round) scan.Round {
 }
 
 // round adds up what one does for each resource.
-func (c carried) round(one func(carry.Source) (carry.Round, error)) (scan.Round, error) {
+func (c *carried) round(one func(carry.Source) (carry.Round, error)) (scan.Round, error) {
 	var sum carry.Round
-	for _, r := range c {
+	for _, r := range c.sources {
 		round, err := one(r)
 		sum.Add(round)
 		if err != nil {
@@ -43,7 +50,7 @@ func (c carried) round(one func(carry.Source) (carry.Round, error)) (scan.Round,
 	return asPass(sum), nil
 }
 
-func (c carried) warm(ctx context.Context, lane io.Writer, tasks []scan.Task) (scan.Round, error) {
+func (c *carried) warm(ctx context.Context, lane io.Writer, tasks []scan.Task) (scan.Round, error) {
 	list := make([]carry.Task, len(tasks))
 	for i, t := range tasks {
 		list[i] = carry.Task(t)
@@ -51,12 +58,34 @@ func (c carried) warm(ctx context.Context, lane io.Writer, tasks []scan.Task) (s
 	return c.round(func(r carry.Source) (carry.Round, error) { return r.Warm(ctx, lane, list) })
 }
 
-func (c carried) lastRound(ctx context.Context, lane io.Writer) (scan.Round, error) {
+func (c *carried) lastRound(ctx context.Context, lane io.Writer) (scan.Round, error) {
 	return c.round(func(r carry.Source) (carry.Round, error) { return r.LastRound(ctx, lane) })
 }
 
-func (c carried) freeze(ctx context.Context) (external []string, err error) {
-	for _, r := range c {
+// beginLastRound has the resources send what is left, while CRIU dumps.
+func (c *carried) beginLastRound(ctx context.Context, lane io.Writer, failed func(error)) {
+	c.lane = lane
+	c.last = inBackground(ctx, func(ctx context.Context) (scan.Round, error) { return c.lastRound(ctx, lane) }, failed)
+}
+
+// awaitLastRound waits for the last round, or does it now.
+func (c *carried) awaitLastRound(ctx context.Context, lane io.Writer) (scan.Round, error) {
+	if c.last == nil {
+		return c.lastRound(ctx, lane)
+	}
+	return c.last.await(ctx)
+}
+
+// abort stops the last round and cuts its lane. It does not wait.
+func (c *carried) abort() {
+	if c.last != nil {
+		c.last.abort()
+		cutLane(c.lane)
+	}
+}
+
+func (c *carried) freeze(ctx context.Context) (external []string, err error) {
+	for _, r := range c.sources {
 		more, err := r.Freeze(ctx)
 		if err != nil {
 			return nil, err
@@ -66,18 +95,18 @@ func (c carried) freeze(ctx context.Context) (external []string, err error) {
 	return external, nil
 }
 
-func (c carried) snapshot(ctx context.Context) error {
+func (c *carried) snapshot(ctx context.Context) error {
 	return c.each(func(r carry.Source) error { return r.Snapshot(ctx) })
 }
 
-func (c carried) fixImages() error { return c.each(carry.Source.FixImages) }
+func (c *carried) fixImages() error { return c.each(carry.Source.FixImages) }
 
-func (c carried) send(lane io.Writer) error {
+func (c *carried) send(lane io.Writer) error {
 	return c.each(func(r carry.Source) error { return r.Send(lane) })
 }
 
-func (c carried) each(stage func(carry.Source) error) error {
-	for _, r := range c {
+func (c *carried) each(stage func(carry.Source) error) error {
+	for _, r := range c.sources {
 		if err := stage(r); err != nil {
 			return err
 		}
@@ -85,22 +114,29 @@ func (c carried) each(stage func(carry.Source) error) error {
 	return nil
 }
 
-func (c carried) thaw() error  { return c.every(carry.Source.Thaw) }
-func (c carried) close() error { return c.every(carry.Source.Close) }
+func (c *carried) thaw() error { return c.every(carry.Source.Thaw) }
+
+// close ends what still goes on first.
+func (c *carried) close() error {
+	c.abort()
+	c.last.wait()
+	c.last = nil
+	return c.every(carry.Source.Close)
+}
 
 // every lets no resource keep another one from its turn.
-func (c carried) every(stage func(carry.Source) error) error {
+func (c *carried) every(stage func(carry.Source) error) error {
 	var errs []error
-	for _, r := range c {
+	for _, r := range c.sources {
 		errs = append(errs, stage(r))
 	}
 	return errors.Join(errs...)
 }
 
 // pageFinder finds pages that the target has. nil: it has none that could be in images.
-func (c carried) pageFinder(m *memory, refer bool) image.Finder {
+func (c *carried) pageFinder(m *memory, refer bool) image.Finder {
 	var shared []carry.PageFinder
-	for _, r := range c {
+	for _, r := range c.sources {
 		if f, ok := r.(carry.PageFinder); ok && !f.Empty() {
 			shared = append(shared, f)
 		}

@@ -73,7 +73,7 @@ func sceneWith(t *testing.T, m *madeUp) *Source {
 		}
 		return m
 	}}}
-	s.carried = table.Sources(s.job())
+	s.carried = &carried{sources: table.Sources(s.job())}
 	return s
 }
 

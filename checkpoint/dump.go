@@ -43,7 +43,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	standby, err := s.takePrestarted(ctx, mode)
+	standby, err := s.prestarted.take(ctx, s.CRIU, s.Init, mode)
 	if err != nil {
 		return 0, err
 	}
@@ -57,7 +57,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	dumping, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	holds := make(chan struct{})
-	defer s.watch(dumping, holds, giveUp)()
+	defer s.watchDump(dumping, holds, giveUp)()
 	var who identityRecorder
 	defer who.wait()
 	run.Notify = func(_ context.Context, name string, _ int) error {
@@ -65,10 +65,12 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 		case seized:
 			close(holds)
 			who.start(s.Init)
-			if err := s.beginScan(ctx, m, giveUp); err != nil {
+			if err := m.beginScan(ctx, &s.Processes, giveUp); err != nil {
 				return err
 			}
-			s.beginLastRound(ctx, m, lanes[0], giveUp)
+			if !m.shared { // else Send does it
+				s.resources().beginLastRound(ctx, lanes[0], giveUp)
+			}
 		case imagesWritten:
 			return s.resources().snapshot(ctx)
 		}
@@ -93,7 +95,7 @@ func (s *Source) freezeResources(ctx context.Context) (mode image.Network, exter
 	decided := make(chan string, 1)
 	go func() {
 		var why string
-		mode, why = s.network()
+		mode, why = s.network.mode(s.Init, s.Interface)
 		decided <- why
 	}()
 	external, err = s.resources().freeze(ctx)
@@ -133,9 +135,9 @@ const seized = "query-ext-files"
 // has made in the job's file systems.
 const imagesWritten = "post-dump"
 
-// watch gives up a dump that cannot end. When the job is suspended meanwhile, no task runs CRIU's
+// watchDump gives up a dump that cannot end. When the job is suspended meanwhile, no task runs CRIU's
 // parasite code any more. The channel seized is closed when CRIU has seized the tasks.
-func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
+func (p *Processes) watchDump(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
 	ctx, stop := context.WithCancel(dumping)
 	var watching sync.WaitGroup
 	watching.Go(func() {
@@ -153,7 +155,7 @@ func (s *Source) watch(dumping context.Context, seized <-chan struct{}, giveUp f
 				return
 			case <-time.After(watchPause):
 			}
-			if err := s.checkSuspended(); err != nil {
+			if err := p.checkSuspended(); err != nil {
 				giveUp(err)
 				return
 			}

@@ -3,12 +3,9 @@ package checkpoint
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/network"
-	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/timens"
 )
@@ -24,7 +21,7 @@ func (s *Source) Freeze(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.freezeSavable(ctx); err != nil {
+	if err := s.freeze(ctx, s.Eager); err != nil {
 		return err
 	}
 	mono, boot, err := timens.Offsets(s.Init)
@@ -53,45 +50,6 @@ func (s *Source) Stop(ctx context.Context) error {
 	return s.Cgroup.Freeze(ctx)
 }
 
-// StillFrozen asks the kernel whether the job is frozen, by us and only by us. A job that was
-// suspended meanwhile must not go on elsewhere.
-func (s *Source) StillFrozen(context.Context) error {
-	held, err := s.Cgroup.SelfFreezing()
-	if err != nil {
-		return err
-	}
-	frozen, err := s.Cgroup.Frozen()
-	if err != nil {
-		return err
-	}
-	if !held || !frozen {
-		return fmt.Errorf("the job runs, although it was frozen: %s was thawed", s.Cgroup.FreezerDir())
-	}
-	if err := s.checkAllFrozen(); err != nil {
-		return err
-	}
-	return s.checkSuspended()
-}
-
-// checkAllFrozen fails if a task of the job is outside the frozen cgroup. Its user can move tasks
-// to any cgroup that the user may write to. They run there.
-func (s *Source) checkAllFrozen() error {
-	all, err := pidmap.InNamespace(s.Init)
-	if err != nil {
-		return err
-	}
-	pids, err := s.Cgroup.Pids()
-	if err != nil {
-		return err
-	}
-	for _, e := range all {
-		if !e.Zombie() && !slices.Contains(pids, e.Host) {
-			return fmt.Errorf("the job runs, although it was frozen: process %d (%s) was moved out of %s", e.Host, e.Comm, s.Cgroup.FreezerDir())
-		}
-	}
-	return nil
-}
-
 // Thaw ends our freeze. The job runs again where it is, unless it is suspended. A job that runs
 // keeps running.
 //
@@ -102,17 +60,14 @@ func (s *Source) checkAllFrozen() error {
 // used.
 func (s *Source) Thaw(ctx context.Context) error {
 	s.abortScans()
-	if err := s.awaitDump(ctx); err != nil {
+	if err := s.dumpPID().await(ctx, &s.Processes); err != nil {
 		return err
 	}
 	if err := s.resources().thaw(); err != nil { // the job runs on without rather than not at all
 		s.Log.Error("the job runs on, but lacks what was taken out of it", logkey.Err, err)
 	}
-	if !s.frozenByOther {
-		if err := s.Cgroup.Thaw(ctx); err != nil {
-			return err
-		}
-		s.frozenByUs = false
+	if err := s.thaw(ctx); err != nil {
+		return err
 	}
 	if s.Interface != nil {
 		return network.SetPort(s.Interface.Host, true)
@@ -123,13 +78,23 @@ func (s *Source) Thaw(ctx context.Context) error {
 // Close stops what still goes on and frees what the source knows of the job's memory. Send must
 // have returned. A second call changes nothing.
 func (s *Source) Close() error {
-	s.closePrestarted()
-	s.endScans()
+	s.prestarted.close()
+	s.abortScans()
 	err := s.resources().close()
 	if s.memory == nil {
 		return err
 	}
-	err = errors.Join(err, s.memory.pages.Close())
+	err = errors.Join(err, s.memory.close())
 	s.memory = nil
 	return err
+}
+
+// abortScans stops what is read of the frozen job and cuts the lanes, because it is not wanted any
+// more. It does not wait. A lane that is a file of a stalled file server cannot be cut, and must not
+// lengthen the downtime.
+func (s *Source) abortScans() {
+	s.resources().abort()
+	if s.memory != nil {
+		s.memory.abort()
+	}
 }

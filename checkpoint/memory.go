@@ -12,6 +12,21 @@ import (
 	"github.com/migrate-hpc/migrate/stream"
 )
 
+// memory sends the job's memory over the lanes.
+//
+// The first lane carries no pages if there are others. CRIU's images, which the target waits for,
+// then never queue up behind memory.
+type memory struct {
+	pages      *scan.Memory
+	lanes      []io.Writer // of pages
+	shared     bool        // with images
+	streams    []*stream.Writer
+	wire       int64       // written by streams that have ended
+	begun      bool        // a round has been sent
+	preferSize bool        // the next pass spares the wire
+	frozen     *background // the scan of the frozen memory, while CRIU dumps; nil: not begun
+}
+
 // memoryOn returns the job's memory. All calls for a move name the same lanes.
 func (s *Source) memoryOn(lanes []io.Writer) (*memory, error) {
 	if s.memory != nil {
@@ -98,6 +113,38 @@ func (m *memory) written() int64 {
 		n += s.Stats().Wire
 	}
 	return n
+}
+
+// pullsAll says that the target pulls all memory: none was sent.
+func (m *memory) pullsAll() bool { return m.pages.PostCopy && !m.begun }
+
+// beginScan starts the scan of the frozen memory. The job must stay frozen until the scan has ended.
+func (m *memory) beginScan(ctx context.Context, of *Processes, failed func(error)) error {
+	if m.pullsAll() {
+		return nil
+	}
+	tasks, err := of.tasks()
+	if err != nil {
+		return err
+	}
+	m.frozen = inBackground(ctx, func(ctx context.Context) (scan.Round, error) {
+		return m.pass(func(sinks []scan.Sink) (scan.Round, error) { return m.pages.Scan(ctx, tasks, sinks) })
+	}, failed)
+	return nil
+}
+
+// abort stops the scan and cuts the lanes. It does not wait.
+func (m *memory) abort() {
+	m.frozen.abort()
+	for _, lane := range m.lanes {
+		cutLane(lane)
+	}
+}
+
+// close frees what is known of the memory, when a scan that was aborted has ended.
+func (m *memory) close() error {
+	m.frozen.wait()
+	return m.pages.Close()
 }
 
 func inParallel(n int, do func(int) error) error {

@@ -6,7 +6,12 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
-// network decides how the job's network namespace is carried. CRIU takes 50 ms and more on either
+// networkLook compares the job's network namespace with a new one.
+type networkLook struct {
+	baseline *network.Baseline // nil: not made yet
+}
+
+// mode decides how the job's network namespace is carried. CRIU takes 50 ms and more on either
 // side. Most of that goes to a dozen runs of ip, iptables and nft. A job whose network is
 // unchanged, which is nearly always, needs none of them: the target makes it anew.
 //
@@ -16,26 +21,26 @@ import (
 // one.
 //
 // An unknown difference is left to CRIU.
-func (s *Source) network() (n image.Network, why string) {
-	changed, err := s.networkChanged()
+func (l *networkLook) mode(init int, iface *network.Interface) (n image.Network, why string) {
+	changed, err := l.changed(init, iface)
 	switch {
 	case err != nil:
 		return image.NetworkSaved, err.Error()
 	case changed != "":
 		return image.NetworkSaved, "changed: " + changed
-	case namespaces.HasUserNamespace(s.Init):
+	case namespaces.HasUserNamespace(init):
 		return image.NetworkEmpty, ""
 	}
 	return image.NetworkInherited, ""
 }
 
-func (s *Source) networkChanged() (string, error) {
-	if s.baseline == nil {
+func (l *networkLook) changed(init int, iface *network.Interface) (string, error) {
+	if l.baseline == nil {
 		fresh, err := network.NewBaseline()
 		if err != nil {
 			return "", err
 		}
-		s.baseline = &fresh
+		l.baseline = &fresh
 	}
-	return s.baseline.Diff(s.Init, s.Interface)
+	return l.baseline.Diff(init, iface)
 }

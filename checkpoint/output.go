@@ -34,6 +34,16 @@ func OpenOutput(dir, name string) (*os.File, unix.Stat_t, error) {
 	return f, st, nil
 }
 
+// output is what the target has of the job's output files, by name.
+type output map[string]outputSent
+
+// outputSent is what the target has of a file.
+type outputSent struct {
+	size  int64
+	sum   xxh3.Uint128  // of the bytes: a job may cut its output and write it anew
+	ctime unix.Timespec // when the file had last changed; zero if that was just before
+}
+
 // Output sends the part of the job's output files that was not sent yet, on the first lane. It is
 // called while the job runs, and again when it is frozen. The second call has little left to send.
 // It reads again what it has sent of files that have changed.
@@ -43,14 +53,14 @@ func (s *Source) Output(ctx context.Context, lanes []io.Writer) (int64, error) {
 		return 0, err
 	}
 	if s.output == nil {
-		s.output = map[string]outputSent{}
+		s.output = output{}
 	}
 	var total int64
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return total, context.Cause(ctx)
 		}
-		n, err := s.sendFile(lanes[0], e.Name())
+		n, err := s.output.send(lanes[0], s.IODir, e.Name())
 		total += n
 		if err != nil {
 			return total, fmt.Errorf("send output %s: %w", e.Name(), err)
@@ -59,14 +69,14 @@ func (s *Source) Output(ctx context.Context, lanes []io.Writer) (int64, error) {
 	return total, nil
 }
 
-func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
+func (o output) send(w io.Writer, dir, name string) (n int64, err error) {
 	looked := time.Now()
-	f, st, err := OpenOutput(s.IODir, name)
+	f, st, err := OpenOutput(dir, name)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	before, seen := s.output[name]
+	before, seen := o[name]
 	if seen && before.ctime != (unix.Timespec{}) && before.ctime == st.Ctim {
 		return 0, nil
 	}
@@ -85,7 +95,7 @@ func (s *Source) sendFile(w io.Writer, name string) (n int64, err error) {
 		}
 	}
 	sent.size, sent.sum = from+n, sum.Sum128()
-	s.output[name] = sent
+	o[name] = sent
 	return n, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
+	"github.com/migrate-hpc/migrate/criu/image"
 )
 
 // PreCopy is one warm-up round. It sends the memory, private and shared, that is new or has
@@ -37,4 +38,17 @@ func (s *Source) Tracking() string {
 		return ""
 	}
 	return s.memory.pages.Tracking()
+}
+
+// Puller reads the memory that the target asks for, of a dumped job that is still frozen.
+func (s *Source) Puller() (*scan.Puller, error) {
+	regions, err := image.Pagemaps(s.Images())
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := s.tasks()
+	if err != nil {
+		return nil, err
+	}
+	return scan.NewPuller(tasks, regions), nil
 }

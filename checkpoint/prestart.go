@@ -10,36 +10,43 @@ import (
 
 // Prestart does what can be done before the freeze. It is optional.
 func (s *Source) Prestart(ctx context.Context) error {
-	mode, _ := s.network()
-	return s.prestart(ctx, mode)
+	mode, _ := s.network.mode(s.Init, s.Interface)
+	return s.prestarted.start(ctx, s.CRIU, s.Init, mode)
 }
 
-// prestart starts a CRIU that suits the network mode.
-func (s *Source) prestart(ctx context.Context, mode image.Network) error {
-	if s.prestarted.Lazy != nil && s.prestarted.network == mode {
+// prestarted is a CRIU that was started before the freeze. It can be used if the job's network is
+// still carried the same way.
+type prestarted struct {
+	criu    *criu.Lazy // nil: none
+	network image.Network
+}
+
+// start starts a CRIU that suits the network mode, unless there is one.
+func (p *prestarted) start(ctx context.Context, by *criu.Client, init int, mode image.Network) error {
+	if p.criu != nil && p.network == mode {
 		return nil
 	}
-	s.closePrestarted()
+	p.close()
 	run := criu.Run{}
 	if mode == image.NetworkInherited {
-		run.Before = func() error { return network.Enter(s.Init) }
+		run.Before = func() error { return network.Enter(init) }
 	}
-	lazy, err := s.CRIU.StartLazy(ctx, run)
-	s.prestarted = prestarted{lazy, mode}
+	lazy, err := by.StartLazy(ctx, run)
+	*p = prestarted{lazy, mode}
 	return err
 }
 
-// takePrestarted is the CRIU to dump with. The caller uses it up.
-func (s *Source) takePrestarted(ctx context.Context, mode image.Network) (*criu.Lazy, error) {
-	err := s.prestart(ctx, mode)
-	lazy := s.prestarted.Lazy
-	s.prestarted = prestarted{}
+// take is the CRIU to dump with. The caller uses it up.
+func (p *prestarted) take(ctx context.Context, by *criu.Client, init int, mode image.Network) (*criu.Lazy, error) {
+	err := p.start(ctx, by, init, mode)
+	lazy := p.criu
+	*p = prestarted{}
 	return lazy, err
 }
 
-func (s *Source) closePrestarted() {
-	if s.prestarted.Lazy != nil {
-		s.prestarted.Close()
+func (p *prestarted) close() {
+	if p.criu != nil {
+		p.criu.Close()
 	}
-	s.prestarted = prestarted{}
+	*p = prestarted{}
 }

@@ -35,7 +35,7 @@ func (s *Source) request(mode image.Network) (*rpc.CriuReq, dumpRun, error) {
 		return nil, dumpRun{}, err
 	}
 	// Started: see Thaw.
-	run := dumpRun{criu.Run{LogFile: s.DumpLog(), Started: s.recordPID}, []*os.File{images, work}}
+	run := dumpRun{criu.Run{LogFile: s.DumpLog(), Started: s.dumpPID().record}, []*os.File{images, work}}
 	opts := &rpc.CriuOpts{
 		ImagesDirFd:       proto.Int32(int32(images.Fd())), // CRIU finds them in our /proc/PID/fd
 		WorkDirFd:         proto.Int32(int32(work.Fd())),

@@ -39,35 +39,39 @@ const (
 	stackRetries = 6
 )
 
-// freezeSavable freezes the job at a moment at which CRIU can save it, and save it well.
-func (s *Source) freezeSavable(ctx context.Context) error {
+// freeze freezes the job at a moment at which CRIU can save it, and save it well. With eager, CRIU
+// saves all memory anyway.
+func (p *Processes) freeze(ctx context.Context, eager bool) error {
 	pause := time.Millisecond
 	end := time.Now().Add(maxObstacle)
 	for tries := 0; ; tries++ {
-		if err := s.refuseStopped(); err != nil { // in the moment in which it ran
+		if err := p.refuseStopped(); err != nil { // in the moment in which it ran
 			return err
 		}
-		s.frozenByUs = true
-		if err := s.Cgroup.Freeze(ctx); err != nil {
+		p.frozenByUs = true
+		if err := p.Cgroup.Freeze(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
-		if err := s.checkSuspended(); err != nil {
+		if err := p.checkSuspended(); err != nil {
 			return err
 		}
-		at, err := s.inspectFrozen()
+		at, err := p.inspectFrozen()
 		if err != nil || at.ok() {
 			return err
 		}
 		if at.obstacle == nil && tries >= stackRetries {
-			return s.allowStacks(at.aligned)
+			if eager {
+				return nil // it writes all memory of all of them, as was reckoned with
+			}
+			return allowStacks(at.aligned)
 		}
 		if at.obstacle != nil && time.Now().After(end) {
 			return fmt.Errorf("freeze: %w, for %v", at.obstacle, maxObstacle)
 		}
-		if err := s.Cgroup.Thaw(ctx); err != nil {
+		if err := p.Cgroup.Thaw(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
-		s.frozenByUs = false
+		p.frozenByUs = false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -75,6 +79,18 @@ func (s *Source) freezeSavable(ctx context.Context) error {
 		}
 		pause = min(2*pause, 20*time.Millisecond)
 	}
+}
+
+// thaw ends our freeze, and no other one.
+func (p *Processes) thaw(ctx context.Context) error {
+	if p.frozenByOther {
+		return nil
+	}
+	if err := p.Cgroup.Thaw(ctx); err != nil {
+		return err
+	}
+	p.frozenByUs = false
+	return nil
 }
 
 // freezeState is what speaks against saving the frozen job as it is.
@@ -94,15 +110,15 @@ func (m freezeState) ok() bool { return m.obstacle == nil && len(m.aligned) == 0
 
 // inspectFrozen asks the kernel where the threads of the frozen job are. What it cannot read, CRIU
 // will find out.
-func (s *Source) inspectFrozen() (m freezeState, err error) {
-	pids, err := s.Cgroup.Pids()
+func (p *Processes) inspectFrozen() (m freezeState, err error) {
+	pids, err := p.Cgroup.Pids()
 	if err != nil {
 		return m, err
 	}
-	if !slices.Contains(pids, s.Init) { // it ended before the freeze, and its pid may have been reused
-		return m, fmt.Errorf("the job has ended: process %d is none of its cgroup", s.Init)
+	if !slices.Contains(pids, p.Init) { // it ended before the freeze, and its pid may have been reused
+		return m, fmt.Errorf("the job has ended: process %d is none of its cgroup", p.Init)
 	}
-	all, err := pidmap.InNamespace(s.Init)
+	all, err := pidmap.InNamespace(p.Init)
 	if err != nil {
 		return m, err
 	}
@@ -121,7 +137,7 @@ func (s *Source) inspectFrozen() (m freezeState, err error) {
 			}
 		}
 	}
-	err = s.checkExec(all)
+	err = p.checkExec(all)
 	if errors.Is(err, ErrExecRunning) {
 		m.obstacle, err = err, nil
 	}
@@ -130,7 +146,7 @@ func (s *Source) inspectFrozen() (m freezeState, err error) {
 
 // checkExec wraps [ErrExecRunning] if one of the frozen processes is a command of `migrate exec`.
 // Such a command enters the cgroup first.
-func (s *Source) checkExec(all []pidmap.Entry) error {
+func (p *Processes) checkExec(all []pidmap.Entry) error {
 	for _, v := range pidmap.Visitors(all) {
 		return fmt.Errorf("%w: process %d (%s)", ErrExecRunning, v.Host, v.Comm)
 	}
@@ -138,7 +154,7 @@ func (s *Source) checkExec(all []pidmap.Entry) error {
 	for _, e := range all {
 		inside[e.Host] = true
 	}
-	pids, err := s.Cgroup.Pids()
+	pids, err := p.Cgroup.Pids()
 	if err != nil {
 		return err
 	}
@@ -152,10 +168,7 @@ func (s *Source) checkExec(all []pidmap.Entry) error {
 
 // allowStacks accepts that CRIU writes all memory of some processes into its images for a while.
 // The node must have twice that much memory available.
-func (s *Source) allowStacks(pids []int) error {
-	if s.Eager {
-		return nil // it writes all memory of all of them, as was reckoned with
-	}
+func allowStacks(pids []int) error {
 	free, err := tmpfs.Available()
 	if err != nil {
 		return err

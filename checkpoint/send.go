@@ -36,19 +36,19 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 	if err != nil {
 		return sent, err
 	}
-	refer, err := s.imagesReferToPages()
+	refer, err := imagesReferToPages(s.Images(), s.Eager)
 	if err != nil {
 		return sent, err
 	}
 	all, ctx := errgroup.WithContext(ctx)
 	if m.shared || refer { // to memory on any lane
 		all.SetLimit(1)
-		if sent.Scan, err = s.awaitScan(ctx); err != nil {
+		if sent.Scan, err = m.frozen.await(ctx); err != nil {
 			return sent, err
 		}
 	}
 	all.Go(func() (err error) {
-		if sent.Shared, err = s.awaitLastRound(ctx, lanes[0]); err == nil {
+		if sent.Shared, err = s.resources().awaitLastRound(ctx, lanes[0]); err == nil {
 			err = s.resources().send(lanes[0])
 		}
 		if err == nil {
@@ -60,7 +60,7 @@ func (s *Source) Send(ctx context.Context, lanes []io.Writer) (Sent, error) {
 		return err
 	})
 	all.Go(func() (err error) {
-		if sent.Scan, err = s.awaitScan(ctx); err == nil {
+		if sent.Scan, err = m.frozen.await(ctx); err == nil {
 			sent.Rest, err = s.sendRest(ctx, m, regions)
 		}
 		return err
@@ -78,7 +78,7 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[stream.VPI
 	if err != nil {
 		return scan.Round{}, err
 	}
-	round, err := s.sendRemaining(ctx, m, tasks, regions)
+	round, err := m.sendRemaining(ctx, s.Images(), tasks, regions)
 	if err != nil {
 		return round, err
 	}
@@ -91,11 +91,12 @@ func (s *Source) sendRest(ctx context.Context, m *memory, regions map[stream.VPI
 	return round, nil
 }
 
-func (s *Source) sendRemaining(ctx context.Context, m *memory, tasks []scan.Task, regions map[stream.VPID][]image.Region) (scan.Round, error) {
-	if s.pullsAll(m) {
+// sendRemaining sends what the frozen memory's scan has left over, and what CRIU has touched since.
+func (m *memory) sendRemaining(ctx context.Context, images string, tasks []scan.Task, regions map[stream.VPID][]image.Region) (scan.Round, error) {
+	if m.pullsAll() {
 		return scan.Round{}, nil
 	}
-	areas, err := image.RestartAreas(s.Images())
+	areas, err := image.RestartAreas(images)
 	if err != nil {
 		return scan.Round{}, err
 	}
@@ -105,28 +106,20 @@ func (s *Source) sendRemaining(ctx context.Context, m *memory, tasks []scan.Task
 
 // imagesReferToPages says that the images hold much memory of processes. Then they refer to pages
 // that the target has.
-func (s *Source) imagesReferToPages() (bool, error) {
-	if s.Eager {
+func imagesReferToPages(images string, eager bool) (bool, error) {
+	if eager {
 		return true, nil
 	}
-	size, err := image.OwnedPages(s.Images())
+	size, err := image.OwnedPages(images)
 	return size > maxInlinePages, err
 }
 
 // maxInlinePages is more than the stacks and locked memory of most jobs.
 const maxInlinePages = 16 << 20
 
+// sendImages sends the images and the growth of the output, and says that the job can be restored.
 func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, refer bool) (int64, error) {
-	out := stream.NewWriter(lanes[0], stream.KindImages)
-	known := s.resources().pageFinder(m, refer)
-	leave := image.HoldsMemory
-	if known == nil {
-		leave = nil
-	}
-	if err := errors.Join(image.Pack(s.Images(), out, leave), out.Close()); err != nil {
-		return 0, fmt.Errorf("send images: %w", err)
-	}
-	blocks, err := s.sendBlocks(lanes[0], known)
+	sent, err := sendImages(lanes[0], s.Images(), s.resources().pageFinder(m, refer))
 	if err != nil {
 		return 0, fmt.Errorf("send images: %w", err)
 	}
@@ -135,23 +128,37 @@ func (s *Source) sendImages(ctx context.Context, m *memory, lanes []io.Writer, r
 	if err != nil {
 		return n, err
 	}
-	n += out.Stats().Payload + blocks
+	n += sent
 	if refer {
 		return n, nil // ready when all lanes have ended: the images need them
 	}
 	return n, stream.NewWriter(lanes[0], stream.KindReady).Close()
 }
 
+// sendImages sends a directory of images. Pages that known finds are referred to.
+func sendImages(lane io.Writer, dir string, known image.Finder) (int64, error) {
+	out := stream.NewWriter(lane, stream.KindImages)
+	leave := image.HoldsMemory
+	if known == nil {
+		leave = nil
+	}
+	if err := errors.Join(image.Pack(dir, out, leave), out.Close()); err != nil {
+		return 0, err
+	}
+	blocks, err := sendBlocks(lane, dir, known)
+	return out.Stats().Payload + blocks, err
+}
+
 // sendBlocks sends the images that hold memory of which the target may have a part.
-func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err error) {
+func sendBlocks(lane io.Writer, dir string, known image.Finder) (n int64, err error) {
 	if known == nil {
 		return 0, nil
 	}
-	entries, err := os.ReadDir(s.Images())
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
 	}
-	owners, err := image.Owners(s.Images())
+	owners, err := image.Owners(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -161,7 +168,7 @@ func (s *Source) sendBlocks(lane io.Writer, known image.Finder) (n int64, err er
 			continue
 		}
 		out := stream.NewWriter(lane, stream.KindBlocks)
-		if err := errors.Join(image.PackBlocks(s.Images(), e.Name(), owners[e.Name()], known, &refs, out), out.Close()); err != nil {
+		if err := errors.Join(image.PackBlocks(dir, e.Name(), owners[e.Name()], known, &refs, out), out.Close()); err != nil {
 			return n, err
 		}
 		n += out.Stats().Payload

@@ -52,7 +52,7 @@ func sceneOf(t *testing.T, cmd *exec.Cmd) *Source {
 	if err := cg.Enter(cmd.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
-	return &Source{Init: cmd.Process.Pid, Cgroup: cg, Dir: t.TempDir(), IODir: t.TempDir(), Log: quiet()}
+	return &Source{Processes: Processes{Init: cmd.Process.Pid, Cgroup: cg}, Dir: t.TempDir(), IODir: t.TempDir(), Log: quiet()}
 }
 
 func TestNoJobIsFrozenWithAVisitorThatIsOnItsWayIn(t *testing.T) {

@@ -31,14 +31,13 @@ func TestAJobIsThawedWhileAFileServerTakesNothing(t *testing.T) {
 	if err := s.Freeze(ctx); err != nil {
 		t.Fatal(err)
 	}
-	looking, cancel := context.WithCancelCause(ctx)
-	s.scan = &frozenScan{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(s.scan.done)
-		_, s.scan.err = m.pass(func(sinks []scan.Sink) (scan.Round, error) {
+	looking := make(chan context.Context, 1)
+	m.frozen = inBackground(ctx, func(ctx context.Context) (scan.Round, error) {
+		looking <- ctx
+		return m.pass(func(sinks []scan.Sink) (scan.Round, error) {
 			return scan.Round{}, sinks[0].WriteFrame(make([]byte, 1<<16))
 		})
-	}()
+	}, func(error) {})
 	<-server.began
 	thawed := make(chan error, 1)
 	go func() { thawed <- s.Thaw(ctx) }()
@@ -53,7 +52,7 @@ func TestAJobIsThawedWhileAFileServerTakesNothing(t *testing.T) {
 	if err := s.StillFrozen(ctx); err == nil {
 		t.Error("the job is still frozen")
 	}
-	if looking.Err() == nil {
+	if (<-looking).Err() == nil {
 		t.Error("the look at it goes on")
 	}
 	close(server.back)

@@ -37,7 +37,7 @@ func TestFilesInMemoryAreNotReadWhereAJobHasPutOthersInTheirPlace(t *testing.T) 
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	s := &Source{Init: cmd.Process.Pid, Log: quiet()}
+	s := &Source{Processes: Processes{Init: cmd.Process.Pid}, Log: quiet()}
 	ctx := testenv.Bounded(t)
 	for range 2 {
 		if _, err := s.resources().warm(ctx, io.Discard, nil); !errors.Is(err, namespaces.ErrLeftNamespaces) {

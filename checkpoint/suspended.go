@@ -96,24 +96,24 @@ func stopped(c *cgroup.Cgroup) ([]int, error) {
 }
 
 // refuseSuspended refuses a suspended job before we freeze it.
-func (s *Source) refuseSuspended() error {
-	if s.frozenByUs {
-		return s.checkSuspended()
+func (p *Processes) refuseSuspended() error {
+	if p.frozenByUs {
+		return p.checkSuspended()
 	}
-	by, err := FindSuspension(s.Cgroup)
+	by, err := FindSuspension(p.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
-	s.frozenByOther = by.Cgroup == s.Cgroup.FreezerDir()
+	p.frozenByOther = by.Cgroup == p.Cgroup.FreezerDir()
 	return by
 }
 
 // refuseStopped refuses a job with stopped tasks, where CRIU cannot save those.
-func (s *Source) refuseStopped() error {
-	if s.frozenByUs {
+func (p *Processes) refuseStopped() error {
+	if p.frozenByUs {
 		return nil // what is frozen shows no stop
 	}
-	by, err := findStopped(s.Cgroup)
+	by, err := findStopped(p.Cgroup)
 	if err != nil || by == nil {
 		return err
 	}
@@ -121,8 +121,8 @@ func (s *Source) refuseStopped() error {
 }
 
 // checkSuspended is the error for a job that was suspended since we froze it.
-func (s *Source) checkSuspended() error {
-	dir, err := s.Cgroup.Suspended()
+func (p *Processes) checkSuspended() error {
+	dir, err := p.Cgroup.Suspended()
 	if err != nil || dir == "" {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 // leaving is a Job without tasks to freeze.
 func leaving(t *testing.T, a *Sources, id job.ID) *Job {
 	cg := &cgroup.Cgroup{Dirs: map[string]string{cgroup.Unified: filepath.Join(t.TempDir(), "none")}}
-	return &Job{sources: a, Rec: job.Record{ID: id}, Src: &checkpoint.Source{Cgroup: cg}}
+	return &Job{sources: a, Rec: job.Record{ID: id}, Src: &checkpoint.Source{Processes: checkpoint.Processes{Cgroup: cg}}}
 }
 
 func TestFreezeWaitsForASignalToItsOwnJobOnly(t *testing.T) {

@@ -17,7 +17,7 @@ func TestThawThatFailsKeepsWhatTheNextOneMustKnow(t *testing.T) {
 	if err := os.Mkdir(state, 0o700); err != nil { // a file that cannot be written
 		t.Fatal(err)
 	}
-	d := &Job{dir: dir, Src: &checkpoint.Source{Dir: dir, Cgroup: &cgroup.Cgroup{Dirs: map[string]string{"freezer": freezer}}}}
+	d := &Job{dir: dir, Src: &checkpoint.Source{Dir: dir, Processes: checkpoint.Processes{Cgroup: &cgroup.Cgroup{Dirs: map[string]string{"freezer": freezer}}}}}
 	note := filepath.Join(dir, "criu.pid")
 	if err := os.WriteFile(note, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestThawDoesNotWaitForAFileServer(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stalled := &sending{cancel: cancel, done: make(chan struct{})} // in a write that does not return
 	dir := t.TempDir()
-	d := &Job{dir: dir, Sending: stalled, Src: &checkpoint.Source{Dir: dir, Cgroup: &cgroup.Cgroup{}}}
+	d := &Job{dir: dir, Sending: stalled, Src: &checkpoint.Source{Dir: dir, Processes: checkpoint.Processes{Cgroup: &cgroup.Cgroup{}}}}
 	thawed := make(chan error, 1)
 	go func() { thawed <- d.Thaw(testenv.Bounded(t)) }()
 	select {

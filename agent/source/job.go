@@ -61,7 +61,7 @@ func (s *Sources) JobOf(ctx context.Context, rec job.Record, move string, tell *
 	cg := &cgroup.Cgroup{Dirs: rec.Cgroup}
 	d.Total = node.ResidentMemory(cg)
 	d.Src = &checkpoint.Source{
-		Init: st.Init, Cgroup: cg, CRIU: s.CRIUClient(),
+		Processes: checkpoint.Processes{Init: st.Init, Cgroup: cg}, CRIU: s.CRIUClient(),
 		External: externalKeys(rec), Dir: d.dir, IODir: s.IODir(rec.ID), Interface: launch.JobInterface(rec), UserNS: rec.Spec.UserNS, TCP: true, Log: s.Log,
 		Count: func(n int64) { d.Read.Add(n) },
 	}

@@ -1,5 +1,5 @@
 // House measures the tree and holds it to the rules of CONTRIBUTING.md: it prints a line per
-// measure, and fails if a rule is broken or kept better than its row in allowed says.
+// measure, and fails if a rule is broken.
 //
 //	go run ./scripts/house             # from the root of the repository
 //	go run ./scripts/house job store   # the order of these packages' files, and its upward arrows
@@ -86,7 +86,7 @@ func run(w io.Writer) error {
 		imports(found, p, layers)
 		arrows(found, p)
 	}
-	return judge(w, found, allowed)
+	return judge(w, found)
 }
 
 // draw prints the best order of the files of packages, each with the files above that it uses.
@@ -116,7 +116,7 @@ func draw(w io.Writer, names []string) error {
 }
 
 // judge prints a line per measure and returns what is wrong.
-func judge(w io.Writer, found, allowed measured) error {
+func judge(w io.Writer, found measured) error {
 	var wrong []error
 	for _, r := range rules {
 		over, largest, where := 0, 0, ""
@@ -130,33 +130,12 @@ func judge(w io.Writer, found, allowed measured) error {
 			}
 			if n > r.most {
 				over++
-			}
-			if what := verdict(n, r.most, allowed[s]); what != "" {
-				wrong = append(wrong, fmt.Errorf("%s: %s has %s", s.measure, s.name, what))
+				wrong = append(wrong, fmt.Errorf("%s: %s has %d, at most %d", s.measure, s.name, n, r.most))
 			}
 		}
 		fmt.Fprintf(w, "%-38s at most %3d, over it %2d, largest %d%s\n", r.measure, r.most, over, largest, where)
 	}
-	for _, s := range sorted(allowed) {
-		if _, still := found[s]; !still {
-			wrong = append(wrong, fmt.Errorf("%s: %s is gone: delete its row in scripts/house/allowed.go", s.measure, s.name))
-		}
-	}
 	return errors.Join(wrong...)
-}
-
-// verdict says what is wrong with n, if anything is. What breaks a rule is held to exactly what is
-// allowed: so no allowance outlives its reason, and none grows.
-func verdict(n, most, allowed int) string {
-	switch {
-	case n == allowed, n <= most && allowed == 0:
-		return ""
-	case n <= most:
-		return fmt.Sprintf("%d, which keeps the rule: delete its row in scripts/house/allowed.go", n)
-	case n < allowed:
-		return fmt.Sprintf("%d now: lower its allowance of %d in scripts/house/allowed.go", n, allowed)
-	}
-	return fmt.Sprintf("%d, at most %d", n, max(most, allowed))
 }
 
 func sorted(m measured) []subject {
