@@ -47,6 +47,28 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 	}
 }
 
+// A row of what a move changes is a claim, and names the test that holds it.
+func TestEachChangeByAMoveNamesItsTest(t *testing.T) {
+	text, err := os.ReadFile("docs/jobs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "\n## What a move changes\n")
+	section, _, _ := strings.Cut(after, "\n## ")
+	rows := 0
+	for line := range strings.Lines(section) {
+		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| what |") {
+			rows++
+			if !namedTest.MatchString(line) {
+				t.Errorf("no test is named: %s", line)
+			}
+		}
+	}
+	if !found || rows == 0 {
+		t.Error("docs/jobs.md has no table of what a move changes")
+	}
+}
+
 var namedFile = regexp.MustCompile("`([a-z0-9_./-]+(?:/[a-z0-9_-]+|\\.(?:go|md|c)))`")
 
 // What a recipe says to open is there.

@@ -1,0 +1,28 @@
+package node
+
+import (
+	"strings"
+	"testing"
+)
+
+// What a move changes: each row of the table in docs/jobs.md has its test here, or names another
+// one.
+
+func TestFilesInMemoryHaveOtherNumbersAfterAMove(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.launch("--", "sh", "-c", "for d in /tmp /dev/shm; do echo text >$d/gone; echo text >$d/file; rm $d/gone; touch -d @1 $d/file; chmod 640 $d/file; done; echo ready; exec sleep 1000")
+	stat := func(on *node, format string) string {
+		return on.migrate("exec", j.id, "--", "stat", "-c", format, "/tmp/file", "/dev/shm/file").want(t, 0).out
+	}
+	const same, other = "%A %u %g %s %Y", "%i %d"
+	j.ready(a)
+	was, had := stat(a, same), stat(a, other)
+	j.move(a, b)
+	if is := stat(b, same); is != was {
+		t.Errorf("files are %q after a move, and were %q", is, was)
+	}
+	if has := stat(b, other); has == had {
+		t.Errorf("inode and device are the same after a move, %q: the document says that they change", strings.TrimSpace(has))
+	}
+}
