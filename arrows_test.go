@@ -46,7 +46,7 @@ var layers = [][]string{
 	{"testenv"},                          // tests of everything above use it
 	{"stream"},                           // nor does it know where its frames travel
 	{"namespaces/network"},
-	{"durable", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
+	{"durable", "inject", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
 	{"failpoint", "osthread", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 	{"procfs"},
 	{"linux"},

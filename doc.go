@@ -49,6 +49,7 @@
 //	failpoint       points at which tests make a program fail; nothing without its build tag
 //	safepath        whether nobody but root decides what a path leads to
 //	printable       text from elsewhere, made fit for a terminal
+//	inject          stops threads of other processes, has them make system calls
 //	osthread        a thread that ends with what it ran, gives way, has a user's rights to files
 //	logkey          the keys of the log
 //	humanize        sizes and durations as people read them

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/migrate-hpc/migrate/inject"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/stream"
@@ -139,6 +140,18 @@ type Restorer interface {
 	// Recover is an Undo by the agent, for a shim that was killed at any stage. It may come
 	// more than once, and when there is nothing to undo.
 	Recover() error
+}
+
+// Mender is a [Source] or a [Restorer] that has threads of the job stopped before they run on, and
+// changes them from within. The source mends a job that runs on after a dump, the target one that
+// was restored. Nothing of the job has run between the freeze and Mend.
+type Mender interface {
+	// Threads names the threads, by their numbers in the job. None is usual: to stop threads costs
+	// time in which the job is frozen. On the target it comes after Parked, on the source before
+	// Thaw, also in an agent that has restarted.
+	Threads() []int
+	// Mend gets those that have not ended. After an error the job runs on as it is.
+	Mend(threads map[int]*inject.Thread) error
 }
 
 // NoRestorer does nothing at every stage, as [NoSource] does.

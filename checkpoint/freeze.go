@@ -3,7 +3,9 @@ package checkpoint
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/store"
@@ -66,13 +68,36 @@ func (s *Source) Thaw(ctx context.Context) error {
 	if err := s.resources().thaw(); err != nil { // the job runs on without rather than not at all
 		s.Log.Error("the job runs on, but lacks what was taken out of it", logkey.Err, err)
 	}
-	if err := s.thaw(ctx); err != nil {
+	if err := s.thawMended(ctx); err != nil {
 		return err
 	}
 	if s.Interface != nil {
 		return network.SetPort(s.Interface.Host, true)
 	}
 	return nil
+}
+
+// mendTime bounds how long threads may take to stop when they are thawed, and what they do then.
+const mendTime = 5 * time.Second
+
+// thawMended has threads mended in which a dump has left traces, before they run on. They run on in
+// any case.
+func (s *Source) thawMended(ctx context.Context) error {
+	menders := carry.MendersOf(s.resources().sources)
+	if len(menders) == 0 || s.checkSuspended() != nil {
+		return s.thaw(ctx)
+	}
+	within, cancel := context.WithTimeout(ctx, mendTime)
+	defer cancel()
+	var thawed error
+	err := menders.Mend(within, s.Init, func() error {
+		thawed = s.thaw(ctx)
+		return thawed
+	})
+	if err != nil && thawed == nil {
+		s.Log.Error("the job runs on, but lacks what was taken out of it", logkey.Err, err)
+	}
+	return thawed
 }
 
 // Close stops what still goes on and frees what the source knows of the job's memory. Send must

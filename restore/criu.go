@@ -88,6 +88,9 @@ func (p *Parked) notify(mode image.Network, who *identityCheck, arrived chan<- *
 			if err := each(p.carried, carry.Restorer.Parked); err != nil {
 				return err
 			}
+			if err := p.prepareMend(who.criuPID); err != nil {
+				return err
+			}
 			arrived <- held
 			return p.await(ctx, pid, log)
 		case "pre-resume":
@@ -180,6 +183,7 @@ func (p *Parked) release(ctx context.Context, who *identityCheck, init int, log 
 		log.Error("the job runs, but lacks some of what it had", logkey.Err, err)
 	}
 	p.carried = nil
+	p.freezeToMend(ctx)
 	p.released.Store(ctx.Err() == nil)
 	return nil
 }

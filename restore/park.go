@@ -48,6 +48,7 @@ func Open(ctx context.Context, plan Plan, keeper uffd.FDHolder) (*Parked, error)
 // Park restores the job up to the point before its first instruction. This process becomes its
 // parent. After an error nothing of the job is left.
 func (p *Parked) Park(ctx context.Context, client *criu.Client, log *slog.Logger) error {
+	p.log = log
 	arrived := make(chan *namespaces.Process, 1)
 	go func() {
 		defer close(p.ended)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 
 	"github.com/migrate-hpc/migrate/carry"
@@ -24,6 +25,8 @@ type Parked struct {
 	ctx      context.Context
 	stop     context.CancelFunc
 	init     *namespaces.Process
+	menders  carry.Menders // which the job's threads are to be stopped for, before they run
+	log      *slog.Logger
 }
 
 var errDropped = errors.New("dropped before it ran")
@@ -47,6 +50,7 @@ func (p *Parked) Resume() (init *namespaces.Process, err error) {
 	if p.err != nil {
 		return p.init, fmt.Errorf("resume: %w", p.err)
 	}
+	p.mend()
 	return p.init, nil
 }
 
