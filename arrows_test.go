@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"restore/pagestore", "preflight"},
 	{"restore/pageset", "fileaccess"}, // fileaccess serves source, target and preflight
 	{"carry/table"},                   // of both halves of all resources
-	{"carry/privatetmpfs", "carry/queues", "carry/segments", "carry/socketnames"},
+	{"carry/calls", "carry/privatetmpfs", "carry/queues", "carry/segments", "carry/socketnames"},
 	{"carry"},
 	{"criu/image"},
 	{"criu"},

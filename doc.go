@@ -27,6 +27,7 @@
 //	stream          what a connection and a checkpoint's file both carry: frames, compression, page runs, digests
 //	carry           what CRIU does not carry: a port with two halves, carry/table its rows
 //	carry/privatetmpfs  /dev, /dev/shm and /tmp; carry/queues  POSIX message queues
+//	carry/calls     system calls that a dump has interrupted
 //	carry/segments  shared memory that no path leads to; carry/socketnames  names of Unix sockets
 //	store           where checkpoints live: what is signed, checked and claimed, whatever the place
 //	store/directory the place that is a directory; store/storetest: what every place must pass

@@ -53,6 +53,8 @@ type Source interface {
 	// Warm is a round of the warm-up: it sends on the lane what is new or has changed since the
 	// round before. What the running job does meanwhile is no error.
 	Warm(ctx context.Context, lane io.Writer, tasks []Task) (Round, error)
+	// Look comes right before the freeze. The job runs.
+	Look(ctx context.Context) error
 	// Freeze comes when the job is frozen and CRIU has not begun. It returns what else is
 	// external to CRIU.
 	Freeze(ctx context.Context) (external []string, err error)
@@ -86,6 +88,7 @@ type PageFinder interface {
 type NoSource struct{}
 
 func (NoSource) Warm(context.Context, io.Writer, []Task) (Round, error) { return Round{}, nil }
+func (NoSource) Look(context.Context) error                             { return nil }
 func (NoSource) Freeze(context.Context) ([]string, error)               { return nil, nil }
 func (NoSource) LastRound(context.Context, io.Writer) (Round, error)    { return Round{}, nil }
 func (NoSource) Snapshot(context.Context) error                         { return nil }

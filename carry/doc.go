@@ -5,6 +5,7 @@
 // A resource has up to three parts, each made anew for a job. All are optional:
 //
 //	source  agent  Source     job runs         Warm, a round; and again
+//	                          freeze is next   Look
 //	                          frozen           Freeze
 //	                          CRIU dumps       LastRound, Snapshot
 //	                          dumped           FixImages, Send

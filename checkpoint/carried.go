@@ -84,6 +84,10 @@ func (c *carried) abort() {
 	}
 }
 
+func (c *carried) look(ctx context.Context) error {
+	return c.each(func(r carry.Source) error { return r.Look(ctx) })
+}
+
 func (c *carried) freeze(ctx context.Context) (external []string, err error) {
 	for _, r := range c.sources {
 		more, err := r.Freeze(ctx)

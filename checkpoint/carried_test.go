@@ -39,6 +39,7 @@ func (m *madeUp) stage(name string) error {
 func (m *madeUp) Warm(_ context.Context, _ io.Writer, tasks []carry.Task) (carry.Round, error) {
 	return carry.Round{Wire: int64(len(tasks))}, m.stage("warm")
 }
+func (m *madeUp) Look(context.Context) error               { return m.stage("look") }
 func (m *madeUp) Freeze(context.Context) ([]string, error) { return nil, m.stage("freeze") }
 func (m *madeUp) LastRound(context.Context, io.Writer) (carry.Round, error) {
 	return carry.Round{Looked: 4096}, m.stage("last round")
@@ -96,7 +97,7 @@ func TestAResourceOfTheTableHasItsTurnAtEveryStage(t *testing.T) {
 	if err = errors.Join(err, s.Thaw(ctx), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"warm", "freeze", "snapshot", "fix images", "last round", "send", "thaw", "close"}
+	want := []string{"warm", "look", "freeze", "snapshot", "fix images", "last round", "send", "thaw", "close"}
 	if !slices.Equal(m.stages, want) {
 		t.Errorf("got %q, want %q", m.stages, want)
 	}
@@ -106,7 +107,7 @@ func TestAResourceOfTheTableHasItsTurnAtEveryStage(t *testing.T) {
 }
 
 func TestAResourceIsThawedAfterAnErrorAtAnyStage(t *testing.T) {
-	for _, stage := range []string{"warm", "freeze", "snapshot", "fix images", "last round", "send", "thaw"} {
+	for _, stage := range []string{"warm", "look", "freeze", "snapshot", "fix images", "last round", "send", "thaw"} {
 		t.Run(stage, func(t *testing.T) {
 			m := &madeUp{breakAt: stage}
 			s, ctx := sceneWith(t, m), testenv.Bounded(t)

@@ -18,12 +18,15 @@ func (s *Source) Freeze(ctx context.Context) error {
 	if err := s.refuseSuspended(); err != nil {
 		return err
 	}
+	if err := s.resources().look(ctx); err != nil {
+		return err
+	}
 	if s.Interface != nil {
 		if err := network.SetPort(s.Interface.Host, false); err != nil {
 			return err
 		}
 	}
-	if err := s.freeze(ctx, s.Eager); err != nil {
+	if err := s.freeze(ctx, s.Eager, s.thawMended); err != nil {
 		return err
 	}
 	mono, boot, err := timens.Offsets(s.Init)
@@ -80,13 +83,13 @@ func (s *Source) Thaw(ctx context.Context) error {
 // mendTime bounds how long threads may take to stop when they are thawed, and what they do then.
 const mendTime = 5 * time.Second
 
-// thawMended has threads mended in which a dump has left traces, before they run on. They run on in
+// thawMended has threads mended in which the freeze or a dump has left traces, before they run on. They run on in
 // any case.
 func (s *Source) thawMended(ctx context.Context) error {
-	menders := carry.MendersOf(s.resources().sources)
-	if len(menders) == 0 || s.checkSuspended() != nil {
+	if held, err := s.Cgroup.SelfFreezing(); err != nil || !held || s.frozenByOther || s.checkSuspended() != nil {
 		return s.thaw(ctx)
 	}
+	menders := carry.MendersOf(s.resources().sources)
 	within, cancel := context.WithTimeout(ctx, mendTime)
 	defer cancel()
 	var thawed error

@@ -40,8 +40,8 @@ const (
 )
 
 // freeze freezes the job at a moment at which CRIU can save it, and save it well. With eager, CRIU
-// saves all memory anyway.
-func (p *Processes) freeze(ctx context.Context, eager bool) error {
+// saves all memory anyway. thaw has it run on if the moment is not right.
+func (p *Processes) freeze(ctx context.Context, eager bool, thaw func(context.Context) error) error {
 	pause := time.Millisecond
 	end := time.Now().Add(maxObstacle)
 	for tries := 0; ; tries++ {
@@ -68,10 +68,9 @@ func (p *Processes) freeze(ctx context.Context, eager bool) error {
 		if at.obstacle != nil && time.Now().After(end) {
 			return fmt.Errorf("freeze: %w, for %v", at.obstacle, maxObstacle)
 		}
-		if err := p.Cgroup.Thaw(ctx); err != nil {
+		if err := thaw(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
-		p.frozenByUs = false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

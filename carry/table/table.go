@@ -2,6 +2,7 @@ package table
 
 import (
 	"github.com/migrate-hpc/migrate/carry"
+	"github.com/migrate-hpc/migrate/carry/calls"
 	"github.com/migrate-hpc/migrate/carry/privatetmpfs"
 	"github.com/migrate-hpc/migrate/carry/queues"
 	"github.com/migrate-hpc/migrate/carry/segments"
@@ -17,5 +18,6 @@ var Carried = carry.Table{
 	{Name: "private tmpfs", Mounts: tmpfs.Dirs(),
 		Source: privatetmpfs.NewSource, Receiver: privatetmpfs.NewReceiver},
 	{Name: "shared memory without a path", Source: segments.NewSource},
+	{Name: "interrupted system calls", Source: calls.NewSource, Restorer: calls.NewRestorer},
 	{Name: "names of Unix sockets", Source: socketnames.NewSource, Restorer: socketnames.NewRestorer},
 }

@@ -154,9 +154,7 @@ func (s *saved) task(e *pstree.PstreeEntry) error {
 	return nil
 }
 
-func (s *saved) corePath(tid uint32) string {
-	return filepath.Join(s.dir, fmt.Sprintf("core-%d.img", tid))
-}
+func (s *saved) corePath(tid uint32) string { return corePath(s.dir, tid) }
 
 // kinds are the namespaces that a job has of its own and of which CRIU makes one wherever two
 // numbers differ. Its network namespace can be one that it inherits, its cgroup namespace is.

@@ -12,7 +12,7 @@ import (
 // still during a dump.
 func RestartAreas(dir string) ([]stream.Place, error) {
 	var pages []stream.Place
-	err := eachThread(dir, func(vpid stream.VPID, e *criu_core.CoreEntry) {
+	err := eachThread(dir, func(vpid stream.VPID, _ uint32, e *criu_core.CoreEntry) {
 		for _, addr := range restartArea(e) {
 			pages = append(pages, stream.Place{VPID: vpid, Addr: addr})
 		}

@@ -22,24 +22,28 @@ const (
 
 // eachThread reads what CRIU has saved of every thread of the job. Of a zombie there is
 // nothing.
-func eachThread(dir string, fn func(stream.VPID, *criu_core.CoreEntry)) error {
+func eachThread(dir string, fn func(vpid stream.VPID, tid uint32, core *criu_core.CoreEntry)) error {
 	return eachMessage(filepath.Join(dir, "pstree.img"), magicPstree, maxPstreeImage, func(record []byte) error {
 		var e pstree.PstreeEntry
 		if err := proto.Unmarshal(record, &e); err != nil {
 			return fmt.Errorf("%w: %w", ErrFormat, err)
 		}
 		for _, tid := range e.GetThreads() {
-			core, err := readCore(filepath.Join(dir, fmt.Sprintf("core-%d.img", tid)))
+			core, err := readCore(corePath(dir, tid))
 			if errors.Is(err, ErrMissing) {
 				continue
 			}
 			if err != nil {
 				return err
 			}
-			fn(stream.VPID(e.GetPid()), core)
+			fn(stream.VPID(e.GetPid()), tid, core)
 		}
 		return nil
 	})
+}
+
+func corePath(dir string, tid uint32) string {
+	return filepath.Join(dir, fmt.Sprintf("core-%d.img", tid))
 }
 
 func readCore(name string) (*criu_core.CoreEntry, error) {

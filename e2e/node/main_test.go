@@ -24,6 +24,7 @@ type tools struct {
 	criu    string
 	oracle  string
 	breaker string
+	calls   string
 	helper  string // testdata/helper
 }
 
@@ -93,7 +94,9 @@ var makeTools = sync.OnceValue(func() error {
 		return err
 	}
 	shared.oracle, shared.breaker = filepath.Join(shared.dir, "oracle"), filepath.Join(shared.dir, "breaker")
-	return errors.Join(buildC(ctx, oracle.Build, shared.oracle), buildC(ctx, oracle.BuildBreaker, shared.breaker))
+	shared.calls = filepath.Join(shared.dir, "calls")
+	return errors.Join(buildC(ctx, oracle.Build, shared.oracle), buildC(ctx, oracle.BuildBreaker, shared.breaker),
+		buildC(ctx, oracle.BuildCalls, shared.calls))
 })
 
 func buildC(ctx context.Context, build func(context.Context) (string, error), to string) error {

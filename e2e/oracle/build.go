@@ -22,6 +22,9 @@ var oracleSource []byte
 //go:embed breaker.c
 var breakerSource []byte
 
+//go:embed calls.c
+var callsSource []byte
+
 // ErrNoCompiler is wrapped by Build's error where gcc is not installed.
 var ErrNoCompiler = errors.New("gcc is not installed: apt-get install gcc libc6-dev")
 
@@ -36,6 +39,9 @@ func Build(ctx context.Context) (string, error) { return build(ctx, "oracle", or
 func BuildBreaker(ctx context.Context) (string, error) {
 	return build(ctx, "breaker", breakerSource)
 }
+
+// BuildCalls is Build for calls.c, a program of threads that wait in system calls.
+func BuildCalls(ctx context.Context) (string, error) { return build(ctx, "calls", callsSource) }
 
 func build(ctx context.Context, name string, source []byte) (string, error) {
 	cache, err := os.UserCacheDir()
