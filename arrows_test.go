@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"restore/pagestore", "preflight"},
 	{"restore/pageset", "fileaccess"}, // fileaccess serves source, target and preflight
 	{"carry/table"},                   // of both halves of all resources
-	{"carry/calls", "carry/privatetmpfs", "carry/queues", "carry/segments", "carry/socketnames"},
+	{"carry/calls", "carry/privatetmpfs", "carry/queues", "carry/segments", "carry/socketnames", "carry/threads"},
 	{"carry"},
 	{"criu/image"},
 	{"criu"},
@@ -46,7 +46,7 @@ var layers = [][]string{
 	{"testenv"},                          // tests of everything above use it
 	{"stream"},                           // nor does it know where its frames travel
 	{"namespaces/network"},
-	{"durable", "inject", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
+	{"affinity", "durable", "inject", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
 	{"failpoint", "osthread", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 	{"procfs"},
 	{"linux"},

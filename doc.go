@@ -29,11 +29,13 @@
 //	carry/privatetmpfs  /dev, /dev/shm and /tmp; carry/queues  POSIX message queues
 //	carry/calls     system calls that a dump has interrupted
 //	carry/segments  shared memory that no path leads to; carry/socketnames  names of Unix sockets
+//	carry/threads   what threads and processes have asked the kernel for, as to be bound to processors
 //	store           where checkpoints live: what is signed, checked and claimed, whatever the place
 //	store/directory the place that is a directory; store/storetest: what every place must pass
 //	checkpoint/scan reading memory             restore/pagestore, restore/pageset  memory on its way
 //	restore/uffd    the fault server
 //	checkpoint/converge when to freeze
+//	affinity        the processors of threads, here and on another node
 //	mqueue          POSIX message queues, which CRIU does not carry
 //	tmpfs           files in memory, /dev/shm and /tmp: sent in rounds, built on the target
 //	output          how much jobs may print, and what users keep

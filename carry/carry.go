@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/inject"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
@@ -34,6 +35,8 @@ type Job struct {
 	UserNS bool   // it was given a user namespace of its own
 	Dir    string // on a tmpfs, for notes: it outlives the agent, and goes with the job
 	Images string // CRIU's, and what a resource puts beside them
+	// Affinity says what is to become of threads that are bound to processors.
+	Affinity affinity.Mode
 }
 
 // CheckNamespaces fails if PID 1 has gone to namespaces of its own making. It may do so as

@@ -28,7 +28,7 @@ func (s *Source) resources() *carried {
 
 // job is what the resources are told of it.
 func (s *Source) job() carry.Job {
-	return carry.Job{Init: s.Init, UserNS: s.UserNS, Dir: s.Dir, Images: s.Images()}
+	return carry.Job{Init: s.Init, UserNS: s.UserNS, Dir: s.Dir, Images: s.Images(), Affinity: s.Affinity}
 }
 
 // asPass puts what a resource has sent beside what passes over the memory of processes have.

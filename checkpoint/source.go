@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/store"
@@ -37,6 +38,8 @@ type Source struct {
 	Eager bool
 	// Verify has Send read every lazy page once more and send its digest. The target compares.
 	Verify bool
+	// Affinity says what is to become of threads that are bound to processors.
+	Affinity affinity.Mode
 
 	output     output
 	carried    *carried // nil: not asked for yet

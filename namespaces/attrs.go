@@ -20,8 +20,8 @@ import (
 // agent, which its operator may have given a priority or more. A command that is executed in a
 // job gets those of the job's first process.
 
-// timerSlack is what the kernel gives to its first process, in nanoseconds.
-const timerSlack = 50000
+// TimerSlack is what the kernel gives to its first process, and a job gets, in nanoseconds.
+const TimerSlack = 50000
 
 // ResetAttrs gives this thread, and what it starts, the attributes of an ordinary process. setOOM
 // does the rest.
@@ -36,7 +36,7 @@ func ResetAttrs() error {
 	if _, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, 0, 0, 0); errno != 0 {
 		return fmt.Errorf("take an ordinary personality: %w", errno)
 	}
-	return unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)
+	return unix.Prctl(unix.PR_SET_TIMERSLACK, TimerSlack, 0, 0, 0)
 }
 
 const ioprioWhoProcess = 1 // see ioprio_set(2)

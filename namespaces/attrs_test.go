@@ -115,7 +115,7 @@ func TestAJobGetsNothingThatItsStarterWasGiven(t *testing.T) {
 			got := facts(readFile(t, filepath.Join(dir, "stdout")))
 			for fact, want := range map[string]string{
 				"SigBlk": "0000000000000000", "SigIgn": "0000000000000000", "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "Umask": "0022", "NoNewPrivs": "1",
-				"nice": "0", "policy": "0", "oom": "0", "slack": strconv.Itoa(timerSlack), "personality": "00000000", "ionice": "none",
+				"nice": "0", "policy": "0", "oom": "0", "slack": strconv.Itoa(TimerSlack), "personality": "00000000", "ionice": "none",
 			} {
 				if fact == "ionice" && strings.HasPrefix(got[fact], "none") {
 					continue
@@ -144,7 +144,7 @@ func TestARestoredJobGetsNothingThatItsShimWasGiven(t *testing.T) {
 	defer setOOM("self", 0)
 	out := favoured(t, append([]string{wrapRole}, append(wrap, "/bin/sh", "-c", confess+self+" "+keyRole)...)...)
 	got := facts(out)
-	for fact, want := range map[string]string{"nice": "0", "policy": "0", "oom": "0", "slack": strconv.Itoa(timerSlack), "personality": "00000000"} {
+	for fact, want := range map[string]string{"nice": "0", "policy": "0", "oom": "0", "slack": strconv.Itoa(TimerSlack), "personality": "00000000"} {
 		if got[fact] != want {
 			t.Errorf("%s is %q, want %q", fact, got[fact], want)
 		}

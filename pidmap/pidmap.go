@@ -99,6 +99,30 @@ func InNamespace(initPID int) ([]Entry, error) {
 	return entries, nil
 }
 
+// Members lists the processes in the pid namespace of initPID, and not those in the ones below it,
+// by ascending number on the node. It costs less than InNamespace, and says less.
+func Members(initPID int) ([]int, error) {
+	pidns, err := os.Readlink(nsPath(initPID))
+	if err != nil {
+		return nil, err
+	}
+	pids, err := procfs.Numbers("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var members []int
+	for _, pid := range pids {
+		has, err := os.Readlink(nsPath(pid))
+		if err != nil && !procfs.IsGone(err) && !errors.Is(err, fs.ErrPermission) { // as in InNamespace
+			return nil, fmt.Errorf("pid namespace of %d: %w", pid, err)
+		}
+		if err == nil && has == pidns {
+			members = append(members, pid)
+		}
+	}
+	return members, nil
+}
+
 // Visitors are those of a pid namespace's processes, as [InNamespace] returns them, that
 // do not descend from its PID 1: setns(2) has brought them in, and the tree of PID 1 does not
 // have them. One that has ended does not count.

@@ -54,6 +54,7 @@ const (
 const (
 	ArchDiffers        Code = "arch-differs"
 	CPUFlagsMissing    Code = "cpu-flags-missing"
+	CPUsMissing        Code = "cpus-missing" // that threads are bound to and shall stay bound to
 	FileMissing        Code = "file-missing"
 	FileSize           Code = "file-size-differs"
 	FileMode           Code = "file-mode-differs"

@@ -27,6 +27,17 @@ func CheckClocks(d time.Duration) *Finding {
 		"set the clocks of both nodes by one source: `timedatectl set-ntp true` or `chronyc makestep` on the target"}
 }
 
+// CheckBinding judges a target that does not bind threads: its migrate is older. nil means that it
+// will do.
+func CheckBinding(n Needs, binds bool) *Finding {
+	if binds || !n.KeepCPUs || n.CPUs.Empty() {
+		return nil
+	}
+	return &Finding{CPUsMissing,
+		fmt.Sprintf("threads of the job are bound to processors %.200s, and the migrate of the target is older and does not bind them", n.CPUs),
+		"upgrade migrate there, or let them run on all processors: `migrate move --affinity drop JOB NODE`"}
+}
+
 // perCode is how many findings of one code are spelt out. A job of a thousand tasks with the same
 // GPU open needs to hear of it only a few times.
 const perCode = 5

@@ -28,6 +28,7 @@ func (f nodeFacts) judge(r *report, n Needs) {
 	} else {
 		f.judgeCPU(r, n.CPU)
 	}
+	f.judgeCPUs(r, n)
 	f.judgeKernel(r, n)
 	f.judgeMemory(r, n)
 	if !f.Root {
@@ -49,6 +50,13 @@ func (f nodeFacts) judgeCPU(r *report, flags []string) {
 	if len(missing) > 0 {
 		r.add(CPUFlagsMissing, "`migrate move JOB NODE` with a node whose processor is the same or newer, or start such jobs on the oldest nodes",
 			"this node's processor lacks features of the source's, which programs and libraries may have found there and use: %.500s", strings.Join(missing, " "))
+	}
+}
+
+func (f nodeFacts) judgeCPUs(r *report, n Needs) {
+	if n.KeepCPUs && !n.CPUs.Within(f.CPUs) {
+		r.add(CPUsMissing, "`migrate move --affinity map JOB NODE` binds them to others there, `--affinity drop` to none",
+			"threads of the job are bound to processors %.200s, and this node gives its jobs %.200s", n.CPUs, f.CPUs)
 	}
 }
 

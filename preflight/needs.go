@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/criu"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/netpolicy"
@@ -20,6 +21,9 @@ type Needs struct {
 	Kernel string   `json:"kernel"`              // release of the source
 	CRIU   string   `json:"criu"`                // version on the source, "4.2.1"; "" = not known
 	CPU    []string `json:"cpu_flags,omitempty"` // that programs can make use of, sorted
+	// CPUs are those that threads of the job are bound to. With KeepCPUs the target must have them.
+	CPUs     affinity.CPUs `json:"cpus,omitzero"`
+	KeepCPUs bool          `json:"keep_cpus,omitempty"`
 
 	// Memory is what the job's memory takes on the target, in bytes. It counts private pages of every
 	// task, resident or swapped out, also those that copy-on-write shares here. Shared memory and

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
@@ -21,8 +22,9 @@ import (
 type nodeFacts struct {
 	Arch, Kernel  string
 	CPU           []string
-	Available     int64 // bytes of memory that can be had without swapping
-	Room          int64 // bytes free where images and pages go
+	CPUs          affinity.CPUs // that it gives to its jobs
+	Available     int64         // bytes of memory that can be had without swapping
+	Room          int64         // bytes free where images and pages go
 	MemoryDir     string
 	Namespaces    map[string]bool // kind → there are any, and some may be made
 	Userfaultfd   bool
@@ -39,6 +41,9 @@ func readNode(n Needs, memoryDir string, user osthread.User) (nodeFacts, error) 
 		return f, err
 	}
 	if f.CPU, err = cpuFlags(); err != nil {
+		return f, err
+	}
+	if f.CPUs, err = affinity.Of(0); err != nil {
 		return f, err
 	}
 	if f.Available, err = tmpfs.Available(); err != nil {

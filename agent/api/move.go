@@ -3,6 +3,7 @@ package api
 import (
 	"time"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/job"
 )
 
@@ -21,6 +22,8 @@ type MoveOptions struct {
 	Eager       bool          `json:"eager,omitempty"`     // restore by CRIU alone, which keeps copy-on-write sharing
 	Verify      bool          `json:"verify,omitempty"`    // compare a hash of every page before the commit
 	Bandwidth   int64         `json:"bandwidth,omitempty"` // bytes per second on the wire; 0 is no limit
+	// Affinity says what becomes of threads that are bound to processors; "" is affinity.Map.
+	Affinity affinity.Mode `json:"affinity,omitempty"`
 }
 
 // Span is a phase of a move as it took place.
@@ -76,14 +79,16 @@ type MoveRecord struct {
 	Memory   int64         `json:"memory"` // resident, at the start
 	// CopyOnWrite is what the job's processes save by sharing it. After the move they
 	// have copies, unless it was eager.
-	CopyOnWrite int64     `json:"copy_on_write,omitempty"`
-	Read        int64     `json:"read"`    // of memory
-	Residue     int64     `json:"residue"` // of that on the wire, sent while the job was frozen
-	Pulled      int64     `json:"pulled"`  // sent after the commit
-	Sent        int64     `json:"sent"`    // on the wire
-	Lanes       int       `json:"lanes"`   // connections for data
-	State       MoveState `json:"state"`
-	Error       *Error    `json:"error,omitempty"`
+	CopyOnWrite int64 `json:"copy_on_write,omitempty"`
+	Read        int64 `json:"read"`    // of memory
+	Residue     int64 `json:"residue"` // of that on the wire, sent while the job was frozen
+	Pulled      int64 `json:"pulled"`  // sent after the commit
+	Sent        int64 `json:"sent"`    // on the wire
+	Lanes       int   `json:"lanes"`   // connections for data
+	// Affinity says what becomes of threads that are bound to processors, "" if there are none.
+	Affinity string    `json:"affinity,omitempty"`
+	State    MoveState `json:"state"`
+	Error    *Error    `json:"error,omitempty"`
 	// CleanupLeft says what could not be cleaned up on the source.
 	CleanupLeft string `json:"cleanup_left,omitempty"`
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
@@ -21,6 +22,9 @@ func (s *moveServer) handleMove(w http.ResponseWriter, r *http.Request, _ caller
 	}
 	if req.Eager && req.PostCopy {
 		return &api.Error{Code: api.CodeUsage, Message: "eager restores all memory before the job runs, post_copy after", Where: "on " + s.Config.Node, Hint: "`migrate move --eager` or `migrate move --post-copy`, not both"}
+	}
+	if _, err := affinity.ParseMode(string(req.Affinity)); err != nil {
+		return &api.Error{Code: api.CodeUsage, Message: err.Error(), Where: "on " + s.Config.Node, Hint: "`migrate move --affinity map`"}
 	}
 	return s.Transfers.Move(r.Context(), rec, req, func() io.Writer { return httpjson.Events(w) })
 }

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/checkpoint"
@@ -21,6 +22,10 @@ func (j *Job) CheckLeave(ctx context.Context) (preflight.Needs, error) {
 		return needs, err
 	}
 	needs.Eager = j.Src.Eager
+	if needs.CPUs, err = affinity.BoundIn(j.Src.Init); err != nil {
+		return needs, err
+	}
+	needs.KeepCPUs = j.Src.Affinity == affinity.Keep
 	short, err := preflight.CheckImageRoom(needs, j.sources.Paths.Memory)
 	if findings = append(findings, short...); err == nil && len(findings) > 0 {
 		err = peer.Refused(AsFindings(findings))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/logkey"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/source"
@@ -79,7 +80,11 @@ func (a *Arrivals) consider(ctx context.Context, s *transport.Session, m transpo
 		}
 		return nil, transport.Message{}, err
 	}
-	answer, err := transport.NewMessage(peer.SayAccept, nil)
+	cpus, err := affinity.Of(0)
+	if err != nil {
+		a.Log.Warn("processors of this node", logkey.Err, err) // the shim looks at those of the copy
+	}
+	answer, err := transport.NewMessage(peer.SayAccept, peer.Acceptance{CPUs: cpus})
 	return arr, answer, err
 }
 

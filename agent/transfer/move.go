@@ -62,7 +62,7 @@ func (m *moveOp) run(ctx context.Context) (*api.Result, error) {
 		return nil, m.explain(err)
 	}
 	m.dep.PrepareDump(ctx)
-	m.tell.Enter(api.PhaseWarmup, m.unshared())
+	m.tell.Enter(api.PhaseWarmup, m.changes())
 	if err := m.sendAhead(ctx); err != nil {
 		return nil, m.explain(errors.Join(err, m.dep.Unthrottle()))
 	}
@@ -104,13 +104,14 @@ func (m *moveOp) prepare(ctx context.Context) error {
 	if err := m.a.Targets.AwaitMemory(ctx, m.rec); err != nil {
 		return err
 	}
-	m.dep.Src.Verify, m.dep.Src.Eager = m.req.Verify, m.req.Eager
+	m.dep.Src.Verify, m.dep.Src.Eager, m.dep.Src.Affinity = m.req.Verify, m.req.Eager, m.req.Affinity
 	needs, err := m.dep.CheckLeave(ctx)
 	if err != nil {
 		return err
 	}
 	m.copyOnWrite = needs.CopyOnWrite
-	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.Identity, 0, transport.WithFeatures(peer.FeatureIdentity), transport.WithData(func(trip time.Duration) int {
+	m.place.Bound, m.place.Mode = needs.CPUs, m.req.Affinity
+	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.Identity, 0, transport.WithFeatures(peer.FeatureIdentity, peer.FeatureThreads), transport.WithData(func(trip time.Duration) int {
 		return source.Connections(m.req.Connections, trip)
 	}))
 	if err != nil {
@@ -119,8 +120,10 @@ func (m *moveOp) prepare(ctx context.Context) error {
 	}
 	m.tell.Update(func() { m.sess = sess })
 	m.dep.Out = source.LanesOf(ctx, m.sess.Data(), m.req.Bandwidth)
-	if f := preflight.CheckClocks(m.sess.Skew()); f != nil {
-		return peer.Refused(source.AsFindings([]preflight.Finding{*f}))
+	for _, f := range []*preflight.Finding{preflight.CheckClocks(m.sess.Skew()), preflight.CheckBinding(needs, m.targetBinds())} {
+		if f != nil {
+			return peer.Refused(source.AsFindings([]preflight.Finding{*f}))
+		}
 	}
 	if m.rec, err = m.a.nextEpoch(m.rec.ID); err != nil {
 		return err
@@ -137,7 +140,13 @@ func (m *moveOp) offer(ctx context.Context, needs preflight.Needs) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, offerTime, fmt.Errorf("%s has not said yes or no within %v", m.req.Node, offerTime))
 	defer cancel()
 	o := peer.Offer{Move: m.id, Epoch: m.rec.Epoch, Record: m.rec, Port: m.a.Peers.ListenPort(), Needs: needs}
-	err := peer.Ask(ctx, m.sess, peer.SayOffer, o, peer.SayAccept, nil)
+	var accepted peer.Acceptance
+	var into any
+	if m.targetBinds() {
+		into = &accepted
+	}
+	err := peer.Ask(ctx, m.sess, peer.SayOffer, o, peer.SayAccept, into)
+	m.place.Given = accepted.CPUs
 	if peer.IsAnswer(err) { // it may know a later copy of the job
 		m.a.Background.Go(func() { m.a.Copies.AskNewsOf(m.a.Life, m.req.Node) })
 	}

@@ -37,10 +37,10 @@ func TestAPullGivesItsTurnToTheNextMove(t *testing.T) {
 }
 
 // sessionOver dials over pipes.
-func sessionOver(t *testing.T, wire *testenv.Pipes, to string, id *pki.Identity) *transport.Session {
+func sessionOver(t *testing.T, wire *testenv.Pipes, to string, id *pki.Identity, options ...transport.Option) *transport.Session {
 	t.Helper()
 	s, err := transport.Dial(t.Context(), "pipes", to, id, 0,
-		transport.WithDialer(func(context.Context, string) (net.Conn, error) { return wire.Dial(), nil }))
+		append(options, transport.WithDialer(func(context.Context, string) (net.Conn, error) { return wire.Dial(), nil }))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,11 @@ package transfer
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/progress"
@@ -29,6 +32,8 @@ type moveOp struct {
 	// copyOnWrite is memory that the job's processes share, in bytes.
 	copyOnWrite int64
 	mode        api.Mode
+	// place is where threads go that are bound to processors.
+	place affinity.Placement
 }
 
 func (m *moveOp) sizes(e *api.Event) {
@@ -58,12 +63,31 @@ func (m *moveOp) unshared() string {
 	return fmt.Sprintf("%d MiB that processes share by copy-on-write become separate copies; --eager keeps them shared", m.copyOnWrite>>20)
 }
 
+// changes says what the move changes of the job, if it is enough for a word.
+func (m *moveOp) changes() string {
+	return strings.Join(slices.DeleteFunc([]string{m.unshared(), m.bound()}, func(s string) bool { return s == "" }), "; ")
+}
+
+// bound says what becomes of threads that are bound to processors, "" if there are none.
+func (m *moveOp) bound() string {
+	if m.sess == nil || m.place.Bound.Empty() {
+		return ""
+	}
+	if !m.targetBinds() {
+		return fmt.Sprintf("threads bound to processors %.80s may run on all there: the migrate of %s is older and does not bind them", m.place.Bound, m.req.Node)
+	}
+	return m.place.String()
+}
+
+func (m *moveOp) targetBinds() bool { return slices.Contains(m.sess.Features(), peer.FeatureThreads) }
+
 // describe adds to the move's record what the progress does not know.
 func (m *moveOp) describe(r *api.MoveRecord) {
 	r.Epoch, r.Mode = m.rec.Epoch, m.mode
 	if m.dep == nil {
 		return
 	}
+	r.Affinity = m.bound()
 	r.Memory, r.CopyOnWrite, r.Lanes, r.Pulled = m.dep.Total, m.copyOnWrite, len(m.dep.Out), m.dep.Pulled.Load()
 	if !m.dep.Thawed.IsZero() {
 		r.Resumed = m.dep.Thawed

@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/node"
@@ -136,6 +137,15 @@ func (b *restoreOp) restore(ctx context.Context) error {
 	return b.settle(half, b.bring(ctx, l, half))
 }
 
+// bound says what becomes of threads that are bound to processors, "" if there are none.
+func (b *restoreOp) bound() string {
+	here, err := affinity.Of(0)
+	if err != nil { // the shim looks by itself
+		return ""
+	}
+	return affinity.Placement{Bound: b.cargo.Needs.CPUs, Given: here}.String()
+}
+
 // bring takes the job out of the checkpoint, claims it and lets it run.
 func (b *restoreOp) bring(ctx context.Context, l *target.Job, half *handoff.TargetHalf) error {
 	if err := b.own(ctx); err != nil {
@@ -145,7 +155,7 @@ func (b *restoreOp) bring(ctx context.Context, l *target.Job, half *handoff.Targ
 	if err := errors.Join(b.fetch(ctx, l), free()); err != nil {
 		return err
 	}
-	b.tell.Enter(api.PhasePark, "")
+	b.tell.Enter(api.PhasePark, b.bound())
 	if err := half.Prepare(ctx); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/migrate-hpc/migrate/carry/queues"
 	"github.com/migrate-hpc/migrate/carry/segments"
 	"github.com/migrate-hpc/migrate/carry/socketnames"
+	"github.com/migrate-hpc/migrate/carry/threads"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -20,4 +21,5 @@ var Carried = carry.Table{
 	{Name: "shared memory without a path", Source: segments.NewSource},
 	{Name: "interrupted system calls", Source: calls.NewSource, Restorer: calls.NewRestorer},
 	{Name: "names of Unix sockets", Source: socketnames.NewSource, Restorer: socketnames.NewRestorer},
+	{Name: "attributes of threads", Source: threads.NewSource, Restorer: threads.NewRestorer},
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/transport"
 )
@@ -69,11 +70,15 @@ func moveFlags(f *pflag.FlagSet, o *api.MoveOptions, bandwidth *string) {
 	f.BoolVar(&o.StopCopy, "stop-copy", false, "send no memory while the job runs; with --post-copy all of it is pulled")
 	f.BoolVar(&o.Eager, "eager", false, "restore all memory before the job runs: longer, but pages that processes\nshare after a fork stay shared")
 	f.BoolVar(&o.Verify, "verify", false, "compare a hash of every page on both sides before the commit")
+	f.StringVar((*string)(&o.Affinity), "affinity", "", "of threads bound to processors: `map` keeps them where NODE gives the\nprocessors, else binds them to others, keep keeps them or refuses,\ndrop lets them run on all (default: map)")
 	f.StringVar(bandwidth, "bandwidth", "", "send at most so much per second, `SIZE` such as 100M")
 }
 
 // checkMove refuses options that contradict each other.
 func checkMove(o api.MoveOptions, downtimeNamed bool) error {
+	if _, err := affinity.ParseMode(string(o.Affinity)); err != nil {
+		return fmt.Errorf("--affinity %w", err)
+	}
 	switch {
 	case downtimeNamed && o.MaxDowntime <= 0:
 		return errors.New("--max-downtime must be more than nothing; --force takes any downtime")

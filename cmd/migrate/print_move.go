@@ -69,6 +69,9 @@ func printMoveFacts(t table, r api.MoveRecord) {
 	if r.CopyOnWrite > 0 && !r.Options.Eager {
 		fact("Copies", "%s more than before, of memory that was shared by copy-on-write", size(r.CopyOnWrite))
 	}
+	if r.Affinity != "" {
+		fact("Processors", "%s", r.Affinity)
+	}
 	size64("Read", r.Read)
 	size64("Residue", r.Residue)
 	size64("Pulled", r.Pulled)
@@ -91,6 +94,7 @@ func options(o api.MoveOptions) string {
 		{o.MaxDowntime > 0, "--max-downtime " + o.MaxDowntime.String()},
 		{o.Throttle, "--throttle"}, {o.PostCopy, "--post-copy"}, {o.Force, "--force"}, {o.StopCopy, "--stop-copy"},
 		{o.Eager, "--eager"}, {o.Verify, "--verify"},
+		{o.Affinity != "", "--affinity " + string(o.Affinity)},
 		{o.Bandwidth > 0, "--bandwidth " + size(o.Bandwidth) + "/s"},
 	} {
 		if each.set {

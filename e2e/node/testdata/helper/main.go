@@ -60,6 +60,8 @@ func main() {
 		check(ask(os.Args[2], os.Args[3], os.Args[4]))
 	case "listen":
 		check(listen(os.Args[2], os.Args[3]))
+	case "attrs":
+		check(attributes(os.Args[2:]))
 	case "odd":
 		check(odd(os.Args[2]))
 	}
