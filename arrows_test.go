@@ -47,6 +47,7 @@ var layers = [][]string{
 	{"stream"},                           // nor does it know where its frames travel
 	{"namespaces/network"},
 	{"affinity", "durable", "inject", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
+	{"namespaces/network/classifier"},
 	{"failpoint", "osthread", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 	{"procfs"},
 	{"linux"},

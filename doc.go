@@ -47,6 +47,7 @@
 //	namespaces/cgroup  a job's control group: limits, freezer, kill
 //	namespaces/network a job's interface, and what its network differs in
 //	namespaces/network/antispoof what a job's port takes in
+//	namespaces/network/classifier BPF programs where frames pass
 //	namespaces/network/conflict whether an address is free
 //	netpolicy       who may use which bridge and addresses
 //	failpoint       points at which tests make a program fail; nothing without its build tag

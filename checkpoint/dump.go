@@ -65,12 +65,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 		case seized:
 			close(holds)
 			who.start(s.Init)
-			if err := m.beginScan(ctx, &s.Processes, giveUp); err != nil {
-				return err
-			}
-			if !m.shared { // else Send does it
-				s.resources().beginLastRound(ctx, lanes[0], giveUp)
-			}
+			return s.whenSeized(ctx, m, lanes[0], giveUp)
 		case imagesWritten:
 			return s.resources().snapshot(ctx)
 		}
@@ -87,6 +82,20 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 		return res.Took, err
 	}
 	return res.Took, s.fixImages()
+}
+
+// whenSeized begins what goes on while CRIU dumps.
+func (s *Source) whenSeized(ctx context.Context, m *memory, lane io.Writer, failed func(error)) error {
+	if err := s.lockNetwork(); err != nil {
+		return err
+	}
+	if err := m.beginScan(ctx, &s.Processes, failed); err != nil {
+		return err
+	}
+	if !m.shared { // else Send does it
+		s.resources().beginLastRound(ctx, lane, failed)
+	}
+	return nil
 }
 
 // freezeResources has the resources of the frozen job saved, and decides who carries its

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/migrate-hpc/migrate/carry"
@@ -70,6 +71,10 @@ func (s *Source) Thaw(ctx context.Context) error {
 	}
 	if err := s.resources().thaw(); err != nil { // the job runs on without rather than not at all
 		s.Log.Error("the job runs on, but lacks what was taken out of it", logkey.Err, err)
+	}
+	if err := network.Unlock(s.Init); err != nil && !errors.Is(err, os.ErrNotExist) { // it has ended
+		s.Log.Error("the job runs on, but its processes cannot reach each other by its own addresses", logkey.Err, err,
+			logkey.Try, network.UnlockCommand(s.Init))
 	}
 	if err := s.thawMended(ctx); err != nil {
 		return err

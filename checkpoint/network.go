@@ -34,6 +34,16 @@ func (l *networkLook) mode(init int, iface *network.Interface) (n image.Network,
 	return image.NetworkInherited, ""
 }
 
+// lockNetwork keeps the job's TCP sockets from each other while CRIU saves them one by one. It comes
+// when CRIU has begun: a CRIU that probes the kernel connects to itself in the job's network.
+func (s *Source) lockNetwork() error {
+	some, err := network.HasTCP(s.Init)
+	if err != nil || !some {
+		return err
+	}
+	return network.Lock(s.Init)
+}
+
 func (l *networkLook) changed(init int, iface *network.Interface) (string, error) {
 	if l.baseline == nil {
 		fresh, err := network.NewBaseline()

@@ -70,6 +70,9 @@ func (p *Parked) notify(mode image.Network, who *identityCheck, arrived chan<- *
 			}
 			return each(p.carried, func(r carry.Restorer) error { return r.NamespacesMade(pid) })
 		case "post-setup-namespaces": // limits set, nothing opened yet
+			if err := p.lockNetwork(init); err != nil {
+				return err
+			}
 			return each(p.carried, func(r carry.Restorer) error { return r.NamespacesReady(init) })
 		case "post-restore":
 			init = pid
@@ -110,18 +113,6 @@ func (p *Parked) await(ctx context.Context, pid int, log *slog.Logger) error {
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-}
-
-// connectNetwork connects the interface of the job that is about to run, before CRIU has its
-// sockets send again. After an error the job runs on without its network: this is its only copy.
-func (p *Parked) connectNetwork(pid int, log *slog.Logger) {
-	i := p.plan.Interface
-	if i == nil {
-		return
-	}
-	if err := i.Connect(pid); err != nil {
-		log.Error("the job runs, but its network may not reach it", logkey.Err, err, logkey.Try, fmt.Sprintf("ip link set %s master %s", i.Host, i.Bridge))
 	}
 }
 

@@ -20,6 +20,7 @@ type Parked struct {
 	verdict  chan error       // the answer to CRIU's callback; nil lets the job run
 	ended    chan struct{}    // closed when CRIU's restore has ended
 	err      error            // and this is how
+	locked   bool             // the job's loopback is closed
 	released atomic.Bool      // CRIU was about to let go of the tasks
 	filled   chan error       // how the fault server ended
 	ctx      context.Context

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Network says who brings back the job's network namespace.
@@ -31,6 +33,17 @@ const networkName = "migrate-network"
 func SetNetwork(dir string, n Network) error {
 	//house:allow os.WriteFile: images are synced as a whole when they are sealed
 	return os.WriteFile(filepath.Join(dir, networkName), []byte(n), filePerm)
+}
+
+// HasConnections tells whether the images have TCP connections.
+func HasConnections(dir string) (bool, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "tcp-stream-") }), err
 }
 
 // NetworkOf reads what SetNetwork has noted.

@@ -20,6 +20,10 @@ func main() {
 	switch os.Args[1] {
 	case "loopback":
 		check(loopback())
+	case "connections":
+		check(connections())
+	case "connections-peer":
+		check(connectionsPeer())
 	case "io_uring":
 		check(ring())
 	case "open":
