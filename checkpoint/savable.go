@@ -4,13 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
@@ -123,15 +118,14 @@ func (p *Processes) inspectFrozen() (m freezeState, err error) {
 	}
 	for _, e := range all {
 		for _, thread := range e.Threads {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", e.Host, thread.Host))
+			at, err := whereIs(e.Host, thread.Host)
 			if err != nil {
 				continue
 			}
-			call, stack := parseSyscall(string(text))
-			if forkCalls[call] {
+			if at.waitsForVfork(e.Host) {
 				m.obstacle = fmt.Errorf("%w: process %d waits for a child that it has made by vfork", ErrForking, e.Host)
 			}
-			if stack != 0 && stack%stream.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
+			if at.stack != 0 && at.stack%stream.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
 				m.aligned = append(m.aligned, e.Host)
 			}
 		}
@@ -194,22 +188,4 @@ func anonymousMemory(pid int) int64 {
 		return 0
 	}
 	return status.Size("RssAnon") + status.Size("VmSwap")
-}
-
-// parseSyscall parses /proc/PID/task/TID/syscall. It is "running", or the number of the call, its
-// arguments, the stack pointer and the program counter. Outside of a call the number is -1,
-// without arguments.
-func parseSyscall(text string) (call string, stack uint64) {
-	f := strings.Fields(text)
-	if len(f) < 3 {
-		return "", 0
-	}
-	stack, _ = strconv.ParseUint(f[len(f)-2], 0, 64)
-	return f[0], stack
-}
-
-// forkCalls are the system calls that make processes. A thread stays in one only while it waits
-// for its child.
-var forkCalls = map[string]bool{
-	fmt.Sprint(unix.SYS_VFORK): true, fmt.Sprint(unix.SYS_CLONE): true, fmt.Sprint(unix.SYS_CLONE3): true,
 }
