@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -48,17 +49,25 @@ func ParseMountTable(text io.Reader) (mounts []MountPoint, err error) {
 	return mounts, lines.Err()
 }
 
+// parseMount splits at single spaces: the kernel escapes those of a path, no other kind of space,
+// and the source may be empty.
 func parseMount(line string) (MountPoint, bool) {
-	left, right, ok := strings.Cut(line, " - ")
-	l, r := strings.Fields(left), strings.Fields(right)
-	if !ok || len(l) < 6 || len(r) < 3 {
+	const fixed, after = 6, 4 // fields before the optional ones, and from the hyphen behind those
+	f := strings.Split(line, " ")
+	if len(f) < fixed {
 		return MountPoint{}, false
 	}
+	l, r := f[:fixed], f[fixed:]
+	hyphen := slices.Index(r, "-")
+	if hyphen < 0 || len(r) < hyphen+after {
+		return MountPoint{}, false
+	}
+	r = r[hyphen+1:]
 	return MountPoint{
 		ID: l[0], Parent: l[1], Device: l[2], Root: unescapePath(l[3]), Target: unescapePath(l[4]), Options: l[5],
 		Type: r[0], Source: unescapePath(r[1]), SuperOptions: r[2],
 	}, true
 }
 
-// unescapePath undoes what the kernel does to paths (seq_path).
-var unescapePath = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
+// unescapePath undoes what the kernel does to paths and sources (seq_path, show_mountinfo).
+var unescapePath = strings.NewReplacer(`\043`, "#", `\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace

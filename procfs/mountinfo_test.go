@@ -15,6 +15,10 @@ func TestMountLinesAreReadAsProc5DescribesThem(t *testing.T) {
 			ID: "2", Parent: "1", Device: "0:2", Root: "/", Target: "/a", Options: "rw", Type: "tmpfs", Source: "tmpfs", SuperOptions: "rw"},
 		`3 1 0:3 /x\040y /tab\011nl\012bs\134end ro - fuse.ssh my\040host:/ rw`: {
 			ID: "3", Parent: "1", Device: "0:3", Root: "/x y", Target: "/tab\tnl\nbs\\end", Options: "ro", Type: "fuse.ssh", Source: "my host:/", SuperOptions: "rw"},
+		"4 1 0:4 / /a rw - tmpfs  rw": { // without a source
+			ID: "4", Parent: "1", Device: "0:4", Root: "/", Target: "/a", Options: "rw", Type: "tmpfs", SuperOptions: "rw"},
+		"5 1 0:5 / /a\v\f\r\u00a0b rw - tmpfs \\043x rw": { // other space than that is not escaped
+			ID: "5", Parent: "1", Device: "0:5", Root: "/", Target: "/a\v\f\r\u00a0b", Options: "rw", Type: "tmpfs", Source: "#x", SuperOptions: "rw"},
 	} {
 		got, ok := parseMount(line)
 		if !ok || got != want {
