@@ -51,11 +51,13 @@ type Moved struct {
 // Exit says how a job ended. Signal is 0 when it returned Code by itself. Reason is why it was
 // ended, if not by itself or by its user.
 type Exit struct {
-	Code   int           `json:"code"`
-	Signal int           `json:"signal,omitempty"`
-	Reason string        `json:"reason,omitempty"`
-	At     time.Time     `json:"at"`
-	CPU    time.Duration `json:"cpu"` // user and system time over all nodes
+	Code   int    `json:"code"`
+	Signal int    `json:"signal,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// OOMKills is how many of its processes the kernel killed for want of memory, on the last node.
+	OOMKills int64         `json:"oom_kills,omitempty"`
+	At       time.Time     `json:"at"`
+	CPU      time.Duration `json:"cpu"` // user and system time over all nodes
 }
 
 // Placement is the time that a job spent on a node. To is zero while it is there.

@@ -49,6 +49,9 @@ func (s *shim) exitOf(ws unix.WaitStatus) job.Exit {
 		s.log.Warn("CPU time unknown", logkey.Err, err)
 	}
 	exit := job.Exit{Code: ws.ExitStatus(), At: time.Now(), CPU: time.Duration(cpu)}
+	if exit.OOMKills, err = s.cfg.Cgroup.OOMKills(); err != nil {
+		s.log.Warn("kills for want of memory unknown", logkey.Err, err)
+	}
 	if ws.Signaled() {
 		exit.Code, exit.Signal = 128+int(ws.Signal()), int(ws.Signal())
 	}

@@ -44,6 +44,7 @@ const (
 	CodeQuota       Code = "quota"       // the user keeps too much on the node
 	CodeSuspended   Code = "suspended"   // another program has frozen the job; nothing was touched
 	CodeDamaged     Code = "damaged"     // this node's record of it cannot be read
+	CodeEnded       Code = "ended"       // the job, by itself, before the operation was done
 )
 
 // Exit statuses of every command.
@@ -55,6 +56,7 @@ const (
 	ExitAborted     = 4
 	ExitInDoubt     = 5
 	ExitCleanupLeft = 6
+	ExitEnded       = 7
 	ExitCancelled   = 130
 )
 
@@ -78,6 +80,8 @@ func ExitStatus(err error) int {
 		return ExitInDoubt
 	case CodeCleanupLeft:
 		return ExitCleanupLeft
+	case CodeEnded:
+		return ExitEnded
 	case CodeCancelled:
 		return ExitCancelled
 	}
@@ -93,7 +97,7 @@ func (c Code) Status() int {
 		return http.StatusForbidden
 	case CodeNotFound:
 		return http.StatusNotFound
-	case CodeRefused, CodeAborted, CodeSuspended, CodeDamaged:
+	case CodeRefused, CodeAborted, CodeSuspended, CodeDamaged, CodeEnded:
 		return http.StatusConflict
 	case CodeUnreachable:
 		return http.StatusBadGateway

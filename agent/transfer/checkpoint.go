@@ -108,6 +108,9 @@ func (s *checkpointOp) prepare(ctx context.Context) error {
 func (s *checkpointOp) explain(err error) error {
 	var told *api.Error
 	here := "on " + s.a.Config.Node + ", running"
+	if ended := s.a.ended(s.rec.ID, err); ended != nil {
+		return ended
+	}
 	if errors.As(err, &told) {
 		if told.Where == "" {
 			told.Where = here

@@ -225,7 +225,9 @@ func (m *moveOp) explain(err error) error {
 	here := "on " + m.a.Config.Node + ", running"
 	var told *api.Error
 	by, held := checkpoint.AsSuspended(err)
-	switch {
+	switch ended := m.a.ended(m.rec.ID, err); {
+	case ended != nil:
+		return ended
 	case held && errors.Is(err, handoff.ErrInDoubt) && !errors.Is(err, handoff.ErrUnsure):
 		return &api.Error{Code: api.CodeInDoubt, Message: err.Error(), Where: "on " + m.a.Config.Node + ", suspended", Hint: by.ResumeHint()}
 	case errors.Is(err, handoff.ErrInDoubt):

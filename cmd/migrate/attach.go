@@ -50,6 +50,9 @@ func (c *cli) explainEnd(j api.Job) {
 	if j.Exit != nil && j.Exit.Reason != "" {
 		c.notice(fmt.Sprintf("job %s was ended: %s; see --output-limit and -o of `migrate run --help`", label(j), j.Exit.Reason))
 	}
+	if killedForMemory(j) {
+		c.notice(fmt.Sprintf("job %s failed: %s; give it more with `migrate run --memory SIZE`", label(j), outOfMemory(j)))
+	}
 	if j.Superseded != nil {
 		c.notice(fmt.Sprintf("job %s was ended on %s: %s", label(j), j.Node, superseded(j)))
 	}

@@ -33,10 +33,31 @@ func state(j api.Job) string {
 	if j.Superseded != nil {
 		return "exited (superseded)"
 	}
+	if killedForMemory(j) {
+		return "exited (out of memory)"
+	}
 	if j.Exit.Signal != 0 {
 		return fmt.Sprintf("exited (%s)", signalName(j.Exit.Signal))
 	}
 	return fmt.Sprintf("exited (%d)", j.Exit.Code)
+}
+
+// killedForMemory tells whether a job failed, and the kernel killed a process of it for want of memory. A
+// job that succeeds has coped with that.
+func killedForMemory(j api.Job) bool {
+	return j.Exit != nil && j.Exit.OOMKills > 0 && jobStatus(j) != 0
+}
+
+// outOfMemory says what the kernel did to such a job, and why.
+func outOfMemory(j api.Job) string {
+	what, limit := fmt.Sprintf("the kernel killed %d processes of it", j.Exit.OOMKills), "a limit above it or the node had no more"
+	if j.Exit.OOMKills == 1 {
+		what = "the kernel killed a process of it"
+	}
+	if most := j.Spec.Limits.MemoryBytes; most > 0 {
+		limit = "--memory gave it " + size(most)
+	}
+	return what + " for want of memory: " + limit
 }
 
 // isOver tells whether a job runs nowhere and will not run again by itself.

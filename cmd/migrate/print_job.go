@@ -61,6 +61,9 @@ func printJobFacts(t table, j api.Job) {
 		fact("Ended", instant(j.Exit.At))
 		fact("Because", j.Exit.Reason)
 	}
+	if killedForMemory(j) {
+		fact("Because", outOfMemory(j))
+	}
 	if j.Superseded != nil {
 		fact("Because", superseded(j))
 	}
