@@ -238,6 +238,19 @@ func (s *Store) ListAll() (records []Record, broken []*RecordError, err error) {
 	return records, broken, nil
 }
 
+// RemoveIf removes a job if its newest record is such that may says so; no Update happens in between.
+func (s *Store) RemoveIf(id ID, may func(Record) bool) error {
+	unlock, err := lock(s.Dir(id))
+	if err != nil {
+		return s.absent(id)
+	}
+	defer unlock()
+	if r, err := s.Get(id); err != nil || !may(r) {
+		return err
+	}
+	return s.Remove(id)
+}
+
 // Remove forgets a job and deletes its directory with all that is in it. Removing a job that is
 // not there is no error.
 func (s *Store) Remove(id ID) error {

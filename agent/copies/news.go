@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
-	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/handoff"
@@ -155,81 +154,7 @@ func (c *Copies) AnswerNews(r *http.Request, asker string) (any, error) {
 			continue
 		}
 		v := c.View(r.Context(), rec)
-		news.Fates[id] = peer.Fate{State: v.State, Exit: v.Exit, Moved: v.MovedTo}
+		news.Fates[id] = peer.Fate{State: v.State, Exit: v.Exit, Moved: v.MovedTo, Epoch: v.Epoch}
 	}
 	return news, nil
 }
-
-// Fates asks the nodes to which jobs went from here, and those to which they went on, for the jobs'
-// states, at most for within. It writes down which have ended.
-func (c *Copies) Fates(ctx context.Context, recs []job.Record, within time.Duration) map[job.ID]peer.Fate {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	known := map[job.ID]peer.Fate{}
-	next := map[job.ID]job.Moved{}
-	for _, rec := range recs {
-		if rec.MovedTo != nil && rec.Exit == nil {
-			next[rec.ID] = *rec.MovedTo
-		}
-	}
-	for range caller.MaxHops {
-		next = c.fatesAt(ctx, next, known)
-	}
-	for id, f := range known {
-		if f.State == api.JobExited && f.Exit != nil {
-			c.writeFate(id, *f.Exit)
-		}
-	}
-	return known
-}
-
-// fatesAt asks each node once, adds to known, and returns the jobs that went on, with their nodes.
-func (c *Copies) fatesAt(ctx context.Context, at map[job.ID]job.Moved, known map[job.ID]peer.Fate) map[job.ID]job.Moved {
-	byNode := map[handoff.Place][]job.ID{}
-	for id, m := range at {
-		p := handoff.Place{Node: m.Node, Addr: m.Addr}
-		byNode[p] = append(byNode[p], id)
-	}
-	next := map[job.ID]job.Moved{}
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	for p, ids := range byNode {
-		if p.Node == c.Config.Node {
-			continue // the job has come back meanwhile
-		}
-		all.Go(func() {
-			var news peer.NewsReply
-			if c.Peers.Question(ctx, p.Node, []string{p.Addr}, peer.PeerPath, peer.NewsRequest{Left: ids}, &news) != nil {
-				return // nothing is known, and it stays with where the job went
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for id, f := range news.Fates {
-				if !slices.Contains(ids, id) {
-					continue
-				}
-				if known[id] = f; f.State == api.JobMoved && f.Moved != nil {
-					next[id] = *f.Moved
-				}
-			}
-		})
-	}
-	all.Wait()
-	return next
-}
-
-// writeFate records the exit of a job that had left this node.
-func (c *Copies) writeFate(id job.ID, exit job.Exit) {
-	_, err := c.Jobs.Update(id, func(r *job.Record) error {
-		if r.MovedTo != nil && r.Exit == nil {
-			r.Exit = &exit
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, job.ErrNotFound) {
-		c.Log.Warn("how a job ended that has left is not written down", logkey.Job, id, logkey.Err, err)
-	}
-}
-
-// Over tells whether a job in this state runs nowhere, and will not run by itself.
-func Over(s api.JobState) bool { return s == api.JobExited || s == api.JobSaved || s == api.JobLost }

@@ -111,6 +111,7 @@ type Fate struct {
 	State api.JobState `json:"state,omitempty"`
 	Exit  *job.Exit    `json:"exit,omitempty"`
 	Moved *job.Moved   `json:"moved,omitempty"`
+	Epoch int64        `json:"epoch,omitempty"` // of its record there; agents of earlier versions do not tell
 }
 
 // QuestionHandler answers a node that asks in its own name.

@@ -28,9 +28,7 @@ func (s *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.
 	for i, rec := range recs {
 		all.Go(func() error {
 			views[i] = s.View(r.Context(), rec)
-			if f := fates[rec.ID]; views[i].State == api.JobMoved && copies.Over(f.State) {
-				views[i].State, views[i].Exit = f.State, f.Exit
-			}
+			views[i] = asFar(views[i], fates[rec.ID])
 			return nil
 		})
 	}
@@ -42,6 +40,19 @@ func (s *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.
 		}
 	}
 	return httpjson.Reply(w, views)
+}
+
+// asFar is a job that has left, with what is known of it elsewhere.
+func asFar(v api.Job, f copies.Fate) api.Job {
+	if f.State == "" || v.State != api.JobMoved && v.State != api.JobSaved {
+		return v
+	}
+	at := f.At
+	v.MovedTo, v.State = &at, api.JobMoved
+	if copies.Over(f.State) {
+		v.State, v.Exit = f.State, f.Exit
+	}
+	return v
 }
 
 // fateTime is how long a list waits for the nodes that jobs have gone to. Jobs of a node that does
