@@ -71,6 +71,11 @@ func buildRoot(cfg Config, mounts []*os.File) error {
 			return err
 		}
 	}
+	for _, f := range cfg.Files {
+		if err := dev.place(f); err != nil {
+			return err
+		}
+	}
 	closeAll(append(mounts, dev.top, tmp.top))
 	return t.pivot()
 }

@@ -19,6 +19,8 @@ type Config struct {
 	IODir string `json:"io_dir"`
 	// Mounts are bound by path, in order, parents first.
 	Mounts []Mount `json:"mounts,omitempty"`
+	// Files lie over those of the root; a path that the root does not have is left out.
+	Files []File `json:"files,omitempty"`
 
 	Args    []string `json:"args"`
 	Env     []string `json:"env,omitempty"`

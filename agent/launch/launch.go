@@ -63,7 +63,11 @@ func (l *Launcher) FillIn(rec *job.Record) error {
 	if s.Root != "" {
 		return nil
 	}
-	mounts, err := namespaces.NodeMounts(l.Config.RunDir)
+	skip := []string{l.Config.RunDir}
+	for _, f := range ownFiles(*s) {
+		skip = append(skip, f.Path)
+	}
+	mounts, err := namespaces.NodeMounts(skip...)
 	for _, m := range mounts {
 		rec.Mounts = append(rec.Mounts, job.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
@@ -123,7 +127,7 @@ func NamespaceConfig(rec job.Record, rootDir, ioDir string) (namespaces.Config, 
 		Args: s.Args, Env: s.Env, WorkDir: s.WorkDir,
 		Stdin: cmp.Or(s.Stdin, "/dev/null"), Stdout: cmp.Or(s.Stdout, namespaces.IOMount+"/stdout"), Stderr: cmp.Or(s.Stderr, namespaces.IOMount+"/stderr"),
 		UID: s.UID, GID: s.GID, Groups: caller.SupplementaryGroups(s), Umask: s.Umask,
-		Mounts: NodeMounts(rec),
+		Mounts: NodeMounts(rec), Files: ownFiles(s),
 	}
 	if s.UserNS {
 		cfg.User = true
