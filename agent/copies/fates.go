@@ -21,8 +21,8 @@ type Fate struct {
 	At job.Moved
 }
 
-// forgotten tells whether the node that had the job has no record of it any more.
-func (f Fate) forgotten() bool { return f.State == api.JobExited && f.Exit == nil }
+// Forgotten tells whether the node that had the job has no record of it any more.
+func (f Fate) Forgotten() bool { return f.State == api.JobExited && f.Exit == nil }
 
 // Fates asks the nodes to which jobs went from here, and those to which they went on, for the jobs'
 // states, at most for within. It writes down which have ended, and forgets those forgotten there. A
@@ -48,10 +48,10 @@ func (c *Copies) Fates(ctx context.Context, recs []job.Record, within time.Durat
 	for id, f := range known {
 		epoch, rests := saved[id]
 		switch {
-		case rests && (f.Epoch < epoch || f.State == api.JobMoved || f.forgotten()):
+		case rests && (f.Epoch < epoch || f.State == api.JobMoved || f.Forgotten()):
 			delete(known, id) // it was not restored there, or that is not known
 		case rests:
-		case f.forgotten():
+		case f.Forgotten():
 			c.forget(id)
 		case f.State == api.JobExited:
 			c.writeFate(id, *f.Exit)

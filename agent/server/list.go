@@ -21,8 +21,9 @@ func (s *jobServer) handleList(w http.ResponseWriter, r *http.Request, c caller.
 		return err
 	}
 	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return !c.CanAccess(rec) })
-	views := make([]api.Job, len(recs))
 	fates := s.Copies.Fates(r.Context(), recs, fateTime)
+	recs = slices.DeleteFunc(recs, func(rec job.Record) bool { return fates[rec.ID].Forgotten() })
+	views := make([]api.Job, len(recs))
 	var all errgroup.Group
 	all.SetLimit(manyViews)
 	for i, rec := range recs {
