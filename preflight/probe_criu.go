@@ -11,7 +11,7 @@ import (
 // it. The version is "" if there is none.
 func probeCRIU(ctx context.Context, r *report, c *criu.Client, kernel string) (string, error) {
 	if c == nil || c.Path() == "" {
-		r.add(CRIUMissing, "run scripts/setup (`make setup`) on this node, then restart its agent", "this node has no CRIU, so that jobs can neither leave nor arrive")
+		judgeNoCRIU(r)
 		return "", nil
 	}
 	v, err := c.Version(ctx)
@@ -24,6 +24,10 @@ func probeCRIU(ctx context.Context, r *report, c *criu.Client, kernel string) (s
 	}
 	judgeFloor(r, v, kernel)
 	return v.String(), nil
+}
+
+func judgeNoCRIU(r *report) {
+	r.add(CRIUMissing, "run scripts/setup (`make setup`) on this node, then restart its agent", "this node has no CRIU, so that jobs can neither leave nor arrive")
 }
 
 func judgeFloor(r *report, v criu.Version, kernel string) {

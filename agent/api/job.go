@@ -64,6 +64,8 @@ type Job struct {
 	// Absent is how much of the total has still to come from the node PulledFrom.
 	Absent     int64  `json:"absent,omitempty"`
 	PulledFrom string `json:"pulled_from,omitempty"`
+	// Obstacles are what keeps the job on this node as the node is; only in the answer to its start.
+	Obstacles []Finding `json:"obstacles,omitempty"`
 }
 
 // Clocks are readings inside the job, in nanoseconds, and the offsets of its

@@ -13,7 +13,10 @@ import (
 	"github.com/migrate-hpc/migrate/agent/httpjson"
 	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/logkey"
+	"github.com/migrate-hpc/migrate/preflight"
 )
 
 func (s *jobServer) handleRun(w http.ResponseWriter, r *http.Request, c caller.Caller) error {
@@ -69,7 +72,21 @@ func (s *jobServer) handleRun(w http.ResponseWriter, r *http.Request, c caller.C
 	if err != nil {
 		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Where: caller.NotStarted, Hint: "put right what the message names, and the same command again"}
 	}
-	return s.replyJob(r.Context(), w, rec.ID)
+	if rec, err = s.Jobs.Get(rec.ID); err != nil {
+		return err
+	}
+	v := s.View(r.Context(), rec)
+	v.Obstacles = s.obstacles(rec.Spec)
+	return httpjson.Reply(w, v)
+}
+
+// obstacles are what keeps such a job from leaving this node, whatever it does.
+func (s *jobServer) obstacles(spec job.Spec) []api.Finding {
+	findings, err := preflight.Standing(spec, s.CRIUPath)
+	if err != nil {
+		s.Log.Warn("whether jobs can leave this node is not known", logkey.Err, err)
+	}
+	return source.AsFindings(findings)
 }
 
 func (s *jobServer) replyJob(ctx context.Context, w http.ResponseWriter, id job.ID) error {

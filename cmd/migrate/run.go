@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +37,10 @@ Without --detach, run stays with the job through moves. It prints the job's outp
 INT, TERM, HUP, QUIT, USR1, USR2 and CONT on to it, and ends with its exit status, 128+N
 if signal N ended it. While an agent does not answer, a second signal ends run, not the
 job. CMD is PID 1 of the job: as in any container, the kernel drops a signal for which it
-has no handler. --init makes PID 1 a small init that starts CMD.`,
+has no handler. --init makes PID 1 a small init that starts CMD.
+
+The job reads stdin from a file: that of -i, or the one that stdin of a run without --detach
+is (run -- CMD < FILE). Data in a pipe is refused, since a job outlives it.`,
 		Example: `  migrate run -- ./solve -n 8
   migrate run --name sim --memory 2G --cpus 1.5 -o sim.out -- ./solve
   migrate run -d --net br0 --address 10.0.0.7/24 -- ./server`,
@@ -100,6 +104,12 @@ func (o *runOptions) request(c *cli, args []string) (req api.RunRequest, err err
 	if err != nil {
 		return req, err
 	}
+	if err := o.checkHabits(cwd, c.environ); err != nil {
+		return req, err
+	}
+	if err := o.takeStdin(c); err != nil {
+		return req, err
+	}
 	spec := job.Spec{
 		Name: o.name, Hostname: o.hostname, Args: args, Root: absolute(cwd, o.root),
 		Stdin: absolute(cwd, o.input), Stdout: absolute(cwd, o.output), Stderr: absolute(cwd, o.errors),
@@ -153,6 +163,7 @@ func (c *cli) runDetached(ctx context.Context, req api.RunRequest) error {
 	if err != nil {
 		return err
 	}
+	c.warnOfObstacles(j)
 	return printLine(c.out, "%s", j.ID)
 }
 
@@ -164,5 +175,32 @@ func (c *cli) runAttached(ctx context.Context, req api.RunRequest, quiet bool) e
 	if err != nil {
 		return err
 	}
+	if !quiet {
+		c.warnOfObstacles(j)
+	}
+	if in, ok := c.in.(*os.File); ok && j.Spec.Stdin == "" {
+		defer watchInput(in, func() { c.notice("what comes on stdin does not reach the job; " + stdinHint) })()
+	}
 	return c.attach(ctx, j, signals, quiet)
+}
+
+// warnOfObstacles says what will keep the job on this node, while it has lost no time yet.
+func (c *cli) warnOfObstacles(j api.Job) {
+	for _, f := range j.Obstacles {
+		c.notice(fmt.Sprintf("warning: as this node is, job %s will not be movable: %s (%s); %s", label(j), f.Cause, f.Code, f.Remedy))
+	}
+}
+
+// takeStdin names the file that stdin of a foreground run is, as -i would. A detached job has no stdin
+// but that of -i: so a loop may start one for each line that it reads.
+func (o *runOptions) takeStdin(c *cli) (err error) {
+	in, ok := c.in.(*os.File)
+	if !ok || o.detach || o.input != "" {
+		return nil
+	}
+	o.input, err = inputFile(in)
+	if err == nil && o.input != "" && o.root != "" {
+		err = fmt.Errorf("stdin is the file %s, and a job with --root has other paths: name it with -i as the job finds it, or type `migrate run … < /dev/null`", o.input)
+	}
+	return err
 }

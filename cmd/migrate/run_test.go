@@ -121,3 +121,52 @@ func TestRunSizesArePowersOf1024(t *testing.T) {
 		}
 	}
 }
+
+func TestRunRefusesWhatOtherProgramsMeanByItsFlags(t *testing.T) {
+	for line, hint := range map[string]string{
+		"-e X=1 true":        "`migrate run --env X=1 …`",
+		"-e A true":          "`migrate run --env A …`", // a variable of the caller's
+		"-it true":           "`migrate exec JOB …`",
+		"-itd true":          "`migrate exec JOB …`",
+		"-i --name x true":   "`migrate run -i FILE …`",
+		"-i -- true":         "`migrate run -i FILE …`",
+		"-e ./X=1 true":      "",
+		"-e A.err true":      "",
+		"-e /dir/X=1 true":   "",
+		"-i data true":       "",
+		"-i ./t true":        "",
+		"--error dir/t true": "",
+	} {
+		_, errs, code := requested(t, strings.Fields(line)...)
+		if want := map[bool]int{true: 0, false: api.ExitUsage}[hint == ""]; code != want || !strings.Contains(errs, hint) {
+			t.Errorf("%q: exit %d, %s", line, code, errs)
+		}
+	}
+	if err := (&runOptions{input: "t"}).checkHabits(t.TempDir(), nil); err == nil {
+		t.Error("-it is taken")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"t", "A"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (&runOptions{input: "t", errors: "A"}).checkHabits(dir, []string{"A=1"}); err != nil {
+		t.Errorf("files that are there: %v", err)
+	}
+}
+
+func TestRunWarnsOfWhatKeepsTheJobHere(t *testing.T) {
+	a := newFakeAgent(t)
+	a.job.Obstacles = []api.Finding{{Code: "rlimits-withheld", Cause: "the cause", Remedy: "the remedy"}}
+	a.exit(0, 0)
+	for line, warns := range map[string]bool{"run -d true": true, "run true": true, "run -q true": false} {
+		c, _, errs := newCLI(a)
+		if code := c.execute(t.Context(), append([]string{"--socket", a.socket}, strings.Fields(line)...)); code != 0 {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+		if strings.Contains(errs.String(), "warning") != warns || warns && !strings.Contains(errs.String(), "the cause (rlimits-withheld); the remedy") {
+			t.Errorf("%s: %s", line, errs)
+		}
+	}
+}
