@@ -28,6 +28,7 @@
 //	carry           what CRIU does not carry: a port with two halves, carry/table its rows
 //	carry/privatetmpfs  /dev, /dev/shm and /tmp; carry/queues  POSIX message queues
 //	carry/calls     system calls that a dump has interrupted
+//	carry/descriptors  room for those of CRIU in a process that has as many as it may
 //	carry/segments  shared memory that no path leads to; carry/socketnames  names of Unix sockets
 //	carry/threads   what threads and processes have asked the kernel for, as to be bound to processors
 //	store           where checkpoints live: what is signed, checked and claimed, whatever the place

@@ -9,6 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/inject"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
@@ -34,9 +35,21 @@ type Job struct {
 	Init   int    // its PID 1, in our pid namespace
 	UserNS bool   // it was given a user namespace of its own
 	Dir    string // on a tmpfs, for notes: it outlives the agent, and goes with the job
+	// Frozen is what [Job.Processes] returns of a frozen job; it may be nil, and return nil.
+	Frozen func() []pidmap.Entry
 	Images string // CRIU's, and what a resource puts beside them
 	// Affinity says what is to become of threads that are bound to processors.
 	Affinity affinity.Mode
+}
+
+// Processes lists the job's processes. Of a frozen job it is the list that the freeze has read.
+func (j Job) Processes() ([]pidmap.Entry, error) {
+	if j.Frozen != nil {
+		if list := j.Frozen(); list != nil {
+			return list, nil
+		}
+	}
+	return pidmap.InNamespace(j.Init)
 }
 
 // CheckNamespaces fails if PID 1 has gone to namespaces of its own making. It may do so as

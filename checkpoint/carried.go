@@ -9,6 +9,7 @@ import (
 	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/checkpoint/scan"
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
@@ -28,7 +29,7 @@ func (s *Source) resources() *carried {
 
 // job is what the resources are told of it.
 func (s *Source) job() carry.Job {
-	return carry.Job{Init: s.Init, UserNS: s.UserNS, Dir: s.Dir, Images: s.Images(), Affinity: s.Affinity}
+	return carry.Job{Init: s.Init, UserNS: s.UserNS, Dir: s.Dir, Images: s.Images(), Frozen: func() []pidmap.Entry { return s.frozenAs }, Affinity: s.Affinity}
 }
 
 // asPass puts what a resource has sent beside what passes over the memory of processes have.

@@ -20,11 +20,15 @@ type Processes struct {
 	// frozenByOther: their own cgroup was frozen before our freeze. Our thaw leaves that.
 	// frozenByUs: our freeze has frozen them.
 	frozenByOther, frozenByUs bool
+	frozenAs                  []pidmap.Entry // what they were when our freeze was done; nil: they run
 }
 
 // tasks lists the processes of the job.
 func (p *Processes) tasks() ([]scan.Task, error) {
-	entries, err := pidmap.InNamespace(p.Init)
+	entries, err := p.frozenAs, error(nil)
+	if entries == nil {
+		entries, err = pidmap.InNamespace(p.Init)
+	}
 	if err != nil {
 		return nil, err
 	}

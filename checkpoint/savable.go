@@ -83,7 +83,7 @@ func (p *Processes) thaw(ctx context.Context) error {
 	if err := p.Cgroup.Thaw(ctx); err != nil {
 		return err
 	}
-	p.frozenByUs = false
+	p.frozenByUs, p.frozenAs = false, nil
 	return nil
 }
 
@@ -130,6 +130,7 @@ func (p *Processes) inspectFrozen() (m freezeState, err error) {
 			}
 		}
 	}
+	p.frozenAs = all
 	err = p.checkExec(all)
 	if errors.Is(err, ErrExecRunning) {
 		m.obstacle, err = err, nil

@@ -26,6 +26,7 @@ const (
 	NamespaceOpen    Code = "namespace-open"       // a namespace that is not the job's
 	SocketKind       Code = "socket-unsupported"   // a family or protocol that CRIU cannot save
 	SocketOutside    Code = "socket-outside"       // a Unix socket connected to a process that stays behind
+	DescriptorsFull  Code = "descriptors-full"     // as many as the limit allows, and this node may not raise it
 	FIFOOutside      Code = "fifo-outside"         // a FIFO that a process which stays behind has open too
 	FileOutside      Code = "file-outside"         // opened outside of the job's mounts
 	DeletedTooBig    Code = "deleted-file-too-big" // above what CRIU may be left to carry

@@ -28,13 +28,13 @@ type sight struct {
 
 // look finds the threads of the job that sleep in such a call, by their number in the job, and
 // compares the clocks of their processors. What has ended meanwhile is left out.
-func look(init int) (map[int]sight, processorClocks, error) {
+func look(processes func() ([]pidmap.Entry, error)) (map[int]sight, processorClocks, error) {
 	type sleeper struct {
 		sight
 		at scheduled
 	}
 	sleepers, clocks := map[int]sleeper{}, processorClocks{}
-	err := eachThread(init, func(pid int, t pidmap.Thread) {
+	err := eachThread(processes, func(pid int, t pidmap.Thread) {
 		s, ok := lookAt(pid, taskDir(pid, t.Host))
 		if !ok {
 			return

@@ -23,7 +23,7 @@ func NewSource(j carry.Job) carry.Source { return &source{job: j} }
 
 // Look finds out how long threads have been in their calls. What it cannot find out it leaves.
 func (s *source) Look(context.Context) error {
-	s.seen, s.clocks, _ = look(s.job.Init)
+	s.seen, s.clocks, _ = look(s.job.Processes)
 	s.frozen = monotonic()
 	return nil
 }
@@ -34,7 +34,7 @@ func (s *source) Freeze(context.Context) (external []string, err error) {
 		return nil, nil
 	}
 	same := map[int]sight{}
-	err = eachThread(s.job.Init, func(pid int, t pidmap.Thread) {
+	err = eachThread(s.job.Processes, func(pid int, t pidmap.Thread) {
 		was, ok := s.seen[t.Job]
 		if !ok {
 			return
@@ -60,7 +60,7 @@ func (s *source) isSame(was sight, now scheduled) bool {
 // must do before they run.
 func (s *source) FixImages() error {
 	pids := map[int]int{}
-	err := eachThread(s.job.Init, func(pid int, t pidmap.Thread) { pids[t.Job] = pid })
+	err := eachThread(s.job.Processes, func(pid int, t pidmap.Thread) { pids[t.Job] = pid })
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (s *source) Threads() (list []int) {
 	if s.frozen == 0 { // an agent that has restarted was not there at the freeze
 		s.frozen = monotonic()
 	}
-	err := eachThread(s.job.Init, func(pid int, t pidmap.Thread) {
+	err := eachThread(s.job.Processes, func(pid int, t pidmap.Thread) {
 		c, ok := readCall(taskDir(pid, t.Host))
 		if !ok {
 			return
@@ -141,9 +141,9 @@ func (s *source) Threads() (list []int) {
 // Mend has the calls go on here.
 func (s *source) Mend(stopped threads) error { return mendAll(s.found, stopped) }
 
-// eachThread shows the threads of the job with the pids of their processes on this node.
-func eachThread(init int, show func(pid int, t pidmap.Thread)) error {
-	entries, err := pidmap.InNamespace(init)
+// eachThread shows the threads of processes with the pids of these on this node.
+func eachThread(processes func() ([]pidmap.Entry, error), show func(pid int, t pidmap.Thread)) error {
+	entries, err := processes()
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package table
 import (
 	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/carry/calls"
+	"github.com/migrate-hpc/migrate/carry/descriptors"
 	"github.com/migrate-hpc/migrate/carry/privatetmpfs"
 	"github.com/migrate-hpc/migrate/carry/queues"
 	"github.com/migrate-hpc/migrate/carry/segments"
@@ -19,6 +20,7 @@ var Carried = carry.Table{
 	{Name: "private tmpfs", Mounts: tmpfs.Dirs(),
 		Source: privatetmpfs.NewSource, Receiver: privatetmpfs.NewReceiver},
 	{Name: "shared memory without a path", Source: segments.NewSource},
+	{Name: "room for descriptors", Check: descriptors.Check, Source: descriptors.NewSource},
 	{Name: "interrupted system calls", Source: calls.NewSource, Restorer: calls.NewRestorer},
 	{Name: "names of Unix sockets", Source: socketnames.NewSource, Restorer: socketnames.NewRestorer},
 	{Name: "attributes of threads", Source: threads.NewSource, Restorer: threads.NewRestorer},
