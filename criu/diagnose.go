@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -18,13 +19,16 @@ const (
 // Failure is what CRIU's log says about a failure.
 type Failure struct {
 	Lines  []string // the last lines that tell of errors, at most ten
+	Code   string   // of the kind of failure; empty if the log tells of none
 	Cause  string   // in words of this project; empty if not known
 	Remedy string   // what to do about it; empty if not known
+
+	known bool // the code is of a known kind, and stays
 }
 
-// Diagnose reads a log of CRIU. The cause comes from the first line that is
-// known, because CRIU goes on to complain about what follows from it. A log
-// that cannot be read gives one line that says so.
+// Diagnose reads a log of CRIU. The cause comes from the first line of a known kind, because CRIU goes
+// on to complain about what follows from it; without one, from the part of CRIU that was the first to
+// complain. A log that cannot be read gives one line that says so.
 func Diagnose(logPath string) Failure {
 	f, err := os.Open(logPath)
 	if err != nil {
@@ -36,12 +40,12 @@ func Diagnose(logPath string) Failure {
 			return Failure{Lines: []string{fmt.Sprintf("read log of CRIU: %v", err)}}
 		}
 	}
-	return diagnose(f)
+	return DiagnoseText(f)
 }
 
-// diagnose keeps each line that tells of an error and, as its context, a
-// warning right before it.
-func diagnose(r io.Reader) Failure {
+// DiagnoseText is Diagnose for a log that is open. It keeps each line that tells of an error and, as its
+// context, a warning of a known kind right before it: CRIU also warns where all goes well.
+func DiagnoseText(r io.Reader) Failure {
 	var f Failure
 	var warning string
 	lines := bufio.NewReaderSize(r, maxLine)
@@ -51,7 +55,7 @@ func diagnose(r io.Reader) Failure {
 		case isError(line) && !harmless(line):
 			f.add(warning, line)
 			warning = ""
-		case strings.Contains(line, "Warn  (") && !harmless(line):
+		case strings.Contains(line, "Warn  (") && kindOf(kinds, line) != nil:
 			warning = line
 		default:
 			warning = ""
@@ -67,9 +71,9 @@ func (f *Failure) add(lines ...string) {
 		if line == "" {
 			continue
 		}
-		f.Lines = append(f.Lines, line)
-		if f.Cause == "" {
-			f.Cause, f.Remedy = explain(line)
+		f.explain(line)
+		if line = advice.ReplaceAllString(line, ""); !emptied.MatchString(line) {
+			f.Lines = append(f.Lines, line)
 		}
 	}
 	if n := len(f.Lines); n > maxLines {
@@ -90,14 +94,35 @@ func harmless(line string) bool {
 	return false
 }
 
-func explain(line string) (cause, remedy string) {
-	for _, k := range knownFailures {
-		if k.pattern.MatchString(line) {
-			return k.cause, k.remedy
+// explain takes the first known kind, and until then the first part of CRIU.
+func (f *Failure) explain(line string) {
+	if f.known {
+		return
+	}
+	k := kindOf(kinds, line)
+	if f.known = k != nil; !f.known && f.Code == "" {
+		k = kindOf(subsystems, line)
+	}
+	if k != nil {
+		f.Code, f.Cause, f.Remedy = k.code, k.cause, k.remedy
+	}
+}
+
+func kindOf(table []kind, line string) *kind {
+	for i := range table {
+		if table[i].pattern.MatchString(line) {
+			return &table[i]
 		}
 	}
-	return "", ""
+	return nil
 }
+
+// advice names options of CRIU's, which its user has and migrate's has not. emptied is a line of which
+// nothing else was left.
+var (
+	advice  = regexp.MustCompile(`(?i)[,.!]? *((you can )?(consider|try)\b|use link-remap|file r/w/x checks|in-flight connections can be ignored|that's not the flag).*(--[a-z]|option).*$`)
+	emptied = regexp.MustCompile(`\): *(\w+: *)?$`)
+)
 
 // readLine returns one line without its end, cut to maxLine bytes.
 func readLine(r *bufio.Reader) (string, error) {

@@ -43,10 +43,69 @@ func TestKnownMessagesAreExplained(t *testing.T) {
 		"Error (criu/image.c:600): Can't write to image: No space left on device":                                                                 "full",
 		"Warn  (compel/src/lib/infect.c:131): Unable to interrupt task: 12 (Operation not permitted)\nError (criu/cr-dump.c:1): Can't seize task": "debugger",
 	} {
-		f := diagnose(strings.NewReader("(00.053810) " + message + "\n"))
-		if !strings.Contains(f.Cause, word) || f.Remedy == "" {
-			t.Errorf("%s\nis explained as %q, %q", message, f.Cause, f.Remedy)
+		f := DiagnoseText(strings.NewReader("(00.053810) " + message + "\n"))
+		if !strings.Contains(f.Cause, word) || f.Remedy == "" || f.Code == "" {
+			t.Errorf("%s\nis explained as %s, %q, %q", message, f.Code, f.Cause, f.Remedy)
 		}
+		if strings.Contains(strings.Join(f.Lines, " "), " --") {
+			t.Errorf("options of CRIU's are named: %q", f.Lines)
+		}
+	}
+}
+
+func TestEveryKindOfFailureHasItsCode(t *testing.T) {
+	for message, code := range map[string]string{
+		"criu/proc_parse.c:712): PID 12 has uprobes vma. Consider using --allow-uprobes":                   "uprobes",
+		"criu/sk-inet.c:440): inet: Can't dump corked dgram socket 5a3":                                    "socket-busy",
+		"criu/sk-netlink.c:118): netlink: The socket has data to read":                                     "socket-busy",
+		"criu/sk-unix.c:612): unix: In-flight connection on 31":                                            "connection-pending",
+		"criu/sk-queue.c:146): skqueue: Control messages in queue, not supported":                          "message-with-descriptor",
+		"criu/pipes.c:498): The packetized mode for pipes is not supported yet":                            "packet-pipe",
+		"criu/fsnotify.c:260): fsnotify: \tCan't dump that handle":                                         "inotify-unnamed",
+		"criu/ipc_ns.c:90): Sysv shmem 7f00 with a hole not supported":                                     "shared-memory-split",
+		"criu/file-lock.c:647): Can not set posix lock!":                                                   "locks-held",
+		"criu/pie/restorer.c:900): Can't create posix timer - 5: -22":                                      "timer-id",
+		"criu/cr-restore.c:830): 12 killed by signal 9: Killed":                                            "process-killed",
+		"criu/seize.c:800): zombie 12 (comm a) found while seizing":                                        "process-ended",
+		"criu/seccomp.c:102): seccomp: Can't fetch filter on tid_real 12 i 0":                              "seccomp",
+		"criu/lsm.c:80): can't render profile x for lsmtype 1: apparmor":                                   "security-module",
+		"criu/files-reg.c:2300): File a has bad mode 0100644 (expect 0100600)\nFile r/w/x checks can be …": "file-differs",
+		// No kind: the part of CRIU that speaks.
+		"criu/sk-unix.c:2000): unix: Can't make socketpair: Invalid argument":                           "socket",
+		"soccr/soccr.c:520): Can't restore inq queue data (-1), want (10:10)":                           "socket",
+		"criu/net.c:2100): Can't restore link: -17":                                                     "network",
+		"criu/mount-v2.c:300): mnt-v2: Failed to open_tree /x: Invalid argument":                        "mount",
+		"criu/mem.c:700): Unable to remap a private vma: Invalid argument":                              "memory",
+		"criu/cr-restore.c:700): Can't restore pgid (1/2->3): Invalid argument":                         "task",
+		"criu/mount.c:1000): mnt: Can't mount at ./x: Operation not permitted":                          "permission",
+		"criu/tty.c:600): tty: Can't get fd 3: No such device or address":                               "terminal",
+		"criu/cr-restore.c:9): 12 exited, status=1\nError (criu/pipes.c:1): x: No space left on device": "disk-full",
+	} {
+		if f := DiagnoseText(strings.NewReader("(00.053810)      1: Error (" + message + "\n")); f.Code != code || f.Cause == "" || f.Remedy == "" {
+			t.Errorf("%s\nhas the code %q: %+v", message, f.Code, f)
+		}
+	}
+}
+
+// A log of a restore, by CRIU 4.2.1, that the caller refused.
+const refused = `(00.010101) Warn  (criu/kerndat.c:1290): Can't keep kdat cache on non-tempfs
+(00.021214) Error (criu/util.c:1437): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted
+(00.034519) Warn  (criu/cr-restore.c:1043): Set CLONE_PARENT | CLONE_NEWPID but it might cause restore problem,because not all kernels support such clone flags combinations!
+(00.184722) Error (criu/cr-service.c:210): RPC client reported script error
+(00.184730) Error (criu/action-scripts.c:60): One of more action scripts failed
+(00.184741) Error (criu/cr-restore.c:2100): Aborting restore due to post-restore script ret code -52
+(00.200012) Error (criu/cr-restore.c:2289): Restoring FAILED.
+`
+
+func TestWarningsWhereAllGoesWellAreNoCause(t *testing.T) {
+	if f := DiagnoseText(strings.NewReader(refused)); len(f.Lines) > 0 || f.Code != "" || f.Cause != "" {
+		t.Errorf("the caller's own refusal: %+v", f)
+	}
+	const cause = "(00.1) Error (criu/sk-inet.c:1059): inet: Can't bind inet socket (id 5): Address already in use\n"
+	_, rest, _ := strings.Cut(refused, "(00.184722)")
+	f := DiagnoseText(strings.NewReader(refused[:strings.Index(refused, "(00.184722)")] + cause + "(00.184722)" + rest))
+	if f.Code != "address-taken" || len(f.Lines) != 1 || !strings.Contains(f.Lines[0], "Can't bind") {
+		t.Errorf("%+v", f)
 	}
 }
 
@@ -58,7 +117,7 @@ func TestTheFirstKnownLineIsTheCauseAndTheLastTenAreQuoted(t *testing.T) {
 		fmt.Fprintf(&log, "(00.100000) Dumping %d\n(00.100001) Error (criu/x.c:1): Can't dump file %d of that type\n", i, i)
 	}
 	fmt.Fprintln(&log, "(00.200000) Error (criu/cr-dump.c:1975): Dumping FAILED.")
-	f := diagnose(strings.NewReader(log.String()))
+	f := DiagnoseText(strings.NewReader(log.String()))
 	if !strings.Contains(f.Cause, "Multipath") {
 		t.Errorf("cause %q", f.Cause)
 	}
@@ -103,7 +162,7 @@ func TestAnErrorTellsTheCauseBeforeTheLines(t *testing.T) {
 func FuzzDiagnose(f *testing.F) {
 	f.Add("(00.1) Error (criu/sk-inet.c:137): inet: Unsupported proto 262\n(00.2) Warn  (x): y\n")
 	f.Fuzz(func(t *testing.T, log string) {
-		got := diagnose(strings.NewReader(log))
+		got := DiagnoseText(strings.NewReader(log))
 		if len(got.Lines) > maxLines {
 			t.Errorf("%d lines", len(got.Lines))
 		}

@@ -156,6 +156,7 @@ var lines = map[string][]string{
 	"logs": {"logs sim", "logs -f --stderr sim"}, "wait": {"wait sim"}, "kill": {"kill sim"}, "exec": {"exec sim true"}, "rm": {"rm sim sum"},
 	"move": {"move sim node-b", "move --json sim node-b"}, "moves": {"moves -a", "moves --json"}, "report": {"report -o - m0123456789abcdef"},
 	"resolve": {"resolve --take --yes m0123456789abcdef"}, "checkpoint": {"checkpoint sim /d"}, "restore": {"restore -d /d", "restore /d", "restore --json /d"},
+	"explain": {"explain -"},
 	// These print nothing of others'.
 	"pki": nil, "agent": nil, "demo": nil, "version": nil, "completion": nil, "help": nil,
 }

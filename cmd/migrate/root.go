@@ -38,7 +38,7 @@ left behind, 130 cancelled. run, exec and wait return the job's own status,
 	root.PersistentFlags().StringVar(&c.socket, "socket", c.defaultSocket(), "`PATH` of the agent's socket, also $MIGRATE_SOCKET")
 	root.AddCommand(
 		newRunCommand(c), newPsCommand(c), newInspectCommand(c), newLogsCommand(c), newWaitCommand(c),
-		newKillCommand(c), newExecCommand(c), newRmCommand(c), newMoveCommand(c), newMovesCommand(c), newReportCommand(c), newResolveCommand(c),
+		newKillCommand(c), newExecCommand(c), newRmCommand(c), newMoveCommand(c), newMovesCommand(c), newReportCommand(c), newExplainCommand(c), newResolveCommand(c),
 		newCheckpointCommand(c), newRestoreCommand(c), newPKICommand(c), newAgentCommand(c), newDemoCommand(c), newVersionCommand(c),
 	)
 	return root
