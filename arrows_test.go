@@ -48,7 +48,7 @@ var layers = [][]string{
 	{"namespaces/network"},
 	{"affinity", "durable", "inject", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
 	{"namespaces/network/classifier"},
-	{"failpoint", "osthread", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
+	{"failpoint", "osthread", "parallel", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 	{"procfs"},
 	{"linux"},
 }

@@ -56,6 +56,7 @@
 //	printable       text from elsewhere, made fit for a terminal
 //	inject          stops threads of other processes, has them make system calls
 //	osthread        a thread that ends with what it ran, gives way, has a user's rights to files
+//	parallel        spreads work on the processors while a job is frozen
 //	logkey          the keys of the log
 //	humanize        sizes and durations as people read them
 //	linux           what every caller of the kernel writes again

@@ -84,7 +84,7 @@ func TestAResourceOfTheTableHasItsTurnAtEveryStage(t *testing.T) {
 	lanes := []io.Writer{&bytes.Buffer{}} // with one lane, the last round is up to Send
 	round, err := s.PreCopy(ctx, lanes)
 	if err == nil {
-		err = s.Freeze(ctx)
+		err = errors.Join(s.Look(ctx), s.Freeze(ctx))
 	}
 	if err == nil {
 		_, err = s.Dump(ctx, lanes)
@@ -114,6 +114,9 @@ func TestAResourceIsThawedAfterAnErrorAtAnyStage(t *testing.T) {
 			lanes := []io.Writer{&bytes.Buffer{}}
 			err := func() error {
 				if _, err := s.PreCopy(ctx, lanes); err != nil {
+					return err
+				}
+				if err := s.Look(ctx); err != nil {
 					return err
 				}
 				if err := s.Freeze(ctx); err != nil {

@@ -3,6 +3,7 @@
 //
 //	Output   output files as they are, while the job runs
 //	PreCopy  rounds over its memory, while it runs: what is new or has changed
+//	Look     what is not to be seen of a frozen job
 //	Freeze   cgroup frozen, link down, clocks read        ← downtime begins
 //	Dump     CRIU, lazy: everything but lazy memory, into a tmpfs
 //	         meanwhile: what changed since the last round

@@ -13,13 +13,13 @@ import (
 	"github.com/migrate-hpc/migrate/timens"
 )
 
+// Look comes right before Freeze. The job runs, and may do anything.
+func (s *Source) Look(ctx context.Context) error { return s.resources().look(ctx) }
+
 // Freeze freezes the job and reads its clocks. A job that is frozen already is [Suspended]: who
 // froze it thaws it, and Thaw does not.
 func (s *Source) Freeze(ctx context.Context) error {
 	if err := s.refuseSuspended(); err != nil {
-		return err
-	}
-	if err := s.resources().look(ctx); err != nil {
 		return err
 	}
 	if s.Interface != nil {

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/migrate-hpc/migrate/parallel"
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
@@ -66,7 +64,7 @@ func threadsOf(pid int) ([]member, error) {
 		return nil, err
 	}
 	all := make([]member, len(tids))
-	err = inParallel(len(tids), func(i int) error {
+	err = parallel.Each(len(tids), func(i int) error {
 		m := &all[i]
 		m.host, m.dir = tids[i], fmt.Sprintf("/proc/%d/task/%d", pid, tids[i])
 		st, err := readStatus(m.dir)
@@ -78,22 +76,4 @@ func threadsOf(pid int) ([]member, error) {
 		return err
 	})
 	return slices.DeleteFunc(all, func(m member) bool { return m.dir == "" }), err
-}
-
-// inParallel calls do with 0 to n-1: the job is frozen meanwhile.
-func inParallel(n int, do func(int) error) error {
-	const atOnce = 64
-	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for from := 0; from < n; from += atOnce {
-		group.Go(func() error {
-			for i := from; i < min(from+atOnce, n); i++ {
-				if err := do(i); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
 }

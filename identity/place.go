@@ -11,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/parallel"
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
@@ -124,7 +125,7 @@ func (p Place) sameNamespaces(all []member, d *Differences) error {
 		jobs[name] = jobs[kind]
 	}
 	others := make([]map[string]string, len(all))
-	err = inParallel(len(all), func(i int) (err error) {
+	err = parallel.Each(len(all), func(i int) (err error) {
 		others[i], err = otherNamespaces(all[i].dir+"/ns", jobs)
 		return err
 	})

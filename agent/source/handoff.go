@@ -19,6 +19,9 @@ import (
 // Freeze freezes the job, within FreezeTime, once signals under way have arrived. It fails if the job
 // has keys in its session keyring.
 func (j *Job) Freeze(ctx context.Context) error {
+	if err := j.Src.Look(ctx); err != nil {
+		return err
+	}
 	j.progress.Enter(api.PhaseFreeze, "")
 	j.Frozen = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, FreezeTime)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/parallel"
 	"github.com/migrate-hpc/migrate/pidmap"
 )
 
@@ -33,17 +34,27 @@ func (s *source) Freeze(context.Context) (external []string, err error) {
 	if len(s.seen) == 0 {
 		return nil, nil
 	}
-	same := map[int]sight{}
+	type thread struct{ pid, tid, job int }
+	var all []thread
 	err = eachThread(s.job.Processes, func(pid int, t pidmap.Thread) {
-		was, ok := s.seen[t.Job]
-		if !ok {
-			return
-		}
-		if now, err := readScheduled(taskDir(pid, t.Host)); err == nil && s.isSame(was, now) {
-			same[t.Job] = was
+		if _, ok := s.seen[t.Job]; ok {
+			all = append(all, thread{pid, t.Host, t.Job})
 		}
 	})
-	s.seen = same
+	if err != nil {
+		return nil, err
+	}
+	same := make([]bool, len(all))
+	err = parallel.Each(len(all), func(i int) error {
+		now, err := readScheduled(taskDir(all[i].pid, all[i].tid))
+		same[i] = err == nil && s.isSame(s.seen[all[i].job], now)
+		return nil
+	})
+	for i, t := range all {
+		if !same[i] {
+			delete(s.seen, t.job)
+		}
+	}
 	return nil, err
 }
 

@@ -4,15 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/namespaces"
+	"github.com/migrate-hpc/migrate/parallel"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
 )
@@ -66,7 +65,7 @@ func (r *record) lookAt(pid int, u usual, places map[attrs]int) error {
 		return err
 	}
 	found := make([]attrs, len(tids))
-	if err := inParallel(len(tids), func(i int) (err error) {
+	if err := parallel.Each(len(tids), func(i int) (err error) {
 		found[i], err = attrsOf(tids[i], u)
 		if procfs.IsGone(err) {
 			err = nil
@@ -178,22 +177,4 @@ func readNumber(path string, base int) (uint64, error) {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}
 	return n, nil
-}
-
-// inParallel calls do with 0 to n-1: the job is frozen meanwhile.
-func inParallel(n int, do func(int) error) error {
-	const atOnce = 64
-	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for from := 0; from < n; from += atOnce {
-		group.Go(func() error {
-			for i := from; i < min(from+atOnce, n); i++ {
-				if err := do(i); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
 }

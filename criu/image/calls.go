@@ -3,15 +3,14 @@ package image
 import (
 	"encoding/binary"
 	"errors"
+	"os"
 
 	core_x86 "github.com/checkpoint-restore/go-criu/v7/crit/images/core-x86"
 	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	criu_sa "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-sa"
+	"github.com/migrate-hpc/migrate/parallel"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/migrate-hpc/migrate/durable"
-	"github.com/migrate-hpc/migrate/stream"
 )
 
 // Call is a system call that was interrupted when CRIU stopped its thread, and that the thread
@@ -40,23 +39,48 @@ type Again struct {
 // nil leaves it. CRIU itself has only those calls made again of which the kernel says that any signal
 // would. 32-bit tasks are left alone.
 func EditCalls(dir string, edit func(Call) *Again) error {
+	all, err := threads(dir)
+	if err != nil {
+		return err
+	}
+	found := make([]*criu_core.CoreEntry, len(all))
+	err = parallel.Each(len(all), func(i int) error {
+		core, err := readCore(corePath(dir, all[i].tid))
+		if errors.Is(err, ErrMissing) {
+			return nil
+		}
+		if _, ok := interrupted(core); ok || core.GetTc() != nil {
+			found[i] = core
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	var leader *criu_core.CoreEntry
-	var failed error
-	err := eachThread(dir, func(_ stream.VPID, tid uint32, core *criu_core.CoreEntry) {
+	for i, core := range found {
 		if core.GetTc() != nil {
 			leader = core // the main thread comes first
 		}
 		call, ok := interrupted(core)
-		if !ok || failed != nil {
-			return
+		if !ok {
+			found[i] = nil
+			continue
 		}
-		call.Thread, call.Awaited = int(tid), awaited(leader, core)
-		if again := edit(call); again != nil {
-			again.apply(core.GetThreadInfo().GetGpregs())
-			failed = writeCore(corePath(dir, tid), core)
+		call.Thread, call.Awaited = int(all[i].tid), awaited(leader, core)
+		again := edit(call)
+		if again == nil {
+			found[i] = nil
+			continue
 		}
+		again.apply(core.GetThreadInfo().GetGpregs())
+	}
+	return parallel.Each(len(all), func(i int) error {
+		if found[i] == nil {
+			return nil
+		}
+		return writeCore(corePath(dir, all[i].tid), found[i])
 	})
-	return errors.Join(err, failed)
 }
 
 // interrupted reads the call that a thread would see fail with EINTR, if there is one.
@@ -122,7 +146,8 @@ func writeCore(name string, core *criu_core.CoreEntry) error {
 	}
 	out := binary.LittleEndian.AppendUint32(nil, magicCommon)
 	out = binary.LittleEndian.AppendUint32(out, magicCore)
-	return durable.WriteFile(name, appendRecord(out, body), filePerm)
+	//house:allow os.WriteFile: a job can have thousands of them, in a tmpfs, and a dump that is cut short is made anew
+	return os.WriteFile(name, appendRecord(out, body), filePerm)
 }
 
 // syscallSize is that of the instruction that makes a system call, in bytes.

@@ -20,26 +20,45 @@ const (
 	maxCoreImage   = 16 << 20
 )
 
-// eachThread reads what CRIU has saved of every thread of the job. Of a zombie there is
-// nothing.
-func eachThread(dir string, fn func(vpid stream.VPID, tid uint32, core *criu_core.CoreEntry)) error {
-	return eachMessage(filepath.Join(dir, "pstree.img"), magicPstree, maxPstreeImage, func(record []byte) error {
+// thread is one of a job, by its numbers there.
+type thread struct {
+	vpid stream.VPID
+	tid  uint32
+}
+
+// threads lists those of a job. The main thread of a process comes first.
+func threads(dir string) (all []thread, err error) {
+	err = eachMessage(filepath.Join(dir, "pstree.img"), magicPstree, maxPstreeImage, func(record []byte) error {
 		var e pstree.PstreeEntry
 		if err := proto.Unmarshal(record, &e); err != nil {
 			return fmt.Errorf("%w: %w", ErrFormat, err)
 		}
 		for _, tid := range e.GetThreads() {
-			core, err := readCore(corePath(dir, tid))
-			if errors.Is(err, ErrMissing) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			fn(stream.VPID(e.GetPid()), tid, core)
+			all = append(all, thread{stream.VPID(e.GetPid()), tid})
 		}
 		return nil
 	})
+	return all, err
+}
+
+// eachThread reads what CRIU has saved of every thread of the job. Of a zombie there is
+// nothing.
+func eachThread(dir string, fn func(vpid stream.VPID, tid uint32, core *criu_core.CoreEntry)) error {
+	all, err := threads(dir)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		core, err := readCore(corePath(dir, t.tid))
+		if errors.Is(err, ErrMissing) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		fn(t.vpid, t.tid, core)
+	}
+	return nil
 }
 
 func corePath(dir string, tid uint32) string {
