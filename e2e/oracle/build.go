@@ -100,6 +100,14 @@ func NeedBreaker(t testing.TB) string {
 	return path
 }
 
+// NeedCalls is BuildCalls for a test, as Need is Build.
+func NeedCalls(t testing.TB) string {
+	t.Helper()
+	path, err := BuildCalls(t.Context())
+	wantBuilt(t, err)
+	return path
+}
+
 func wantBuilt(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, ErrNoCompiler) {
