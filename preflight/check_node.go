@@ -12,6 +12,7 @@ import (
 	"github.com/migrate-hpc/migrate/fileaccess"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/osthread"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // CheckNode says why a job cannot come to this node, which is the target. It touches nothing. An
@@ -46,9 +47,33 @@ func CheckNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Findi
 			judgeMount(&r, m, here)
 		}
 	}
+	if err := facts.Mounts.judgeFiles(ctx, &r, n, user); err != nil {
+		return fail(err)
+	}
+	return append(r.findings(), network...), nil
+}
+
+// CheckFiles is the part of CheckNode that is about files.
+func CheckFiles(ctx context.Context, n Needs, rec job.Record) ([]Finding, error) {
+	if err := n.validate(); err != nil {
+		return nil, lookError(rec, err)
+	}
+	own, err := procfs.MountTable(unix.Getpid())
+	if err != nil {
+		return nil, lookError(rec, err)
+	}
+	var r report
+	if err := (mountView{mounts: own}).judgeFiles(ctx, &r, n, userOf(rec)); err != nil {
+		return nil, lookError(rec, err)
+	}
+	return r.findings(), nil
+}
+
+// judgeFiles looks for the job's files on this node, which has these mounts.
+func (v mountView) judgeFiles(ctx context.Context, r *report, n Needs, user osthread.User) error {
 	refused, err := accessOf(ctx, n.Files, user)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	see := func(f File, sure bool) targetFile {
 		if err := refused[f.Path]; errors.Is(err, fs.ErrPermission) {
@@ -56,12 +81,9 @@ func CheckNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Findi
 		} else if err != nil {
 			return targetFile{Err: err}
 		}
-		return seeFile(f, sure, facts.Mounts)
+		return seeFile(f, sure, v)
 	}
-	if err := judgeFiles(ctx, &r, n, see); err != nil {
-		return fail(err)
-	}
-	return append(r.findings(), network...), nil
+	return judgeFiles(ctx, r, n, see)
 }
 
 // namedBy is the job's user for what he had bound, and root for the node's mounts.

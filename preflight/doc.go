@@ -21,8 +21,9 @@
 // nothing back. Sockets tell their protocol in the extended attribute of sockfs. A task that
 // ends during the look is left out.
 //
-// The job may change between the look and the freeze. CRIU then refuses after all, and the
-// job goes on where it is. Preflight is for the good message, not for safety.
+// The job may change between the look and the freeze. So it is looked at again before the freeze,
+// and in the downtime for what is new ([Look.News]). What neither sees CRIU refuses after all, and
+// the job goes on where it is. Preflight is for the good message, not for safety.
 //
 // # Which files
 //

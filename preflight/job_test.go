@@ -125,11 +125,11 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // look is preflight without CRIU, whose absence is not told of.
 func (j *running) look(t *testing.T) (Needs, []Finding) {
 	t.Helper()
-	n, findings, err := CheckJob(testenv.Bounded(t), j.rec, j.init, j.cg, nil)
+	l, err := CheckJob(testenv.Bounded(t), j.rec, j.init, j.cg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n, slices.DeleteFunc(findings, func(f Finding) bool { return f.Code == CRIUMissing })
+	return l.Needs, slices.DeleteFunc(l.Findings, func(f Finding) bool { return f.Code == CRIUMissing })
 }
 
 func wantCodes(t *testing.T, findings []Finding, want ...Code) {
@@ -224,11 +224,12 @@ func TestTheRealCRIUSuitsThisKernel(t *testing.T) {
 	}
 	j := start(t, "clean", nil)
 	client := criu.New(path, t.TempDir(), slog.New(slog.DiscardHandler))
-	n, findings, err := CheckJob(testenv.Bounded(t), j.rec, j.init, j.cg, client)
+	l, err := CheckJob(testenv.Bounded(t), j.rec, j.init, j.cg, client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantCodes(t, findings)
+	n := l.Needs
+	wantCodes(t, l.Findings)
 	if n.CRIU == "" || n.Kernel == "" || n.Arch == "" {
 		t.Errorf("the needs lack versions: %+v", n)
 	}

@@ -10,16 +10,21 @@ import (
 func (j *jobFacts) judgeTasks(r *report) {
 	for _, t := range j.Tasks {
 		j.judgeTask(r, t)
-		for _, d := range t.Opened {
-			j.judgeOpened(r, t, d)
-		}
-		for _, m := range t.Mapped {
-			j.judgeMapped(r, t, m)
-		}
+		j.judgeHeld(r, t)
 	}
 	j.judgeMembers(r)
 	j.judgeLinks(r)
 	j.judgePipes(r)
+}
+
+// judgeHeld judges what a task has open and mapped.
+func (j *jobFacts) judgeHeld(r *report, t task) {
+	for _, d := range t.Opened {
+		j.judgeOpened(r, t, d)
+	}
+	for _, m := range t.Mapped {
+		j.judgeMapped(r, t, m)
+	}
 }
 
 func (j *jobFacts) judgeTask(r *report, t task) {

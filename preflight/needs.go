@@ -84,6 +84,13 @@ const (
 	maxOffer = 900 << 10
 )
 
+// Bounded are as many of the files as a message holds.
+func Bounded(files []File) []File {
+	n := Needs{Files: files}
+	n.bound(job.Record{})
+	return n.Files
+}
+
 // bound leaves out files that a message with the record would not hold.
 func (n *Needs) bound(rec job.Record) {
 	slices.SortFunc(n.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })

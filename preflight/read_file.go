@@ -20,6 +20,9 @@ type openFiles struct {
 	view mountView
 }
 
+// ownLinks are the links of a process to what it has open without a descriptor.
+var ownLinks = []string{"cwd", "root", "exe"}
+
 func (h openFiles) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", h.pid, name) }
 
 // opened lists the descriptors, the working directory, the root and the program.
@@ -51,7 +54,7 @@ func (h openFiles) opened() ([]descriptor, error) {
 		}
 		list = append(list, d)
 	}
-	for _, name := range []string{"cwd", "root", "exe"} {
+	for _, name := range ownLinks {
 		f, err := h.file(h.proc(name))
 		if procfs.IsGone(err) {
 			continue

@@ -43,6 +43,9 @@ func readTask(e pidmap.Entry, v mountView, initPID int) (task, error) {
 	if t.Opened, err = r.opened(); err != nil {
 		return t, fmt.Errorf("open files of %s: %w", t, err)
 	}
+	if t.Space, err = r.addressSpace(); err != nil && !procfs.IsGone(err) {
+		return t, fmt.Errorf("address space of %s: %w", t, err)
+	}
 	if t.Mapped, err = r.mapped(); err != nil {
 		return t, fmt.Errorf("mappings of %s: %w", t, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +41,7 @@ var roles = map[string]func(dir string) error{
 	"no-leader":   playNoLeader,
 	"child-alone": playChildAlone,
 	"overlay":     playOverlay,
+	"newcomer":    playNewcomer,
 }
 
 func play(role, dir string) error {
@@ -323,4 +325,49 @@ func playOverlay(string) error {
 		}
 	}
 	return unix.Mount("overlay", "/tmp/all", "overlay", 0, "lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work")
+}
+
+// playNewcomer opens, maps and locks when it is told to.
+func playNewcomer(dir string) error {
+	go func() {
+		for said := ""; ; time.Sleep(time.Millisecond) { //house:allow time.Sleep: polls a file in a process of its own
+			word, err := os.ReadFile(filepath.Join(dir, "do"))
+			if err != nil || string(word) == said {
+				continue
+			}
+			said = string(word)
+			if err := newcomers[said](dir); err != nil {
+				said = err.Error()
+			}
+			_ = os.WriteFile(filepath.Join(dir, "done"), []byte(said), 0o600) // the test looks for it
+		}
+	}()
+	return lockFile(filepath.Join(dir, "input"), unix.LOCK_SH)
+}
+
+var newcomers = map[string]func(dir string) error{
+	"lock":   func(dir string) error { return unix.Flock(int(kept[0].Fd()), unix.LOCK_EX) },
+	"open":   func(dir string) error { return lockFile(filepath.Join(dir, "other"), unix.LOCK_EX) },
+	"device": func(dir string) error { return openNode("/dev/kmsg", 1, 11) },
+	"map": func(dir string) error {
+		f, err := os.Create(filepath.Join(dir, "third"))
+		if err != nil {
+			return err
+		}
+		_, err = unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
+		return errors.Join(err, f.Close())
+	},
+	"child": func(dir string) error {
+		cmd := exec.Command("sleep", "1000")
+		cmd.ExtraFiles = kept[len(kept)-1:]
+		return cmd.Start()
+	},
+}
+
+func lockFile(path string, how int) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Flock(int(f.Fd()), how), keep(f))
 }

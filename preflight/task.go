@@ -126,6 +126,7 @@ type task struct {
 	Spaces  []space // of all threads, each once
 	Private int64   // bytes of private memory, resident or swapped out
 	Locked  int64   // of them at most those are locked
+	Space   uint64  // size of its address space, in pages, when Mapped was read
 	Opened  []descriptor
 	Mapped  []mapping
 }

@@ -26,6 +26,7 @@ const IdleTime = 2 * time.Minute
 //	prepare  → prepared            everything has been sent; restore and park
 //	commit   → running
 //	abort    → aborted
+//	recheck  → accept | refuse     files that the job has opened or locked since the offer
 //	outcome  → state               what does your journal say?
 //	why      → nothing             did receiving fail? the answer is the error
 //	yield    → yielded             an operator took the job here: end what you have of it; both ways
@@ -50,6 +51,7 @@ const (
 	SayWant     = "want"
 	SayLost     = "lost"
 	SayComplete = "complete"
+	SayRecheck  = "recheck"
 )
 
 // FeatureIdentity says that the images hold the source's record of the credentials of the job's
@@ -76,6 +78,8 @@ type PrepareRequest struct {
 	Record job.Record     `json:"record"` // as of the freeze
 	// Pull says that memory which was not sent is pulled: its lack is no reason to fail.
 	Pull bool `json:"pull,omitempty"`
+	// Within is how long the restore may take once all memory is there, by the source's forecast.
+	Within time.Duration `json:"within,omitempty"`
 }
 
 // MoveRef names the move that a message is about.

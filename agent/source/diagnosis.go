@@ -54,9 +54,10 @@ func (j *Job) recheck(err error) []preflight.Finding {
 	}
 	ctx, cancel := context.WithTimeout(j.sources.Life, 10*time.Second)
 	defer cancel()
-	_, findings, lookErr := preflight.CheckJob(ctx, j.Rec, j.Src.Init, j.Src.Cgroup, j.Src.CRIU)
+	look, lookErr := preflight.CheckJob(ctx, j.Rec, j.Src.Init, j.Src.Cgroup, j.Src.CRIU)
 	if lookErr != nil {
 		j.sources.Log.Warn("why CRIU refused the job was not found", logkey.Job, j.Rec.ID, logkey.Err, lookErr)
+		return nil
 	}
-	return findings
+	return look.Findings
 }

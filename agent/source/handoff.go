@@ -32,6 +32,9 @@ func (j *Job) Freeze(ctx context.Context) error {
 	if err := j.checkKeyrings(); err != nil {
 		return err
 	}
+	if err := j.checkNews(ctx); err != nil {
+		return err
+	}
 	return j.Unthrottle() // CRIU runs code in the job's tasks during the downtime
 }
 
@@ -56,7 +59,22 @@ func (j *Job) freeze(ctx context.Context) error {
 }
 
 // FreezeTime bounds a freeze.
-const FreezeTime = 20 * time.Second
+const FreezeTime = 10 * time.Second
+
+// StepTime bounds a step of the downtime that takes a part of it: a few times the forecast for the
+// whole, and what a busy node may need.
+func (j *Job) StepTime() time.Duration {
+	forecast := j.Forecast
+	if forecast == 0 { // no round has measured anything
+		forecast = time.Duration(float64(j.Total) / slowest * float64(time.Second))
+	}
+	return leastStep + 5*forecast
+}
+
+const (
+	leastStep = 10 * time.Second
+	slowest   = 100 << 20 // bytes per second that any node and network manage
+)
 
 // Transfer dumps the job and sends what the target needs to restore it. To a node, the rest of its
 // memory follows in the background.
@@ -64,7 +82,7 @@ func (j *Job) Transfer(ctx context.Context) error {
 	j.progress.Enter(api.PhaseDump, "")
 	release := context.AfterFunc(ctx, j.HangUp) // a blocked write does not see the end of ctx
 	defer release()
-	if _, err := j.Src.Dump(ctx, j.Out); err != nil {
+	if err := j.dump(ctx); err != nil {
 		if kept := j.sources.SaveCRIULog(j.Src.DumpLog(), filepath.Base(j.dir)+"-dump.log"); kept != "" {
 			return fmt.Errorf("save the job: %w (all of CRIU's log: %s)", err, kept)
 		}
@@ -79,6 +97,20 @@ func (j *Job) Transfer(ctx context.Context) error {
 	}
 	j.progress.Enter(api.PhasePark, "")
 	return nil
+}
+
+func (j *Job) dump(ctx context.Context) error {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	refused := j.askNews(ctx, giveUp)
+	_, err := j.Src.Dump(ctx, j.Out)
+	if err != nil {
+		giveUp(err)
+	}
+	if why := refused(); why != nil && (err == nil || errors.Is(context.Cause(ctx), why)) {
+		return why
+	}
+	return err
 }
 
 // StillFrozen waits until all is sent, and then asks the kernel whether every task is frozen.

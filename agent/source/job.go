@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/shim"
 )
 
@@ -34,12 +35,19 @@ type Job struct {
 	HangUp func()
 	AskWhy func(context.Context) error
 
+	// AskFiles has the target say whether it has files, too. nil: it does not know the question.
+	AskFiles func(context.Context, []preflight.File) error
+	seen     *preflight.Look  // the last look at the running job
+	news     []preflight.File // opened or locked since, and before the freeze
+
 	unthrottledCPU int64    // in thousandths of a core; 0: the job was never throttled
 	Sending        *sending // begun by Transfer; nil before
 	PostCopy       bool     // the target pulls memory that it lacks at the freeze
 	pull           *pull    // nil until it begins
 	SkipPull       bool     // an operator has decided: the target needs no more pages
 	Bandwidth      int64    // of the pull, bytes per second; 0 is no limit
+
+	Forecast time.Duration // of the downtime, by the last round; 0: none
 
 	Total  int64 // of memory, bytes, as far as known
 	Read   atomic.Int64

@@ -2,8 +2,10 @@ package source
 
 import (
 	"context"
+	"errors"
 
 	"github.com/migrate-hpc/migrate/affinity"
+	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/checkpoint"
@@ -17,10 +19,12 @@ func (j *Job) CheckLeave(ctx context.Context) (preflight.Needs, error) {
 	if err := j.checkSuspended(); err != nil {
 		return preflight.Needs{}, err
 	}
-	needs, findings, err := preflight.CheckJob(ctx, j.Rec, j.Src.Init, j.Src.Cgroup, j.Src.CRIU)
+	look, err := preflight.CheckJob(ctx, j.Rec, j.Src.Init, j.Src.Cgroup, j.Src.CRIU)
 	if err != nil {
-		return needs, err
+		return preflight.Needs{}, err
 	}
+	j.seen = look
+	needs, findings := look.Needs, look.Findings
 	needs.Eager = j.Src.Eager
 	if needs.CPUs, err = affinity.BoundIn(j.Src.Init); err != nil {
 		return needs, err
@@ -31,6 +35,68 @@ func (j *Job) CheckLeave(ctx context.Context) (preflight.Needs, error) {
 		err = peer.Refused(AsFindings(findings))
 	}
 	return needs, err
+}
+
+// CheckAgain looks at the job once more before the freeze, after a warm-up that may have been long.
+// It asks the target for files that the job has opened meanwhile.
+func (j *Job) CheckAgain(ctx context.Context) error {
+	look, err := preflight.LookAt(ctx, j.Rec, j.Src.Init, j.Src.Cgroup)
+	if err != nil {
+		return err
+	}
+	if len(look.Findings) > 0 {
+		return meanwhile(AsFindings(look.Findings))
+	}
+	if err := j.askFiles(ctx, j.seen.Needs.Lacks(look.Needs.Files)); err != nil {
+		return err
+	}
+	j.seen = look
+	return nil
+}
+
+// checkNews looks for what the job has come to hold between the last look and the freeze.
+func (j *Job) checkNews(ctx context.Context) error {
+	if j.seen == nil { // recovery freezes a job to end it
+		return nil
+	}
+	files, findings, err := j.seen.News(ctx)
+	if err == nil && len(findings) > 0 {
+		err = meanwhile(AsFindings(findings))
+	}
+	j.news = files
+	return err
+}
+
+// askNews asks the target for the files of checkNews while CRIU works.
+func (j *Job) askNews(ctx context.Context, refused func(error)) (wait func() error) {
+	answered := make(chan error, 1)
+	go func() {
+		err := j.askFiles(ctx, j.news)
+		if err != nil {
+			refused(err)
+		}
+		answered <- err
+	}()
+	return func() error { return <-answered }
+}
+
+// askFiles fails if the target refuses a job that has these files.
+func (j *Job) askFiles(ctx context.Context, files []preflight.File) error {
+	if j.AskFiles == nil || len(files) == 0 {
+		return nil
+	}
+	err := j.AskFiles(ctx, files)
+	var refused *api.Error
+	if errors.As(err, &refused) && refused.Code == api.CodeRefused {
+		return meanwhile(refused.Findings)
+	}
+	return err
+}
+
+// meanwhile is the error for a job that was found fit to leave, and is so no more.
+func meanwhile(findings []api.Finding) error {
+	return &api.Error{Code: api.CodeAborted, Message: "since preflight the job has come to hold what cannot move", Findings: findings,
+		Hint: "remove what stands in the way above, then `migrate move` or `migrate checkpoint` again"}
 }
 
 // checkSuspended refuses a job that is frozen, which no move has done: none may be under way.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/durable"
@@ -28,6 +29,8 @@ type Job struct {
 	receiveErr error // of receiving
 
 	Offered *job.Record // as the source offered it to preflight; nil without an offer
+
+	parkTime time.Duration // 0: a source that forecasts nothing
 
 	postCopy bool // memory that was not sent is pulled after the commit
 	Recorded bool // the images hold the credentials of the job's threads

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,8 +84,19 @@ func (j *Job) endPush(ctx context.Context, client *shim.Client, arrived <-chan s
 	}
 }
 
-// parkTime bounds a restore, from when all memory that it may wait for is here.
-const parkTime = 60 * time.Second
+// Bounds of a restore, from when all memory that it may wait for is here.
+const (
+	leastPark = 10 * time.Second
+	parkTime  = 60 * time.Second // where no source says what it forecasts
+	mostPark  = time.Hour
+)
+
+// BoundPark bounds the restore by what the source forecasts.
+func (j *Job) BoundPark(within time.Duration) {
+	if within > 0 {
+		j.parkTime = min(max(within, leastPark), mostPark)
+	}
+}
 
 // causeTime bounds how long a restore is waited for whose memory has no place any more.
 const causeTime = 5 * time.Second
@@ -122,7 +134,8 @@ func (j *Job) park(ctx context.Context, rec job.Record, arrived <-chan struct{})
 	var pushed error
 	both.Go(func() error {
 		pushed = j.endPush(ctx, room.client, arrived)
-		within, why := parkTime, fmt.Errorf("CRIU did not finish the restore within %v", parkTime)
+		within := cmp.Or(j.parkTime, parkTime)
+		why := fmt.Errorf("CRIU did not finish the restore within %v, all memory being here; a file server that does not answer may hold it up", within.Round(time.Second))
 		if pushed != nil { // the restore may have ended before, and tells the cause
 			within, why = causeTime, pushed
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/handoff"
+	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/transport"
 )
 
@@ -34,6 +35,8 @@ func (a *Arrivals) Answer(ctx context.Context, s *transport.Session, m transport
 		return a.answerFinished(m.Type, state)
 	}
 	switch m.Type {
+	case peer.SayRecheck:
+		return a.recheck(ctx, arr, m)
 	case peer.SayWhy:
 		return said(peer.SayNothing, arr.landing.ReceiveError())
 	case peer.SayPrepare:
@@ -44,6 +47,7 @@ func (a *Arrivals) Answer(ctx context.Context, s *transport.Session, m transport
 		if err := arr.landing.SetRecord(p.Record, p.Pull); err != nil {
 			return transport.Message{}, err
 		}
+		arr.landing.BoundPark(p.Within)
 		return said(peer.SayPrepared, arr.half.Prepare(ctx))
 	case peer.SayCommit:
 		return said(peer.SayRunning, arr.half.Commit(ctx))
@@ -51,6 +55,25 @@ func (a *Arrivals) Answer(ctx context.Context, s *transport.Session, m transport
 		return said(peer.SayAborted, arr.half.Abort(ctx))
 	}
 	return transport.Message{}, fmt.Errorf("%q is nothing that this agent understands", m.Type)
+}
+
+// recheck looks for files that the job has come to hold since it was offered.
+func (a *Arrivals) recheck(ctx context.Context, arr *Arrival, m transport.Message) (transport.Message, error) {
+	var more peer.Recheck
+	if err := m.Decode(&more); err != nil {
+		return transport.Message{}, err
+	}
+	if arr.landing.Offered == nil {
+		return transport.Message{}, fmt.Errorf("move %s was not offered to this agent", more.Move)
+	}
+	findings, err := preflight.CheckFiles(ctx, preflight.Needs{Files: more.Files}, *arr.landing.Offered)
+	if err != nil {
+		return transport.Message{}, err
+	}
+	if len(findings) > 0 {
+		return transport.NewMessage(peer.SayRefuse, peer.Refusal{Findings: source.AsFindings(findings)})
+	}
+	return transport.NewMessage(peer.SayAccept, nil)
 }
 
 // answerFinished answers for a move that is over here: words may come twice.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,6 +67,9 @@ func (m *moveOp) run(ctx context.Context) (*api.Result, error) {
 	if err := m.sendAhead(ctx); err != nil {
 		return nil, m.explain(errors.Join(err, m.dep.Unthrottle()))
 	}
+	if err := m.dep.CheckAgain(ctx); err != nil {
+		return nil, m.explain(errors.Join(err, m.dep.Unthrottle()))
+	}
 	return m.handOver(ctx)
 }
 
@@ -111,7 +115,7 @@ func (m *moveOp) prepare(ctx context.Context) error {
 	}
 	m.copyOnWrite = needs.CopyOnWrite
 	m.place.Bound, m.place.Mode = needs.CPUs, m.req.Affinity
-	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.Identity, 0, transport.WithFeatures(peer.FeatureIdentity, peer.FeatureThreads), transport.WithData(func(trip time.Duration) int {
+	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.Identity, 0, transport.WithFeatures(peer.FeatureIdentity, peer.FeatureThreads, peer.FeatureRecheck), transport.WithData(func(trip time.Duration) int {
 		return source.Connections(m.req.Connections, trip)
 	}))
 	if err != nil {
@@ -120,6 +124,9 @@ func (m *moveOp) prepare(ctx context.Context) error {
 	}
 	m.tell.Update(func() { m.sess = sess })
 	m.dep.Out = source.LanesOf(ctx, m.sess.Data(), m.req.Bandwidth)
+	if slices.Contains(m.sess.Features(), peer.FeatureRecheck) {
+		m.dep.AskFiles = m.peer().AskFiles
+	}
 	for _, f := range []*preflight.Finding{preflight.CheckClocks(m.sess.Skew()), preflight.CheckBinding(needs, m.targetBinds())} {
 		if f != nil {
 			return peer.Refused(source.AsFindings([]preflight.Finding{*f}))

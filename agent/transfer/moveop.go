@@ -98,6 +98,6 @@ func (m *moveOp) describe(r *api.MoveRecord) {
 func (m *moveOp) peer() *peer.Client {
 	return &peer.Client{Local: m.a.Node, Node: m.req.Node, Addr: m.addr, Move: m.id, Session: m.sess, Sending: func() peer.PendingSend { return m.dep.Sending },
 		PrepareBody: func() peer.PrepareRequest {
-			return peer.PrepareRequest{Move: m.id, Record: m.dep.RecordAtFreeze(), Pull: m.dep.PostCopy}
+			return peer.PrepareRequest{Move: m.id, Record: m.dep.RecordAtFreeze(), Pull: m.dep.PostCopy, Within: m.dep.StepTime()}
 		}}
 }

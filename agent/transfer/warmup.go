@@ -58,6 +58,7 @@ func (m *moveOp) warmUp(ctx context.Context) error {
 		}
 		last = began
 		v := plan.After(seen)
+		m.dep.Forecast = v.Forecast
 		m.tell.Round(toldRound(api.Round{Number: n, Began: began, Tracking: m.dep.Src.Tracking()}, r, seen, v))
 		if v.FullSpeed {
 			proceed()

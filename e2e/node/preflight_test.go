@@ -96,6 +96,49 @@ func TestPreflightFindsWhatAJobHolds(t *testing.T) {
 	})
 }
 
+func TestWhatAJobOpensInTheWarmUpIsFoundBeforeItStandsStill(t *testing.T) {
+	t.Parallel()
+	var data string
+	c := newCluster(t, 2, func(c *cluster) {
+		data = filepath.Join(c.dir, "data")
+		c.must(os.MkdirAll(data, 0o755))
+		c.nodes[1].cover = []string{"mount -t tmpfs none " + data}
+	})
+	a, b := c.two()
+	j := a.launch("-w", "/tmp", "--bind", data+":/mnt", "--", "sh", "-c",
+		shared.oracle+" --count --mem 64 & until [ -e /mnt/go ]; do sleep 0.05; done; exec 3>/mnt/late; echo opened >/mnt/done; wait")
+	j.ready(a)
+	warm := make(chan struct{}, 1)
+	move := spawn(t, 2*limit, func(line string) {
+		if strings.Contains(line, `"phase":"warm-up"`) {
+			select {
+			case warm <- struct{}{}:
+			default:
+			}
+		}
+	}, shared.migrate, "--socket", a.socket(), "move", "--json", "--bandwidth", "8M", "--force", j.id, b.name)
+	select {
+	case <-warm:
+	case <-time.After(limit):
+		t.Fatal("the warm-up did not begin")
+	}
+	c.must(os.WriteFile(filepath.Join(data, "go"), nil, 0o644))
+	events := decodeEvents(t, move.wait().want(t, 4).out)
+	e := last(events).Error
+	if e == nil || len(e.Findings) != 1 || e.Findings[0].Code != "file-missing" || !strings.Contains(e.Where, "running") {
+		t.Errorf("the error is %+v", e)
+	}
+	for _, each := range events {
+		if each.Phase == "freeze" {
+			t.Error("the job stood still")
+		}
+	}
+	if readFile(filepath.Join(data, "done")) == "" {
+		t.Error("the job had not opened the file")
+	}
+	j.ticks(a, 20)
+}
+
 // visit brings a process into a job, for longer than a move takes.
 func (n *node) visit(j *job) *process {
 	j.t.Helper()
