@@ -181,6 +181,6 @@ func (p *Processes) watchDump(dumping context.Context, seized <-chan struct{}, g
 var errNotSeized = fmt.Errorf("CRIU has not got hold of the job's tasks within %v", seizeTime)
 
 const (
-	seizeTime  = 12 * time.Second // CRIU gives up by itself after 10
+	seizeTime  = 20 * time.Second // CRIU gives up by itself after 10
 	watchPause = 100 * time.Millisecond
 )

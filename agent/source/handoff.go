@@ -59,7 +59,7 @@ func (j *Job) freeze(ctx context.Context) error {
 }
 
 // FreezeTime bounds a freeze.
-const FreezeTime = 10 * time.Second
+const FreezeTime = 20 * time.Second
 
 // StepTime bounds a step of the downtime that takes a part of it: a few times the forecast for the
 // whole, and what a busy node may need.
@@ -72,8 +72,8 @@ func (j *Job) StepTime() time.Duration {
 }
 
 const (
-	leastStep = 10 * time.Second
-	slowest   = 100 << 20 // bytes per second that any node and network manage
+	leastStep = 30 * time.Second // as the target gives it
+	slowest   = 100 << 20        // bytes per second that any node and network manage
 )
 
 // Transfer dumps the job and sends what the target needs to restore it. To a node, the rest of its

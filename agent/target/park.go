@@ -86,7 +86,7 @@ func (j *Job) endPush(ctx context.Context, client *shim.Client, arrived <-chan s
 
 // Bounds of a restore, from when all memory that it may wait for is here.
 const (
-	leastPark = 10 * time.Second
+	leastPark = 30 * time.Second // a node that is busy with other things
 	parkTime  = 60 * time.Second // where no source says what it forecasts
 	mostPark  = time.Hour
 )
