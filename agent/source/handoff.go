@@ -99,9 +99,9 @@ func (j *Job) Transfer(ctx context.Context) error {
 	return nil
 }
 
+// dump cancels nothing when it succeeds: what reads the frozen memory goes on until all is sent.
 func (j *Job) dump(ctx context.Context) error {
 	ctx, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
 	refused := j.askNews(ctx, giveUp)
 	_, err := j.Src.Dump(ctx, j.Out)
 	if err != nil {
