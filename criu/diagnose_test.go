@@ -149,9 +149,10 @@ func TestAMissingLogIsSaid(t *testing.T) {
 func TestAnErrorTellsTheCauseBeforeTheLines(t *testing.T) {
 	base := errors.New("base")
 	for want, e := range map[string]*Error{
-		"criu dump: base":        {Op: "dump", Err: base},
-		"criu dump: base: line":  {Op: "dump", Err: base, Failure: Failure{Lines: []string{"line", "more"}}},
-		"criu dump: base: cause": {Op: "dump", Err: base, Failure: Failure{Lines: []string{"line"}, Cause: "cause"}},
+		"criu dump: base":               {Op: "dump", Err: base},
+		"criu dump: base: line":         {Op: "dump", Err: base, Failure: Failure{Lines: []string{"line", "more"}}},
+		"criu dump: base: cause":        {Op: "dump", Err: base, Failure: Failure{Lines: []string{"line"}, Cause: "cause", known: true}},
+		"criu dump: base: a part: line": {Op: "dump", Err: base, Failure: Failure{Lines: []string{"line"}, Cause: "a part"}},
 	} {
 		if e.Error() != want || !errors.Is(e, base) {
 			t.Errorf("got %q, want %q", e, want)

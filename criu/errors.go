@@ -17,12 +17,14 @@ type Error struct {
 	Err error
 }
 
-// Error tells the operation, the cause if it is known and else the first line
-// of the log that speaks of an error.
+// Error tells the operation, the cause, and where its kind is not known the first line of the log that
+// speaks of an error.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "criu %s: %v", e.Op, e.Err)
 	switch {
+	case e.Cause != "" && !e.known && len(e.Lines) > 0:
+		fmt.Fprintf(&b, ": %s: %s", e.Cause, e.Lines[0])
 	case e.Cause != "":
 		fmt.Fprintf(&b, ": %s", e.Cause)
 	case len(e.Lines) > 0:

@@ -61,6 +61,7 @@ func LookAt(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup)
 	if err := facts.judge(&r, rec, initPID); err != nil {
 		return nil, lookError(rec, err)
 	}
+	judgeClosedMounts(&r, ClosedMounts(rec))
 	l := &Look{init: initPID, cgroup: cg, facts: facts}
 	if l.Needs, err = facts.needs(rec); err != nil {
 		return nil, lookError(rec, err)

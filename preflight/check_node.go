@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +39,7 @@ func CheckNode(ctx context.Context, n Needs, rec job.Record, node Node) ([]Findi
 	facts.judge(&r, n)
 	judgeLimit(&r, n, rec.Spec.Limits.MemoryBytes)
 	judgeJobs(&r, rec, node.Jobs)
+	judgeClosedMounts(&r, ClosedMounts(rec))
 	network, err := CheckNetwork(rec, node)
 	if err != nil {
 		return fail(err)
@@ -84,6 +86,15 @@ func (v mountView) judgeFiles(ctx context.Context, r *report, n Needs, user osth
 		return seeFile(f, sure, v)
 	}
 	return judgeFiles(ctx, r, n, see)
+}
+
+// CheckRestore says why this node, where the job runs, could not take it back from a checkpoint made now.
+// What the job itself takes here does not count.
+func CheckRestore(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding, error) {
+	n.FromCheckpoint = true
+	node.Jobs = slices.DeleteFunc(slices.Clone(node.Jobs), func(other job.Record) bool { return other.ID == rec.ID })
+	findings, err := CheckNode(ctx, n, rec, node)
+	return slices.DeleteFunc(findings, func(f Finding) bool { return f.Code == MemoryShort }), err
 }
 
 // namedBy is the job's user for what he had bound, and root for the node's mounts.

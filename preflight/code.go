@@ -39,6 +39,7 @@ const (
 	QueueNotify      Code = "mq-notify"            // waits for a message queue to tell it
 	KeysHeld         Code = "keys"                 // in a session keyring of the job's
 	MountUnsupported Code = "mount-unsupported"    // mounted inside the job, of a type that CRIU cannot make again
+	MountClosed      Code = "mount-closed"         // beneath a directory that root of the user namespace may not search
 )
 
 // About the tasks themselves.

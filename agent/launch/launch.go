@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/output"
+	"github.com/migrate-hpc/migrate/preflight"
 )
 
 const interfaceName = "eth0"
@@ -71,7 +73,20 @@ func (l *Launcher) FillIn(rec *job.Record) error {
 	for _, m := range mounts {
 		rec.Mounts = append(rec.Mounts, job.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
+	rec.Mounts = withoutUnseen(*rec)
 	return err
+}
+
+// withoutUnseen leaves out the mounts that nobody in the job gets to, and that a restore cannot make.
+func withoutUnseen(rec job.Record) []job.Bind {
+	closed := preflight.ClosedMounts(rec)
+	owner := caller.OwnerOf(rec.Spec)
+	return slices.DeleteFunc(rec.Mounts, func(m job.Bind) bool {
+		if !slices.Contains(closed, m.Target) {
+			return false
+		}
+		return owner.Root() || caller.As(owner, func() error { return openEach([]string{filepath.Dir(m.Target) + "/."}) }) != nil
+	})
 }
 
 // checkSearchable checks that all users can search these directories. The root of a user namespace

@@ -108,6 +108,15 @@ func (a *Arrivals) examineOffer(ctx context.Context, from string, o peer.Offer) 
 	return a.examine(ctx, o.Needs, o.Record)
 }
 
+// examineRestore is examine for a checkpoint of a job that runs here.
+func (a *Arrivals) examineRestore(ctx context.Context, needs preflight.Needs, rec job.Record) ([]preflight.Finding, error) {
+	node, err := a.Launcher.PreflightNode()
+	if err != nil {
+		return nil, err
+	}
+	return preflight.CheckRestore(ctx, needs, rec, node)
+}
+
 func (a *Arrivals) examine(ctx context.Context, needs preflight.Needs, rec job.Record) ([]preflight.Finding, error) {
 	node, err := a.Launcher.PreflightNode()
 	if err != nil {

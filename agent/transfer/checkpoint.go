@@ -8,10 +8,12 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/node"
+	"github.com/migrate-hpc/migrate/agent/peer"
 	"github.com/migrate-hpc/migrate/agent/progress"
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
+	"github.com/migrate-hpc/migrate/preflight"
 	"github.com/migrate-hpc/migrate/store"
 )
 
@@ -99,10 +101,26 @@ func (s *checkpointOp) prepare(ctx context.Context) error {
 	if s.needs, err = s.dep.CheckLeave(ctx); err != nil {
 		return err
 	}
+	findings, err := s.a.Arrivals.examineRestore(ctx, s.needs, s.rec)
+	if err != nil {
+		return err
+	}
+	if len(findings) > 0 {
+		return unrestorable(findings)
+	}
 	s.rec, err = s.a.nextEpoch(s.rec.ID)
 	s.dep.Rec, s.dep.Kind, s.dep.Saved, s.dep.HangUp = s.rec, handoff.KindCheckpoint, s.req.Dir, s.draft.GiveUp
 	s.dep.Out = s.draft.Lanes()
 	return err
+}
+
+// unrestorable refuses a checkpoint that this node, which knows the job best, could not restore.
+func unrestorable(findings []preflight.Finding) error {
+	told := source.AsFindings(findings)
+	for i := range told {
+		told[i].Cause = "a checkpoint could not be restored, not even here: " + told[i].Cause
+	}
+	return peer.Refused(told)
 }
 
 func (s *checkpointOp) explain(err error) error {

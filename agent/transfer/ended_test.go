@@ -46,11 +46,11 @@ func TestAJobThatEndsInAMoveIsNotSaidToRun(t *testing.T) {
 		want   api.Code
 		words  string
 	}{
-		"it is in its record":         {before: &job.Exit{Code: 3}, err: raw, want: api.CodeEnded, words: "with status 3"},
-		"the disk refuses it":         {told: killed, err: raw, want: api.CodeEnded, words: "by SIGKILL; the kernel has killed"},
-		"the record is being written": {init: deadProcess(t), later: &job.Exit{}, err: raw, want: api.CodeEnded, words: "with status 0"},
-		"it runs":                     {init: os.Getpid(), err: raw, want: api.CodeAborted, words: "mountinfo"},
-		"another copy may run":        {before: &job.Exit{}, err: errors.Join(handoff.ErrInDoubt, raw), want: api.CodeInDoubt, words: "mountinfo"},
+		"it is in its record":  {before: &job.Exit{Code: 3}, err: raw, want: api.CodeEnded, words: "with status 3"},
+		"the disk refuses it":  {told: killed, err: raw, want: api.CodeEnded, words: "by SIGKILL; the kernel has killed"},
+		"it is being written":  {init: deadProcess(t), later: &job.Exit{}, err: raw, want: api.CodeEnded, words: "with status 0"},
+		"it runs":              {init: os.Getpid(), err: raw, want: api.CodeAborted, words: "mountinfo"},
+		"another copy may run": {before: &job.Exit{}, err: errors.Join(handoff.ErrInDoubt, raw), want: api.CodeInDoubt, words: "mountinfo"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := New(nodetest.New(t))
