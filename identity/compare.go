@@ -2,6 +2,7 @@ package identity
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -54,6 +55,7 @@ func Compare(has, record Job, kernel Kernel) error {
 	var d Differences
 	d.sameThreads(has, record)
 	d.sameUserNS(has.UserNS, record.UserNS)
+	d.sameNests(has.Nested, record.Nested)
 	for _, id := range has.ids() {
 		if want, ok := record.Threads[id]; ok {
 			got := has.Threads[id]
@@ -96,6 +98,23 @@ func (d *Differences) sameMaps(has, want UserNS) {
 	if !slices.Equal(has.GIDs, want.GIDs) {
 		d.add("the job's user namespace", "the gid map", show(has.GIDs), show(want.GIDs))
 	}
+}
+
+func (d *Differences) sameNests(has, want map[int]Nest) {
+	both := maps.Clone(want)
+	if both == nil {
+		both = map[int]Nest{}
+	}
+	maps.Copy(both, has)
+	for _, pid := range slices.Sorted(maps.Keys(both)) {
+		if has[pid] != want[pid] {
+			d.add(ID{pid, pid}.String(), "as its mount and network namespace", has[pid], want[pid])
+		}
+	}
+}
+
+func (n Nest) String() string {
+	return fmt.Sprintf("numbers %d and %d of the job's", n.Mount, n.Net)
 }
 
 func whose(own bool) string {

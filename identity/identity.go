@@ -50,6 +50,9 @@ type UserNS struct {
 type Job struct {
 	UserNS  *UserNS // nil: that of the node
 	Threads map[ID]Thread
+	// Nested has the processes, by their number in the job, that are in a namespace which the job has
+	// made inside its own.
+	Nested map[int]Nest
 }
 
 // ids lists the threads in order.
@@ -64,7 +67,7 @@ func (j Job) ids() []ID {
 
 // Frame is the job without what its threads may do: who is there, in which user namespace.
 func (j Job) Frame() Job {
-	frame := Job{UserNS: j.UserNS, Threads: map[ID]Thread{}}
+	frame := Job{UserNS: j.UserNS, Nested: j.Nested, Threads: map[ID]Thread{}}
 	for id := range j.Threads {
 		frame.Threads[id] = Thread{}
 	}

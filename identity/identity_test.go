@@ -2,6 +2,7 @@ package identity
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -172,12 +173,36 @@ func TestWhatHasArrivedIsWhatTheRecordSays(t *testing.T) {
 	for name, c := range map[string]struct{ has, record Job }{
 		"a thread more": {jobOf(plain(), plain()), jobOf(plain())},
 		"a thread less": {jobOf(plain()), jobOf(plain(), plain())},
+		"a nest more":   {Job{Nested: map[int]Nest{7: {1, 0}}}, Job{}},
+		"a nest less":   {Job{}, Job{Nested: map[int]Nest{7: {0, 1}}}},
+		"another nest":  {Job{Nested: map[int]Nest{7: {1, 0}, 8: {2, 0}}}, Job{Nested: map[int]Nest{7: {1, 0}, 8: {1, 0}}}},
 		"a setgroups":   {Job{UserNS: &UserNS{Setgroups: "allow"}}, Job{UserNS: &UserNS{Setgroups: "deny"}}},
 	} {
 		var d Differences
 		if err := Compare(c.has, c.record, here); !errors.As(err, &d) || len(d) != 1 {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestNestsAreNumberedByTheLowestProcessInEach(t *testing.T) {
+	got := NestsOf(map[int][2]string{1: {"", ""}, 12: {"a", ""}, 9: {"b", "x"}, 30: {"b", ""}, 31: {"", "y"}})
+	if want := (map[int]Nest{9: {1, 1}, 12: {2, 0}, 30: {1, 0}, 31: {0, 2}}); !maps.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	if got := NestsOf(map[int][2]string{1: {}}); got != nil {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestOnlyARootsJobHasNamespacesInsideItsOwn(t *testing.T) {
+	j := jobOf(plain())
+	j.Nested = map[int]Nest{1: {1, 0}}
+	if err := plainRule.Check(j); err == nil || !strings.Contains(err.Error(), "of its own making") {
+		t.Errorf("a user's: %v", err)
+	}
+	if err := (Rule{}).Check(j); err != nil {
+		t.Errorf("root's: %v", err)
 	}
 }
 
@@ -197,6 +222,18 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	}
 	if j, err := Decode(data); err != nil || !reflect.DeepEqual(j, golden()) {
 		t.Errorf("%+v, %v", j, err)
+	}
+	nested := golden()
+	nested.Nested = map[int]Nest{3: {1, 0}, 17: {1, 2}}
+	data2, err := os.ReadFile("testdata/record-1-nested.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j, err := Decode(data2); err != nil || !reflect.DeepEqual(j, nested) {
+		t.Errorf("%+v, %v", j, err)
+	}
+	if now, err := Encode(nested); err != nil || string(now) != strings.TrimSpace(string(data2)) {
+		t.Errorf("it is written as %s, %v", now, err)
 	}
 	if now, err := Encode(golden()); err != nil || string(now) != strings.TrimSpace(string(data)) {
 		t.Errorf("it is written as %s, %v", now, err)

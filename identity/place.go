@@ -25,24 +25,24 @@ type Place struct {
 
 // Look reads the identity of the job's threads, which must be stopped. It returns
 // [Differences] if the job's cgroup and its pid namespace do not hold the same tasks, if they
-// are not all in the namespaces of PID 1, or if those are not the job's own.
+// are not all in the namespaces of PID 1 or in nested ones, or if those are not the job's own.
 func (p Place) Look() (Job, error) {
 	all, err := membersOf(p.Init)
 	if err != nil {
 		return Job{}, err
 	}
-	j, err := jobOfMembers(p.Init, all)
+	var d, elsewhere Differences
+	j, err := jobOfMembers(p.Init, all, &elsewhere)
 	if err != nil {
 		return Job{}, err
 	}
-	var d Differences
 	if err := p.sameCgroup(all, &d); err != nil {
 		return Job{}, fmt.Errorf("the job's cgroup: %w", err)
 	}
-	if err := p.sameNamespaces(all, &d); err != nil {
+	if err := p.ownNamespaces(&d); err != nil {
 		return Job{}, fmt.Errorf("the job's namespaces: %w", err)
 	}
-	return j, d.orNil()
+	return j, append(d, elsewhere...).orNil()
 }
 
 // sameCgroup wants every thread of the job in every hierarchy of the cgroup, and nobody else
@@ -105,8 +105,8 @@ func (p Place) threadsBeside() (map[int]bool, error) {
 // will be.
 var children = map[string]string{"pid_for_children": "pid", "time_for_children": "time"}
 
-// sameNamespaces wants every thread in the namespaces of PID 1, and those to be the job's own.
-func (p Place) sameNamespaces(all []member, d *Differences) error {
+// ownNamespaces wants the namespaces of PID 1 to be the job's own.
+func (p Place) ownNamespaces(d *Differences) error {
 	nodes, err := namespaces.Of(os.Getpid())
 	if err != nil {
 		return err
@@ -121,6 +121,15 @@ func (p Place) sameNamespaces(all []member, d *Differences) error {
 			d.add("the job", "as its "+kind+" namespace", whose(has), whose(own))
 		}
 	}
+	return nil
+}
+
+// otherNamespacesOf are, for each thread, those that are not PID 1's.
+func otherNamespacesOf(init int, all []member) ([]map[string]string, error) {
+	jobs, err := namespaces.Of(init)
+	if err != nil {
+		return nil, err
+	}
 	for name, kind := range children {
 		jobs[name] = jobs[kind]
 	}
@@ -129,12 +138,7 @@ func (p Place) sameNamespaces(all []member, d *Differences) error {
 		others[i], err = otherNamespaces(all[i].dir+"/ns", jobs)
 		return err
 	})
-	for i, other := range others {
-		for _, name := range slices.Sorted(maps.Keys(other)) {
-			d.add(all[i].id.String(), "as its "+name+" namespace", other[name], jobs[name])
-		}
-	}
-	return err
+	return others, err
 }
 
 // otherNamespaces are those that are not as wanted. Each is looked up from its directory:

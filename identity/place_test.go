@@ -93,6 +93,7 @@ func TestAJobIsWhollyInItsPlaceAndNobodyElseIs(t *testing.T) {
 		flags  []string
 		after  func(t *testing.T, p *Place)
 		says   string // "" = all is well
+		nests  int
 	}{
 		"all is well":        {script: two},
 		"CRIU is beside":     {script: two, after: func(t *testing.T, p *Place) { p.Beside = stranger(t, *p) }},
@@ -100,6 +101,9 @@ func TestAJobIsWhollyInItsPlaceAndNobodyElseIs(t *testing.T) {
 		"a task elsewhere":   {script: two, after: leave, says: "has a place outside of the cgroup"},
 		"a namespace more":   {script: "unshare --uts sh -c 'echo ready; exec sleep 1000' & wait", says: "as its uts namespace uts:"},
 		"a nested namespace": {script: "unshare --pid --fork sh -c 'echo ready; exec sleep 1000' & wait", says: "not in the job's pid namespace"},
+		"mounts of its own":  {script: "unshare --mount sh -c 'echo ready; exec sleep 1000' & wait", nests: 1},
+		"mounts of another user namespace": {says: "as its mnt namespace one of another user namespace, and one of the job's is allowed",
+			script: "unshare --user --mount sh -c 'exec sleep 1000' & until [ \"$(cat /proc/$!/comm)\" = sleep ]; do :; done; nsenter --mount --target $! sh -c \"kill -KILL $!; echo ready; exec sleep 1000\" & wait"},
 		"children elsewhere": {script: "unshare --pid sh -c 'echo ready; read none'", says: "pid_for_children"},
 		"a user namespace":   {script: two, flags: []string{"--user", "--map-root-user"}, says: "as its user namespace one of its own, and the node's is allowed"},
 		"none":               {script: two, after: func(_ *testing.T, p *Place) { p.UserNS = true }, says: "as its user namespace the node's, and one of its own is allowed"},
@@ -110,8 +114,8 @@ func TestAJobIsWhollyInItsPlaceAndNobodyElseIs(t *testing.T) {
 				c.after(t, &p)
 			}
 			j, err := p.Look()
-			if c.says == "" && (err != nil || len(j.Threads) != 2) || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
-				t.Errorf("%d threads, %v; want %q", len(j.Threads), err, c.says)
+			if c.says == "" && (err != nil || len(j.Threads) != 2 || len(j.Nested) != c.nests) || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("%d threads, %v nested, %v; want %q", len(j.Threads), j.Nested, err, c.says)
 			}
 		})
 	}
@@ -149,7 +153,7 @@ func TestNamespacesOfTheNodeAreNotAJobsOwn(t *testing.T) {
 		_ = cmd.Wait()
 	}()
 	var d Differences
-	if err := (Place{Init: cmd.Process.Pid}).sameNamespaces(nil, &d); err != nil {
+	if err := (Place{Init: cmd.Process.Pid}).ownNamespaces(&d); err != nil {
 		t.Fatal(err)
 	}
 	if len(d) != len(namespaces.Kinds)-1 { // all but the user namespace

@@ -12,19 +12,28 @@ import (
 )
 
 // Of reads the identity of every thread in the pid namespace of init. The job must stand
-// still, or be stopped otherwise.
+// still, or be stopped otherwise. It returns [Differences] if a thread is in a namespace that no
+// job may have.
 func Of(init int) (Job, error) {
 	all, err := membersOf(init)
 	if err != nil {
 		return Job{}, err
 	}
-	return jobOfMembers(init, all)
+	var d Differences
+	j, err := jobOfMembers(init, all, &d)
+	if err != nil {
+		return j, err
+	}
+	return j, d.orNil()
 }
 
-func jobOfMembers(init int, all []member) (j Job, err error) {
+func jobOfMembers(init int, all []member, d *Differences) (j Job, err error) {
 	j.Threads = map[ID]Thread{}
 	for _, m := range all {
 		j.Threads[m.id] = m.thread
+	}
+	if j.Nested, err = nested(init, all, d); err != nil {
+		return j, err
 	}
 	j.UserNS, err = userNSOf(init)
 	return j, err

@@ -20,11 +20,14 @@ type record struct {
 	UserNS     *UserNS  `json:"user_ns,omitempty"`
 	Identities []Thread `json:"identities"`
 	Threads    [][3]int `json:"threads"` // pid, tid, place in Identities
+	// Nested is left out for a job without nested namespaces. A reader that does not know it refuses
+	// the images of others.
+	Nested map[int]Nest `json:"nested,omitempty"`
 }
 
 // Encode writes a job down.
 func Encode(j Job) ([]byte, error) {
-	r := record{Format: Format, UserNS: j.UserNS}
+	r := record{Format: Format, UserNS: j.UserNS, Nested: j.Nested}
 	at := map[string]int{}
 	for _, id := range j.ids() {
 		t := j.Threads[id]
@@ -52,7 +55,7 @@ func Decode(data []byte) (Job, error) {
 	if r.Format < 1 || r.Format > Format {
 		return Job{}, fmt.Errorf("record of identities: format %d, and this migrate reads 1 to %d", r.Format, Format)
 	}
-	j := Job{UserNS: r.UserNS, Threads: make(map[ID]Thread, len(r.Threads))}
+	j := Job{UserNS: r.UserNS, Nested: r.Nested, Threads: make(map[ID]Thread, len(r.Threads))}
 	for _, t := range r.Identities {
 		if !slices.Equal(t.Groups, SetOf(t.Groups)) {
 			return Job{}, fmt.Errorf("record of identities: the groups %v are out of order", t.Groups)

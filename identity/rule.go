@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"fmt"
+
 	"github.com/migrate-hpc/migrate/namespaces"
 )
 
@@ -28,6 +30,9 @@ func (r Rule) Check(j Job) error {
 		if gives(r.UIDs, 0) { // whoever has written the specification
 			d.add("the job's user namespace", "the uid map", show(r.UIDs), "none that gives the node's root")
 		}
+	}
+	if len(j.Nested) > 0 && r.UID != 0 { // to make one needs a capability
+		d.add("the job", "mount or network namespaces of its own making in", fmt.Sprintf("%d processes", len(j.Nested)), "none")
 	}
 	for _, id := range j.ids() {
 		t := j.Threads[id]

@@ -97,6 +97,34 @@ func checkRelation(d nsFD, how uint, some ...nsID) error {
 	return leftNamespace(d.kind)
 }
 
+// OwnedLike tells whether a namespace of process pid belongs to the user namespace that process like
+// is in, and is not the node's.
+func OwnedLike(pid int, kind string, like int) (bool, error) {
+	door := nsFD{kind: kind}
+	var err error
+	if door.fd, err = unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, kind), unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return false, fmt.Errorf("open the %s namespace of process %d: %w", kind, pid, err)
+	}
+	defer unix.Close(door.fd)
+	user, err := nsIDAt(fmt.Sprintf("/proc/%d/ns/user", like))
+	if err != nil {
+		return false, err
+	}
+	nodes, err := nsIDAt("/proc/self/ns/" + kind)
+	if err != nil {
+		return false, err
+	}
+	its, err := nsIDOf(door.fd)
+	if err != nil || its == nodes {
+		return false, err
+	}
+	err = checkRelation(door, unix.NS_GET_USERNS, user)
+	if errors.Is(err, ErrLeftNamespaces) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // checkNotNodes refuses a namespace of the node: its process belongs to no job.
 func checkNotNodes(d nsFD) error {
 	ours, err := nsIDAt("/proc/self/ns/" + d.kind)

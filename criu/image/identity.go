@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
@@ -62,7 +63,7 @@ const (
 // see them. An error that wraps [ErrFormat] says that the images are not of one job in
 // namespaces of its own, or say in an outdated way what they say.
 func Saved(dir string) (identity.Job, error) {
-	s := saved{dir: dir, job: identity.Job{Threads: map[identity.ID]identity.Thread{}}}
+	s := saved{dir: dir, nests: map[int][2]string{}, job: identity.Job{Threads: map[identity.ID]identity.Thread{}}}
 	if err := s.readOutside(); err != nil {
 		return s.job, err
 	}
@@ -76,6 +77,7 @@ func Saved(dir string) (identity.Job, error) {
 		}
 		return nil
 	})
+	s.job.Nested = identity.NestsOf(s.nests)
 	if err == nil && s.root == nil {
 		err = fmt.Errorf("pstree.img: %w: it has no process 1", ErrFormat)
 	}
@@ -86,6 +88,7 @@ func Saved(dir string) (identity.Job, error) {
 type saved struct {
 	dir     string
 	job     identity.Job
+	nests   map[int][2]string           // process → numbers of its own mount and network namespace
 	outside *criu_core.TaskKobjIdsEntry // the namespaces of whoever dumped
 	root    *criu_core.TaskKobjIdsEntry // those of PID 1
 	chains  []*seccomp.SeccompFilter    // nil: not read yet
@@ -163,8 +166,8 @@ func kinds(e *criu_core.TaskKobjIdsEntry) map[string]*uint32 {
 		"user": e.UserNsId, "net": e.NetNsId, "cgroup": e.CgroupNsId}
 }
 
-// namespaces wants the task in those of PID 1, and PID 1 in its own. PID 1 comes first: all
-// others descend from it.
+// namespaces wants the task in those of PID 1 or in nested ones, and PID 1 in its own. PID 1 comes
+// first: all others descend from it.
 func (s *saved) namespaces(e *pstree.PstreeEntry) error {
 	ids := &criu_core.TaskKobjIdsEntry{}
 	if err := readMessage(filepath.Join(s.dir, fmt.Sprintf("ids-%d.img", e.GetPid())), magicIDs, maxSmallImage, ids); err != nil {
@@ -177,12 +180,18 @@ func (s *saved) namespaces(e *pstree.PstreeEntry) error {
 		s.root = ids
 		return s.own()
 	}
-	root := kinds(s.root)
+	root, names := kinds(s.root), [2]string{}
 	for kind, id := range kinds(ids) {
-		if !equal(id, root[kind]) {
+		if equal(id, root[kind]) {
+			continue
+		}
+		at := slices.Index(identity.Nestable, kind)
+		if at < 0 || id == nil {
 			return fmt.Errorf("%w: it is in another %s namespace than PID 1", ErrFormat, kind)
 		}
+		names[at] = fmt.Sprint(*id)
 	}
+	s.nests[int(e.GetPid())] = names
 	return nil
 }
 
