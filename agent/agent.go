@@ -44,7 +44,7 @@ func Run(ctx context.Context, cfg node.Config) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for peers: %w", err), local.Close())
 	}
-	peers := transport.NewListener(raw, a.Identity, a.Log, transport.WithFeatures(peer.FeatureIdentity, peer.FeatureThreads, peer.FeatureRecheck))
+	peers := transport.NewListener(raw, a.Identity, a.Log, transport.WithFeatures(peer.FeatureIdentity, peer.FeatureThreads, peer.FeatureRecheck, peer.FeatureNested))
 	t.Recovery.SweepVolatile(ctx)
 	if err := t.Sources.UnthrottleAll(); err != nil {
 		a.Log.Warn("a job may be slowed down still, from a move with --throttle", logkey.Err, err)

@@ -104,7 +104,7 @@ func (s *Source) freezeResources(ctx context.Context) (mode image.Network, exter
 	decided := make(chan string, 1)
 	go func() {
 		var why string
-		mode, why = s.network.mode(s.Init, s.Interface)
+		mode, why = s.network.mode(&s.Processes, s.Interface)
 		decided <- why
 	}()
 	external, err = s.resources().freeze(ctx)
@@ -119,7 +119,7 @@ func (s *Source) freezeResources(ctx context.Context) (mode image.Network, exter
 
 // fixImages corrects the images.
 func (s *Source) fixImages() error {
-	if err := image.WakeTimers(s.Images()); err != nil {
+	if err := errors.Join(image.WakeTimers(s.Images()), image.TieBinds(s.Images())); err != nil {
 		return err
 	}
 	if s.Eager {

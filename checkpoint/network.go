@@ -1,9 +1,13 @@
 package checkpoint
 
 import (
+	"fmt"
+	"os"
+
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/network"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // networkLook compares the job's network namespace with a new one.
@@ -21,7 +25,11 @@ type networkLook struct {
 // one.
 //
 // An unknown difference is left to CRIU.
-func (l *networkLook) mode(init int, iface *network.Interface) (n image.Network, why string) {
+func (l *networkLook) mode(p *Processes, iface *network.Interface) (n image.Network, why string) {
+	init := p.Init
+	if other, err := p.inOtherNetwork(); err != nil || other != 0 { // CRIU carries all of the job's networks or none
+		return image.NetworkSaved, fmt.Sprintf("process %d has made one of its own (%v)", other, err)
+	}
 	changed, err := l.changed(init, iface)
 	switch {
 	case err != nil:
@@ -42,6 +50,25 @@ func (s *Source) lockNetwork() error {
 		return err
 	}
 	return network.Lock(s.Init)
+}
+
+// inOtherNetwork finds a process that is not in the network namespace of PID 1, 0 for none.
+func (p *Processes) inOtherNetwork() (pid int, err error) {
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.Init))
+	if err != nil {
+		return 0, err
+	}
+	pids, err := p.Cgroup.Pids()
+	for _, pid := range pids {
+		has, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+		if err != nil && !procfs.IsGone(err) {
+			return 0, err
+		}
+		if err == nil && has != own {
+			return pid, nil
+		}
+	}
+	return 0, err
 }
 
 func (l *networkLook) changed(init int, iface *network.Interface) (string, error) {

@@ -10,7 +10,7 @@ import (
 
 // Prestart does what can be done before the freeze. It is optional.
 func (s *Source) Prestart(ctx context.Context) error {
-	mode, _ := s.network.mode(s.Init, s.Interface)
+	mode, _ := s.network.mode(&s.Processes, s.Interface)
 	return s.prestarted.start(ctx, s.CRIU, s.Init, mode)
 }
 

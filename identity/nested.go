@@ -15,9 +15,6 @@ type Nest struct {
 	Net   int `json:"net,omitempty"`
 }
 
-// Nestable are the kinds of namespaces of which CRIU makes more than one for a job.
-var Nestable = []string{"mnt", "net"}
-
 // NestsOf numbers namespaces: process → what its mount and its network namespace are called, ""
 // for that of PID 1.
 func NestsOf(names map[int][2]string) map[int]Nest {
@@ -56,7 +53,7 @@ func nested(init int, all []member, d *Differences) (map[int]Nest, error) {
 	owned := map[string]bool{}
 	for i, m := range all {
 		for _, name := range slices.Sorted(maps.Keys(others[i])) {
-			if !slices.Contains(Nestable, name) {
+			if !slices.Contains(namespaces.Nestable, name) {
 				d.add(m.id.String(), "as its "+name+" namespace", others[i][name], "that of PID 1")
 				continue
 			}

@@ -11,6 +11,9 @@ import (
 // Kinds of namespaces that a job has, as /proc/PID/ns names them.
 var Kinds = []string{"user", "pid", "ipc", "net", "uts", "time", "mnt", "cgroup"}
 
+// Nestable are the kinds of which CRIU makes more than one for a job.
+var Nestable = []string{"mnt", "net"}
+
 // Of returns the namespaces of a process: kind → the kernel's name for the instance, such as
 // "pid:[4026531836]".
 func Of(pid int) (map[string]string, error) {

@@ -51,7 +51,7 @@ func (j *jobFacts) judgeOpened(r *report, t task, d descriptor) {
 		j.judgeAnonymous(r, t, d)
 	case spaceLink.MatchString(d.Link):
 		kind, _, _ := strings.Cut(d.Link, ":")
-		if j.Spaces[kind] != d.Link {
+		if j.Spaces[kind] != d.Link && !j.hasNest(kind, d.Link) {
 			r.add(NamespaceOpen, fmt.Sprintf(closeIt, t.Host),
 				"%s has a namespace open that is not its job's: %s", t, d)
 		}
@@ -182,7 +182,7 @@ func (j *jobFacts) judgeName(r *report, t task, f file) {
 			"%s holds %s, but that name leads to another file by now", t, f.path())
 	case nameGone:
 		m, _ := j.view.byID(f.Mount)
-		if _, onNode := j.view.nodePath(path.Dir(f.path())); onNode && !isSharedFS(m.Type) {
+		if _, onNode := j.view.filePath(f, path.Dir(f.path())); onNode && !isSharedFS(m.Type) {
 			r.add(NameGone, "give the file its name back with `ln`, or close it",
 				"%s holds %s, which has lost that name and has another one: the target could not find it", t, f.path())
 		}

@@ -1,9 +1,11 @@
 package preflight
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
 )
 
@@ -36,14 +38,62 @@ func (j *jobFacts) judgeTask(r *report, t task) {
 		r.add(Traced, "detach the debugger or tracer: `kill "+itoa(t.Tracers[0])+"` ends it", // ptrace detaches when the tracer ends
 			"process %d of this node traces %s (a debugger, strace), and only one can trace at a time", t.Tracers[0], t)
 	}
+	j.judgeSpaces(r, t)
+	j.judgeRlimits(r, t)
+}
+
+// judgeSpaces allows mount and network namespaces inside the job's, of which CRIU makes more than
+// one. A process is in them as a whole. They belong to the job's user namespace: CRIU makes them
+// there.
+func (j *jobFacts) judgeSpaces(r *report, t task) {
+	names := map[string]int{}
+	for _, s := range t.Spaces {
+		names[s.Kind]++
+	}
 	for _, s := range t.Spaces {
 		kind := strings.TrimSuffix(s.Kind, "_for_children")
-		if own := j.Spaces[kind]; own != "" && own != s.Name {
+		own := j.Spaces[kind]
+		switch {
+		case own == "" || own == s.Name:
+		case !slices.Contains(namespaces.Nestable, s.Kind):
 			r.add(NestedNamespace, sandboxRemedy,
 				"%s has made a %s namespace of its own inside the job's, which cannot be saved", t, kind)
+		case names[s.Kind] > 1:
+			r.add(NestedNamespace, "have the program make namespaces before it makes threads, or start it with `unshare`",
+				"threads of %s are in different %s namespaces, which cannot be saved", t, kind)
+		case slices.Contains(t.Alien, s.Kind):
+			r.add(NestedNamespace, sandboxRemedy,
+				"%s is in a %s namespace that belongs to another user namespace than the job's, which cannot be saved", t, kind)
+		case kind == "net" && t.Connected:
+			r.add(NestedNamespace, fmt.Sprintf("end the connections before the move; `nsenter -t %d -n ss -tan` shows them", t.Host),
+				"%s has made a net namespace of its own inside the job's, with TCP connections, which could break while some are saved and others are not", t)
 		}
 	}
-	j.judgeRlimits(r, t)
+}
+
+// nests tells whether a process of the job is in a namespace inside the job's.
+func (j *jobFacts) nests() bool {
+	return slices.ContainsFunc(j.Tasks, func(t task) bool {
+		return slices.ContainsFunc(t.Spaces, func(s space) bool {
+			return slices.Contains(namespaces.Nestable, s.Kind) && j.Spaces[s.Kind] != s.Name
+		})
+	})
+}
+
+// CheckNested is a finding if a job with namespaces inside its own goes to an agent that refuses
+// such images.
+func CheckNested(n Needs, knows bool, node string) *Finding {
+	if !n.Nested || knows {
+		return nil
+	}
+	return &Finding{Code: NestedNamespace, Cause: "the job has made mount or network namespaces inside its own, and the agent of " + node + " is too old for such jobs",
+		Remedy: "upgrade migrate on " + node + ", or move the job to another node: `migrate move JOB NODE`"}
+}
+
+// hasNest tells whether a process of the job is in such a namespace.
+func (j *jobFacts) hasNest(kind, name string) bool {
+	return slices.Contains(namespaces.Nestable, kind) &&
+		slices.ContainsFunc(j.Tasks, func(t task) bool { return t.space(kind) == name })
 }
 
 func judgeHeadless(r *report, who string) {

@@ -85,6 +85,12 @@ func (l *Look) changed(ctx context.Context) (changed []task, err error) {
 		return changed, nil
 	}
 	entries, err := pidmap.InNamespace(l.init)
+	if err == nil {
+		err = l.facts.view.addNested(l.facts.Spaces["mnt"], hostPIDs(entries))
+	}
+	if err != nil {
+		return nil, err
+	}
 	for _, e := range entries {
 		if _, ok := known[e.Host]; ok {
 			continue

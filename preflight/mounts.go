@@ -1,6 +1,8 @@
 package preflight
 
 import (
+	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,14 @@ import (
 type mountView struct {
 	mounts   []procfs.MountPoint
 	declared map[string]string // target in the job → path on the node; what moves name by path
+	nested   []nestedMounts    // mount namespaces that the job has made inside its own
+}
+
+// nestedMounts is one of them.
+type nestedMounts struct {
+	name   string // as in /proc/PID/ns
+	root   int    // a process whose root is the one of all of it
+	mounts []procfs.MountPoint
 }
 
 func newMountView(rec job.Record, mounts []procfs.MountPoint) mountView {
@@ -66,14 +76,93 @@ func (v mountView) mountOf(p string) (procfs.MountPoint, bool) {
 	return found, ok
 }
 
-// byID finds a mount by its number in mountinfo.
+// byID finds a mount of the job by its number in mountinfo, in nested namespaces, too.
 func (v mountView) byID(id uint64) (procfs.MountPoint, bool) {
+	m, _, ok := v.find(id)
+	return m, ok
+}
+
+// find also tells which nested namespace the mount is in, nil for the job's own.
+func (v mountView) find(id uint64) (procfs.MountPoint, *nestedMounts, bool) {
 	name := strconv.FormatUint(id, 10)
-	i := slices.IndexFunc(v.mounts, func(m procfs.MountPoint) bool { return m.ID == name })
-	if i < 0 {
-		return procfs.MountPoint{}, false
+	is := func(m procfs.MountPoint) bool { return m.ID == name }
+	if i := slices.IndexFunc(v.mounts, is); i >= 0 {
+		return v.mounts[i], nil, true
 	}
-	return v.mounts[i], true
+	for n := range v.nested {
+		if i := slices.IndexFunc(v.nested[n].mounts, is); i >= 0 {
+			return v.nested[n].mounts[i], &v.nested[n], true
+		}
+	}
+	return procfs.MountPoint{}, nil, false
+}
+
+// filePath translates the name of an open file to the node's path.
+func (v mountView) filePath(f file, name string) (string, bool) {
+	m, nested, ok := v.find(f.Mount)
+	if !ok || nested == nil {
+		return v.nodePath(name)
+	}
+	source, ok := v.boundFrom(m)
+	if !ok {
+		return "", false
+	}
+	rest, err := filepath.Rel(m.Target, name)
+	if err != nil || rest == ".." || strings.HasPrefix(rest, "../") {
+		return "", false
+	}
+	return path.Join(source, rest), true
+}
+
+// boundFrom is where the node has what a mount shows. The mount is part of one that a move names by
+// path, and is bound from that again.
+func (v mountView) boundFrom(m procfs.MountPoint) (string, bool) {
+	var best procfs.MountPoint
+	for _, d := range v.mounts {
+		if v.declared[d.Target] != "" && d.Device == m.Device && within(m.Root, d.Root) && len(d.Root) > len(best.Root) {
+			best = d
+		}
+	}
+	rest, err := filepath.Rel(best.Root, m.Root)
+	if err != nil || best.Root == "" {
+		return "", false
+	}
+	return path.Join(v.declared[best.Target], rest), true
+}
+
+// addNested reads the mount namespaces of the job's processes other than own, that of PID 1.
+func (v *mountView) addNested(own string, pids []int) error {
+	for _, pid := range pids {
+		name, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+		if procfs.IsGone(err) || name == own {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		known := slices.IndexFunc(v.nested, func(n nestedMounts) bool { return n.name == name })
+		root, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
+		if err != nil || known >= 0 && v.nested[known].root != 0 {
+			continue
+		}
+		mounts, err := procfs.MountTable(pid)
+		if procfs.IsGone(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		n := nestedMounts{name: name, mounts: mounts}
+		if root == "/" { // a process with another root sees a part of them, by other names
+			n.root = pid
+		}
+		if known < 0 {
+			v.nested = append(v.nested, n)
+		} else if n.root != 0 {
+			v.nested[known] = n
+		}
+	}
+	return nil
 }
 
 // byMove tells whether a move names the mount by its path.

@@ -23,7 +23,7 @@ func TestALinkThatHasComeIntoTheNameOfAFileIsNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := file{inode: is, Link: name}
-	if got := h.nameState(f); got != nameHolds {
+	if got := nameStateFrom(h.init, f); got != nameHolds {
 		t.Errorf("the name of the file itself: %v", got)
 	}
 	// From now on the name leads to what only root may know of: is it there or not?
@@ -33,11 +33,11 @@ func TestALinkThatHasComeIntoTheNameOfAFileIsNotFollowed(t *testing.T) {
 	if err := os.Symlink(closed, dir+"/a"); err != nil {
 		t.Fatal(err)
 	}
-	with := h.nameState(f)
+	with := nameStateFrom(h.init, f)
 	if err := os.Remove(filepath.Join(closed, "f")); err != nil {
 		t.Fatal(err)
 	}
-	if without := h.nameState(f); with != without || with != nameGone {
+	if without := nameStateFrom(h.init, f); with != without || with != nameGone {
 		t.Errorf("with a file behind the link %v, without %v", with, without)
 	}
 }

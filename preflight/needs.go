@@ -50,6 +50,8 @@ type Needs struct {
 	Mounts  []Mount `json:"mounts,omitempty"`   // the node's mounts and the job's binds
 	Bridge  string  `json:"bridge,omitempty"`   // "" = none
 
+	// Nested says that the job has mount or network namespaces inside its own.
+	Nested  bool   `json:"nested,omitempty"`
 	UserNS  bool   `json:"user_ns,omitempty"`
 	UIDBase uint32 `json:"uid_base,omitempty"`
 

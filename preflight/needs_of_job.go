@@ -14,7 +14,7 @@ import (
 func (j *jobFacts) needs(rec job.Record) (Needs, error) {
 	n := Needs{
 		Arch: runtime.GOARCH, Root: rec.Spec.Root, Files: j.files(),
-		UserNS: rec.Spec.UserNS, UIDBase: rec.Spec.UIDBase,
+		UserNS: rec.Spec.UserNS, UIDBase: rec.Spec.UIDBase, Nested: j.nests(),
 	}
 	n.Segments, n.InTmpfs, n.CopyOnWrite = j.segments(), j.Carried, j.CopyOnWrite
 	private, locked := j.private()
@@ -150,5 +150,5 @@ func (j *jobFacts) onNode(f file) (string, bool) {
 	if _, ok := j.view.byID(f.Mount); !ok && f.MountIsKnown {
 		return "", false
 	}
-	return j.view.nodePath(f.Link)
+	return j.view.filePath(f, f.Link)
 }

@@ -135,22 +135,27 @@ func (h openFiles) file(at string) (file, error) {
 	if !strings.HasPrefix(link, "/") {
 		return f, nil
 	}
-	if m, ok := h.view.byID(ino.Mount); ino.MountIsKnown && !ok {
+	m, nested, ok := h.view.find(ino.Mount)
+	switch {
+	case ino.MountIsKnown && !ok:
 		f.Magic = magic(at)
-	} else if ok && m.Type != "proc" && m.Type != "devpts" {
-		f.Name = h.nameState(f)
+	case !ok || m.Type == "proc" || m.Type == "devpts":
+	case nested == nil:
+		f.Name = nameStateFrom(h.init, f)
+	case nested.root != 0:
+		f.Name = nameStateFrom(nested.root, f)
 	}
 	return f, nil
 }
 
-// nameState asks where the file's name leads in the job now. The kernel gives the name without
+// nameStateFrom asks where the file's name leads now, from the root of a process. The kernel gives the name without
 // symbolic links. A link that was put there since could lead root to files that the job's user
 // must not see.
-func (h openFiles) nameState(f file) nameState {
+func nameStateFrom(root int, f file) nameState {
 	if f.Links == 0 {
 		return nameHolds // the judge looks at the number of links first
 	}
-	found, err := h.statInJob(f.Link)
+	found, err := statFromRoot(root, f.Link)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nameGone
@@ -160,8 +165,8 @@ func (h openFiles) nameState(f file) nameState {
 	return nameHolds
 }
 
-func (h openFiles) statInJob(link string) (inode, error) {
-	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", h.init), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+func statFromRoot(pid int, link string) (inode, error) {
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return inode{}, err
 	}

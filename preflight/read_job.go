@@ -33,11 +33,14 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup
 		return nil, err
 	}
 	j.view = newMountView(rec, mounts)
-	j.TmpfsUsed, j.Carried = tmpfsUsed(initPID, j.view)
 	entries, err := j.readMembers(ctx, initPID, cg)
 	if err != nil {
 		return nil, err
 	}
+	if err := j.view.addNested(j.Spaces["mnt"], hostPIDs(entries)); err != nil {
+		return nil, err
+	}
+	j.TmpfsUsed, j.Carried = tmpfsUsed(initPID, j.view)
 	if j.Tasks, err = readTasks(ctx, entries, j.view, initPID); err != nil {
 		return nil, err
 	}
@@ -51,6 +54,13 @@ func readJob(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup
 	}
 	j.FIFOs, err = readFIFOs(j)
 	return j, err
+}
+
+func hostPIDs(entries []pidmap.Entry) (pids []int) {
+	for _, e := range entries {
+		pids = append(pids, e.Host)
+	}
+	return pids
 }
 
 func readTasks(ctx context.Context, entries []pidmap.Entry, v mountView, initPID int) ([]task, error) {
@@ -149,18 +159,26 @@ func readSelf() (selfFacts, error) {
 // travel in CRIU's images.
 func tmpfsUsed(initPID int, v mountView) (total, carried int64) {
 	seen := map[string]bool{}
-	for _, m := range v.mounts {
-		if m.Type != "tmpfs" || seen[m.Device] || v.byMove(m, false) {
-			continue
-		}
-		seen[m.Device] = true
-		var st unix.Statfs_t
-		if err := unix.Statfs(filepath.Join(fmt.Sprintf("/proc/%d/root", initPID), m.Target), &st); err == nil {
-			used := int64(st.Blocks-st.Bfree) * int64(st.Bsize)
-			total += used
-			if slices.Contains(table.Carried.BuiltMounts(), m.Target) {
-				carried += used
+	look := func(pid int, mounts []procfs.MountPoint, own bool) {
+		for _, m := range mounts {
+			if m.Type != "tmpfs" || seen[m.Device] || own && v.byMove(m, false) {
+				continue
 			}
+			seen[m.Device] = true
+			var st unix.Statfs_t
+			if err := unix.Statfs(filepath.Join(fmt.Sprintf("/proc/%d/root", pid), m.Target), &st); err == nil {
+				used := int64(st.Blocks-st.Bfree) * int64(st.Bsize)
+				total += used
+				if own && slices.Contains(table.Carried.BuiltMounts(), m.Target) {
+					carried += used
+				}
+			}
+		}
+	}
+	look(initPID, v.mounts, true)
+	for _, n := range v.nested {
+		if n.root != 0 {
+			look(n.root, n.mounts, false)
 		}
 	}
 	return total, carried

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // readLinks finds the Unix sockets that lead out of the job. Sockets come and go while descriptors
 // are read. So only a connection that leads out twice counts.
 func readLinks(ctx context.Context, j *jobFacts, initPID int) ([]outsideLink, error) {
-	sockets, err := unixSockets(initPID)
+	sockets, err := unixSocketsOf(j.Tasks, initPID)
 	if err != nil {
 		return nil, fmt.Errorf("unix sockets of the job: %w", err)
 	}
@@ -32,13 +33,39 @@ func readLinks(ctx context.Context, j *jobFacts, initPID int) ([]outsideLink, er
 	if err != nil {
 		return nil, err
 	}
-	if sockets, err = unixSockets(initPID); err != nil {
+	if sockets, err = unixSocketsOf(tasks, initPID); err != nil {
 		return nil, fmt.Errorf("unix sockets of the job: %w", err)
 	}
 	second := outsideLinks(tasks, sockets)
 	return slices.DeleteFunc(first, func(l outsideLink) bool {
 		return !slices.ContainsFunc(second, func(m outsideLink) bool { return l.unixSocket == m.unixSocket })
 	}), nil
+}
+
+// unixSocketsOf lists those of all network namespaces that the job has.
+func unixSocketsOf(tasks []task, initPID int) ([]unixSocket, error) {
+	all, err := unixSockets(initPID)
+	seen := map[string]bool{"": true}
+	for _, t := range tasks {
+		if t.Host == initPID {
+			seen[t.space("net")] = true
+		}
+	}
+	for _, t := range tasks {
+		if err != nil {
+			return nil, err
+		}
+		if seen[t.space("net")] {
+			continue
+		}
+		seen[t.space("net")] = true
+		var more []unixSocket
+		if more, err = unixSockets(t.Host); procfs.IsGone(err) {
+			err = nil
+		}
+		all = append(all, more...)
+	}
+	return all, err
 }
 
 // unixSockets lists those of the network namespace of pid, by sock_diag(7).

@@ -6,7 +6,9 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
 )
@@ -39,6 +41,9 @@ func readTask(e pidmap.Entry, v mountView, initPID int) (task, error) {
 			return t, err
 		}
 	}
+	if err := t.readOwners(initPID); err != nil && !procfs.IsGone(err) {
+		return t, err
+	}
 	r := openFiles{pid: e.Host, init: initPID, view: v}
 	if t.Opened, err = r.opened(); err != nil {
 		return t, fmt.Errorf("open files of %s: %w", t, err)
@@ -68,6 +73,53 @@ func (t *task) readThread(tid int) error {
 		}
 	}
 	return err
+}
+
+// readOwners asks whose the namespaces are that the process does not share with PID 1.
+func (t *task) readOwners(initPID int) error {
+	for _, kind := range namespaces.Nestable {
+		own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", initPID, kind))
+		if err != nil {
+			return err
+		}
+		if has := t.space(kind); has == "" || has == own {
+			continue
+		}
+		owned, err := namespaces.OwnedLike(t.Host, kind, initPID)
+		if err != nil {
+			return err
+		}
+		if !owned {
+			t.Alien = append(t.Alien, kind)
+		}
+		if kind == "net" {
+			if t.Connected, err = hasConnections(t.Host); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hasConnections tells whether a process sees TCP connections in its network namespace. Only
+// those of PID 1 are kept from each other while they are saved.
+func hasConnections(pid int) (bool, error) {
+	const timeWait, listen = "06", "0A" // see proc_pid_net(5)
+	for _, name := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, name))
+		if errors.Is(err, os.ErrNotExist) && name == "tcp6" {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return false, err
+		}
+		for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+			if f := strings.Fields(line); i > 0 && len(f) > 3 && f[3] != timeWait && f[3] != listen {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // spacesOf reads the namespaces of a thread, and those that its children will

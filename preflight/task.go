@@ -123,12 +123,15 @@ type task struct {
 	Tracers []int // of its threads, in our pid namespace
 	UIDs    [4]uint32
 	GIDs    [4]uint32
-	Spaces  []space // of all threads, each once
-	Private int64   // bytes of private memory, resident or swapped out
-	Locked  int64   // of them at most those are locked
-	Space   uint64  // size of its address space, in pages, when Mapped was read
-	Opened  []descriptor
-	Mapped  []mapping
+	Spaces  []space  // of all threads, each once
+	Alien   []string // kinds of namespaces inside the job's that belong to another user namespace
+	// Connected says that there are TCP connections in its network namespace, which is inside the job's.
+	Connected bool
+	Private   int64  // bytes of private memory, resident or swapped out
+	Locked    int64  // of them at most those are locked
+	Space     uint64 // size of its address space, in pages, when Mapped was read
+	Opened    []descriptor
+	Mapped    []mapping
 }
 
 func (t task) String() string { return processName(t.Job, t.Comm) }

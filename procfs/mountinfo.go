@@ -69,5 +69,8 @@ func parseMount(line string) (MountPoint, bool) {
 	}, true
 }
 
+// EscapePath writes a path as mountinfo has it.
+var EscapePath = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace
+
 // unescapePath undoes what the kernel does to paths and sources (seq_path, show_mountinfo).
 var unescapePath = strings.NewReplacer(`\043`, "#", `\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace

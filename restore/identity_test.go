@@ -33,7 +33,7 @@ var jobs = map[string]struct {
 	// mustLack is a change that gives a right all the same.
 	mustLack string
 }{
-	"root's": {ofRoot, identity.Rule{Groups: []uint32{4, 27}}, []string{"creds.", "seccomp", "threads", "task_state"}, ""},
+	"root's": {ofRoot, identity.Rule{Groups: []uint32{4, 27}}, []string{"creds.", "seccomp", "threads", "task_state", "ids.mnt", "ids.net"}, ""},
 	"in a user namespace": {ofUserNS, identity.Rule{UID: 12345, GID: 12345, UserNS: true,
 		UIDs: mapsOf(base), GIDs: mapsOf(base)}, []string{"creds.cap_bnd", "seccomp", "threads", "task_state"},
 		"creds.cap_bnd = [4294967295 511]"}, // CAP_SETGID

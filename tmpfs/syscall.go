@@ -17,6 +17,9 @@ func detached(dir string, options map[string]string) (*os.File, error) {
 		return nil, fmt.Errorf("make a tmpfs: %w", err)
 	}
 	defer unix.Close(fs)
+	if err := unix.FsconfigSetString(fs, "source", "tmpfs"); err != nil { // as the job's mounts say
+		return nil, fmt.Errorf("make a tmpfs: %w", err)
+	}
 	if err := configure(fs, options, unix.FsconfigCreate); err != nil {
 		return nil, fmt.Errorf("make a tmpfs: %w", err)
 	}

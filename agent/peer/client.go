@@ -58,6 +58,9 @@ const (
 // threads.
 const FeatureIdentity = "identity"
 
+// FeatureNested says that this side takes jobs with mount and network namespaces inside their own.
+const FeatureNested = "nested-namespaces"
+
 // Offer is what a target must know to accept or refuse a job.
 type Offer struct {
 	Move   handoff.MoveID  `json:"move"`

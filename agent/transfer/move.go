@@ -115,7 +115,7 @@ func (m *moveOp) prepare(ctx context.Context) error {
 	}
 	m.copyOnWrite = needs.CopyOnWrite
 	m.place.Bound, m.place.Mode = needs.CPUs, m.req.Affinity
-	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.Identity, 0, transport.WithFeatures(peer.FeatureIdentity, peer.FeatureThreads, peer.FeatureRecheck), transport.WithData(func(trip time.Duration) int {
+	sess, err := transport.Dial(ctx, m.addr, m.req.Node, m.a.Identity, 0, transport.WithFeatures(peer.FeatureIdentity, peer.FeatureThreads, peer.FeatureRecheck, peer.FeatureNested), transport.WithData(func(trip time.Duration) int {
 		return source.Connections(m.req.Connections, trip)
 	}))
 	if err != nil {
@@ -131,6 +131,9 @@ func (m *moveOp) prepare(ctx context.Context) error {
 		if f != nil {
 			return peer.Refused(source.AsFindings([]preflight.Finding{*f}))
 		}
+	}
+	if f := preflight.CheckNested(needs, slices.Contains(m.sess.Features(), peer.FeatureNested), m.req.Node); f != nil {
+		return peer.Refused(source.AsFindings([]preflight.Finding{*f}))
 	}
 	if m.rec, err = m.a.nextEpoch(m.rec.ID); err != nil {
 		return err

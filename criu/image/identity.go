@@ -185,7 +185,7 @@ func (s *saved) namespaces(e *pstree.PstreeEntry) error {
 		if equal(id, root[kind]) {
 			continue
 		}
-		at := slices.Index(identity.Nestable, kind)
+		at := slices.Index(namespaces.Nestable, kind)
 		if at < 0 || id == nil {
 			return fmt.Errorf("%w: it is in another %s namespace than PID 1", ErrFormat, kind)
 		}

@@ -10,10 +10,15 @@ import (
 )
 
 // SocketNames returns the paths in the job to which Unix sockets are bound, those of
-// sockets whose name is gone included: whatever CRIU removes and makes anew.
+// sockets whose name is gone included: whatever CRIU removes and makes anew. A name in a mount
+// namespace inside the job's is told as PID 1 sees the file, if it does.
 func SocketNames(dir string) ([]string, error) {
+	nested, err := nestedMountsOf(dir)
+	if err != nil {
+		return nil, err
+	}
 	var names []string
-	err := eachFile(dir, func(record []byte) error {
+	err = eachFile(dir, func(record []byte) error {
 		var e fdinfo.FileEntry
 		if err := (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(record, &e); err != nil {
 			return fmt.Errorf("%w: %w", ErrFormat, err)
@@ -25,7 +30,9 @@ func SocketNames(dir string) ([]string, error) {
 		if !path.IsAbs(name) {
 			name = path.Join(e.GetUsk().GetNameDir(), name)
 		}
-		names = append(names, name)
+		if name, ok := nested.inJob(e.GetUsk().GetMntId(), name); ok {
+			names = append(names, name)
+		}
 		return nil
 	})
 	return names, err
