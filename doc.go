@@ -29,6 +29,7 @@
 //	carry/privatetmpfs  /dev, /dev/shm and /tmp; carry/queues  POSIX message queues
 //	carry/calls     system calls that a dump has interrupted
 //	carry/descriptors  room for those of CRIU in a process that has as many as it may
+//	carry/filelocks exclusive locks on files that both nodes share
 //	carry/segments  shared memory that no path leads to; carry/socketnames  names of Unix sockets
 //	carry/threads   what threads and processes have asked the kernel for, as to be bound to processors
 //	store           where checkpoints live: what is signed, checked and claimed, whatever the place

@@ -137,6 +137,8 @@ type Env struct {
 	// table lead to a directory that is the resource's own.
 	Mounts map[string]string
 	User   osthread.User // of the job, on the node
+	// Handover says that the job's copy on another node ends when this one is told to run.
+	Handover bool
 }
 
 // Restorer is the half that the job's shim runs around CRIU's restore. The stages come in
@@ -171,6 +173,15 @@ type Mender interface {
 	Threads() []int
 	// Mend gets those that have not ended. After an error the job runs on as it is.
 	Mend(threads map[int]*inject.Thread) error
+}
+
+// Waiter is a [Restorer] that waits for what only the end of the copy on the source sets free.
+type Waiter interface {
+	// Waits tells, after Parked, whether there is something to wait for.
+	Waits() bool
+	// Wait comes when the job has been told to run. CRIU has let go of it, it is frozen, and nothing
+	// of it has run. After an error it is ended.
+	Wait(ctx context.Context) error
 }
 
 // NoRestorer does nothing at every stage, as [NoSource] does.

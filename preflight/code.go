@@ -61,7 +61,6 @@ const (
 	FileSize           Code = "file-size-differs"
 	FileMode           Code = "file-mode-differs"
 	FileDenied         Code = "file-denied" // root may not reach it, or the job's user not open it
-	LockShared         Code = "lock-shared" // locked by the job, and the very same file here
 	MountMissing       Code = "mount-missing"
 	RootMissing        Code = "root-missing"
 	WorkDirMissing     Code = "work-dir-missing"

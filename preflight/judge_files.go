@@ -61,8 +61,6 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		remedy: "have them on a file system that both nodes mount, or copy them: `rsync -aR SOURCE:PATH /`; for programs and libraries install the same versions. A file that is shared and still differs is being written by another program: wait until that is over"}
 	mode := mismatch{code: FileMode, what: "files of the job have another type or mode on this node",
 		remedy: "give them the mode that they have on the source: `chmod MODE PATH`"}
-	locked := mismatch{code: LockShared, what: "the job holds locks on files that both nodes share; until it has left the source no other process can take them, not even its own copy here",
-		remedy: "move it when it has let go of the locks (`lslocks` lists them), or have it keep its lock files in its own /tmp, which moves with it"}
 	for _, f := range n.Files {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -82,11 +80,8 @@ func judgeFiles(ctx context.Context, r *report, n Needs, see func(f File, sure b
 		case f.Size >= 0 && here.Size != f.Size && !growing(f, here) && see(f, true).Size != f.Size:
 			size.add(fmt.Sprintf("%s (%d bytes here, %d there)", f.Path, here.Size, f.Size))
 		}
-		if f.Locked && here.Err == nil && shared(f, here) && !n.FromCheckpoint {
-			locked.add(f.Path)
-		}
 	}
-	for _, m := range []*mismatch{&missing, &denied, &barred, &mode, &size, &locked} {
+	for _, m := range []*mismatch{&missing, &denied, &barred, &mode, &size} {
 		m.tell(r)
 	}
 	return nil

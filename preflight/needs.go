@@ -54,10 +54,6 @@ type Needs struct {
 	Nested  bool   `json:"nested,omitempty"`
 	UserNS  bool   `json:"user_ns,omitempty"`
 	UIDBase uint32 `json:"uid_base,omitempty"`
-
-	// FromCheckpoint says that the job comes from a directory: no copy of it holds anything
-	// any more. It is the target's own knowledge.
-	FromCheckpoint bool `json:"-"`
 }
 
 // File is a file or directory of the node that the job has open or mapped.
@@ -67,7 +63,7 @@ type File struct {
 	Mode    uint32 `json:"mode"` // st_mode, type and permissions
 	Inode   uint64 `json:"inode"`
 	Written bool   `json:"written,omitempty"` // the job writes it: the size will have changed
-	Locked  bool   `json:"locked,omitempty"`  // the job holds a lock on it that excludes others
+	Locked  bool   `json:"locked,omitempty"`  // the job holds a lock on it that excludes others; for targets that do not take such locks over
 	Access  uint32 `json:"access,omitempty"`  // what the job may do with it, as access(2) takes it; unix.X_OK: it is a program
 }
 

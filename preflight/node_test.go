@@ -364,32 +364,3 @@ func TestPathsInRemediesAreQuoted(t *testing.T) {
 		}
 	}
 }
-
-func TestALockOnASharedFileIsRefusedAndOnlyThere(t *testing.T) {
-	const mode = unix.S_IFREG | 0o600
-	held := File{Path: "/f", Size: -1, Mode: mode, Inode: 7, Locked: true}
-	free := held
-	free.Locked = false
-	for name, c := range map[string]struct {
-		file    File
-		here    targetFile
-		saved   bool
-		refused bool
-	}{
-		"the same file":                {held, targetFile{inode: inode{Mode: mode, Ino: 7}}, false, true},
-		"a shared file system":         {held, targetFile{inode: inode{Mode: mode, Ino: 8}, Network: true}, false, true},
-		"another file of that name":    {held, targetFile{inode: inode{Mode: mode, Ino: 8}}, false, false},
-		"no lock":                      {free, targetFile{inode: inode{Mode: mode, Ino: 7}}, false, false},
-		"nobody holds it: a directory": {held, targetFile{inode: inode{Mode: mode, Ino: 7}}, true, false},
-	} {
-		var r report
-		n := Needs{Files: []File{c.file}, FromCheckpoint: c.saved}
-		if err := judgeFiles(context.Background(), &r, n, func(File, bool) targetFile { return c.here }); err != nil {
-			t.Fatal(err)
-		}
-		got := slices.ContainsFunc(r.findings(), func(f Finding) bool { return f.Code == LockShared })
-		if got != c.refused {
-			t.Errorf("%s: refused is %v", name, got)
-		}
-	}
-}

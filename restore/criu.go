@@ -167,14 +167,17 @@ func (s *PrestartedCRIU) attach(plan Plan) error {
 // the callback returns. From here on what was carried is the job's. After an error of a resource
 // the job runs on without it.
 func (p *Parked) release(ctx context.Context, who *identityCheck, init int, log *slog.Logger) error {
-	if err := who.checkReady(init); err != nil {
+	err := who.checkReady(init)
+	if err == nil {
+		err = p.freezeToMend(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, who.killRefused())
 	}
 	if err := every(p.carried, carry.Restorer.Commit); err != nil {
 		log.Error("the job runs, but lacks some of what it had", logkey.Err, err)
 	}
 	p.carried = nil
-	p.freezeToMend(ctx)
 	p.released.Store(ctx.Err() == nil)
 	return nil
 }

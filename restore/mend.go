@@ -15,29 +15,52 @@ const mendTime = 5 * time.Second
 // frozen with it.
 func (p *Parked) prepareMend(criuPID int) error {
 	p.menders = carry.MendersOf(p.carried)
-	if len(p.menders) == 0 {
+	for _, r := range p.carried {
+		if w, ok := r.(carry.Waiter); ok && w.Waits() {
+			p.waiters = append(p.waiters, w)
+		}
+	}
+	if p.holds = len(p.menders)+len(p.waiters) > 0; !p.holds {
 		return nil
 	}
 	return p.plan.RestoreEnv.Cgroup.StepUp(criuPID)
 }
 
 // freezeToMend keeps the job from running when CRIU lets go of it. The tasks are stopped by CRIU as
-// yet. After an error the job runs on unmended.
-func (p *Parked) freezeToMend(ctx context.Context) {
-	if len(p.menders) == 0 {
-		return
+// yet. After an error the job must not run; where it may, unmended, there is none.
+func (p *Parked) freezeToMend(ctx context.Context) error {
+	if !p.holds {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, mendTime)
 	defer cancel()
-	if err := p.plan.RestoreEnv.Cgroup.Freeze(ctx); err != nil {
+	err := p.plan.RestoreEnv.Cgroup.Freeze(ctx)
+	if err != nil && !p.Waits() {
 		p.logUnmended(err)
+		return nil
 	}
+	return err
+}
+
+// Waits tells whether a job that was resumed stays frozen until LetRun.
+func (p *Parked) Waits() bool { return len(p.waiters) > 0 }
+
+// LetRun waits for what the copy on the source has until it ends, and has the job run. After an error
+// the job must not run.
+func (p *Parked) LetRun(ctx context.Context) error {
+	for _, w := range p.waiters {
+		if err := w.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	p.mend()
+	return nil
 }
 
 // mend changes threads from within and has the job run. It is the job's only copy: it runs whatever
 // fails.
 func (p *Parked) mend() {
-	if len(p.menders) == 0 {
+	if !p.holds {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), mendTime)

@@ -26,6 +26,8 @@ type Parked struct {
 	ctx      context.Context
 	stop     context.CancelFunc
 	init     *namespaces.Process
+	waiters  []carry.Waiter
+	holds    bool          // the job is frozen when CRIU lets go of it
 	menders  carry.Menders // which the job's threads are to be stopped for, before they run
 	log      *slog.Logger
 }
@@ -44,14 +46,16 @@ func (p *Parked) Discard() error {
 	return errors.Join(err, p.server.Close())
 }
 
-// Resume lets the job run and returns its PID 1. The fault server goes on; see Filled. After an
+// Resume lets the job run, or with [Parked.Waits] be, and returns its PID 1. The fault server goes on; see Filled. After an
 // error the process is the same, MayHaveRun tells whether the job has run, and Drop follows.
 func (p *Parked) Resume() (init *namespaces.Process, err error) {
 	p.answer(nil)
 	if p.err != nil {
 		return p.init, fmt.Errorf("resume: %w", p.err)
 	}
-	p.mend()
+	if !p.Waits() {
+		p.mend()
+	}
 	return p.init, nil
 }
 

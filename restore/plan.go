@@ -32,6 +32,8 @@ type Plan struct {
 	// Interface is the job's network interface, nil for none.
 	Interface *network.Interface `json:"interface,omitempty"`
 	TCP       bool               `json:"tcp,omitempty"`
+	// Handover says that the copy on the source ends when this one is told to run.
+	Handover bool `json:"handover,omitempty"`
 	// Prestarted is a CRIU that waits in RestoreEnv, nil if there is none. Park uses it up.
 	Prestarted *PrestartedCRIU `json:"-"`
 	// Follower has read the log of Store so far; it may be nil. Open uses it up.
@@ -52,7 +54,7 @@ type Bind struct {
 
 // env is what the resources that CRIU does not carry are told of it.
 func (plan Plan) env() carry.Env {
-	return carry.Env{Images: plan.Images, Work: plan.Work, Root: plan.RestoreEnv.Root, Mounts: plan.Mounts, User: plan.RestoreEnv.User}
+	return carry.Env{Images: plan.Images, Work: plan.Work, Root: plan.RestoreEnv.Root, Mounts: plan.Mounts, User: plan.RestoreEnv.User, Handover: plan.Handover}
 }
 
 func (plan Plan) log() string { return filepath.Join(plan.Work, "restore.log") }

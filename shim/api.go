@@ -32,6 +32,8 @@ type Status struct {
 	Filling bool `json:"filling,omitempty"`
 	// Absent is how much of the total has not arrived on this node yet.
 	Absent int64 `json:"absent,omitempty"`
+	// Waits says that the running job is frozen until it has locks that its other copy has.
+	Waits bool `json:"waits,omitempty"`
 	// Exit is how the job ended, while the disk does not take it.
 	Exit *job.Exit `json:"exit,omitempty"`
 }

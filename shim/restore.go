@@ -11,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/logkey"
+	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/restore"
 )
 
@@ -102,8 +103,41 @@ func (s *shim) resume(*http.Request) error {
 	failpoint.Point("shim", "resumed")
 	s.log.Info("job resumed", logkey.PID, p.Pid)
 	s.filling.Go(func() { s.awaitMemoryFilled(s.parked, s.volatile) })
-	s.runJob(p)
+	if !s.parked.Waits() {
+		s.runJob(p)
+		return nil
+	}
+	s.mu.Lock()
+	s.state, s.init, s.waits = Running, p, true
+	s.mu.Unlock()
+	go s.letRun(s.parked, p)
 	return nil
+}
+
+// letRun has a job run that waits, frozen, for what the copy on the source had. Nobody else waits for
+// its PID 1 meanwhile: to this process its stops look like its end.
+func (s *shim) letRun(p *restore.Parked, init *namespaces.Process) {
+	s.log.Info("the job waits, frozen, for exclusive locks on files that its other copy or another process has")
+	err := p.LetRun(context.Background()) // until the job has ended
+	if err == nil {
+		s.log.Info("the job has its locks, and runs")
+	} else {
+		s.log.Error("the job does not get back what it had locked; it is ended", logkey.Err, err)
+		go s.kill()
+	}
+	s.mu.Lock()
+	s.waits = false
+	s.mu.Unlock()
+	s.runJob(init)
+}
+
+// kill ends the job. It returns when the job has been waited for.
+func (s *shim) kill() {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+	defer cancel()
+	if err := s.cfg.Cgroup.Kill(ctx); err != nil {
+		s.log.Error("end the job", logkey.Err, err)
+	}
 }
 
 // awaitMemoryFilled waits until all memory is in place. It ends a job whose memory cannot be

@@ -30,6 +30,7 @@ type shim struct {
 	init     *namespaces.Process
 	exit     *job.Exit // how the job ended, as long as that is not in its record
 	parked   *restore.Parked
+	waits    bool // see Status
 	guard    *guard
 	volatile string
 
@@ -50,7 +51,7 @@ func (s *shim) currentState() State {
 
 func (s *shim) status() Status {
 	s.mu.Lock()
-	st := Status{State: s.state, Shim: os.Getpid(), Exit: s.exit}
+	st := Status{State: s.state, Shim: os.Getpid(), Exit: s.exit, Waits: s.waits}
 	if s.init != nil {
 		st.Init = s.init.Pid
 	}

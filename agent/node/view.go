@@ -102,7 +102,7 @@ func (n *Node) View(ctx context.Context, rec job.Record) api.Job {
 	}
 	cg := cgroup.Cgroup{Dirs: rec.Cgroup}
 	v.CgroupDir = cg.Dir()
-	if v.State, v.SuspendedIn = n.RunState(rec); st.State == shim.Parked || st.State == shim.Waiting {
+	if v.State, v.SuspendedIn = n.RunState(rec); st.State == shim.Parked || st.State == shim.Waiting || st.Waits {
 		v.State, v.SuspendedIn = api.JobArriving, ""
 	}
 	if used, err := cg.CPUTime(); err == nil {

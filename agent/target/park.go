@@ -186,6 +186,6 @@ func (j *Job) plan(rec job.Record, cfg shim.Config) (restore.Plan, error) {
 	return restore.Plan{
 		Images: j.Images(), Store: j.pages(), Work: j.work(), TCP: true, RestoreEnv: *cfg.RestoreEnv,
 		Mounts: launch.ExternalMounts(rec, j.IODir(), dirs), Binds: binds, Private: mounts,
-		Interface: launch.JobInterface(rec), Rule: launch.IdentityRule(launched), Recorded: j.Recorded,
+		Interface: launch.JobInterface(rec), Rule: launch.IdentityRule(launched), Recorded: j.Recorded, Handover: j.Offered != nil,
 	}, nil
 }

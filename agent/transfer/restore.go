@@ -62,7 +62,6 @@ func (b *restoreOp) open(ctx context.Context, c caller.Caller) error {
 	if err := b.cargo.Record.Validate(); err != nil {
 		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
-	b.cargo.Needs.FromCheckpoint = true
 	b.rec = b.cargo.Record
 	if !c.CanAccess(b.rec) {
 		return caller.Forbidden()

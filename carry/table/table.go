@@ -4,6 +4,7 @@ import (
 	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/carry/calls"
 	"github.com/migrate-hpc/migrate/carry/descriptors"
+	"github.com/migrate-hpc/migrate/carry/filelocks"
 	"github.com/migrate-hpc/migrate/carry/privatetmpfs"
 	"github.com/migrate-hpc/migrate/carry/queues"
 	"github.com/migrate-hpc/migrate/carry/segments"
@@ -23,5 +24,6 @@ var Carried = carry.Table{
 	{Name: "room for descriptors", Check: descriptors.Check, Source: descriptors.NewSource},
 	{Name: "interrupted system calls", Source: calls.NewSource, Restorer: calls.NewRestorer},
 	{Name: "names of Unix sockets", Source: socketnames.NewSource, Restorer: socketnames.NewRestorer},
+	{Name: "exclusive locks on files", Restorer: filelocks.NewRestorer},
 	{Name: "attributes of threads", Source: threads.NewSource, Restorer: threads.NewRestorer},
 }

@@ -64,6 +64,10 @@ func main() {
 		check(ask(os.Args[2], os.Args[3], os.Args[4]))
 	case "listen":
 		check(listen(os.Args[2], os.Args[3]))
+	case "locks":
+		check(locks(os.Args[2]))
+	case "lock":
+		check(lock(os.Args[2]))
 	case "attrs":
 		check(attributes(os.Args[2:]))
 	case "odd":
