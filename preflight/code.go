@@ -29,6 +29,7 @@ const (
 	DescriptorsFull  Code = "descriptors-full"     // as many as the limit allows, and this node may not raise it
 	FIFOOutside      Code = "fifo-outside"         // a FIFO that a process which stays behind has open too
 	FileOutside      Code = "file-outside"         // opened outside of the job's mounts
+	LeaseHeld        Code = "lease"                // on a file that the target would open
 	DeletedTooBig    Code = "deleted-file-too-big" // above what CRIU may be left to carry
 	NameGone         Code = "file-name-gone"       // unlinked, other names remain, not on a shared file system
 	NameReused       Code = "file-name-reused"     // its name leads to another file now

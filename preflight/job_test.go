@@ -170,6 +170,9 @@ func TestWhatAJobHoldsIsJudged(t *testing.T) {
 		"big-deleted": {DeletedTooBig},
 		"renamed":     {NameGone},
 		"replaced":    {NameGone}, // so the kernel tells of it
+		"lease":       {LeaseHeld},
+		"lease-read":  {LeaseHeld},
+		"lease-own":   nil, // arrives with its file system
 		"huge-pages":  {HugePages},
 		"secret":      {SecretMemory},
 		"vsock":       {SocketKind},

@@ -61,6 +61,7 @@ func (j *jobFacts) judgeOpened(r *report, t task, d descriptor) {
 	case d.kind() == unix.S_IFCHR || d.kind() == unix.S_IFBLK:
 		j.judgeDevice(r, t, d)
 	case strings.HasPrefix(d.Link, "/"):
+		j.judgeLease(r, t, d)
 		j.judgeFile(r, t, d.file)
 	default:
 		r.add(KernelObject, fmt.Sprintf(closeIt+", or run the program without that feature", t.Host),
@@ -122,6 +123,15 @@ func deviceKind(link string, i inode) (code Code, what, remedy string) {
 		return DeviceOpen, fmt.Sprintf("block device %d:%d", i.RdevMajor, i.RdevMinor), close
 	}
 	return DeviceOpen, fmt.Sprintf("device %d:%d", i.RdevMajor, i.RdevMinor), close
+}
+
+// judgeLease refuses a lease on a file that the target opens: if both nodes share it, that breaks the
+// lease, and the kernel signals the job. The signal ends a job that does not expect it.
+func (j *jobFacts) judgeLease(r *report, t task, d descriptor) {
+	if _, ok := j.onNode(d.file); d.Leased && ok {
+		r.add(LeaseHeld, "have the program give the lease up, or keep the file in `/tmp`; `grep LEASE /proc/locks` lists leases",
+			"%s has a lease (F_SETLEASE) on %s, which the target would break when it opens the file", t, d)
+	}
 }
 
 // judgeFile is for what has a path: open, mapped or a directory of a task.

@@ -121,7 +121,7 @@ func (l *Look) since(t *task, locked map[uint64]bool) error {
 		return err
 	}
 	for n, link := range links {
-		if old, ok := had[n]; ok && old.Link == link && (old.Locked || !locked[old.Ino]) {
+		if old, ok := had[n]; ok && old.Link == link && (old.Locked || old.Leased || !locked[old.Ino]) {
 			continue
 		}
 		d, err := h.descriptor(n)
@@ -131,7 +131,7 @@ func (l *Look) since(t *task, locked map[uint64]bool) error {
 		if err != nil {
 			return err
 		}
-		if old, ok := had[n]; !ok || old.Link != d.Link || d.Locked {
+		if old, ok := had[n]; !ok || old.Link != d.Link || d.Locked || d.Leased {
 			t.Opened = append(t.Opened, d)
 		}
 	}

@@ -25,6 +25,7 @@ func TestNewsOfAFrozenJobAreWhatItHasComeToHoldSinceTheLook(t *testing.T) {
 		{do: "lock", file: "input", locked: true},
 		{do: "open", file: "other", locked: true},
 		{do: "map", file: "third"},
+		{do: "lease", file: "leased", codes: []Code{LeaseHeld}},
 		{do: "device", codes: []Code{DeviceOpen}},
 		{do: "child", codes: []Code{DeviceOpen}},
 	} {

@@ -82,7 +82,7 @@ func (h openFiles) descriptor(n int) (descriptor, error) {
 		d.Flags = int(flags)
 	}
 	if info["lock"] != "" {
-		d.Locked, err = excludes(h.proc("fdinfo/" + strconv.Itoa(n)))
+		d.Locked, d.Leased, err = excludes(h.proc("fdinfo/" + strconv.Itoa(n)))
 		if err != nil {
 			return d, err
 		}
@@ -96,18 +96,21 @@ func (h openFiles) descriptor(n int) (descriptor, error) {
 	return d, nil
 }
 
-// excludes tells whether a descriptor's fdinfo lists an exclusive lock.
-func excludes(path string) (bool, error) {
+// excludes tells whether a descriptor's fdinfo lists an exclusive lock, and a lease.
+func excludes(path string) (locked, leased bool, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	for line := range strings.Lines(string(data)) {
-		if strings.HasPrefix(line, "lock:") && strings.Contains(line, " WRITE ") {
-			return true, nil
+		if !strings.HasPrefix(line, "lock:") {
+			continue
 		}
+		lease := strings.Contains(line, " LEASE ")
+		leased = leased || lease
+		locked = locked || !lease && strings.Contains(line, " WRITE ")
 	}
-	return false, nil
+	return locked, leased, nil
 }
 
 // protocol asks sockfs for the name of a socket's protocol ("TCP", "MPTCP", …;

@@ -42,6 +42,9 @@ var roles = map[string]func(dir string) error{
 	"child-alone": playChildAlone,
 	"overlay":     playOverlay,
 	"newcomer":    playNewcomer,
+	"lease":       func(dir string) error { return lease(filepath.Join(dir, "leased"), unix.F_WRLCK) },
+	"lease-read":  func(dir string) error { return lease(filepath.Join(dir, "input"), unix.F_RDLCK) },
+	"lease-own":   func(string) error { return lease("/tmp/leased", unix.F_WRLCK) },
 }
 
 func play(role, dir string) error {
@@ -349,6 +352,7 @@ var newcomers = map[string]func(dir string) error{
 	"lock":   func(dir string) error { return unix.Flock(int(kept[0].Fd()), unix.LOCK_EX) },
 	"open":   func(dir string) error { return lockFile(filepath.Join(dir, "other"), unix.LOCK_EX) },
 	"device": func(dir string) error { return openNode("/dev/kmsg", 1, 11) },
+	"lease":  func(dir string) error { return lease(filepath.Join(dir, "leased"), unix.F_WRLCK) },
 	"map": func(dir string) error {
 		f, err := os.Create(filepath.Join(dir, "third"))
 		if err != nil {
@@ -362,6 +366,19 @@ var newcomers = map[string]func(dir string) error{
 		cmd.ExtraFiles = kept[len(kept)-1:]
 		return cmd.Start()
 	},
+}
+
+func lease(path string, how int) error {
+	mode := os.O_RDWR | os.O_CREATE
+	if how == unix.F_RDLCK {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, mode, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, how)
+	return errors.Join(err, keep(f))
 }
 
 func lockFile(path string, how int) error {

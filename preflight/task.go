@@ -63,6 +63,7 @@ type descriptor struct {
 	Proto  string // of a socket, as sockfs names it; "" = not known
 	Pid    int    // of a pidfd: the process, -1 when it has ended
 	Locked bool   // a lock on it excludes others
+	Leased bool   // who else opens it has to wait, see F_SETLEASE
 }
 
 // isProgram is true of what the task runs: its other directories are directories.
