@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"restore/pagestore", "preflight"},
 	{"restore/pageset", "fileaccess"}, // fileaccess serves source, target and preflight
 	{"carry/table"},                   // of both halves of all resources
-	{"carry/calls", "carry/descriptors", "carry/filelocks", "carry/privatetmpfs", "carry/queues", "carry/segments", "carry/socketnames", "carry/threads"},
+	{"carry/calls", "carry/descriptors", "carry/filelocks", "carry/privatetmpfs", "carry/queues", "carry/segments", "carry/socketnames", "carry/socketoptions", "carry/threads"},
 	{"carry"},
 	{"criu/image"},
 	{"criu"},

@@ -32,6 +32,7 @@
 //	carry/filelocks exclusive locks on files that both nodes share
 //	carry/segments  shared memory that no path leads to; carry/socketnames  names of Unix sockets
 //	carry/threads   what threads and processes have asked the kernel for, as to be bound to processors
+//	carry/socketoptions options of sockets, and multicast groups
 //	store           where checkpoints live: what is signed, checked and claimed, whatever the place
 //	store/directory the place that is a directory; store/storetest: what every place must pass
 //	checkpoint/scan reading memory             restore/pagestore, restore/pageset  memory on its way

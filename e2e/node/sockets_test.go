@@ -75,3 +75,26 @@ func TestAnAbortedMoveLeavesTheLoopbackOpen(t *testing.T) {
 		t.Errorf("left behind: %s", rules)
 	}
 }
+
+func TestOptionsOfSocketsAndMulticastGroupsSurviveMoves(t *testing.T) {
+	c := newCluster(t, 2)
+	for name, flags := range map[string][]string{"without a user namespace": nil, "with a user namespace": {"--user-ns"}} {
+		c.run(name, func(t *testing.T) {
+			here, there := c.two()
+			j := here.launch(append(flags, "--", shared.helper, "options", "3")...)
+			j.ready(here)
+			for times := range 3 {
+				here.migrate("kill", "-s", "USR1", j.id).want(t, 0)
+				eventually(t, limit, func() error {
+					out := j.logs(here)
+					if strings.Count(out, "intact") != times+1 || strings.Count(out, "030201EF     3 ") != times+1 {
+						return fmt.Errorf("after %d moves: %s; stderr: %q", times, out, j.stderr(here))
+					}
+					return nil
+				})
+				j.move(here, there)
+				here, there = there, here
+			}
+		})
+	}
+}

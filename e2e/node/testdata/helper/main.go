@@ -24,6 +24,8 @@ func main() {
 		check(connections())
 	case "connections-peer":
 		check(connectionsPeer())
+	case "options":
+		check(socketOptions(os.Args[2]))
 	case "io_uring":
 		check(ring())
 	case "open":
