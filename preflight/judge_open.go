@@ -51,7 +51,7 @@ func (j *jobFacts) judgeOpened(r *report, t task, d descriptor) {
 		j.judgeAnonymous(r, t, d)
 	case spaceLink.MatchString(d.Link):
 		kind, _, _ := strings.Cut(d.Link, ":")
-		if j.Spaces[kind] != d.Link && !j.hasNest(kind, d.Link) {
+		if j.Spaces[kind] != d.Link && !hasNest(j.Tasks, kind, d.Link) {
 			r.add(NamespaceOpen, fmt.Sprintf(closeIt, t.Host),
 				"%s has a namespace open that is not its job's: %s", t, d)
 		}

@@ -39,8 +39,8 @@ func judgeSocket(r *report, t task, d descriptor) {
 		"%s has a socket of protocol %s (descriptor %d), which cannot be saved", t, d.Proto, d.Number)
 }
 
-func (j *jobFacts) judgeLinks(r *report) {
-	for _, l := range j.Links {
+func judgeLinks(r *report, links []outsideLink) {
+	for _, l := range links {
 		r.add(SocketOutside, "close the connection before the move; `ss -xpH | grep "+itoa(int(l.Peer))+"` on this node names the process at the other end",
 			"%s is connected by a Unix socket (descriptor %d) to a process of the node that is not of its job, and which stays behind", l.Who, l.Number)
 	}

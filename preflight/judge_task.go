@@ -15,7 +15,7 @@ func (j *jobFacts) judgeTasks(r *report) {
 		j.judgeHeld(r, t)
 	}
 	j.judgeMembers(r)
-	j.judgeLinks(r)
+	judgeLinks(r, j.Links)
 	j.judgePipes(r)
 }
 
@@ -91,9 +91,9 @@ func CheckNested(n Needs, knows bool, node string) *Finding {
 }
 
 // hasNest tells whether a process of the job is in such a namespace.
-func (j *jobFacts) hasNest(kind, name string) bool {
+func hasNest(tasks []task, kind, name string) bool {
 	return slices.Contains(namespaces.Nestable, kind) &&
-		slices.ContainsFunc(j.Tasks, func(t task) bool { return t.space(kind) == name })
+		slices.ContainsFunc(tasks, func(t task) bool { return t.space(kind) == name })
 }
 
 func judgeHeadless(r *report, who string) {
