@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -199,6 +200,10 @@ func (o *runOptions) takeStdin(c *cli) (err error) {
 		return nil
 	}
 	o.input, err = inputFile(in)
+	if errors.Is(err, errSharedInput) {
+		c.notice("warning: " + err.Error())
+		err = nil
+	}
 	if err == nil && o.input != "" && o.root != "" {
 		err = fmt.Errorf("stdin is the file %s, and a job with --root has other paths: name it with -i as the job finds it, or type `migrate run … < /dev/null`", o.input)
 	}

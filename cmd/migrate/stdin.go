@@ -20,6 +20,9 @@ const stdinHint = "write it into a file and name that: `migrate run -i FILE …`
 // errInput says that stdin has data that the job would not get.
 var errInput = errors.New("a job reads its stdin from a file, and something else is waiting on the stdin of this command")
 
+// errSharedInput says that stdin is a file which another program has begun to read.
+var errSharedInput = errors.New("stdin is a file that another program has begun to read, such as a shell its script; the job has no input; " + stdinHint)
+
 // inputFile is the path of the file that stdin is, "" if there is nothing to read.
 func inputFile(in *os.File) (string, error) {
 	var st unix.Stat_t
@@ -36,8 +39,8 @@ func inputFile(in *os.File) (string, error) {
 	if err != nil || at >= st.Size {
 		return "", nil
 	}
-	if at > 0 {
-		return "", fmt.Errorf("stdin is a file that was read up to byte %d, and a job would read it from its beginning; %s", at, stdinHint)
+	if at > 0 { // by a shell that runs it as its script, or reads it in a loop
+		return "", errSharedInput
 	}
 	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", in.Fd()))
 	if err != nil {

@@ -76,7 +76,7 @@ func TestStdinIsAFileOrRefusedWhereItHasData(t *testing.T) {
 		"a file":                      {whole, whole.Name(), ""},
 		"a file at its end":           {opened(t, "input", 5), "", ""},
 		"an empty file":               {opened(t, "", 0), "", ""},
-		"a file that is read already": {opened(t, "input", 2), "", "up to byte 2"},
+		"a file that is read already": {opened(t, "input", 2), "", "begun to read"},
 		"a deleted file":              {deleted, "", "without a name"},
 		"a renamed file":              {renamed, renamed.Name() + "2", ""},
 		"a pipe with data":            {full, "", "5 bytes"},
@@ -117,6 +117,11 @@ func TestRunTakesTheFileThatIsItsStdin(t *testing.T) {
 		}
 	}
 	c, _, errs := newCLI(a)
+	c.in = opened(t, "script", 3)
+	if code := c.execute(t.Context(), []string{"--socket", a.socket, "run", "--", "true"}); code != 0 || !strings.Contains(errs.String(), "begun to read") || strings.Contains(string(a.request), "stdin") {
+		t.Errorf("a shell's script: exit %d, %s, %s", code, errs, a.request)
+	}
+	c, _, errs = newCLI(a)
 	c.in, _ = piped(t, "input")
 	if code := c.execute(t.Context(), []string{"--socket", a.socket, "run", "--", "true"}); code != api.ExitUsage || !strings.Contains(errs.String(), "-i FILE") {
 		t.Errorf("a pipe: exit %d, %s", code, errs)
