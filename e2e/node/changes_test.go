@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -25,4 +26,23 @@ func TestFilesInMemoryHaveOtherNumbersAfterAMove(t *testing.T) {
 	if has := stat(b, other); has == had {
 		t.Errorf("inode and device are the same after a move, %q: the document says that they change", strings.TrimSpace(has))
 	}
+}
+
+func TestLandlockAndKeysOfProcessesAreGoneAfterAMove(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.launch("--", shared.helper, "confine")
+	says := func(on *node, want string) {
+		t.Helper()
+		eventually(t, limit, func() error {
+			out := strings.TrimSpace(j.logs(on))
+			if last := out[strings.LastIndex(out, "\n")+1:]; last != want {
+				return fmt.Errorf("the job says %q, not %q", last, want)
+			}
+			return nil
+		})
+	}
+	says(a, "HELPER FILE false KEY true")
+	j.move(a, b)
+	says(b, "HELPER FILE true KEY false") // as the document says
 }

@@ -50,6 +50,10 @@ func main() {
 		victim, err := strconv.Atoi(os.Args[3])
 		check(err)
 		check(attack(os.Args[2], victim))
+	case "confine":
+		check(confine())
+	case "confined":
+		check(confined())
 	case "find-key":
 		check(findKey(os.Args[2]))
 	case "idle":
