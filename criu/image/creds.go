@@ -6,7 +6,9 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/creds"
 	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/seccomp"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/migrate-hpc/migrate/identity"
@@ -124,24 +126,53 @@ func readLater(data []byte) (l laterCreds, err error) {
 
 // filters counts the seccomp filters of a thread: each names the one before it.
 func (s *saved) filters(core *criu_core.ThreadCoreEntry) (int64, error) {
-	const filtered = 2 // SECCOMP_MODE_FILTER
+	chain, err := s.chain(core)
+	return int64(len(chain)), err
+}
+
+const filtered = 2 // SECCOMP_MODE_FILTER
+
+func (s *saved) chain(core *criu_core.ThreadCoreEntry) (chain []*seccomp.SeccompFilter, err error) {
 	if core.GetSeccompMode() != filtered {
-		return 0, nil
+		return nil, nil
 	}
 	if s.chains == nil {
 		var e seccomp.SeccompEntry
 		if err := readMessage(filepath.Join(s.dir, "seccomp.img"), magicSeccomp, maxSeccompImage, &e); err != nil {
-			return 0, err
+			return nil, err
 		}
 		s.chains = e.GetSeccompFilters()
 	}
-	n, at := int64(0), core.SeccompFilter
+	at := core.SeccompFilter
 	for at != nil {
-		if int64(*at) >= int64(len(s.chains)) || n >= int64(len(s.chains)) {
-			return 0, fmt.Errorf("%w: its seccomp filters lead nowhere", ErrFormat)
+		if int64(*at) >= int64(len(s.chains)) || len(chain) >= len(s.chains) {
+			return nil, fmt.Errorf("%w: its seccomp filters lead nowhere", ErrFormat)
 		}
-		n++
+		chain = append(chain, s.chains[*at])
 		at = s.chains[*at].Prev
 	}
-	return n, nil
+	return chain, nil
+}
+
+// shareFilters is for threads that all have the same filters. CRIU has the main thread set them for
+// all, and says nothing of the others (try_use_tsync in its seccomp.c).
+func (s *saved) shareFilters(e *pstree.PstreeEntry, leader *criu_core.ThreadCoreEntry) error {
+	chain, err := s.chain(leader)
+	if err != nil {
+		return err
+	}
+	forAll := int64(0)
+	for _, f := range chain {
+		if f.GetFlags()&unix.SECCOMP_FILTER_FLAG_TSYNC != 0 {
+			forAll++
+		}
+	}
+	for _, tid := range e.GetThreads() {
+		id := identity.ID{PID: int(e.GetPid()), TID: int(tid)}
+		if t, ok := s.job.Threads[id]; ok && forAll > 0 && t.Seccomp == 0 {
+			t.Seccomp, t.Filters = filtered, forAll
+			s.job.Threads[id] = t
+		}
+	}
+	return nil
 }

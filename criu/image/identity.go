@@ -151,6 +151,9 @@ func (s *saved) task(e *pstree.PstreeEntry) error {
 		}
 		s.job.Threads[id] = t
 	}
+	if err := s.shareFilters(e, leader.GetThreadCore()); err != nil {
+		return err
+	}
 	if _, led := s.job.Threads[identity.ID{PID: int(e.GetPid()), TID: int(e.GetPid())}]; !led {
 		return fmt.Errorf("%w: it has no main thread", ErrFormat)
 	}
