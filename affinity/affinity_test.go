@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func cpus(t *testing.T, text string) CPUs {
+func cpus(t *testing.T, text string) Set {
 	t.Helper()
 	c, err := Parse(text)
 	if err != nil {
@@ -40,15 +40,15 @@ func TestAThreadIsBoundAndToldByTheKernel(t *testing.T) {
 	if data, err := os.ReadFile("/proc/thread-self/status"); err != nil || !strings.Contains(string(data), "Cpus_allowed_list:\t"+all.String()+"\n") {
 		t.Errorf("the kernel does not say %v: %v", all, err)
 	}
-	var one CPUs
+	var one Set
 	one.put(all.numbers()[0])
-	if err := Set(unix.Gettid(), one); err != nil {
+	if err := Bind(unix.Gettid(), one); err != nil {
 		t.Fatal(err)
 	}
 	if is, err := Of(unix.Gettid()); err != nil || is != one {
 		t.Errorf("bound to %v: %v, %v", one, is, err)
 	}
-	if err := Set(unix.Gettid(), CPUs{}); err == nil {
+	if err := Bind(unix.Gettid(), Set{}); err == nil {
 		t.Error("a thread is bound to nothing")
 	}
 }

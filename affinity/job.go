@@ -3,6 +3,7 @@ package affinity
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -12,20 +13,29 @@ import (
 
 // Given are the processors that a job with this PID 1 was given at its launch: those of its shim,
 // which is the parent.
-func Given(init int) (CPUs, error) {
+func Given(init int) (Set, error) {
 	status, err := procfs.ReadStatus(init)
 	if err != nil {
-		return CPUs{}, err
+		return Set{}, err
 	}
 	parent, err := status.Uint("PPid", 10)
 	if err != nil {
-		return CPUs{}, err
+		return Set{}, err
 	}
 	return Of(int(parent))
 }
 
+// Nodes are the nodes of memory that a process may use. A kernel without such nodes says none.
+func Nodes(pid int) (Set, error) {
+	status, err := procfs.ReadStatus(pid)
+	if err != nil {
+		return Set{}, err
+	}
+	return Parse(strings.TrimSpace(status["Mems_allowed_list"]))
+}
+
 // BoundIn are the processors that threads of a job are bound to, together. The job may run.
-func BoundIn(init int) (all CPUs, err error) {
+func BoundIn(init int) (all Set, err error) {
 	usual, err := Given(init)
 	if err != nil {
 		return all, err

@@ -25,8 +25,8 @@ func ParseMode(text string) (Mode, error) {
 
 // Placement is where the bound threads of a job go.
 type Placement struct {
-	Bound CPUs // what they were bound to, together
-	Given CPUs // what the node gives to its jobs
+	Bound Set // what they were bound to, together
+	Given Set // what the node gives to its jobs
 	Mode  Mode
 }
 
@@ -34,7 +34,7 @@ type Placement struct {
 func (p Placement) Fits() bool { return p.Bound.Within(p.Given) }
 
 // Place returns the processors of a thread that was bound to c, a part of Bound.
-func (p Placement) Place(c CPUs) CPUs {
+func (p Placement) Place(c Set) Set {
 	switch {
 	case p.Mode == Drop || p.Given.Empty():
 		return p.Given
@@ -42,7 +42,7 @@ func (p Placement) Place(c CPUs) CPUs {
 		return c
 	}
 	given := p.Given.numbers()
-	var placed CPUs
+	var placed Set
 	for i, n := range p.Bound.numbers() {
 		if c.has(n) {
 			placed.put(given[i%len(given)])

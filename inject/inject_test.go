@@ -215,3 +215,25 @@ func startStuck(t *testing.T) Target {
 	stuck.Began = began
 	return stuck
 }
+
+func TestThreadsOfAProcessShareWhatWasLookedUp(t *testing.T) {
+	one := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
+	err := Run(testenv.Bounded(t), []Target{one}, nothing, func(threads []*Thread) error {
+		if _, err := threads[0].Syscall(unix.SYS_GETPID); err != nil {
+			return err
+		}
+		again := &Thread{TID: threads[0].TID, ctx: threads[0].ctx}
+		again.SameProcess(threads[0])
+		if again.callAddr == 0 {
+			t.Error("what was looked up is not known")
+		}
+		pid, err := again.Syscall(unix.SYS_GETPID)
+		if int(pid) != one.TID {
+			t.Errorf("getpid says %d", pid)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -37,6 +37,9 @@ func (t *Thread) SetRegs(regs unix.PtraceRegs) error {
 	return nil
 }
 
+// SameProcess says that another thread is of the same process: what was looked up there holds here.
+func (t *Thread) SameProcess(as *Thread) { t.callAddr = as.callAddr }
+
 // Syscall has the thread make a system call with up to six arguments, and returns what it returned.
 // An errno is the error. Registers and signals of the thread are as before, afterwards.
 func (t *Thread) Syscall(number uintptr, args ...uint64) (result uint64, err error) {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestProcessorsOfBoundThreadsAreAskedForOnlyIfTheyAreToBeKept(t *testing.T) {
-	cpus := func(text string) affinity.CPUs {
+	cpus := func(text string) affinity.Set {
 		c, err := affinity.Parse(text)
 		if err != nil {
 			t.Fatal(err)

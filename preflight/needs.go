@@ -22,8 +22,8 @@ type Needs struct {
 	CRIU   string   `json:"criu"`                // version on the source, "4.2.1"; "" = not known
 	CPU    []string `json:"cpu_flags,omitempty"` // that programs can make use of, sorted
 	// CPUs are those that threads of the job are bound to. With KeepCPUs the target must have them.
-	CPUs     affinity.CPUs `json:"cpus,omitzero"`
-	KeepCPUs bool          `json:"keep_cpus,omitempty"`
+	CPUs     affinity.Set `json:"cpus,omitzero"`
+	KeepCPUs bool         `json:"keep_cpus,omitempty"`
 
 	// Memory is what the job's memory takes on the target, in bytes. It counts private pages of every
 	// task, resident or swapped out, also those that copy-on-write shares here. Shared memory and

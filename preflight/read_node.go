@@ -22,9 +22,9 @@ import (
 type nodeFacts struct {
 	Arch, Kernel  string
 	CPU           []string
-	CPUs          affinity.CPUs // that it gives to its jobs
-	Available     int64         // bytes of memory that can be had without swapping
-	Room          int64         // bytes free where images and pages go
+	CPUs          affinity.Set // that it gives to its jobs
+	Available     int64        // bytes of memory that can be had without swapping
+	Room          int64        // bytes free where images and pages go
 	MemoryDir     string
 	Namespaces    map[string]bool // kind → there are any, and some may be made
 	Userfaultfd   bool

@@ -17,12 +17,16 @@ type Mapping struct {
 	Device     string // major:minor, hexadecimal
 	Inode      string // decimal; "0" is no file
 	Name       string // path, or what the kernel calls the area: "[heap]"; "" is anonymous memory
+	Flags      string // VmFlags of smaps; "" where that was not read
 }
 
 // Writable, Executable and Shared are what the permissions say.
 func (m Mapping) Writable() bool   { return m.Perms[1] == 'w' }
 func (m Mapping) Executable() bool { return m.Perms[2] == 'x' }
 func (m Mapping) Shared() bool     { return m.Perms[3] == 's' }
+
+// Has tells whether the mapping has a flag of VmFlags.
+func (m Mapping) Has(flag string) bool { return slices.Contains(strings.Fields(m.Flags), flag) }
 
 // Link is the mapping's name in /proc/PID/map_files.
 func (m Mapping) Link() string { return fmt.Sprintf("%x-%x", m.Start, m.End) }
@@ -73,7 +77,7 @@ func Flagged(pid int, flags ...string) (list []Mapping, err error) {
 			return true
 		}
 		words, ok := strings.CutPrefix(line, "VmFlags:")
-		if ok && slices.ContainsFunc(strings.Fields(words), func(w string) bool { return slices.Contains(flags, w) }) {
+		if at.Flags = words; ok && slices.ContainsFunc(flags, at.Has) {
 			list = append(list, at)
 		}
 		return true

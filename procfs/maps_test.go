@@ -27,9 +27,9 @@ func TestLinesOfMapsAreRead(t *testing.T) {
 		got = append(got, m)
 	}
 	want := []Mapping{
-		{0x400000, 0x452000, "r-xp", "08:02", "173521", "/a file with  spaces (deleted)"},
-		{0x7f0000000000, 0x7f0000021000, "rw-p", "00:00", "0", ""},
-		{0xffffffffff600000, 0xffffffffff601000, "--xp", "00:00", "0", "[vsyscall]"},
+		{0x400000, 0x452000, "r-xp", "08:02", "173521", "/a file with  spaces (deleted)", ""},
+		{0x7f0000000000, 0x7f0000021000, "rw-p", "00:00", "0", "", ""},
+		{0xffffffffff600000, 0xffffffffff601000, "--xp", "00:00", "0", "[vsyscall]", ""},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("%+v", got)

@@ -10,6 +10,7 @@ import (
 // Stat is what /proc/PID/stat says of a process.
 type Stat struct {
 	State byte   // 'Z' and 'X' have ended, 'T' a signal has stopped; see proc_pid_stat(5)
+	Flags uint64 // of the kernel, PF_* of include/linux/sched.h
 	Began uint64 // in clock ticks since the boot: with the pid it tells the process from all others
 }
 
@@ -26,7 +27,7 @@ func ReadStat(pid int) (Stat, error) {
 }
 
 // ParseStat parses the text of stat. Field 2, the name, is in parentheses and may hold anything;
-// behind it the state is field 3, and the begin field 22.
+// behind it the state is field 3, the flags field 9, and the begin field 22.
 func ParseStat(text string) (s Stat, err error) {
 	name := strings.LastIndexByte(text, ')')
 	fields := strings.Fields(text[name+1:])
@@ -34,6 +35,9 @@ func ParseStat(text string) (s Stat, err error) {
 		return s, fmt.Errorf("stat is not understood: %.200q", text)
 	}
 	s.State = fields[0][0]
+	if s.Flags, err = strconv.ParseUint(fields[6], 10, 64); err != nil {
+		return s, fmt.Errorf("flags of the process: %w", err)
+	}
 	if s.Began, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
 		return s, fmt.Errorf("begin of the process: %w", err)
 	}

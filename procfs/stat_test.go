@@ -8,7 +8,7 @@ import (
 
 func TestStatOfAProcessWithAnOddNameIsRead(t *testing.T) {
 	const text = "4711 (a) R 1 (b) T 1 4711 4711 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3\n"
-	if s, err := ParseStat(text); err != nil || s != (Stat{State: 'T', Began: 987654}) || s.Ended() {
+	if s, err := ParseStat(text); err != nil || s != (Stat{State: 'T', Flags: 4194304, Began: 987654}) || s.Ended() {
 		t.Errorf("%+v, %v", s, err)
 	}
 	for _, text := range []string{"", "1 (a) R 1 2 3", "1 (a) R 1 4711 4711 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 never"} {

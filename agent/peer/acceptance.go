@@ -8,5 +8,5 @@ const FeatureThreads = "threads"
 
 // Acceptance accepts an offer. Targets without [FeatureThreads] send none.
 type Acceptance struct {
-	CPUs affinity.CPUs `json:"cpus,omitzero"` // that the node gives to its jobs
+	CPUs affinity.Set `json:"cpus,omitzero"` // that the node gives to its jobs
 }

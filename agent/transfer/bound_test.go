@@ -27,13 +27,13 @@ func TestAMoveTellsWhatBecomesOfBoundThreads(t *testing.T) {
 	for name, c := range map[string]struct {
 		features []string
 		accepts  any
-		bound    affinity.CPUs
+		bound    affinity.Set
 		want     string
 	}{
 		"older":          {nil, nil, last, "the migrate of there is older"},
 		"same":           {[]string{peer.FeatureThreads}, peer.Acceptance{CPUs: first}, last, "6-7 are bound to 0-1"},
 		"newer":          {[]string{peer.FeatureThreads}, map[string]any{"cpus": "0-7", "sockets": 2}, last, "stay bound to processors 6-7"},
-		"none are bound": {nil, nil, affinity.CPUs{}, ""},
+		"none are bound": {nil, nil, affinity.Set{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, ca, wire := New(nodetest.New(t)), testenv.NewAuthority(t), testenv.NewPipes()

@@ -29,16 +29,38 @@ const (
 
 // attrs are what a thread has that is unusual. Zero is the usual value.
 type attrs struct {
-	CPUs       affinity.CPUs `json:"cpus,omitzero"`
-	IOPriority uint32        `json:"io_priority,omitempty"` // as ioprio_get(2) has it
-	TimerSlack uint64        `json:"timer_slack,omitempty"` // nanoseconds
+	CPUs       affinity.Set `json:"cpus,omitzero"`
+	IOPriority uint32       `json:"io_priority,omitempty"` // as ioprio_get(2) has it
+	TimerSlack uint64       `json:"timer_slack,omitempty"` // nanoseconds
+
+	// What only the thread itself can set.
+	Personality uint32 `json:"personality,omitempty"` // see personality(2)
+	MCE         mce    `json:"mce,omitempty"`
+	Policy      policy `json:"policy,omitzero"`
 }
+
+// mce says when a thread hears of memory that has failed, see PR_MCE_KILL in prctl(2). Zero is the
+// usual time: what the node says.
+type mce uint32
+
+const (
+	mceLate  mce = 1
+	mceEarly mce = 2
+)
+
+func (a attrs) fromWithin() bool { return a.Personality != 0 || a.MCE != 0 || a.Policy != policy{} }
 
 // process is what a process has that is unusual.
 type process struct {
 	PID            int     `json:"pid"` // in the job
 	CoredumpFilter *uint32 `json:"coredump_filter,omitempty"`
+
+	// What only the process itself can set.
+	MergeAny bool   `json:"merge_any,omitempty"` // see PR_SET_MEMORY_MERGE
+	Areas    []area `json:"areas,omitempty"`
 }
+
+func (p process) fromWithin() bool { return p.MergeAny || len(p.Areas) > 0 }
 
 // record is what a job has that is unusual.
 type record struct {
@@ -50,8 +72,21 @@ type record struct {
 	Processes []process `json:"processes,omitempty"`
 }
 
+// nodes are the nodes of memory that policies name, together.
+func (r record) nodes() (all affinity.Set) {
+	for _, a := range r.Attrs {
+		all.Add(a.Policy.Nodes)
+	}
+	for _, p := range r.Processes {
+		for _, a := range p.Areas {
+			all.Add(a.Policy.Nodes)
+		}
+	}
+	return all
+}
+
 // bound are the processors that threads are bound to, together.
-func (r record) bound() (all affinity.CPUs) {
+func (r record) bound() (all affinity.Set) {
 	for _, a := range r.Attrs {
 		all.Add(a.CPUs)
 	}
@@ -72,6 +107,12 @@ func (r record) check() error {
 		if a.IOPriority > maxIOPriority {
 			return fmt.Errorf("I/O priority %#x", a.IOPriority)
 		}
+		if a.MCE > mceEarly {
+			return fmt.Errorf("policy %d for failed memory", a.MCE)
+		}
+		if err := a.Policy.check(); err != nil {
+			return err
+		}
 	}
 	seen := map[[2]int]bool{}
 	for _, t := range r.Threads {
@@ -87,6 +128,11 @@ func (r record) check() error {
 			return fmt.Errorf("the entry of process %d cannot be", p.PID)
 		}
 		processes[p.PID] = true
+		for _, a := range p.Areas {
+			if err := a.check(); err != nil {
+				return fmt.Errorf("process %d: %w", p.PID, err)
+			}
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package threads
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -10,15 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/affinity"
+	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/namespaces"
-	"github.com/migrate-hpc/migrate/parallel"
-	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // usual is what a job's processes have that never asked for anything else.
 type usual struct {
-	cpus   affinity.CPUs
+	cpus   affinity.Set
 	filter uint32
 }
 
@@ -28,95 +28,14 @@ func usualOf(init int) (u usual, err error) {
 		return u, err
 	}
 	u.filter, err = coredumpFilter("self")
+	if errors.Is(err, fs.ErrNotExist) { // no CONFIG_ELF_CORE: no process has one
+		err = nil
+	}
 	return u, err
 }
 
-func threadsOf(pid int) ([]int, error) {
-	tids, err := procfs.Numbers(fmt.Sprintf("/proc/%d/task", pid))
-	if procfs.IsGone(err) {
-		return nil, nil
-	}
-	return tids, err
-}
-
-// look looks at all threads of a job that stands still.
-func look(init int) (record, error) {
-	u, err := usualOf(init)
-	if err != nil {
-		return record{}, err
-	}
-	pids, err := pidmap.Members(init)
-	if err != nil {
-		return record{}, err
-	}
-	r := record{Format: format}
-	places := map[attrs]int{}
-	for _, pid := range pids {
-		if err := r.lookAt(pid, u, places); err != nil && !procfs.IsGone(err) {
-			return r, err
-		}
-	}
-	return r, nil
-}
-
-func (r *record) lookAt(pid int, u usual, places map[attrs]int) error {
-	tids, err := threadsOf(pid)
-	if err != nil {
-		return err
-	}
-	found := make([]attrs, len(tids))
-	if err := parallel.Each(len(tids), func(i int) (err error) {
-		found[i], err = attrsOf(tids[i], u)
-		if procfs.IsGone(err) {
-			err = nil
-		}
-		return err
-	}); err != nil {
-		return err
-	}
-	job := 0 // the process's number there
-	number := func(tid int) (int, error) {
-		if job == 0 {
-			if job, err = numberOf(pid, pid); err != nil {
-				return 0, err
-			}
-		}
-		return numberOf(pid, tid)
-	}
-	for i, a := range found {
-		if a == (attrs{}) {
-			continue
-		}
-		n, err := number(tids[i])
-		if err != nil {
-			return err
-		}
-		if n == 0 { // it has ended
-			continue
-		}
-		at, ok := places[a]
-		if !ok {
-			at = len(r.Attrs)
-			places[a], r.Attrs = at, append(r.Attrs, a)
-		}
-		r.Threads = append(r.Threads, [3]int{job, n, at})
-	}
-	filter, err := coredumpFilter(strconv.Itoa(pid))
-	if errors.Is(err, errNoMemory) || err == nil && filter == u.filter {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := number(pid); err != nil {
-		return err
-	}
-	r.Processes = append(r.Processes, process{PID: job, CoredumpFilter: &filter})
-	return nil
-}
-
 // attrsOf returns what of a thread is unusual.
-func attrsOf(tid int, u usual) (a attrs, err error) {
+func attrsOf(pid, tid int, u usual) (a attrs, err error) {
 	cpus, err := affinity.Of(tid)
 	if err != nil {
 		return a, err
@@ -130,10 +49,47 @@ func attrsOf(tid int, u usual) (a attrs, err error) {
 	}
 	a.IOPriority = uint32(priority)
 	slack, err := readNumber(fmt.Sprintf("/proc/%d/timerslack_ns", tid), 10)
+	if errors.Is(err, fs.ErrPermission) { // the agent lacks CAP_SYS_NICE
+		slack, err = namespaces.TimerSlack, nil
+	}
+	if err != nil {
+		return a, err
+	}
 	if slack != namespaces.TimerSlack { // real time has none, 0
 		a.TimerSlack = slack
 	}
+	personality, err := readNumber(fmt.Sprintf("/proc/%d/task/%d/personality", pid, tid), 16)
+	if err != nil {
+		return a, err
+	}
+	a.Personality = uint32(personality)
+	text, err := readText(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid), 2048)
+	if err != nil {
+		return a, err
+	}
+	stat, err := procfs.ParseStat(text)
+	if err != nil {
+		return a, err
+	}
+	a.MCE = mceOf(stat.Flags)
+	a.Policy, err = policyOf(pid, tid)
 	return a, err
+}
+
+// Flags of a thread, see include/linux/sched.h.
+const (
+	flagMCEProcess = 0x80
+	flagMCEEarly   = 0x08000000
+)
+
+func mceOf(flags uint64) mce {
+	switch {
+	case flags&flagMCEProcess == 0:
+		return 0
+	case flags&flagMCEEarly == 0:
+		return mceLate
+	}
+	return mceEarly
 }
 
 const ioprioWhoProcess = 1 // see ioprio_set(2)
@@ -154,6 +110,16 @@ func numberOf(pid, tid int) (int, error) {
 	return strconv.Atoi(f[len(f)-1])
 }
 
+// mergesAny tells whether the kernel may merge any equal pages of a process. Older kernels do not
+// say.
+func mergesAny(pid int) (bool, error) {
+	fields, err := procfs.ReadFields(fmt.Sprintf("/proc/%d/ksm_stat", pid))
+	if errors.Is(err, fs.ErrNotExist) { // Linux before 6.1, or no CONFIG_KSM
+		return false, nil
+	}
+	return strings.TrimSpace(fields["ksm_merge_any"]) == "yes", err
+}
+
 // errNoMemory is of a process that has ended.
 var errNoMemory = errors.New("it has no memory any more")
 
@@ -164,12 +130,11 @@ func coredumpFilter(process string) (uint32, error) {
 
 // readNumber reads a file of the kernel that has one.
 func readNumber(path string, base int) (uint64, error) {
-	data, err := os.ReadFile(path)
+	text, err := readText(path, 64)
 	if err != nil {
 		return 0, err
 	}
-	text := strings.TrimSpace(string(data))
-	if text == "" {
+	if text = strings.TrimSpace(text); text == "" {
 		return 0, errNoMemory
 	}
 	n, err := strconv.ParseUint(text, base, 64)
@@ -177,4 +142,20 @@ func readNumber(path string, base int) (uint64, error) {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}
 	return n, nil
+}
+
+// readText reads a file of the kernel up to so many bytes, by as few system calls as can be: a job
+// can have many threads, and is frozen.
+func readText(path string, most int) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	buf := make([]byte, most)
+	n, err := linux.RetryValue(func() (int, error) { return unix.Read(fd, buf) })
+	_ = unix.Close(fd) // nothing was written
+	if err != nil {
+		return "", &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	return string(buf[:n]), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/carry"
+	"github.com/migrate-hpc/migrate/parallel"
 	"github.com/migrate-hpc/migrate/pidmap"
 )
 
@@ -18,6 +19,8 @@ type restorer struct {
 	images string
 	saved  record
 	init   int
+	// cpus and nodes are where bound threads and memory policies go.
+	cpus, nodes affinity.Placement
 }
 
 // NewRestorer is the half of the job's shim.
@@ -50,18 +53,18 @@ func (r *restorer) set() error {
 	if err != nil {
 		return err
 	}
-	place, err := r.placement()
-	if err != nil {
+	if err := r.place(); err != nil {
 		return err
 	}
-	for _, t := range r.saved.Threads {
+	if err := parallel.Each(len(r.saved.Threads), func(i int) error {
+		t := r.saved.Threads[i]
 		tid, ok := here[[2]int{t[0], t[1]}]
 		if !ok {
 			return fmt.Errorf("there is no thread %d of process %d", t[1], t[0])
 		}
-		if err := r.saved.Attrs[t[2]].apply(tid, place); err != nil {
-			return err
-		}
+		return r.saved.Attrs[t[2]].apply(tid, r.cpus)
+	}); err != nil {
+		return err
 	}
 	for _, p := range r.saved.Processes {
 		pid, ok := here[[2]int{p.PID, p.PID}]
@@ -77,16 +80,25 @@ func (r *restorer) set() error {
 	return nil
 }
 
-// placement is for the processors that PID 1 of the copy has got.
-func (r *restorer) placement() (p affinity.Placement, err error) {
-	if p.Mode, err = affinity.ParseMode(string(r.saved.Affinity)); err != nil {
-		return p, err
+// place looks at what PID 1 of the copy has got.
+func (r *restorer) place() error {
+	mode, err := affinity.ParseMode(string(r.saved.Affinity))
+	if err != nil {
+		return err
 	}
-	p.Bound = r.saved.bound()
-	if p.Given, err = affinity.Of(r.init); err == nil && p.Mode == affinity.Keep && !p.Fits() {
-		err = fmt.Errorf("threads are bound to processors %v, and this node gives %v; `migrate move --affinity map` binds them to others", p.Bound, p.Given)
+	cpus, err1 := affinity.Of(r.init)
+	nodes, err2 := affinity.Nodes(r.init)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
 	}
-	return p, err
+	r.cpus = affinity.Placement{Bound: r.saved.bound(), Given: cpus, Mode: mode}
+	r.nodes = affinity.Placement{Bound: r.saved.nodes(), Given: nodes, Mode: mode}
+	for what, p := range map[string]affinity.Placement{"threads are bound to processors": r.cpus, "memory is bound to nodes": r.nodes} {
+		if mode == affinity.Keep && !p.Fits() {
+			return fmt.Errorf("%s %v, and this node gives %v; `migrate move --affinity map` binds them to others", what, p.Bound, p.Given)
+		}
+	}
+	return nil
 }
 
 // hostsOf maps pid and tid in the job to the thread's number here.
@@ -106,7 +118,7 @@ func hostsOf(init int) (map[[2]int]int, error) {
 
 func (a attrs) apply(tid int, place affinity.Placement) error {
 	if !a.CPUs.Empty() && place.Mode != affinity.Drop {
-		if err := affinity.Set(tid, place.Place(a.CPUs)); err != nil {
+		if err := affinity.Bind(tid, place.Place(a.CPUs)); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,8 @@
 package threads
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"reflect"
 	"strings"
@@ -19,7 +21,7 @@ func aJob(t *testing.T) int {
 	t.Helper()
 	testenv.NeedRoot(t)
 	cmd := exec.Command("sleep", "1000")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID, Pdeathsig: unix.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +29,16 @@ func aJob(t *testing.T) int {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+	awaitSleep(t, cmd.Process.Pid)
 	return cmd.Process.Pid
+}
+
+func awaitSleep(t *testing.T, pid int) {
+	t.Helper()
+	testenv.Eventually(t, func() bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", pid))
+		return err == nil && len(text) > 4 && string(text[:4]) == "230 " // clock_nanosleep
+	})
 }
 
 // unusual changes all that is carried of a process.
@@ -43,7 +54,7 @@ func unusual(t *testing.T, pid int) {
 }
 
 // oneCPU is a part of what this process has.
-func oneCPU(t *testing.T) affinity.CPUs {
+func oneCPU(t *testing.T) affinity.Set {
 	t.Helper()
 	all, err := affinity.Of(0)
 	if err != nil {
@@ -141,7 +152,7 @@ func TestThreadsAreBoundToOthersOrToNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := oneCPU(t)
-	for mode, want := range map[affinity.Mode]affinity.CPUs{affinity.Map: first, affinity.Drop: all} {
+	for mode, want := range map[affinity.Mode]affinity.Set{affinity.Map: first, affinity.Drop: all} {
 		images, copied := t.TempDir(), aJob(t)
 		saved := record{Format: format, Affinity: mode, Attrs: []attrs{{CPUs: cpus(t, "8191")}}, Threads: [][3]int{{1, 1, 0}}}
 		if err := write(images, saved); err != nil {

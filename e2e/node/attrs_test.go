@@ -52,7 +52,7 @@ func TestThreadsKeepWhatTheyHaveAskedTheKernelFor(t *testing.T) {
 	a, b := c.two()
 	for name, user := range kindsOfJobs {
 		c.run(name, func(t *testing.T) {
-			j := a.attributes(user, "cpu", "ioprio", "slack", "filter")
+			j := a.attributes(user, "cpu", "ioprio", "slack", "filter", "personality", "mce", "mempolicy", "merge", "mbind", "onfault", "mseal")
 			was := j.attributeState(a, 0)
 			j.move(a, b)
 			if is := j.attributeState(b, 1); is != was {

@@ -26,10 +26,11 @@ var attrs = map[string]attr{
 	"mce":         {func(n int) error { return prctl(33, 1, uintptr(n%2)) }, number(syscall.SYS_PRCTL, 34)},
 	"mempolicy":   {func(int) error { return sys(syscall.SYS_SET_MEMPOLICY, 3, ptr(1), 64) }, func() string { return policy(0, 0) }},
 	// of the process
-	"filter": {func(int) error { return os.WriteFile("/proc/self/coredump_filter", []byte("0x7"), 0) }, coredumpFilter},
-	"merge":  {func(int) error { return prctl(67, 1) }, number(syscall.SYS_PRCTL, 68)},
-	"mdwe":   {func(int) error { return prctl(65, 1) }, number(syscall.SYS_PRCTL, 66)},
-	"mbind":  {func(int) error { return sys(syscall.SYS_MBIND, area(0), 8192, 2, ptr(1), 64) }, func() string { return policy(area(0), 2) + policy(area(2), 2) }},
+	"filter":  {func(int) error { return os.WriteFile("/proc/self/coredump_filter", []byte("0x7"), 0) }, coredumpFilter},
+	"merge":   {func(int) error { return prctl(67, 1) }, number(syscall.SYS_PRCTL, 68)},
+	"mdwe":    {func(int) error { return prctl(65, 1) }, number(syscall.SYS_PRCTL, 66)},
+	"mbind":   {func(int) error { return sys(syscall.SYS_MBIND, area(0), 8192, 2, ptr(1), 64) }, func() string { return policy(area(0), 2) + policy(area(2), 2) }},
+	"onfault": {func(int) error { return sys(325, area(6), 4096, 1) }, lockedOnFault},
 	"mseal": {func(int) error { return sys(462, area(4), 4096) }, func() string {
 		return fmt.Sprint(syscall.Mprotect(areas[4<<12:5<<12], syscall.PROT_READ), syscall.Mprotect(areas[5<<12:6<<12], syscall.PROT_READ))
 	}},
@@ -89,6 +90,24 @@ func policy(at, flags uintptr) string {
 func coredumpFilter() string {
 	data, err := os.ReadFile("/proc/self/coredump_filter")
 	return fmt.Sprint(strings.TrimSpace(string(data)), err)
+}
+
+// lockedOnFault tells which of the areas are locked as they are used.
+func lockedOnFault() string {
+	data, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return err.Error()
+	}
+	told, start := "", uint64(0)
+	for line := range strings.Lines(string(data)) {
+		if from, _, ok := strings.Cut(line, "-"); ok && len(from) >= 8 && !strings.Contains(from, ":") {
+			start, _ = strconv.ParseUint(from, 16, 64)
+		}
+		if strings.HasPrefix(line, "VmFlags:") && strings.Contains(line, " lf") {
+			told += fmt.Sprint((start-uint64(area(0)))>>12, ";")
+		}
+	}
+	return told
 }
 
 // attributes has these, each with another value in each of some threads, and tells them at the

@@ -17,11 +17,11 @@ const Max = 8192
 // maxText bounds a written set, in bytes: it holds any set of Max processors.
 const maxText = 32 << 10
 
-// CPUs is a set of processors, by the kernel's numbers.
-type CPUs [Max / 64]uint64
+// Set is a set of processors, or of nodes of memory, by the kernel's numbers.
+type Set [Max / 64]uint64
 
 // Of reads the processors of a thread, 0 for this one.
-func Of(tid int) (c CPUs, err error) {
+func Of(tid int) (c Set, err error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, uintptr(tid), unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)))
 	if errno == 0 && n == 0 {
 		errno = unix.EINVAL
@@ -32,8 +32,8 @@ func Of(tid int) (c CPUs, err error) {
 	return c, nil
 }
 
-// Set binds a thread to processors.
-func Set(tid int, c CPUs) error {
+// Bind binds a thread to processors.
+func Bind(tid int, c Set) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETAFFINITY, uintptr(tid), unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)))
 	if errno != 0 {
 		return fmt.Errorf("bind thread %d to processors %v: %w", tid, c, errno)
@@ -42,10 +42,10 @@ func Set(tid int, c CPUs) error {
 }
 
 // Empty tells that there is none.
-func (c CPUs) Empty() bool { return c == CPUs{} }
+func (c Set) Empty() bool { return c == Set{} }
 
 // Within tells whether all are in another set.
-func (c CPUs) Within(other CPUs) bool {
+func (c Set) Within(other Set) bool {
 	for i := range c {
 		if c[i]&^other[i] != 0 {
 			return false
@@ -55,18 +55,18 @@ func (c CPUs) Within(other CPUs) bool {
 }
 
 // Add adds those of another set.
-func (c *CPUs) Add(other CPUs) {
+func (c *Set) Add(other Set) {
 	for i := range c {
 		c[i] |= other[i]
 	}
 }
 
-func (c *CPUs) put(n int) { c[n/64] |= 1 << (n % 64) }
+func (c *Set) put(n int) { c[n/64] |= 1 << (n % 64) }
 
-func (c CPUs) has(n int) bool { return c[n/64]&(1<<(n%64)) != 0 }
+func (c Set) has(n int) bool { return c[n/64]&(1<<(n%64)) != 0 }
 
 // numbers lists them, ascending.
-func (c CPUs) numbers() (list []int) {
+func (c Set) numbers() (list []int) {
 	for i, word := range c {
 		for ; word != 0; word &= word - 1 {
 			list = append(list, i*64+bits.TrailingZeros64(word))
@@ -76,7 +76,7 @@ func (c CPUs) numbers() (list []int) {
 }
 
 // String writes a set as the kernel does: 0-3,8.
-func (c CPUs) String() string {
+func (c Set) String() string {
 	var parts []string
 	for n := 0; n < Max; n++ {
 		if !c.has(n) {
@@ -98,7 +98,7 @@ func (c CPUs) String() string {
 var errText = errors.New("no list of processors")
 
 // Parse reads what String has written.
-func Parse(text string) (c CPUs, err error) {
+func Parse(text string) (c Set, err error) {
 	if text == "" {
 		return c, nil
 	}
@@ -113,7 +113,7 @@ func Parse(text string) (c CPUs, err error) {
 			to, err = strconv.ParseUint(high, 10, 16)
 		}
 		if err != nil || from > to || to >= Max {
-			return CPUs{}, fmt.Errorf("%w: %.40q", errText, text)
+			return Set{}, fmt.Errorf("%w: %.40q", errText, text)
 		}
 		for n := from; n <= to; n++ {
 			c.put(int(n))
@@ -123,13 +123,23 @@ func Parse(text string) (c CPUs, err error) {
 }
 
 // MarshalText is String.
-func (c CPUs) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+func (c Set) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // UnmarshalText is Parse.
-func (c *CPUs) UnmarshalText(text []byte) (err error) {
+func (c *Set) UnmarshalText(text []byte) (err error) {
 	*c, err = Parse(string(text))
 	return err
 }
 
 // IsZero tells encoding/json that there is nothing to write.
-func (c CPUs) IsZero() bool { return c.Empty() }
+func (c Set) IsZero() bool { return c.Empty() }
+
+// Below tells whether all numbers are below n.
+func (c Set) Below(n int) bool {
+	for _, has := range c.numbers() {
+		if has >= n {
+			return false
+		}
+	}
+	return true
+}
