@@ -46,3 +46,43 @@ func TestLandlockAndKeysOfProcessesAreGoneAfterAMove(t *testing.T) {
 	j.move(a, b)
 	says(b, "HELPER FILE true KEY false") // as the document says
 }
+// changes wants what the helper tells of something after a move to be another thing than without
+// one, as the document says.
+func changes(t *testing.T, name, without, after string) {
+	t.Helper()
+	t.Parallel()
+	c := newCluster(t, 2)
+	a, b := c.two()
+	first := func(state string) string {
+		told, _, _ := strings.Cut(state, " 1:")
+		return strings.TrimPrefix(told, "0:"+name+"=")
+	}
+	stays, moves := a.attributes("0", name), a.attributes("0", name)
+	stays.attributeState(a, 0)
+	if told := first(stays.attributeState(a, 1)); told != without {
+		t.Errorf("without a move: %s, want %s", told, without)
+	}
+	moves.attributeState(a, 0)
+	moves.move(a, b)
+	if told := first(moves.attributeState(b, 1)); told != after {
+		t.Errorf("after a move: %s; the document says %s", told, after)
+	}
+}
+
+func TestAMoveForgetsWhatSemaphoresAreToUndo(t *testing.T) { changes(t, "semundo", "0", "1") }
+
+func TestAMoveTakesAwayThatAFileWithoutANameCanGetOne(t *testing.T) {
+	changes(t, "tmpfile", "<nil>", "no such file or directory")
+}
+
+func TestAfterAMoveAFIFOThatWaitsForItsFirstWriterIsHungUp(t *testing.T) {
+	changes(t, "fifo", "0", "16")
+}
+
+func TestAMoveEndsDnotify(t *testing.T) { changes(t, "dnotify", "true", "false") }
+
+func TestAfterAMoveMemoryThatIsLockedOnFaultIsAllThere(t *testing.T) {
+	changes(t, "resident", "0", "16")
+}
+
+func TestAMoveEndsTheDenialOfNewCode(t *testing.T) { changes(t, "mdwe", "1", "0") }

@@ -74,6 +74,8 @@ func main() {
 		check(locks(os.Args[2]))
 	case "lock":
 		check(lock(os.Args[2]))
+	case "undo":
+		check(undo(os.Args[2]))
 	case "attrs":
 		check(attributes(os.Args[2:]))
 	case "odd":
