@@ -46,6 +46,7 @@ func TestLandlockAndKeysOfProcessesAreGoneAfterAMove(t *testing.T) {
 	j.move(a, b)
 	says(b, "HELPER FILE true KEY false") // as the document says
 }
+
 // changes wants what the helper tells of something after a move to be another thing than without
 // one, as the document says.
 func changes(t *testing.T, name, without, after string) {

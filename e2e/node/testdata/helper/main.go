@@ -16,71 +16,90 @@ import (
 	"unsafe"
 )
 
+// roles are what the helper can be, by its first argument. They get the others.
+var roles = map[string]func(args []string) error{
+	"loopback":         func([]string) error { return loopback() },
+	"connections":      func([]string) error { return connections() },
+	"connections-peer": func([]string) error { return connectionsPeer() },
+	"options":          func(args []string) error { return socketOptions(args[0]) },
+	"io_uring":         func([]string) error { return ring() },
+	"open":             open,
+	"pass":             counting(pass),
+	"key":              counting(key),
+	"late-key":         lateKey,
+	"attack":           attackProcess,
+	"confine":          func([]string) error { return confine() },
+	"confined":         func([]string) error { return confined() },
+	"find-key":         func(args []string) error { return findKey(args[0]) },
+	"idle":             func([]string) error { time.Sleep(time.Hour); return nil },
+	"filter":           filtered,
+	"hog":              func([]string) error { hog(); return nil },
+	"queue":            func([]string) error { return queue() },
+	"ask":              func(args []string) error { return ask(args[0], args[1], args[2]) },
+	"listen":           func(args []string) error { return listen(args[0], args[1]) },
+	"locks":            func(args []string) error { return locks(args[0]) },
+	"lock":             func(args []string) error { return lock(args[0]) },
+	"undo":             func(args []string) error { return undo(args[0]) },
+	"attrs":            attributes,
+	"odd":              func(args []string) error { return odd(args[0]) },
+}
+
 func main() {
-	switch os.Args[1] {
-	case "loopback":
-		check(loopback())
-	case "connections":
-		check(connections())
-	case "connections-peer":
-		check(connectionsPeer())
-	case "options":
-		check(socketOptions(os.Args[2]))
-	case "io_uring":
-		check(ring())
-	case "open":
-		_, err := os.OpenFile(os.Args[2], os.O_RDWR, 0)
-		check(err)
-		count()
-	case "pass":
-		check(pass(os.Args[2]))
-		count()
-	case "key":
-		check(key(os.Args[2]))
-		count()
-	case "late-key":
-		usr1 := make(chan os.Signal, 1)
-		signal.Notify(usr1, syscall.SIGUSR1)
-		go count()
-		<-usr1
-		check(key(os.Args[2]))
-		fmt.Println("HELPER HAS KEY")
-		select {}
-	case "attack":
-		victim, err := strconv.Atoi(os.Args[3])
-		check(err)
-		check(attack(os.Args[2], victim))
-	case "confine":
-		check(confine())
-	case "confined":
-		check(confined())
-	case "find-key":
-		check(findKey(os.Args[2]))
-	case "idle":
-		time.Sleep(time.Hour)
-	case "filter":
-		check(exec.Command("/proc/self/exe", "idle").Start())
-		check(filter())
-		count()
-	case "hog":
-		hog()
-	case "queue":
-		check(queue())
-	case "ask":
-		check(ask(os.Args[2], os.Args[3], os.Args[4]))
-	case "listen":
-		check(listen(os.Args[2], os.Args[3]))
-	case "locks":
-		check(locks(os.Args[2]))
-	case "lock":
-		check(lock(os.Args[2]))
-	case "undo":
-		check(undo(os.Args[2]))
-	case "attrs":
-		check(attributes(os.Args[2:]))
-	case "odd":
-		check(odd(os.Args[2]))
+	role, known := roles[os.Args[1]]
+	if !known {
+		check(fmt.Errorf("there is no role %q", os.Args[1]))
 	}
+	check(role(os.Args[2:]))
+}
+
+// counting counts when something has been done.
+func counting(do func(string) error) func([]string) error {
+	return func(args []string) error {
+		if err := do(args[0]); err != nil {
+			return err
+		}
+		count()
+		return nil
+	}
+}
+
+func open(args []string) error {
+	if _, err := os.OpenFile(args[0], os.O_RDWR, 0); err != nil {
+		return err
+	}
+	count()
+	return nil
+}
+
+func lateKey(args []string) error {
+	usr1 := make(chan os.Signal, 1)
+	signal.Notify(usr1, syscall.SIGUSR1)
+	go count()
+	<-usr1
+	if err := key(args[0]); err != nil {
+		return err
+	}
+	fmt.Println("HELPER HAS KEY")
+	select {}
+}
+
+func attackProcess(args []string) error {
+	victim, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	return attack(args[0], victim)
+}
+
+func filtered([]string) error {
+	if err := exec.Command("/proc/self/exe", "idle").Start(); err != nil {
+		return err
+	}
+	if err := filter(); err != nil {
+		return err
+	}
+	count()
+	return nil
 }
 
 func check(err error) {
