@@ -131,6 +131,9 @@ func (s *Source) fixImages() error {
 	} else if size > 0 {
 		s.Log.Info("memory that CRIU saved is lazy again", logkey.Bytes, size)
 	}
+	if err := image.ReserveAsBefore(s.Images()); err != nil {
+		return err
+	}
 	return image.SetClocks(s.Images(), s.clock.Mono, s.clock.Boot)
 }
 

@@ -33,6 +33,7 @@ var roles = map[string]func(args []string) error{
 	"find-key":         func(args []string) error { return findKey(args[0]) },
 	"idle":             func([]string) error { time.Sleep(time.Hour); return nil },
 	"filter":           filtered,
+	"reserve":          func([]string) error { return reserve() },
 	"hog":              func([]string) error { hog(); return nil },
 	"queue":            func([]string) error { return queue() },
 	"ask":              func(args []string) error { return ask(args[0], args[1], args[2]) },
