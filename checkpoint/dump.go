@@ -57,7 +57,7 @@ func (s *Source) dump(ctx context.Context, lanes []io.Writer) (time.Duration, er
 	dumping, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	holds := make(chan struct{})
-	defer s.watchDump(dumping, holds, giveUp)()
+	defer s.watchDump(dumping, standby.Pid(), holds, giveUp)()
 	var who identityRecorder
 	defer who.wait()
 	run.Notify = func(_ context.Context, name string, _ int) error {
@@ -148,10 +148,13 @@ const seized = "query-ext-files"
 const imagesWritten = "post-dump"
 
 // watchDump gives up a dump that cannot end. When the job is suspended meanwhile, no task runs CRIU's
-// parasite code any more. The channel seized is closed when CRIU has seized the tasks.
-func (p *Processes) watchDump(dumping context.Context, seized <-chan struct{}, giveUp func(error)) (end func()) {
+// parasite code any more. The channel seized is closed when the process criu has seized the tasks.
+func (p *Processes) watchDump(dumping context.Context, criu int, seized <-chan struct{}, giveUp func(error)) (end func()) {
 	ctx, stop := context.WithCancel(dumping)
 	var watching sync.WaitGroup
+	if !p.Cgroup.FrozenTasksWake() {
+		watching.Go(func() { p.freeStopped(ctx, criu, seized, giveUp) })
+	}
 	watching.Go(func() {
 		late := time.NewTimer(seizeTime)
 		defer late.Stop()
@@ -179,8 +182,7 @@ func (p *Processes) watchDump(dumping context.Context, seized <-chan struct{}, g
 	}
 }
 
-// errNotSeized says that CRIU has not seized the job's tasks. A signal may have stopped one at the
-// moment of the freeze.
+// errNotSeized says that CRIU has not seized the job's tasks.
 var errNotSeized = fmt.Errorf("CRIU has not got hold of the job's tasks within %v", seizeTime)
 
 const (

@@ -40,9 +40,6 @@ func (p *Processes) freeze(ctx context.Context, eager bool, thaw func(context.Co
 	pause := time.Millisecond
 	end := time.Now().Add(maxObstacle)
 	for tries := 0; ; tries++ {
-		if err := p.refuseStopped(); err != nil { // in the moment in which it ran
-			return err
-		}
 		p.frozenByUs = true
 		if err := p.Cgroup.Freeze(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
@@ -80,7 +77,7 @@ func (p *Processes) thaw(ctx context.Context) error {
 	if p.frozenByOther {
 		return nil
 	}
-	if err := p.Cgroup.Thaw(ctx); err != nil {
+	if err := errors.Join(p.Cgroup.Gather(), p.Cgroup.Thaw(ctx)); err != nil {
 		return err
 	}
 	p.frozenByUs, p.frozenAs = false, nil

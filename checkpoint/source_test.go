@@ -1,10 +1,12 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
@@ -97,39 +100,78 @@ func TestAProcessThatHasTheNumberOfAJobThatEndedIsNotFrozenForIt(t *testing.T) {
 	_ = other.Wait() // killed
 }
 
-func TestAJobIsAskedForStoppedProcessesOfItsOwn(t *testing.T) {
+func TestAStoppedJobIsNotSuspendedAndStaysStopped(t *testing.T) {
 	s, ctx := frozenScene(t), testenv.Bounded(t)
-	other := exec.Command("sleep", "1000") // of the node, none of the job
-	if err := other.Start(); err != nil {
+	stopped := func() bool {
+		stat, err := procfs.ReadStat(s.Init)
+		return err == nil && stat.State == 'T'
+	}
+	if err := syscall.Kill(s.Init, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _, _ = other.Process.Kill(), other.Wait() }()
-	for _, pid := range []int{other.Process.Pid, s.Init} {
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+	testenv.Eventually(t, stopped)
+	if by, err := FindSuspension(s.Cgroup); err != nil || by != nil {
+		t.Errorf("suspended by %+v, %v", by, err)
 	}
-	var want []int
-	if !s.Cgroup.CanDumpStopped() {
-		want = []int{s.Init}
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // a stop takes a moment
-		by, err := FindSuspension(s.Cgroup)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if by == nil && want == nil || by != nil && slices.Equal(by.Stopped, want) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("suspended by %+v, not by stops of %v", by, want)
-		}
-	}
-	if err := syscall.Kill(s.Init, syscall.SIGCONT); err != nil {
+	if err := s.Freeze(ctx); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.StillFrozen(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := s.Thaw(ctx); err != nil {
+		t.Error(err)
+	}
+	testenv.Eventually(t, stopped)
+}
+
+// An agent that ended while a thread was out of the freezer has left it there.
+func TestAThreadThatWasTakenOutOfTheFreezerIsPutBack(t *testing.T) {
+	s, ctx := frozenScene(t), testenv.Bounded(t)
+	if s.Cgroup.FrozenTasksWake() {
+		t.Skip("no thread leaves a version 2 freezer")
+	}
+	if err := s.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(s.Cgroup.Dir(), "cgroup.procs")
+	if err := os.WriteFile(out, fmt.Append(nil, s.Init), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StillFrozen(ctx); err == nil {
+		t.Error("a job of which a process is out of the freezer is taken for frozen")
+	}
+	if err := s.Thaw(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := s.Cgroup.Pids(); err != nil || !slices.Contains(pids, s.Init) {
+		t.Errorf("the job's cgroup has %v, %v", pids, err)
 	}
 	if err := s.Freeze(ctx); err != nil {
 		t.Error(err)
+	}
+	if err := errors.Join(s.StillFrozen(ctx), s.Thaw(ctx)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAThreadIsPutBackIntoTheFreezerAlsoIfItGoesNowhere(t *testing.T) {
+	s, ctx := frozenScene(t), testenv.Bounded(t)
+	if s.Cgroup.FrozenTasksWake() {
+		t.Skip("no thread leaves a version 2 freezer")
+	}
+	if err := s.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("no patience")
+	short, cancel := context.WithTimeoutCause(ctx, time.Millisecond, why)
+	defer cancel()
+	if err := s.Cgroup.ThawThread(short, s.Init, func() bool { return false }); !errors.Is(err, why) {
+		t.Errorf("got %v", err)
+	}
+	testenv.Eventually(t, func() bool { return s.StillFrozen(ctx) == nil })
+	if err := s.Cgroup.ThawThread(ctx, 1<<30, func() bool { return true }); err != nil {
+		t.Errorf("of a thread that has ended: %v", err)
 	}
 	if err := s.Thaw(ctx); err != nil {
 		t.Error(err)

@@ -12,9 +12,9 @@ import (
 
 // threadAt is where a thread is, as /proc/PID/task/TID/syscall tells it.
 type threadAt struct {
-	call  int // the system call that it is in; -1: none
-	first uint64
-	stack uint64 // 0: the thread runs
+	call          int // the system call that it is in; -1: none
+	first, second uint64
+	stack         uint64 // 0: the thread runs
 }
 
 // whereIs asks the kernel where a thread is.
@@ -40,8 +40,9 @@ func parseSyscall(text string) threadAt {
 	}
 	at := threadAt{call: call}
 	at.stack, _ = strconv.ParseUint(f[len(f)-2], 0, 64)
-	if call >= 0 {
+	if call >= 0 && len(f) > 4 {
 		at.first, _ = strconv.ParseUint(f[1], 0, 64)
+		at.second, _ = strconv.ParseUint(f[2], 0, 64)
 	}
 	return at
 }

@@ -118,7 +118,7 @@ func (n *Node) EndSuspended(ctx context.Context, rec job.Record) error {
 		defer cancel()
 		return cg.Kill(ctx)
 	}
-	if _, err := n.Status(ctx, rec.ID); err == nil && cg.CanDumpStopped() {
+	if _, err := n.Status(ctx, rec.ID); err == nil && cg.FrozenTasksWake() {
 		return nil
 	}
 	by := &checkpoint.Suspended{Cgroup: above}

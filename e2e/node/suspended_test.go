@@ -270,38 +270,78 @@ func TestSuspendedJobCanBeKilled(t *testing.T) {
 	})
 }
 
-func TestStoppedJobIsRefusedOnCgroup1(t *testing.T) {
+// signalAll sends a signal to every process of the job.
+func (j *job) signalAll(n *node, sig syscall.Signal) {
+	j.t.Helper()
+	for _, p := range j.inspect(n).Pids {
+		_ = syscall.Kill(p.Host, sig) // one may have ended
+	}
+}
+
+// stands waits until every process of the job is stopped.
+func (j *job) stands(n *node) {
+	j.t.Helper()
+	eventually(j.t, limit, func() error {
+		for _, p := range j.inspect(n).Pids {
+			stat := readFile(fmt.Sprintf("/proc/%d/stat", p.Host))
+			if stat != "" && !strings.Contains(stat, ") T ") && !strings.Contains(stat, ") Z ") {
+				return fmt.Errorf("process %d is not stopped: %s", p.Host, clip(stat))
+			}
+		}
+		return nil
+	})
+}
+
+func TestStoppedJobMovesStoppedAndGoesOnWhenItIsContinued(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	j := here.oracle("--mem", "8", "--tree", "2")
+	for range 2 {
+		j.signalAll(here, syscall.SIGSTOP)
+		j.stands(here)
+		had := j.judge(here).Last.Counter
+		j.move(here, there)
+		here, there = there, here
+		j.stands(here)
+		if now := j.judge(here).Last.Counter; now != had {
+			t.Errorf("it has counted from %d to %d", had, now)
+		}
+		j.signalAll(here, syscall.SIGCONT)
+		j.ticks(here, 20)
+	}
+	j.finish(here)
+}
+
+// SIGCONT that comes while the job is frozen is not lost, whichever copy runs.
+func TestStoppedJobThatIsContinuedWhileItIsFrozenRunsAfterTheMove(t *testing.T) {
 	c := newCluster(t, 2, withFaults)
 	a, b := c.two()
 	j := a.oracle("--mem", "8", "--tree", "2")
-	v := j.inspect(a)
-	if freezerOf(v.CgroupDir).file != "freezer.state" {
-		t.Skip("version 2 cgroups save stopped tasks")
-	}
-	all := func(sig syscall.Signal) {
-		for _, p := range j.inspect(a).Pids {
-			_ = syscall.Kill(p.Host, sig) // one may have ended
-		}
-	}
-	all(syscall.SIGSTOP)
-	stands := func() error {
-		if stat := readFile(fmt.Sprintf("/proc/%d/stat", v.Init)); !strings.Contains(stat, ") T ") {
-			return fmt.Errorf("PID 1 is not frozen: %s", stat)
-		}
-		return nil
-	}
-	eventually(t, limit, stands)
-	a.migrate("move", j.id, b.name).want(t, 3).says(t, "suspended", "kill -CONT", strconv.Itoa(v.Init))
-	all(syscall.SIGCONT)
-	j.ticks(a, 20)
-	a.plan("after.source.frozen 1 pause") // after the preflight
+	j.signalAll(a, syscall.SIGSTOP)
+	j.stands(a)
+	a.plan("after.source.frozen 1 pause")
 	move := a.spawn("move", "--force", j.id, b.name)
 	c.must(a.awaitHit("after.source.frozen", move))
-	all(syscall.SIGSTOP)
-	eventually(t, limit, stands)
+	j.signalAll(a, syscall.SIGCONT)
 	a.amend()
-	move.wait().want(t, 4).says(t, "suspended", "kill -CONT")
-	all(syscall.SIGCONT)
+	move.wait().want(t, 0)
+	j.runsOn(b)
+	j.ticks(b, 20)
+	j.finish(b)
+}
+
+func TestStoppedJobStaysStoppedWhenItsMoveIsAborted(t *testing.T) {
+	c := newCluster(t, 2, withFaults)
+	a, b := c.two()
+	j := a.oracle("--mem", "8", "--tree", "2")
+	j.signalAll(a, syscall.SIGSTOP)
+	j.stands(a)
+	a.plan("dump.ended 1 eio")
+	a.migrate("move", "--force", j.id, b.name).want(t, 4)
+	a.amend()
+	j.runsOn(a)
+	j.stands(a)
+	j.signalAll(a, syscall.SIGCONT)
 	j.ticks(a, 20)
 	j.move(a, b)
 	j.finish(b)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -132,9 +133,66 @@ func (c *Cgroup) frozenFrom(below string) (dir string, err error) {
 	return "", nil
 }
 
-// CanDumpStopped tells whether CRIU can dump a task that a signal has stopped. The version 1
-// freezer does not let it wake up for ptrace(2), and CRIU waits in vain.
-func (c *Cgroup) CanDumpStopped() bool { return c.isUnified() }
+// FrozenTasksWake tells whether a frozen task wakes up for SIGKILL and for ptrace(2). A version 1
+// freezer holds it all the same.
+func (c *Cgroup) FrozenTasksWake() bool { return c.isUnified() }
+
+// ThawThread takes one thread out of a version 1 freezer until it stands elsewhere, and puts it back.
+// It waits for that as long as the context lasts. The thread is back in any case, unless an error
+// says where it is.
+func (c *Cgroup) ThawThread(ctx context.Context, tid int, stands func() bool) error {
+	if err := enterThread(filepath.Dir(c.FreezerDir()), tid); err != nil {
+		return err
+	}
+	err := poll(ctx, stands)
+	return errors.Join(err, enterThread(c.FreezerDir(), tid))
+}
+
+func poll(ctx context.Context, until func() bool) error {
+	for !until() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Microsecond):
+		}
+	}
+	return nil
+}
+
+// enterThread moves one thread in the version 1 freezer's hierarchy. One that has ended is no error.
+func enterThread(dir string, tid int) error {
+	//house:allow os.WriteFile: a file of the kernel
+	err := os.WriteFile(filepath.Join(dir, "tasks"), []byte(strconv.Itoa(tid)), 0)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("move thread %d to %s: %w", tid, dir, err)
+	}
+	return nil
+}
+
+// Gather puts back threads that an agent had taken out of a version 1 freezer when it ended. They
+// are in the job's own cgroup, where no others are.
+func (c *Cgroup) Gather() error {
+	if c.isUnified() || c.Dir() == c.FreezerDir() {
+		return nil
+	}
+	data, err := os.ReadFile(filepath.Join(c.Dir(), "tasks"))
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range strings.Fields(string(data)) {
+		tid, err := strconv.Atoi(f)
+		if err != nil {
+			return err
+		}
+		if err := enterThread(c.FreezerDir(), tid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // freezing tells whether a cgroup itself is frozen, or about to be. The state of its ancestors
 // does not count. The root of a hierarchy cannot be frozen.
