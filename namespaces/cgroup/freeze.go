@@ -218,7 +218,7 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		all, err := c.killAll(pids)
+		all, err := killAll(pids, c.Pids)
 		if err != nil {
 			return err
 		}
@@ -258,18 +258,18 @@ func (c *Cgroup) SendKill() error {
 		if err != nil {
 			return err
 		}
-		if all, err := c.killAll(pids); err != nil || all {
+		if all, err := killAll(pids, c.Pids); err != nil || all {
 			return err
 		}
 	}
 }
 
 // killAll sends SIGKILL to processes of the cgroup, and tells whether it holds no others now.
-func (c *Cgroup) killAll(pids []int) (all bool, err error) {
-	killed, err := KillTasks(pids, c.Pids)
+func killAll(pids []int, list func() ([]int, error)) (all bool, err error) {
+	killed, err := KillTasks(pids, list)
 	if err != nil {
 		return false, err
 	}
-	now, err := c.Pids()
+	now, err := list()
 	return !slices.ContainsFunc(now, func(pid int) bool { return !killed[pid] }), err
 }
