@@ -116,6 +116,29 @@ func TestACallThatWasInterruptedIsMadeAgain(t *testing.T) {
 	awaitCall(t, one.TID, unix.SYS_CLOCK_NANOSLEEP)
 }
 
+func TestACallThatIsInterruptedAtOnceIsKeptByTheKernel(t *testing.T) {
+	one := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
+	err := Run(testenv.Bounded(t), []Target{one}, nothing, func(threads []*Thread) error {
+		before, err := threads[0].Regs()
+		if err != nil {
+			return err
+		}
+		const restartBlock = 516
+		result, err := threads[0].Interrupted(unix.SYS_POLL, 0, 0, 1_000_000)
+		if err != nil || result != -restartBlock {
+			t.Errorf("got %d, %v", result, err)
+		}
+		if after, err := threads[0].Regs(); err != nil || after != before {
+			t.Errorf("registers were %+v and are %+v, %v", before, after, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitCall(t, one.TID, unix.SYS_RESTART_SYSCALL)
+}
+
 func TestWhatHasEndedIsLeftOutAndWhatIsAnotherByNowIsNotTouched(t *testing.T) {
 	one, other := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000"), start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
 	gone := exec.Command("true")

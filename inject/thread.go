@@ -42,7 +42,29 @@ func (t *Thread) SameProcess(as *Thread) { t.callAddr = as.callAddr }
 
 // Syscall has the thread make a system call with up to six arguments, and returns what it returned.
 // An errno is the error. Registers and signals of the thread are as before, afterwards.
-func (t *Thread) Syscall(number uintptr, args ...uint64) (result uint64, err error) {
+func (t *Thread) Syscall(number uintptr, args ...uint64) (uint64, error) {
+	result, err := t.make(call{number: number, args: args})
+	if err == nil && result < 0 && result >= -4095 {
+		return 0, unix.Errno(-result)
+	}
+	return uint64(result), err
+}
+
+// Interrupted is a Syscall that would wait, and is interrupted at once. It returns the call's result as
+// the kernel has it before it looks for signals: -ERESTARTNOHAND, -EINTR and the like. If it is
+// -ERESTART_RESTARTBLOCK the kernel has kept what it needs to go on with the call.
+func (t *Thread) Interrupted(number uintptr, args ...uint64) (result int64, err error) {
+	return t.make(call{number: number, args: args, interrupt: true})
+}
+
+// call is a system call to inject.
+type call struct {
+	number    uintptr
+	args      []uint64
+	interrupt bool // when it has begun
+}
+
+func (t *Thread) make(c call) (result int64, err error) {
 	was, err := t.Regs()
 	if err != nil {
 		return 0, err
@@ -60,34 +82,33 @@ func (t *Thread) Syscall(number uintptr, args ...uint64) (result uint64, err err
 		err = errors.Join(err, t.SetRegs(was), t.setMask(mask))
 	}()
 	regs := was
-	regs.Rip, regs.Rax, regs.Orig_rax = t.callAddr, uint64(number), ^uint64(0)
-	for i, to := range []*uint64{&regs.Rdi, &regs.Rsi, &regs.Rdx, &regs.R10, &regs.R8, &regs.R9}[:len(args)] {
-		*to = args[i]
+	regs.Rip, regs.Rax, regs.Orig_rax = t.callAddr, uint64(c.number), ^uint64(0)
+	for i, to := range []*uint64{&regs.Rdi, &regs.Rsi, &regs.Rdx, &regs.R10, &regs.R8, &regs.R9}[:len(c.args)] {
+		*to = c.args[i]
 	}
 	if err := t.SetRegs(regs); err != nil {
 		return 0, err
 	}
-	return t.call()
+	return t.run(c.interrupt)
 }
 
-// call runs the system call that the registers are set up for, and brings the thread back to the
+// run runs the system call that the registers are set up for, and brings the thread back to the
 // stop in which it was.
-func (t *Thread) call() (uint64, error) {
+func (t *Thread) run(interrupt bool) (int64, error) {
 	const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_SUSPEND_SECCOMP
 	if err := unix.PtraceSetOptions(t.TID, options); err != nil {
 		return 0, fmt.Errorf("thread %d: %w", t.TID, err)
 	}
-	for range 2 { // its entry, its exit
-		if err := unix.PtraceSyscall(t.TID, 0); err != nil {
+	if err := t.toCall(); err != nil { // its entry
+		return 0, err
+	}
+	if interrupt {
+		if err := unix.PtraceInterrupt(t.TID); err != nil {
 			return 0, fmt.Errorf("thread %d: %w", t.TID, err)
 		}
-		ws, err := t.wait()
-		if err != nil {
-			return 0, err
-		}
-		if !ws.Stopped() || !isCall(ws) {
-			return 0, fmt.Errorf("thread %d did not make a system call: wait status %#x", t.TID, int(ws))
-		}
+	}
+	if err := t.toCall(); err != nil { // its exit
+		return 0, err
 	}
 	done, err := t.Regs()
 	if err != nil {
@@ -99,10 +120,22 @@ func (t *Thread) call() (uint64, error) {
 	if alive, err := t.awaitTrap(); err != nil || !alive {
 		return 0, fmt.Errorf("thread %d ended in a system call: %w", t.TID, errors.Join(err, unix.ESRCH))
 	}
-	if ret := int64(done.Rax); ret < 0 && ret >= -4095 {
-		return 0, unix.Errno(-ret)
+	return int64(done.Rax), nil
+}
+
+// toCall lets the thread go on to the entry or the exit of a system call.
+func (t *Thread) toCall() error {
+	if err := unix.PtraceSyscall(t.TID, 0); err != nil {
+		return fmt.Errorf("thread %d: %w", t.TID, err)
 	}
-	return done.Rax, nil
+	ws, err := t.wait()
+	if err != nil {
+		return err
+	}
+	if !ws.Stopped() || !isCall(ws) {
+		return fmt.Errorf("thread %d did not make a system call: wait status %#x", t.TID, int(ws))
+	}
+	return nil
 }
 
 // blockSignals holds all signals back, and returns the mask that was.

@@ -21,9 +21,10 @@
 //
 // A limit in a register is set there. A sleep becomes a poll of nothing with what is left, in
 // milliseconds: its arguments lie in memory that is the program's. The thread of a program with a
-// seccomp filter, which may know no poll, goes on with the rest that the kernel has written. Limits that
-// other calls have in memory (futex, sigtimedwait, semtimedop, epoll_pwait2) are written below the
-// thread's stack before it runs on, see [carry.Mender].
+// seccomp filter, which may know no poll, goes on with the rest that the kernel has written. A futex is
+// waited for anew by the thread itself, before it runs on, with a limit in memory that is gone again when
+// it runs: the kernel keeps the end of such a call, see [carry.Mender]. It keeps none of sigtimedwait,
+// semtimedop and epoll_pwait2, whose limits begin anew.
 //
 // A job that runs on where it is, after a checkpoint or a move that was given up, is mended alike.
 package calls

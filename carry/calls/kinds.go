@@ -90,11 +90,10 @@ func (l limit) again(c image.Call, left time.Duration) (a image.Again, need int)
 		return image.Again{Number: unix.SYS_POLL, Args: [4]uint64{0, 0, milli}}, noArg
 	case l.rest != 0 && c.Args[l.rest] != 0:
 		a.Args[l.arg] = c.Args[l.rest]
-	case l.rest != 0: // from its beginning
-	default:
+	case c.Number == unix.SYS_FUTEX:
 		return a, l.arg
 	}
-	return a, noArg
+	return a, noArg // from its beginning, if its limit is in memory
 }
 
 // milliseconds rounds up: nothing ends early.

@@ -79,16 +79,35 @@ func (m mend) apply(t *inject.Thread) error {
 	if err != nil || !m.isIn(regs) {
 		return err
 	}
-	a := m.Again
+	result := int64(-restartNoHandler)
 	if m.Need != noArg {
-		if a.Args[m.Need], err = writeTimespec(t.TID, regs.Rsp, m.Left); err != nil {
+		if result, err = m.begin(t); err != nil {
 			return err
 		}
 	}
-	again := int64(-restartNoHandler)
-	regs.Rax, regs.Orig_rax = uint64(again), a.Number
-	regs.Rdi, regs.Rsi, regs.Rdx, regs.R10 = a.Args[0], a.Args[1], a.Args[2], a.Args[3]
+	regs.Rax, regs.Orig_rax = uint64(result), m.Again.Number
+	a := m.Again.Args
+	regs.Rdi, regs.Rsi, regs.Rdx, regs.R10 = a[0], a[1], a[2], a[3]
 	return t.SetRegs(regs)
+}
+
+// begin has the thread make the call with what is left of its limit, and interrupts it. The kernel then
+// knows when it ends, and needs no memory of the program's. It returns what the call returns.
+func (m mend) begin(t *inject.Thread) (int64, error) {
+	const page = 4096
+	scratch, err := t.Syscall(unix.SYS_MMAP, 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
+	if err != nil {
+		return 0, fmt.Errorf("memory for a limit of thread %d: %w", t.TID, err)
+	}
+	err = writeTimespec(t.TID, scratch, m.Left)
+	result := int64(-restartNoHandler)
+	if err == nil {
+		args := m.Again.Args
+		args[m.Need] = scratch
+		result, err = t.Interrupted(uintptr(m.Again.Number), args[:]...)
+	}
+	_, unmapped := t.Syscall(unix.SYS_MUNMAP, scratch, page)
+	return result, errors.Join(err, unmapped)
 }
 
 // isIn tells whether the thread is where the call has been interrupted. After rt_sigreturn(2), by which
@@ -106,26 +125,20 @@ const restartBlock = 516
 // restartNoHandler is ERESTARTNOHAND: a signal that has a handler makes EINTR of it.
 const restartNoHandler = 514
 
-// below are the distances from the stack pointer at which a thread's stack may hold a timespec until
-// the call has begun. The first leave room for a signal that comes right then, with the frame of its
-// handler.
-var below = []uint64{32 << 10, 16 << 10, 512}
-
-// writeTimespec writes a time beneath the stack of a thread and returns where.
-func writeTimespec(tid int, stack uint64, d time.Duration) (addr uint64, err error) {
+// writeTimespec writes a time into the memory of a thread.
+func writeTimespec(tid int, addr uint64, d time.Duration) error {
 	var raw [16]byte
 	binary.LittleEndian.PutUint64(raw[:], uint64(d/time.Second))
 	binary.LittleEndian.PutUint64(raw[8:], uint64(d%time.Second))
-	for _, distance := range below {
-		addr = (stack - distance) &^ 15
-		local := []unix.Iovec{{Base: &raw[0], Len: uint64(len(raw))}}
-		var n int
-		n, err = unix.ProcessVMWritev(tid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(raw)}}, 0)
-		if err == nil && n == len(raw) {
-			return addr, nil
-		}
+	local := []unix.Iovec{{Base: &raw[0], Len: uint64(len(raw))}}
+	n, err := unix.ProcessVMWritev(tid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(raw)}}, 0)
+	if err == nil && n != len(raw) {
+		err = unix.EFAULT
 	}
-	return 0, fmt.Errorf("there is no room beneath the stack of thread %d: %w", tid, err)
+	if err != nil {
+		return fmt.Errorf("memory of thread %d: %w", tid, err)
+	}
+	return nil
 }
 
 type restorer struct {
