@@ -55,7 +55,7 @@ func readMends(images string) (list []mend, err error) {
 		return nil, fmt.Errorf("%s: %w: %w", fileName, image.ErrFormat, err)
 	}
 	for _, m := range list {
-		if m.Thread <= 0 || m.Need < noArg || m.Need >= len(m.Again.Args) || m.Left < 0 || !mayRepeat(m.Number) || !mayRepeat(m.Again.Number) {
+		if m.Thread <= 0 || m.Need < noArg || m.Need >= len(m.Again.Args) || m.Left < 0 || !mayRepeat(m.Again.Number) {
 			return nil, fmt.Errorf("%s: %w: thread %d", fileName, image.ErrFormat, m.Thread)
 		}
 	}
