@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/inject"
 	"github.com/migrate-hpc/migrate/pidmap"
@@ -65,6 +70,9 @@ func (list Menders) targets(init int) (map[int]inject.Target, error) {
 	}
 	found := map[int]inject.Target{}
 	for _, e := range entries {
+		if !slices.ContainsFunc(e.Threads, func(t pidmap.Thread) bool { return list.names(t.Job) }) || executes(e) {
+			continue
+		}
 		for _, t := range e.Threads {
 			if !list.names(t.Job) {
 				continue
@@ -77,6 +85,19 @@ func (list Menders) targets(init int) (map[int]inject.Target, error) {
 		}
 	}
 	return found, nil
+}
+
+// executes tells whether a thread of the process is about to execute another program, which ends the
+// others. None of them can be seized until it has done so, and a file server may keep it.
+func executes(e pidmap.Entry) bool {
+	return slices.ContainsFunc(e.Threads, func(t pidmap.Thread) bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", e.Host, t.Host))
+		if err != nil {
+			return false // it has ended
+		}
+		number, _, _ := strings.Cut(string(text), " ")
+		return number == strconv.Itoa(unix.SYS_EXECVE) || number == strconv.Itoa(unix.SYS_EXECVEAT)
+	})
 }
 
 func (list Menders) names(thread int) bool {

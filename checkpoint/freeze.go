@@ -94,6 +94,9 @@ func (s *Source) thawMended(ctx context.Context) error {
 	if held, err := s.Cgroup.SelfFreezing(); err != nil || !held || s.frozenByOther || s.checkSuspended() != nil {
 		return s.thaw(ctx)
 	}
+	if all, err := s.Cgroup.Frozen(); err != nil || !all { // what still runs may keep us from seizing a thread
+		return s.thaw(ctx)
+	}
 	menders := carry.MendersOf(s.resources().sources)
 	within, cancel := context.WithTimeout(ctx, mendTime)
 	defer cancel()

@@ -15,7 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
@@ -182,6 +184,59 @@ func TestAThreadThatDoesNotStopIsLetGo(t *testing.T) {
 		t.Error("mended although one does not stop")
 		return nil
 	})
+	if !errors.Is(err, errLate) {
+		t.Errorf("got %v", err)
+	}
+	testenv.Eventually(t, func() bool { return !traced(t, one.TID) })
+}
+
+// A version 1 freezer holds a stopped thread so that ptrace(2) waits for it until the thaw.
+func TestAThreadThatIsStoppedAndFrozenDoesNotKeepTheOthersFrozen(t *testing.T) {
+	testenv.NeedRoot(t)
+	one, stopped := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000"), start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
+	ctx := testenv.Bounded(t)
+	c, err := cgroup.New(os.Getpid(), fmt.Sprintf("migrate-inject-%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(c.Kill(context.Background()), c.Remove()); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, target := range []Target{one, stopped} {
+		if err := c.Enter(target.TID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Kill(stopped.TID, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, func() bool {
+		stat, err := procfs.ReadStat(stopped.TID)
+		return err != nil || stat.State == 'T'
+	})
+	if err := c.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	err = Run(ctx, []Target{one, stopped}, func() error { return c.Thaw(ctx) }, func([]*Thread) error { return nil })
+	if c.FrozenTasksWake() != (err == nil) {
+		t.Errorf("got %v", err)
+	}
+	if frozen, err := c.Frozen(); err != nil || frozen {
+		t.Errorf("frozen: %v, %v", frozen, err)
+	}
+	testenv.Eventually(t, func() bool { return !traced(t, one.TID) && !traced(t, stopped.TID) })
+}
+
+// A page of a thread's memory can be on a stalled file server.
+func TestAMendThatHangsIsLeftToItself(t *testing.T) {
+	one := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
+	ctx, cancel := contextAfter(t, 50*time.Millisecond)
+	defer cancel()
+	hang := make(chan struct{})
+	err := Run(ctx, []Target{one}, nothing, func([]*Thread) error { <-hang; return nil })
+	close(hang)
 	if !errors.Is(err, errLate) {
 		t.Errorf("got %v", err)
 	}

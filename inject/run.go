@@ -22,12 +22,50 @@ type Target struct {
 // ErrTraced says that a thread cannot be stopped because another process traces it.
 var ErrTraced = errors.New("another process traces it")
 
+// seizeTime bounds how long the seizure of one thread may take.
+const seizeTime = time.Second
+
+// errStuck says that a thread could not even be seized. A signal has stopped it, and a version 1
+// freezer does not let it wake up for ptrace(2); or its process has begun to execute another program.
+var errStuck = fmt.Errorf("a thread cannot be seized within %v", seizeTime)
+
 // Run stops the threads, which are frozen when it begins: let thaws them. When all have stopped, and
 // before one of them runs on, mend gets those that have not ended. Run lets go of them whatever mend
-// returns. let is called even if a thread cannot be stopped, and mend is not called then.
+// returns. let is called even if a thread cannot be stopped, and mend is not called then. A mend that
+// hangs is left to itself soon after the end of ctx.
 func Run(ctx context.Context, targets []Target, let func() error, mend func([]*Thread) error) error {
+	freed := make(chan error, 1)
+	stuck := time.AfterFunc(seizeTime, func() { freed <- let() }) // nothing else ends a seizure
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, targets, stuck, let, mend) }()
+	select {
+	case err := <-ended:
+		if errors.Is(err, errStuck) {
+			err = errors.Join(err, <-freed)
+		}
+		return err
+	case err := <-freed:
+		return errors.Join(errStuck, err)
+	case <-overdue(ctx):
+		return fmt.Errorf("threads are not mended in time: %w", context.Cause(ctx))
+	}
+}
+
+// overdue is closed when ctx has ended for so long that run must wait for something that ctx does not
+// end, such as a page of the job's memory that a file server has.
+func overdue(ctx context.Context) <-chan struct{} {
+	late := make(chan struct{})
+	context.AfterFunc(ctx, func() { time.AfterFunc(2*seizeTime, func() { close(late) }) })
+	return late
+}
+
+// run does the work of Run. It calls let unless stuck has fired.
+func run(ctx context.Context, targets []Target, stuck *time.Timer, let func() error, mend func([]*Thread) error) error {
 	return osthread.Throwaway(func() error { // the tracer of a thread is a thread
-		threads, err := seize(targets)
+		threads, err := seize(ctx, targets, stuck)
+		if !stuck.Stop() {
+			return errStuck
+		}
 		if err := errors.Join(err, let()); err != nil {
 			return err // this thread ends, and what it traces is let go
 		}
@@ -42,9 +80,16 @@ func Run(ctx context.Context, targets []Target, let func() error, mend func([]*T
 	})
 }
 
-// seize has threads stop as soon as they run.
-func seize(targets []Target) (threads []*Thread, err error) {
+// seize has threads stop as soon as they run. It gives each of them as much time as stuck has.
+func seize(ctx context.Context, targets []Target, stuck *time.Timer) (threads []*Thread, err error) {
 	for _, t := range targets {
+		if !stuck.Stop() {
+			return threads, errStuck
+		}
+		stuck.Reset(seizeTime)
+		if ctx.Err() != nil {
+			return threads, context.Cause(ctx)
+		}
 		switch err := unix.PtraceSeize(t.TID); {
 		case errors.Is(err, unix.ESRCH):
 			continue

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/migrate-hpc/migrate/carry"
@@ -35,8 +36,9 @@ func (p *Parked) freezeToMend(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, mendTime)
 	defer cancel()
 	err := p.plan.RestoreEnv.Cgroup.Freeze(ctx)
-	if err != nil && !p.Waits() {
-		p.logUnmended(err)
+	if err != nil && !p.Waits() { // no mend: what still runs could keep us from seizing a thread
+		p.holds = false
+		p.logUnmended(errors.Join(err, p.plan.RestoreEnv.Cgroup.Thaw(context.WithoutCancel(ctx))))
 		return nil
 	}
 	return err
