@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -188,4 +189,24 @@ func FuzzCalls(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A page that is not there may be a file server's, or a userfaultfd's.
+func TestATimeIsNotReadFromAPageThatIsNotThere(t *testing.T) {
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(page)
+	addr := uint64(uintptr(unsafe.Pointer(&page[0])))
+	if d, err := readTimespec(os.Getpid(), addr); !errors.Is(err, errAbsent) {
+		t.Errorf("got %v, %v", d, err)
+	}
+	page[0] = 7
+	if d, err := readTimespec(os.Getpid(), addr); err != nil || d != 7*time.Second {
+		t.Errorf("got %v, %v", d, err)
+	}
+	if d, err := readTimespec(os.Getpid(), addr+uint64(len(page))-8); err == nil {
+		t.Errorf("beyond the end: %v", d)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
+	"github.com/migrate-hpc/migrate/stream"
 )
 
 // sight is a thread that sleeps in a call with a limit.
@@ -246,9 +247,16 @@ func monotonic() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// readTimespec reads a timespec in the memory of a process.
+// errAbsent is of a page that nobody may ask for: a job that stands still would wait for a file server,
+// or for a thread of its own that hands out its memory.
+var errAbsent = errors.New("the page is not in memory")
+
+// readTimespec reads a timespec in the memory of a process. It waits for no more than this node.
 func readTimespec(pid int, addr uint64) (time.Duration, error) {
 	var raw [16]byte
+	if !(isPresent(pid, addr) && isPresent(pid, addr+uint64(len(raw))-1)) {
+		return 0, fmt.Errorf("memory of process %d at %#x: %w", pid, addr, errAbsent)
+	}
 	local := []unix.Iovec{{Base: &raw[0], Len: uint64(len(raw))}}
 	n, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(raw)}}, 0)
 	if err != nil || n != len(raw) {
@@ -259,6 +267,19 @@ func readTimespec(pid int, addr uint64) (time.Duration, error) {
 		return 0, fmt.Errorf("memory of process %d at %#x holds no time: %d s, %d ns", pid, addr, sec, nsec)
 	}
 	return time.Duration(min(sec, int64(longest/time.Second)))*time.Second + time.Duration(nsec), nil
+}
+
+// isPresent tells whether a page of a process is in memory, or swapped out: /proc/PID/pagemap.
+func isPresent(pid int, addr uint64) bool {
+	const entry, present, swapped = 8, 1 << 63, 1 << 62
+	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var raw [entry]byte
+	_, err = f.ReadAt(raw[:], int64(addr/stream.PageSize*entry))
+	return err == nil && binary.LittleEndian.Uint64(raw[:])&(present|swapped) != 0
 }
 
 // longest bounds a limit of time: 100 years.
