@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -59,12 +60,26 @@ func (j *Job) checkNews(ctx context.Context) error {
 	if j.seen == nil { // recovery freezes a job to end it
 		return nil
 	}
-	files, findings, err := j.seen.News(ctx)
-	if err == nil && len(findings) > 0 {
-		err = meanwhile(AsFindings(findings))
+	type news struct {
+		files    []preflight.File
+		findings []preflight.Finding
+		err      error
 	}
-	j.news = files
-	return err
+	look, seen := j.seen, make(chan news, 1)
+	go func() {
+		files, findings, err := look.News(ctx)
+		seen <- news{files, findings, err}
+	}()
+	select {
+	case n := <-seen:
+		if n.err == nil && len(n.findings) > 0 {
+			n.err = meanwhile(AsFindings(n.findings))
+		}
+		j.news = n.files
+		return n.err
+	case <-ctx.Done(): // the job does not stay frozen for a file server that does not answer
+		return fmt.Errorf("look for files that the job has opened meanwhile: %w", context.Cause(ctx))
+	}
 }
 
 // askNews asks the target for the files of checkNews while CRIU works.
