@@ -90,8 +90,18 @@ func lockRule(lo netlink.Link) classifier.Rule {
 	return classifier.Rule{Device: lo.Attrs().Index, Place: classifier.Egress, Priority: lockPriority, Program: locked, Direct: true}
 }
 
+// errOwn says that a process is no job's, but has the number that one had.
+var errOwn = errors.New("the process is in the network of this node")
+
 func onLoopback(pid int, do func(lo netlink.Link) error) error {
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
 	return inNamespace(pid, func() error {
+		if now, err := os.Readlink("/proc/thread-self/ns/net"); err != nil || now == own {
+			return errors.Join(err, errOwn)
+		}
 		lo, err := netlink.LinkByName(loopback)
 		if err != nil {
 			return err

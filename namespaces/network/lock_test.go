@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"net"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -142,5 +143,15 @@ func TestOnlyANetworkWithTCPSocketsIsLocked(t *testing.T) {
 			t.Fatal(err)
 		}
 		look(false)
+	}
+}
+
+// The number of a job's process may be that of a process of the node by now.
+func TestTheLoopbackOfTheNodeIsNeverClosed(t *testing.T) {
+	lonely(t)
+	for name, do := range map[string]func(int) error{"lock": Lock, "unlock": Unlock} {
+		if err := do(os.Getpid()); !errors.Is(err, errOwn) {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
