@@ -50,7 +50,7 @@ var layers = [][]string{
 	{"namespaces/network/classifier"},
 	{"failpoint", "osthread", "parallel", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 	{"procfs"},
-	{"linux"},
+	{"exactjson", "linux"},
 }
 
 // strangers do not know each other although one of them lies lower; a name stands for the package

@@ -55,6 +55,7 @@
 //	netpolicy       who may use which bridge and addresses
 //	failpoint       points at which tests make a program fail; nothing without its build tag
 //	safepath        whether nobody but root decides what a path leads to
+//	exactjson       JSON for paths and arguments that need not be UTF-8
 //	printable       text from elsewhere, made fit for a terminal
 //	inject          stops threads of other processes, has them make system calls
 //	osthread        a thread that ends with what it ran, gives way, has a user's rights to files

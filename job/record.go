@@ -1,9 +1,10 @@
 package job
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // Format is the version of record.json that this package writes, and the newest that it reads.
@@ -93,7 +94,7 @@ func decode(data []byte) (Record, error) {
 	if len(data) > MaxRecord {
 		return r, fmt.Errorf("job record: %d bytes, above %d", len(data), MaxRecord)
 	}
-	if err := json.Unmarshal(data, &r); err != nil {
+	if err := exactjson.Unmarshal(data, &r); err != nil {
 		return Record{}, fmt.Errorf("job record: %w", err)
 	}
 	if r.Format < 1 || r.Format > Format {

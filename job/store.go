@@ -2,7 +2,6 @@ package job
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // Errors of Store to branch on.
@@ -167,7 +167,7 @@ func (s *Store) Update(id ID, change func(*Record) error) (Record, error) {
 
 func encode(r Record) ([]byte, error) {
 	r.Format, r.CRC = Format, durable.Unsealed
-	data, err := json.MarshalIndent(r, "", "  ")
+	data, err := exactjson.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode job %s: %w", r.ID, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // Bounds of a specification. It travels in one control message of at most 1 MiB.
@@ -102,11 +101,11 @@ func (s Spec) checkCommand() error {
 			size(s.Args)+size(s.Env), len(s.Args)+len(s.Env), MaxCommandBytes, MaxEntries))
 	}
 	if i := slices.IndexFunc(s.Args, unfit); i >= 0 {
-		errs = append(errs, wrong("args", command, "argument %d is not UTF-8 without NUL bytes, so the job's record cannot carry it unchanged", i))
+		errs = append(errs, wrong("args", command, "argument %d has a NUL byte, which the kernel takes for its end", i))
 	}
 	for _, e := range s.Env {
 		if key, _, ok := strings.Cut(e, "="); !ok || key == "" || unfit(e) {
-			errs = append(errs, wrong("env", "use `migrate run --env KEY=VALUE`", "%.80q is not KEY=VALUE in UTF-8 without NUL bytes", e))
+			errs = append(errs, wrong("env", "use `migrate run --env KEY=VALUE`", "%.80q is not KEY=VALUE without NUL bytes", e))
 		}
 	}
 	return errors.Join(errs...)
@@ -119,8 +118,8 @@ func size(list []string) (n int) {
 	return n
 }
 
-// unfit strings cannot be given to the kernel (NUL) or would change in JSON (not UTF-8).
-func unfit(s string) bool { return strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s) }
+// unfit strings cannot be given to the kernel: it takes a NUL byte for their end.
+func unfit(s string) bool { return strings.IndexByte(s, 0) >= 0 }
 
 func (s Spec) checkUser() error {
 	var errs []error
@@ -152,7 +151,7 @@ func checkPath(field, p, flag string) error {
 	case !path.IsAbs(p):
 		return wrong(field, "use `migrate run "+flag+" /PATH`", "%.80q is not absolute, and the job has no directory of yours to start from", p)
 	case unfit(p) || len(p) > maxPath:
-		return wrong(field, "use `migrate run "+flag+" /PATH`", "%.80q is not UTF-8 without NUL bytes, or is longer than %d bytes", p, maxPath)
+		return wrong(field, "use `migrate run "+flag+" /PATH`", "%.80q has a NUL byte, or is longer than %d bytes", p, maxPath)
 	case path.Clean(p) != p && path.Clean(p)+"/" != p:
 		return wrong(field, "use `migrate run "+flag+" "+path.Clean(p)+"`",
 			"%.80q holds . or .. or //, and its meaning could change from node to node", p)

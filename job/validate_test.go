@@ -45,7 +45,6 @@ func TestEveryFaultOfASpecIsNamedWithItsFieldAndARemedy(t *testing.T) {
 		{"no command", "args", func(s *Spec) { s.Args = nil }},
 		{"empty command", "args", func(s *Spec) { s.Args = []string{""} }},
 		{"argument with NUL", "args", func(s *Spec) { s.Args = []string{"a", "b\x00"} }},
-		{"argument not UTF-8", "args", func(s *Spec) { s.Args = []string{"a", "\xff"} }},
 		{"too large", "args", func(s *Spec) { s.Env = []string{"A=" + strings.Repeat("a", MaxCommandBytes)} }},
 		{"too many", "args", func(s *Spec) { s.Args = make([]string, MaxEntries+1); s.Args[0] = "a" }},
 		{"env without =", "env", func(s *Spec) { s.Env = []string{"A"} }},

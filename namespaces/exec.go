@@ -2,7 +2,6 @@ package namespaces
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/osthread"
 )
@@ -72,7 +72,7 @@ func Exec(ctx context.Context, v ExecSpec) (code int, err error) {
 		if err != nil {
 			return errors.Join(err, closeErr, cfgW.Close())
 		}
-		sent := errors.Join(json.NewEncoder(cfgW).Encode(v), cfgW.Close())
+		sent := errors.Join(exactjson.NewEncoder(cfgW).Encode(v), cfgW.Close())
 		code, err = awaitExec(cmd, repR)
 		if err != nil { // else it had all that it needed
 			err = errors.Join(err, sent)

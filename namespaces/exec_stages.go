@@ -2,7 +2,6 @@ package namespaces
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -16,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/linux"
 )
 
@@ -68,7 +68,7 @@ func execStage1() error {
 
 func readExecSpec() (v ExecSpec, err error) {
 	f := os.NewFile(configFD, "visit")
-	if err := json.NewDecoder(f).Decode(&v); err != nil {
+	if err := exactjson.NewDecoder(f).Decode(&v); err != nil {
 		return v, fmt.Errorf("read what to run: %w", err)
 	}
 	return v, f.Close()

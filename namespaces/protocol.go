@@ -1,7 +1,6 @@
 package namespaces
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // The stages are told apart by their argument zero, so that no flag of the
@@ -62,7 +63,7 @@ const maxReport = 4096
 func readConfig() (Config, error) {
 	var cfg Config
 	f := os.NewFile(configFD, "config")
-	if err := json.NewDecoder(f).Decode(&cfg); err != nil {
+	if err := exactjson.NewDecoder(f).Decode(&cfg); err != nil {
 		return cfg, fmt.Errorf("read the configuration: %w", err)
 	}
 	return cfg, f.Close()

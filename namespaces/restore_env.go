@@ -1,7 +1,6 @@
 package namespaces
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 	"github.com/migrate-hpc/migrate/osthread"
@@ -91,7 +91,7 @@ func enterMountNamespace(pid int) error {
 // that follows. The thread that starts it must not be real-time: some cgroups accept no real-time
 // task.
 func (c RestoreEnv) Wrap() ([]string, error) {
-	data, err := json.Marshal(c)
+	data, err := exactjson.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (c RestoreEnv) Wrap() ([]string, error) {
 func enterRestoreEnv() error {
 	runtime.LockOSThread()
 	var c RestoreEnv
-	if err := json.Unmarshal([]byte(os.Args[2]), &c); err != nil {
+	if err := exactjson.Unmarshal([]byte(os.Args[2]), &c); err != nil {
 		return err
 	}
 	if err := errors.Join(osthread.NewKeyring(c.Keyring), setOOM("self", 0)); err != nil {

@@ -2,7 +2,6 @@ package namespaces
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
 	"github.com/migrate-hpc/migrate/osthread"
@@ -190,7 +190,7 @@ func (s *stageProcess) superviseStages(cfg Config, around StartEnv) (*Process, e
 			return nil, fmt.Errorf("network of the job: %w", err)
 		}
 	}
-	if err := json.NewEncoder(s.config).Encode(cfg); err != nil {
+	if err := exactjson.NewEncoder(s.config).Encode(cfg); err != nil {
 		return nil, fmt.Errorf("hand the configuration to the first stage: %w", err)
 	}
 	if err := s.config.Close(); err != nil {

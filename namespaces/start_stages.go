@@ -1,7 +1,6 @@
 package namespaces
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/namespaces/network"
 )
 
@@ -52,7 +52,7 @@ func startStage2(cfg Config) error {
 	if n, err := unix.Read(linkFD, answer); err != nil || n != 1 || answer[0] != initReceived {
 		return errors.Join(errors.New("the job's first process was not taken"), err)
 	}
-	return errors.Join(json.NewEncoder(w).Encode(cfg), w.Close(), r.Close())
+	return errors.Join(exactjson.NewEncoder(w).Encode(cfg), w.Close(), r.Close())
 }
 
 // stage2 is PID 1: it builds what the job sees and executes the command.

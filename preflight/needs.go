@@ -1,7 +1,6 @@
 package preflight
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"path"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/criu"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/netpolicy"
 )
@@ -106,7 +106,7 @@ func (n *Needs) bound(rec job.Record) {
 }
 
 func jsonSize(v any) int {
-	data, err := json.Marshal(v)
+	data, err := exactjson.Marshal(v)
 	if err != nil {
 		return maxOffer // cannot be sent in any case
 	}

@@ -3,7 +3,6 @@ package shim
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -143,7 +143,7 @@ func (c *Client) Release(ctx context.Context) error {
 
 func (c *Client) call(ctx context.Context, method, path string, body any) (Status, error) {
 	var st Status
-	data, err := json.Marshal(body)
+	data, err := exactjson.Marshal(body)
 	if err != nil {
 		return st, err
 	}
@@ -176,7 +176,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 	}
 	defer resp.Body.Close()
 	var f failure
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&f); err != nil {
+	if err := exactjson.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&f); err != nil {
 		return nil, fmt.Errorf("the shim answers %s", resp.Status)
 	}
 	return nil, errors.New(f.Error)
@@ -190,5 +190,5 @@ func (c *Client) send(ctx context.Context, method, path string, body io.Reader) 
 		return st, err
 	}
 	defer resp.Body.Close()
-	return st, json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&st)
+	return st, exactjson.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&st)
 }

@@ -1,13 +1,13 @@
 package shim
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/namespaces"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
@@ -75,7 +75,7 @@ func (c Config) write() error {
 			return err
 		}
 	}
-	data, err := json.MarshalIndent(c, "", "  ")
+	data, err := exactjson.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func readConfig(runDir string) (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err := exactjson.Unmarshal(data, &c); err != nil {
 		return c, fmt.Errorf("%s: %w", configName, err)
 	}
 	return c, nil

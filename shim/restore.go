@@ -2,13 +2,13 @@ package shim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/failpoint"
 	"github.com/migrate-hpc/migrate/logkey"
 	"github.com/migrate-hpc/migrate/namespaces"
@@ -17,7 +17,7 @@ import (
 
 func (s *shim) park(r *http.Request) error {
 	var req ParkRequest
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+	if err := exactjson.NewDecoder(r.Body).Decode(&req); err != nil {
 		return err
 	}
 	s.stateChange.Lock()

@@ -2,13 +2,13 @@ package shim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
 	"os"
 	"time"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/logkey"
 )
 
@@ -67,7 +67,7 @@ func (s *service) answer(do func(*http.Request) error, most int64) http.HandlerF
 			w.WriteHeader(http.StatusConflict)
 			reply = failure{err.Error()}
 		}
-		_ = json.NewEncoder(w).Encode(reply)
+		_ = exactjson.NewEncoder(w).Encode(reply)
 	}
 }
 

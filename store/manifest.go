@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/stream"
 )
 
@@ -95,7 +96,7 @@ func Seal(m Manifest, sign Signer) (manifest, signature []byte, err error) {
 	if err := checkFiles(m.Version, m.Files); err != nil {
 		return nil, nil, err
 	}
-	data, err := json.MarshalIndent(m, "", "  ")
+	data, err := exactjson.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,7 +104,7 @@ func Seal(m Manifest, sign Signer) (manifest, signature []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("sign: %w", err)
 	}
-	sealed, err := json.Marshal(seal{Signature: sig, Certificate: cert})
+	sealed, err := exactjson.Marshal(seal{Signature: sig, Certificate: cert})
 	return data, sealed, err
 }
 
@@ -133,7 +134,7 @@ func parseManifest(data []byte) (Manifest, error) {
 	var version struct {
 		Version int `json:"version"`
 	}
-	if err := json.Unmarshal(data, &version); err != nil {
+	if err := exactjson.Unmarshal(data, &version); err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", image.ErrFormat, err)
 	}
 	if version.Version < 1 || version.Version > ManifestVersion {
@@ -148,7 +149,7 @@ func parseManifest(data []byte) (Manifest, error) {
 
 // decodeStrict decodes exactly one JSON value without unknown fields.
 func decodeStrict(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
+	d := exactjson.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return fmt.Errorf("%w: %w", image.ErrFormat, err)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // MaxMessage bounds a control message, in bytes of JSON.
@@ -26,7 +28,7 @@ func NewMessage(kind string, body any) (Message, error) {
 	if body == nil {
 		return Message{Type: kind}, nil
 	}
-	data, err := json.Marshal(body)
+	data, err := exactjson.Marshal(body)
 	if err != nil {
 		return Message{}, fmt.Errorf("encode message %s: %w", kind, err)
 	}
@@ -35,7 +37,7 @@ func NewMessage(kind string, body any) (Message, error) {
 
 // Decode reads the body into v. Fields that v lacks are ignored: a newer peer may send more.
 func (m Message) Decode(v any) error {
-	if err := json.Unmarshal(m.Body, v); err != nil {
+	if err := exactjson.Unmarshal(m.Body, v); err != nil {
 		return fmt.Errorf("decode message %s: %w", m.Type, err)
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // SocketName is the name of an agent's socket in its run directory.
@@ -144,7 +145,7 @@ func (c *Client) events(ctx context.Context, path string, req any, onEvent func(
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var e Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+		if err := exactjson.Unmarshal(lines.Bytes(), &e); err != nil {
 			return nil, &Error{Code: CodeInDoubt, Message: fmt.Sprintf("the agent's reply: %v", err), Hint: inDoubtHint}
 		}
 		onEvent(e)
@@ -175,7 +176,7 @@ func (c *Client) call(ctx context.Context, method, path string, req, into any) e
 	if into == nil {
 		return nil
 	}
-	if err := json.Unmarshal(data, into); err != nil {
+	if err := exactjson.Unmarshal(data, into); err != nil {
 		return &Error{Code: CodeFailed, Message: fmt.Sprintf("the agent's reply: %v", err)}
 	}
 	return nil
@@ -192,7 +193,7 @@ func (c *Client) send(ctx context.Context, method, path string, req any) (*http.
 func newRequest(ctx context.Context, method, path string, req any) (*http.Request, error) {
 	var body io.Reader
 	if req != nil {
-		data, err := json.Marshal(req)
+		data, err := exactjson.Marshal(req)
 		if err != nil {
 			return nil, err
 		}
@@ -247,7 +248,7 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 func readError(resp *http.Response) error {
 	defer resp.Body.Close()
 	var e Error
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&e); err != nil || e.Message == "" {
+	if err := exactjson.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&e); err != nil || e.Message == "" {
 		return &Error{Code: bareCode(resp.StatusCode), Message: "the agent answers " + resp.Status}
 	}
 	return &e

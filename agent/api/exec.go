@@ -2,13 +2,14 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // ExecProtocol is what POST /v1/jobs/JOB/exec upgrades its connection to. The
@@ -95,7 +96,7 @@ func acceptExec(w http.ResponseWriter, r *http.Request) (req ExecRequest, conn i
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxCommandBody))
 	if err == nil {
-		err = json.Unmarshal(data, &req)
+		err = exactjson.Unmarshal(data, &req)
 	}
 	if err != nil {
 		return req, nil, &Error{Code: CodeUsage, Message: fmt.Sprintf("the request: %v", err)}

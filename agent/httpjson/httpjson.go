@@ -1,13 +1,13 @@
 package httpjson
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"time"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // PeerTimeout bounds a question to another node.
@@ -38,7 +38,7 @@ func (f *flusher) Write(p []byte) (int, error) {
 
 // Decode reads the body of a request into into. Unknown fields and bad JSON fail with api.CodeUsage.
 func Decode(r *http.Request, into any) error {
-	dec := json.NewDecoder(r.Body)
+	dec := exactjson.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		return &api.Error{Code: api.CodeUsage, Message: "the request makes no sense: " + err.Error(), Hint: "are the command and the agent of the same version? see `migrate version`"}
@@ -51,7 +51,7 @@ func Reply(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout)) // a connection has deadlines
-	_ = json.NewEncoder(w).Encode(v)                           // the caller may have left
+	_ = exactjson.NewEncoder(w).Encode(v)                      // the caller may have left
 	_ = control.SetWriteDeadline(time.Time{})
 	return nil
 }
@@ -61,7 +61,7 @@ func ReplyError(w http.ResponseWriter, err error) {
 	e := ErrorOf(err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(e.Code.Status())
-	_ = json.NewEncoder(w).Encode(e)
+	_ = exactjson.NewEncoder(w).Encode(e)
 }
 
 // ErrorOf is err as the API has it; an error without a code gets api.CodeFailed.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/osthread"
@@ -29,21 +30,21 @@ type savingMembers struct {
 
 // Extra is the JSON of handoff.Record.Extra.
 func (s Saving) Extra() (json.RawMessage, error) {
-	own, err := json.Marshal(savingMembers{s.Checkpoint.Name, s.LeaveRunning, s.User})
+	own, err := exactjson.Marshal(savingMembers{s.Checkpoint.Name, s.LeaveRunning, s.User})
 	if err != nil || s.Checkpoint.Form == nil {
 		return own, err
 	}
 	members := map[string]json.RawMessage{}
-	if err := errors.Join(json.Unmarshal(s.Checkpoint.Form, &members), json.Unmarshal(own, &members)); err != nil {
+	if err := errors.Join(exactjson.Unmarshal(s.Checkpoint.Form, &members), exactjson.Unmarshal(own, &members)); err != nil {
 		return nil, err
 	}
-	return json.Marshal(members)
+	return exactjson.Marshal(members)
 }
 
 // SavingOf decodes the Saving in the record of a checkpoint or restore.
 func SavingOf(rec handoff.Record) (Saving, error) {
 	var own savingMembers
-	if err := json.Unmarshal(rec.Extra, &own); err != nil {
+	if err := exactjson.Unmarshal(rec.Extra, &own); err != nil {
 		return Saving{}, fmt.Errorf("%s %s of job %s: %w", rec.Kind, rec.Move, rec.Job, err)
 	}
 	return Saving{store.Ref{Name: own.Name, Form: rec.Extra}, own.LeaveRunning, own.User}, nil

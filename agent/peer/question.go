@@ -3,7 +3,6 @@ package peer
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/agent/caller"
 	"github.com/migrate-hpc/migrate/agent/httpjson"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/transport"
@@ -53,7 +53,7 @@ func (p *Peers) get(ctx context.Context, path string, at job.Moved, c caller.Cal
 	if resp.StatusCode != http.StatusOK {
 		return resp.StatusCode, fmt.Errorf("%s answers %s", at.Node, resp.Status)
 	}
-	return resp.StatusCode, json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
+	return resp.StatusCode, exactjson.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
 }
 
 // JobPathByID is the path of a request with the job's id in place of its name: on the other node
@@ -160,7 +160,7 @@ func (p *Peers) questionAt(ctx context.Context, at handoff.Place, path string, b
 	method, data := http.MethodGet, []byte(nil)
 	if body != nil {
 		var err error
-		if data, err = json.Marshal(body); err != nil {
+		if data, err = exactjson.Marshal(body); err != nil {
 			return err
 		}
 		method = http.MethodPost
@@ -178,10 +178,10 @@ func (p *Peers) questionAt(ctx context.Context, at handoff.Place, path string, b
 	defer resp.Body.Close()
 	answer := io.LimitReader(resp.Body, httpjson.MaxBody)
 	if resp.StatusCode == http.StatusOK {
-		return json.NewDecoder(answer).Decode(into)
+		return exactjson.NewDecoder(answer).Decode(into)
 	}
 	var remote api.Error
-	if err := json.NewDecoder(answer).Decode(&remote); err == nil && remote.Message != "" {
+	if err := exactjson.NewDecoder(answer).Decode(&remote); err == nil && remote.Message != "" {
 		return fmt.Errorf("%w: %w", handoff.ErrAnswers, &remote)
 	}
 	if resp.StatusCode == http.StatusNotFound {

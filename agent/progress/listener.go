@@ -1,11 +1,11 @@
 package progress
 
 import (
-	"encoding/json"
 	"io"
 	"sync"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // listener is the command that reads the events of its move, checkpoint or restore. A stopped or
@@ -28,7 +28,7 @@ func newListener(out io.Writer) *listener {
 
 func (l *listener) write(out io.Writer) {
 	defer close(l.done)
-	enc := json.NewEncoder(out)
+	enc := exactjson.NewEncoder(out)
 	for range l.more {
 		queue, over := l.drain()
 		for _, e := range queue {

@@ -1,7 +1,6 @@
 package progress
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/api"
 	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/logkey"
 )
@@ -48,7 +48,7 @@ func (s *Records) save(r api.MoveRecord) {
 func (s *Records) Write(r api.MoveRecord) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	data, err := json.Marshal(r)
+	data, err := exactjson.Marshal(r)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (s *Records) Get(m handoff.MoveID) (r api.MoveRecord, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal(data, &r); err != nil {
+	if err := exactjson.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("record of move %s: %w", m, err)
 	}
 	return r, nil

@@ -2,7 +2,6 @@ package target
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/agent/launch"
 	"github.com/migrate-hpc/migrate/durable"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/restore"
 	"github.com/migrate-hpc/migrate/restore/pagestore"
@@ -126,7 +126,7 @@ func (j *Job) ClaimAddress(rec job.Record) error {
 
 // SaveRecord writes the record of the copy, durably.
 func (j *Job) SaveRecord(rec job.Record) error {
-	data, err := json.Marshal(rec)
+	data, err := exactjson.Marshal(rec)
 	if err != nil {
 		return err
 	}

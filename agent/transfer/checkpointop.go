@@ -2,10 +2,10 @@ package transfer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/logkey"
 
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -69,7 +69,7 @@ type intoStore struct {
 // Prepare completes the checkpoint: it is whole, or it is not there. That it is goes into
 // the job's record, which nobody but root writes.
 func (s *checkpointOp) Prepare(context.Context) error {
-	body, err := json.Marshal(cargo{s.dep.RecordAtFreeze(), s.needs})
+	body, err := exactjson.Marshal(cargo{s.dep.RecordAtFreeze(), s.needs})
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package transfer
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/source"
 	"github.com/migrate-hpc/migrate/agent/target"
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/store"
 	"github.com/migrate-hpc/migrate/timens"
@@ -56,7 +56,7 @@ func (b *restoreOp) open(ctx context.Context, c caller.Caller) error {
 	if b.manifest, err = saved.Manifest(b.a.Identity.Verify); err != nil {
 		return b.notTrusted(err)
 	}
-	if err := json.Unmarshal(b.manifest.Job, &b.cargo); err != nil {
+	if err := exactjson.Unmarshal(b.manifest.Job, &b.cargo); err != nil {
 		return &api.Error{Code: api.CodeRefused, Message: fmt.Sprintf("the checkpoint in %s: %v", b.req.Dir, err)}
 	}
 	if err := b.cargo.Record.Validate(); err != nil {

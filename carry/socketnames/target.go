@@ -1,7 +1,6 @@
 package socketnames
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/osthread"
 )
 
@@ -140,7 +140,7 @@ func (r *restorer) notesFile() string { return filepath.Join(r.env.Work, "names.
 
 // note leaves a trace of the names that are about to be touched, for Recover.
 func (r *restorer) note(paths []string) error {
-	data, err := json.Marshal(paths)
+	data, err := exactjson.Marshal(paths)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (r *restorer) Recover() error {
 		return nil
 	}
 	var paths []string
-	if err != nil || json.Unmarshal(data, &paths) != nil { // cut short: nothing was touched
+	if err != nil || exactjson.Unmarshal(data, &paths) != nil { // cut short: nothing was touched
 		return err
 	}
 	for _, path := range paths {

@@ -3,11 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 
 	"github.com/spf13/cobra"
 
 	"github.com/migrate-hpc/migrate/agent/api"
+	"github.com/migrate-hpc/migrate/exactjson"
 )
 
 // display is how a command shows the progress of a move, checkpoint or restore.
@@ -36,7 +36,7 @@ func (c *cli) showProgress(d display, do operation) (*api.Result, error) {
 }
 
 func (c *cli) printEvents(do operation) (*api.Result, error) {
-	out := json.NewEncoder(c.out)
+	out := exactjson.NewEncoder(c.out)
 	var printErr error
 	r, err := do(func(e api.Event) { printErr = cmp.Or(printErr, out.Encode(e)) })
 	return r, cmp.Or(err, printErr)

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/printable"
 )
 
@@ -40,7 +40,7 @@ func (t table) flush() error { return t.w.Flush() }
 func inset(v any) string { return fmt.Sprint("  ", v) }
 
 func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	e := exactjson.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }

@@ -3,7 +3,6 @@ package directory
 import (
 	"cmp"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/migrate-hpc/migrate/criu/image"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/store"
 )
@@ -57,7 +57,7 @@ func claimsIn(dir *os.File) ([]store.Claim, error) {
 			return nil, err
 		}
 		var c store.Claim
-		if err := json.Unmarshal(data, &c); err != nil {
+		if err := exactjson.Unmarshal(data, &c); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		claims = append(claims, c)
@@ -86,7 +86,7 @@ func placeClaim(dir *os.File, c store.Claim, after int64) error {
 
 // putClaim writes a claim. Of several with one epoch exactly one succeeds.
 func putClaim(dir *os.File, c store.Claim) error {
-	data, err := json.Marshal(c)
+	data, err := exactjson.Marshal(c)
 	if err != nil {
 		return err
 	}

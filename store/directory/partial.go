@@ -1,7 +1,6 @@
 package directory
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/store"
 )
@@ -88,7 +88,7 @@ func (d *partial) make() (err error) {
 
 // Ref names the directory: by its inode it is told from any other of the name.
 func (d *partial) Ref() (store.Ref, error) {
-	own, err := json.Marshal(d.id)
+	own, err := exactjson.Marshal(d.id)
 	return store.Ref{Name: d.name, Form: own}, err
 }
 
@@ -132,7 +132,7 @@ func (d *partial) Seal(m store.Manifest, sign store.Signer) error {
 		}
 	}
 	var err error
-	if m.Extra, err = json.Marshal(sealedBy{d.move}); err != nil {
+	if m.Extra, err = exactjson.Marshal(sealedBy{d.move}); err != nil {
 		return err
 	}
 	as := d.owner

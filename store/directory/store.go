@@ -1,12 +1,12 @@
 package directory
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/store"
 )
@@ -45,7 +45,7 @@ func (Store) Remove(ref store.Ref, move string, u osthread.User) error {
 // found is a directory that an earlier agent has begun.
 func found(ref store.Ref, move string, u osthread.User) (*partial, error) {
 	d := &partial{name: ref.Name, path: filepath.Clean(ref.Name), owner: u, move: move}
-	if err := json.Unmarshal(ref.Form, &d.id); err != nil {
+	if err := exactjson.Unmarshal(ref.Form, &d.id); err != nil {
 		return nil, fmt.Errorf("which directory %s is: %w", ref, err)
 	}
 	return d, nil
