@@ -87,3 +87,40 @@ func TestAfterAMoveMemoryThatIsLockedOnFaultIsAllThere(t *testing.T) {
 }
 
 func TestAMoveEndsTheDenialOfNewCode(t *testing.T) { changes(t, "mdwe", "1", "0") }
+
+func TestAMoveForgetsUnreadEventsOfInotify(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	a, b := c.two()
+	read := func(j *job, n *node) string {
+		t.Helper()
+		n.migrate("kill", "-s", "USR1", j.id).want(t, 0)
+		var told string
+		eventually(t, limit, func() error {
+			_, after, found := strings.Cut(j.logs(n), "HELPER READ ")
+			if told = after; !found {
+				return fmt.Errorf("nothing was read: %s", j.stderr(n))
+			}
+			return nil
+		})
+		return told
+	}
+	watches := func() *job {
+		j := a.launch("--", shared.helper, "watch", "/tmp")
+		eventually(t, limit, func() error {
+			if out := j.logs(a); !strings.Contains(out, "HELPER WATCHES") {
+				return fmt.Errorf("%s %s", clip(out), j.stderr(a))
+			}
+			return nil
+		})
+		return j
+	}
+	stays, moves := watches(), watches()
+	if told := read(stays, a); !strings.Contains(told, "before") || !strings.Contains(told, "after") {
+		t.Errorf("without a move it reads %s", told)
+	}
+	moves.move(a, b)
+	if told := read(moves, b); strings.Contains(told, "before") || !strings.Contains(told, "after") {
+		t.Errorf("after a move it reads %s; the document says that the first is forgotten", told)
+	}
+}

@@ -41,6 +41,7 @@ var roles = map[string]func(args []string) error{
 	"locks":            func(args []string) error { return locks(args[0]) },
 	"lock":             func(args []string) error { return lock(args[0]) },
 	"undo":             func(args []string) error { return undo(args[0]) },
+	"watch":            func(args []string) error { return watch(args[0]) },
 	"attrs":            attributes,
 	"odd":              func(args []string) error { return odd(args[0]) },
 }
