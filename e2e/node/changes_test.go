@@ -124,3 +124,23 @@ func TestAMoveForgetsUnreadEventsOfInotify(t *testing.T) {
 		t.Errorf("after a move it reads %s; the document says that the first is forgotten", told)
 	}
 }
+
+func TestAfterAMoveAFileThatWasReplacedHasLostItsName(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.launch("--", "sh", "-c", `cp /bin/sleep /tmp/prog; cp /bin/sleep /tmp/new; echo text >/tmp/data; echo text >/tmp/gone; exec 5</tmp/data; exec 6</tmp/gone
+		/tmp/prog 1000 & until [ "$(readlink /proc/$!/exe)" = /tmp/prog ]; do :; done; mv /tmp/new /tmp/prog; rm /tmp/data /tmp/gone; echo other >/tmp/data; echo $! >/tmp/pid; echo ready; exec /bin/sleep 1000`)
+	j.ready(a)
+	see := func(n *node) string {
+		return n.migrate("exec", j.id, "--", "sh", "-c", "readlink /proc/$(cat /tmp/pid)/exe /proc/1/fd/5 /proc/1/fd/6; cat /proc/1/fd/5 /tmp/data; cmp /proc/$(cat /tmp/pid)/exe /bin/sleep").want(t, 0).out
+	}
+	const rest = "/tmp/gone (deleted)\ntext\nother\n"
+	if was := see(a); was != "/tmp/prog (deleted)\n/tmp/data (deleted)\n"+rest {
+		t.Errorf("without a move: %q", was)
+	}
+	j.move(a, b)
+	if is := see(b); is != "/tmp/prog.cr_link (deleted)\n/tmp/data.cr_link (deleted)\n"+rest {
+		t.Errorf("after a move: %q; the document says that the names are others", is)
+	}
+}
