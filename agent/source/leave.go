@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/migrate-hpc/migrate/affinity"
 	"github.com/migrate-hpc/migrate/agent/api"
@@ -40,7 +41,27 @@ func (j *Job) CheckLeave(ctx context.Context) (preflight.Needs, error) {
 
 // CheckAgain looks at the job once more before the freeze, after a warm-up that may have been long.
 // It asks the target for files that the job has opened meanwhile.
-func (j *Job) CheckAgain(ctx context.Context) error {
+func (j *Job) CheckAgain(ctx context.Context) (err error) {
+	for range Looks {
+		if err = j.checkAgain(ctx); !AreFleeting(err) {
+			break
+		}
+	}
+	return err
+}
+
+// Looks is how often a job is looked at whose files have gone when the target looks for them: some
+// programs, such as databases, make and remove a file all the time.
+const Looks = 6
+
+// AreFleeting tells whether files are all that a refusal lacks.
+func AreFleeting(err error) bool {
+	var refused *api.Error
+	return errors.As(err, &refused) && len(refused.Findings) > 0 &&
+		!slices.ContainsFunc(refused.Findings, func(f api.Finding) bool { return f.Code != string(preflight.FileMissing) })
+}
+
+func (j *Job) checkAgain(ctx context.Context) error {
 	look, err := preflight.LookAt(ctx, j.Rec, j.Src.Init, j.Src.Cgroup)
 	if err != nil {
 		return err

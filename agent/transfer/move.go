@@ -139,7 +139,17 @@ func (m *moveOp) prepare(ctx context.Context) error {
 		return err
 	}
 	m.dep.Rec = m.rec
-	return m.offer(ctx, needs)
+	err = m.offer(ctx, needs)
+	for range source.Looks - 1 {
+		if !source.AreFleeting(err) {
+			break
+		}
+		if needs, err = m.dep.CheckLeave(ctx); err != nil {
+			break
+		}
+		err = m.offer(ctx, needs)
+	}
+	return err
 }
 
 // offerTime is how long a target may look at what it is offered, and end an earlier move
