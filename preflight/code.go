@@ -25,6 +25,12 @@ const (
 	PidfdOutside     Code = "pidfd-outside"        // refers to a process that stays behind
 	NamespaceOpen    Code = "namespace-open"       // a namespace that is not the job's
 	SocketKind       Code = "socket-unsupported"   // a family or protocol that CRIU cannot save
+	SocketUnread     Code = "netlink-unread"       // an answer of the kernel that waits in a netlink socket
+	PacketPipe       Code = "packet-pipe"          // a pipe in packet mode
+	AlarmTimer       Code = "alarm-timer"          // a timerfd of a clock that wakes the node
+	EpollTarget      Code = "epoll-target"         // watched by a task that does not have it
+	FileCovered      Code = "file-covered"         // a mount lies over it
+	PathTooLong      Code = "path-too-long"        // the kernel does not tell it
 	SocketOutside    Code = "socket-outside"       // a Unix socket connected to a process that stays behind
 	DescriptorsFull  Code = "descriptors-full"     // as many as the limit allows, and this node may not raise it
 	FIFOOutside      Code = "fifo-outside"         // a FIFO that a process which stays behind has open too

@@ -46,7 +46,9 @@ const closeIt = "close it before the move; `ls -l /proc/%d/fd` shows what the pr
 var spaceLink = regexp.MustCompile(`^(mnt|net|ipc|uts|user|pid|time|cgroup):\[\d+\]$`)
 
 func (j *jobFacts) judgeOpened(r *report, t task, d descriptor) {
+	judgeState(r, t, d)
 	switch {
+	case d.Link == tooLong: // said
 	case strings.HasPrefix(d.Link, "anon_inode:"):
 		j.judgeAnonymous(r, t, d)
 	case spaceLink.MatchString(d.Link):
@@ -152,6 +154,7 @@ func (j *jobFacts) judgeFile(r *report, t task, f file) {
 	if !j.judgeOutside(r, t, f) {
 		return
 	}
+	j.view.judgeCovered(r, t, f)
 	m, _ := j.view.byID(f.Mount)
 	limit := int64(deletedLimit)
 	if m.Type == "tmpfs" {

@@ -64,7 +64,7 @@ func (h openFiles) opened() ([]descriptor, error) {
 		}
 		list = append(list, descriptor{file: f, Number: -1})
 	}
-	return list, nil
+	return list, errors.Join(h.readEpolls(list), h.readNetlink(list))
 }
 
 func (h openFiles) descriptor(n int) (descriptor, error) {
@@ -89,6 +89,9 @@ func (h openFiles) descriptor(n int) (descriptor, error) {
 	}
 	if f.kind() == unix.S_IFSOCK {
 		d.Proto = protocol(at)
+	}
+	if clock, err := strconv.Atoi(strings.TrimSpace(info["clockid"])); err == nil {
+		d.Clock = clock
 	}
 	if pid, err := strconv.Atoi(info["Pid"]); err == nil {
 		d.Pid = pid
@@ -127,6 +130,9 @@ func protocol(path string) string {
 // file looks at what a magic link of /proc leads to.
 func (h openFiles) file(at string) (file, error) {
 	link, err := os.Readlink(at)
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		link, err = tooLong, nil
+	}
 	if err != nil {
 		return file{}, err
 	}
