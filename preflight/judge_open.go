@@ -96,7 +96,9 @@ func (j *jobFacts) judgeAnonymous(r *report, t task, d descriptor) {
 // mounts. The numbers are those of Documentation/admin-guide/devices.txt.
 func (j *jobFacts) judgeDevice(r *report, t task, d descriptor) {
 	if d.kind() == unix.S_IFCHR && givenDevice(d.RdevMajor, d.RdevMinor) {
-		j.judgeOutside(r, t, d.file)
+		if j.judgeOutside(r, t, d.file) {
+			j.view.judgeCovered(r, t, d.file)
+		}
 		return
 	}
 	code, what, remedy := deviceKind(d.Link, d.inode)
