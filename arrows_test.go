@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"restore/pagestore", "preflight"},
 	{"restore/pageset", "fileaccess"}, // fileaccess serves source, target and preflight
 	{"carry/table"},                   // of both halves of all resources
-	{"carry/calls", "carry/descriptors", "carry/filelocks", "carry/privatetmpfs", "carry/queues", "carry/segments", "carry/socketnames", "carry/socketoptions", "carry/threads"},
+	{"carry/calls", "carry/descriptors", "carry/filelocks", "carry/privatetmpfs", "carry/queues", "carry/segments", "carry/socketnames", "carry/socketoptions", "carry/threads", "carry/unread"},
 	{"carry"},
 	{"criu/image"},
 	{"criu"},
@@ -47,7 +47,7 @@ var layers = [][]string{
 	{"stream"},                           // nor does it know where its frames travel
 	{"namespaces/network"},
 	{"affinity", "durable", "inject", "mqueue", "tmpfs", "namespaces/cgroup", "namespaces/network/antispoof", "namespaces/network/conflict", "transport/pki"},
-	{"namespaces/network/classifier"},
+	{"namespaces/network/classifier", "namespaces/network/sockdiag"},
 	{"failpoint", "osthread", "parallel", "checkpoint/converge", "humanize", "logkey", "pidmap", "printable", "safepath", "timens"},
 	{"procfs"},
 	{"exactjson", "linux"},

@@ -33,6 +33,7 @@
 //	carry/segments  shared memory that no path leads to; carry/socketnames  names of Unix sockets
 //	carry/threads   what threads and processes have asked the kernel for, as to be bound to processors
 //	carry/socketoptions options of sockets, and multicast groups
+//	carry/unread    what has arrived at sockets and no program has taken yet
 //	store           where checkpoints live: what is signed, checked and claimed, whatever the place
 //	store/directory the place that is a directory; store/storetest: what every place must pass
 //	checkpoint/scan reading memory             restore/pagestore, restore/pageset  memory on its way
@@ -50,6 +51,7 @@
 //	namespaces/cgroup  a job's control group: limits, freezer, kill
 //	namespaces/network a job's interface, and what its network differs in
 //	namespaces/network/antispoof what a job's port takes in
+//	namespaces/network/sockdiag what sockets a network has
 //	namespaces/network/classifier BPF programs where frames pass
 //	namespaces/network/conflict whether an address is free
 //	netpolicy       who may use which bridge and addresses

@@ -24,6 +24,9 @@ type Resource struct {
 	// Check finds what a running job with this PID 1 has of the resource and cannot take
 	// along. It touches nothing.
 	Check func(init int) (*Obstacle, error)
+	// Passing is a Check of what is over by itself, mostly in a moment. A preflight waits for that
+	// a little, and so does the freeze, which also asks while the job is frozen.
+	Passing func(init int) (*Obstacle, error)
 
 	Source   func(Job) Source
 	Receiver func() Receiver

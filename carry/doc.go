@@ -29,6 +29,9 @@
 // default for every stage was preferred to one for each stage: what comes when is read in one
 // place.
 //
+// A resource may also only tell what no move can take along: Check, and Passing for what is over in
+// a moment.
+//
 // Two things that look alike are no rows. The job's output is read by users while the job
 // is frozen or gone, so it lies in a directory of the agent and not in the job. The state
 // of the network decides which namespaces CRIU makes, and so which CRIU is started before

@@ -1,5 +1,10 @@
 package carry
 
+import (
+	"context"
+	"time"
+)
+
 // Table has a row for each resource. At every stage the rows have their turn in its order.
 type Table []Resource
 
@@ -76,4 +81,33 @@ func (t Table) Check(init int) (found []*Obstacle, err error) {
 		}
 	}
 	return found, nil
+}
+
+// Passing finds what the job has at this moment, and cannot take along.
+func (t Table) Passing(init int) (*Obstacle, error) {
+	for _, r := range t {
+		if r.Passing == nil {
+			continue
+		}
+		if o, err := r.Passing(init); o != nil || err != nil {
+			return o, err
+		}
+	}
+	return nil, nil
+}
+
+// Lasting finds what has not passed within patience.
+func (t Table) Lasting(ctx context.Context, init int, patience time.Duration) (*Obstacle, error) {
+	const pause = 5 * time.Millisecond
+	for end := time.Now().Add(patience); ; {
+		o, err := t.Passing(init)
+		if o == nil || err != nil || time.Now().After(end) {
+			return o, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
 }

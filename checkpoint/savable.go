@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/migrate-hpc/migrate/carry"
+	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/stream"
@@ -86,8 +88,8 @@ func (p *Processes) thaw(ctx context.Context) error {
 
 // freezeState is what speaks against saving the frozen job as it is.
 type freezeState struct {
-	// obstacle is why CRIU cannot save the job, nil if it can. It wraps [ErrExecRunning] or
-	// [ErrForking]. A thread in vfork waits for a child that has not executed a program yet. It cannot
+	// obstacle is why CRIU cannot save the job, nil if it can. It wraps [ErrExecRunning],
+	// [ErrForking] or a [carry.Obstacle]. A thread in vfork waits for a child that has not executed a program yet. It cannot
 	// be seized before the child goes on, and the child is frozen: CRIU would wait in vain.
 	obstacle error
 	// aligned are processes with a thread whose stack pointer is at the start of a page. CRIU 4.2 then
@@ -109,6 +111,7 @@ func (p *Processes) inspectFrozen() (m freezeState, err error) {
 	if !slices.Contains(pids, p.Init) { // it ended before the freeze, and its pid may have been reused
 		return m, fmt.Errorf("the job has ended: process %d is none of its cgroup", p.Init)
 	}
+	answer := p.askResources()
 	all, err := pidmap.InNamespace(p.Init)
 	if err != nil {
 		return m, err
@@ -128,11 +131,33 @@ func (p *Processes) inspectFrozen() (m freezeState, err error) {
 		}
 	}
 	p.frozenAs = all
+	passing, err := answer()
+	if err != nil {
+		return m, err
+	}
+	if passing != nil {
+		m.obstacle = passing
+	}
 	err = p.checkExec(all)
 	if errors.Is(err, ErrExecRunning) {
 		m.obstacle, err = err, nil
 	}
 	return m, err
+}
+
+// askResources asks for what is about to pass, while we look at threads.
+func (p *Processes) askResources() (answer func() (*carry.Obstacle, error)) {
+	var o *carry.Obstacle
+	var err error
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		o, err = table.Carried.Passing(p.Init)
+	}()
+	return func() (*carry.Obstacle, error) {
+		<-asked
+		return o, err
+	}
 }
 
 // checkExec wraps [ErrExecRunning] if one of the frozen processes is a command of `migrate exec`.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,12 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/migrate-hpc/migrate/carry"
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/namespaces/network"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-// frozenScene is a process in a cgroup of its own.
+// frozenScene is a process in a cgroup and a network of its own.
 func frozenScene(t *testing.T) *Source {
 	t.Helper()
 	cmd := exec.Command("sleep", "1000")
@@ -34,6 +38,10 @@ func sceneOf(t *testing.T, cmd *exec.Cmd) *Source {
 	if err != nil {
 		testenv.Missing(t, "no cgroup can be made: %v", err)
 	}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +89,40 @@ func TestNoJobIsFrozenWithAVisitorThatIsOnItsWayIn(t *testing.T) {
 		t.Error(err)
 	}
 	_ = visitor.Wait() // it was killed
+}
+
+func TestNoJobIsFrozenForLongWithADatagramThatItDoesNotRead(t *testing.T) {
+	s, ctx := frozenScene(t), testenv.Bounded(t)
+	var in net.PacketConn
+	err := osthread.Throwaway(func() (err error) {
+		if err := network.Enter(s.Init); err != nil {
+			return err
+		}
+		if err := network.SetUpLoopback(); err != nil {
+			return err
+		}
+		if in, err = net.ListenPacket("udp4", "127.0.0.1:0"); err == nil {
+			_, err = in.WriteTo([]byte("x"), in.LocalAddr())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	o := (*carry.Obstacle)(nil)
+	if err := s.Freeze(ctx); !errors.As(err, &o) || o.Code != "datagram-waiting" {
+		t.Errorf("freeze: %v", err)
+	}
+	if err := s.Thaw(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := in.ReadFrom(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Freeze(ctx), s.Thaw(ctx)); err != nil {
+		t.Errorf("after it was read: %v", err)
+	}
 }
 
 func TestAProcessThatHasTheNumberOfAJobThatEndedIsNotFrozenForIt(t *testing.T) {

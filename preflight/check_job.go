@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/migrate-hpc/migrate/carry/table"
 	"github.com/migrate-hpc/migrate/criu"
@@ -13,6 +14,9 @@ import (
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/procfs"
 )
+
+// passing is how long a preflight waits for what is about to pass.
+const passing = 500 * time.Millisecond
 
 // CheckJob looks at a running job whose PID 1 is initPID here, and at this node, which is the
 // source. It returns what the job needs on a target, and why it cannot leave. It touches nothing.
@@ -62,6 +66,11 @@ func LookAt(ctx context.Context, rec job.Record, initPID int, cg *cgroup.Cgroup)
 		return nil, lookError(rec, err)
 	}
 	judgeClosedMounts(&r, ClosedMounts(rec))
+	if o, err := table.Carried.Lasting(ctx, initPID, passing); err != nil {
+		return nil, lookError(rec, err)
+	} else if o != nil {
+		r.add(Code(o.Code), o.Remedy, "%s", o.Cause)
+	}
 	l := &Look{init: initPID, cgroup: cg, facts: facts}
 	if l.Needs, err = facts.needs(rec); err != nil {
 		return nil, lookError(rec, err)

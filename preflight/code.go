@@ -33,6 +33,8 @@ const (
 	PathTooLong      Code = "path-too-long"        // the kernel does not tell it
 	SocketOutside    Code = "socket-outside"       // a Unix socket connected to a process that stays behind
 	DescriptorsFull  Code = "descriptors-full"     // as many as the limit allows, and this node may not raise it
+	Unaccepted       Code = "connection-waiting"   // no program has accepted it, and it cannot be saved
+	Unread           Code = "datagram-waiting"     // no program has read it
 	FIFOOutside      Code = "fifo-outside"         // a FIFO that a process which stays behind has open too
 	FileOutside      Code = "file-outside"         // opened outside of the job's mounts
 	LeaseHeld        Code = "lease"                // on a file that the target would open

@@ -2,14 +2,15 @@ package preflight
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/migrate-hpc/migrate/namespaces/network"
+	"github.com/migrate-hpc/migrate/namespaces/network/sockdiag"
+	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/pidmap"
 	"github.com/migrate-hpc/migrate/procfs"
 )
@@ -68,31 +69,19 @@ func unixSocketsOf(tasks []task, initPID int) ([]unixSocket, error) {
 	return all, err
 }
 
-// unixSockets lists those of the network namespace of pid, by sock_diag(7).
-func unixSockets(pid int) ([]unixSocket, error) {
-	ns, err := netns.GetFromPid(pid)
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
-	h, err := netlink.NewHandleAt(ns, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
-	found, err := h.UnixSocketDiagInfo()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, err
-	}
-	var list []unixSocket
-	for _, s := range found {
-		u := unixSocket{Ino: s.DiagMsg.INode}
-		if s.Peer != nil {
-			u.Peer = *s.Peer
+// unixSockets lists those of the network namespace of pid.
+func unixSockets(pid int) (list []unixSocket, err error) {
+	err = osthread.Throwaway(func() error {
+		if err := network.Enter(pid); err != nil {
+			return err
 		}
-		list = append(list, u)
-	}
-	return list, nil
+		found, err := sockdiag.Unix()
+		for _, s := range found {
+			list = append(list, unixSocket{Ino: s.Inode, Peer: s.Peer})
+		}
+		return err
+	})
+	return list, err
 }
 
 // outsideLinks finds those whose other end is in another process of the node: a directory service,
@@ -117,5 +106,24 @@ func outsideLinks(tasks []task, sockets []unixSocket) []outsideLink {
 			}
 		}
 	}
+	if len(found) > 0 && slices.ContainsFunc(tasks, hasDescriptors) {
+		found = slices.DeleteFunc(found, func(l outsideLink) bool {
+			_, own := peers[l.Peer]
+			return own // CRIU carries it in the message
+		})
+	}
 	return found
+}
+
+// hasDescriptors tells whether messages with descriptors wait at a Unix socket of a task. A socket that
+// was made in the job's network and that nobody holds is in one of them.
+func hasDescriptors(t task) bool {
+	return slices.ContainsFunc(t.Opened, func(d descriptor) bool {
+		if d.kind() != unix.S_IFSOCK {
+			return false
+		}
+		info, err := procfs.ReadFields(fmt.Sprintf("/proc/%d/fdinfo/%d", t.Host, d.Number))
+		count, ok := info["scm_fds"]
+		return err == nil && ok && strings.TrimSpace(count) != "0"
+	})
 }

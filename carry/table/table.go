@@ -11,6 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/carry/socketnames"
 	"github.com/migrate-hpc/migrate/carry/socketoptions"
 	"github.com/migrate-hpc/migrate/carry/threads"
+	"github.com/migrate-hpc/migrate/carry/unread"
 	"github.com/migrate-hpc/migrate/mqueue"
 	"github.com/migrate-hpc/migrate/tmpfs"
 )
@@ -27,5 +28,6 @@ var Carried = carry.Table{
 	{Name: "names of Unix sockets", Source: socketnames.NewSource, Restorer: socketnames.NewRestorer},
 	{Name: "exclusive locks on files", Restorer: filelocks.NewRestorer},
 	{Name: "attributes of threads", Source: threads.NewSource, Restorer: threads.NewRestorer},
+	{Name: "what was not read yet", Passing: unread.Find},
 	{Name: "options of sockets", Source: socketoptions.NewSource, Restorer: socketoptions.NewRestorer},
 }

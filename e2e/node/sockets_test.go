@@ -98,3 +98,41 @@ func TestOptionsOfSocketsAndMulticastGroupsSurviveMoves(t *testing.T) {
 		})
 	}
 }
+
+// What the job will have taken in a moment later is waited for, with the job running on in between.
+func TestAMoveWaitsUntilTheJobHasTakenInWhatArrived(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	j := here.launch("--", shared.helper, "late-reader")
+	j.numbers(here, 20)
+	for range 3 {
+		j.move(here, there)
+		here, there = there, here
+		j.numbers(here, 50)
+	}
+}
+
+func TestAJobThatTakesNothingInIsRefusedOrRunsOn(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.two()
+	j := a.launch("--", shared.helper, "deaf")
+	j.numbers(a, 20)
+	a.migrate("move", j.id, b.name).want(t, 3).says(t, "datagram-waiting", "ss -uan")
+	j.numbers(a, 20)
+}
+
+// The options that CRIU leaves out are set by a descriptor, and it has none.
+func TestASocketInAMessageThatWasNotReceivedMoves(t *testing.T) {
+	c := newCluster(t, 2)
+	here, there := c.two()
+	j := here.launch("--", shared.helper, "in-flight")
+	j.ready(here)
+	for range 2 {
+		j.move(here, there)
+		here, there = there, here
+	}
+	j.intact(here)
+	if out := j.logs(here); !strings.Contains(out, "timestamps 0") {
+		t.Errorf("an option of the socket arrived, and the document says that none does: %s", out)
+	}
+}
