@@ -4,6 +4,8 @@ package api
 type CheckpointRequest struct {
 	Dir          string `json:"dir"`
 	LeaveRunning bool   `json:"leave_running,omitempty"`
+	// Verify restores the checkpoint, and drops that, before the job is let go.
+	Verify bool `json:"verify,omitempty"`
 }
 
 // RestoreRequest starts a job from such a directory.

@@ -77,11 +77,14 @@ type Event struct {
 
 // Result is the outcome of a move, checkpoint or restore.
 type Result struct {
-	Job   job.ID `json:"job"`
-	Move  string `json:"move,omitempty"`
-	Node  string `json:"node"`          // where the job runs now
-	Dir   string `json:"dir,omitempty"` // of a checkpoint
-	Epoch int64  `json:"epoch"`
+	Job  job.ID `json:"job"`
+	Move string `json:"move,omitempty"`
+	Node string `json:"node"`          // where the job runs now
+	Dir  string `json:"dir,omitempty"` // of a checkpoint
+	// Verified says that the checkpoint was restored, and that dropped, to see that it can be.
+	Verified bool `json:"verified,omitempty"`
+
+	Epoch int64 `json:"epoch"`
 
 	Downtime time.Duration           `json:"downtime"` // freeze to resume, as the source saw it
 	Took     time.Duration           `json:"took"`

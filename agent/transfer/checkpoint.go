@@ -35,6 +35,9 @@ func (a *Transfers) Checkpoint(ctx context.Context, c caller.Caller, rec job.Rec
 	defer draft.Discard()
 	s := &checkpointOp{a: a, rec: rec, req: req, id: move, user: c.User(), draft: draft, undo: draft.Remove}
 	s.tell = progress.New(begun(), rec.ID, string(move), s.sizes)
+	if req.Verify {
+		s.verify = func(ctx context.Context) error { return a.verify(ctx, sealedJob{s.rec, req.Dir, s.user, s.tell}) }
+	}
 	res, err := s.run(ctx)
 	s.tell.End(res, err, release, draft.Discard) // a file server that is away holds up this caller only
 	return nil
@@ -62,7 +65,7 @@ func (s *checkpointOp) run(ctx context.Context) (*api.Result, error) {
 	rec := handoff.Record{Move: s.id, Kind: handoff.KindCheckpoint, Job: string(s.rec.ID), Peer: s.a.Config.Node, Epoch: s.rec.Epoch, BootID: s.a.Boot, Extra: extra, Since: s.since}
 	defer s.a.Priority.Urgent()()
 	outcome, err := s.a.Arrivals.engine().RunSource(ctx, rec, intoStore{s.dep, s.draft}, s)
-	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.Config.Node, Dir: s.req.Dir, Epoch: s.rec.Epoch}
+	res := &api.Result{Job: s.rec.ID, Move: string(s.id), Node: s.a.Config.Node, Dir: s.req.Dir, Verified: s.req.Verify, Epoch: s.rec.Epoch}
 	if outcome != handoff.OutcomeMoved {
 		s.a.Recovery.pursueLater(s.id)
 	}
@@ -86,6 +89,9 @@ func (s *checkpointOp) run(ctx context.Context) (*api.Result, error) {
 func (s *checkpointOp) prepare(ctx context.Context) error {
 	err := s.a.CheckMovable(s.rec)
 	if err != nil {
+		return err
+	}
+	if err := s.checkVerifiable(); err != nil {
 		return err
 	}
 	s.since = node.EarliestMove(s.rec)
@@ -112,6 +118,15 @@ func (s *checkpointOp) prepare(ctx context.Context) error {
 	s.dep.Rec, s.dep.Kind, s.dep.Saved, s.dep.HangUp = s.rec, handoff.KindCheckpoint, s.req.Dir, s.draft.GiveUp
 	s.dep.Out = s.draft.Lanes()
 	return err
+}
+
+// checkVerifiable refuses what cannot be in two copies on one node, though one of them never runs.
+func (s *checkpointOp) checkVerifiable() error {
+	if !s.req.Verify || !s.rec.Spec.Network.Bridged() {
+		return nil
+	}
+	return &api.Error{Code: api.CodeRefused, Message: "a checkpoint of a job on a bridge cannot be verified on its node: both copies would have its address",
+		Hint: "`migrate checkpoint` without --verify"}
 }
 
 // unrestorable refuses a checkpoint that this node, which knows the job best, could not restore.

@@ -19,12 +19,6 @@ import (
 	"github.com/migrate-hpc/migrate/store"
 )
 
-// cargo is what a checkpoint says about the job in it.
-type cargo struct {
-	Record job.Record      `json:"record"`
-	Needs  preflight.Needs `json:"needs"`
-}
-
 // errLeftRunning ends a checkpoint whose job goes on: for the handoff that is a
 // move given up at the last moment, and the way back is the same.
 var errLeftRunning = errors.New("saved; the job goes on")
@@ -38,10 +32,12 @@ type checkpointOp struct {
 	user  osthread.User
 	draft store.Draft  // nil in recovery
 	undo  func() error // takes the checkpoint back; see store.Draft
-	tell  *progress.Progress
-	dep   *source.Job
-	needs preflight.Needs
-	since time.Time // see handoff.Record
+	// verify sees that what is sealed can be restored; nil = nobody asked for that.
+	verify func(context.Context) error
+	tell   *progress.Progress
+	dep    *source.Job
+	needs  preflight.Needs
+	since  time.Time // see handoff.Record
 
 	recovering bool // its handler has ended, with the agent or before
 }
@@ -68,7 +64,7 @@ type intoStore struct {
 
 // Prepare completes the checkpoint: it is whole, or it is not there. That it is goes into
 // the job's record, which nobody but root writes.
-func (s *checkpointOp) Prepare(context.Context) error {
+func (s *checkpointOp) Prepare(ctx context.Context) error {
 	body, err := exactjson.Marshal(cargo{s.dep.RecordAtFreeze(), s.needs})
 	if err != nil {
 		return err
@@ -80,6 +76,11 @@ func (s *checkpointOp) Prepare(context.Context) error {
 	m.CRIU = s.needs.CRIU
 	if err := s.draft.Seal(m, s.a.Identity.Sign); err != nil {
 		return err
+	}
+	if s.verify != nil {
+		if err := s.verify(ctx); err != nil {
+			return errors.Join(err, s.undo())
+		}
 	}
 	_, err = s.a.Jobs.Update(s.rec.ID, func(r *job.Record) error {
 		r.Sealed = string(s.id)

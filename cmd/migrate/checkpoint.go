@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -16,8 +17,9 @@ func newCheckpointCommand(c *cli) *cobra.Command {
 		Use:   "checkpoint [flags] JOB DIR",
 		Short: "Save a running job into a directory",
 		Long: `Saves a job into DIR, a new directory on the node where the job runs, and ends the job;
-with --leave-running it goes on. The node signs DIR. migrate restore starts the job again,
-on any node of the cluster that can read DIR.`,
+with --leave-running it goes on. With --verify the node first restores DIR, up to the job's
+first instruction, and drops that; the job stands still meanwhile. The node signs DIR.
+migrate restore starts the job again, on any node of the cluster that can read DIR.`,
 		Example: `  migrate checkpoint sim /scratch/sim.1
   migrate checkpoint --leave-running sim /scratch/sim.2`,
 		Args: wantArgs("JOB", "DIR"),
@@ -31,6 +33,7 @@ on any node of the cluster that can read DIR.`,
 		}),
 	}
 	cmd.Flags().BoolVar(&req.LeaveRunning, "leave-running", false, "let the job go on")
+	cmd.Flags().BoolVar(&req.Verify, "verify", false, "see that it can be restored, on this node, before the job is let go")
 	show.flags(cmd)
 	return cmd
 }
@@ -41,6 +44,10 @@ func (c *cli) checkpoint(ctx context.Context, ref string, req api.CheckpointRequ
 	})
 	if err != nil {
 		return interrupted(ctx, err, ref, "the checkpoint", "runs on, unless the checkpoint was complete already")
+	}
+	if req.Verify && !r.Verified {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("job %s was saved in %s, and not verified: the agent of %s is of a version that cannot", r.Job, r.Dir, r.Node),
+			Where: "in " + r.Dir, Hint: "`migrate restore " + r.Dir + "` brings it back"}
 	}
 	if !show.json && !show.quiet {
 		err = printLine(c.out, "job %s saved in %s: downtime %s, whole checkpoint %s, %s read, %s written",
