@@ -25,8 +25,8 @@ answers for jobs that have moved on, too.
 
 Exit status: 0 done, 1 failed, 2 usage, 3 refused before anything was touched,
 4 aborted (the job runs on where it was), 5 in doubt, 6 moved but something was
-left behind, 130 cancelled. run, exec and wait return the job's own status,
-128+N when signal N ended it.`
+left behind, 7 the job ended before it was moved or saved, 130 cancelled. run, exec
+and wait return the job's own status, 128+N when signal N ended it.`
 	root.Example = `  migrate run --name sim -- ./solve -n 8     start a job and stay with it
   migrate move sim node-b                    move it while it runs
   migrate ps                                 see where it is`
