@@ -39,7 +39,7 @@ func MendersOf[Half any](halves []Half) (list Menders) {
 
 // Mend thaws the frozen job with this PID 1 and has its threads mended before they run on. Without
 // menders it thaws. The job is thawed in any case; an error says what could not be mended.
-func (list Menders) Mend(ctx context.Context, init int, thaw func() error) error {
+func (list Menders) Mend(ctx context.Context, f inject.Freezer, init int, thaw func() error) error {
 	if len(list) == 0 {
 		return thaw()
 	}
@@ -53,7 +53,7 @@ func (list Menders) Mend(ctx context.Context, init int, thaw func() error) error
 		inJob[t.TID] = thread
 		all = append(all, t)
 	}
-	return inject.Run(ctx, all, thaw, func(threads []*inject.Thread) error {
+	return inject.Run(ctx, f, all, thaw, func(threads []*inject.Thread) error {
 		stopped := map[int]*inject.Thread{}
 		for _, t := range threads {
 			stopped[inJob[t.TID]] = t

@@ -55,7 +55,7 @@ func TestEveryMenderGetsItsThreadsThatLive(t *testing.T) {
 	first := &asked{threads: []int{1}, fails: broken, thawed: &thawed}
 	none, second := &asked{thawed: &thawed}, &asked{threads: []int{1, 77}, thawed: &thawed}
 	list := MendersOf([]Restorer{first, none, NoRestorer{}, second})
-	err := list.Mend(testenv.Bounded(t), init, func() error { thawed = true; return nil })
+	err := list.Mend(testenv.Bounded(t), nil, init, func() error { thawed = true; return nil })
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
@@ -76,7 +76,7 @@ func TestAJobIsThawedWhateverCannotBeMended(t *testing.T) {
 		if name == "nothing to mend" {
 			list = nil
 		}
-		err := list.Mend(testenv.Bounded(t), init, func() error { thawed = true; return nil })
+		err := list.Mend(testenv.Bounded(t), nil, init, func() error { thawed = true; return nil })
 		if !thawed || (err == nil) != (list == nil) {
 			t.Errorf("%s: thawed %v, %v", name, thawed, err)
 		}

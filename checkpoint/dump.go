@@ -11,6 +11,7 @@ import (
 
 	"github.com/migrate-hpc/migrate/criu/image"
 	"github.com/migrate-hpc/migrate/failpoint"
+	"github.com/migrate-hpc/migrate/inject"
 	"github.com/migrate-hpc/migrate/logkey"
 )
 
@@ -153,7 +154,11 @@ func (p *Processes) watchDump(dumping context.Context, criu int, seized <-chan s
 	ctx, stop := context.WithCancel(dumping)
 	var watching sync.WaitGroup
 	if !p.Cgroup.FrozenTasksWake() {
-		watching.Go(func() { p.freeStopped(ctx, criu, seized, giveUp) })
+		watching.Go(func() {
+			if err := inject.FreeStopped(ctx, p.Cgroup, criu, seized); err != nil && ctx.Err() == nil {
+				giveUp(err)
+			}
+		})
 	}
 	watching.Go(func() {
 		late := time.NewTimer(seizeTime)

@@ -101,7 +101,7 @@ func (s *Source) thawMended(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, mendTime)
 	defer cancel()
 	var thawed error
-	err := menders.Mend(within, s.Init, func() error {
+	err := menders.Mend(within, s.Cgroup, s.Init, func() error {
 		thawed = s.thaw(ctx)
 		return thawed
 	})

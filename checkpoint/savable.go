@@ -118,14 +118,14 @@ func (p *Processes) inspectFrozen() (m freezeState, err error) {
 	}
 	for _, e := range all {
 		for _, thread := range e.Threads {
-			at, err := whereIs(e.Host, thread.Host)
+			at, err := procfs.ReadSyscall(e.Host, thread.Host)
 			if err != nil {
 				continue
 			}
-			if at.waitsForVfork(e.Host) {
+			if waitsForVfork(e.Host, at) {
 				m.obstacle = fmt.Errorf("%w: process %d waits for a child that it has made by vfork", ErrForking, e.Host)
 			}
-			if at.stack != 0 && at.stack%stream.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
+			if at.Stack != 0 && at.Stack%stream.PageSize == 0 && !slices.Contains(m.aligned, e.Host) {
 				m.aligned = append(m.aligned, e.Host)
 			}
 		}

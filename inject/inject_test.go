@@ -52,7 +52,7 @@ func nothing() error { return nil }
 func TestACallIsMadeByTheThreadItself(t *testing.T) {
 	one := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
 	ran := false
-	err := Run(testenv.Bounded(t), []Target{one}, nothing, func(threads []*Thread) error {
+	err := Run(testenv.Bounded(t), nil, []Target{one}, nothing, func(threads []*Thread) error {
 		ran = true
 		before, err := threads[0].Regs()
 		if err != nil {
@@ -82,7 +82,7 @@ func TestACallIsMadeByTheThreadItself(t *testing.T) {
 // In strict mode any call but read, write and exit ends a thread.
 func TestACallOfAThreadWithSeccompFiltersIsNotJudgedByThem(t *testing.T) {
 	one := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
-	err := Run(testenv.Bounded(t), []Target{one}, nothing, func(threads []*Thread) error {
+	err := Run(testenv.Bounded(t), nil, []Target{one}, nothing, func(threads []*Thread) error {
 		if _, err := threads[0].Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_STRICT, 0, 0); err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func TestACallOfAThreadWithSeccompFiltersIsNotJudgedByThem(t *testing.T) {
 // CRIU leaves EINTR where the kernel would have gone on.
 func TestACallThatWasInterruptedIsMadeAgain(t *testing.T) {
 	one := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
-	err := Run(testenv.Bounded(t), []Target{one}, nothing, func(threads []*Thread) error {
+	err := Run(testenv.Bounded(t), nil, []Target{one}, nothing, func(threads []*Thread) error {
 		regs, err := threads[0].Regs()
 		if err != nil {
 			return err
@@ -120,7 +120,7 @@ func TestACallThatWasInterruptedIsMadeAgain(t *testing.T) {
 
 func TestACallThatIsInterruptedAtOnceIsKeptByTheKernel(t *testing.T) {
 	one := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
-	err := Run(testenv.Bounded(t), []Target{one}, nothing, func(threads []*Thread) error {
+	err := Run(testenv.Bounded(t), nil, []Target{one}, nothing, func(threads []*Thread) error {
 		before, err := threads[0].Regs()
 		if err != nil {
 			return err
@@ -148,7 +148,7 @@ func TestWhatHasEndedIsLeftOutAndWhatIsAnotherByNowIsNotTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := 0
-	err := Run(testenv.Bounded(t), []Target{{gone.Process.Pid, 1}, one}, nothing, func(threads []*Thread) error {
+	err := Run(testenv.Bounded(t), nil, []Target{{gone.Process.Pid, 1}, one}, nothing, func(threads []*Thread) error {
 		got = len(threads)
 		return nil
 	})
@@ -156,7 +156,7 @@ func TestWhatHasEndedIsLeftOutAndWhatIsAnotherByNowIsNotTouched(t *testing.T) {
 		t.Errorf("%d threads, %v", got, err)
 	}
 	thawed := false
-	err = Run(testenv.Bounded(t), []Target{one, {other.TID, other.Began + 1}}, func() error { thawed = true; return nil }, func([]*Thread) error {
+	err = Run(testenv.Bounded(t), nil, []Target{one, {other.TID, other.Began + 1}}, func() error { thawed = true; return nil }, func([]*Thread) error {
 		t.Error("another thread is mended")
 		return nil
 	})
@@ -180,7 +180,7 @@ func TestAThreadThatDoesNotStopIsLetGo(t *testing.T) {
 	one, stuck := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000"), startStuck(t)
 	ctx, cancel := contextAfter(t, 50*time.Millisecond)
 	defer cancel()
-	err := Run(ctx, []Target{one, stuck}, nothing, func([]*Thread) error {
+	err := Run(ctx, nil, []Target{one, stuck}, nothing, func([]*Thread) error {
 		t.Error("mended although one does not stop")
 		return nil
 	})
@@ -219,7 +219,7 @@ func TestAThreadThatIsStoppedAndFrozenDoesNotKeepTheOthersFrozen(t *testing.T) {
 	if err := c.Freeze(ctx); err != nil {
 		t.Fatal(err)
 	}
-	err = Run(ctx, []Target{one, stopped}, func() error { return c.Thaw(ctx) }, func([]*Thread) error { return nil })
+	err = Run(ctx, nil, []Target{one, stopped}, func() error { return c.Thaw(ctx) }, func([]*Thread) error { return nil })
 	if c.FrozenTasksWake() != (err == nil) {
 		t.Errorf("got %v", err)
 	}
@@ -235,7 +235,7 @@ func TestAMendThatHangsIsLeftToItself(t *testing.T) {
 	ctx, cancel := contextAfter(t, 50*time.Millisecond)
 	defer cancel()
 	hang := make(chan struct{})
-	err := Run(ctx, []Target{one}, nothing, func([]*Thread) error { <-hang; return nil })
+	err := Run(ctx, nil, []Target{one}, nothing, func([]*Thread) error { <-hang; return nil })
 	close(hang)
 	if !errors.Is(err, errLate) {
 		t.Errorf("got %v", err)
@@ -296,7 +296,7 @@ func startStuck(t *testing.T) Target {
 
 func TestThreadsOfAProcessShareWhatWasLookedUp(t *testing.T) {
 	one := start(t, unix.SYS_CLOCK_NANOSLEEP, "sleep", "1000")
-	err := Run(testenv.Bounded(t), []Target{one}, nothing, func(threads []*Thread) error {
+	err := Run(testenv.Bounded(t), nil, []Target{one}, nothing, func(threads []*Thread) error {
 		if _, err := threads[0].Syscall(unix.SYS_GETPID); err != nil {
 			return err
 		}

@@ -32,12 +32,13 @@ var errStuck = fmt.Errorf("a thread cannot be seized within %v", seizeTime)
 // Run stops the threads, which are frozen when it begins: let thaws them. When all have stopped, and
 // before one of them runs on, mend gets those that have not ended. Run lets go of them whatever mend
 // returns. let is called even if a thread cannot be stopped, and mend is not called then. A mend that
-// hangs is left to itself soon after the end of ctx.
-func Run(ctx context.Context, targets []Target, let func() error, mend func([]*Thread) error) error {
+// hangs is left to itself soon after the end of ctx. The freezer is what holds the threads, nil if no
+// signal can have stopped one of them.
+func Run(ctx context.Context, f Freezer, targets []Target, let func() error, mend func([]*Thread) error) error {
 	freed := make(chan error, 1)
 	stuck := time.AfterFunc(seizeTime, func() { freed <- let() }) // nothing else ends a seizure
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, targets, stuck, let, mend) }()
+	go func() { ended <- run(ctx, f, targets, stuck, let, mend) }()
 	select {
 	case err := <-ended:
 		if errors.Is(err, errStuck) {
@@ -60,9 +61,11 @@ func overdue(ctx context.Context) <-chan struct{} {
 }
 
 // run does the work of Run. It calls let unless stuck has fired.
-func run(ctx context.Context, targets []Target, stuck *time.Timer, let func() error, mend func([]*Thread) error) error {
+func run(ctx context.Context, f Freezer, targets []Target, stuck *time.Timer, let func() error, mend func([]*Thread) error) error {
 	return osthread.Throwaway(func() error { // the tracer of a thread is a thread
+		helped := helpSeize(ctx, f)
 		threads, err := seize(ctx, targets, stuck)
+		helped()
 		if !stuck.Stop() {
 			return errStuck
 		}

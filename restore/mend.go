@@ -67,7 +67,7 @@ func (p *Parked) mend() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), mendTime)
 	defer cancel()
-	err := p.menders.Mend(ctx, p.init.Pid, func() error { return p.plan.RestoreEnv.Cgroup.Thaw(ctx) })
+	err := p.menders.Mend(ctx, p.plan.RestoreEnv.Cgroup, p.init.Pid, func() error { return p.plan.RestoreEnv.Cgroup.Thaw(ctx) })
 	if err != nil {
 		p.logUnmended(err)
 	}

@@ -2,7 +2,7 @@ package transfer
 
 import (
 	"context"
-	"encoding/json"
+
 	"errors"
 	"fmt"
 
@@ -10,6 +10,7 @@ import (
 	"github.com/migrate-hpc/migrate/agent/node"
 	"github.com/migrate-hpc/migrate/agent/progress"
 	"github.com/migrate-hpc/migrate/agent/target"
+	"github.com/migrate-hpc/migrate/exactjson"
 	"github.com/migrate-hpc/migrate/handoff"
 	"github.com/migrate-hpc/migrate/job"
 	"github.com/migrate-hpc/migrate/osthread"
@@ -72,7 +73,7 @@ func (a *Transfers) openSealed(s sealedJob, b *restoreOp) (err error) {
 	if b.manifest, err = b.saved.Manifest(a.Identity.Verify); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(b.manifest.Job, &b.cargo); err != nil {
+	if err := exactjson.Unmarshal(b.manifest.Job, &b.cargo); err != nil {
 		return err
 	}
 	if b.rec = b.cargo.Record; b.rec.ID != s.rec.ID || b.rec.Epoch != s.rec.Epoch { // its user may have put another one there

@@ -25,7 +25,7 @@ func mended(t *testing.T, init int, r record) error {
 			t.Fatal(err)
 		}
 	}
-	return carry.MendersOf([]carry.Restorer{half}).Mend(testenv.Bounded(t), init, func() error { return nil })
+	return carry.MendersOf([]carry.Restorer{half}).Mend(testenv.Bounded(t), nil, init, func() error { return nil })
 }
 
 // writable finds memory of a process that is its own.

@@ -15,20 +15,6 @@ import (
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
-func TestWhereAThreadIsIsReadAsTheKernelWritesIt(t *testing.T) {
-	for text, want := range map[string]threadAt{
-		"running\n":                    {call: -1},
-		"":                             {call: -1},
-		"-1 0x7ffd0f7a2000 0x45f3c1\n": {call: -1, stack: 0x7ffd0f7a2000},
-		"101 0x4206 0x11 0x0 0x0 0x0 0x0 0x7ffd0f7a1e10 0x45f3c1\n":   {101, 0x4206, 0x11, 0x7ffd0f7a1e10},
-		"56 0x1200011 0x0 0x7f 0x0 0x0 0x0 0x7ffd0f7a1e10 0x45f3c1\n": {56, 0x1200011, 0x0, 0x7ffd0f7a1e10},
-	} {
-		if at := parseSyscall(text); at != want {
-			t.Errorf("%q: %+v", text, at)
-		}
-	}
-}
-
 // forkerEnv has this test's program make one child, by the call and with the flags in it.
 const forkerEnv = "CHECKPOINT_TEST_FORKS"
 
@@ -113,24 +99,24 @@ func TestOnlyAParentThatWaitsForItsVforkedChildSpeaksAgainstAFreeze(t *testing.T
 		t.Run(c.name, func(t *testing.T) {
 			runtime.LockOSThread() // and the thread ends with the test, and the child with its tracer
 			parent, child := forker(t, c.call, c.flags)
-			at, err := whereIs(child, child)
-			if err != nil || at.call != int(c.call) {
+			at, err := procfs.ReadSyscall(child, child)
+			if err != nil || at.Number != int(c.call) {
 				t.Fatalf("the child is in %+v (%v), want the call of its parent, %d", at, err, c.call)
 			}
-			if !c.waits && at.waitsForVfork(child) {
+			if !c.waits && waitsForVfork(child, at) {
 				t.Errorf("the newborn child is taken for one that waits: %+v", at)
 			}
 			testenv.Eventually(t, func() bool { // it waits for its child, or sleeps
 				stat, _ := procfs.ReadStat(parent)
-				at, err = whereIs(parent, parent)
-				return stat.State == 'D' || at.call == unix.SYS_PPOLL
+				at, err = procfs.ReadSyscall(parent, parent)
+				return stat.State == 'D' || at.Number == unix.SYS_PPOLL
 			})
-			if err != nil || at.waitsForVfork(parent) != c.waits {
+			if err != nil || waitsForVfork(parent, at) != c.waits {
 				t.Errorf("the parent waits: %v, want %v (%+v, %v)", !c.waits, c.waits, at, err)
 			}
 		})
 	}
-	if at := (threadAt{call: unix.SYS_CLONE3, first: 8}); !at.waitsForVfork(os.Getpid()) {
+	if at := (procfs.Syscall{Number: unix.SYS_CLONE3, First: 8}); !waitsForVfork(os.Getpid(), at) {
 		t.Error("arguments that cannot be read are taken for those of no vfork")
 	}
 }
