@@ -28,7 +28,6 @@ const (
 	SocketUnread     Code = "netlink-unread"       // an answer of the kernel that waits in a netlink socket
 	PacketPipe       Code = "packet-pipe"          // a pipe in packet mode
 	AlarmTimer       Code = "alarm-timer"          // a timerfd of a clock that wakes the node
-	EpollTarget      Code = "epoll-target"         // watched by a task that does not have it
 	FileCovered      Code = "file-covered"         // a mount lies over it
 	PathTooLong      Code = "path-too-long"        // the kernel does not tell it
 	SocketOutside    Code = "socket-outside"       // a Unix socket connected to a process that stays behind

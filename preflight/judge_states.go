@@ -32,9 +32,6 @@ func judgeState(r *report, t task, d descriptor) {
 	case d.Unread:
 		r.add(SocketUnread, "move it again when the program has read it, or close the socket; `ss -f netlink -p` on this node shows it",
 			"%s has not read what the kernel answered in a netlink socket (descriptor %d), which cannot be saved", t, d.Number)
-	case len(d.Absent) > 0:
-		r.add(EpollTarget, closeIt+", or have the program take out of it what it gives away (EPOLL_CTL_DEL) before it closes that",
-			"%s watches by epoll (descriptor %d) what it has closed and what is open elsewhere, at one time descriptor %s; that cannot be saved", t, d.Number, strings.Join(d.Absent, ", "))
 	}
 }
 

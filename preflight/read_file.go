@@ -64,7 +64,7 @@ func (h openFiles) opened() ([]descriptor, error) {
 		}
 		list = append(list, descriptor{file: f, Number: -1})
 	}
-	return list, errors.Join(h.readEpolls(list), h.readNetlink(list))
+	return list, h.readNetlink(list)
 }
 
 func (h openFiles) descriptor(n int) (descriptor, error) {

@@ -3,9 +3,7 @@ package preflight
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -28,34 +26,6 @@ func heldPipe(t *testing.T, flags int) (r, w int) {
 	var p [2]int
 	err := unix.Pipe2(p[:], flags|unix.O_CLOEXEC)
 	return held(t, p[0], err), held(t, p[1], err)
-}
-
-// givenAway is an epoll that watches a pipe that another process alone has.
-func givenAway(t *testing.T) (epoll int) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.Close() }) // of the same inode as what is given away
-	epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	held(t, epoll, err)
-	cmd := exec.Command("sleep", "1000")
-	cmd.ExtraFiles, cmd.SysProcAttr = []*os.File{r}, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // nothing depends on how it ends
-		_ = cmd.Wait()
-	})
-	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, int(r.Fd()), &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return epoll
 }
 
 func netlinkSocket(t *testing.T, ask bool) int {
@@ -82,7 +52,7 @@ func TestStatesThatCRIURefusesAreFoundBeforeTheFreeze(t *testing.T) {
 	if err := unix.EpollCtl(watch, unix.EPOLL_CTL_ADD, ordinary, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
 		t.Fatal(err)
 	}
-	want := map[int][]Code{packets: nil, toPackets: {PacketPipe}, ordinary: nil, timer: nil, watch: nil, givenAway(t): {EpollTarget},
+	want := map[int][]Code{packets: nil, toPackets: {PacketPipe}, ordinary: nil, timer: nil, watch: nil,
 		netlinkSocket(t, false): nil, netlinkSocket(t, true): {SocketUnread}}
 	if alarm, err := unix.TimerfdCreate(boottimeAlarm, unix.TFD_CLOEXEC); err == nil { // CAP_WAKE_ALARM
 		want[held(t, alarm, nil)] = []Code{AlarmTimer}

@@ -59,14 +59,13 @@ func (f file) path() string {
 type descriptor struct {
 	file
 	Number int
-	Flags  int      // as open(2) takes them
-	Clock  int      // of a timerfd
-	Absent []string // of an epoll: numbers under which it watches what the task does not have
-	Unread bool     // of a netlink socket: an answer of the kernel waits in it
-	Proto  string   // of a socket, as sockfs names it; "" = not known
-	Pid    int      // of a pidfd: the process, -1 when it has ended
-	Locked bool     // a lock on it excludes others
-	Leased bool     // who else opens it has to wait, see F_SETLEASE
+	Flags  int    // as open(2) takes them
+	Clock  int    // of a timerfd
+	Unread bool   // of a netlink socket: an answer of the kernel waits in it
+	Proto  string // of a socket, as sockfs names it; "" = not known
+	Pid    int    // of a pidfd: the process, -1 when it has ended
+	Locked bool   // a lock on it excludes others
+	Leased bool   // who else opens it has to wait, see F_SETLEASE
 }
 
 // isProgram is true of what the task runs: its other directories are directories.
