@@ -45,9 +45,9 @@ func sceneOf(t *testing.T, cmd *exec.Cmd) *Source {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	reaped := make(chan error, 1)
-	go func() { reaped <- cmd.Wait() }()
 	t.Cleanup(func() {
+		reaped := make(chan error, 1)
+		go func() { reaped <- cmd.Wait() }() // not before: who waits for a child takes the stops that a tracer waits for
 		if err := cg.Kill(testenv.Bounded(t)); err != nil {
 			t.Error(err)
 		}

@@ -227,6 +227,20 @@ func TestAThreadThatIsStoppedAndFrozenDoesNotKeepTheOthersFrozen(t *testing.T) {
 		t.Errorf("frozen: %v, %v", frozen, err)
 	}
 	testenv.Eventually(t, func() bool { return !traced(t, one.TID) && !traced(t, stopped.TID) })
+
+	// With the freezer's help both are mended, and the stop goes on.
+	if err := c.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	mended := 0
+	err = Run(ctx, c, []Target{one, stopped}, func() error { return c.Thaw(ctx) }, func(threads []*Thread) error { mended = len(threads); return nil })
+	if err != nil || mended != 2 {
+		t.Errorf("%d threads are mended, want 2: %v", mended, err)
+	}
+	testenv.Eventually(t, func() bool {
+		stat, err := procfs.ReadStat(stopped.TID)
+		return err == nil && stat.State == 'T' && !traced(t, one.TID)
+	})
 }
 
 // A page of a thread's memory can be on a stalled file server.
