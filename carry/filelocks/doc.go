@@ -10,9 +10,9 @@
 // instruction finds the locks that its last one on the source has left. An aborted move has touched
 // nothing on the source.
 //
-// Locks of an open file (flock, F_OFD_SETLK) are taken from outside, by a descriptor of it. A lock of a
-// process (F_SETLK) only the process can take. It is guarded meanwhile by one of the open file, which
-// the shim takes.
+// Locks of an open file (F_OFD_SETLK) are taken from outside, by a descriptor of it. A lock of a
+// process (F_SETLK) only the process can take, and one of flock(2) names the process. They are guarded
+// meanwhile by one of the open file, which the shim takes.
 //
 // No file system passes an exclusive lock from node to node. Who asks for it in the moment between
 // both copies gets it. Then the job waits, frozen, until it is free again. Shared locks are not

@@ -73,8 +73,23 @@ func (l *lock) bytes() []byte {
 // tries is how often a process asks for its lock: who has come in between has some seconds.
 const tries = 2000
 
-// pass gives our lock to the process. The argument is in memory of the process for that time.
-func (l *lock) pass(t *inject.Thread) (err error) {
+// byProcess tells whether the process itself must take the lock: it would not have one of its own, or
+// not be named as the one that has it (flock in /proc/locks).
+func (l *lock) byProcess() bool { return l.Kind == image.PosixLock || l.Kind == image.Flock }
+
+// pass gives our lock to the process.
+func (l *lock) pass(t *inject.Thread) error {
+	if l.Kind == image.Flock {
+		return l.passBy(func() error {
+			_, err := t.Syscall(unix.SYS_FLOCK, uint64(l.FD), unix.LOCK_EX|unix.LOCK_NB)
+			return err
+		})
+	}
+	return l.passRange(t)
+}
+
+// passRange passes a lock whose argument is in memory of the process for that time.
+func (l *lock) passRange(t *inject.Thread) (err error) {
 	regs, err := t.Regs()
 	if err != nil {
 		return err
@@ -87,11 +102,19 @@ func (l *lock) pass(t *inject.Thread) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, access(unix.ProcessVMWritev, t.TID, at, was)) }()
+	return l.passBy(func() error {
+		_, err := t.Syscall(unix.SYS_FCNTL, uint64(l.FD), unix.F_SETLK, at)
+		return err
+	})
+}
+
+// passBy lets go of our lock and has the process ask for it.
+func (l *lock) passBy(ask func() error) (err error) {
 	for range tries {
 		if err := l.drop(); err != nil {
 			return err
 		}
-		_, err = t.Syscall(unix.SYS_FCNTL, uint64(l.FD), unix.F_SETLK, at)
+		err = ask()
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
 			return err
 		}

@@ -88,7 +88,7 @@ func (r *restorer) open() (err error) {
 		if err := l.open(pid); err != nil {
 			return err
 		}
-		byProcess = byProcess || l.Kind == image.PosixLock
+		byProcess = byProcess || l.byProcess()
 	}
 	if !byProcess {
 		return nil
@@ -170,7 +170,7 @@ func (r *restorer) Mend(threads map[int]*inject.Thread) error {
 	defer r.close()
 	for _, l := range r.locks {
 		t, ok := threads[l.PID]
-		if l.Kind != image.PosixLock || !ok { // it has been killed
+		if !l.byProcess() || !ok { // it has been killed
 			continue
 		}
 		if err := l.pass(t); err != nil {

@@ -2,6 +2,7 @@ package socketoptions
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"slices"
@@ -16,6 +17,7 @@ type option struct {
 	level, number int
 	size          int             // of its value, at most; 0 for an int
 	on            func(kind) bool // the kinds of sockets that have it
+	most          uint32          // of an int: what the kernel shows above that nobody has asked for, and it takes none; 0 is any
 	unconnected   bool            // it can only be set on a TCP socket without a connection, or reads as something else on others
 }
 
@@ -99,7 +101,7 @@ var options = slices.Concat(
 		{name: "IPV6_MULTICAST_ALL", number: unix.IPV6_MULTICAST_ALL},
 	}),
 	rows(kind.tcp, unix.SOL_TCP, []option{
-		{name: "TCP_MAXSEG", number: unix.TCP_MAXSEG, unconnected: true},
+		{name: "TCP_MAXSEG", number: unix.TCP_MAXSEG, most: 32767, unconnected: true}, // MAX_TCP_WINDOW
 		{name: "TCP_DEFER_ACCEPT", number: unix.TCP_DEFER_ACCEPT},
 		{name: "TCP_FASTOPEN", number: unix.TCP_FASTOPEN, unconnected: true},
 		{name: "TCP_FASTOPEN_CONNECT", number: unix.TCP_FASTOPEN_CONNECT, unconnected: true},
@@ -172,9 +174,11 @@ func read(fd int, k kind) values {
 		if !o.on(k) || o.unconnected && connected {
 			continue
 		}
-		if value, err := o.get(fd); err == nil {
-			v[o.name] = value
+		value, err := o.get(fd)
+		if err != nil || o.most > 0 && binary.NativeEndian.Uint32(value) > o.most {
+			continue
 		}
+		v[o.name] = value
 	}
 	return v
 }

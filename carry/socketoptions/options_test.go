@@ -229,3 +229,48 @@ func TestAnInterfaceForMulticastThatWasGivenByItsNumberAloneDoesNotShow(t *testi
 		}
 	})
 }
+
+// A connection over the loopback leaves a maximum segment size that no program may ask for.
+func TestWhatASocketShowsAfterItsConnectionHasEndedCanBeSet(t *testing.T) {
+	alone(t, func() {
+		for _, k := range kinds[:2] {
+			listening, to := newSocket(t, k), unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+			if k.Family == unix.AF_INET6 {
+				to = &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16()}
+			}
+			if err := errors.Join(unix.Bind(listening, to), unix.Listen(listening, 1)); err != nil {
+				t.Fatal(err)
+			}
+			at, err := unix.Getsockname(listening)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fd := newSocket(t, k)
+			if err := unix.Connect(fd, at); err != nil {
+				t.Fatal(err)
+			}
+			accepted, _, err := unix.Accept4(listening, unix.SOCK_CLOEXEC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			talk := func(from, to int) error {
+				_, err := unix.Write(from, []byte("x"))
+				if err == nil {
+					_, err = unix.Read(to, make([]byte, 1))
+				}
+				return err
+			}
+			if err := errors.Join(talk(fd, accepted), talk(accepted, fd), unix.Shutdown(fd, unix.SHUT_WR), unix.Shutdown(accepted, unix.SHUT_WR)); err != nil {
+				t.Fatal(err)
+			}
+			testenv.Eventually(t, func() bool { return !isConnected(fd) })
+			shown, other := read(fd, k), newSocket(t, k)
+			if err := shown.without(fresh(k)).set(other); err != nil {
+				t.Errorf("family %d: %v", k.Family, err)
+			}
+			for _, fd := range []int{listening, accepted, fd, other} {
+				_ = unix.Close(fd)
+			}
+		}
+	})
+}
