@@ -163,6 +163,7 @@ func (p *Processes) watchDump(dumping context.Context, criu int, seized <-chan s
 	watching.Go(func() {
 		late := time.NewTimer(seizeTime)
 		defer late.Stop()
+		seized := seized // nil once that is said
 		for {
 			select {
 			case <-ctx.Done():

@@ -72,3 +72,25 @@ func FuzzStrings(f *testing.F) {
 		}
 	})
 }
+
+// circle leads to itself by what JSON does not have.
+type circle struct {
+	Name   string
+	Self   any `json:"-"`
+	hidden *circle
+}
+
+func TestWhatJSONDoesNotHaveIsNotFollowed(t *testing.T) {
+	for _, name := range []string{"text", "no\xfftext"} {
+		c := &circle{Name: name}
+		c.Self, c.hidden = c, c
+		data, err := Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back circle
+		if err := Unmarshal(data, &back); err != nil || back.Name != name {
+			t.Errorf("%q is %q, %v", name, back.Name, err)
+		}
+	}
+}

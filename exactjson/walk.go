@@ -45,12 +45,18 @@ func exact(v reflect.Value) bool {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if !exact(v.Field(i)) {
+			if inJSON(v.Type().Field(i)) && !exact(v.Field(i)) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// inJSON tells whether JSON has a field. What it has not can lead anywhere, also in circles. It has also
+// what an embedded type exports that is not exported itself.
+func inJSON(field reflect.StructField) bool {
+	return field.Tag.Get("json") != "-" && (field.IsExported() || field.Anonymous && field.Type.Kind() == reflect.Struct)
 }
 
 // mapped is a copy of a value with all of its strings changed. What is not exported is not in JSON.
@@ -92,14 +98,14 @@ func mapped(v reflect.Value, change func(string) string) reflect.Value {
 	return out
 }
 
-// mapFields changes those of a struct. JSON has also what an embedded type exports that is not
-// exported itself.
+// mapFields changes those of a struct.
 func mapFields(out, v reflect.Value, change func(string) string) {
 	for i := range v.NumField() {
 		switch field := v.Type().Field(i); {
+		case !inJSON(field):
 		case field.IsExported():
 			out.Field(i).Set(mapped(v.Field(i), change))
-		case field.Anonymous && field.Type.Kind() == reflect.Struct:
+		default:
 			mapFields(out.Field(i), v.Field(i), change)
 		}
 	}

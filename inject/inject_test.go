@@ -148,7 +148,13 @@ func TestWhatHasEndedIsLeftOutAndWhatIsAnotherByNowIsNotTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := 0
-	err := Run(testenv.Bounded(t), nil, []Target{{gone.Process.Pid, 1}, one}, nothing, func(threads []*Thread) error {
+	zombie := exec.Command("true")
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = zombie.Wait() }()
+	testenv.Eventually(t, func() bool { return hasEnded(zombie.Process.Pid) })
+	err := Run(testenv.Bounded(t), nil, []Target{{gone.Process.Pid, 1}, {zombie.Process.Pid, 1}, one}, nothing, func(threads []*Thread) error {
 		got = len(threads)
 		return nil
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/migrate-hpc/migrate/linux"
 	"github.com/migrate-hpc/migrate/osthread"
 	"github.com/migrate-hpc/migrate/pidmap"
+	"github.com/migrate-hpc/migrate/procfs"
 )
 
 // Target names a thread. With its start time it is told from another one that has its number by now.
@@ -94,7 +95,7 @@ func seize(ctx context.Context, targets []Target, stuck *time.Timer) (threads []
 			return threads, context.Cause(ctx)
 		}
 		switch err := unix.PtraceSeize(t.TID); {
-		case errors.Is(err, unix.ESRCH):
+		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EPERM) && hasEnded(t.TID):
 			continue
 		case errors.Is(err, unix.EPERM):
 			return threads, fmt.Errorf("stop thread %d: %w", t.TID, ErrTraced)
@@ -175,6 +176,12 @@ func event(ws unix.WaitStatus) int { return int(ws) >> 16 }
 
 // isCall tells the stop at the entry or exit of a system call, see PTRACE_O_TRACESYSGOOD.
 func isCall(ws unix.WaitStatus) bool { return ws.StopSignal() == unix.SIGTRAP|0x80 }
+
+// hasEnded tells whether a thread has ended, and waits to be collected.
+func hasEnded(tid int) bool {
+	stat, err := procfs.ReadStat(tid)
+	return procfs.IsGone(err) || err == nil && stat.Ended()
+}
 
 // ignoreGone drops the error for a thread that has ended: it was killed.
 func ignoreGone(err error) error {

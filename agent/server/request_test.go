@@ -42,7 +42,7 @@ var decides = map[string]string{
 	"move.node":         checked, "move.addr": checked, // the node that answers needs its certificate
 	"move.connections": checked, "move.max_downtime": callers, "move.throttle": callers, "move.post_copy": callers, "move.force": callers,
 	"move.stop_copy": callers, "move.eager": callers, "move.verify": callers, "move.bandwidth": callers, "move.affinity": checked,
-	"checkpoint.dir": checked, "checkpoint.leave_running": callers, // made as the caller
+	"checkpoint.dir": checked, "checkpoint.leave_running": callers, "checkpoint.verify": callers, // made as the caller
 	"restore.dir": checked, "restore.foreground": callers, "restore.clock": checked, // signed, and reached as the caller
 	"restore.declared_dead": checked,                                                                      // root's alone: checkDead
 	"signal.signal":         checked, "exec.args": callers, "exec.env": callers, "exec.work_dir": callers, // run as the job's user

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -42,13 +43,15 @@ func look(processes func() ([]pidmap.Entry, error)) (map[int]sight, processorClo
 		}
 		if at, err := readScheduled(taskDir(pid, t.Host)); err == nil {
 			s.switches = at.switches
-			sleepers[t.Job], clocks[at.processor] = sleeper{s, at}, 0
+			sleepers[t.Job] = sleeper{s, at}
 		}
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	clocks.compare()
+	if len(sleepers) > 0 {
+		clocks.compare()
+	}
 	seen := map[int]sight{}
 	for thread, s := range sleepers {
 		var known bool
@@ -209,12 +212,17 @@ func (c processorClocks) monotonic(s scheduled) (time.Duration, bool) {
 	return s.since + lack, known
 }
 
-// compare finds it out for the processors that are named. One that this process may not use is taken
-// out.
+// compare finds it out for all processors that this process may use: a thread may wake on any.
 func (c processorClocks) compare() {
 	_ = osthread.Throwaway(func() error { // the thread is pinned
-		for cpu := range c {
-			delete(c, cpu)
+		var usable unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &usable); err != nil {
+			return err
+		}
+		for cpu := range 8 * int(unsafe.Sizeof(usable)) {
+			if !usable.IsSet(cpu) {
+				continue
+			}
 			var set unix.CPUSet
 			set.Set(cpu)
 			if err := unix.SchedSetaffinity(0, &set); err != nil {

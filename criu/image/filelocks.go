@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	filelock "github.com/checkpoint-restore/go-criu/v7/crit/images/file-lock"
@@ -60,7 +61,9 @@ func TakeExclusiveLocks(dir string) (taken []FileLock, err error) {
 	if err := durable.WriteFile(filepath.Join(dir, allLocksName), data, filePerm); err != nil {
 		return nil, err
 	}
-	return taken, durable.WriteFile(filepath.Join(dir, locksName), left, filePerm)
+	// In place: CRIU opens it as the owner that it has been given.
+	//house:allow os.WriteFile: a call after one that was cut short makes it anew
+	return taken, os.WriteFile(filepath.Join(dir, locksName), left, filePerm)
 }
 
 func splitLocks(data []byte) (taken []FileLock, left []byte, err error) {
