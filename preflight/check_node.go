@@ -89,11 +89,14 @@ func (v mountView) judgeFiles(ctx context.Context, r *report, n Needs, user osth
 }
 
 // CheckRestore says why this node, where the job runs, could not take it back from a checkpoint made now.
-// What the job itself takes here does not count.
+// What the job itself takes here does not count, nor what this node alone does not give its user: another
+// node may.
 func CheckRestore(ctx context.Context, n Needs, rec job.Record, node Node) ([]Finding, error) {
 	node.Jobs = slices.DeleteFunc(slices.Clone(node.Jobs), func(other job.Record) bool { return other.ID == rec.ID })
 	findings, err := CheckNode(ctx, n, rec, node)
-	return slices.DeleteFunc(findings, func(f Finding) bool { return f.Code == MemoryShort }), err
+	return slices.DeleteFunc(findings, func(f Finding) bool {
+		return f.Code == MemoryShort || f.Code == NetworkDenied || f.Code == QuotaReached
+	}), err
 }
 
 // namedBy is the job's user for what he had bound, and root for the node's mounts.
