@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/migrate-hpc/migrate/namespaces/cgroup"
+	"github.com/migrate-hpc/migrate/procfs"
 	"github.com/migrate-hpc/migrate/testenv"
 )
 
@@ -237,7 +239,11 @@ func sleepers(t *testing.T, v ExecSpec) (n int) {
 		t.Fatal(err)
 	}
 	for _, pid := range pids {
-		if pid != v.Init && strings.HasPrefix(readFile(t, "/proc/"+strconv.Itoa(pid)+"/comm"), "sleep") {
+		comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+		if err != nil && !procfs.IsGone(err) {
+			t.Fatal(err)
+		}
+		if pid != v.Init && strings.HasPrefix(string(comm), "sleep") {
 			n++
 		}
 	}

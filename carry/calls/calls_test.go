@@ -193,11 +193,15 @@ func FuzzCalls(f *testing.F) {
 
 // A page that is not there may be a file server's, or a userfaultfd's.
 func TestATimeIsNotReadFromAPageThatIsNotThere(t *testing.T) {
-	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	pages, err := unix.Mmap(-1, 0, 2*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(page)
+	defer unix.Munmap(pages)
+	page := pages[:os.Getpagesize()]
+	if err := unix.Mprotect(pages[len(page):], unix.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
 	addr := uint64(uintptr(unsafe.Pointer(&page[0])))
 	if d, err := readTimespec(os.Getpid(), addr); !errors.Is(err, errAbsent) {
 		t.Errorf("got %v, %v", d, err)
