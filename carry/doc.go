@@ -14,7 +14,8 @@
 //	                          CRIU starts      Mounts
 //	        shim   Restorer   before CRIU      Prepare
 //	                          CRIU restores    NamespacesMade, NamespacesReady, Parked
-//	                          it will run      Commit; Wait, while it is frozen
+//	                          it will run      Commit
+//	                          it is frozen     Wait ([Waiter]), Mend ([Mender])
 //	                          it will not      Undo; Recover, if the shim was killed
 //
 // The target has two parts because two processes do its work. The agent reads what arrives,

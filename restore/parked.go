@@ -46,8 +46,9 @@ func (p *Parked) Discard() error {
 	return errors.Join(err, p.server.Close())
 }
 
-// Resume lets the job run, or with [Parked.Waits] be, and returns its PID 1. The fault server goes on; see Filled. After an
-// error the process is the same, MayHaveRun tells whether the job has run, and Drop follows.
+// Resume lets the job run and returns its PID 1; with [Parked.Waits] it stays frozen until LetRun. The
+// fault server goes on; see Filled. After an error the process is the same, MayHaveRun tells whether the
+// job has run, and Drop follows.
 func (p *Parked) Resume() (init *namespaces.Process, err error) {
 	p.answer(nil)
 	if p.err != nil {

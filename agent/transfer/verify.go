@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-
 	"errors"
 	"fmt"
 
